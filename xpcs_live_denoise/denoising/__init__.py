@@ -1,0 +1,1 @@
+"""The CNN encoder-decoder ensemble; the only importer of torch."""

@@ -1,0 +1,1 @@
+"""How results are found and read again, and the embedded Tiled server."""

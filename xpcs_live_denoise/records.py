@@ -1,0 +1,460 @@
+"""The frozen records that pass between the stages, and the Protocols of the two seams."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FloatArray: TypeAlias = NDArray[np.floating[Any]]
+
+
+# --- from the documents to the pixels -------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InlineFrames:
+    """Frames that a document carried itself.
+
+    Attributes
+    ----------
+    frames
+        Shape (k, rows, cols), any real dtype. Shared with the document: whoever keeps it copies.
+    """
+
+    frames: NDArray[Any]
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames behind this reference."""
+        return self.frames.shape[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HDF5Frames:
+    """Frames that lie in an HDF5 dataset, possibly still being written (SWMR).
+
+    Attributes
+    ----------
+    path, dataset
+        Local path of the file and name of the dataset in it, whose shape is (n, rows, cols).
+    start, stop
+        Frames [start, stop) of the dataset.
+    swmr
+        Whether the writer still has the file open in SWMR mode.
+    """
+
+    path: str
+    dataset: str
+    start: int
+    stop: int
+    swmr: bool = True
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames behind this reference."""
+        return self.stop - self.start
+
+
+FrameReference: TypeAlias = InlineFrames | HDF5Frames
+
+
+class FrameSource(Protocol):
+    """Turns frame references into pixels. The in-memory fake of the tests is one, too."""
+
+    def read(self, reference: FrameReference, max_bytes: int) -> Iterator[NDArray[Any]]:
+        """Yield the frames of `reference` in order, as arrays (k, rows, cols) below `max_bytes`.
+
+        Raises
+        ------
+        UnreadableFramesError
+            When the file or dataset cannot be read; frames yielded before are good.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close every file that is held open."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """What is needed to give a pixel its q. Every field is None where nobody told us.
+
+    Attributes
+    ----------
+    beam_center
+        (row, col) in pixels.
+    wavelength_angstrom, detector_distance_m, pixel_size_m
+        X-ray wavelength, sample to detector, edge of a (square) pixel.
+    """
+
+    beam_center: tuple[float, float] | None = None
+    wavelength_angstrom: float | None = None
+    detector_distance_m: float | None = None
+    pixel_size_m: float | None = None
+
+
+# --- from the pixels to C2 and Gamma(t) -----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class C2Rows:
+    """New rows of C2, as one append made them.
+
+    Attributes
+    ----------
+    start, stop
+        Frames [start, stop) are new.
+    values
+        Shape (n_roi, stop - start, stop): C2(t1, t2) for t1 in [start, stop), t2 in [0, stop).
+    """
+
+    start: int
+    stop: int
+    values: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenoisedTwoTime:
+    """Denoised C2 and what made it.
+
+    Attributes
+    ----------
+    c2
+        Shape of the C2 that came in. Raw values where no window reached; NaN stays NaN.
+    spread
+        Same shape: standard deviation over the ensemble's members, in units of C2; NaN outside
+        all windows.
+    contrast, baseline
+        beta* and baseline* that scaled the windows: scalars for one ROI without a ROI axis,
+        else shape (n_roi,).
+    """
+
+    c2: FloatArray
+    spread: FloatArray
+    contrast: Any
+    baseline: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneTime:
+    """g2 of every ROI from the whole C2, raw and denoised.
+
+    Attributes
+    ----------
+    delay_s
+        Shape (n_lag,): delays of the lags 1..n_lag.
+    g2, g2_error
+        Shape (n_roi, n_lag): mean along each diagonal of C2 and its standard error.
+    g2_denoised
+        Shape (n_roi, n_lag): the same of the denoised C2, NaN beyond the windows' lags; None where
+        nothing was denoised.
+    """
+
+    delay_s: FloatArray
+    g2: FloatArray
+    g2_error: FloatArray
+    g2_denoised: FloatArray | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GammaTable:
+    """Fitted relaxation rates, one entry a row; the columns of the `gamma` stream.
+
+    Every attribute has shape (n_rows,).
+
+    Attributes
+    ----------
+    roi
+        ROI label, from 1 unless the label array says otherwise.
+    q_inv_angstrom
+        q of the ROI; NaN where unknown.
+    age_s, age_frame
+        Mean age (t1 + t2) / 2 of the pixels used, in seconds, and the centre of the cut in frames;
+        NaN for fits of a whole series.
+    source
+        "raw", "denoised", "series_raw", "series_denoised", ...
+    width
+        Frames in the cut; the whole series' length for fits of a series.
+    relaxation_rate, relaxation_rate_error
+        Gamma and its standard error, s^-1; the error is NaN where none can be trusted.
+    error_kind
+        Where the error comes from: "fit" (Jacobian and local noise), "none", ...
+    alpha, alpha_error, baseline, baseline_error, beta, beta_error
+        The other parameters of g2 = baseline + beta exp(-2 (Gamma lag)^alpha); the error of a
+        fixed parameter is 0.
+    reduced_chi_square
+        Of raw fits; NaN for denoised ones, whose noise is not independent.
+    n_lags
+        Lags that entered the fit.
+    converged
+        The fit ended inside its bounds.
+    in_range
+        The result lies where its source can be trusted.
+    recommended, reason
+        The row to trust for this ROI and age, or why it is not.
+    final
+        False while the run may still change the row.
+    """
+
+    roi: NDArray[np.int64]
+    q_inv_angstrom: NDArray[np.float64]
+    age_s: NDArray[np.float64]
+    age_frame: NDArray[np.float64]
+    source: NDArray[np.str_]
+    width: NDArray[np.int64]
+    relaxation_rate: NDArray[np.float64]
+    relaxation_rate_error: NDArray[np.float64]
+    error_kind: NDArray[np.str_]
+    alpha: NDArray[np.float64]
+    alpha_error: NDArray[np.float64]
+    baseline: NDArray[np.float64]
+    baseline_error: NDArray[np.float64]
+    beta: NDArray[np.float64]
+    beta_error: NDArray[np.float64]
+    reduced_chi_square: NDArray[np.float64]
+    n_lags: NDArray[np.int64]
+    converged: NDArray[np.bool_]
+    in_range: NDArray[np.bool_]
+    recommended: NDArray[np.bool_]
+    reason: NDArray[np.str_]
+    final: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        lengths = {name: getattr(self, name).shape for name in GAMMA_COLUMNS}
+        if len(set(lengths.values())) > 1:
+            raise InvalidInputError(
+                f"GammaTable: columns of different shapes, {lengths}; expected one length for all."
+            )
+
+    def __len__(self) -> int:
+        return len(self.roi)
+
+    def replace(self, **columns: Any) -> GammaTable:
+        """Return a copy with some columns set; a scalar is repeated for every row."""
+        full = {
+            name: np.broadcast_to(np.asarray(value), (len(self),)).copy()
+            for name, value in columns.items()
+        }
+        return dataclasses.replace(self, **full)
+
+    def select(self, rows: NDArray[np.bool_] | NDArray[np.integer[Any]]) -> GammaTable:
+        """Return the rows that a boolean mask or an index array names."""
+        return GammaTable(**{name: getattr(self, name)[rows] for name in GAMMA_COLUMNS})
+
+    @staticmethod
+    def concatenate(tables: Sequence[GammaTable]) -> GammaTable:
+        """Join tables, in order. At least one is needed."""
+        return GammaTable(
+            **{
+                name: np.concatenate([getattr(table, name) for table in tables])
+                for name in GAMMA_COLUMNS
+            }
+        )
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the table as a DataFrame with the columns of the `gamma` stream."""
+        import pandas as pd
+
+        return pd.DataFrame({name: getattr(self, name) for name in GAMMA_COLUMNS})
+
+
+GAMMA_COLUMNS: tuple[str, ...] = tuple(GammaTable.__slots__)
+
+
+# --- from the analysis to the sinks ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Where an analysis stands; one row of the `status` stream.
+
+    Attributes
+    ----------
+    n_seen, n_processed, n_skipped
+        Frames that documents announced, that are in C2, that are gaps (NaN rows) in it.
+    skipped
+        Indices of the gaps, as (first, last + 1) ranges.
+    lag_s
+        Seconds between the arrival of the newest processed frame and the end of its processing.
+    queue_depth
+        Messages that wait for the worker.
+    contrast, baseline
+        beta* and baseline* per ROI as far as they are known.
+    message
+        What a user should know, one sentence a fact, joined by spaces; empty if all is well.
+    """
+
+    n_seen: int = 0
+    n_processed: int = 0
+    n_skipped: int = 0
+    skipped: tuple[tuple[int, int], ...] = ()
+    lag_s: float = 0.0
+    queue_depth: int = 0
+    contrast: tuple[float, ...] = ()
+    baseline: tuple[float, ...] = ()
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """What a sink needs to know of a run before the first publication.
+
+    Attributes
+    ----------
+    start
+        The raw run's start document.
+    detector, image_key
+        Name of the detector and of the data key that holds its frames.
+    frame_shape, frame_time_s, n_expected
+        (rows, cols); frame period in s; number of frames if the documents tell it.
+    roi, q_inv_angstrom, n_pixels
+        Per ROI: label, q (NaN where unknown), number of pixels.
+    geometry
+        As used for q.
+    settings
+        The settings, JSON-ready, without anything secret.
+    model
+        Ensemble.info, or None where nothing will be denoised.
+    versions
+        Library name -> version.
+    """
+
+    start: Mapping[str, Any]
+    detector: str
+    image_key: str
+    frame_shape: tuple[int, int]
+    frame_time_s: float
+    n_expected: int | None
+    roi: tuple[int, ...]
+    q_inv_angstrom: tuple[float, ...]
+    n_pixels: tuple[int, ...]
+    window: int
+    step: int
+    mode: str
+    engine: str
+    geometry: Geometry = Geometry()
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+    model: Mapping[str, Any] | None = None
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+
+    @property
+    def uid(self) -> str:
+        """Uid of the raw run."""
+        return self.start["uid"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """A block of denoised C2 on the diagonal that changed: frames [start, stop) squared.
+
+    Attributes
+    ----------
+    start, stop
+        Range of frames on both axes.
+    c2, spread
+        Shape (n_roi, stop - start, stop - start).
+    """
+
+    start: int
+    stop: int
+    c2: FloatArray
+    spread: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """What is new since the last publication of a live run; everything in it is provisional.
+
+    Attributes
+    ----------
+    n_frames
+        Frames in C2 after this publication.
+    c2
+        The new rows, None if there are none.
+    bands
+        The blocks on the diagonal whose denoised values changed, in order.
+    gamma
+        New provisional rows, None if there are none.
+    status
+        Where the analysis stands.
+    metadata
+        Facts about the run that came after its RunInfo (what a later descriptor says differently).
+    """
+
+    n_frames: int
+    c2: C2Rows | None
+    bands: tuple[Band, ...]
+    gamma: GammaTable | None
+    status: Status
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The final results of one series of frames.
+
+    Attributes
+    ----------
+    c2
+        Shape (n_roi, n, n), symmetric.
+    denoised
+        None where nothing was denoised: `status.message` says why.
+    gamma
+        Final rows: raw and denoised per age and ROI, and the fits of the whole series.
+    g2
+        g2 of the whole series.
+    status
+        The last status.
+    """
+
+    c2: FloatArray
+    denoised: DenoisedTwoTime | None
+    gamma: GammaTable
+    g2: OneTime
+    status: Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnd:
+    """How a run and its analysis ended.
+
+    Attributes
+    ----------
+    raw_exit_status, analysis_exit_status
+        "success", "fail" or "abort"; the derived run is a success only if both are.
+    reason
+        One sentence for whatever was no success.
+    status
+        The last status, of which a sink that saw no Result writes the message.
+    """
+
+    raw_exit_status: str
+    analysis_exit_status: str
+    reason: str
+    status: Status
+
+
+class Sink(Protocol):
+    """Where the results of one run go. Called from one thread only."""
+
+    def write(self, record: Publication | Result) -> None:
+        """Store or show a provisional publication, or the final result.
+
+        May raise: the caller then offers the same news again, with what has come since.
+        """
+        ...
+
+    def finish(self, end: RunEnd) -> None:
+        """Close the run. Called once, also when no Result was written."""
+        ...

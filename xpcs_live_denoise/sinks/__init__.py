@@ -1,0 +1,1 @@
+"""Where results go: Tiled, or memory for tests."""
