@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .numerics.simulate import simulate_speckle
     from .numerics.two_time import TwoTimeAccumulator
     from .numerics.windows import denoise_two_time
-    from .pipeline import analyse
+    from .offline import analyse
     from .readers.client import XPCSResult, results
     from .records import DenoisedTwoTime, GammaTable, Result
     from .sources.roi_files import load_rois, save_rois
@@ -44,7 +44,7 @@ _HOME = {
     "UnreadableFramesError": "errors",
     "XPCSResult": "readers.client",
     "XpcsError": "errors",
-    "analyse": "pipeline",
+    "analyse": "offline",
     "denoise_two_time": "numerics.windows",
     "fit_ages": "numerics.kww",
     "fit_g2": "numerics.kww",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -31,7 +31,7 @@ class TiledSettings(_Model):
     raw_path: str | None = None
     """Container that holds the raw runs; stored with the result so that readers find them."""
     api_key_env: str = "TILED_API_KEY"
-    """Name of the environment variable that holds the API key. The key itself is never a setting."""
+    """Environment variable that holds the API key. The key itself is never a setting."""
     access_tags: tuple[str, ...] = ()
     """Access tags for every node that is created; NSLS-II's server asks for them."""
 
@@ -144,17 +144,18 @@ class Settings(_Model):
             raise InvalidInputError(f"Settings file {path}: not valid YAML ({error}).") from error
         if not isinstance(fields, dict):
             raise InvalidInputError(
-                f"Settings file {path}: got {type(fields).__name__}, expected a mapping that has at "
-                'least "detector: <name>".'
+                f"Settings file {path}: got {type(fields).__name__}, expected a mapping that has "
+                'at least "detector: <name>".'
             )
+        named = {str(name): value for name, value in cast("dict[Any, Any]", fields).items()}
         for name in ("rois", "mask", "weights"):
-            if isinstance(fields.get(name), str):
-                fields[name] = path.parent / Path(fields[name]).expanduser()
-        return cls(**{str(name): value for name, value in fields.items()})
+            if isinstance(named.get(name), str):
+                named[name] = path.parent / Path(named[name]).expanduser()
+        return cls(**named)
 
 
 def _explain(error: ValidationError) -> str:
-    """Return one line for every setting that does not fit: which, what was got, what was expected."""
+    """Return a sentence for every setting that does not fit: what was got, what was expected."""
     lines: list[str] = []
     for detail in error.errors():
         name = ".".join(str(part) for part in detail["loc"]) or "settings"

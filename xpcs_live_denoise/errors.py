@@ -1,7 +1,7 @@
 """The exceptions of this package: one tree, each also a builtin.
 
 XpcsError
- +- InvalidInputError (ValueError)        an argument, array, file content or setting that cannot be used
+ +- InvalidInputError (ValueError)        an argument, array, file or setting that cannot be used
  |   +- FrameShapeError                   frames whose shape or dtype does not fit the run
  +- UnreadableFramesError (OSError)       a file or dataset behind a document that cannot be read
  +- MissingDependencyError (ImportError)  an optional library that a call needs

@@ -1,0 +1,156 @@
+"""Fixtures for all tests: a real Tiled server, and a synthetic analysis to write to it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+# Threads of a numerical library would fight with the server for the two cores of a CI machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+
+from xpcs_live_denoise.gamma_table import GammaTable
+from xpcs_live_denoise.records import (
+    Band,
+    C2Rows,
+    DenoisedTwoTime,
+    OneTime,
+    Publication,
+    Result,
+    RunInfo,
+    Status,
+)
+
+
+@pytest.fixture(scope="session")
+def tiled_server(tmp_path_factory):
+    """A running embedded server: `.uri`, `.api_key`, `.client()`."""
+    from xpcs_live_denoise.readers.server import EmbeddedServer
+
+    directory = tmp_path_factory.mktemp("tiled")
+    with EmbeddedServer(directory, log_path=directory / "server.log") as server:
+        yield server
+
+
+@pytest.fixture
+def tiled_client(tiled_server):
+    """A fresh client of the server's root."""
+    client = tiled_server.client()
+    yield client
+    client.context.close()
+
+
+@dataclass
+class SyntheticRun:
+    """An analysis of random numbers, cut into the records that a sink is given."""
+
+    n_frames: int = 60
+    n_roi: int = 2
+    n_expected: int | None = 60
+    seed: int = 0
+    start: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(self.seed)
+        shape = (self.n_roi, self.n_frames, self.n_frames)
+        noise = rng.normal(1.0, 0.1, shape).astype(np.float32)
+        self.c2 = (noise + noise.swapaxes(1, 2)) / 2
+        self.denoised = self.c2 + np.float32(0.01)
+        self.spread = np.abs(rng.normal(0.1, 0.01, shape)).astype(np.float32)
+        self.roi = tuple(range(1, self.n_roi + 1))
+        self.raw_uid = str(uuid.uuid4())  # the server is shared: no two tests may meet in it
+
+    @property
+    def info(self) -> RunInfo:
+        return RunInfo(
+            start={"uid": self.raw_uid, "time": 1.0, "scan_id": 7, "sample": "gel", **self.start},
+            detector="eiger",
+            image_key="eiger_image",
+            frame_shape=(4, 5),
+            frame_time_s=0.5,
+            n_expected=self.n_expected,
+            roi=self.roi,
+            q_inv_angstrom=(0.01, *[float("nan")] * (self.n_roi - 1)),
+            n_pixels=(10,) * self.n_roi,
+            window=50,
+            step=5,
+            mode="nonequilibrium",
+            engine="dense",
+            settings={"detector": "eiger"},
+            versions={"numpy": "2"},
+        )
+
+    def gamma(
+        self, ages: range, *, source: str = "raw", final: bool = False, rate: float = 1.0
+    ) -> GammaTable:
+        """One row per ROI and age; width 0 stands for nothing but itself."""
+        n = self.n_roi * len(ages)
+        age = np.tile(np.array(ages, dtype=float), self.n_roi)
+        values = {name: np.full(n, 0.5) for name in GammaTable.__slots__}
+        values |= {
+            "roi": np.repeat(np.array(self.roi), len(ages)),
+            "age_frame": age,
+            "age_s": age * 0.5,
+            "q_inv_angstrom": np.full(n, np.nan),
+            "relaxation_rate": np.full(n, rate),
+            "width": np.ones(n, dtype=np.int64),
+            "n_lags": np.full(n, 9),
+            "reduced_chi_square": np.full(n, np.nan),
+        }
+        for name, text in (("source", source), ("error_kind", "fit"), ("reason", "")):
+            values[name] = np.full(n, text)
+        for name in ("converged", "in_range", "recommended"):
+            values[name] = np.full(n, True)
+        values["final"] = np.full(n, final)
+        return GammaTable(**values)
+
+    def publication(self, start: int, stop: int, **fields: Any) -> Publication:
+        """The rows [start, stop), the block that windows of them cover, and one age a frame."""
+        first = max(0, start - 10)
+        block = np.s_[:, first:stop, first:stop]
+        news = {
+            "n_frames": stop,
+            "c2": C2Rows(start=start, stop=stop, values=self.c2[:, start:stop, :stop]),
+            "bands": (
+                Band(start=first, stop=stop, c2=self.denoised[block], spread=self.spread[block]),
+            ),
+            "gamma": self.gamma(range(start, stop)),
+            "status": Status(n_seen=stop, n_processed=stop, contrast=(0.1, float("nan"))),
+        }
+        return Publication(**{**news, **fields})
+
+    def result(self, *, denoised: bool = True, message: str = "") -> Result:
+        """The final result of the whole series."""
+        n, lags = self.n_frames, np.arange(1, self.n_frames)
+        g2 = np.empty((self.n_roi, n - 1))
+        for lag in lags:
+            g2[:, lag - 1] = np.diagonal(self.c2, lag, 1, 2).mean(-1)
+        tables = [self.gamma(range(n), source="raw", final=True, rate=2.0)]
+        if denoised:
+            tables.append(self.gamma(range(n), source="denoised", final=True, rate=3.0))
+        return Result(
+            c2=self.c2,
+            denoised=DenoisedTwoTime(
+                c2=self.denoised, spread=self.spread, contrast=0.1, baseline=1.0
+            )
+            if denoised
+            else None,
+            gamma=GammaTable.concatenate(tables),
+            g2=OneTime(
+                delay_s=lags * 0.5,
+                g2=g2,
+                g2_error=np.full_like(g2, 0.01),
+                g2_denoised=g2 + 0.01 if denoised else None,
+            ),
+            status=Status(n_seen=n, n_processed=n, message=message),
+        )
+
+
+@pytest.fixture(scope="session")
+def synthetic():
+    """The class SyntheticRun: `synthetic(n_frames=..., n_roi=..., n_expected=...)`."""
+    return SyntheticRun

@@ -1,0 +1,302 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skbeam.core.correlation import lazy_two_time, two_time_state_to_results
+
+from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
+from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.numerics.two_time import FIRST_CAPACITY, TwoTimeAccumulator
+
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+
+
+def label_image():
+    labels = np.zeros((18, 20), int)
+    labels[2:9, 3:17] = 1
+    labels[9:12, 0:10] = 4  # labels need not be consecutive
+    labels[13:18, 6:20] = 2
+    labels[4, 5] = 4  # nor ROIs compact
+    return labels
+
+
+def counts(n_frames, mean=3.0, seed=0):
+    return np.random.default_rng(seed).poisson(mean, (n_frames, 18, 20)).astype(np.uint16)
+
+
+def oracle(frames, labels):
+    """scikit-beam's two-time correlation of the whole series at once."""
+    n = len(frames)
+    even = n + n % 2
+    *_, state = lazy_two_time(labels, frames, even, even)
+    return two_time_state_to_results(state).g2[:, :n, :n]
+
+
+def plain_c2(frames, labels):
+    """Eq. 1 with NaN where a ROI has no mean, by the book."""
+    result = []
+    for label in np.unique(labels[labels > 0]):
+        x = frames[:, labels == label].astype(np.float64)
+        mean = x.mean(axis=1)
+        mean[~(np.isfinite(mean) & (mean > 0))] = np.nan
+        product = np.where(np.isnan(mean)[:, None], 0, x)
+        result.append(product @ product.T / x.shape[1] / mean[:, None] / mean)
+    return np.array(result)
+
+
+def accumulate(frames, blocks, **options):
+    accumulator = TwoTimeAccumulator(RoiMap.from_labels(label_image()), **options)
+    start = 0
+    for k in blocks:
+        accumulator.append(frames[start : start + k])
+        start += k
+    assert start == len(frames)
+    return accumulator
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("engine", ["auto", "dense", "skbeam"])
+@pytest.mark.parametrize("mean", [0.3, 5.0, 2000.0])
+def test_c2_equals_that_of_scikit_beam(engine, dtype, mean):
+    frames = counts(31, mean)
+    c2 = accumulate(frames, [10, 1, 20], engine=engine, dtype=dtype).c2
+    assert c2.dtype == dtype
+    np.testing.assert_allclose(c2, oracle(frames, label_image()), rtol=TOLERANCE[dtype], atol=0)
+
+
+def test_float32_keeps_its_accuracy_for_many_pixels_with_large_counts():
+    labels = np.ones((150, 150), int)
+    rng = np.random.default_rng(3)
+    frames = (1e6 + 1e5 * rng.standard_normal((6, 150, 150))).astype(np.uint32)
+    accumulator = TwoTimeAccumulator(RoiMap.from_labels(labels))
+    accumulator.append(frames)
+    np.testing.assert_allclose(accumulator.c2, oracle(frames, labels), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "frame_dtype", [np.uint8, np.int32, np.uint32, np.uint64, np.float16, float]
+)
+def test_every_real_dtype_of_frames_gives_the_same_c2(frame_dtype):
+    frames = counts(8)
+    expected = accumulate(frames, [8], dtype="float64").c2
+    c2 = accumulate(frames.astype(frame_dtype), [3, 5], dtype="float64").c2
+    np.testing.assert_allclose(c2, expected, rtol=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    blocks=st.lists(st.integers(0, 40), min_size=1, max_size=8),
+    reserve=st.one_of(st.none(), st.integers(1, 100)),
+    dtype=st.sampled_from(["float32", "float64"]),
+    dark=st.sets(st.integers(0, 319), max_size=5),
+)
+def test_the_split_of_the_series_does_not_matter(blocks, reserve, dtype, dark):
+    frames = counts(sum(blocks))
+    frames[[i for i in dark if i < len(frames)]] = 0
+    split = accumulate(frames, blocks, n_frames=reserve, dtype=dtype)
+    whole = accumulate(frames, [len(frames)], dtype=dtype)
+    assert split.n_frames == whole.n_frames == len(frames)
+    np.testing.assert_allclose(split.c2, whole.c2, rtol=TOLERANCE[dtype] / 10, atol=0)
+
+
+@pytest.mark.parametrize("engine", ["dense", "skbeam"])
+@pytest.mark.parametrize("reserve", [None, 3, 200])
+def test_a_series_may_be_longer_than_what_was_reserved(engine, reserve):
+    n = 2 * FIRST_CAPACITY + 5
+    frames = counts(n)
+    blocks = [FIRST_CAPACITY - 1, 1, 1, 7, n - FIRST_CAPACITY - 8]
+    accumulator = accumulate(frames, blocks, engine=engine, n_frames=reserve, dtype="float64")
+    np.testing.assert_allclose(accumulator.c2, plain_c2(frames, label_image()), rtol=1e-12)
+
+
+def test_an_absurd_announced_length_reserves_no_absurd_memory():
+    accumulator = accumulate(counts(4), [4], n_frames=10**9)
+    np.testing.assert_allclose(accumulator.c2, plain_c2(counts(4), label_image()), rtol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["dense", "skbeam"])
+def test_append_returns_the_new_rows(engine):
+    frames = counts(20)
+    accumulator = TwoTimeAccumulator(RoiMap.from_labels(label_image()), engine=engine)
+    accumulator.append(frames[:12])
+    rows = accumulator.append(frames[12:15])
+    assert (rows.start, rows.stop) == (12, 15)
+    assert rows.values.shape == (3, 3, 15)
+    later = accumulator.append(frames[15])
+    assert (later.start, later.stop) == (15, 16)
+    expected = plain_c2(frames, label_image())
+    np.testing.assert_allclose(rows.values, expected[:, 12:15, :15], rtol=1e-5)
+    np.testing.assert_allclose(later.values, expected[:, 15:16, :16], rtol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["dense", "skbeam"])
+def test_c2_is_symmetric_to_the_last_bit(engine):
+    c2 = accumulate(counts(23), [5, 1, 7, 10], engine=engine).c2
+    np.testing.assert_array_equal(c2, c2.transpose(0, 2, 1))
+
+
+@pytest.mark.parametrize("engine", ["dense", "skbeam"])
+def test_a_roi_without_counts_in_a_frame_is_nan_there_and_nowhere_else(engine):
+    frames = counts(12)
+    labels = label_image()
+    frames[4][labels == 2] = 0
+    frames[9] = 0
+    accumulator = accumulate(frames, [3, 3, 6], engine=engine, dtype="float64")
+    expected = plain_c2(frames, labels)
+    assert np.isnan(expected).sum() == 3 * 23 + 21  # frame 9 everywhere, frame 4 in one ROI
+    np.testing.assert_allclose(accumulator.c2, expected, rtol=1e-12)
+    assert np.isnan(accumulator.rows(9, 10).values).all()
+
+
+@pytest.mark.parametrize("engine", ["dense", "skbeam"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -1e6])
+def test_a_mean_that_is_no_positive_number_is_no_measurement(engine, bad):
+    frames = counts(9).astype(np.float32)
+    labels = label_image()
+    frames[5, 3, 4] = bad  # ROI 1 only
+    c2 = accumulate(frames, [4, 5], engine=engine).c2
+    assert np.isnan(c2[0, 5]).all()
+    assert np.isnan(c2[0, :, 5]).all()
+    assert np.isfinite(np.delete(np.delete(c2[0], 5, 0), 5, 1)).all()
+    np.testing.assert_allclose(c2[1:], plain_c2(frames, labels)[1:], rtol=1e-5)
+
+
+def test_infinities_of_both_signs_are_no_measurement_either():
+    frames = counts(3).astype(np.float64)
+    frames[1, 3, 4:6] = np.inf, -np.inf
+    c2 = accumulate(frames, [3]).c2
+    assert np.isnan(c2[0, 1]).all()
+    assert np.isfinite(c2[1:]).all()
+
+
+@pytest.mark.parametrize("engine", ["dense", "skbeam"])
+def test_a_gap_is_nan_and_later_frames_keep_their_place(engine):
+    frames = counts(80)
+    accumulator = TwoTimeAccumulator(
+        RoiMap.from_labels(label_image()), engine=engine, dtype="float64"
+    )
+    accumulator.append(frames[:30])
+    gap = accumulator.append_gap(4)
+    accumulator.append(frames[34:])
+    assert (gap.start, gap.stop) == (30, 34)
+    assert np.isnan(gap.values).all()
+    expected = plain_c2(frames, label_image())
+    expected[:, 30:34] = expected[:, :, 30:34] = np.nan
+    np.testing.assert_allclose(accumulator.c2, expected, rtol=1e-12)
+
+
+def test_a_gap_cannot_be_negative():
+    with pytest.raises(InvalidInputError, match="got -1 frames"):
+        TwoTimeAccumulator(RoiMap.from_labels(label_image())).append_gap(-1)
+
+
+@pytest.mark.parametrize("engine", ["dense", "skbeam"])
+@pytest.mark.parametrize(
+    "bad", [np.zeros((2, 5, 5)), np.zeros((2, 18, 20), complex), np.zeros((18, 20), object)]
+)
+def test_bad_frames_are_refused_and_change_nothing(engine, bad):
+    frames = counts(10)
+    accumulator = accumulate(frames[:6], [6], engine=engine)
+    before = accumulator.c2.copy()
+    with pytest.raises(FrameShapeError, match="Frames: got"):
+        accumulator.append(bad)
+    assert accumulator.n_frames == 6
+    np.testing.assert_array_equal(accumulator.c2, before)
+    accumulator.append(frames[6:])
+    np.testing.assert_allclose(accumulator.c2, plain_c2(frames, label_image()), rtol=1e-5)
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("engine", ["dense", "skbeam"])
+def test_an_interruption_in_the_middle_changes_nothing(engine, monkeypatch):
+    frames = counts(10)
+    accumulator = accumulate(frames[:6], [6], engine=engine, dtype="float64")
+    products = accumulator._products
+    multiply = type(products).multiply
+
+    def interrupted(self, scaled, start):
+        multiply(self, scaled, start)
+        raise Stopped
+
+    monkeypatch.setattr(type(products), "multiply", interrupted)
+    with pytest.raises(Stopped):
+        accumulator.append(frames[2:5])
+    monkeypatch.undo()
+    assert accumulator.n_frames == 6
+    accumulator.append(frames[6:])
+    np.testing.assert_allclose(accumulator.c2, plain_c2(frames, label_image()), rtol=1e-12)
+
+
+def test_gathered_pixels_do_as_well_as_frames_and_are_left_alone():
+    frames = counts(9)
+    rois = RoiMap.from_labels(label_image())
+    pixels = rois.gather(frames).astype(np.float32)
+    kept = pixels.copy()
+    accumulator = TwoTimeAccumulator(rois)
+    accumulator.append_pixels(pixels)
+    np.testing.assert_array_equal(accumulator.c2, accumulate(frames, [9]).c2)
+    np.testing.assert_array_equal(pixels, kept)
+    with pytest.raises(
+        FrameShapeError, match=r"got shape \(9, 5\) and dtype float32, expected \(k, "
+    ):
+        accumulator.append_pixels(pixels[:, :5])
+    with pytest.raises(
+        FrameShapeError, match=r"dtype complex128, expected \(k, \d+\) real numbers"
+    ):
+        accumulator.append_pixels(pixels.astype(complex))
+
+
+def test_frames_may_be_reused_by_their_owner_after_append():
+    frames = counts(4)
+    accumulator = TwoTimeAccumulator(RoiMap.from_labels(label_image()))
+    buffer = frames[:2].copy()
+    accumulator.append(buffer)
+    buffer[:] = 7
+    accumulator.append(frames[2:])
+    np.testing.assert_allclose(accumulator.c2, plain_c2(frames, label_image()), rtol=1e-5)
+
+
+def test_what_was_read_stays_true_while_frames_arrive():
+    frames = counts(FIRST_CAPACITY + 30)
+    accumulator = TwoTimeAccumulator(RoiMap.from_labels(label_image()))
+    rows = accumulator.append(frames[:20])
+    c2 = accumulator.c2
+    kept = c2.copy()
+    accumulator.append(frames[20:])
+    np.testing.assert_array_equal(c2, kept)
+    np.testing.assert_array_equal(rows.values, kept)
+    with pytest.raises(ValueError, match="read-only"):
+        c2[0, 0, 0] = 1
+
+
+def test_rows_can_be_read_again():
+    accumulator = accumulate(counts(10), [10])
+    rows = accumulator.rows(3, 7)
+    np.testing.assert_array_equal(rows.values, accumulator.c2[:, 3:7, :7])
+    for start, stop in [(-1, 3), (5, 4), (8, 11)]:
+        with pytest.raises(InvalidInputError, match=r"expected a range within \[0, 10\)"):
+            accumulator.rows(start, stop)
+
+
+def test_nothing_appended_gives_an_empty_c2():
+    accumulator = TwoTimeAccumulator(RoiMap.from_labels(label_image()))
+    assert accumulator.c2.shape == (3, 0, 0)
+    rows = accumulator.append(np.empty((0, 18, 20)))
+    assert rows.values.shape == (3, 0, 0)
+    assert accumulator.n_frames == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "sparse"}, r"got 'sparse', expected one of \('auto', 'dense', 'skbeam'\)"),
+        ({"dtype": "float16"}, r"got 'float16', expected one of \('float32', 'float64'\)"),
+        ({"n_frames": 0}, "got 0, expected at least 1"),
+    ],
+)
+def test_unknown_options_are_refused(options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        TwoTimeAccumulator(RoiMap.from_labels(label_image()), **options)

@@ -1,0 +1,340 @@
+"""How a result is found and read again."""
+
+import copy
+import json
+import re
+import time
+import uuid
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+
+from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
+from xpcs_live_denoise.gamma_table import GAMMA_COLUMNS
+from xpcs_live_denoise.readers.client import XPCSResult, mirrored, results
+from xpcs_live_denoise.records import RunEnd, Status
+from xpcs_live_denoise.sinks.tiled import TiledSink
+
+
+def write(client, run, *, live=False, denoised=True, path="processed", raw_path=None):
+    sink = TiledSink(run.info, client=client, path=path, raw_path=raw_path)
+    sink.write(run.publication(0, run.n_frames // 2))
+    if not live:
+        result = run.result(denoised=denoised, message="" if denoised else "no torch")
+        sink.write(result)
+        sink.finish(
+            RunEnd(
+                raw_exit_status="success",
+                analysis_exit_status="success",
+                reason="",
+                status=result.status,
+            )
+        )
+    return sink
+
+
+@pytest.fixture(scope="module")
+def module_client(tiled_server):
+    client = tiled_server.client()
+    yield client
+    client.context.close()
+
+
+@pytest.fixture(scope="module")
+def finished(module_client, synthetic):
+    """A finished analysis: the numbers, and the result as a reader finds it."""
+    run = synthetic()
+    write(module_client, run)
+    return run, results(module_client, run.raw_uid)
+
+
+@pytest.fixture(scope="module")
+def live(module_client, synthetic):
+    """An analysis of which 30 of 60 frames are there."""
+    run = synthetic(seed=1)
+    write(module_client, run, live=True)
+    return run, results(module_client, run.raw_uid)
+
+
+def test_tiled_hands_out_the_special_client_by_spec(module_client, finished):
+    run, result = finished
+    assert type(result) is XPCSResult
+    assert type(module_client["processed", result.start["uid"]]) is XPCSResult
+    assert result.start["original_run_uid"] == run.raw_uid
+
+
+def test_c2_of_all_rois_has_dims_coordinates_and_units(finished):
+    run, result = finished
+    c2 = result.c2(denoised=False)
+    assert c2.dims == ("roi", "t1", "t2")
+    np.testing.assert_array_equal(c2.values, run.c2)
+    np.testing.assert_allclose(c2["t1_s"], np.arange(60) * 0.5)
+    np.testing.assert_allclose(c2["t2_s"], np.arange(60) * 0.5)
+    assert c2["roi"].values.tolist() == [1, 2]
+    np.testing.assert_array_equal(c2["q_inv_angstrom"], [0.01, np.nan])
+    assert c2["t1_s"].attrs["units"] == "s"
+    np.testing.assert_array_equal(result.c2().values, run.denoised)
+
+
+def test_c2_of_one_roi_is_two_dimensional(finished):
+    run, result = finished
+    c2 = result.c2(2, denoised=False)
+    assert c2.dims == ("t1", "t2")
+    assert c2["roi"].item() == 2
+    np.testing.assert_array_equal(c2.values, run.c2[1])
+    np.testing.assert_array_equal(result.c2(1).values, run.denoised[0])
+
+
+def test_an_unknown_roi_is_named_with_those_that_exist(finished):
+    with pytest.raises(InvalidInputError, match=r"ROI 5: .* labels \[1, 2\]"):
+        finished[1].c2(5)
+
+
+def test_a_live_c2_is_cropped_and_mirrored(live):
+    run, result = live
+    np.testing.assert_array_equal(result.c2(denoised=False).values, run.c2[:, :30, :30])
+
+
+def test_a_live_denoised_c2_is_raw_where_no_window_has_been(module_client, synthetic):
+    run = synthetic()
+    run.c2[0, 40, :] = run.c2[0, :, 40] = np.nan
+    sink = TiledSink(run.info, client=module_client)
+    sink.write(run.publication(0, 20))
+    result = results(module_client, run.raw_uid)
+    assert result.c2().shape == (2, 20, 20)
+    sink.write(run.publication(20, 50))
+    expected = run.c2[:, :50, :50].copy()
+    for block in (np.s_[:, :20, :20], np.s_[:, 10:50, 10:50]):
+        expected[block] = run.denoised[block]
+    np.testing.assert_array_equal(result.c2().values, expected)  # the same client, read anew
+
+
+def test_mirrored_ignores_what_is_above_the_diagonal():
+    lower = np.array([[1.0, 9.0], [2.0, np.nan]])
+    np.testing.assert_array_equal(mirrored(lower), [[1.0, 2.0], [2.0, np.nan]])
+
+
+def test_gamma_table_gives_the_final_row_else_the_newest(finished, live):
+    _, result = finished
+    table = result.gamma_table()
+    assert tuple(table.columns) == GAMMA_COLUMNS
+    assert len(table) == 2 * 60 * 2
+    assert table["final"].all()
+    assert set(table.loc[table["source"] == "raw", "relaxation_rate"]) == {2.0}
+    order = ["roi", "source", "width", "age_frame"]
+    assert table.equals(table.sort_values(order, kind="stable"))
+    _, result = live
+    assert not result.gamma_table()["final"].any()
+    assert len(result.gamma_table()) == 2 * 30
+
+
+def test_gamma_table_selects_sources_and_shows_the_whole_history(finished):
+    _, result = finished
+    assert set(result.gamma_table("denoised")["source"]) == {"denoised"}
+    assert len(result.gamma_table(["raw", "denoised"])) == 240
+    assert len(result.gamma_table("bayes")) == 0
+    history = result.gamma_table(final=False)
+    assert len(history) == 2 * 30 + 240
+    assert history["seq_num"].is_monotonic_increasing
+    assert history["final"].sum() == 240
+
+
+def test_gamma_table_takes_the_newest_of_provisional_rows_and_one_of_doubled_ones(
+    module_client, synthetic
+):
+    run = synthetic()
+    sink = TiledSink(run.info, client=module_client)
+    sink.write(run.publication(0, 3))
+    sink.write(run.publication(3, 6, gamma=run.gamma(range(2), rate=5.0)))
+    series = run.gamma(range(1), source="series_raw").replace(age_frame=np.nan, age_s=np.nan)
+    for start in (6, 9):
+        sink.write(run.publication(start, start + 3, gamma=series))
+    table = sink._tables["gamma"]
+    stored = pa.Table.from_pandas(table._node.read(), schema=table._schema, preserve_index=False)
+    table._node.append_partition(0, stored.slice(0, 4))  # as an append that came twice
+    result = results(module_client, run.raw_uid)
+    shown = result.gamma_table("raw")
+    assert shown.loc[shown["roi"] == 1, "relaxation_rate"].tolist() == [5.0, 5.0, 1.0]
+    assert len(result.gamma_table("series_raw")) == 2  # NaN is one age
+    assert result.gamma_table(final=False)["seq_num"].is_unique
+
+
+def test_g2_table_is_one_row_a_roi_and_lag(finished, live):
+    run, result = finished
+    table = result.g2_table()
+    g2 = run.result().g2
+    assert len(table) == 2 * 59
+    second = table[table["roi"] == 2]
+    np.testing.assert_array_equal(second["g2"], g2.g2[1])
+    np.testing.assert_array_equal(second["g2_error"], g2.g2_error[1])
+    np.testing.assert_array_equal(second["g2_denoised"], g2.g2_denoised[1])
+    np.testing.assert_array_equal(second["delay_s"], g2.delay_s)
+    assert len(live[1].g2_table()) == 0
+    assert list(live[1].g2_table()) == list(table)
+
+
+def test_status_table_decodes_its_lists(live):
+    table = live[1].status_table()
+    assert table["n_processed"].tolist() == [30]
+    assert table["contrast"].tolist() == [[0.1, None]]
+    assert not [name for name in table if name.startswith("ts_")]
+
+
+def test_a_result_without_denoising_says_why(module_client, synthetic):
+    run = synthetic(n_frames=4, n_expected=4)
+    sink = TiledSink(run.info, client=module_client)
+    sink.write(run.publication(0, 4, bands=(), status=Status(message="4 frames; 50 are needed.")))
+    result = results(module_client, run.raw_uid)
+    with pytest.raises(ResultNotFoundError, match=r"c2\(denoised=False\).* 50 are needed"):
+        result.c2()
+    np.testing.assert_array_equal(result.c2(denoised=False).values, run.c2)
+
+
+def test_a_run_without_frames_has_empty_tables_and_no_c2(module_client, synthetic):
+    run = synthetic()
+    sink = TiledSink(run.info, client=module_client)
+    status = Status(message="No frame could be read.")
+    sink.finish(
+        RunEnd(raw_exit_status="fail", analysis_exit_status="fail", reason="no file", status=status)
+    )
+    result = results(module_client, run.raw_uid)
+    assert len(result.gamma_table()) == 0
+    assert list(result.gamma_table()) == list(GAMMA_COLUMNS)
+    assert len(result.g2_table()) == 0
+    with pytest.raises(ResultNotFoundError, match="No frame could be read"):
+        result.c2(denoised=False)
+
+
+def test_results_prefers_finished_ones_and_among_those_the_newest(module_client, synthetic):
+    run = synthetic(n_frames=6, n_expected=6)
+    old = write(module_client, run)
+    time.sleep(0.01)
+    new = write(module_client, run)
+    time.sleep(0.01)
+    write(module_client, run, live=True)
+    assert old.uid != new.uid
+    assert results(module_client, run.raw_uid).start["uid"] == new.uid
+
+
+def test_results_finds_the_newest_unfinished_one_where_none_is_finished(module_client, synthetic):
+    run = synthetic(n_frames=6, n_expected=6)
+    write(module_client, run, live=True)
+    time.sleep(0.01)
+    new = write(module_client, run, live=True)
+    assert results(module_client, run.raw_uid).start["uid"] == new.uid
+
+
+@pytest.mark.parametrize("place", [(), ("processed",), ("raw",)])
+def test_results_takes_the_root_the_results_or_the_raw_runs(module_client, finished, place):
+    run, result = finished
+    catalog = module_client[place] if place else module_client
+    assert results(catalog, run.raw_uid).start["uid"] == result.start["uid"]
+
+
+def test_results_are_found_beside_the_raw_runs_of_a_beamline(module_client, synthetic):
+    run = synthetic(n_frames=4, n_expected=4)
+    sink = write(module_client, run, path="chx/processed")
+    if "raw" not in module_client["chx"]:
+        module_client["chx"].create_container("raw")
+    for place in (("chx",), ("chx", "raw"), ("chx", "processed")):
+        assert results(module_client[place], run.raw_uid).start["uid"] == sink.uid
+    assert results(module_client, run.raw_uid, path="chx/processed").start["uid"] == sink.uid
+
+
+def test_a_run_without_result_names_every_place_that_was_searched(module_client):
+    with pytest.raises(ResultNotFoundError, match=r"Run nope: no result in /raw, /processed\."):
+        results(module_client["raw"], "nope")
+
+
+def test_a_result_reads_without_the_special_client(module_client, finished):
+    from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRunV3
+    from tiled.client.utils import client_for_item
+
+    run, result = finished
+    structure_clients = copy.copy(result.structure_clients)
+    structure_clients.set("XPCSResult", lambda: BlueskyRunV3)
+    plain = client_for_item(module_client.context, structure_clients, result.item)
+    assert type(plain) is BlueskyRunV3
+    assert plain["gamma"].read()["relaxation_rate"].shape == (300,)
+    np.testing.assert_array_equal(plain["two_time"].read()["c2"], run.c2)
+    assert type(results(plain, run.raw_uid)) is XPCSResult
+
+
+def test_raw_is_the_run_that_a_tiled_writer_stored(module_client, synthetic):
+    from bluesky_tiled_plugins import TiledWriter
+
+    uid = str(uuid.uuid4())
+    writer = TiledWriter(module_client["raw"])
+    writer("start", {"uid": uid, "time": 1.0, "scan_id": 7})
+    writer(
+        "stop",
+        {"uid": str(uuid.uuid4()), "time": 2.0, "run_start": uid, "exit_status": "success"},
+    )
+    run = synthetic(n_frames=4, n_expected=4)
+    run.raw_uid = uid
+    write(module_client, run, raw_path="raw")
+    raw = results(module_client, uid).raw()
+    assert raw.start["uid"] == uid
+    assert type(raw) is not XPCSResult
+    write(module_client, run)  # nobody told where the raw runs are: beside the results
+    assert results(module_client, uid).raw().start["uid"] == uid
+
+
+def test_a_raw_run_that_is_gone_is_named_with_where_it_was_looked_for(finished):
+    run, result = finished
+    pattern = rf"Raw run {re.escape(run.raw_uid)}: not found in .*/raw.*tiled\.raw_path"
+    with pytest.raises(ResultNotFoundError, match=pattern):
+        result.raw()
+
+
+@pytest.mark.parametrize("kind", ["finished", "live", "raw only"])
+def test_plot_shows_both_c2_on_one_scale_g2_and_gamma(
+    kind, finished, live, module_client, synthetic, tmp_path
+):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    if kind == "raw only":
+        run = synthetic(n_frames=8, n_expected=8)
+        sink = TiledSink(run.info, client=module_client)
+        sink.write(run.publication(0, 8, bands=(), gamma=None))
+        result = results(module_client, run.raw_uid)
+    else:
+        result = (finished if kind == "finished" else live)[1]
+    figure = result.plot(2)
+    images = [axis.images[0] for axis in figure.axes if axis.images]
+    assert len(images) == (1 if kind == "raw only" else 2)
+    assert len({image.get_clim() for image in images}) == 1
+    np.testing.assert_array_equal(
+        np.asarray(images[0].get_array()), result.c2(2, denoised=False).values.T
+    )
+    titles = [axis.get_title() for axis in figure.axes]
+    assert any("Gamma" in title for title in titles)
+    figure.savefig(tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+    plt.close(figure)
+
+
+def test_databroker_2_finds_a_result_through_a_profile(
+    tiled_server, finished, tmp_path, monkeypatch
+):
+    run, result = finished
+    profile = {"xpcs_test": {"uri": tiled_server.uri}}
+    (tmp_path / "profiles.yml").write_text(yaml.safe_dump(profile))
+    monkeypatch.setenv("TILED_PROFILES", str(tmp_path))
+    import databroker
+
+    catalog = databroker.from_profile("xpcs_test", api_key=tiled_server.api_key)
+    found = results(catalog["raw"], run.raw_uid)
+    assert found.start["uid"] == result.start["uid"]
+    assert len(found.gamma_table()) == 240
+    catalog.context.close()
+
+
+def test_the_result_is_free_of_the_servers_key(tiled_server, finished):
+    _, result = finished
+    assert tiled_server.api_key not in json.dumps(result.metadata, default=str)

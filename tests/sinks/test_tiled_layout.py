@@ -1,0 +1,125 @@
+"""Chunks, capacities, messages and documents, as far as no server is needed."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from event_model import DocumentNames, schema_validators
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xpcs_live_denoise.gamma_table import GAMMA_COLUMNS
+from xpcs_live_denoise.records import RunEnd, Status
+from xpcs_live_denoise.sinks import schema
+from xpcs_live_denoise.sinks.tiled_arrays import boxes, exact_chunks, largest_divisor, live_edge
+
+
+@given(st.integers(1, 3000), st.integers(1, 300))
+def test_largest_divisor_divides_and_no_larger_one_does(number, limit):
+    divisor = largest_divisor(number, limit)
+    assert number % divisor == 0
+    assert divisor <= limit
+    assert not any(number % d == 0 for d in range(divisor + 1, min(number, limit) + 1))
+
+
+@given(st.integers(1, 20_000))
+def test_a_live_capacity_holds_the_series_in_whole_chunks_of_a_sensible_size(n_expected):
+    capacity, edge = live_edge(n_expected)
+    assert n_expected <= capacity < n_expected + 50
+    assert capacity % edge == 0
+    assert edge <= 100
+    assert edge >= min(25, n_expected)
+
+
+@pytest.mark.parametrize("n_expected", [3, 60, 200, 350, 1000])
+def test_common_lengths_need_no_spare_capacity(n_expected):
+    assert live_edge(n_expected)[0] == n_expected
+
+
+def test_an_unknown_length_starts_with_a_capacity_of_some_windows():
+    assert live_edge(None) == (200, 50)
+
+
+@given(
+    st.tuples(st.integers(1, 30), st.integers(1, 400), st.integers(1, 400)),
+    st.integers(2_000, 900_000),
+)
+@settings(deadline=None)
+def test_exact_chunks_divide_the_shape_and_fit_a_message(shape, max_bytes):
+    chunks = exact_chunks(shape, 4, max_bytes)
+    assert all(n % c == 0 for n, c in zip(shape, chunks, strict=True))
+    assert math.prod(chunks) * 4 <= max_bytes
+
+
+@given(
+    st.tuples(st.integers(1, 6), st.integers(1, 40), st.integers(1, 40)),
+    st.tuples(st.integers(1, 6), st.integers(1, 40), st.integers(1, 40)),
+    st.integers(4, 20_000),
+)
+def test_boxes_cover_every_entry_once_and_fit_a_message(shape, unit, max_bytes):
+    covered = np.zeros(shape, dtype=int)
+    one_unit = math.prod(min(u, n) for u, n in zip(unit, shape, strict=True)) * 4
+    for box in boxes(shape, unit, 4, max_bytes):
+        covered[box] += 1
+        assert covered[box].size * 4 <= max(max_bytes, one_unit)
+    assert (covered == 1).all()
+
+
+def test_the_gamma_stream_has_the_columns_of_the_gamma_table_in_order():
+    assert tuple(schema.GAMMA_SCHEMA) == GAMMA_COLUMNS
+
+
+def test_the_status_stream_has_the_fields_of_a_status_in_order():
+    assert tuple(schema.STATUS_SCHEMA) == tuple(Status.__slots__)
+
+
+def test_json_safe_leaves_nothing_that_json_refuses():
+    value = {
+        "a.b/c": (1, np.float32("nan"), np.arange(2)),
+        "path": schema,
+        1: {math.inf, 2.5},
+        "flag": np.bool_(True),
+    }
+    safe = schema.json_safe(value)
+    assert json.loads(json.dumps(safe, allow_nan=False)) == safe
+    assert safe["a_b_c"] == [1, None, [0, 1]]
+    assert safe["flag"] is True
+    assert set(safe["1"]) == {None, 2.5}
+
+
+def test_start_and_stop_are_valid_documents_and_carry_what_is_searched_by(synthetic):
+    info = synthetic(start={"plan_name": "count", "cycle": "2026_2", "secret": "no"}).info
+    start = schema.start_document(info, uid="derived", time=2.0, raw_path="chx/raw")
+    schema_validators[DocumentNames.start].validate(start)
+    assert start["original_run_uid"] == info.uid
+    assert start["derived_from"] == [info.uid]
+    assert (start["scan_id"], start["sample"], start["plan_name"]) == (7, "gel", "count")
+    assert "secret" not in start
+    assert start["xpcs"]["schema"] == 1
+    assert start["xpcs"]["q_inv_angstrom"] == [0.01, None]
+    assert start["xpcs"]["raw_path"] == "chx/raw"
+    end = RunEnd(
+        raw_exit_status="success", analysis_exit_status="success", reason="", status=Status()
+    )
+    stop = schema.stop_document(end, start_uid="derived", time=3.0, num_events={"gamma": 4})
+    schema_validators[DocumentNames.stop].validate(stop)
+    assert stop["exit_status"] == "success"
+
+
+@pytest.mark.parametrize(
+    ("raw", "analysis", "expected"),
+    [
+        ("success", "success", "success"),
+        ("success", "fail", "fail"),
+        ("fail", "success", "fail"),
+        ("abort", "success", "abort"),
+        ("abort", "fail", "abort"),
+    ],
+)
+def test_a_derived_run_is_a_success_only_if_run_and_analysis_were(raw, analysis, expected):
+    end = RunEnd(raw_exit_status=raw, analysis_exit_status=analysis, reason="why", status=Status())
+    stop = schema.stop_document(end, start_uid="derived", time=3.0, num_events={})
+    assert stop["exit_status"] == expected
+    assert (stop["raw_exit_status"], stop["analysis_exit_status"]) == (raw, analysis)
+    assert stop["reason"] == "why"

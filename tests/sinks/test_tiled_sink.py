@@ -1,0 +1,381 @@
+"""The derived run that TiledSink writes, looked at through plain Tiled clients."""
+
+import logging
+import os
+
+import numpy as np
+import pytest
+from event_model import DocumentNames, schema_validators
+from tiled.queries import Eq
+
+from xpcs_live_denoise.config import TiledSettings
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.records import RunEnd, Status
+from xpcs_live_denoise.sinks.schema import GAMMA_SCHEMA, STATUS_SCHEMA
+from xpcs_live_denoise.sinks.tiled import TiledSink, tiled_sink_factory
+from xpcs_live_denoise.sinks.tiled_connection import TiledUnavailableError
+
+
+def ended(status=None, raw="success", analysis="success", reason=""):
+    return RunEnd(
+        raw_exit_status=raw,
+        analysis_exit_status=analysis,
+        reason=reason,
+        status=status or Status(),
+    )
+
+
+def derived(client, sink, path="processed"):
+    return client[(*path.split("/"), sink.uid)]
+
+
+def assert_documents_are_valid(run, finished=True):
+    """Every document fits event-model's schema, and events refer to a descriptor before them."""
+    documents = list(run.documents())
+    descriptors = set()
+    for name, doc in documents:
+        if name == "stop" and not finished:
+            assert dict(doc) == {}
+            continue
+        schema_validators[DocumentNames[name]].validate(dict(doc))
+        if name == "descriptor":
+            descriptors.add(doc["uid"])
+        if name in ("event", "stream_datum"):
+            assert doc["descriptor"] in descriptors
+    return documents
+
+
+def test_a_live_run_can_be_read_validated_and_replayed(tiled_client, synthetic):
+    run = synthetic()
+    sink = TiledSink(run.info, client=tiled_client)
+    sink.write(run.publication(0, 25))
+    sink.write(run.publication(25, 40))
+    live = derived(tiled_client, sink)
+    assert live.metadata["n_frames"] == 40
+    assert "stop" not in live.metadata
+    stored = live["two_time"].read()
+    assert stored["c2"].dims == ("roi", "t1", "t2")
+    assert stored["c2"].dtype == np.float32
+    lower = np.tril(np.ones((40, 40), dtype=bool))
+    np.testing.assert_array_equal(
+        stored["c2"].values[:, :40, :40][:, lower], run.c2[:, :40, :40][:, lower]
+    )
+    np.testing.assert_array_equal(
+        stored["c2_denoised"].values[:, 15:40, 15:40], run.denoised[:, 15:40, 15:40]
+    )
+    np.testing.assert_array_equal(
+        stored["c2_spread"].values[:, 15:40, 15:40], run.spread[:, 15:40, 15:40]
+    )
+    assert "g2" not in live
+    assert live.validate(raise_on_error=False)
+    documents = assert_documents_are_valid(live, finished=False)
+    assert sum(name == "event" for name, _ in documents) == 2 * 40 + 2
+
+
+def test_a_finished_run_holds_complete_symmetric_arrays_and_every_row(tiled_client, synthetic):
+    run = synthetic()
+    sink = TiledSink(run.info, client=tiled_client, raw_path="raw")
+    sink.write(run.publication(0, 60))
+    sink.write(run.result())
+    sink.finish(ended(run.result().status))
+    done = derived(tiled_client, sink)
+    stored = done["two_time"].read()
+    for name, truth in (("c2", run.c2), ("c2_denoised", run.denoised), ("c2_spread", run.spread)):
+        np.testing.assert_array_equal(stored[name].values, truth)
+    np.testing.assert_array_equal(stored["c2"].values, stored["c2"].values.swapaxes(1, 2))
+    g2 = done["g2"].read()
+    assert g2["g2"].dims == ("roi", "lag")
+    assert g2["delay_s"].dims == ("lag",)
+    np.testing.assert_array_equal(g2["g2_denoised"], run.result().g2.g2_denoised)
+    gamma = done["gamma"].base["internal"].read()
+    assert list(gamma["seq_num"]) == list(range(1, 2 * 60 * 3 + 1))
+    assert gamma["final"].sum() == 2 * 60 * 2
+    stop = done.metadata["stop"]
+    assert stop["exit_status"] == "success"
+    assert stop["num_events"] == {"two_time": 1, "g2": 1, "gamma": 360, "status": 2}
+    assert stop["run_start"] == sink.uid
+    assert done.validate(fix_errors=False, raise_on_error=True)
+    documents = assert_documents_are_valid(done)
+    names = [name for name, _ in documents]
+    assert (names[0], names[-1]) == ("start", "stop")
+    assert names.count("event") == 362
+
+
+def test_the_run_has_the_specs_the_start_document_and_the_place_of_the_schema(
+    tiled_client, synthetic
+):
+    run = synthetic(start={"plan_name": "count"})
+    sink = TiledSink(run.info, client=tiled_client, path="lab/results", raw_path="lab/raw")
+    sink.write(run.publication(0, 5))
+    found = tiled_client["lab", "results"].search(Eq("start.original_run_uid", run.raw_uid))
+    assert [r.metadata["start"]["uid"] for r in found.values()] == [sink.uid]
+    node = derived(tiled_client, sink, "lab/results")
+    assert [(s.name, s.version) for s in node.specs] == [
+        ("XPCSResult", None),
+        ("BlueskyRun", "3.0"),
+    ]
+    assert [s.name for s in tiled_client["lab", "results"].specs] == ["CatalogOfBlueskyRuns"]
+    assert node.metadata["start"]["scan_id"] == 7
+    assert node.metadata["start"]["xpcs"]["raw_path"] == "lab/raw"
+    assert tiled_client["lab", "results"][-1].metadata["start"]["uid"] == sink.uid
+
+
+@pytest.mark.parametrize(("stream", "schema"), [("gamma", GAMMA_SCHEMA), ("status", STATUS_SCHEMA)])
+def test_a_table_has_exactly_the_columns_of_the_schema(tiled_client, synthetic, stream, schema):
+    run = synthetic(n_frames=5, n_expected=5)
+    sink = TiledSink(run.info, client=tiled_client)
+    sink.write(run.publication(0, 5))
+    table = derived(tiled_client, sink)[stream].base["internal"].read()
+    assert list(table) == ["seq_num", "time", *schema, *[f"ts_{name}" for name in schema]]
+    kinds = {"float": "f", "int": "i", "bool": "b", "str": "OT"}
+    for name, (kind, _) in schema.items():
+        assert getattr(table[name].dtype, "kind", "O") in kinds[kind], name
+    assert (table["ts_" + next(iter(schema))] == table["time"]).all()
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "n_expected", "capacity"), [(60, None, 200), (61, 90, 90), (130, 60, 240)]
+)
+def test_an_array_of_another_capacity_ends_with_the_exact_size(
+    tiled_client, synthetic, n_frames, n_expected, capacity
+):
+    run = synthetic(n_frames=n_frames, n_expected=n_expected)
+    sink = TiledSink(run.info, client=tiled_client)
+    for start in range(0, n_frames, 50):
+        sink.write(run.publication(start, min(start + 50, n_frames)))
+    live = derived(tiled_client, sink)
+    assert live["two_time", "c2"].shape == (2, capacity, capacity)
+    np.testing.assert_array_equal(
+        np.tril(live["two_time", "c2"][:, :n_frames, :n_frames]), np.tril(run.c2)
+    )
+    sink.write(run.result())
+    sink.finish(ended())
+    done = derived(tiled_client, sink)
+    shape = done["two_time", "c2"].shape
+    assert shape == (2, n_frames, n_frames)
+    assert [sum(c) for c in done["two_time", "c2"].chunks] == list(shape)
+    np.testing.assert_array_equal(done["two_time", "c2"].read(), run.c2)
+    np.testing.assert_array_equal(done["two_time", "c2_denoised"].read(), run.denoised)
+    key = done["two_time"].metadata["data_keys"]["c2"]
+    assert tuple(key["shape"]) == shape
+    assert done.validate(fix_errors=False, raise_on_error=True)
+    assert_documents_are_valid(done)
+
+
+def test_growing_keeps_what_was_written_and_needs_nothing_again(tiled_client, synthetic):
+    run = synthetic(n_frames=450, n_roi=1, n_expected=None)
+    sink = TiledSink(run.info, client=tiled_client)
+    for start, stop in ((0, 150), (150, 260), (260, 450)):
+        sink.write(run.publication(start, stop, gamma=None, bands=()))
+    c2 = derived(tiled_client, sink)["two_time", "c2"]
+    assert c2.shape == (1, 800, 800)
+    np.testing.assert_array_equal(np.tril(c2.read()[:, :450, :450]), np.tril(run.c2))
+
+
+def test_every_message_stays_below_the_limit(tiled_client, synthetic):
+    limit = 100_000
+    run = synthetic(n_frames=130, n_roi=3, n_expected=130)
+    sizes = []
+    tiled_client.context.http_client.event_hooks["request"].append(
+        lambda request: sizes.append((request.method, len(request.content)))
+    )
+    sink = TiledSink(run.info, client=tiled_client, max_message_bytes=limit)
+    sink.write(run.publication(0, 100))
+    sink.write(run.publication(100, 130))
+    sink.write(run.result())
+    sink.finish(ended())
+    sent = [size for method, size in sizes if method in ("PATCH", "PUT")]
+    assert max(sent) <= limit
+    assert len(sent) > run.c2.nbytes / limit
+    done = derived(tiled_client, sink)
+    np.testing.assert_array_equal(done["two_time", "c2"].read(), run.c2)
+    assert len(done["gamma"].base["internal"].read()) == 3 * 130 * 3
+
+
+def test_what_was_not_computed_is_not_created(tiled_client, synthetic):
+    run = synthetic(n_frames=3, n_expected=60)
+    sink = TiledSink(run.info, client=tiled_client)
+    sink.write(run.publication(0, 3, bands=(), gamma=None))
+    message = "3 frames; denoising needs 50."
+    sink.write(run.result(denoised=False, message=message))
+    sink.finish(ended(Status(n_seen=3, message=message), raw="abort", reason="Aborted by user."))
+    done = derived(tiled_client, sink)
+    assert set(done["two_time"].base) == {"c2"}
+    assert set(done["g2"].base) == {"g2", "g2_error", "delay_s"}
+    np.testing.assert_array_equal(done["two_time", "c2"].read(), run.c2)
+    assert done.metadata["stop"]["exit_status"] == "abort"
+    assert done.metadata["stop"]["reason"] == "Aborted by user."
+    assert done["status"].read()["message"].values[-1] == message
+    assert done.validate(fix_errors=False, raise_on_error=True)
+    assert_documents_are_valid(done)
+
+
+def test_a_single_frame_has_no_lag_and_makes_no_g2(tiled_client, synthetic):
+    run = synthetic(n_frames=1, n_expected=1)
+    sink = TiledSink(run.info, client=tiled_client)
+    result = run.result(denoised=False)
+    assert result.g2.delay_s.shape == (0,)
+    sink.write(result)
+    sink.finish(ended())
+    done = derived(tiled_client, sink)
+    assert "g2" not in done
+    assert done["two_time", "c2"].shape == (2, 1, 1)
+    assert done.validate(fix_errors=False, raise_on_error=True)
+
+
+def test_a_run_that_gave_no_frames_still_says_what_happened(tiled_client, synthetic):
+    sink = TiledSink(synthetic().info, client=tiled_client)
+    status = Status(n_seen=3, message="The file of frame 0 cannot be read.")
+    sink.finish(ended(status, analysis="fail", reason=status.message))
+    done = derived(tiled_client, sink)
+    assert list(done) == ["status"]
+    assert done["status"].read()["message"].values.tolist() == [status.message]
+    assert done.metadata["stop"]["exit_status"] == "fail"
+    assert done.metadata["stop"]["num_events"] == {"status": 1}
+    assert done.validate(fix_errors=False, raise_on_error=True)
+    assert_documents_are_valid(done)
+
+
+def test_an_aborted_analysis_leaves_a_readable_run_of_its_live_arrays(tiled_client, synthetic):
+    run = synthetic(n_frames=40, n_expected=60)
+    sink = TiledSink(run.info, client=tiled_client)
+    sink.write(run.publication(0, 40))
+    sink.finish(ended(Status(message="The worker failed."), analysis="fail", reason="It failed."))
+    done = derived(tiled_client, sink)
+    assert done.metadata["n_frames"] == 40
+    assert done["two_time", "c2"].shape == (2, 60, 60)
+    assert done["status"].read()["message"].values.tolist() == ["", "The worker failed."]
+    assert done.validate(fix_errors=False, raise_on_error=True)
+    assert_documents_are_valid(done)
+
+
+def test_facts_that_come_late_go_to_the_metadata_and_never_into_the_documents(
+    tiled_client, synthetic
+):
+    run = synthetic()
+    sink = TiledSink(run.info, client=tiled_client)
+    sink.write(run.publication(0, 5))
+    before = derived(tiled_client, sink).metadata["start"]
+    late = {
+        "descriptor_frame_time_s": 0.6,
+        "start": {"uid": "other"},
+        "stop": {},
+        "x": float("nan"),
+    }
+    sink.write(run.publication(5, 9, metadata=late))
+    metadata = derived(tiled_client, sink).metadata
+    assert metadata["descriptor_frame_time_s"] == 0.6
+    assert metadata["x"] is None
+    assert metadata["n_frames"] == 9
+    assert metadata["start"] == before
+    assert "stop" not in metadata
+
+
+def test_a_frame_without_counts_stays_nan(tiled_client, synthetic):
+    run = synthetic()
+    run.c2[0, 3, :] = run.c2[0, :, 3] = np.nan
+    sink = TiledSink(run.info, client=tiled_client)
+    sink.write(run.publication(0, 30))
+    np.testing.assert_array_equal(
+        np.tril(derived(tiled_client, sink)["two_time", "c2"][0, :30, :30]),
+        np.tril(run.c2[0, :30, :30]),
+    )
+
+
+def test_every_node_gets_the_access_tags(tiled_client, synthetic, monkeypatch):
+    from tiled.client.container import Container
+
+    asked = {}
+    original = Container.new
+
+    def new(self, *args, **kwargs):
+        # The embedded server has no access policy and refuses tags: note them, send none.
+        asked[kwargs["key"]] = kwargs.pop("access_tags", None)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Container, "new", new)
+    run = synthetic()
+    sink = TiledSink(run.info, client=tiled_client, path="tagged/runs", access_tags=("chx",))
+    sink.write(run.publication(0, 30))
+    sink.write(run.result())
+    sink.finish(ended())
+    arrays = {"c2", "c2_denoised", "c2_spread", "g2", "g2_error", "g2_denoised", "delay_s"}
+    streams = {"two_time", "gamma", "g2", "status", "internal"}
+    assert set(asked) == {"tagged", "runs", sink.uid} | arrays | streams
+    assert all(tags == ["chx"] for tags in asked.values())
+
+
+def test_every_node_is_closed_for_subscribers_before_the_stop(tiled_client, synthetic):
+    run = synthetic()
+    sink = TiledSink(run.info, client=tiled_client)
+    sink.write(run.publication(0, 30))
+    sink.write(run.result())
+    calls = []
+    tiled_client.context.http_client.event_hooks["request"].append(
+        lambda request: calls.append((request.method, request.url.path))
+    )
+    sink.finish(ended(run.result().status))
+    stop = calls.index(("PATCH", f"/api/v1/metadata/processed/{sink.uid}"))
+    root = f"/api/v1/stream/close/processed/{sink.uid}"
+    closed = {path.removeprefix(root) for method, path in calls[:stop] if method == "DELETE"}
+    assert closed == {
+        "/two_time",
+        "/two_time/c2",
+        "/two_time/c2_denoised",
+        "/two_time/c2_spread",
+        "/g2",
+        "/g2/g2",
+        "/g2/g2_error",
+        "/g2/g2_denoised",
+        "/g2/delay_s",
+        "/gamma",
+        "/gamma/internal",
+        "/status",
+        "/status/internal",
+    }
+    assert ("DELETE", root) in calls[stop:]
+
+
+def test_the_container_of_the_raw_runs_is_refused(synthetic):
+    with pytest.raises(InvalidInputError, match="'/raw/', which holds the raw runs; expected"):
+        TiledSink(synthetic().info, client=None, path="/raw/", raw_path="raw")
+    with pytest.raises(InvalidInputError, match="got '/'; expected a name such as 'processed'"):
+        TiledSink(synthetic().info, client=None, path="/")
+
+
+def test_the_factory_connects_at_the_first_write_with_a_key_that_no_log_holds(
+    tiled_server, synthetic, monkeypatch, caplog
+):
+    monkeypatch.setenv("XPCS_TEST_KEY", tiled_server.api_key)
+    caplog.set_level(logging.DEBUG)
+    settings = TiledSettings(
+        uri=tiled_server.uri, api_key_env="XPCS_TEST_KEY", raw_path="raw", path="processed"
+    )
+    make = tiled_sink_factory(settings)
+    run = synthetic()
+    sink, other = make(run.info), make(synthetic(seed=1).info)
+    sink.write(run.publication(0, 5))
+    other.write(run.publication(0, 5))
+    assert sink._client is other._client  # runs share one connection
+    node = derived(sink._client, sink)
+    assert tiled_server.api_key not in str(list(node.documents()))
+    assert tiled_server.api_key not in caplog.text
+    assert f"as processed/{sink.uid}" in caplog.text
+    sink._client.context.close()
+
+
+def test_the_factory_says_which_variable_is_missing(synthetic, monkeypatch):
+    monkeypatch.delenv("XPCS_TEST_KEY", raising=False)
+    make = tiled_sink_factory(TiledSettings(api_key_env="XPCS_TEST_KEY"))
+    sink = make(synthetic().info)
+    with pytest.raises(InvalidInputError, match="variable XPCS_TEST_KEY is not set"):
+        sink.write(synthetic().publication(0, 5))
+
+
+def test_a_server_that_is_down_at_the_start_is_named(synthetic, monkeypatch):
+    monkeypatch.setenv("XPCS_TEST_KEY", "abc")
+    settings = TiledSettings(uri="http://127.0.0.1:9", api_key_env="XPCS_TEST_KEY")
+    sink = tiled_sink_factory(settings)(synthetic().info)
+    with pytest.raises(TiledUnavailableError, match=r"http://127\.0\.0\.1:9: no answer"):
+        sink.write(synthetic().publication(0, 5))
+    assert "abc" not in os.environ.get("TILED_API_KEY", "")

@@ -1,0 +1,392 @@
+"""FrameReader: references to frames become blocks of pixels, from files good, growing and bad."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+
+from xpcs_live_denoise.errors import UnreadableFramesError
+from xpcs_live_denoise.records import HDF5Frames, InlineFrames
+from xpcs_live_denoise.sources import frames as frames_module
+from xpcs_live_denoise.sources.frames import FrameReader
+
+DATASET = "/entry/data/data"
+FRAME_BYTES = 4 * 6 * 2
+LARGE = 10**9
+
+
+@pytest.fixture
+def frames():
+    return np.random.default_rng(7).poisson(3.0, (30, 4, 6)).astype("u2")
+
+
+@pytest.fixture
+def reader():
+    with contextlib.closing(FrameReader(timeout_s=0.05)) as reader:
+        yield reader
+
+
+@pytest.fixture
+def patient_reader():
+    with contextlib.closing(FrameReader(timeout_s=30.0)) as reader:
+        yield reader
+
+
+def write(path, frames, **options):
+    with h5py.File(path, "w") as file:
+        file.create_dataset(DATASET, data=frames, **options)
+
+
+@contextlib.contextmanager
+def swmr_writer(path, frame_shape=(4, 6), *, n_allocated=0, chunk=1):
+    with h5py.File(path, "w", libver="latest") as file:
+        dataset = file.create_dataset(
+            DATASET,
+            shape=(n_allocated, *frame_shape),
+            maxshape=(None, *frame_shape),
+            chunks=(chunk, *frame_shape),
+            dtype="u2",
+        )
+        file.swmr_mode = True
+        yield dataset
+
+
+def append(dataset, frames):
+    start = len(dataset)
+    dataset.resize(start + len(frames), axis=0)
+    dataset[start:] = frames
+    dataset.flush()
+
+
+def reference(path, start, stop, *, dataset=DATASET, swmr=True):
+    return HDF5Frames(path=str(path), dataset=dataset, start=start, stop=stop, swmr=swmr)
+
+
+def read(reader, ref, max_bytes=LARGE):
+    return np.concatenate(list(reader.read(ref, max_bytes)))
+
+
+# --- good files -------------------------------------------------------------------------------
+
+
+def test_inline_frames_come_as_views_of_bounded_size(reader, frames):
+    blocks = list(reader.read(InlineFrames(frames=frames), 7 * FRAME_BYTES))
+    assert [len(block) for block in blocks] == [7, 7, 7, 7, 2]
+    np.testing.assert_array_equal(np.concatenate(blocks), frames)
+    assert all(np.shares_memory(block, frames) for block in blocks)
+
+
+@pytest.mark.parametrize("swmr", [True, False])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"chunks": (1, 4, 6)}, {"chunks": (8, 2, 3)}, dict(hdf5plugin.Bitshuffle(cname="lz4"))],
+    ids=["contiguous", "a chunk a frame", "chunks across frames", "bslz4"],
+)
+def test_a_range_of_a_finished_file_is_read_exactly(tmp_path, reader, frames, options, swmr):
+    write(tmp_path / "a.h5", frames, **options)
+    np.testing.assert_array_equal(
+        read(reader, reference(tmp_path / "a.h5", 3, 29, swmr=swmr)), frames[3:29]
+    )
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "sizes"), [(10 * FRAME_BYTES, [10, 10, 5]), (1, [1] * 25), (LARGE, [25])]
+)
+def test_blocks_stay_below_max_bytes_but_hold_a_frame(tmp_path, reader, frames, max_bytes, sizes):
+    write(tmp_path / "a.h5", frames)
+    blocks = list(reader.read(reference(tmp_path / "a.h5", 5, 30), max_bytes))
+    assert [len(block) for block in blocks] == sizes
+
+
+def test_blocks_end_where_chunks_end(tmp_path, reader, frames):
+    write(tmp_path / "a.h5", frames, chunks=(4, 4, 6))
+    blocks = list(reader.read(reference(tmp_path / "a.h5", 2, 30), 7 * FRAME_BYTES))
+    assert [len(block) for block in blocks] == [6, 4, 4, 4, 4, 6]
+    np.testing.assert_array_equal(np.concatenate(blocks), frames[2:])
+
+
+def test_no_frames_are_no_blocks(reader, tmp_path):
+    assert list(reader.read(reference(tmp_path / "never.h5", 4, 4), LARGE)) == []
+
+
+# --- files that grow --------------------------------------------------------------------------
+
+
+def test_a_file_is_read_while_this_process_writes_it(tmp_path, reader, frames):
+    with swmr_writer(tmp_path / "a.h5") as dataset:
+        for start in range(0, 30, 10):
+            append(dataset, frames[start : start + 10])
+            got = read(reader, reference(tmp_path / "a.h5", start, start + 10))
+            np.testing.assert_array_equal(got, frames[start : start + 10])
+    np.testing.assert_array_equal(read(reader, reference(tmp_path / "a.h5", 0, 30)), frames)
+
+
+@pytest.mark.parametrize("locking", [False, True])
+def test_the_way_of_locking_of_a_writer_in_this_process_is_found(tmp_path, reader, frames, locking):
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest", locking=locking) as file:
+        file.create_dataset(DATASET, data=frames, chunks=(1, 4, 6), maxshape=(None, 4, 6))
+        file.swmr_mode = True
+        np.testing.assert_array_equal(read(reader, reference(tmp_path / "a.h5", 0, 30)), frames)
+
+
+WRITER = """
+import sys
+import h5py, numpy as np
+with h5py.File(sys.argv[1], "w", libver="latest") as file:
+    dataset = file.create_dataset(
+        "/entry/data/data", (0, 4, 6), maxshape=(None, 4, 6), chunks=(1, 4, 6), dtype="u2")
+    file.swmr_mode = True
+    for line in sys.stdin:
+        start, stop = map(int, line.split())
+        dataset.resize(stop, axis=0)
+        for i in range(start, stop):
+            dataset[i] = np.full((4, 6), i)
+        dataset.flush()
+        print("written", flush=True)
+"""
+
+
+@pytest.fixture
+def other_process(tmp_path):
+    """Return a function that lets another process write frames [start, stop)."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "a.h5")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def write_frames(start, stop, *, wait=True):
+        process.stdin.write(f"{start} {stop}\n")
+        process.stdin.flush()
+        if wait:
+            assert process.stdout.readline() == "written\n"
+
+    write_frames.process = process
+    yield write_frames
+    with process:
+        process.stdin.close()
+
+
+def test_a_file_is_read_while_another_process_writes_it(tmp_path, reader, other_process):
+    for start, stop in ((0, 3), (3, 20), (20, 21)):
+        other_process(start, stop)
+        got = read(reader, reference(tmp_path / "a.h5", start, stop))
+        np.testing.assert_array_equal(got[:, 0, 0], np.arange(start, stop))
+    assert other_process.process.poll() is None
+
+
+def test_frames_that_are_announced_early_are_waited_for(tmp_path, patient_reader, other_process):
+    other_process(0, 5)
+    blocks = patient_reader.read(reference(tmp_path / "a.h5", 0, 12), LARGE)
+    first = next(blocks)
+    np.testing.assert_array_equal(first[:, 0, 0], np.arange(5))
+    other_process(5, 12, wait=False)
+    np.testing.assert_array_equal(np.concatenate(list(blocks))[:, 0, 0], np.arange(5, 12))
+
+
+def test_a_file_that_does_not_exist_yet_is_waited_for(tmp_path, patient_reader, frames):
+    ready = threading.Event()
+
+    def write_late():
+        ready.wait()
+        write(tmp_path / "part.h5", frames)
+        os.rename(tmp_path / "part.h5", tmp_path / "a.h5")
+
+    writer = threading.Thread(target=write_late)
+    writer.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frames_module.time, "sleep", lambda _: ready.set())
+        got = read(patient_reader, reference(tmp_path / "a.h5", 0, 30))
+    writer.join()
+    np.testing.assert_array_equal(got, frames)
+
+
+def test_the_writer_of_a_file_without_swmr_is_not_kept_out(tmp_path, reader, frames):
+    """A reader's lock would; another process appends between two reads."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset(DATASET, data=frames[:10], maxshape=(None, 4, 6))
+    np.testing.assert_array_equal(read(reader, reference(path, 0, 10, swmr=False)), frames[:10])
+    code = (
+        "import h5py, sys; file = h5py.File(sys.argv[1], 'a'); d = file['/entry/data/data'];"
+        "d.resize(12, axis=0); d[10:] = 99; file.close()"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+    assert (read(reader, reference(path, 10, 12, swmr=False)) == 99).all()
+
+
+def test_a_file_that_was_replaced_is_opened_again(tmp_path, reader, frames):
+    write(tmp_path / "a.h5", frames)
+    read(reader, reference(tmp_path / "a.h5", 0, 30))
+    write(tmp_path / "b.h5", frames[::-1])
+    os.replace(tmp_path / "b.h5", tmp_path / "a.h5")
+    got = read(reader, reference(tmp_path / "a.h5", 0, 30))
+    np.testing.assert_array_equal(got, frames[::-1])
+
+
+def test_a_growing_file_is_opened_once(tmp_path, reader, frames, monkeypatch):
+    opened = []
+    open_hdf5 = frames_module._open_hdf5
+    monkeypatch.setattr(
+        frames_module, "_open_hdf5", lambda *a, **k: opened.append(a) or open_hdf5(*a, **k)
+    )
+    with swmr_writer(tmp_path / "a.h5") as dataset:
+        for i in range(5):
+            append(dataset, frames[i : i + 1])
+            read(reader, reference(tmp_path / "a.h5", i, i + 1))
+    assert len(opened) == 1
+
+
+def test_few_files_are_held_open_and_close_closes_them(tmp_path, frames):
+    reader = FrameReader()
+    for i in range(12):
+        write(tmp_path / f"{i}.h5", frames)
+        read(reader, reference(tmp_path / f"{i}.h5", 0, 1))
+    held = [entry.file for entry in reader._files.values()]
+    assert len(held) == frames_module.MAX_OPEN_FILES
+    reader.close()
+    assert not any(held)
+    np.testing.assert_array_equal(read(reader, reference(tmp_path / "3.h5", 0, 1)), frames[:1])
+    reader.close()
+
+
+# --- bad files --------------------------------------------------------------------------------
+
+
+def refuse(reader, ref, *messages):
+    with pytest.raises(UnreadableFramesError) as caught:
+        list(reader.read(ref, LARGE))
+    for message in (ref.path, ref.dataset, *messages):
+        assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("swmr", [True, False])
+def test_a_missing_file_is_named(tmp_path, reader, swmr):
+    refuse(
+        reader,
+        reference(tmp_path / "none.h5", 2, 9, swmr=swmr),
+        "frames [2, 9) cannot be read",
+        "No such file",
+        "Check that the file is complete",
+    )
+
+
+def test_a_folder_and_a_text_file_are_no_hdf5(tmp_path, reader):
+    (tmp_path / "notes.txt").write_text("no frames here" * 100)
+    refuse(reader, reference(tmp_path / "notes.txt", 0, 1), "file signature not found")
+    refuse(reader, reference(tmp_path, 0, 1), "cannot be read")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_without_permission_is_named(tmp_path, reader, frames):
+    write(tmp_path / "a.h5", frames)
+    (tmp_path / "a.h5").chmod(0)
+    refuse(reader, reference(tmp_path / "a.h5", 0, 1), "Permission denied")
+
+
+def test_a_missing_dataset_is_named_with_what_is_there(tmp_path, reader, frames):
+    write(tmp_path / "a.h5", frames)
+    refuse(
+        reader, reference(tmp_path / "a.h5", 0, 1, dataset="/exchange/data"), "no such", "['entry']"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        (np.zeros((4, 6)), "got a dataset of shape (4, 6) and dtype float64"),
+        (np.zeros((2, 3, 4, 6)), "got a dataset of shape (2, 3, 4, 6)"),
+        (np.zeros((2, 4, 6), complex), "dtype complex128"),
+        (np.array([[[b"text"]]]), "dtype |S4"),
+    ],
+    ids=["2-d", "4-d", "complex", "text"],
+)
+def test_a_dataset_that_holds_no_frames_is_refused(tmp_path, reader, content, got):
+    write(tmp_path / "a.h5", content)
+    refuse(reader, reference(tmp_path / "a.h5", 0, 1), got, "shape (n, rows, cols)")
+
+
+def test_a_group_is_no_dataset(tmp_path, reader, frames):
+    write(tmp_path / "a.h5", frames)
+    refuse(reader, reference(tmp_path / "a.h5", 0, 1, dataset="/entry"), "got a group")
+
+
+def test_frames_beyond_the_end_are_missed_after_those_before_it(tmp_path, reader, frames):
+    write(tmp_path / "a.h5", frames)
+    blocks = reader.read(reference(tmp_path / "a.h5", 25, 40), LARGE)
+    np.testing.assert_array_equal(next(blocks), frames[25:])
+    with pytest.raises(UnreadableFramesError, match=r"frames \[30, 40\).*holds 30 frames"):
+        next(blocks)
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_frames_that_are_allocated_but_not_written_are_no_dark_frames(
+    tmp_path, reader, frames, chunk
+):
+    with swmr_writer(tmp_path / "a.h5", n_allocated=30, chunk=chunk) as dataset:
+        dataset[:8] = frames[:8]
+        dataset.flush()
+        blocks = reader.read(reference(tmp_path / "a.h5", 0, 20), LARGE)
+        np.testing.assert_array_equal(next(blocks), frames[:8])
+        with pytest.raises(UnreadableFramesError, match=r"frames \[8, 20\)"):
+            next(blocks)
+
+
+@pytest.mark.parametrize("swmr", [True, False])
+@pytest.mark.parametrize("chunks", [(1, 4, 6), None], ids=["chunked", "contiguous"])
+def test_a_truncated_file_gives_no_invented_frames(tmp_path, reader, frames, swmr, chunks):
+    write(tmp_path / "a.h5", frames, chunks=chunks)
+    with h5py.File(tmp_path / "a.h5") as file:
+        data = file[DATASET].id
+        end = (
+            data.get_chunk_info_by_coord((9, 0, 0)).byte_offset + FRAME_BYTES
+            if chunks
+            else data.get_offset() + 10 * FRAME_BYTES
+        )
+    os.truncate(tmp_path / "a.h5", end)
+    got = []
+    with pytest.raises(UnreadableFramesError, match="cannot be read"):
+        got.extend(reader.read(reference(tmp_path / "a.h5", 0, 30, swmr=swmr), LARGE))
+    n_good = sum(len(block) for block in got)
+    assert n_good <= 10
+    np.testing.assert_array_equal(np.concatenate([*got, frames[:0]]), frames[:n_good])
+
+
+def test_a_broken_chunk_is_an_error_after_the_good_frames(tmp_path, reader, frames):
+    write(tmp_path / "a.h5", frames, chunks=(10, 4, 6), fletcher32=True)
+    with h5py.File(tmp_path / "a.h5") as file:
+        offset = file[DATASET].id.get_chunk_info_by_coord((20, 0, 0)).byte_offset
+    with (tmp_path / "a.h5").open("r+b") as raw:
+        raw.seek(offset)
+        raw.write(b"\xff" * 16)
+    blocks = reader.read(reference(tmp_path / "a.h5", 0, 30), 10 * FRAME_BYTES)
+    np.testing.assert_array_equal(np.concatenate([next(blocks), next(blocks)]), frames[:20])
+    with pytest.raises(UnreadableFramesError, match=r"frames \[20, 30\) cannot be read"):
+        next(blocks)
+
+
+def test_a_file_that_failed_is_not_waited_for_again_until_it_is_there(
+    tmp_path, monkeypatch, frames
+):
+    naps = []
+    monkeypatch.setattr(frames_module.time, "sleep", naps.append)
+    with contextlib.closing(FrameReader(timeout_s=0.05)) as reader:
+        ref = reference(tmp_path / "a.h5", 0, 5)
+        refuse(reader, ref)
+        assert naps
+        naps.clear()
+        refuse(reader, ref)
+        assert not naps
+        write(tmp_path / "a.h5", frames)
+        np.testing.assert_array_equal(read(reader, ref), frames[:5])
+        refuse(reader, reference(tmp_path / "a.h5", 28, 40))
+        assert naps

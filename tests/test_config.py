@@ -1,0 +1,76 @@
+"""Settings: defaults, files, and errors that say what to do."""
+
+import pytest
+
+from xpcs_live_denoise import InvalidInputError, Settings
+from xpcs_live_denoise.numerics.windows import STEP, WINDOW
+
+
+def test_only_the_detector_is_required_and_the_defaults_are_the_papers():
+    settings = Settings(detector="eiger4m_single")
+    assert settings.data_key == "eiger4m_single_image"
+    assert (settings.window, settings.step, settings.mode) == (WINDOW, STEP, "nonequilibrium")
+    assert settings.tiled.path == "processed"
+    assert settings.publish_period_s == 0.5
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "'detector' is missing"),
+        ({"detector": "d", "widnow": 50}, "'widnow' is unknown; expected one of: .*window"),
+        ({"detector": "d", "frame_time_s": -1}, "'frame_time_s': got -1; .*greater than 0"),
+        ({"detector": "d", "mode": "ageing"}, "'mode': got 'ageing'; .*nonequilibrium"),
+        ({"detector": "d", "engine": "gpu"}, "'engine': got 'gpu'; .*dense"),
+        ({"detector": "d", "window": 20, "step": 30}, "step is 30 and window 20"),
+        ({"detector": "d", "tiled": {"api_key": "secret"}}, "'tiled.api_key' is unknown"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_named(fields, message):
+    with pytest.raises(InvalidInputError, match=message):
+        Settings(**fields)
+
+
+def test_an_error_about_settings_is_a_value_error():
+    with pytest.raises(ValueError, match="detector"):
+        Settings()
+
+
+def test_settings_come_from_yaml_with_paths_relative_to_the_file(tmp_path):
+    file = tmp_path / "xpcs.yml"
+    file.write_text(
+        "detector: eiger500K_single\n"
+        "rois: rois/saxs.npz\n"
+        "mask: /masks/500K.npy\n"
+        "baseline_lags: [200, 250]\n"
+        "geometry: {beam_center: [10.5, 20]}\n"
+        "tiled: {uri: 'http://127.0.0.1:8020', access_tags: [chx_beamline]}\n"
+    )
+    settings = Settings.load(file)
+    assert settings.rois == tmp_path / "rois/saxs.npz"
+    assert str(settings.mask) == "/masks/500K.npy"
+    assert settings.baseline_lags == (200, 250)
+    assert settings.geometry.beam_center == (10.5, 20.0)
+    assert settings.tiled.access_tags == ("chx_beamline",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        ("detector: [", "not valid YAML"),
+        ("- detector", "got list, expected a mapping"),
+        ("", "got NoneType, expected a mapping"),
+    ],
+)
+def test_a_settings_file_that_cannot_be_used_says_why(tmp_path, content, message):
+    file = tmp_path / "xpcs.yml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(InvalidInputError, match=message):
+        Settings.load(file)
+
+
+def test_every_setting_is_documented():
+    undocumented = [name for name, field in Settings.model_fields.items() if not field.description]
+    assert not undocumented

@@ -1,0 +1,118 @@
+"""The feed between a run and a sink: deltas, failures, and what is offered again."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from xpcs_live_denoise import sink_feed
+from xpcs_live_denoise.records import C2Rows, Publication, RunEnd, RunInfo, Status
+from xpcs_live_denoise.sink_feed import SinkFeed
+
+INFO = RunInfo(
+    start={"uid": "abc"}, detector="d", image_key="d_image", frame_shape=(4, 4), frame_time_s=1.0,
+    n_expected=None, roi=(1,), q_inv_angstrom=(0.1,), n_pixels=(16,), window=50, step=5,
+    mode="nonequilibrium", engine="auto",
+)  # fmt: skip
+END = RunEnd(raw_exit_status="success", analysis_exit_status="success", reason="", status=Status())
+
+
+class Recorder:
+    """A sink that fails as often as it is told."""
+
+    def __init__(self, failures=0):
+        self.failures = failures
+        self.records, self.end = [], None
+
+    def write(self, record):
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError("server is away")
+        self.records.append(record)
+
+    def finish(self, end):
+        self.end = end
+
+
+def news(start, stop):
+    values = np.arange(stop * (stop - start), dtype=float).reshape(1, stop - start, stop)
+    rows = C2Rows(start=start, stop=stop, values=values)
+    return Publication(n_frames=stop, c2=rows, bands=(), gamma=None, status=Status())
+
+
+@pytest.fixture
+def no_pause(monkeypatch):
+    monkeypatch.setattr(sink_feed, "FIRST_PAUSE_S", 0.0)
+
+
+def feed_of(sink):
+    feed = SinkFeed(lambda info: sink, "abc")
+    feed.info = INFO
+    return feed
+
+
+def test_the_sink_is_made_once_and_only_when_there_is_something_to_write():
+    made = []
+    feed = SinkFeed(lambda info: made.append(info) or Recorder(), "abc")
+    feed.info = INFO
+    assert made == []
+    feed.write(news(0, 3))
+    feed.write(news(3, 5))
+    assert made == [INFO]
+    assert feed.n_frames == 5
+
+
+def test_rows_that_the_sink_could_not_take_come_again_with_the_next(no_pause, caplog):
+    sink = Recorder(failures=1)
+    feed = feed_of(sink)
+    with caplog.at_level(logging.WARNING):
+        feed.write(news(0, 3))
+        assert feed.n_frames == 0
+        feed.write(news(0, 5))
+    assert [(record.c2.start, record.c2.stop) for record in sink.records] == [(0, 5)]
+    assert feed.n_frames == 5
+    assert "server is away" in caplog.text
+
+
+def test_a_sink_behind_others_gets_only_the_rows_it_lacks():
+    sink = Recorder()
+    feed = feed_of(sink)
+    feed.write(news(0, 3))
+    feed.write(news(0, 5))
+    second = sink.records[1].c2
+    assert (second.start, second.stop, second.values.shape) == (3, 5, (1, 2, 5))
+    np.testing.assert_array_equal(second.values, news(0, 5).c2.values[:, 3:])
+
+
+def test_after_a_failure_the_sink_is_left_alone_for_a_while(caplog):
+    sink = Recorder(failures=1)
+    feed = feed_of(sink)
+    for stop in (3, 4, 5):
+        feed.write(news(0, stop))
+    assert sink.records == []
+    assert caplog.text.count("cannot be published") == 1
+
+
+def test_a_factory_that_fails_is_tried_again(no_pause):
+    sink, attempts = Recorder(), []
+
+    def factory(info):
+        attempts.append(info)
+        if len(attempts) == 1:
+            raise ConnectionError("server is down")
+        return sink
+
+    feed = SinkFeed(factory, "abc")
+    feed.info = INFO
+    feed.write(news(0, 3))
+    feed.write(news(0, 4))
+    feed.finish(None, END)
+    assert len(attempts) == 2
+    assert sink.end is END
+
+
+def test_a_sink_that_stays_away_ends_in_one_clear_line(caplog):
+    feed = feed_of(Recorder(failures=99))
+    feed.finish(news(0, 3), END)
+    assert "Run abc: the final results could not be stored" in caplog.text
+    assert "analyse" in caplog.text

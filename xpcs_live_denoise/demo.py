@@ -1,0 +1,247 @@
+"""The main job on one machine: server, RunEngine, simulated Eiger, LiveDenoise, and a reader."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from .callback import LiveDenoise
+from .config import Settings
+from .demo_series import DemoSeries, recorded_series, simulated_series
+from .errors import InvalidInputError, XpcsError
+from .readers.server import RAW_PATH, EmbeddedServer
+from .sinks.terminal import TerminalSink
+from .sinks.tiled import tiled_sink_factory
+from .sources.plans import fly_series
+from .sources.simulated import SimulatedEiger
+
+if TYPE_CHECKING:
+    from .readers.client import XPCSResult
+
+DETECTOR = "eiger500K_single"
+DEFAULT_RATE_HZ = 25.0
+KEY_FILE = "api_key"
+TABLE_ROWS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoOptions:
+    """What `xpcs-live-denoise demo` was asked for.
+
+    Attributes
+    ----------
+    frames, rate, rois
+        Length of the series, frames a second, number of rings. Without a rate: that of the
+        recorded series where it is known, else DEFAULT_RATE_HZ.
+    out
+        Folder that is kept; None works in a temporary one and leaves only the figure.
+    data
+        A recorded series (.npz) instead of the simulation.
+    """
+
+    frames: int = 300
+    rate: float | None = None
+    rois: int = 3
+    out: Path | None = None
+    data: Path | None = None
+
+
+def run_demo(options: DemoOptions, console: Console) -> None:
+    """Run the whole path and print what a fresh Tiled client finds at its end.
+
+    Raises
+    ------
+    InvalidInputError
+        For data that cannot be used.
+    XpcsError
+        When the results did not reach Tiled within two minutes after the run.
+    """
+    series = (
+        simulated_series(options.frames, options.rois)
+        if options.data is None
+        else recorded_series(options.data, options.frames, options.rois)
+    )
+    rate_hz = options.rate or (1 / series.frame_time_s if series.frame_time_s else DEFAULT_RATE_HZ)
+    with _folder(options.out) as folder:
+        console.print("Starting the Tiled server ...")
+        with EmbeddedServer(
+            folder / "catalog", log_path=folder / "tiled.log", readable=folder
+        ) as server:
+            console.print(
+                f"Tiled server at {server.uri}. Taking {series.n_frames} frames at {rate_hz:g} a "
+                f"second of {series.title}; {len(series.rois.labels)} ROIs.",
+                soft_wrap=True,
+            )
+            uid = _measure(series, rate_hz, server, folder, console)
+            result = _read_back(server, uid)
+            _print_result(result, series, uid, console)
+            figure = (options.out or Path.cwd()) / "xpcs-live-denoise-demo.png"
+            _save_figure(result, series, figure)
+            console.print(f"Figure: {figure.resolve()}", soft_wrap=True)
+        if options.out is not None:
+            console.print(
+                f"The catalog stays in {options.out}. Serve it again with\n"
+                f"  xpcs-live-denoise catalog {options.out}",
+                soft_wrap=True,
+            )
+
+
+def serve_catalog(folder: Path, port: int | None, console: Console) -> None:
+    """Serve the catalog that `demo --out` left until Ctrl-C.
+
+    Raises
+    ------
+    InvalidInputError
+        When there is no catalog in the folder.
+    """
+    if not (folder / "catalog" / "catalog.db").is_file():
+        raise InvalidInputError(
+            f"Folder {folder}: holds no catalog; expected one that `demo --out {folder}` left."
+        )
+    with EmbeddedServer(folder / "catalog", port=port, readable=folder) as server:
+        key_file = folder / KEY_FILE
+        key_file.touch(mode=0o600)
+        key_file.write_text(server.api_key, encoding="ascii")
+        console.print(
+            f"Tiled server at {server.uri}; its key is in {key_file}, readable by you only. "
+            "Ctrl-C ends it.\n\n"
+            "  from tiled.client import from_uri\n"
+            f"  catalog = from_uri({server.uri!r}, api_key=open({str(key_file)!r}).read())\n"
+            '  result = catalog["processed"].values().last()\n'
+            "  result.gamma_table()",
+            soft_wrap=True,
+            highlight=False,
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            server.wait()
+        key_file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _folder(out: Path | None) -> Iterator[Path]:
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="xpcs-demo-") as temporary:
+            yield Path(temporary)
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        yield out
+
+
+def _measure(
+    series: DemoSeries, rate_hz: float, server: EmbeddedServer, folder: Path, console: Console
+) -> str:
+    """Run the plan with both writers subscribed; return the uid of the raw run."""
+    from bluesky.run_engine import RunEngine
+    from bluesky_tiled_plugins import TiledWriter
+
+    client = server.client()
+    settings = Settings(
+        detector=DETECTOR,
+        frame_time_s=series.frame_time_s,
+        tiled={"raw_path": RAW_PATH},
+    )
+    live = LiveDenoise(
+        settings,
+        rois=series.rois,
+        sinks=[
+            tiled_sink_factory(settings.tiled, client),
+            lambda info: TerminalSink(info, console=console),
+        ],
+    )
+    engine = RunEngine({"beamline_id": "demo"})
+    engine.subscribe(TiledWriter(client[RAW_PATH], batch_size=1))
+    engine.subscribe(live)
+    detector = SimulatedEiger(
+        series.frames,
+        folder / "detector",
+        n_frames=series.n_frames,
+        name=DETECTOR,
+        frame_rate_hz=rate_hz,
+        geometry=series.geometry,
+    )
+    runs: Any = engine(fly_series(detector, md={"sample": series.title, "XPCS_data": True}))
+    uid: str = runs[0]
+    published = live.wait(120)
+    live.close()
+    if not published:
+        raise XpcsError(
+            f"Run {uid}: its results were not published within 120 s after its end. The log of "
+            f"the server is {folder / 'tiled.log'}."
+        )
+    return uid
+
+
+def _read_back(server: EmbeddedServer, uid: str) -> XPCSResult:
+    from .readers.client import results
+
+    return results(server.client(), uid)
+
+
+def _print_result(result: XPCSResult, series: DemoSeries, uid: str, console: Console) -> None:
+    """Print Gamma(t) of every ROI at some ages, raw and denoised, beside the truth."""
+    frame_time_s = result.xpcs["frame_time_s"]
+    console.print(f"\nA fresh client found the result of run {uid[:8]}: results(catalog, {uid!r})")
+    rows: Any = result.gamma_table(source=["raw", "denoised"]).set_index(
+        ["roi", "age_frame", "source"]
+    )
+    margin = series.n_frames // (2 * TABLE_ROWS)
+    ages = range(margin, series.n_frames, max(1, series.n_frames // TABLE_ROWS))
+    for index, roi in enumerate(result.xpcs["roi"]):
+        q = result.xpcs["q_inv_angstrom"][index]
+        title = f"ROI {roi}" + ("" if q is None else f", q = {q:.3g} 1/Angstrom")
+        table = Table(title=f"Gamma(t) in 1/s, {title}", title_justify="left")
+        for column in ("age (s)", "truth", "raw", "denoised"):
+            table.add_column(column, justify="right")
+        for age in ages:
+            truth = "-"
+            if series.true_rates is not None:
+                truth = f"{series.true_rates[index, age] / frame_time_s:.3g}"
+            fits = [_rate(rows, (roi, age, source)) for source in ("raw", "denoised")]
+            table.add_row(f"{age * frame_time_s:.2f}", truth, *fits)
+        console.print(table)
+    _print_series(result, console)
+
+
+def _rate(rows: Any, key: tuple[int, int, str]) -> str:
+    """Return a fitted rate with its error, and "-" where the fit did not converge."""
+    if key not in rows.index or not rows.loc[key, "converged"]:
+        return "-"
+    rate, error = rows.loc[key, ["relaxation_rate", "relaxation_rate_error"]]
+    return f"{rate:.3g}" if math.isnan(error) else f"{rate:.3g} +- {error:.2g}"
+
+
+def _print_series(result: XPCSResult, console: Console) -> None:
+    """Print the fits of the whole series; Gamma / q^2 is D where a sample only diffuses."""
+    fits: Any = result.gamma_table(source="series_raw")
+    for fit in fits.itertuples():
+        text = f"ROI {fit.roi}, whole series: Gamma = {fit.relaxation_rate:.3g} 1/s"
+        if not math.isnan(fit.q_inv_angstrom):
+            q_inv_um = fit.q_inv_angstrom * 1e4
+            text += f", Gamma / q^2 = {fit.relaxation_rate / q_inv_um**2:.3g} um^2/s"
+        console.print(text)
+
+
+def _save_figure(result: XPCSResult, series: DemoSeries, file: Path) -> None:
+    """Save the figure of the middle ROI, with the truth drawn into Gamma(t)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    labels = result.xpcs["roi"]
+    index = len(labels) // 2
+    figure = result.plot(labels[index])
+    if series.true_rates is not None:
+        frame_time_s = result.xpcs["frame_time_s"]
+        axis = next(axis for axis in figure.axes if axis.get_title().startswith("Gamma(t)"))
+        age_s = np.arange(series.n_frames) * frame_time_s
+        axis.plot(age_s, series.true_rates[index] / frame_time_s, "k--", label="truth", zorder=5)
+        axis.legend()
+    figure.savefig(file, dpi=110)

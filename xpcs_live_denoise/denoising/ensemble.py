@@ -1,0 +1,247 @@
+"""The denoiser: an ensemble of CNN encoder-decoders, loaded from weights and a model card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
+from xpcs_live_denoise.numerics.windows import WINDOW
+
+from .triangle import to_triangle, to_windows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from .fused import FusedMembers
+    from .model import CnnEncoderDecoder
+
+SHIPPED = Path(__file__).parent / "weights"
+WEIGHTS_NAME = "weights.safetensors"
+CARD_NAME = "model_card.json"
+INFO_KEYS = ("name", "sha256", "n_members", "window", "trained_on", "metrics")
+
+
+class Ensemble:
+    """Denoises scaled windows with all members at once; holds their weights and nothing else.
+
+    Made by `load_ensemble`.
+
+    Attributes
+    ----------
+    info
+        JSON-ready: name, sha256 (of the weights), n_members, window, trained_on, metrics.
+    """
+
+    def __init__(self, members: FusedMembers, info: dict[str, Any]) -> None:
+        self._members = members
+        self.info = info
+
+    def denoise(
+        self, windows: NDArray[np.floating[Any]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Denoise windows of a two-time correlation function.
+
+        Parameters
+        ----------
+        windows
+            Shape (n, 50, 50), symmetric, scaled to contrast 1 over a baseline of 1, the diagonal
+            replaced, all finite; float32 (other floating types are converted). Only the upper
+            triangle is read.
+
+        Returns
+        -------
+        mean, spread
+            Two arrays of that shape, float32, symmetric, in the windows' scale: mean and
+            (population) standard deviation over the members' outputs. The spread says how far
+            the members disagree; as an error bar it is much too small.
+
+        Raises
+        ------
+        InvalidInputError
+            When the windows have another shape, are no floating-point numbers, or hold NaN or
+            infinite values.
+        """
+        import torch
+
+        windows = np.asarray(windows)
+        _check_windows(windows)
+        triangles = np.ascontiguousarray(to_triangle(windows), dtype=np.float32)
+        bad = int((~np.isfinite(triangles)).any(axis=1).sum())
+        if bad:
+            raise InvalidInputError(
+                f"Ensemble.denoise: {bad} of {len(windows)} windows have NaN or infinite values; "
+                "expected finite ones: fill missing values from the same lag first."
+            )
+        mean, spread = self._members(torch.from_numpy(triangles).to(self._members.device))
+        return to_windows(mean.cpu().numpy()), to_windows(spread.cpu().numpy())
+
+
+def denoise_triangles(ensemble: Ensemble, c2: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the ensemble's mean output for triangles (n, 1275)."""
+    return to_triangle(ensemble.denoise(to_windows(c2))[0])
+
+
+def load_ensemble(path: str | Path | None = None, *, device: str = "cpu") -> Ensemble:
+    """Load an ensemble.
+
+    Parameters
+    ----------
+    path
+        Folder with the weights and the model card, as `xpcs-live-denoise train` writes it.
+        None: the ensemble in this package.
+    device
+        Where to compute, in torch's words: "cpu", "cuda", ...
+
+    Raises
+    ------
+    MissingDependencyError
+        When torch or safetensors is not installed.
+    InvalidInputError
+        When a file is missing or cannot be read, weights and card do not belong together, or the
+        device cannot be used.
+    """
+    folder = SHIPPED if path is None else Path(path)
+    try:
+        import safetensors
+        import safetensors.torch
+        import torch
+
+        from .fused import FusedMembers
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"load_ensemble: torch and safetensors are needed to denoise ({error}). Install them: "
+            "pip install xpcs-live-denoise[torch]."
+        ) from error
+    card, weights = _read_card(folder), _read_weights(folder)
+    digest = hashlib.sha256(weights).hexdigest()
+    if card["sha256"] != digest:
+        raise InvalidInputError(
+            f"Ensemble {folder}: {WEIGHTS_NAME} has sha256 {digest}, {CARD_NAME} names "
+            f"{card['sha256']}. The two do not belong together; copy the whole folder again."
+        )
+    try:
+        stacked = safetensors.torch.load(weights)
+    except safetensors.SafetensorError as error:
+        raise InvalidInputError(
+            f"Ensemble {folder}: {WEIGHTS_NAME} is no safetensors file ({error})."
+        ) from error
+    _check_shapes(folder, card, stacked)
+    try:
+        members = FusedMembers(stacked, torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        raise InvalidInputError(
+            f"load_ensemble: device {device!r} cannot be used ({str(error).splitlines()[0]}). "
+            'Expected a device that torch has on this machine; "cpu" is always there.'
+        ) from error
+    return Ensemble(members, {key: card[key] for key in INFO_KEYS})
+
+
+def save_ensemble(
+    members: Sequence[CnnEncoderDecoder], card: Mapping[str, Any], path: str | Path
+) -> Path:
+    """Write members and their model card into a folder that `load_ensemble` reads.
+
+    Parameters
+    ----------
+    members
+        Networks for triangles.
+    card
+        JSON-ready; at least name, trained_on and metrics. Number of members, window, number of
+        parameters and the weights' sha256 are added.
+    path
+        The folder; created if needed.
+
+    Raises
+    ------
+    InvalidInputError
+        When there is no member, one is not for triangles, or the card lacks an entry.
+    """
+    import safetensors.torch
+
+    from .fused import stack_members
+    from .model import TRIANGLE_SHAPE
+
+    shapes = {member.shape for member in members}
+    if shapes != {TRIANGLE_SHAPE}:
+        raise InvalidInputError(
+            f"save_ensemble: members for inputs of shapes {sorted(shapes)}; expected at least one "
+            f"member, all for triangles, {TRIANGLE_SHAPE}."
+        )
+    missing = [key for key in ("name", "trained_on", "metrics") if key not in card]
+    if missing:
+        raise InvalidInputError(f"save_ensemble: the card lacks {', '.join(missing)}.")
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = safetensors.torch.save(stack_members(members))
+    (folder / WEIGHTS_NAME).write_bytes(weights)
+    full_card = {
+        **card,
+        "n_members": len(members),
+        "window": WINDOW,
+        "parameters_per_member": sum(p.numel() for p in members[0].parameters()),
+        "sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    (folder / CARD_NAME).write_text(json.dumps(full_card, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def _check_windows(windows: NDArray[Any]) -> None:
+    if windows.ndim != 3 or windows.shape[1:] != (WINDOW, WINDOW):
+        raise InvalidInputError(
+            f"Ensemble.denoise: windows have shape {windows.shape}; expected (n, {WINDOW}, "
+            f"{WINDOW}), which is what the network was trained for."
+        )
+    if windows.dtype.kind != "f":
+        raise InvalidInputError(
+            f"Ensemble.denoise: windows have dtype {windows.dtype}; expected float32."
+        )
+
+
+def _read_weights(folder: Path) -> bytes:
+    try:
+        return (folder / WEIGHTS_NAME).read_bytes()
+    except OSError as error:
+        raise InvalidInputError(
+            f"Ensemble {folder}: {WEIGHTS_NAME} cannot be read ({error.strerror}). Expected a "
+            f"folder with {WEIGHTS_NAME} and {CARD_NAME}, as `xpcs-live-denoise train` writes it."
+        ) from error
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    try:
+        card = json.loads((folder / CARD_NAME).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInputError(
+            f"Ensemble {folder}: {CARD_NAME} cannot be read ({error.strerror}). Expected a "
+            f"folder with {WEIGHTS_NAME} and {CARD_NAME}, as `xpcs-live-denoise train` writes it."
+        ) from error
+    except ValueError as error:
+        raise InvalidInputError(f"Ensemble {folder}: {CARD_NAME} is no JSON ({error}).") from error
+    missing = [key for key in INFO_KEYS if not isinstance(card, dict) or key not in card]
+    if missing:
+        raise InvalidInputError(f"Ensemble {folder}: {CARD_NAME} lacks {', '.join(missing)}.")
+    return card
+
+
+def _check_shapes(folder: Path, card: Mapping[str, Any], stacked: Mapping[str, Tensor]) -> None:
+    from .fused import expected_shapes
+
+    expected = expected_shapes(card["n_members"])
+    got = {name: tuple(tensor.shape) for name, tensor in stacked.items()}
+    if got != expected:
+        wrong = sorted(
+            name for name in got.keys() | expected if got.get(name) != expected.get(name)
+        )
+        name = wrong[0]
+        raise InvalidInputError(
+            f"Ensemble {folder}: {WEIGHTS_NAME} holds {name} of shape {got.get(name)}; expected "
+            f"{expected.get(name)} for {card['n_members']} members of this architecture."
+        )

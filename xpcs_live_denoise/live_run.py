@@ -1,0 +1,281 @@
+"""One run on the worker's thread: frame references in, publications to its sinks out."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from .config import Settings
+from .errors import FrameShapeError, InvalidInputError, UnreadableFramesError
+from .messages import Begin, End, Gathered, Missing, Referenced
+from .numerics.rois import RoiMap
+from .numerics.windows import Denoiser
+from .pipeline import Analysis, append_note
+from .records import FrameSource, Result, RunEnd, RunInfo, Sink, Status
+from .sink_feed import SinkFeed
+
+logger = logging.getLogger(__name__)
+
+SinkFactory: TypeAlias = Callable[[RunInfo], Sink]
+
+
+class LiveRun:
+    """A run's analysis and its sinks, driven by messages. Used by the worker's thread only.
+
+    Parameters
+    ----------
+    settings
+        What to do.
+    open_rois
+        Returns the ROI map; called when the run begins.
+    open_ensemble
+        Returns the ensemble, or None and why; called when the run begins.
+    source
+        Reads frames behind references.
+    sink_factories
+        One sink each, made when the first frames are there.
+    versions
+        Library versions, for RunInfo.
+    queue_depth
+        Returns the number of messages that wait for the worker.
+
+    Attributes
+    ----------
+    roi_map
+        None until the run has begun; the RunEngine's thread gathers inline frames with it.
+    n_seen
+        Frames announced; counted by the RunEngine's thread.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        uid: str,
+        open_rois: Callable[[], RoiMap],
+        open_ensemble: Callable[[], tuple[Denoiser | None, str]],
+        source: FrameSource,
+        sink_factories: Sequence[SinkFactory],
+        versions: Mapping[str, str],
+        queue_depth: Callable[[], int],
+    ) -> None:
+        self.uid = uid
+        self.roi_map: RoiMap | None = None
+        self.n_seen = 0
+        self.status = Status()
+        self.done = False
+        self._settings = settings
+        self._open_rois = open_rois
+        self._open_ensemble = open_ensemble
+        self._source = source
+        self._versions = versions
+        self._queue_depth = queue_depth
+        self._feeds = [SinkFeed(factory, uid) for factory in sink_factories]
+        self._analysis: Analysis | None = None
+        self._begin: Begin | None = None
+        self._notes: list[str] = []
+        self._failure = ""
+        self._published_frames = 0
+        self._last_publication = float("-inf")
+        self._lag_s = 0.0
+
+    # --- what the worker calls -------------------------------------------------------------
+
+    def handle(self, message: Any) -> None:
+        """Work on one message; a failed run takes no more frames but still ends properly."""
+        if isinstance(message, End):
+            self._end(message)
+        elif self._failure:
+            return
+        elif isinstance(message, Begin):
+            self._start(message)
+        elif isinstance(message, Missing):
+            self._skip(message.n_frames, message.reason)
+        elif isinstance(message, Gathered):
+            self._require_analysis().push_pixels(message.pixels)
+            self._processed(message.arrival)
+        elif isinstance(message, Referenced):
+            self._read(message)
+
+    def tick(self) -> None:
+        """Publish if there is news and the last publication is long enough ago."""
+        if self._analysis is None or self._failure or self.done:
+            return
+        now = time.monotonic()
+        if (
+            self._analysis.n_frames > self._published_frames
+            and now - self._last_publication >= self._settings.publish_period_s
+        ):
+            self._publish(self._analysis)
+
+    def fail(self, error: Exception) -> None:
+        """Give the analysis up, say so once, and leave the scan alone."""
+        if not self._failure:
+            self._failure = f"The analysis stopped: {error}"
+            logger.error(
+                "Run %s: the analysis stopped, the scan goes on. %s: %s",
+                self.uid,
+                type(error).__name__,
+                error,
+                exc_info=error,
+            )
+            self.status = append_note(self._counted(self.status), self._failure)
+
+    # --- the steps -------------------------------------------------------------------------
+
+    def _start(self, begin: Begin) -> None:
+        self._begin = begin
+        for feed in self._feeds:
+            feed.info = self._run_info(begin)
+        if begin.problem:
+            raise InvalidInputError(begin.problem)
+        for note in begin.notes:
+            self._note(note)
+        rois = self._open_rois().with_q(begin.geometry)
+        self._require_shape(begin, rois)
+        ensemble, why_not = self._open_ensemble()
+        if why_not:
+            self._note(why_not)
+        frame_time_s = begin.frame_time_s
+        if frame_time_s is None:
+            frame_time_s = 1.0
+            self._note(
+                "No document tells the frame period: rates are per frame, as if it were 1 s. "
+                "Set frame_time_s."
+            )
+        self._analysis = Analysis(
+            self._settings,
+            rois,
+            frame_time_s=frame_time_s,
+            n_frames=begin.n_expected,
+            ensemble=ensemble,
+        )
+        for feed in self._feeds:
+            feed.info = dataclasses.replace(
+                self._run_info(begin),
+                frame_shape=rois.shape,
+                frame_time_s=frame_time_s,
+                roi=tuple(int(label) for label in rois.labels),
+                q_inv_angstrom=tuple(float(q) for q in rois.q_inv_angstrom),
+                n_pixels=tuple(int(n) for n in rois.n_pixels),
+                model=getattr(ensemble, "info", None),
+            )
+        self.roi_map = rois
+
+    def _require_shape(self, begin: Begin, rois: RoiMap) -> None:
+        if begin.frame_shape is not None and tuple(begin.frame_shape) != tuple(rois.shape):
+            raise FrameShapeError(
+                f"Run {self.uid}: frames of {begin.image_key!r} have shape {begin.frame_shape}, "
+                f"the ROI map has {rois.shape}; expected the same. Make the ROIs for this "
+                "detector and its orientation."
+            )
+
+    def _run_info(self, begin: Begin) -> RunInfo:
+        """Return what is known before the ROIs are: enough to say what went wrong with them."""
+        settings = self._settings
+        return RunInfo(
+            start=begin.start,
+            detector=settings.detector,
+            image_key=begin.image_key,
+            frame_shape=begin.frame_shape or (0, 0),
+            frame_time_s=begin.frame_time_s or 1.0,
+            n_expected=begin.n_expected,
+            roi=(),
+            q_inv_angstrom=(),
+            n_pixels=(),
+            window=settings.window,
+            step=settings.step,
+            mode=settings.mode,
+            engine=settings.engine,
+            geometry=begin.geometry,
+            settings=settings.model_dump(mode="json"),
+            versions=self._versions,
+        )
+
+    def _require_analysis(self) -> Analysis:
+        if self._analysis is None:
+            raise UnreadableFramesError(
+                f"Run {self.uid}: frames came before the descriptor of the detector."
+            )
+        return self._analysis
+
+    def _read(self, message: Referenced) -> None:
+        """Read the frames behind a reference block by block; what cannot be had becomes a gap."""
+        analysis = self._require_analysis()
+        before = analysis.n_frames
+        n_wanted = message.reference.n_frames
+        try:
+            for frames in self._source.read(message.reference, self._settings.block_bytes):
+                analysis.push(frames)
+                self._processed(message.arrival)
+                self.tick()
+        except (UnreadableFramesError, FrameShapeError) as error:
+            self._skip(n_wanted - (analysis.n_frames - before), str(error))
+
+    def _skip(self, n_frames: int, reason: str) -> None:
+        self._require_analysis().push_gap(n_frames)
+        self._note(reason)
+
+    def _note(self, sentence: str) -> None:
+        """Log a sentence and keep it for the status, both once."""
+        if sentence not in self._notes:
+            self._notes.append(sentence)
+            logger.warning("Run %s: %s", self.uid, sentence)
+
+    def _processed(self, arrival: float) -> None:
+        self._lag_s = time.monotonic() - arrival
+
+    def _counted(self, status: Status) -> Status:
+        return dataclasses.replace(
+            status,
+            n_seen=max(self.n_seen, status.n_processed + status.n_skipped),
+            lag_s=self._lag_s,
+            queue_depth=self._queue_depth(),
+        )
+
+    def _publish(self, analysis: Analysis) -> None:
+        since = min(feed.n_frames for feed in self._feeds) if self._feeds else 0
+        news = analysis.publish(since)
+        status = append_note(self._counted(news.status), *self._notes)
+        news = dataclasses.replace(news, status=status)
+        self.status = status
+        self._published_frames = news.n_frames
+        for feed in self._feeds:
+            feed.write(news)
+        self._last_publication = time.monotonic()
+
+    def _end(self, end: End) -> None:
+        """Write the final result and close the sinks, whatever happened before."""
+        try:
+            result = self._final_result()
+        except Exception as error:  # the run's own edge: its sinks must still be closed
+            result = None
+            self.fail(error)
+        if self._begin is not None:
+            reason = " ".join(part for part in (end.reason, self._failure) if part)
+            run_end = RunEnd(
+                raw_exit_status=end.exit_status,
+                analysis_exit_status="fail" if result is None else "success",
+                reason=reason,
+                status=self.status,
+            )
+            for feed in self._feeds:
+                feed.finish(result, run_end)
+        self._source.close()
+        self._analysis = None
+        self.done = True
+
+    def _final_result(self) -> Result | None:
+        if self._analysis is None or self._failure:
+            return None
+        if self._analysis.n_frames == 0:
+            self._failure = "The run had no frames of the detector."
+            self._note(self._failure)
+            self.status = append_note(self._counted(self.status), *self._notes)
+            return None
+        result = self._analysis.finish()
+        self.status = append_note(self._counted(result.status), *self._notes)
+        return dataclasses.replace(result, status=self.status)

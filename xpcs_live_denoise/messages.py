@@ -1,0 +1,138 @@
+"""What the RunEngine's thread sends to a live run on the worker's thread."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from .records import FrameReference, Geometry, HDF5Frames
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """The run has frames of the detector: what its documents say of them.
+
+    Attributes
+    ----------
+    start, image_key, frame_shape, frame_time_s, n_expected, geometry
+        As in RunInfo; frame_time_s is None where nothing tells it, frame_shape where the first
+        frame must.
+    notes
+        Sentences for the status, such as sources that contradict each other.
+    problem
+        Why the run cannot be analysed; empty if it can.
+    """
+
+    start: Mapping[str, Any]
+    image_key: str
+    frame_shape: tuple[int, int] | None
+    frame_time_s: float | None
+    n_expected: int | None
+    geometry: Geometry
+    notes: tuple[str, ...] = ()
+    problem: str = ""
+    n_bytes: int = 0
+
+    def merge(self, later: Any) -> None:
+        """Never joins another message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Referenced:
+    """Frames to be read from where the documents say.
+
+    Attributes
+    ----------
+    reference
+        The frames.
+    arrival
+        time.monotonic() when the document came.
+    n_bytes
+        0 for files; the size of inline frames.
+    """
+
+    reference: FrameReference
+    arrival: float
+    n_bytes: int = 0
+
+    def merge(self, later: Any) -> Referenced | None:
+        """Join frames of the same dataset that follow directly."""
+        if not isinstance(later, Referenced):
+            return None
+        here, there = self.reference, later.reference
+        if not (isinstance(here, HDF5Frames) and isinstance(there, HDF5Frames)):
+            return None
+        if (here.path, here.dataset, here.stop) != (there.path, there.dataset, there.start):
+            return None
+        return Referenced(
+            reference=dataclasses.replace(here, stop=there.stop), arrival=later.arrival
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """Inline frames of which the ROI pixels were taken already.
+
+    Attributes
+    ----------
+    pixels
+        Shape (k, n_pixels).
+    arrival
+        time.monotonic() when the document came.
+    """
+
+    pixels: NDArray[Any]
+    arrival: float
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the pixels."""
+        return self.pixels.nbytes
+
+    def merge(self, later: Any) -> None:
+        """Never joins another message: that would copy the pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """Frames that were announced and cannot be had.
+
+    Attributes
+    ----------
+    n_frames
+        How many.
+    reason
+        One sentence.
+    """
+
+    n_frames: int
+    reason: str
+    n_bytes: int = 0
+
+    def merge(self, later: Any) -> Missing | None:
+        """Join gaps that have the same reason."""
+        if not isinstance(later, Missing) or later.reason != self.reason:
+            return None
+        return Missing(n_frames=self.n_frames + later.n_frames, reason=self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """The stop document.
+
+    Attributes
+    ----------
+    exit_status, reason
+        Of the raw run.
+    """
+
+    exit_status: str
+    reason: str
+    n_bytes: int = 0
+
+    def merge(self, later: Any) -> None:
+        """Never joins another message."""

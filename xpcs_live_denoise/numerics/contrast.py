@@ -1,0 +1,144 @@
+"""beta* and baseline*: the contrast and the baseline that scale windows of C2."""
+
+# numpy's stubs leave the types of arange, indices and the like unknown.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.records import FloatArray
+
+from .stack import as_stack, per_roi
+
+MODES = ("nonequilibrium", "equilibrium")
+
+# The ranges of the paper, in a series of 400 frames: first and last, both included.
+_PAPER_FRAMES = 400
+_PAPER_BASELINE_LAGS = (270, 300)
+_PAPER_CONTRAST_FRAMES = (250, 300)
+
+
+def check_mode(mode: str) -> None:
+    """Raise InvalidInputError unless `mode` is one of MODES."""
+    if mode not in MODES:
+        raise InvalidInputError(
+            f"mode: got {mode!r}; expected one of {', '.join(repr(known) for known in MODES)}."
+        )
+
+
+def default_ranges(n: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the paper's ranges in proportion to a series of `n` frames.
+
+    The paper takes lags 270-300 and frames 250-300 of a series of 400.
+
+    Returns
+    -------
+    baseline_lags, contrast_frames
+        Half open, (first, last + 1). At least one lag and two frames.
+
+    Raises
+    ------
+    InvalidInputError
+        When there are fewer than 2 frames, hence no lag.
+    """
+    if n < 2:
+        raise InvalidInputError(f"Series: got {n} frames; expected at least 2, C2 has no lag else.")
+    lag, last_lag = (value * n // _PAPER_FRAMES for value in _PAPER_BASELINE_LAGS)
+    frame, last_frame = (value * n // _PAPER_FRAMES for value in _PAPER_CONTRAST_FRAMES)
+    lag = max(1, lag)
+    frame = min(frame, n - 2)
+    return (lag, max(lag, last_lag) + 1), (frame, max(frame + 1, last_frame) + 1)
+
+
+def estimate_contrast(
+    c2: ArrayLike,
+    *,
+    mode: str = MODES[0],
+    baseline_lags: tuple[int, int] | None = None,
+    contrast_frames: tuple[int, int] | None = None,
+    baseline: ArrayLike | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Estimate beta* and baseline* of every ROI.
+
+    Non-equilibrium (Eq. 7): baseline* is the mean of C2 over `baseline_lags`, beta* the mean of
+    C2(lag 1) over pairs of frames inside `contrast_frames`, minus baseline*. Equilibrium (Eq. 5):
+    baseline* is 1 and beta* is g2(lag 1) - 1 of the whole series. The paper writes 1TCF(lag = 1)
+    itself as the divisor; that number is near 1.1 and would leave the windows unscaled, while
+    g2(lag 1) - 1 scales the contrast to unity, which is what the paper says it does.
+
+    While a run is on, the same call on the frames seen so far gives the causal estimate.
+
+    Parameters
+    ----------
+    c2
+        Shape (n, n) or (n_roi, n, n). NaN entries are ignored.
+    mode
+        "nonequilibrium" or "equilibrium".
+    baseline_lags, contrast_frames
+        Half open ranges in frames; default: `default_ranges(n)`. Unused in equilibrium.
+    baseline
+        baseline* where it is known: scalar or (n_roi,).
+
+    Returns
+    -------
+    contrast, baseline
+        Shape (n_roi,). NaN where nothing could be estimated; a contrast is also NaN where its
+        estimate is not positive, since no window can be scaled by it.
+
+    Raises
+    ------
+    InvalidInputError
+        For an unknown mode and for ranges that are empty or leave the series.
+
+    References
+    ----------
+    Konstantinova et al., Sci. Rep. 11, 14756 (2021), Eq. 5 and 7.
+    """
+    stack = as_stack(c2)
+    check_mode(mode)
+    n_roi, n = stack.shape[:2]
+    known = None if baseline is None else per_roi(baseline, n_roi, "baseline")
+    if n < 2:
+        return np.full(n_roi, np.nan), np.full(n_roi, np.nan) if known is None else known
+    lags, frames = default_ranges(n)
+    lags, frames = baseline_lags or lags, contrast_frames or frames
+    if mode == "equilibrium":
+        frames = (0, n)
+        known = np.ones(n_roi) if known is None else known
+    else:
+        _check_range("baseline_lags", lags, lowest=1, n=n, least=1)
+        _check_range("contrast_frames", frames, lowest=0, n=n, least=2)
+    if known is None:
+        known = _mean_over_lags(stack, *lags)
+    first, stop = frames
+    lag_1 = np.diagonal(stack[:, first:stop, first:stop], offset=1, axis1=1, axis2=2)
+    contrast = _finite_mean(lag_1) - known
+    return np.where(contrast > 0, contrast, np.nan), known
+
+
+def _check_range(name: str, bounds: tuple[int, int], *, lowest: int, n: int, least: int) -> None:
+    first, stop = bounds
+    if first < lowest or stop > n or stop - first < least:
+        raise InvalidInputError(
+            f"{name}: got {bounds} for a series of {n} frames; expected (first, last + 1) with "
+            f"{lowest} <= first, last < {n} and at least {least} in it. Set a range that the "
+            "series holds, or none for the default."
+        )
+
+
+def _mean_over_lags(stack: FloatArray, first: int, stop: int) -> NDArray[np.float64]:
+    """Return the mean of all entries with lags in [first, stop), (n_roi,)."""
+    diagonals = [np.diagonal(stack, offset=lag, axis1=1, axis2=2) for lag in range(first, stop)]
+    return _finite_mean(np.concatenate(diagonals, axis=1))
+
+
+def _finite_mean(values: FloatArray) -> NDArray[np.float64]:
+    """Return the mean over axis 1 of what is finite; NaN where nothing is."""
+    finite = np.isfinite(values)
+    total = np.where(finite, values, 0.0).sum(axis=1, dtype=np.float64)
+    count = finite.sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

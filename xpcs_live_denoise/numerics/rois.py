@@ -1,0 +1,273 @@
+"""Regions of interest: which pixels belong together, in which order they are gathered, their q."""
+# scikit-beam carries no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
+from xpcs_live_denoise.numerics.roi_checks import (
+    REAL_NUMBERS,
+    checked_center,
+    checked_edges,
+    checked_labels,
+    checked_mask,
+    checked_q,
+    checked_shape,
+)
+from xpcs_live_denoise.records import Geometry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RoiMap:
+    """The pixels of every ROI of a detector. Build one with `from_labels` or `rings`.
+
+    All arrays are read-only.
+
+    Attributes
+    ----------
+    shape
+        (rows, cols) of the frames.
+    labels
+        Shape (n_roi,): the ROIs' labels, ascending, all > 0; they need not be consecutive.
+    q_inv_angstrom
+        Shape (n_roi,): q of each ROI, 1/Angstrom; NaN where unknown.
+    n_pixels
+        Shape (n_roi,): pixels in each ROI.
+    pixels
+        Shape (sum of n_pixels,): flat indices into a frame, ROI by ROI in the order of `labels`,
+        row by row inside a ROI.
+    slices
+        For each ROI, where its pixels stand in `pixels` and in what `gather` returns.
+    """
+
+    shape: tuple[int, int]
+    labels: NDArray[np.int64]
+    q_inv_angstrom: NDArray[np.float64]
+    n_pixels: NDArray[np.int64]
+    pixels: NDArray[np.intp]
+    slices: tuple[slice, ...]
+
+    @classmethod
+    def from_labels(
+        cls,
+        label_array: ArrayLike,
+        *,
+        q_inv_angstrom: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ) -> RoiMap:
+        """Build a map from an image of labels.
+
+        Parameters
+        ----------
+        label_array
+            Shape (rows, cols), whole numbers >= 0; 0 is background, equal labels are one ROI.
+        q_inv_angstrom
+            Shape (n_roi,): q of the labels in ascending order, 1/Angstrom; NaN where unknown.
+        mask
+            Shape (rows, cols), True or 1 = keep the pixel.
+
+        Raises
+        ------
+        InvalidInputError
+            For labels that are negative or no whole numbers, no ROI at all, shapes that differ,
+            and labels that keep no pixel after masking.
+        """
+        labels_2d = checked_labels(label_array)
+        labels = np.unique(labels_2d)
+        labels = labels[labels > 0]
+        if labels.size == 0:
+            raise InvalidInputError(
+                "Label array: got no ROI (no label > 0); expected at least one pixel with a label "
+                ">= 1."
+            )
+        q = checked_q(q_inv_angstrom, labels.size)
+        if mask is not None:
+            labels_2d = np.where(checked_mask(mask, labels_2d.shape), labels_2d, 0)
+        return cls._from_checked(labels_2d, labels, q)
+
+    @classmethod
+    def rings(
+        cls,
+        shape: tuple[int, int],
+        center: tuple[float, float],
+        edges: ArrayLike,
+        *,
+        mask: ArrayLike | None = None,
+        q_inv_angstrom: ArrayLike | None = None,
+    ) -> RoiMap:
+        """Build concentric rings, labelled 1, 2, ... from the inside (`skbeam.core.roi.rings`).
+
+        Parameters
+        ----------
+        shape
+            (rows, cols) of the frames.
+        center
+            (row, col) of the direct beam, pixels; may lie outside of the frame.
+        edges
+            Shape (n_roi, 2): inner (included) and outer (excluded) radius of each ring, pixels,
+            ascending and without overlap.
+        mask
+            Shape (rows, cols), True or 1 = keep the pixel.
+        q_inv_angstrom
+            Shape (n_roi,): q of the rings, 1/Angstrom.
+
+        Raises
+        ------
+        InvalidInputError
+            For edges or a center of another shape, edges out of order, a ring that holds no
+            pixel of the frame or keeps none after masking, and shapes that differ.
+        """
+        # Slow to import (a second), and maps from labels do without it.
+        from skbeam.core import roi
+
+        radii = checked_edges(edges)
+        n_rows, n_cols = checked_shape(shape)
+        beam = checked_center(center)
+        label_array = roi.rings(radii, beam, (n_rows, n_cols))
+        labels = np.arange(1, len(radii) + 1)
+        empty = np.setdiff1d(labels, label_array)
+        if empty.size:
+            raise InvalidInputError(
+                f"Rings {empty.tolist()}: no pixel of the {n_rows} x {n_cols} frame lies between "
+                f"the edges {radii[empty - 1].tolist()} around (row, col) = {beam}; "
+                "expected rings that cross the frame. Check the edges (pixels) and the order of "
+                "the center."
+            )
+        return cls.from_labels(label_array, q_inv_angstrom=q_inv_angstrom, mask=mask)
+
+    @classmethod
+    def _from_checked(
+        cls, labels_2d: NDArray[np.int64], labels: NDArray[np.int64], q: NDArray[np.float64]
+    ) -> RoiMap:
+        """Order the pixels; `labels` are those that must have some."""
+        flat = labels_2d.ravel()
+        inside = np.flatnonzero(flat)
+        order = inside[np.argsort(flat[inside], kind="stable")]
+        edges = np.searchsorted(flat[order], [*labels, labels[-1] + 1])
+        n_pixels = np.diff(edges)
+        if not n_pixels.all():
+            raise InvalidInputError(
+                f"ROI map: labels {labels[n_pixels == 0].tolist()} keep no pixel after masking; "
+                "expected at least one pixel a label. Take these labels out of the label array or "
+                "correct the mask (True = keep)."
+            )
+        return cls(
+            shape=(labels_2d.shape[0], labels_2d.shape[1]),
+            labels=_read_only(labels.astype(np.int64)),
+            q_inv_angstrom=_read_only(q),
+            n_pixels=_read_only(n_pixels.astype(np.int64)),
+            pixels=_read_only(order),
+            slices=tuple(slice(int(a), int(b)) for a, b in itertools.pairwise(edges)),
+        )
+
+    @property
+    def n_roi(self) -> int:
+        """Number of ROIs."""
+        return len(self.labels)
+
+    @property
+    def label_array(self) -> NDArray[np.int64]:
+        """Shape (rows, cols): the label of every pixel, 0 = background. A new array."""
+        flat = np.zeros(self.shape[0] * self.shape[1], dtype=np.int64)
+        flat[self.pixels] = np.repeat(self.labels, self.n_pixels)
+        return flat.reshape(self.shape)
+
+    def gather(self, frames: ArrayLike) -> NDArray[Any]:
+        """Copy the ROI pixels out of frames.
+
+        Parameters
+        ----------
+        frames
+            Shape (k, rows, cols) or (rows, cols), any real dtype.
+
+        Returns
+        -------
+        pixels
+            Shape (k, sum of n_pixels), in the order of `pixels`, the frames' dtype; never a view.
+
+        Raises
+        ------
+        FrameShapeError
+            When the shape is another one than the map's, or the dtype holds no real numbers.
+        """
+        stack = np.asarray(frames)
+        if stack.ndim == 2:
+            stack = stack[np.newaxis]
+        if stack.ndim != 3 or stack.shape[1:] != self.shape:
+            rows, cols = self.shape
+            raise FrameShapeError(
+                f"Frames: got shape {np.shape(frames)}, expected (k, {rows}, {cols}) or "
+                f"({rows}, {cols}), the shape of the ROI map. Use the ROI map of this detector and "
+                "readout mode."
+            )
+        if stack.dtype.kind not in REAL_NUMBERS:
+            raise FrameShapeError(
+                f"Frames: got dtype {stack.dtype}, expected integers or floating point numbers. "
+                "Convert the frames to counts a pixel."
+            )
+        gathered = np.empty((len(stack), len(self.pixels)), dtype=stack.dtype)
+        # Frame by frame: where frames are flipped views, only one at a time is made contiguous.
+        for frame, row in zip(stack, gathered, strict=True):
+            np.take(frame.reshape(-1), self.pixels, out=row, mode="clip")
+        return gathered
+
+    def with_mask(self, mask: ArrayLike) -> RoiMap:
+        """Return the map without the pixels where `mask` (rows, cols) is False or 0.
+
+        Raises
+        ------
+        InvalidInputError
+            When the mask has another shape, other values than 0 and 1, or leaves a label without
+            pixels.
+        """
+        keep = checked_mask(mask, self.shape)
+        return self._from_checked(
+            np.where(keep, self.label_array, 0), self.labels, self.q_inv_angstrom
+        )
+
+    def with_q(self, geometry: Geometry) -> RoiMap:
+        """Return the map with q, 1/Angstrom, for the ROIs that have none.
+
+        q of a ROI is the mean over its pixels of q = (4 pi / wavelength) sin(theta), with
+        2 theta = atan(distance on the detector from the beam center / sample distance), for a flat
+        detector at right angles to the beam. Where the geometry is incomplete the map itself is
+        returned.
+
+        Raises
+        ------
+        InvalidInputError
+            When wavelength, distance or pixel size is not positive.
+        """
+        unknown = np.isnan(self.q_inv_angstrom)
+        wavelength = geometry.wavelength_angstrom
+        distance = geometry.detector_distance_m
+        pixel = geometry.pixel_size_m
+        if geometry.beam_center is None or wavelength is None or distance is None or pixel is None:
+            return self
+        if not min(wavelength, distance, pixel) > 0:
+            raise InvalidInputError(
+                f"Geometry: got wavelength {wavelength} Angstrom, detector distance {distance} m, "
+                f"pixel size {pixel} m; expected positive numbers."
+            )
+        if not unknown.any():
+            return self
+        row, col = np.divmod(self.pixels, self.shape[1])
+        radius = np.hypot(row - geometry.beam_center[0], col - geometry.beam_center[1]) * pixel
+        q = 4 * np.pi / wavelength * np.sin(np.arctan(radius / distance) / 2)
+        mean_q = np.array([q[one].mean() for one in self.slices])
+        filled = np.where(unknown, mean_q, self.q_inv_angstrom)
+        return dataclasses.replace(self, q_inv_angstrom=_read_only(filled))
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    array = array.copy()
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,318 @@
+"""How results are read again: XPCSResult, the client of one derived run, and `results`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRunV3
+from tiled.client.constructors import from_context
+from tiled.queries import Eq
+
+from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
+from xpcs_live_denoise.gamma_table import GAMMA_COLUMNS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+RUN_CATALOG = "CatalogOfBlueskyRuns"
+JSON_COLUMNS = ("skipped", "contrast", "baseline")
+
+
+class XPCSResult(BlueskyRunV3):
+    """One analysis of one run: a BlueskyRun with the questions of XPCS.
+
+    Tiled hands it out for every node of the spec `XPCSResult`. The streams are there as in any
+    run, `result["gamma"].read()`, which needs nothing of this class. A result whose run is still
+    being taken is read as it stands at each call.
+    """
+
+    @property
+    def start(self) -> dict[str, Any]:
+        """The start document."""
+        metadata: Any = self.metadata
+        return metadata["start"]
+
+    @property
+    def xpcs(self) -> dict[str, Any]:
+        """How the run was analysed: the entry `xpcs` of the start document."""
+        return self.start["xpcs"]
+
+    @property
+    def n_frames(self) -> int:
+        """Frames in C2 so far."""
+        if "stop" not in self.metadata:
+            self.refresh()
+        metadata: Any = self.metadata
+        return metadata.get("n_frames", 0)
+
+    def c2(self, roi: int | None = None, denoised: bool = True) -> xr.DataArray:
+        """Return the two-time correlation.
+
+        Parameters
+        ----------
+        roi
+            Label of one ROI; default: all.
+        denoised
+            The denoised C2, which holds raw values where no window reached, or the raw one.
+
+        Returns
+        -------
+        xarray.DataArray
+            Dims (roi, t1, t2), or (t1, t2) for one ROI; coordinates `t1_s`, `t2_s` (time of the
+            frame, s), `roi` and `q_inv_angstrom`. NaN where nothing was measured.
+
+        Raises
+        ------
+        InvalidInputError
+            For a label that the result does not have.
+        ResultNotFoundError
+            When there is no (denoised) C2; says why.
+        """
+        n_frames = self.n_frames
+        which = self._roi_index(roi)
+        window = (which, slice(0, n_frames), slice(0, n_frames))
+        raw = mirrored(np.asarray(self._array("two_time", "c2", n_frames)[window]))
+        if not denoised:
+            return self._two_time(raw, roi, "c2")
+        values = np.asarray(self._array("two_time", "c2_denoised", n_frames)[window])
+        # Tiled reads 0 where nothing was written, and a denoised C2 is never exactly 0.
+        return self._two_time(np.where(values == 0, raw, values), roi, "c2_denoised")
+
+    def gamma_table(
+        self, source: str | Sequence[str] | None = None, final: bool = True
+    ) -> pd.DataFrame:
+        """Return Gamma(t), one fit a row, with the columns of GammaTable.
+
+        Parameters
+        ----------
+        source
+            One or several of "raw", "denoised", "series_raw", ...; default: all.
+        final
+            One row per ROI, age, source and width: the final one, else the newest. False: every
+            row that was ever published, with `seq_num` and `time` (s since 1970), in that order.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Sorted by ROI, source, width and age; empty where nothing was fitted yet.
+        """
+        table: Any = self._table("gamma", ["seq_num", "time", *GAMMA_COLUMNS])
+        if source is not None:
+            wanted = [source] if isinstance(source, str) else list(source)
+            table = table[table["source"].isin(wanted)]
+        if not final:
+            return table.reset_index(drop=True)
+        table = table.sort_values(["final", "seq_num"], kind="stable")
+        table = table.drop_duplicates(["roi", "age_frame", "source", "width"], keep="last")
+        table = table.sort_values(["roi", "source", "width", "age_frame"], kind="stable")
+        return table[list(GAMMA_COLUMNS)].reset_index(drop=True)
+
+    def g2_table(self) -> pd.DataFrame:
+        """Return g2 of the whole series, one (ROI, lag) a row.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns `roi`, `q_inv_angstrom`, `delay_s`, `g2`, `g2_error`, `g2_denoised` (NaN where
+            nothing was denoised); empty before the run has ended.
+        """
+        import pandas as pd
+
+        columns = ["roi", "q_inv_angstrom", "delay_s", "g2", "g2_error", "g2_denoised"]
+        if "g2" not in self.base:
+            return pd.DataFrame(columns=columns)
+        stream = self.base["g2"].base
+        delay_s, g2 = stream["delay_s"].read(), stream["g2"].read()
+        denoised = stream["g2_denoised"].read() if "g2_denoised" in stream else g2 * np.nan
+        repeat = len(delay_s)
+        values = (
+            np.repeat(self.xpcs["roi"], repeat),
+            np.repeat(self._q(), repeat),
+            np.tile(delay_s, len(g2)),
+            g2.ravel(),
+            stream["g2_error"].read().ravel(),
+            denoised.ravel(),
+        )
+        return pd.DataFrame(dict(zip(columns, values, strict=True)))
+
+    def status_table(self) -> pd.DataFrame:
+        """Return the status rows, one a publication; `time` in s since 1970, lists decoded."""
+        table: Any = self._table("status")
+        table = table[[name for name in table if name != "seq_num" and not name.startswith("ts_")]]
+        return table.assign(
+            **{name: [json.loads(text) for text in table[name]] for name in JSON_COLUMNS}
+        )
+
+    def raw(self) -> Any:
+        """Return the raw run that this result was derived from.
+
+        Raises
+        ------
+        ResultNotFoundError
+            When it is not where the result says, nor in a catalog of runs beside it.
+        """
+        uid = self.start["original_run_uid"]
+        root = from_context(self.context)
+        stored = self.xpcs.get("raw_path")
+        here = self.path_parts[:-2]
+        if stored:
+            places = [tuple(part for part in stored.split("/") if part)]
+        else:
+            beside = root[here] if here else root
+            places = [(*here, key) for key in _catalogs_of_runs(beside)]
+        for place in places:
+            try:
+                return root[(*place, uid)]
+            except KeyError:
+                continue
+        raise ResultNotFoundError(
+            f"Raw run {uid}: not found in {_names(places)}. Set settings.tiled.raw_path to the "
+            "container that holds the raw runs."
+        )
+
+    def plot(self, roi: int | None = None) -> Figure:
+        """Return a matplotlib figure: C2 raw and denoised, g2, Gamma(t).
+
+        Parameters
+        ----------
+        roi
+            Label of the ROI whose C2 is shown; default: the first.
+
+        Raises
+        ------
+        MissingDependencyError
+            Without matplotlib.
+        """
+        from .figure import plot_result
+
+        return plot_result(self, self.xpcs["roi"][0] if roi is None else roi)
+
+    def has(self, stream: str, array: str) -> bool:
+        """Whether an array was computed, for example ("two_time", "c2_denoised")."""
+        return stream in self.base and array in self.base[stream].base
+
+    def _array(self, stream: str, name: str, n_frames: int) -> Any:
+        if n_frames and self.has(stream, name):
+            return self.base[stream].base[name]
+        status = self.status_table()
+        message = status["message"].iloc[-1] if len(status) else "the analysis has just begun"
+        hint = "; the raw one is c2(denoised=False)" if name != "c2" else ""
+        raise ResultNotFoundError(
+            f"Result {self.start['uid']}: no {stream}/{name} after {n_frames} frames"
+            f"{hint}. Last status: {message or 'no message'}"
+        )
+
+    def _table(self, stream: str, columns: list[str] | None = None) -> pd.DataFrame:
+        import pandas as pd
+
+        if not self.has(stream, "internal"):
+            return pd.DataFrame(columns=columns or ["seq_num", "time", *JSON_COLUMNS, "message"])
+        table = self.base[stream].base["internal"].read(columns)
+        # A retried append may have doubled rows.
+        return table.drop_duplicates("seq_num", keep="last").sort_values("seq_num")
+
+    def _roi_index(self, roi: int | None) -> slice | int:
+        if roi is None:
+            return slice(None)
+        labels = self.xpcs["roi"]
+        if roi not in labels:
+            raise InvalidInputError(
+                f"ROI {roi!r}: not in this result; expected one of the labels {labels}."
+            )
+        return labels.index(roi)
+
+    def _q(self) -> np.ndarray:
+        return np.array(self.xpcs["q_inv_angstrom"], dtype=float)  # null -> NaN
+
+    def _two_time(self, values: np.ndarray, roi: int | None, name: str) -> xr.DataArray:
+        import xarray as xr
+
+        times = np.arange(values.shape[-1]) * self.xpcs["frame_time_s"]
+        coords: dict[str, Any] = {"t1_s": ("t1", times), "t2_s": ("t2", times)}
+        which = self._roi_index(roi)
+        labels, q = np.array(self.xpcs["roi"])[which], self._q()[which]
+        dims = ("t1", "t2") if roi is not None else ("roi", "t1", "t2")
+        coords["roi"] = labels
+        coords["q_inv_angstrom"] = q if roi is not None else ("roi", q)
+        array = xr.DataArray(values, dims=dims, coords=coords, name=name)
+        for coord in ("t1_s", "t2_s"):
+            array[coord].attrs["units"] = "s"
+        array["q_inv_angstrom"].attrs["units"] = "1/angstrom"
+        return array
+
+
+def mirrored(lower: np.ndarray) -> np.ndarray:
+    """Return the symmetric array of a lower triangle; what is above the diagonal is ignored."""
+    below = np.tril(lower, -1)
+    return np.tril(lower) + np.swapaxes(below, -1, -2)
+
+
+def results(catalog: Any, raw_uid: str, *, path: str = "processed") -> XPCSResult:
+    """Return the newest result that was derived from a run, a finished one before all others.
+
+    Parameters
+    ----------
+    catalog
+        Any Tiled client of the server: of the root, of the container with the derived runs, or of
+        the container with the raw runs. databroker 2's clients are Tiled clients and serve as well.
+    raw_uid
+        Uid of the raw run.
+    path
+        Container of the derived runs, looked for from `catalog` upwards to the root.
+
+    Raises
+    ------
+    ResultNotFoundError
+        When nothing was derived from the run; says where it was looked for.
+    """
+    searched: list[tuple[str, ...]] = []
+    for container in _candidates(catalog, path):
+        searched.append(tuple(container.path_parts))
+        found = list(container.search(Eq("start.original_run_uid", raw_uid)).values())
+        if found:
+            best = max(found, key=lambda r: ("stop" in r.metadata, r.metadata["start"]["time"]))
+            return _as_result(best)
+    raise ResultNotFoundError(
+        f"Run {raw_uid}: no result in {_names(searched)}. Expected a run that was taken while "
+        "LiveDenoise was subscribed; give path=... if results lie elsewhere."
+    )
+
+
+def _candidates(catalog: Any, path: str) -> Iterator[Any]:
+    yield catalog
+    below = tuple(part for part in path.split("/") if part)
+    root = from_context(catalog.context)
+    here = tuple(catalog.path_parts)
+    for depth in range(len(here), -1, -1):
+        place = (*here[:depth], *below)
+        try:
+            yield root[place]
+        except KeyError:
+            continue
+
+
+def _as_result(client: Any) -> XPCSResult:
+    if isinstance(client, XPCSResult):
+        return client
+    # A client that was made before this package was installed knows no special class.
+    result: Any = XPCSResult(
+        client.context, item=client.item, structure_clients=client.structure_clients
+    )
+    return result
+
+
+def _catalogs_of_runs(container: Any) -> list[str]:
+    return [
+        key
+        for key, child in container.items()
+        if any(spec.name == RUN_CATALOG for spec in child.specs)
+    ]
+
+
+def _names(places: Sequence[Sequence[str]]) -> str:
+    return ", ".join(f"/{'/'.join(place)}" for place in dict.fromkeys(map(tuple, places))) or "/"

@@ -1,0 +1,290 @@
+"""Starts the embedded Tiled server, for the demo, the tests and a laptop without a beamline."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import httpx
+
+from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, XpcsError
+
+RAW_PATH = "raw"
+PROCESSED_PATH = "processed"
+CATALOG_SPEC = ("CatalogOfBlueskyRuns", "3.0")
+SERVER_MODULES = ("fastapi", "uvicorn", "zarr", "duckdb", "adbc_driver_sqlite")
+LOG_LINES = 15
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # terminal codes in the server's log
+
+
+class ServerStartError(XpcsError, RuntimeError):
+    """The embedded Tiled server did not come up."""
+
+
+def embedded_config() -> Path:
+    """Return the path of the server's configuration, in a wheel or in the source tree.
+
+    Raises
+    ------
+    InvalidInputError
+        When the file is in neither place.
+    """
+    here = Path(__file__).resolve()
+    places = (here.with_name("embedded.yml"), here.parents[2] / "deploy/tiled/embedded.yml")
+    for place in places:
+        if place.is_file():
+            return place
+    raise InvalidInputError(
+        "Configuration of the embedded Tiled server: not found. Looked at "
+        f"{' and '.join(map(str, places))}; install the package again."
+    )
+
+
+class EmbeddedServer:
+    """A Tiled server in a process of its own, on the loopback interface, for one user.
+
+    Use it as a context manager or through `start` and `stop`. It ends with the process that
+    started it, however that ends.
+
+    Parameters
+    ----------
+    directory
+        Holds the catalog (SQLite), the arrays (files) and the tables (DuckDB). Created if absent;
+        a directory that an earlier server filled is served again.
+    port
+        Port on 127.0.0.1. Default: a free one.
+    log_path
+        File that the server's log is appended to. Default: a temporary file, removed on stop.
+    readable
+        Directory with detector files that raw runs may refer to. Default: `directory`.
+
+    Attributes
+    ----------
+    api_key
+        The key, generated. It reaches the server through its environment, never its command line.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        port: int | None = None,
+        log_path: str | Path | None = None,
+        readable: str | Path | None = None,
+    ):
+        self.directory = Path(directory).resolve()
+        self.readable = self.directory if readable is None else Path(readable).resolve()
+        self.log_path = None if log_path is None else Path(log_path)
+        self.api_key = secrets.token_hex(32)
+        self._port = port
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
+        self._clients: list[Any] = []
+
+    @property
+    def uri(self) -> str:
+        """Address of the server.
+
+        Raises
+        ------
+        InvalidInputError
+            Before `start`, when the port is not known.
+        """
+        if self._port is None:
+            raise InvalidInputError(
+                "EmbeddedServer.uri: the server was never started and no port was given; "
+                "call start() first."
+            )
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def running(self) -> bool:
+        """Whether the server's process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, timeout: float = 60.0) -> EmbeddedServer:
+        """Start the server and wait until it answers; then create its two containers.
+
+        Parameters
+        ----------
+        timeout
+            Longest wait, s. It takes about 6 s.
+
+        Raises
+        ------
+        MissingDependencyError
+            Without the `server` extra.
+        ServerStartError
+            When the port is taken, or when the process ends or does not answer in time; with the
+            last lines of its log.
+        """
+        if self.running:
+            return self
+        _require_server()
+        for name in ("", "arrays"):
+            (self.directory / name).mkdir(parents=True, exist_ok=True)
+        self._port = _claim_port(self._port)
+        self._log = _open_log(self.log_path)
+        self._process = self._spawn(embedded_config(), self._log)
+        try:
+            self._wait_until_up(time.monotonic() + timeout, timeout)
+            self._create_containers()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """End the server; killed if it takes longer than `timeout` seconds. Repeats are harmless.
+
+        The port and the key stay, so that a later `start` serves the same address.
+        """
+        process, self._process = self._process, None
+        if process is not None:
+            if process.stdin is not None:
+                process.stdin.close()
+            process.terminate()
+            try:
+                process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def wait(self) -> None:
+        """Return when the server has ended, whoever ended it; at once if it does not run."""
+        if self._process is not None:
+            self._process.wait()
+
+    def client(self) -> Any:
+        """Return a new Tiled client of the root: `client["raw"]`, `client["processed"]`.
+
+        Its connections are closed when the server is left as a context manager; it outlives
+        `stop` and `start`, as a beamline's client outlives a restart.
+        """
+        from tiled.client import from_uri
+
+        client = from_uri(self.uri, api_key=self.api_key)
+        self._clients.append(client)
+        return client
+
+    def __enter__(self) -> EmbeddedServer:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        while self._clients:
+            self._clients.pop().context.close()
+        self.stop()
+
+    def _spawn(self, config: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        environment = {
+            **os.environ,
+            "XPCS_TILED_DIRECTORY": str(self.directory),
+            "XPCS_TILED_READABLE": str(self.readable),
+            "XPCS_TILED_API_KEY": self.api_key,
+        }
+        # Tiled lets this variable win over the file, and its banner would print it.
+        environment.pop("TILED_SINGLE_USER_API_KEY", None)
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+            [
+                sys.executable,
+                str(Path(__file__).with_name("serve_until_orphaned.py")),
+                "serve",
+                "config",
+                str(config),
+                "--port",
+                str(self._port),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=self.directory,
+            # Ctrl-C in the terminal pauses a RunEngine; it must not end the server.
+            start_new_session=True,
+        )
+
+    def _wait_until_up(self, deadline: float, timeout: float) -> None:
+        while time.monotonic() < deadline:
+            process = self._process
+            if process is None or process.poll() is not None:
+                code = None if process is None else process.returncode
+                raise ServerStartError(
+                    f"Embedded Tiled server on {self.uri}: its process ended with status {code} "
+                    f"before it answered. Its log ends with:\n{self._log_tail()}"
+                )
+            try:
+                if httpx.get(f"{self.uri}/healthz", timeout=1.0, trust_env=False).is_success:
+                    return
+            except httpx.HTTPError:
+                time.sleep(0.1)
+        raise ServerStartError(
+            f"Embedded Tiled server on {self.uri}: no answer within {timeout:g} s; give start() "
+            f"a longer timeout on a slow machine. Its log ends with:\n{self._log_tail()}"
+        )
+
+    def _create_containers(self) -> None:
+        from tiled.structures.core import Spec
+
+        client = self.client()
+        for path in (RAW_PATH, PROCESSED_PATH):
+            if path not in client:
+                client.create_container(path, specs=[Spec(*CATALOG_SPEC)])
+        self._clients.remove(client)
+        client.context.close()
+
+    def _log_tail(self) -> str:
+        if self._log is None:
+            return ""
+        self._log.seek(0)
+        text = COLOUR.sub("", self._log.read().decode(errors="replace"))
+        lines = text.replace(self.api_key, "<key>").splitlines()
+        return "\n".join(lines[-LOG_LINES:])
+
+
+def _require_server() -> None:
+    missing = [name for name in SERVER_MODULES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingDependencyError(
+            f"Embedded Tiled server: {', '.join(missing)} not installed. It needs the extra "
+            "`server`: pip install 'xpcs-live-denoise[server]'."
+        )
+
+
+def _claim_port(wanted: int | None) -> int:
+    """Return the wanted port, or a free one. Another program's answers must not pass for ours."""
+    with socket.socket() as probe:
+        # As the server will: a port that has only just been left is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted or 0))
+        except OSError as error:
+            raise ServerStartError(
+                f"Embedded Tiled server: port {wanted} on 127.0.0.1 is taken ({error.strerror}); "
+                "expected a free one. Give another, or none to have one chosen."
+            ) from error
+        return probe.getsockname()[1]
+
+
+def _open_log(path: Path | None) -> IO[bytes]:
+    if path is None:
+        return tempfile.TemporaryFile()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("a+b")

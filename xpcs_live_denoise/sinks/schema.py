@@ -1,0 +1,261 @@
+"""What a derived run looks like in Tiled: documents, columns and data keys of schema version 1."""
+
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+
+from xpcs_live_denoise.records import RunEnd, RunInfo, Status
+
+SCHEMA_VERSION = 1
+RUN_SPECS = (("XPCSResult", None), ("BlueskyRun", "3.0"))
+STREAM_SPECS = (("BlueskyEventStream", "3.0"), ("composite", None))
+CATALOG_SPEC = ("CatalogOfBlueskyRuns", "3.0")
+OBJECT_NAME = "xpcs"
+
+# What a user searches results by; copied from the raw run where it has it.
+COPIED_KEYS = (
+    "scan_id",
+    "sample",
+    "sample_name",
+    "T_sample",
+    "plan_name",
+    "plan_type",
+    "plan_args",
+    "purpose",
+    "measurement",
+    "Measurement",
+    "proposal",
+    "proposal_id",
+    "proposal_num",
+    "data_session",
+    "cycle",
+    "SAF",
+    "PI",
+    "operator",
+    "user",
+    "group",
+    "owner",
+    "project",
+    "institution",
+    "facility",
+    "beamline_id",
+)
+
+_KINDS: dict[str, tuple[pa.DataType, str, str]] = {
+    # kind -> type in the table, JSON type and numpy type in the data key
+    "float": (pa.float64(), "number", "<f8"),
+    "int": (pa.int64(), "integer", "<i8"),
+    "bool": (pa.bool_(), "boolean", "|b1"),
+    "str": (pa.string(), "string", "<U0"),
+}
+
+# column -> (kind, unit); the order is GAMMA_COLUMNS'
+GAMMA_SCHEMA: dict[str, tuple[str, str]] = {
+    "roi": ("int", ""),
+    "q_inv_angstrom": ("float", "1/angstrom"),
+    "age_s": ("float", "s"),
+    "age_frame": ("float", "frames"),
+    "source": ("str", ""),
+    "width": ("int", "frames"),
+    "relaxation_rate": ("float", "1/s"),
+    "relaxation_rate_error": ("float", "1/s"),
+    "error_kind": ("str", ""),
+    "alpha": ("float", ""),
+    "alpha_error": ("float", ""),
+    "baseline": ("float", ""),
+    "baseline_error": ("float", ""),
+    "beta": ("float", ""),
+    "beta_error": ("float", ""),
+    "reduced_chi_square": ("float", ""),
+    "n_lags": ("int", ""),
+    "converged": ("bool", ""),
+    "in_range": ("bool", ""),
+    "recommended": ("bool", ""),
+    "reason": ("str", ""),
+    "final": ("bool", ""),
+}
+# One publication of a (ROI, age, estimator); a repeat of it after a failed write is no news.
+GAMMA_KEY = ("roi", "age_frame", "source", "width", "final")
+
+STATUS_SCHEMA: dict[str, tuple[str, str]] = {
+    "n_seen": ("int", "frames"),
+    "n_processed": ("int", "frames"),
+    "n_skipped": ("int", "frames"),
+    "skipped": ("str", ""),
+    "lag_s": ("float", "s"),
+    "queue_depth": ("int", ""),
+    "contrast": ("str", ""),
+    "baseline": ("str", ""),
+    "message": ("str", ""),
+}
+
+# array -> (dims, unit)
+ARRAY_DIMS: dict[str, tuple[tuple[str, ...], str]] = {
+    "c2": (("roi", "t1", "t2"), ""),
+    "c2_denoised": (("roi", "t1", "t2"), ""),
+    "c2_spread": (("roi", "t1", "t2"), ""),
+    "g2": (("roi", "lag"), ""),
+    "g2_error": (("roi", "lag"), ""),
+    "g2_denoised": (("roi", "lag"), ""),
+    "delay_s": (("lag",), "s"),
+}
+
+
+def json_safe(value: Any) -> Any:
+    """Return `value` with nothing in it that JSON has no word for.
+
+    Arrays, tuples and sets become lists, numbers that are not finite become null, and what is
+    unknown becomes its text.
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        value = cast(Any, value).tolist()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        items = cast(Mapping[Any, Any], value).items()
+        # Document schemas allow neither of the two characters in a key.
+        return {str(k).replace(".", "_").replace("/", "_"): json_safe(v) for k, v in items}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [json_safe(item) for item in cast(Iterable[Any], value)]
+    return str(value)
+
+
+def start_document(info: RunInfo, *, uid: str, time: float, raw_path: str | None) -> dict[str, Any]:
+    """Return the derived run's start document.
+
+    Parameters
+    ----------
+    info
+        What is known of the raw run and of its analysis.
+    uid, time
+        Of the derived run; seconds since 1970.
+    raw_path
+        Container of the raw run in Tiled, if known.
+    """
+    copied = {key: json_safe(info.start[key]) for key in COPIED_KEYS if key in info.start}
+    xpcs = {
+        "schema": SCHEMA_VERSION,
+        "detector": info.detector,
+        "image_key": info.image_key,
+        "frame_shape": info.frame_shape,
+        "frame_time_s": info.frame_time_s,
+        "n_expected": info.n_expected,
+        "n_roi": len(info.roi),
+        "roi": info.roi,
+        "q_inv_angstrom": info.q_inv_angstrom,
+        "n_pixels": info.n_pixels,
+        "window": info.window,
+        "step": info.step,
+        "mode": info.mode,
+        "engine": info.engine,
+        "geometry": dataclasses.asdict(info.geometry),
+        "model": info.model,
+        "settings": info.settings,
+        "versions": info.versions,
+        "raw_path": raw_path,
+    }
+    return {
+        **copied,
+        "uid": uid,
+        "time": time,
+        "original_run_uid": info.uid,
+        "derived_from": [info.uid],
+        "xpcs": json_safe(xpcs),
+    }
+
+
+def stop_document(
+    end: RunEnd, *, start_uid: str, time: float, num_events: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return the stop document: a success only if the raw run and its analysis both were."""
+    statuses = (end.raw_exit_status, end.analysis_exit_status)
+    if all(status == "success" for status in statuses):
+        exit_status = "success"
+    else:
+        exit_status = "abort" if "abort" in statuses else "fail"
+    return {
+        "uid": str(uuid.uuid4()),
+        "time": time,
+        "run_start": start_uid,
+        "exit_status": exit_status,
+        "reason": end.reason,
+        "raw_exit_status": end.raw_exit_status,
+        "analysis_exit_status": end.analysis_exit_status,
+        "num_events": dict(num_events),
+    }
+
+
+def descriptor_metadata(time: float, data_keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a stream's node keeps of its descriptor; name and run follow from its place."""
+    return {
+        "uid": str(uuid.uuid4()),
+        "time": time,
+        "data_keys": dict(data_keys),
+        "configuration": {},
+        "hints": {},
+    }
+
+
+def table_data_keys(schema: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    """Return the data keys of a table's columns."""
+    keys: dict[str, Any] = {}
+    for name, (kind, unit) in schema.items():
+        _, dtype, dtype_numpy = _KINDS[kind]
+        keys[name] = {
+            "source": "xpcs_live_denoise",
+            "object_name": OBJECT_NAME,
+            "dtype": dtype,
+            "dtype_numpy": dtype_numpy,
+            "shape": [],
+        }
+        if unit:
+            keys[name]["units"] = unit
+    return keys
+
+
+def array_data_key(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return the data key of an array that Tiled itself stores."""
+    dims, unit = ARRAY_DIMS[name]
+    key: dict[str, Any] = {
+        "source": "xpcs_live_denoise",
+        "object_name": OBJECT_NAME,
+        "dtype": "array",
+        "dtype_numpy": dtype.str,
+        "shape": list(shape),
+        "dims": list(dims),
+        # Without this mark documents() would take the array for one entry per event.
+        "external": "TILED:",
+    }
+    if unit:
+        key["units"] = unit
+    return key
+
+
+def arrow_schema(schema: Mapping[str, tuple[str, str]]) -> pa.Schema:
+    """Return the table's columns, with `seq_num`, `time` and the timestamps of every column."""
+    fields = [("seq_num", pa.int64()), ("time", pa.float64())]
+    fields += [(name, _KINDS[kind][0]) for name, (kind, _) in schema.items()]
+    fields += [(f"ts_{name}", pa.float64()) for name in schema]
+    return pa.schema(fields)
+
+
+def status_columns(status: Status) -> dict[str, list[Any]]:
+    """Return a status as one row of the `status` stream; lists become JSON text."""
+    row = {name: getattr(status, name) for name in STATUS_SCHEMA}
+    for name in ("skipped", "contrast", "baseline"):
+        row[name] = json.dumps(json_safe(row[name]))
+    return {name: [value] for name, value in row.items()}

@@ -1,0 +1,85 @@
+"""One live line in the terminal: frames, lag behind the detector, Gamma now."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from xpcs_live_denoise.records import GammaTable, Publication, Result, RunEnd, RunInfo, Status
+
+# Lines that stand one under the other where the terminal cannot overwrite them: one every so often.
+FRAMES_BETWEEN_LINES = 50
+
+
+class TerminalSink:
+    """Shows where a run stands, in one line that is overwritten.
+
+    Parameters
+    ----------
+    info
+        The run.
+    console
+        Where to write; on anything but a terminal a new line is printed every
+        FRAMES_BETWEEN_LINES frames.
+    """
+
+    def __init__(self, info: RunInfo, *, console: Console | None = None) -> None:
+        self._info = info
+        self._console = console or Console()
+        self._live: Live | None = None
+        self._newest: dict[int, tuple[float, float, str]] = {}
+        self._printed_frames = 0
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False)
+            self._live.start()
+
+    def write(self, record: Publication | Result) -> None:
+        """Show the line; the final result only closes it."""
+        if isinstance(record, Result):
+            return
+        if record.gamma is not None:
+            self._remember(record.gamma)
+        self._show(record.status, record.n_frames)
+
+    def finish(self, end: RunEnd) -> None:
+        """Leave the last line standing and say how the run ended."""
+        if self._live is not None:
+            self._live.stop()
+        if end.reason:
+            self._console.print(Text(end.reason, style="yellow"))
+        if end.status.message:
+            self._console.print(Text(end.status.message, style="yellow"))
+
+    def _remember(self, table: GammaTable) -> None:
+        """Keep the newest rate of every ROI, denoised where there is one."""
+        for source in ("raw", "denoised"):
+            usable = (table.source == source) & table.converged
+            for row in np.flatnonzero(usable):
+                age, rate = float(table.age_s[row]), float(table.relaxation_rate[row])
+                known = self._newest.get(int(table.roi[row]), (-math.inf, math.nan, ""))
+                if age >= known[0]:
+                    self._newest[int(table.roi[row])] = (age, rate, source)
+
+    def _show(self, status: Status, n_frames: int) -> None:
+        text = Text(self._line(status))
+        if self._live is not None:
+            self._live.update(text, refresh=True)
+        elif n_frames - self._printed_frames >= FRAMES_BETWEEN_LINES:
+            self._printed_frames = n_frames
+            self._console.print(text)
+
+    def _line(self, status: Status) -> str:
+        expected = "" if self._info.n_expected is None else f"/{self._info.n_expected}"
+        rates = "  ".join(
+            f"ROI {roi} {self._newest[roi][1]:.3g}" if roi in self._newest else f"ROI {roi} -"
+            for roi in self._info.roi
+        )
+        skipped = f"  skipped {status.n_skipped}" if status.n_skipped else ""
+        return (
+            f"frames seen {status.n_seen}{expected}  processed {status.n_processed}{skipped}  "
+            f"lag {status.lag_s:.2f} s  Gamma now (1/s): {rates}"
+        )

@@ -1,0 +1,224 @@
+"""Scattering geometry and frame time out of settings and documents, by one precedence.
+
+Settings come before the start document, that before the device's configuration as it was staged,
+that before the configuration in the descriptor. CHX's names are understood with and without the
+detector's name in front.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from xpcs_live_denoise.records import Geometry
+
+if TYPE_CHECKING:
+    from xpcs_live_denoise.config import GeometrySettings, Settings
+
+# A distance above this many metres is in millimetres: no XPCS beamline is that long.
+LONGEST_DISTANCE_M = 100.0
+# What every Eiger has; its documents at CHX do not tell.
+EIGER_PIXEL_SIZE_M = 75e-6
+# Sources that agree within this do not differ: documents round.
+RELATIVE_TOLERANCE = 1e-3
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Quantity:
+    """A number that documents may hold: its names there, in order, and its way to `unit`."""
+
+    name: str
+    unit: str
+    keys: tuple[str, ...]
+    convert: Callable[[float], float] = float
+
+
+_BEAM_COL = _Quantity("beam centre x (column)", "pixels", ("beam_center_x",))
+_BEAM_ROW = _Quantity("beam centre y (row)", "pixels", ("beam_center_y",))
+_WAVELENGTH = _Quantity("wavelength", "Angstrom", ("wavelength", "incident_wavelength"))
+_DISTANCE = _Quantity(
+    "detector distance",
+    "m",
+    ("det_distance", "detector_distance"),
+    lambda value: value / 1000 if value > LONGEST_DISTANCE_M else value,
+)
+_PIXEL_SIZE = _Quantity("pixel size", "m", ("x_pixel_size", "y_pixel_size", "pixel_size"))
+_FRAME_TIME = _Quantity("frame time", "s", ("acquire period", "acquire_period"))
+_QUANTITIES = (_BEAM_ROW, _BEAM_COL, _WAVELENGTH, _DISTANCE, _PIXEL_SIZE, _FRAME_TIME)
+
+
+def find_geometry(
+    settings: GeometrySettings,
+    start: Document,
+    device_configuration: Document | None,
+    descriptor_configuration: Document | None,
+    detector: str,
+) -> Geometry:
+    """Return the geometry: each quantity from the first source that has it.
+
+    Parameters
+    ----------
+    settings
+        What the user set.
+    start
+        The run's start document.
+    device_configuration
+        What the staged device's `read_configuration()` returned, {key: {"value": ...}}; None
+        without a device.
+    descriptor_configuration
+        The descriptor's `configuration`, {device: {"data": {...}}}; None before it came.
+    detector
+        Name of the detector.
+
+    Returns
+    -------
+    Geometry
+        None for what no source has. The two coordinates of the beam centre come from one source.
+        Without a pixel size, detectors with "eiger" in their name have that of an Eiger.
+    """
+    sources = _sources(start, device_configuration, descriptor_configuration, detector)
+
+    def first(quantity: _Quantity) -> float | None:
+        return _first(_numbers(quantity, sources, detector))
+
+    pixel_size = settings.pixel_size_m or first(_PIXEL_SIZE)
+    if pixel_size is None and "eiger" in detector.lower():
+        pixel_size = EIGER_PIXEL_SIZE_M
+    return Geometry(
+        beam_center=settings.beam_center or _beam_center(sources, detector),
+        wavelength_angstrom=settings.wavelength_angstrom or first(_WAVELENGTH),
+        detector_distance_m=settings.detector_distance_m or first(_DISTANCE),
+        pixel_size_m=pixel_size,
+    )
+
+
+def find_frame_time(
+    settings_value: float | None,
+    start: Document,
+    device_configuration: Document | None,
+    descriptor_configuration: Document | None,
+    detector: str,
+) -> float | None:
+    """Return the frame period in s (the acquire period, never the exposure); None if unknown.
+
+    Parameters are those of `find_geometry`; `settings_value` is the frame time that the user set.
+    """
+    sources = _sources(start, device_configuration, descriptor_configuration, detector)
+    return settings_value or _first(_numbers(_FRAME_TIME, sources, detector))
+
+
+def geometry_conflicts(
+    settings: Settings,
+    start: Document,
+    device_configuration: Document | None,
+    descriptor_configuration: Document | None,
+    detector: str,
+) -> tuple[str, ...]:
+    """Return a sentence for every source that says something else than what is used.
+
+    That is a lower source with another value of the geometry or the frame time, and a value that
+    is no positive number. Parameters are those of `find_geometry`, `settings` are all settings.
+    """
+    sources = _sources(start, device_configuration, descriptor_configuration, detector)
+    geometry = settings.geometry
+    row, col = geometry.beam_center or _beam_center(sources, detector) or (None, None)
+    preset = {
+        _BEAM_ROW: row,
+        _BEAM_COL: col,
+        _WAVELENGTH: geometry.wavelength_angstrom,
+        _DISTANCE: geometry.detector_distance_m,
+        _PIXEL_SIZE: geometry.pixel_size_m,
+        _FRAME_TIME: settings.frame_time_s,
+    }
+    sentences: list[str] = []
+    for quantity in _QUANTITIES:
+        numbers = list(_numbers(quantity, sources, detector))
+        used = preset[quantity] or _first(iter(numbers))
+        for number in numbers:
+            if number.value is None:
+                sentences.append(
+                    f"The {number.source}'s {number.key!r} ({quantity.name}) is {number.raw!r}, "
+                    "no positive number; it was ignored."
+                )
+            elif used and not math.isclose(number.value, used, rel_tol=RELATIVE_TOLERANCE):
+                sentences.append(
+                    f"The {number.source}'s {number.key!r} ({quantity.name}) is "
+                    f"{number.value:.6g} {quantity.unit}; {used:.6g} {quantity.unit} is used."
+                )
+    return tuple(sentences)
+
+
+@dataclass(frozen=True, slots=True)
+class _Number:
+    """What one source has under one key; `value` is None if that is no positive number."""
+
+    source: str
+    key: str
+    raw: Any
+    value: float | None
+
+
+def _sources(
+    start: Document,
+    device_configuration: Document | None,
+    descriptor_configuration: Document | None,
+    detector: str,
+) -> list[tuple[str, Document]]:
+    """Return the documents in order of precedence, each with its name."""
+    device = {
+        key: reading["value"]
+        for key, reading in (device_configuration or {}).items()
+        if isinstance(reading, Mapping) and "value" in reading
+    }
+    configuration = descriptor_configuration or {}
+    return [
+        ("start document", start),
+        ("device's configuration", device),
+        ("descriptor", configuration.get(detector, {}).get("data", {})),
+    ]
+
+
+def _numbers(
+    quantity: _Quantity,
+    sources: list[tuple[str, Document]],
+    detector: str,
+) -> Iterator[_Number]:
+    """Yield, source by source, the first usable number and whatever stood before it."""
+    prefixes = (f"{detector}_", f"{detector}_cam_", "")
+    keys = [prefix + key for prefix in prefixes for key in quantity.keys]
+    for source, document in sources:
+        for key in keys:
+            if key not in document:
+                continue
+            value = _positive(document[key])
+            converted = None if value is None else quantity.convert(value)
+            yield _Number(source, key, document[key], converted)
+            if value is not None:
+                break
+
+
+def _first(numbers: Iterator[_Number]) -> float | None:
+    return next((number.value for number in numbers if number.value is not None), None)
+
+
+def _beam_center(sources: list[tuple[str, Document]], detector: str) -> tuple[float, float] | None:
+    """Return (row, col) from the first source that has both."""
+    for source in sources:
+        row = _first(_numbers(_BEAM_ROW, [source], detector))
+        col = _first(_numbers(_BEAM_COL, [source], detector))
+        if row is not None and col is not None:
+            return row, col
+    return None
+
+
+def _positive(raw: Any) -> float | None:
+    """Return a positive, finite number, also from text as CHX stores it; None for anything else."""
+    try:
+        value = float(raw)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) and value > 0 else None

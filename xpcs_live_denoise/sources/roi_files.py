@@ -1,0 +1,145 @@
+"""ROI maps and pixel masks in files: .npz and .npy, never a pickle."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.numerics.rois import RoiMap
+
+LABELS_KEY = "label_array"
+Q_KEY = "q_inv_angstrom"
+
+
+def save_rois(roi_map: RoiMap, path: str | Path) -> None:
+    """Write a ROI map to a compressed .npz file.
+
+    The file has the arrays `label_array` (rows, cols), 0 = background, and `q_inv_angstrom`
+    (n_roi,), 1/Angstrom, in the order of ascending labels, NaN where unknown.
+
+    Parameters
+    ----------
+    roi_map
+        The map; what a mask removed is background in the file.
+    path
+        The file, which is replaced if it exists. Its name is used as it is.
+
+    Raises
+    ------
+    InvalidInputError
+        When the file cannot be written.
+    """
+    arrays: dict[str, Any] = {LABELS_KEY: roi_map.label_array, Q_KEY: roi_map.q_inv_angstrom}
+    try:
+        with Path(path).open("wb") as file:  # np.savez would append .npz to another suffix
+            np.savez_compressed(file, **arrays)
+    except OSError as error:
+        raise InvalidInputError(
+            f"ROI file {path}: cannot be written ({error.strerror}). Expected a path in a folder "
+            "that exists and may be written to."
+        ) from error
+
+
+def load_rois(path: str | Path) -> RoiMap:
+    """Read a ROI map from an .npz file as `save_rois` writes it.
+
+    Parameters
+    ----------
+    path
+        The file. `label_array` (rows, cols) is required, `q_inv_angstrom` (n_roi,) is not.
+
+    Raises
+    ------
+    InvalidInputError
+        When the file is missing, no .npz, holds pickled objects, lacks `label_array`, or when
+        its arrays make no ROI map.
+    """
+    arrays = _load(Path(path), "ROI file")
+    if not isinstance(arrays, dict):
+        raise InvalidInputError(
+            f"ROI file {path}: got a single array (.npy), expected an .npz file with "
+            f"{LABELS_KEY!r} and {Q_KEY!r}. Write one with "
+            "save_rois(RoiMap.from_labels(array), path)."
+        )
+    if LABELS_KEY not in arrays:
+        raise InvalidInputError(
+            f"ROI file {path}: got the arrays {sorted(arrays)}, expected {LABELS_KEY!r} (and "
+            f"{Q_KEY!r}). Write the file with save_rois."
+        )
+    try:
+        return RoiMap.from_labels(arrays[LABELS_KEY], q_inv_angstrom=arrays.get(Q_KEY))
+    except InvalidInputError as error:
+        raise InvalidInputError(f"ROI file {path}: {error}") from error
+
+
+def load_mask(path: str | Path) -> NDArray[np.bool_]:
+    """Read a pixel mask, (rows, cols), True = keep.
+
+    Parameters
+    ----------
+    path
+        An .npy file, or an .npz file with one array or with one that is named `mask`. Booleans,
+        or 1 = keep and 0 = leave out.
+
+    Raises
+    ------
+    InvalidInputError
+        When the file is missing, neither .npy nor .npz, holds pickled objects, no array that can
+        be told to be the mask, or values other than 0 and 1.
+    """
+    content = _load(Path(path), "Mask file")
+    if isinstance(content, dict):
+        name = "mask" if "mask" in content else next(iter(content), None)
+        if name is None or ("mask" not in content and len(content) > 1):
+            raise InvalidInputError(
+                f"Mask file {path}: got the arrays {sorted(content)}, expected one array, or one "
+                "that is named 'mask'."
+            )
+        content = content[name]
+    if content.ndim != 2:
+        raise InvalidInputError(
+            f"Mask file {path}: got shape {content.shape}, expected (rows, cols)."
+        )
+    if content.dtype.kind not in "buif" or not ((content == 0) | (content == 1)).all():
+        raise InvalidInputError(
+            f"Mask file {path}: got dtype {content.dtype} with values other than 0 and 1; expected "
+            "True or 1 = keep the pixel, False or 0 = leave it out."
+        )
+    return content.astype(np.bool_)
+
+
+def _load(path: Path, subject: str) -> NDArray[Any] | dict[str, NDArray[Any]]:
+    """Return the array of an .npy file or the arrays of an .npz file, by content, not by name."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(6)
+            file.seek(0)
+            if magic == b"\x93NUMPY":
+                return np.lib.format.read_array(file, allow_pickle=False)
+            if not zipfile.is_zipfile(file):
+                raise InvalidInputError(
+                    f"{subject} {path}: is neither .npz nor .npy, expected a file that numpy "
+                    "wrote. Pickles are not read, because a pickle can run code: write the arrays "
+                    "with save_rois or numpy.save."
+                )
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+    except OSError as error:
+        raise InvalidInputError(
+            f"{subject} {path}: cannot be read ({error.strerror or error}). Check the path; in "
+            "settings it is relative to the settings file."
+        ) from error
+    except InvalidInputError:
+        raise
+    except (ValueError, EOFError, zipfile.BadZipFile, SyntaxError) as error:
+        raise InvalidInputError(
+            f"{subject} {path}: cannot be used ({error}). Expected whole arrays of numbers; "
+            "pickled objects are not read, because a pickle can run code. Write the file with "
+            "save_rois or numpy.save."
+        ) from error

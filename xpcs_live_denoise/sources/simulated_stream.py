@@ -1,0 +1,262 @@
+"""A simulated Eiger that streams: it writes SWMR HDF5 at a frame rate and announces the frames."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+from event_model import ComposeStreamResource, ComposeStreamResourceBundle
+
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.records import Geometry
+from xpcs_live_denoise.sources.simulated_configuration import (
+    SIMULATED_GEOMETRY,
+    DetectorConfiguration,
+)
+from xpcs_live_denoise.sources.simulated_frames import FrameFactory, FrameSupply
+from xpcs_live_denoise.sources.simulated_status import SimulatedStatus
+
+DATASET = "/entry/data/data"
+# Frames that fall due within this time are written together.
+WRITE_PERIOD_S = 0.02
+
+
+class SimulatedEiger:
+    """A bluesky Stageable, Flyable, Collectable, WritesStreamAssets and Configurable.
+
+    Each staging makes a new file and starts the series anew. From the kickoff a thread writes the
+    frames at the frame rate; where they are made more slowly the rate drops and no frame is lost.
+    Run it with `fly_series`.
+
+    Parameters
+    ----------
+    frames
+        Called for each series; returns an iterator of blocks (k, rows, cols).
+    directory
+        Where the files go; created if absent.
+    n_frames
+        Frames of one series.
+    name
+        The device's name; the data key is `<name>_image`.
+    frame_rate_hz
+        Frames per second.
+    geometry
+        Reported in the configuration.
+
+    Attributes
+    ----------
+    n_written
+        Frames in the file that a reader can see.
+    path
+        File of the last series; None before the first.
+    """
+
+    parent = None
+
+    def __init__(
+        self,
+        frames: FrameFactory,
+        directory: str | Path,
+        *,
+        n_frames: int,
+        name: str = "eiger4m_single",
+        frame_rate_hz: float = 100.0,
+        geometry: Geometry = SIMULATED_GEOMETRY,
+    ) -> None:
+        if n_frames < 1 or not frame_rate_hz > 0:
+            raise InvalidInputError(
+                f"SimulatedEiger: got n_frames={n_frames} and frame_rate_hz={frame_rate_hz}; "
+                "expected both above 0."
+            )
+        self.name = name
+        self.n_frames = n_frames
+        self.n_written = 0
+        self.path: Path | None = None
+        self._factory = frames
+        self._directory = Path(directory)
+        self._frame_rate_hz = frame_rate_hz
+        self._geometry = geometry
+        self._supply: FrameSupply | None = None
+        self._file: h5py.File | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._completion = SimulatedStatus()
+        self._elapsed_s = 0.0
+        self._resource: ComposeStreamResourceBundle | None = None
+        self._n_announced = 0
+
+    @property
+    def achieved_rate_hz(self) -> float:
+        """Frames per second that were written since the kickoff; 0 before the first."""
+        return self.n_written / self._elapsed_s if self._elapsed_s else 0.0
+
+    # --- Stageable ----------------------------------------------------------------------------
+
+    def stage(self) -> list[Any]:
+        """Start the series anew and open its file, empty and in SWMR mode."""
+        self.unstage()
+        self._supply = FrameSupply(self._factory)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self.path = self._directory.resolve() / f"{self.name}_{uuid.uuid4().hex[:12]}.h5"
+        shape = self._supply.frame_shape
+        self._file = h5py.File(self.path, "w", libver="latest")
+        self._file.create_dataset(
+            DATASET,
+            shape=(0, *shape),
+            maxshape=(None, *shape),
+            chunks=(1, *shape),
+            dtype=self._supply.dtype,
+        )
+        self._file.swmr_mode = True
+        self._stopping.clear()
+        self._completion = SimulatedStatus()
+        self._elapsed_s, self.n_written = 0.0, 0
+        self._resource, self._n_announced = None, 0
+        return [self]
+
+    def unstage(self) -> list[Any]:
+        """Stop the writing, if it still goes on, and close the file."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        return [self]
+
+    # --- Flyable ------------------------------------------------------------------------------
+
+    def kickoff(self) -> SimulatedStatus:
+        """Start to write frames.
+
+        Raises
+        ------
+        InvalidInputError
+            When the detector is not staged.
+        """
+        if self._file is None or self._supply is None:
+            raise InvalidInputError(
+                f"{self.name}: kickoff of a detector that is not staged; expected stage first. "
+                "Use the plan fly_series."
+            )
+        self._thread = threading.Thread(
+            target=self._acquire,
+            args=(self._file, self._supply),
+            name=f"{self.name} writer",
+            daemon=True,
+        )
+        self._thread.start()
+        started = SimulatedStatus()
+        started.finish()
+        return started
+
+    def complete(self) -> SimulatedStatus:
+        """Return the status that is done when the last frame is in the file."""
+        return self._completion
+
+    def _acquire(self, file: h5py.File, supply: FrameSupply) -> None:
+        try:
+            self._write_series(file, supply)
+        except Exception as error:
+            # The thread's edge: whatever went wrong becomes the failure of the plan.
+            self._completion.finish(error)
+        else:
+            self._completion.finish()
+        finally:
+            file.close()
+
+    def _write_series(self, file: h5py.File, supply: FrameSupply) -> None:
+        dataset = file[DATASET]
+        assert isinstance(dataset, h5py.Dataset)  # noqa: S101 - for the type checker
+        together = max(1, round(self._frame_rate_hz * WRITE_PERIOD_S))
+        kicked_off = time.monotonic()
+        while self.n_written < self.n_frames:
+            frames = supply.take(min(together, self.n_frames - self.n_written))
+            if not len(frames):
+                raise InvalidInputError(
+                    f"{self.name}: its frames ended after {self.n_written}; expected "
+                    f"{self.n_frames}. Ask for fewer or simulate more."
+                )
+            stop = self.n_written + len(frames)
+            due = kicked_off + stop / self._frame_rate_hz
+            if self._stopping.wait(max(0.0, due - time.monotonic())):
+                return
+            dataset.resize(stop, axis=0)
+            dataset[self.n_written :] = frames
+            dataset.flush()
+            self._elapsed_s = time.monotonic() - kicked_off
+            self.n_written = stop  # last: what counts as written can be read
+
+    # --- Collectable, WritesStreamAssets ------------------------------------------------------
+
+    def describe_collect(self) -> dict[str, Any]:
+        """Return the data key of the frames."""
+        series = self._series()
+        return {
+            f"{self.name}_image": {
+                "source": f"SIM:{self.name}",
+                "dtype": "array",
+                "dtype_numpy": series.dtype.str,
+                "shape": list(series.frame_shape),
+                "external": "STREAM:",
+            }
+        }
+
+    def get_index(self) -> int:
+        """Return how many frames are in the file."""
+        return self.n_written
+
+    def collect_asset_docs(self, index: int | None = None) -> Iterator[tuple[str, Any]]:
+        """Yield the documents of what has been written since the last call, up to `index`."""
+        stop = self.n_written if index is None else min(index, self.n_written)
+        if stop <= self._n_announced or self.path is None:
+            return
+        if self._resource is None:
+            self._resource = ComposeStreamResource()(
+                mimetype="application/x-hdf5",
+                uri=self.path.as_uri().replace("file:///", "file://localhost/"),
+                data_key=f"{self.name}_image",
+                parameters={
+                    "dataset": DATASET,
+                    "swmr": True,
+                    "chunk_shape": (1, *self._series().frame_shape),
+                    "join_method": "stack",
+                },
+            )
+            yield "stream_resource", self._resource.stream_resource_doc
+        start, self._n_announced = self._n_announced, stop
+        yield (
+            "stream_datum",
+            self._resource.compose_stream_datum({"start": start, "stop": stop}),
+        )
+
+    # --- Configurable -------------------------------------------------------------------------
+
+    def read_configuration(self) -> dict[str, Any]:
+        """Return exposure, frame period and geometry under CHX's names."""
+        return self._configuration().read()
+
+    def describe_configuration(self) -> dict[str, Any]:
+        """Return the data keys of `read_configuration`."""
+        return self._configuration().describe()
+
+    def _series(self) -> FrameSupply:
+        if self._supply is None:  # asked before the first staging
+            self._supply = FrameSupply(self._factory)
+        return self._supply
+
+    def _configuration(self) -> DetectorConfiguration:
+        return DetectorConfiguration(
+            name=self.name,
+            frame_shape=self._series().frame_shape,
+            geometry=self._geometry,
+            acquire_time_s=1 / self._frame_rate_hz,
+            acquire_period_s=1 / self._frame_rate_hz,
+            num_images=self.n_frames,
+        )

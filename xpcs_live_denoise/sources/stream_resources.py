@@ -1,0 +1,112 @@
+"""Where the frames of a stream_resource are, and why they cannot be read where that is so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from xpcs_live_denoise.records import HDF5Frames
+
+HDF5_MIMETYPE = "application/x-hdf5"
+# What areaDetector's file plugin and ophyd-async call the dataset where the document does not.
+DEFAULT_DATASET = "/entry/data/data"
+# Parameters of a stream_resource that change which frames an index means.
+UNSUPPORTED_PARAMETERS = ("template", "slice")
+
+_Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableFrames(HDF5Frames):
+    """Frames that documents announce in a form that cannot be read here.
+
+    They keep their place in the series: a FrameReader raises UnreadableFramesError with `reason`,
+    and the caller counts `n_frames` gaps.
+
+    Attributes
+    ----------
+    reason
+        What was got, what was expected, and the remedy.
+    """
+
+    reason: str
+
+
+class StreamResource:
+    """One stream_resource document, of today's event model or of before 1.20.
+
+    Attributes
+    ----------
+    n_announced
+        Where the indices end that stream_datum documents have announced; None before the first.
+        Its owner keeps it.
+    multiplier
+        Frames of one index, where the document tells.
+    """
+
+    def __init__(self, doc: _Document) -> None:
+        if "mimetype" in doc:
+            mimetype, uri, parameters = doc["mimetype"], doc["uri"], doc["parameters"]
+        else:  # event-model before 1.20
+            mimetype = HDF5_MIMETYPE if "HDF5" in doc["spec"] else doc["spec"]
+            uri = "/".join(part for part in (doc.get("root"), doc["resource_path"]) if part)
+            parameters = doc["resource_kwargs"]
+        self.n_announced: int | None = None
+        self.multiplier = positive_int(
+            parameters.get("multiplier", parameters.get("frame_per_point"))
+        )
+        self._dataset = str(parameters.get("dataset") or parameters.get("path") or DEFAULT_DATASET)
+        self._swmr = bool(parameters.get("swmr", True))
+        self._path = _local_path(uri)
+        self._reason = _why_unreadable(mimetype, uri, parameters)
+
+    def reference(self, start: int, stop: int, frames_per_index: int) -> HDF5Frames:
+        """Return the frames of the indices [start, stop)."""
+        where: dict[str, Any] = {
+            "path": self._path,
+            "dataset": self._dataset,
+            "start": start * frames_per_index,
+            "stop": stop * frames_per_index,
+            "swmr": self._swmr,
+        }
+        if self._reason:
+            return UnreadableFrames(**where, reason=self._reason)
+        return HDF5Frames(**where)
+
+
+def _why_unreadable(mimetype: str, uri: str, parameters: _Document) -> str:
+    """Return why a stream cannot be read here, "" if it can."""
+    parts = urlsplit(uri)
+    subject = f"Stream resource {uri}"
+    if mimetype != HDF5_MIMETYPE:
+        return (
+            f"{subject}: got the mimetype {mimetype!r}, expected {HDF5_MIMETYPE!r}. "
+            "Let the detector write HDF5."
+        )
+    if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
+        return (
+            f"{subject}: not a local file; expected file://localhost/... "
+            "Run the analysis where the file system with the frames is mounted."
+        )
+    if unsupported := [name for name in UNSUPPORTED_PARAMETERS if parameters.get(name)]:
+        return (
+            f"{subject}: has the parameter {unsupported[0]!r}; expected one dataset in one file, "
+            "whole. Let the detector write a single HDF5 file a run."
+        )
+    return ""
+
+
+def _local_path(uri: str) -> str:
+    parts = urlsplit(uri)
+    return unquote(parts.path) if parts.scheme == "file" else uri
+
+
+def positive_int(value: Any) -> int | None:
+    """Return a positive whole number, also from text as CHX stores it; None for anything else."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return int(number) if number > 0 and number.is_integer() else None

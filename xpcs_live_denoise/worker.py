@@ -1,0 +1,180 @@
+"""The one thread that computes: a bounded queue in front, every fault caught behind."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+logger = logging.getLogger(__name__)
+
+
+class Message(Protocol):
+    """What may wait in the queue."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that this message holds on to; 0 for references."""
+        ...
+
+    def merge(self, later: Any) -> Message | None:
+        """Return one message for both, or None if they do not join."""
+        ...
+
+
+class Consumer(Protocol):
+    """What the worker works for: one live run."""
+
+    def handle(self, message: Any) -> None:
+        """Work on one message."""
+        ...
+
+    def tick(self) -> None:
+        """Do what is due by the clock. Called after every message and while the queue is empty."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """Note that `handle` or `tick` raised."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """True when nothing more will come of it."""
+        ...
+
+
+@dataclass(slots=True)
+class _Entry:
+    consumer: Consumer
+    message: Message
+
+
+class Worker:
+    """One daemon thread that takes messages in order and gives each to its consumer.
+
+    Parameters
+    ----------
+    queue_bytes
+        Most bytes that may wait. A message that holds bytes is refused beyond it, a message that
+        holds none (a reference) never is: those merge with the one before where they can.
+    tick_s
+        Longest time between two ticks, s.
+
+    Attributes
+    ----------
+    n_faults
+        Exceptions that consumers raised.
+    """
+
+    def __init__(self, *, queue_bytes: int, tick_s: float) -> None:
+        self._queue_bytes = queue_bytes
+        self._tick_s = tick_s
+        self._entries: deque[_Entry] = deque()
+        self._last: dict[int, _Entry] = {}  # id(consumer) -> its newest entry still waiting
+        self._waiting_bytes = 0
+        self._consumers: list[Consumer] = []
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self.n_faults = 0
+
+    @property
+    def depth(self) -> int:
+        """Number of messages that wait."""
+        return len(self._entries)
+
+    def submit(self, consumer: Consumer, message: Message) -> bool:
+        """Queue a message; False when its bytes do not fit and it was refused.
+
+        Never blocks for longer than it takes to append.
+        """
+        with self._changed:
+            if self._closing:
+                return False
+            if message.n_bytes and self._waiting_bytes + message.n_bytes > self._queue_bytes:
+                return False
+            self._waiting_bytes += message.n_bytes
+            last = self._last.get(id(consumer))
+            merged = last.message.merge(message) if last is not None else None
+            if last is not None and merged is not None:
+                last.message = merged
+            else:
+                entry = _Entry(consumer, message)
+                self._entries.append(entry)
+                self._last[id(consumer)] = entry
+            if not any(known is consumer for known in self._consumers):
+                self._consumers.append(consumer)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="xpcs-live-denoise", daemon=True
+                )
+                self._thread.start()
+            self._changed.notify_all()
+        return True
+
+    def wait(self, condition: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait until `condition()` holds; False if it does not within `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(condition, timeout)
+
+    def close(self, timeout: float | None) -> bool:
+        """Take nothing more, work off what waits; False if that took longer than `timeout`."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is None:
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def _run(self) -> None:
+        next_tick = time.monotonic() + self._tick_s
+        while True:
+            entry = self._take(next_tick)
+            if entry is not None:
+                self._guard(
+                    entry.consumer, lambda entry=entry: entry.consumer.handle(entry.message)
+                )
+                self._guard(entry.consumer, entry.consumer.tick)
+            elif self._closing and not self._entries:
+                return
+            if time.monotonic() >= next_tick:
+                for consumer in list(self._consumers):
+                    self._guard(consumer, consumer.tick)
+                next_tick = time.monotonic() + self._tick_s
+            with self._changed:
+                if entry is not None:
+                    self._waiting_bytes -= entry.message.n_bytes
+                self._consumers = [known for known in self._consumers if not known.done]
+                self._changed.notify_all()
+
+    def _take(self, until: float) -> _Entry | None:
+        """Return the next entry, or None when the clock reads `until` or the worker closes."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: bool(self._entries) or self._closing,
+                # Nobody to tick for: sleep until somebody comes.
+                max(0.0, until - time.monotonic()) if self._consumers else None,
+            )
+            if not self._entries:
+                return None
+            entry = self._entries.popleft()
+            if self._last.get(id(entry.consumer)) is entry:
+                del self._last[id(entry.consumer)]
+            return entry
+
+    def _guard(self, consumer: Consumer, call: Callable[[], None]) -> None:
+        """Call; whatever is raised goes to the consumer, never out of the thread."""
+        try:
+            call()
+        except Exception as error:  # the edge of the thread: nothing may end it
+            self.n_faults += 1
+            try:
+                consumer.fail(error)
+            except Exception:
+                logger.exception("A live run could not note its own fault")
