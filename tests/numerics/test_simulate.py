@@ -211,6 +211,17 @@ def test_a_rate_of_zero_is_frozen_speckle():
     assert_within_errors(np.diagonal(c2, 59, 1, 2), np.array([1.5]))
 
 
+@pytest.mark.parametrize("alpha", [1.0, 1.5])
+def test_between_two_frames_the_rate_is_the_mean_of_theirs(alpha):
+    rate = np.repeat([0.0, 0.4, 0.0], 15)
+    frames = simulate_speckle(
+        (SIZE, SIZE), 45, relaxation_rate=rate, alpha=alpha, mean_counts=20.0, seed=13
+    )
+    c2 = c2_of(frames, patches())
+    steps = np.stack([c2[:, 13, 14], c2[:, 14, 15], c2[:, 15, 16], c2[:, 29, 30]], axis=1)
+    assert_within_errors(steps, kww(np.array([0.0, 0.2, 0.4, 0.2]), 1.0, alpha, 1.0))
+
+
 def test_pixels_outside_of_the_rois_follow_the_nearest():
     labels = np.zeros((SIZE, SIZE), int)
     labels[:, 20:30], labels[:, 100:110] = 1, 2

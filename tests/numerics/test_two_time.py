@@ -64,12 +64,14 @@ def test_c2_equals_that_of_scikit_beam(engine, dtype, mean):
     np.testing.assert_allclose(c2, oracle(frames, label_image()), rtol=TOLERANCE[dtype], atol=0)
 
 
-def test_float32_keeps_its_accuracy_for_many_pixels_with_large_counts():
+@pytest.mark.parametrize("block", [1, 3, 7, 21])  # products in one piece and in several
+def test_float32_keeps_its_accuracy_for_many_pixels_with_large_counts(block):
     labels = np.ones((150, 150), int)
     rng = np.random.default_rng(3)
-    frames = (1e6 + 1e5 * rng.standard_normal((6, 150, 150))).astype(np.uint32)
+    frames = (1e6 + 1e5 * rng.standard_normal((21, 150, 150))).astype(np.uint32)
     accumulator = TwoTimeAccumulator(RoiMap.from_labels(labels))
-    accumulator.append(frames)
+    for start in range(0, 21, block):
+        accumulator.append(frames[start : start + block])
     np.testing.assert_allclose(accumulator.c2, oracle(frames, labels), rtol=1e-5)
 
 

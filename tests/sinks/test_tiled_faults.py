@@ -41,6 +41,7 @@ class Network:
         pytest.fail("the sink makes no progress")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", ["request", "response"])
 def test_every_request_may_fail_once_and_the_run_is_still_exact(tiled_client, synthetic, event):
     run = synthetic(n_frames=70, n_expected=None)

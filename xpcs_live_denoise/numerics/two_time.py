@@ -25,6 +25,9 @@ FIRST_CAPACITY = 64
 LARGEST_RESERVE = 4096
 """Most frames for which memory is reserved in advance: an announced length can be wrong."""
 
+_SMALL_PRODUCT = 10**6  # multiplications up to which OpenBLAS copies nothing (AVX-512)
+_ROWS_TOGETHER = 8
+
 
 class _Products(Protocol):
     """Keeps every frame's normalised pixels and multiplies new ones with all of them."""
@@ -254,8 +257,7 @@ class _DenseProducts:
         for history, one, product in zip(self._history, self._slices, products, strict=True):
             block = history[start : start + k]
             block[...] = scaled[:, one]
-            # History first: OpenBLAS is a third faster so than with the few new rows first.
-            np.matmul(history[: start + k], block.T, out=product)
+            _multiply_rows(history[: start + k], block, product)
             np.divide(product, block.shape[1], out=product)
         return products
 
@@ -264,3 +266,25 @@ class _DenseProducts:
             new = np.empty((capacity, old.shape[1]), old.dtype)
             new[: len(old)] = old
             self._history[roi] = new
+
+
+def _multiply_rows(history: FloatArray, block: FloatArray, product: FloatArray) -> None:
+    """Write history @ block.T, (n, n_pixels) @ (n_pixels, k), into `product`, (n, k).
+
+    A few new frames against a long history are limited by memory, and by the copies that BLAS
+    makes of its operands before large products. It makes none for small ones: the history is
+    taken a few frames at a time, which halves the time for 5 to 20 new frames on one core.
+    """
+    k, n_pixels = block.shape
+    n_together = min(_ROWS_TOGETHER, _SMALL_PRODUCT // max(1, k * n_pixels))
+    whole = 0
+    if k > 1 and n_together > _ROWS_TOGETHER // 2:
+        whole = len(history) // n_together * n_together
+        parts = (-1, n_together)
+        np.matmul(
+            history[:whole].reshape(*parts, n_pixels),
+            block.T,
+            out=product[:whole].reshape(*parts, k),
+        )
+    # History first: OpenBLAS is a third faster so than with the few new rows first.
+    np.matmul(history[whole:], block.T, out=product[whole:])

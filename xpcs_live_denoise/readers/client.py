@@ -11,8 +11,10 @@ from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRunV3
 from tiled.client.constructors import from_context
 from tiled.queries import Eq
 
-from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
+from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.gamma_table import GAMMA_COLUMNS
+
+from .two_time import labelled, mirrored, q_of, roi_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,14 +76,14 @@ class XPCSResult(BlueskyRunV3):
             When there is no (denoised) C2; says why.
         """
         n_frames = self.n_frames
-        which = self._roi_index(roi)
+        which = roi_index(self.xpcs, roi)
         window = (which, slice(0, n_frames), slice(0, n_frames))
         raw = mirrored(np.asarray(self._array("two_time", "c2", n_frames)[window]))
         if not denoised:
-            return self._two_time(raw, roi, "c2")
+            return labelled(raw, self.xpcs, roi, "c2")
         values = np.asarray(self._array("two_time", "c2_denoised", n_frames)[window])
         # Tiled reads 0 where nothing was written, and a denoised C2 is never exactly 0.
-        return self._two_time(np.where(values == 0, raw, values), roi, "c2_denoised")
+        return labelled(np.where(values == 0, raw, values), self.xpcs, roi, "c2_denoised")
 
     def gamma_table(
         self, source: str | Sequence[str] | None = None, final: bool = True
@@ -132,7 +134,7 @@ class XPCSResult(BlueskyRunV3):
         repeat = len(delay_s)
         values = (
             np.repeat(self.xpcs["roi"], repeat),
-            np.repeat(self._q(), repeat),
+            np.repeat(q_of(self.xpcs), repeat),
             np.tile(delay_s, len(g2)),
             g2.ravel(),
             stream["g2_error"].read().ravel(),
@@ -215,41 +217,6 @@ class XPCSResult(BlueskyRunV3):
         table = self.base[stream].base["internal"].read(columns)
         # A retried append may have doubled rows.
         return table.drop_duplicates("seq_num", keep="last").sort_values("seq_num")
-
-    def _roi_index(self, roi: int | None) -> slice | int:
-        if roi is None:
-            return slice(None)
-        labels = self.xpcs["roi"]
-        if roi not in labels:
-            raise InvalidInputError(
-                f"ROI {roi!r}: not in this result; expected one of the labels {labels}."
-            )
-        return labels.index(roi)
-
-    def _q(self) -> np.ndarray:
-        return np.array(self.xpcs["q_inv_angstrom"], dtype=float)  # null -> NaN
-
-    def _two_time(self, values: np.ndarray, roi: int | None, name: str) -> xr.DataArray:
-        import xarray as xr
-
-        times = np.arange(values.shape[-1]) * self.xpcs["frame_time_s"]
-        coords: dict[str, Any] = {"t1_s": ("t1", times), "t2_s": ("t2", times)}
-        which = self._roi_index(roi)
-        labels, q = np.array(self.xpcs["roi"])[which], self._q()[which]
-        dims = ("t1", "t2") if roi is not None else ("roi", "t1", "t2")
-        coords["roi"] = labels
-        coords["q_inv_angstrom"] = q if roi is not None else ("roi", q)
-        array = xr.DataArray(values, dims=dims, coords=coords, name=name)
-        for coord in ("t1_s", "t2_s"):
-            array[coord].attrs["units"] = "s"
-        array["q_inv_angstrom"].attrs["units"] = "1/angstrom"
-        return array
-
-
-def mirrored(lower: np.ndarray) -> np.ndarray:
-    """Return the symmetric array of a lower triangle; what is above the diagonal is ignored."""
-    below = np.tril(lower, -1)
-    return np.tril(lower) + np.swapaxes(below, -1, -2)
 
 
 def results(catalog: Any, raw_uid: str, *, path: str = "processed") -> XPCSResult:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from xpcs_live_denoise.config import TiledSettings
-from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records import GammaTable, Publication, Result, RunEnd, RunInfo, Status
 
 from .schema import (
@@ -36,7 +35,7 @@ from .schema import (
 )
 from .tiled_arrays import TiledArray
 from .tiled_connection import connect, probe
-from .tiled_nodes import create_or_adopt, plain, specs_of
+from .tiled_nodes import create_container, plain, results_path
 from .tiled_tables import TiledTable
 
 logger = logging.getLogger(__name__)
@@ -83,7 +82,7 @@ class TiledSink:
         access_tags: Sequence[str] = (),
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ):
-        self._segments = _segments(path, raw_path)
+        self._segments = results_path(path, raw_path)
         self._raw_path = raw_path
         self._info = info
         self._client = client
@@ -204,9 +203,8 @@ class TiledSink:
         for segment in self._segments[:-1]:
             parent = self._container(parent, segment, ())
         parent = self._container(parent, self._segments[-1], (CATALOG_SPEC,))
-        self._run = plain(
-            self._create(parent, self.uid, {"start": self._start}, RUN_SPECS),
-        )
+        start = {"start": self._start}
+        self._run = plain(create_container(parent, self.uid, start, RUN_SPECS, self._tags))
         logger.info(
             "Results of run %s go to Tiled as %s/%s.",
             self._info.uid,
@@ -215,27 +213,15 @@ class TiledSink:
         )
 
     def _container(self, parent: Any, key: str, specs: Sequence[tuple[str, str | None]]) -> Any:
-        return parent[key] if key in parent else self._create(parent, key, {}, specs)
-
-    def _create(
-        self,
-        parent: Any,
-        key: str,
-        metadata: dict[str, Any],
-        specs: Sequence[tuple[str, str | None]],
-    ) -> Any:
-        return create_or_adopt(
-            parent,
-            key,
-            lambda: parent.create_container(
-                key, metadata=metadata, specs=specs_of(*specs), access_tags=self._tags
-            ),
-        )
+        if key in parent:
+            return parent[key]
+        return create_container(parent, key, {}, specs, self._tags)
 
     def _stream(self, name: str, data_keys: dict[str, Any]) -> Any:
         if name not in self._streams:
             metadata = descriptor_metadata(time.time(), data_keys)
-            self._streams[name] = plain(self._create(self._run, name, metadata, STREAM_SPECS))
+            node = create_container(self._run, name, metadata, STREAM_SPECS, self._tags)
+            self._streams[name] = plain(node)
         return self._streams[name]
 
     def _array(self, stream: str, name: str) -> TiledArray:
@@ -305,18 +291,3 @@ def tiled_sink_factory(
         )
 
     return make
-
-
-def _segments(path: str, raw_path: str | None) -> list[str]:
-    segments = [part for part in path.split("/") if part]
-    raw = [part for part in (raw_path or "").split("/") if part]
-    if not segments:
-        raise InvalidInputError(
-            f"Container for derived runs: got {path!r}; expected a name such as 'processed'."
-        )
-    if segments == raw:
-        raise InvalidInputError(
-            f"Container for derived runs: got {path!r}, which holds the raw runs; expected another "
-            "one, otherwise catalog[-1] and catalog[scan_id] would find results instead of runs."
-        )
-    return segments

@@ -6,18 +6,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tiled.client.utils import ClientError
 from tiled.structures.core import Spec
 
+from xpcs_live_denoise.errors import InvalidInputError
+
 HTTP_CONFLICT = 409
-
-
-def specs_of(*specs: tuple[str, str | None]) -> list[Spec]:
-    """Return Tiled's specs of (name, version) pairs."""
-    return [Spec(name, version) for name, version in specs]
 
 
 def create_or_adopt(parent: Any, key: str, create: Callable[[], Any]) -> Any:
@@ -33,3 +30,43 @@ def create_or_adopt(parent: Any, key: str, create: Callable[[], Any]) -> Any:
 def plain(node: Any) -> Any:
     """Return the plain container client of a node; special clients look for columns in it."""
     return getattr(node, "base", node)
+
+
+def create_container(
+    parent: Any,
+    key: str,
+    metadata: dict[str, Any],
+    specs: Sequence[tuple[str, str | None]],
+    access_tags: list[str] | None,
+) -> Any:
+    """Return a new container with specs as (name, version), or the one that is already there."""
+    tiled_specs = [Spec(name, version) for name, version in specs]
+    return create_or_adopt(
+        parent,
+        key,
+        lambda: parent.create_container(
+            key, metadata=metadata, specs=tiled_specs, access_tags=access_tags
+        ),
+    )
+
+
+def results_path(path: str, raw_path: str | None) -> list[str]:
+    """Return the parts of the path of the container for derived runs.
+
+    Raises
+    ------
+    InvalidInputError
+        When `path` is empty or is the container of the raw runs.
+    """
+    segments = [part for part in path.split("/") if part]
+    raw = [part for part in (raw_path or "").split("/") if part]
+    if not segments:
+        raise InvalidInputError(
+            f"Container for derived runs: got {path!r}; expected a name such as 'processed'."
+        )
+    if segments == raw:
+        raise InvalidInputError(
+            f"Container for derived runs: got {path!r}, which holds the raw runs; expected another "
+            "one, otherwise catalog[-1] and catalog[scan_id] would find results instead of runs."
+        )
+    return segments
