@@ -111,7 +111,16 @@ def test_a_factory_that_fails_is_tried_again(no_pause):
     assert sink.end is END
 
 
-def test_a_sink_that_stays_away_ends_in_one_clear_line(caplog):
+def test_a_final_result_is_offered_again(no_pause):
+    sink = Recorder(failures=2)
+    feed = feed_of(sink)
+    feed.finish(news(0, 3), END)
+    assert len(sink.records) == 1
+    assert sink.end is END
+
+
+def test_a_sink_that_stays_away_ends_in_one_clear_line(monkeypatch, caplog):
+    monkeypatch.setattr(sink_feed, "FINAL_PATIENCE_S", 0.0)
     feed = feed_of(Recorder(failures=99))
     feed.finish(news(0, 3), END)
     assert "Run abc: the final results could not be stored" in caplog.text

@@ -9,7 +9,7 @@ import importlib.metadata
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from event_model import RunRouter
@@ -27,6 +27,9 @@ from .sources.frames import FrameReader
 from .sources.geometry import find_frame_time, find_geometry, geometry_conflicts
 from .sources.rois import open_rois
 from .worker import Worker
+
+if TYPE_CHECKING:
+    from .sinks.tiled_factory import TiledSinkFactory
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +96,7 @@ class LiveDenoise:
         self._stopped: list[LiveRun] = []
         # Made by the worker's thread when the first run needs them, then kept for all runs.
         self._ensemble: tuple[Denoiser | None, str] | None = None
-        self._make_tiled_sink: SinkFactory | None = None
+        self._make_tiled_sink: TiledSinkFactory | None = None
         self.n_faults = 0
         atexit.register(self.close)
 
@@ -133,7 +136,10 @@ class LiveDenoise:
     def close(self, timeout: float | None = 60.0) -> bool:
         """Work off what was received, then take nothing more. False if that outlasts `timeout`."""
         atexit.unregister(self.close)
-        return self._worker.close(timeout)
+        closed = self._worker.close(timeout)
+        if closed and self._make_tiled_sink is not None:
+            self._make_tiled_sink.close()
+        return closed
 
     # --- one run ---------------------------------------------------------------------------
 
@@ -160,9 +166,9 @@ class LiveDenoise:
     def _tiled_sink(self, info: RunInfo) -> Sink:
         """Make the sink for Tiled. Called by the worker's thread: the import takes a second."""
         if self._make_tiled_sink is None:
-            from .sinks.tiled import tiled_sink_factory
+            from .sinks.tiled_factory import TiledSinkFactory
 
-            self._make_tiled_sink = tiled_sink_factory(self._settings.tiled, self._catalog)
+            self._make_tiled_sink = TiledSinkFactory(self._settings.tiled, self._catalog)
         return self._make_tiled_sink(info)
 
     def _open_ensemble(self) -> tuple[Denoiser | None, str]:

@@ -20,7 +20,7 @@ from .demo_series import DemoSeries, recorded_series, simulated_series
 from .errors import InvalidInputError, XpcsError
 from .readers.server import RAW_PATH, EmbeddedServer
 from .sinks.terminal import TerminalSink
-from .sinks.tiled import tiled_sink_factory
+from .sinks.tiled_factory import TiledSinkFactory
 from .sources.plans import fly_series
 from .sources.simulated import SimulatedEiger
 
@@ -153,7 +153,7 @@ def _measure(
         settings,
         rois=series.rois,
         sinks=[
-            tiled_sink_factory(settings.tiled, client),
+            TiledSinkFactory(settings.tiled, client),
             lambda info: TerminalSink(info, console=console),
         ],
     )

@@ -17,7 +17,7 @@ from .sources.simulated import SIMULATED_GEOMETRY, FrameFactory, recorded
 
 SHAPE = (200, 200)
 SPECKLE_CONTRAST = 0.25
-MEAN_COUNTS = 1.0
+MEAN_COUNTS = 0.15  # a pixel and frame: as noisy as at the beamline
 # Rates of the middle ring, per frame: Gamma falls like 1 / (1 + age / AGEING_FRAMES).
 FIRST_RATE, AGEING_FRAMES = 0.15, 60.0
 # Rings lie between these fractions of the distance from the beam to the nearest edge.

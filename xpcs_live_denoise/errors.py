@@ -6,6 +6,8 @@ XpcsError
  +- UnreadableFramesError (OSError)       a file or dataset behind a document that cannot be read
  +- MissingDependencyError (ImportError)  an optional library that a call needs
  +- ResultNotFoundError (LookupError)     nothing was derived from the run that was asked for
+ +- TiledUnavailableError (ConnectionError)  the Tiled server does not answer
+ +- ServerStartError (RuntimeError)       the embedded Tiled server did not come up
 """
 
 
@@ -31,3 +33,11 @@ class MissingDependencyError(XpcsError, ImportError):
 
 class ResultNotFoundError(XpcsError, LookupError):
     """No result was derived from the run that was asked for."""
+
+
+class TiledUnavailableError(XpcsError, ConnectionError):
+    """The Tiled server does not answer."""
+
+
+class ServerStartError(XpcsError, RuntimeError):
+    """The embedded Tiled server did not come up."""

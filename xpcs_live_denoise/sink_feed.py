@@ -13,6 +13,8 @@ logger = logging.getLogger(__name__)
 
 # Pause after a failure, s: doubled each time, so that a dead server does not stall the analysis.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
+# How long a final result is offered again to a sink that fails, s.
+FINAL_PATIENCE_S = 20.0
 
 
 class SinkFeed:
@@ -60,20 +62,30 @@ class SinkFeed:
         self._kept = None
 
     def finish(self, result: Result | None, end: RunEnd) -> None:
-        """Write the final result if there is one, and close the sink."""
-        try:
-            sink = self._open()
-            if result is not None:
-                sink.write(result)
-            sink.finish(end)
-        except Exception as error:
-            logger.error(
-                "Run %s: the final results could not be stored (%s: %s). The raw data are "
-                "untouched: compute them again with xpcs_live_denoise.analyse.",
-                self._uid,
-                type(error).__name__,
-                error,
-            )
+        """Write the final result if there is one, and close the sink; try for FINAL_PATIENCE_S."""
+        give_up = time.monotonic() + FINAL_PATIENCE_S
+        while True:
+            try:
+                self._finish_once(result, end)
+            except Exception as error:  # as above; both calls may be repeated
+                self._failed(error)
+                if time.monotonic() + self._pause_s < give_up:
+                    time.sleep(self._pause_s)
+                    continue
+                logger.error(
+                    "Run %s: the final results could not be stored (%s: %s). The raw data are "
+                    "untouched: compute them again with xpcs_live_denoise.analyse.",
+                    self._uid,
+                    type(error).__name__,
+                    error,
+                )
+            return
+
+    def _finish_once(self, result: Result | None, end: RunEnd) -> None:
+        sink = self._open()
+        if result is not None:
+            sink.write(result)
+        sink.finish(end)
 
     def _open(self) -> Sink:
         if self._sink is None:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import yaml
 
-from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
+from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, ServerStartError
 from xpcs_live_denoise.readers import server as module
-from xpcs_live_denoise.readers.server import EmbeddedServer, ServerStartError, embedded_config
+from xpcs_live_denoise.readers.server import EmbeddedServer, embedded_config
 
 ROOT = Path(__file__).resolve().parents[2]
 

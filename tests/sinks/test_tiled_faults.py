@@ -4,9 +4,9 @@ import httpx
 import numpy as np
 import pytest
 
+from xpcs_live_denoise.errors import TiledUnavailableError
 from xpcs_live_denoise.records import RunEnd
 from xpcs_live_denoise.sinks.tiled import TiledSink
-from xpcs_live_denoise.sinks.tiled_connection import TiledUnavailableError
 
 SUCCESS = {"raw_exit_status": "success", "analysis_exit_status": "success", "reason": ""}
 

@@ -9,11 +9,11 @@ from event_model import DocumentNames, schema_validators
 from tiled.queries import Eq
 
 from xpcs_live_denoise.config import TiledSettings
-from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
 from xpcs_live_denoise.records import RunEnd, Status
 from xpcs_live_denoise.sinks.schema import GAMMA_SCHEMA, STATUS_SCHEMA
-from xpcs_live_denoise.sinks.tiled import TiledSink, tiled_sink_factory
-from xpcs_live_denoise.sinks.tiled_connection import TiledUnavailableError
+from xpcs_live_denoise.sinks.tiled import TiledSink
+from xpcs_live_denoise.sinks.tiled_factory import TiledSinkFactory
 
 
 def ended(status=None, raw="success", analysis="success", reason=""):
@@ -351,7 +351,7 @@ def test_the_factory_connects_at_the_first_write_with_a_key_that_no_log_holds(
     settings = TiledSettings(
         uri=tiled_server.uri, api_key_env="XPCS_TEST_KEY", raw_path="raw", path="processed"
     )
-    make = tiled_sink_factory(settings)
+    make = TiledSinkFactory(settings)
     run = synthetic()
     sink, other = make(run.info), make(synthetic(seed=1).info)
     sink.write(run.publication(0, 5))
@@ -366,7 +366,7 @@ def test_the_factory_connects_at_the_first_write_with_a_key_that_no_log_holds(
 
 def test_the_factory_says_which_variable_is_missing(synthetic, monkeypatch):
     monkeypatch.delenv("XPCS_TEST_KEY", raising=False)
-    make = tiled_sink_factory(TiledSettings(api_key_env="XPCS_TEST_KEY"))
+    make = TiledSinkFactory(TiledSettings(api_key_env="XPCS_TEST_KEY"))
     sink = make(synthetic().info)
     with pytest.raises(InvalidInputError, match="variable XPCS_TEST_KEY is not set"):
         sink.write(synthetic().publication(0, 5))
@@ -375,7 +375,7 @@ def test_the_factory_says_which_variable_is_missing(synthetic, monkeypatch):
 def test_a_server_that_is_down_at_the_start_is_named(synthetic, monkeypatch):
     monkeypatch.setenv("XPCS_TEST_KEY", "abc")
     settings = TiledSettings(uri="http://127.0.0.1:9", api_key_env="XPCS_TEST_KEY")
-    sink = tiled_sink_factory(settings)(synthetic().info)
+    sink = TiledSinkFactory(settings)(synthetic().info)
     with pytest.raises(TiledUnavailableError, match=r"http://127\.0\.0\.1:9: no answer"):
         sink.write(synthetic().publication(0, 5))
     assert "abc" not in os.environ.get("TILED_API_KEY", "")

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import httpx
 
-from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, XpcsError
+from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, ServerStartError
 
 RAW_PATH = "raw"
 PROCESSED_PATH = "processed"
@@ -25,10 +25,6 @@ CATALOG_SPEC = ("CatalogOfBlueskyRuns", "3.0")
 SERVER_MODULES = ("fastapi", "uvicorn", "zarr", "duckdb", "adbc_driver_sqlite")
 LOG_LINES = 15
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # terminal codes in the server's log
-
-
-class ServerStartError(XpcsError, RuntimeError):
-    """The embedded Tiled server did not come up."""
 
 
 def embedded_config() -> Path:

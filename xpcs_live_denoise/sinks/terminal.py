@@ -70,7 +70,7 @@ class TerminalSink:
             self._live.update(text, refresh=True)
         elif n_frames - self._printed_frames >= FRAMES_BETWEEN_LINES:
             self._printed_frames = n_frames
-            self._console.print(text)
+            self._console.print(text, soft_wrap=True)
 
     def _line(self, status: Status) -> str:
         expected = "" if self._info.n_expected is None else f"/{self._info.n_expected}"

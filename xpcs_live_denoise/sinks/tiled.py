@@ -13,10 +13,9 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from xpcs_live_denoise.config import TiledSettings
 from xpcs_live_denoise.records import GammaTable, Publication, Result, RunEnd, RunInfo, Status
 
 from .schema import (
@@ -34,7 +33,7 @@ from .schema import (
     table_data_keys,
 )
 from .tiled_arrays import TiledArray
-from .tiled_connection import connect, probe
+from .tiled_connection import probe
 from .tiled_nodes import create_container, plain, results_path
 from .tiled_tables import TiledTable
 
@@ -258,36 +257,3 @@ class TiledSink:
         if changed:
             self._run.update_metadata(changed, drop_revision=True)
             self._metadata.update(changed)
-
-
-def tiled_sink_factory(
-    settings: TiledSettings, client: Any | None = None
-) -> Callable[[RunInfo], TiledSink]:
-    """Return what makes the sink of each run.
-
-    Parameters
-    ----------
-    settings
-        Where results go.
-    client
-        Tiled client of the root. Default: the first write of the first run connects to
-        `settings.uri` with the key in the environment variable `settings.api_key_env`; runs
-        share the connection.
-    """
-    connected: list[Any] = [] if client is None else [client]
-
-    def shared() -> Any:
-        if not connected:
-            connected.append(connect(settings))
-        return connected[0]
-
-    def make(info: RunInfo) -> TiledSink:
-        return TiledSink(
-            info,
-            client=shared,
-            path=settings.path,
-            raw_path=settings.raw_path,
-            access_tags=settings.access_tags,
-        )
-
-    return make

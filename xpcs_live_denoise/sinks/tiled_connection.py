@@ -14,13 +14,9 @@ from tiled.client import from_uri
 from tiled.client.utils import handle_error
 
 from xpcs_live_denoise.config import TiledSettings
-from xpcs_live_denoise.errors import InvalidInputError, XpcsError
+from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
 
 PROBE_TIMEOUT_S = 5.0
-
-
-class TiledUnavailableError(XpcsError, ConnectionError):
-    """The Tiled server does not answer."""
 
 
 def connect(settings: TiledSettings) -> Any:

@@ -1,0 +1,53 @@
+"""Makes the Tiled sink of each run; all of them share one connection."""
+
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+from typing import Any
+
+from xpcs_live_denoise.config import TiledSettings
+from xpcs_live_denoise.records import RunInfo
+
+from .tiled import TiledSink
+from .tiled_connection import connect
+
+
+class TiledSinkFactory:
+    """Call it with the RunInfo of a run to get its sink.
+
+    Parameters
+    ----------
+    settings
+        Where results go.
+    client
+        Tiled client of the root. Default: the first write of the first run connects to
+        `settings.uri` with the key in the environment variable `settings.api_key_env`.
+    """
+
+    def __init__(self, settings: TiledSettings, client: Any | None = None) -> None:
+        self._settings = settings
+        self._client = client
+        self._is_ours = client is None
+
+    def __call__(self, info: RunInfo) -> TiledSink:
+        """Return the sink of a run. Connects to nothing."""
+        return TiledSink(
+            info,
+            client=self._connected,
+            path=self._settings.path,
+            raw_path=self._settings.raw_path,
+            access_tags=self._settings.access_tags,
+        )
+
+    def close(self) -> None:
+        """Close the connection if it was made here; a client that was passed stays open."""
+        if self._is_ours and self._client is not None:
+            self._client.context.close()
+            self._client = None
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            self._client = connect(self._settings)
+        return self._client
