@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .numerics.simulate import simulate_speckle
     from .numerics.two_time import TwoTimeAccumulator
     from .numerics.windows import denoise_two_time
-    from .offline import analyse
+    from .offline import analyse, analyse_c2
     from .readers.client import XPCSResult, results
     from .records import DenoisedTwoTime, GammaTable, Result
     from .sources.roi_files import load_rois, save_rois
@@ -45,6 +45,7 @@ _HOME = {
     "XPCSResult": "readers.client",
     "XpcsError": "errors",
     "analyse": "offline",
+    "analyse_c2": "offline",
     "denoise_two_time": "numerics.windows",
     "fit_ages": "numerics.kww",
     "fit_g2": "numerics.kww",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -17,6 +18,13 @@ app = typer.Typer(
     help="Live two-time XPCS with denoising, for Bluesky and Tiled.",
 )
 console = Console()
+
+
+class RecipeChoice(StrEnum):
+    """The recipes that `train` knows."""
+
+    own = "own"
+    paper = "paper"
 
 
 @app.command()
@@ -57,11 +65,23 @@ def catalog(
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Argument(help="Training data, .npz with c2, target, ...")],
-    out: Annotated[Path, typer.Option(help="Folder for the weights and the model card.")],
+    data: Annotated[
+        Path | None, typer.Argument(help="Training data, .npz with c2, target, ...")
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for the weights, the model card and the log.")],
     validation: Annotated[
         Path | None,
-        typer.Option(help="Data of other experiments; the best members are chosen on it."),
+        typer.Option(help="Data of other experiments: chooses epochs and members."),
+    ] = None,
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="Train and validate on simulated speckle, no file.")
+    ] = False,
+    recipe: Annotated[
+        RecipeChoice, typer.Option(help="How to train: own, or as the paper did.")
+    ] = RecipeChoice.own,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Most epochs; default: the recipe's.")
     ] = None,
     members: Annotated[int, typer.Option(min=1, help="Members of the ensemble.")] = 10,
     candidates: Annotated[
@@ -72,27 +92,30 @@ def train(
     """Train an ensemble of CNN encoder-decoders; the setting `weights` makes a run use it."""
     from rich.progress import Progress
 
-    from .denoising.train import TrainingProgress
+    from .denoising.recipe import recipe_of
+    from .denoising.train import TrainingProgress, training_data
     from .denoising.train import train as train_ensemble
 
     with Progress(console=console) as bar:
-        task = bar.add_task("training", total=None)
+        task = bar.add_task("simulating" if simulated else "reading", total=None)
 
         def show(now: TrainingProgress) -> None:
             bar.update(
                 task,
-                total=now.n_candidates * now.n_steps,
-                completed=now.candidate * now.n_steps + now.step,
-                description=f"network {now.candidate + 1} of {now.n_candidates}, "
-                f"loss {now.loss:.4f}",
+                total=now.n_candidates * now.n_epochs,
+                completed=now.candidate * now.n_epochs + now.epoch.epoch,
+                description=f"network {now.candidate + 1} of {now.n_candidates}, epoch "
+                f"{now.epoch.epoch}, loss {now.epoch.loss:.4f}",
             )
 
+        learning, choosing = training_data(data, validation, simulated=simulated, seed=seed)
         ensemble = train_ensemble(
-            data,
+            learning,
             out,
-            validation=validation,
+            validation=choosing,
             members=members,
             candidates=candidates,
+            recipe=recipe_of(recipe.value, epochs=epochs),
             seed=seed,
             progress=show,
         )
@@ -105,18 +128,29 @@ def evaluate(
     weights: Annotated[
         Path | None, typer.Option(help="Folder of an ensemble; default: the shipped one.")
     ] = None,
+    paper: Annotated[
+        Path | None, typer.Option(help="Folder of an ensemble of the paper's recipe, to compare.")
+    ] = None,
+    experiment: Annotated[
+        list[int] | None, typer.Option(help="Only inputs of this experiment; may be repeated.")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the table as JSON.")] = None,
     predictions: Annotated[
         Path | None, typer.Option(help="Write what every method says of every input, .npz.")
     ] = None,
 ) -> None:
-    """Compare raw and denoised windows with their targets: cost, g2, Gamma, alpha, beta."""
+    """Compare all methods with the truth: cost, g2, Gamma with its error bar, alpha, beta."""
     import numpy as np
 
     from .denoising.ensemble import load_ensemble
     from .denoising.evaluate import evaluate as evaluate_windows
 
-    result = evaluate_windows(data, load_ensemble(weights))
+    result = evaluate_windows(
+        data,
+        load_ensemble(weights),
+        paper=None if paper is None else load_ensemble(paper),
+        experiments=experiment or None,
+    )
     console.print(result.table(), soft_wrap=True, highlight=False, markup=False)
     if json is not None:
         json.write_text(result.to_json(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""analyse(): the live pipeline on an array or dataset that is there already."""
+"""The live analysis of what is there already: analyse() frames, analyse_c2() a C2."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from .config import Settings
+from .errors import InvalidInputError
+from .numerics.age_sums import AgeSums
 from .numerics.rois import RoiMap
+from .numerics.stack import as_stack
 from .numerics.windows import Denoiser
-from .pipeline import Analysis, append_note, open_ensemble
+from .pipeline import Analysis, C2Analysis, append_note, open_ensemble
+from .rates import RateFitter
 from .records import Geometry, Result
 from .sources.rois import open_rois
 
@@ -64,4 +71,60 @@ def analyse(
     for start in range(0, len(frames), block):
         analysis.push(frames[start : start + block])
     result = analysis.finish()
+    return dataclasses.replace(result, status=append_note(result.status, why_not))
+
+
+def analyse_c2(
+    c2: ArrayLike,
+    *,
+    frame_time_s: float = 1.0,
+    ensemble: Denoiser | None = None,
+    settings: Settings | None = None,
+) -> Result:
+    """Do with a C2 that is there all that the live analysis does with one.
+
+    That is denoised windows, the paper's fits, the live estimator and its recommendation. Without
+    pixels there is no jackknife: errors of the estimator are widened by the scatter about its
+    fits (`error_kind` "residual"), and a curve of another shape than the model goes unnoticed.
+
+    Parameters
+    ----------
+    c2
+        Shape (n, n) or (n_roi, n, n), symmetric; the upper triangle is read. NaN is no measurement.
+    frame_time_s
+        Frame period, s; with the default rates are per frame.
+    ensemble
+        Instead of the one that `settings.weights` names; anything with `denoise`.
+    settings
+        Window, step, mode, ranges, seed, weights; default: all defaults. Its `frame_time_s` and
+        ROIs are not used.
+
+    Returns
+    -------
+    Result
+        `.c2` is (n_roi, n, n) always; ROIs are numbered from 1, and their q is unknown.
+
+    Raises
+    ------
+    InvalidInputError
+        When C2 has another shape or no frame, frame_time_s is not positive, or files cannot be
+        used.
+    """
+    stack = as_stack(c2)
+    if stack.shape[-1] == 0 or len(stack) == 0:
+        raise InvalidInputError(
+            f"C2: got shape {stack.shape}; expected at least a ROI and a frame."
+        )
+    if not (math.isfinite(frame_time_s) and frame_time_s > 0):
+        raise InvalidInputError(
+            f"frame_time_s: got {frame_time_s}; expected the frame period in s, above 0."
+        )
+    settings = settings or Settings(detector="c2")
+    why_not = ""
+    if ensemble is None:
+        ensemble, why_not = open_ensemble(settings)
+    rois = RoiMap.from_labels(np.arange(1, len(stack) + 1)[np.newaxis])
+    rates = RateFitter(rois=rois, frame_time_s=frame_time_s)
+    analysis = C2Analysis(settings=settings, rates=rates, ensemble=ensemble)
+    result = analysis.finish(stack, AgeSums.from_c2(stack))
     return dataclasses.replace(result, status=append_note(result.status, why_not))

@@ -9,14 +9,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .numerics.age_sums import AgeSums
+from .numerics.bayes import AgeEstimates, BayesEstimator
+from .numerics.bayes_reasons import reasons
 from .numerics.kww import fit_age_cuts, fit_ages, fit_g2
+from .numerics.one_time import g2_from_c2
 from .numerics.rois import RoiMap
-from .records import GammaTable, OneTime
+from .records import DenoisedTwoTime, GammaTable, OneTime
 
 # Where the published ensemble can be trusted, per frame (Konstantinova et al. 2021).
 TRUSTED_RATES = (0.01, 0.15)
 # Fits of denoised C2 stop here: longer lags have one or two windows only.
 DENOISED_MAX_LAG = 44
+
+
+# Source of rows by the live estimator, and of those that it says early, with fewer frames behind.
+BAYES, BAYES_EARLY = "bayes", "bayes_early"
+# Frames behind an age when it is said early, and most rows of either kind in one publication.
+EARLY_DELAY, LIVE_ROWS = 12, 20
+# Why a raw row is not the one to trust where there is a row that is.
+BETTER = "bayes_is_better"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +83,41 @@ class RateFitter:
             tables.append(self._label(denoised, "series_denoised").replace(width=n_frames))
         return tables
 
+    def bayes(self, estimates: AgeEstimates, roi: int) -> GammaTable:
+        """Return the rows of one ROI (index `roi`) from the live estimator."""
+        n = len(estimates.age)
+        fitted = estimates.fits.posterior
+        rate = np.exp(fitted.ln_rate) / self.frame_time_s
+        alpha = np.exp(fitted.ln_alpha)
+        why_not = reasons(estimates)
+        good = why_not == ""
+        by_blocks = estimates.cuts.left_out is not None
+        table = GammaTable(
+            roi=np.full(n, roi + 1),
+            q_inv_angstrom=np.full(n, math.nan),
+            age_s=estimates.cuts.mean_age * self.frame_time_s,
+            age_frame=estimates.age.astype(np.float64),
+            source=np.full(n, BAYES),
+            width=estimates.width.astype(np.int64),
+            relaxation_rate=rate,
+            relaxation_rate_error=rate * estimates.ln_rate_error,
+            error_kind=np.full(n, "jackknife" if by_blocks else "residual"),
+            alpha=alpha,
+            alpha_error=alpha * estimates.ln_alpha_error,
+            baseline=1 + fitted.linear[:, 1],
+            baseline_error=estimates.baseline_error,
+            beta=fitted.linear[:, 0],
+            beta_error=estimates.beta_error,
+            reduced_chi_square=estimates.fits.reduced_chi_square,
+            n_lags=(estimates.fits.weights > 0).sum(axis=1),
+            converged=np.isfinite(estimates.cuts.mean_age),
+            in_range=~np.isin(why_not, ("no_contrast", "too_slow", "grid_edge")),
+            recommended=good,
+            reason=why_not,
+            final=np.ones(n, np.bool_),
+        )
+        return self._label(table, BAYES)
+
     def _label(self, table: GammaTable, source: str) -> GammaTable:
         """Give rows their ROI's label and q; take from denoised rows what they cannot claim."""
         index = table.roi - 1
@@ -80,6 +127,31 @@ class RateFitter:
             source=source,
         )
         return self._without_error_bars(table) if "denoised" in source else table
+
+    @staticmethod
+    def defer(raw: GammaTable, bayes: GammaTable) -> GammaTable:
+        """Return raw rows of one cut that leave the recommendation to those of the estimator.
+
+        Both fit the same C2, the estimator all of it that belongs to an age: where it says that
+        nothing can be trusted, a narrower cut cannot be either, for the same reason. A raw row
+        without a row of the estimator stays as it is.
+        """
+        said = {
+            (int(roi), float(age)): BETTER if good else str(reason)
+            for roi, age, good, reason in zip(
+                bayes.roi, bayes.age_frame, bayes.recommended, bayes.reason, strict=True
+            )
+        }
+        keys = zip(raw.roi.tolist(), raw.age_frame.tolist(), strict=True)
+        heard = [said.get(key, "") for key in keys]
+        reason = [
+            other if was and other else own
+            for other, was, own in zip(heard, raw.recommended, raw.reason.tolist(), strict=True)
+        ]
+        return raw.replace(
+            recommended=raw.recommended & np.array([not other for other in heard], np.bool_),
+            reason=np.array(reason, np.str_),
+        )
 
     def _without_error_bars(self, table: GammaTable) -> GammaTable:
         """Mark rows from denoised C2: its noise is not independent, residuals say nothing of it."""
@@ -100,3 +172,69 @@ class RateFitter:
             recommended=False,
             reason=reason,
         )
+
+
+class BayesRates:
+    """Rows of the live estimator: of every age at the end, of some as they get ripe.
+
+    Its state is one estimator a ROI, and the first age that was not said early.
+
+    Parameters
+    ----------
+    fitter
+        Makes rows of estimates.
+    """
+
+    def __init__(self, fitter: RateFitter) -> None:
+        self._fitter = fitter
+        self._estimators = [BayesEstimator(roi) for roi in range(fitter.rois.n_roi)]
+        self._next_early = 0
+
+    def final(self, sums: AgeSums) -> GammaTable:
+        """Return a row for every ROI and age, from nothing but the whole series."""
+        return BayesRates(self._fitter)._rows(sums, np.arange(sums.n_frames), remember=True)
+
+    def live(self, sums: AgeSums, first: int, last: int) -> GammaTable:
+        """Return rows of ages in [first, last), which are ripe, and early ones of younger ages.
+
+        Where many ages got ripe at once, rows are spread evenly over them and the newest is
+        always there: a publication must not take longer the faster frames come. finish() has all.
+        """
+        n_each = max(1, LIVE_ROWS // len(self._estimators))
+        early = self._rows(
+            sums,
+            _spread(max(last, self._next_early), sums.n_frames - EARLY_DELAY + 1, n_each),
+            remember=False,
+        )
+        self._next_early = max(self._next_early, sums.n_frames - EARLY_DELAY + 1)
+        ripe = self._rows(sums, _spread(first, last, n_each), remember=True)
+        return GammaTable.concatenate([ripe, early.replace(source=BAYES_EARLY)])
+
+    def _rows(self, sums: AgeSums, ages: NDArray[Any], *, remember: bool) -> GammaTable:
+        tables = [
+            self._fitter.bayes(one.estimate(sums, ages, remember=remember), roi)
+            for roi, one in enumerate(self._estimators)
+        ]
+        return GammaTable.concatenate(tables)
+
+
+def _spread(first: int, last: int, most: int) -> NDArray[Any]:
+    """Return at most `most` of the ages in [first, last), the last one always."""
+    n = max(last - first, 0)
+    steps = np.arange(min(n, most))
+    return last - 1 - steps[::-1] * n // max(min(n, most), 1)
+
+
+def one_time(c2: NDArray[Any], denoised: DenoisedTwoTime | None, frame_time_s: float) -> OneTime:
+    """Return g2 of the whole series, raw and denoised."""
+    g2, g2_error, _ = g2_from_c2(c2)
+    g2_denoised = None
+    if denoised is not None:
+        # Pixels that no window reached still hold raw values there: they do not count.
+        g2_denoised, _, _ = g2_from_c2(np.where(np.isfinite(denoised.spread), denoised.c2, np.nan))
+    return OneTime(
+        delay_s=np.arange(1, g2.shape[-1] + 1) * frame_time_s,
+        g2=g2,
+        g2_error=g2_error,
+        g2_denoised=g2_denoised,
+    )

@@ -19,6 +19,7 @@ from xpcs_live_denoise.denoising.ensemble import (
     save_ensemble,
 )
 from xpcs_live_denoise.denoising.model import TRIANGLE_SHAPE, CnnEncoderDecoder, mirrored
+from xpcs_live_denoise.denoising.tied_kernel import is_tied
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 
 CARD = {"name": "test", "trained_on": {"file": "none"}, "metrics": {}}
@@ -216,3 +217,24 @@ def test_the_shipped_ensemble_cleans_a_simulated_window():
     noisy = make_windows(20, seed=4)
     mean, _ = load_ensemble().denoise(noisy)
     assert np.mean((mean - truth) ** 2) < 0.05 * np.mean((noisy - truth) ** 2)
+
+
+def test_the_shipped_ensemble_shares_its_weights_along_diagonals():
+    assert is_tied(safetensors.torch.load_file(SHIPPED / WEIGHTS_NAME))
+    card = json.loads((SHIPPED / CARD_NAME).read_text())
+    assert card["architecture"]["diagonals"] == "pixels of equal lag share their weights"
+    assert card["size"].startswith(f"{card['n_members']} of {len(card['candidates'])} trained")
+
+
+def test_the_shipped_ensemble_equals_a_loop_over_its_modules():
+    stacked = safetensors.torch.load_file(SHIPPED / WEIGHTS_NAME)
+    windows = make_windows(4)
+    outputs = []
+    for i in range(len(stacked["conv1.weight"])):
+        member = CnnEncoderDecoder(TRIANGLE_SHAPE)
+        member.load_state_dict({name: tensor[i] for name, tensor in stacked.items()})
+        with torch.no_grad():
+            outputs.append(mirrored(member)(torch.from_numpy(windows)).numpy())
+    mean, spread = load_ensemble().denoise(windows)
+    np.testing.assert_allclose(mean, np.mean(outputs, axis=0), atol=1e-5)
+    np.testing.assert_allclose(spread, np.std(outputs, axis=0), atol=1e-5)

@@ -9,40 +9,24 @@ import numpy as np
 import pytest
 import torch
 
+from tests.denoising.series import write_series
 from xpcs_live_denoise.denoising.choice import Choice, experiments_of
-from xpcs_live_denoise.denoising.data import WindowData, load_windows
+from xpcs_live_denoise.denoising.data import load_windows
 from xpcs_live_denoise.denoising.ensemble import CARD_NAME, WEIGHTS_NAME, load_ensemble
+from xpcs_live_denoise.denoising.fused import stack_members
 from xpcs_live_denoise.denoising.linear_start import (
-    lag_weights,
-    reduced_rank_regression,
     set_linear_start,
 )
-from xpcs_live_denoise.denoising.model import TRIANGLE_SHAPE, CnnEncoderDecoder
-from xpcs_live_denoise.denoising.recipe import Recipe
-from xpcs_live_denoise.denoising.samples import Samples, random_curves, shuffled_diagonals
-from xpcs_live_denoise.denoising.train import TrainingProgress, eq8, train, train_member
-from xpcs_live_denoise.denoising.triangle import LAG, LAG_MEANS, one_time
+from xpcs_live_denoise.denoising.member import train_member
+from xpcs_live_denoise.denoising.model import CnnEncoderDecoder
+from xpcs_live_denoise.denoising.recipe import PaperRecipe, Recipe
+from xpcs_live_denoise.denoising.simulated import simulate_windows
+from xpcs_live_denoise.denoising.tied import TiedEncoderDecoder
+from xpcs_live_denoise.denoising.tied_kernel import is_tied
+from xpcs_live_denoise.denoising.train import LOG_NAME, TrainingProgress, train, training_data
 from xpcs_live_denoise.errors import InvalidInputError
 
 SHORT = Recipe(epochs=2, batch=8)
-
-
-def write_series(path: Path, seed: int, n_series: int = 24, n_cuts: int = 6) -> Path:
-    """Write series of noisy KWW curves in the data format; four series are an experiment."""
-    rng = np.random.default_rng(seed)
-    gamma = np.exp(rng.uniform(np.log(0.01), np.log(0.2), n_series))
-    curves = 1 + np.exp(-2 * gamma[:, None] * np.arange(50).clip(1))  # (n_series, 50)
-    index = np.repeat(np.arange(n_series), n_cuts)
-    c2 = curves[index][:, LAG] + rng.normal(0, 0.5, (len(index), 1275))
-    np.savez(
-        path,
-        c2=c2.astype(np.float32),
-        target=np.stack([c2[index == i].mean(axis=0) for i in range(n_series)]).astype(np.float32),
-        target_index=index,
-        window=np.tile(np.arange(n_cuts), n_series),
-        experiment=np.arange(n_series) // 4,
-    )
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -67,17 +51,87 @@ def test_the_same_seed_gives_the_same_bits(training: Path, tmp_path: Path):
 
 
 def test_the_loss_falls(training: Path):
-    _, losses = train_member(load_windows(training), Recipe(epochs=5, batch=8), seed=0)
-    assert len(losses) == 5
-    assert losses[-1] < 0.8 * losses[0]
+    _, epochs = train_member(load_windows(training), Recipe(epochs=5, batch=8), seed=0)
+    assert [e.epoch for e in epochs] == [1, 2, 3, 4, 5]
+    assert epochs[-1].loss < 0.9 * epochs[0].loss
 
 
 def test_training_beats_the_linear_start_on_other_data(training: Path, validation: Path):
     data, choice = load_windows(training), Choice.of(load_windows(validation))
-    start = CnnEncoderDecoder(TRIANGLE_SHAPE, generator=torch.Generator().manual_seed(0))
+    start = TiedEncoderDecoder(generator=torch.Generator().manual_seed(0))
     set_linear_start(start, data, SHORT.offset)
     trained, _ = train_member(data, Recipe(epochs=5, batch=8), seed=0)
-    assert choice.score(trained) < choice.score(start)
+    assert cost_of(trained, choice) < cost_of(start.untied(), choice)
+
+
+def cost_of(network: CnnEncoderDecoder, choice: Choice) -> float:
+    pixels = torch.from_numpy(choice.choosing.c2).unsqueeze(1)
+    with torch.no_grad():
+        return choice.score(network(pixels).squeeze(1).numpy())[0]
+
+
+def test_the_network_of_the_lowest_validation_cost_is_kept_and_training_ends(
+    training: Path, validation: Path
+):
+    data, choice = load_windows(training), Choice.of(load_windows(validation))
+    wild = Recipe(epochs=40, patience=2, batch=8, learning_rate=0.02, warm_up=0)
+    network, epochs = train_member(data, wild, seed=0, choice=choice)
+    costs = [e.cost for e in epochs]
+    best = int(np.argmin(costs))
+    assert len(epochs) == best + 1 + wild.patience < wild.epochs
+    assert epochs[best].best
+    assert not any(e.best for e in epochs[best + 1 :])
+    assert cost_of(network, choice) == pytest.approx(costs[best], rel=1e-4)
+    assert cost_of(network, choice) != pytest.approx(costs[-1], rel=1e-4)
+
+
+def test_the_papers_recipe_learns_and_is_untied(training: Path):
+    recipe = PaperRecipe(epochs=8, learning_rate=1e-3)
+    network, epochs = train_member(load_windows(training), recipe, seed=0)
+    assert epochs[-1].loss < 0.5 * epochs[0].loss
+    assert not is_tied(stack_members([network]))
+
+
+@pytest.mark.parametrize("recipe", [SHORT, PaperRecipe(epochs=2)])
+def test_a_line_of_the_log_is_an_epoch_of_a_network(
+    training: Path, validation: Path, tmp_path: Path, recipe: Recipe | PaperRecipe
+):
+    for _ in range(2):  # a second training in the same folder starts a new log
+        train(training, tmp_path, validation=validation, members=1, recipe=recipe, seed=5)
+    lines = [json.loads(line) for line in (tmp_path / LOG_NAME).read_text().splitlines()]
+    assert [(line["candidate"], line["seed"], line["epoch"]) for line in lines] == [
+        (0, 5, 1),
+        (0, 5, 2),
+        (1, 6, 1),
+        (1, 6, 2),
+    ]
+    assert all(line["loss"] > 0 and line["cost"] > line["mse_g2"] > 0 for line in lines)
+    card = json.loads((tmp_path / CARD_NAME).read_text())
+    assert [c["loss"] for c in card["candidates"]] == [
+        [line["loss"] for line in lines[:2]],
+        [line["loss"] for line in lines[2:]],
+    ]
+    assert card["recipe"]["kind"] == type(recipe).__name__
+
+
+def test_simulated_windows_are_enough_to_train_on(tmp_path: Path):
+    data, other = simulate_windows(80, seed=1), simulate_windows(40, seed=2)
+    made = train(data, tmp_path, validation=other, members=1, candidates=1, recipe=SHORT)
+    assert made.info["trained_on"]["file"] == "simulated"
+    held_out = made.info["metrics"]["held_out"]
+    assert held_out["cnn"]["cost"] < 0.2 * held_out["raw"]["cost"]
+
+
+@pytest.mark.parametrize(
+    ("data", "simulated", "message"),
+    [
+        (None, False, "neither a data file nor --simulated"),
+        (Path("x.npz"), True, "a data file and --simulated"),
+    ],
+)
+def test_training_data_are_a_file_or_simulated(data: Path | None, simulated: bool, message: str):
+    with pytest.raises(InvalidInputError, match=message):
+        training_data(data, None, simulated=simulated, seed=0)
 
 
 def test_the_best_candidates_on_the_choosing_half_are_kept(
@@ -114,13 +168,12 @@ def test_the_card_is_complete_and_the_ensemble_loads_again(training: Path, tmp_p
     np.testing.assert_array_equal(again.denoise(windows)[0], made.denoise(windows)[0])
 
 
-def test_progress_is_reported_until_the_last_step(training: Path, tmp_path: Path):
+def test_progress_is_reported_after_every_epoch(training: Path, tmp_path: Path):
     seen: list[TrainingProgress] = []
     threads = torch.get_num_threads()
     train(training, tmp_path, members=2, recipe=SHORT, progress=seen.append)
-    last = SHORT.n_steps(144)
-    assert [(p.candidate, p.step) for p in seen if p.step == p.n_steps] == [(0, last), (1, last)]
-    assert all(p.n_candidates == 2 and p.loss > 0 for p in seen)
+    assert [(p.candidate, p.epoch.epoch) for p in seen] == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert all(p.n_candidates == 2 and p.n_epochs == 2 and p.epoch.loss > 0 for p in seen)
     assert torch.get_num_threads() == threads
 
 
@@ -138,102 +191,6 @@ def test_numbers_that_do_not_fit_are_refused(
 ):
     with pytest.raises(InvalidInputError, match=message):
         train(training, tmp_path, **arguments)
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"epochs": 0}, "epochs is 0; expected a positive"),
-        ({"learning_rate": float("nan")}, "learning_rate is nan"),
-        ({"synthetic": 1.0}, "synthetic is 1.0; expected a part"),
-    ],
-)
-def test_a_recipe_that_cannot_train_is_refused(fields: dict, message: str):
-    with pytest.raises(InvalidInputError, match=message):
-        Recipe(**fields)
-
-
-def test_the_learning_rate_rises_to_its_peak_and_falls_to_nothing():
-    rates = [Recipe().rate(step, 1000) for step in range(1001)]
-    assert np.argmax(rates) in (99, 100)
-    assert max(rates) == pytest.approx(1, abs=0.01)
-    assert (np.diff(rates[:100]) > 0).all()
-    assert (np.diff(rates[101:]) < 0).all()
-    assert rates[1000] == 0
-
-
-def test_the_loss_is_eq_8_against_the_curve():
-    rng = np.random.default_rng(0)
-    output, curve = rng.normal(size=(3, 1275)), rng.normal(size=(3, 50))
-    residual = output - curve[:, LAG]
-    weight = np.where(LAG == 0, 1, 2)
-    expected = (weight * residual**2).sum(axis=1) / 2500 + (one_time(residual) ** 2).mean(axis=1)
-    got = eq8(torch.tensor(output).float(), torch.tensor(curve).float())
-    assert got.item() == pytest.approx(expected.mean(), rel=1e-5)
-
-
-def test_reduced_rank_regression_finds_a_map_of_that_rank_and_no_worse_one():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(500, 12))
-    true = rng.normal(size=(12, 3)) @ rng.normal(size=(3, 20))
-    encoder, decoder = reduced_rank_regression(x, x @ true, 3, np.ones(20))
-    np.testing.assert_allclose(encoder @ decoder, true, atol=1e-3)
-    np.testing.assert_allclose((x @ encoder).std(axis=0), 1, rtol=0.02)
-
-
-def test_the_linear_start_is_the_linear_denoiser(training: Path):
-    data = load_windows(training)
-    network = CnnEncoderDecoder(TRIANGLE_SHAPE, generator=torch.Generator().manual_seed(0))
-    set_linear_start(network, data, offset=8.0)
-    with torch.no_grad():  # what the other channels of the decoder add is no part of the claim
-        network.deconv2.weight[1:] = 0
-        got = network(torch.from_numpy(data.c2).unsqueeze(1)).squeeze(1).numpy()
-    g2 = one_time(data.c2.astype(np.float64))
-    target = (data.target @ LAG_MEANS)[data.target_index].astype(np.float64)
-    encoder, decoder = reduced_rank_regression(g2, target, 8, lag_weights())
-    expected = target.mean(axis=0) + (g2 - g2.mean(axis=0)) @ encoder @ decoder
-    np.testing.assert_allclose(got, expected[:, LAG], atol=2e-4)
-
-
-def test_shuffled_diagonals_keep_every_pixel_on_its_diagonal():
-    order = shuffled_diagonals(torch.Generator().manual_seed(0)).numpy()
-    np.testing.assert_array_equal(LAG[order], LAG)
-    assert sorted(order) == list(range(1275))
-    assert (order != np.arange(1275)).mean() > 0.8
-
-
-def test_random_curves_are_kww_curves_with_lag_1_repeated():
-    curves = random_curves(500, torch.Generator().manual_seed(0)).numpy()
-    np.testing.assert_array_equal(curves[:, 0], curves[:, 1])
-    assert (np.diff(curves[:, 1:], axis=1) <= 1e-6).all()
-    assert ((curves > 0.9) & (curves < 2.8)).all()
-    decay = (curves[:, 1] - curves[:, 49]) / curves[:, 1]
-    assert np.ptp(decay) > 0.4  # slow ones and fast ones
-
-
-def test_batches_are_half_synthetic_and_see_every_input_once_an_epoch(training: Path):
-    data = load_windows(training)
-    data = WindowData(  # inputs without noise are known again by their g2
-        c2=data.target[data.target_index] + np.arange(144, dtype=np.float32)[:, None],
-        target=data.target,
-        target_index=data.target_index,
-        window=data.window,
-        experiment=data.experiment,
-    )
-    recipe = Recipe(epochs=1, batch=8)
-    batches = list(Samples.of(data).batches(recipe, 36, torch.Generator().manual_seed(0)))
-    assert {tuple(x.shape) for x, _ in batches} == {(8, 1275)}
-    measured = np.concatenate([one_time(x.numpy()[:4]) for x, _ in batches])
-    expected = one_time(data.c2)
-    order = np.argsort(measured.mean(axis=1))
-    np.testing.assert_allclose(
-        measured[order], expected[np.argsort(expected.mean(axis=1))], rtol=1e-4
-    )
-
-
-def test_the_noise_of_synthetic_inputs_is_that_of_the_measured_ones(training: Path):
-    noise = Samples.of(load_windows(training)).noise.numpy()
-    assert noise.std() == pytest.approx(0.5, rel=0.02)  # as `write_series` made it
 
 
 def test_validation_is_divided_by_experiment(validation: Path):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .fused import FusedMembers
     from .model import CnnEncoderDecoder
+    from .tied_kernel import TiedKernel
 
 SHIPPED = Path(__file__).parent / "weights"
 WEIGHTS_NAME = "weights.safetensors"
@@ -40,7 +41,7 @@ class Ensemble:
         JSON-ready: name, sha256 (of the weights), n_members, window, trained_on, metrics.
     """
 
-    def __init__(self, members: FusedMembers, info: dict[str, Any]) -> None:
+    def __init__(self, members: FusedMembers | TiedKernel, info: dict[str, Any]) -> None:
         self._members = members
         self.info = info
 
@@ -114,7 +115,7 @@ def load_ensemble(path: str | Path | None = None, *, device: str = "cpu") -> Ens
         import safetensors.torch
         import torch
 
-        from .fused import FusedMembers
+        from .fused import fuse
     except ImportError as error:
         raise MissingDependencyError(
             f"load_ensemble: torch and safetensors are needed to denoise ({error}). Install them: "
@@ -135,7 +136,7 @@ def load_ensemble(path: str | Path | None = None, *, device: str = "cpu") -> Ens
         ) from error
     _check_shapes(folder, card, stacked)
     try:
-        members = FusedMembers(stacked, torch.device(device))
+        members = fuse(stacked, torch.device(device))
     except (RuntimeError, AssertionError) as error:
         raise InvalidInputError(
             f"load_ensemble: device {device!r} cannot be used ({str(error).splitlines()[0]}). "

@@ -1,7 +1,8 @@
-"""Compare raw and denoised windows with the truth: Eq. 8, and the fits of g2."""
+"""Compare every method with the truth on windows with known targets: one honest table."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,47 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.kww import fit_g2
-from xpcs_live_denoise.numerics.windows import WINDOW
-from xpcs_live_denoise.records import GammaTable
 
 from .data import WindowData, load_windows
-from .ensemble import Ensemble, denoise_triangles, load_ensemble
-from .metrics import summary
+from .ensemble import Ensemble, load_ensemble
+from .fitted import triangle_noise
+from .methods import METHODS, Methods, Output, Rates
+from .report import c2_figures, figures, tables
 from .triangle import one_time
+from .truth import Truth, truths
 
-METHODS = ("raw", "cnn")
-
-# Entries of C2 behind each lag 1..49 of a window's g2: the weights of every fit here.
-LAG_WEIGHTS = (WINDOW - np.arange(1, WINDOW)).astype(np.float64)
-
-# Which column of the fits each prediction is.
-_PREDICTED = {
-    "gamma": "relaxation_rate",
-    "gamma_error": "relaxation_rate_error",
-    "alpha": "alpha",
-    "beta": "beta",
-    "baseline": "baseline",
-    "converged": "converged",
+# What each truth is, for who reads the table.
+_TRUTHS = {
+    "target": "the target, the mean of all cuts of the series, which holds the input",
+    "frame_disjoint": "the mean of the cuts that share no frame with the input",
 }
-
-# Columns of the text table: heading, entry of a method's summary, format.
-_TABLE = (
-    ("cost", "cost", ".4g"),
-    ("median", "cost_median", ".4g"),
-    ("MSE(1TCF)", "mse_g2", ".4g"),
-    ("median", "mse_g2_median", ".4g"),
-    ("improved", "improved_fraction", ".1%"),
-    ("in g2", "improved_fraction_g2", ".1%"),
-    ("converged", "converged_fraction", ".1%"),
-    ("MRE Gamma", "mre_gamma", ".3f"),
-    ("median", "mre_gamma_median", ".3f"),
-    ("where sure", "mre_gamma_sure", ".3f"),
-    ("median", "mre_gamma_sure_median", ".3f"),
-    ("MSE alpha", "mse_alpha", ".3f"),
-    ("MSE beta", "mse_beta", ".3f"),
-    ("MSE baseline", "mse_baseline", ".4f"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,17 +36,21 @@ class Evaluation:
     Attributes
     ----------
     summary
-        JSON-ready: the file, the ensemble, the truth, and under `methods` the figures of each
-        method: `cost` (Eq. 8 against the target) and `mse_g2`, the MSE(1TCF), with medians;
-        `improved_fraction` and `improved_fraction_g2`, of the windows nearer (in C2, in g2) than
-        the raw one to the mean of their series' cuts that share no frame with them;
-        `converged_fraction` of the fits; `mre_gamma`, the
-        mean of |Gamma - truth| / truth, with its median; `mse_alpha`, `mse_beta`, `mse_baseline`.
-        Fits that did not converge are included everywhere; `mre_gamma_sure` and its median leave
-        out the inputs whose truth did not converge (too slow or too fast for 49 lags).
+        JSON-ready: the file, the ensembles, the truths, and under `methods` for each method
+        `us_per_window` (denoising and fit, all inputs in one call), `improved_fraction` and
+        `improved_fraction_g2` (of the windows that are nearer than the raw one to the cuts that
+        share no frame with them), and under `target` and `frame_disjoint` its figures against
+        either truth: `cost` (Eq. 8) and `mse_g2`, the MSE(1TCF), with medians;
+        `converged_fraction`; `mre_gamma`, the mean of |Gamma - truth| / truth, with its median,
+        and both in `bands` of the true Gamma and in `noise_quintiles`; `mse_alpha`, `mse_beta`,
+        `mse_baseline`; `coverage_1`, `coverage_2`, of the truths within 1 and 2 standard errors
+        of ln Gamma. Fits that did not converge are included everywhere but in the coverage;
+        `mre_gamma_sure` and its median leave out the inputs whose truth did not converge (too slow
+        or too fast for 49 lags).
     predictions
         For every input (n,) and method: `<method>_gamma` (per frame), `_gamma_error`, `_alpha`,
-        `_beta`, `_baseline`, `_converged`; for denoisers `<method>_g2` (n, 49), lags 1..49.
+        `_beta`, `_baseline`, `_converged`; for denoisers, bayes and raw `<method>_g2` (n, 49), lags
+        1..49; `recommended_source`, the method that was taken.
     """
 
     summary: dict[str, Any]
@@ -83,30 +61,19 @@ class Evaluation:
         return json.dumps(self.summary, indent=2)
 
     def table(self) -> str:
-        """Return the figures of all methods as a table to read, one line a method."""
-        rows = [["method", *(heading for heading, _, _ in _TABLE)]]
-        for method, figures in self.summary["methods"].items():
-            values = [figures[key] for _, key, _ in _TABLE]
-            shown = [
-                "-" if value is None else format(value, form)
-                for value, (_, _, form) in zip(values, _TABLE, strict=True)
-            ]
-            rows.append([method, *shown])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-            for row in rows
-        )
+        """Return the figures of all methods as tables to read, one line a method."""
+        return tables(self.summary)
 
 
 def evaluate(
-    path: str | Path, ensemble: Ensemble | None = None, *, methods: Sequence[str] = METHODS
+    path: str | Path,
+    ensemble: Ensemble | None = None,
+    *,
+    paper: Ensemble | None = None,
+    methods: Sequence[str] | None = None,
+    experiments: Sequence[int] | None = None,
 ) -> Evaluation:
     """Evaluate methods on a file of windows with known targets.
-
-    g2 = baseline + beta exp(-2 (Gamma lag)^alpha) is fitted to the g2 of every input, raw and
-    denoised, all four parameters free, lag weights 50 - lag; the truth is the same fit to the
-    target's g2.
 
     Parameters
     ----------
@@ -114,73 +81,89 @@ def evaluate(
         An .npz in the format of `load_windows`.
     ensemble
         What denoises for the method "cnn"; default: the shipped ensemble.
+    paper
+        An ensemble of the paper's recipe for the method "paper".
     methods
-        Some of "raw", "cnn".
+        Some of METHODS; default: all, "paper" only if its ensemble is given.
+    experiments
+        Only inputs of these; default: all.
 
     Raises
     ------
     InvalidInputError
-        When the file is not in the format, or a method is unknown.
+        When the file is not in the format, a method is unknown, "paper" lacks its ensemble, or
+        the experiments have no inputs.
     MissingDependencyError
         When "cnn" is asked for and torch is not installed.
     """
+    chosen = _methods(methods, paper)
+    data = _load(path, experiments)
+    if "cnn" in chosen and ensemble is None:
+        ensemble = load_ensemble()
+    noise, known = triangle_noise(data.c2), truths(data)
+    running = Methods(data.c2, ensemble, paper)
+    found: dict[str, Any] = {}
+    predictions: dict[str, NDArray[Any]] = {}
+    for method in chosen:
+        output = running.run(method)
+        predictions |= _predictions(method, output)
+        found[method] = c2_figures(output, data) | {
+            name: figures(output, truth, noise) for name, truth in known.items()
+        }
+    about = {
+        "file": Path(path).name,
+        "sha256": data.sha256,
+        "experiments": np.unique(data.experiment[data.target_index]).tolist(),
+        "inputs": len(data),
+        "targets": len(np.unique(data.target_index)),
+        "ensemble": None if ensemble is None else _identity(ensemble, data),
+        "paper": None if paper is None else _identity(paper, data),
+        "truths": {name: _about(name, truth) for name, truth in known.items()},
+    }
+    return Evaluation(summary={**about, "methods": found}, predictions=predictions)
+
+
+def _about(name: str, truth: Truth) -> dict[str, Any]:
+    converged = float(np.mean(truth.rates.converged))
+    return {"of": _TRUTHS[name], "n": len(truth.rows), "converged_fraction": converged}
+
+
+def _methods(methods: Sequence[str] | None, paper: Ensemble | None) -> list[str]:
+    if methods is None:
+        return [method for method in METHODS if method != "paper" or paper is not None]
     unknown = [method for method in methods if method not in METHODS]
     if unknown or not methods:
         raise InvalidInputError(
             f"evaluate: methods are {list(methods)}; expected at least one of {list(METHODS)}."
         )
+    if "paper" in methods and paper is None:
+        raise InvalidInputError(
+            'evaluate: the method "paper" has no ensemble; expected one of the paper\'s recipe, '
+            "which is not shipped. Train it with `xpcs-live-denoise train --recipe paper`."
+        )
+    return list(methods)
+
+
+def _load(path: str | Path, experiments: Sequence[int] | None) -> WindowData:
     data = load_windows(path)
-    if "cnn" in methods and ensemble is None:
-        ensemble = load_ensemble()
-    of_targets = _fit(data.target)
-    truth = of_targets.select(data.target_index)
-    figures: dict[str, Any] = {}
-    predictions: dict[str, NDArray[Any]] = {}
-    for method in methods:
-        c2 = data.c2
-        if method == "cnn" and ensemble is not None:
-            c2 = denoise_triangles(ensemble, data.c2)
-            predictions["cnn_g2"] = one_time(c2)
-        fits = _fit(c2)
-        figures[method] = summary(c2, data) | _fit_figures(fits, truth)
-        for name, column in _PREDICTED.items():
-            predictions[f"{method}_{name}"] = getattr(fits, column)
-    return Evaluation(
-        summary={
-            "file": Path(path).name,
-            "sha256": data.sha256,
-            "inputs": len(data),
-            "targets": len(data.target),
-            "ensemble": None if ensemble is None else _identity(ensemble, data),
-            "truth": {
-                "of": "the same fit to the g2 of each target",
-                "converged_fraction": float(truth.converged.mean()),
-            },
-            "methods": figures,
-        },
-        predictions=predictions,
-    )
+    if experiments is None:
+        return data
+    there = np.unique(data.experiment[data.target_index])
+    missing = sorted(set(experiments) - set(there.tolist()))
+    if missing or not experiments:
+        raise InvalidInputError(
+            f"evaluate: {path} has no inputs of experiments {missing}; expected some of "
+            f"{there.tolist()}."
+        )
+    part = data.of_experiments(np.asarray(experiments))
+    return dataclasses.replace(part, sha256=data.sha256)
 
 
-def _fit(c2: NDArray[np.float32]) -> GammaTable:
-    """Fit the g2 of triangles (n, 1275), all parameters free; rates are per frame."""
-    return fit_g2(one_time(c2).astype(np.float64), weights=LAG_WEIGHTS)
-
-
-def _fit_figures(fits: GammaTable, truth: GammaTable) -> dict[str, float | None]:
-    relative = np.abs(fits.relaxation_rate - truth.relaxation_rate) / truth.relaxation_rate
-    figures: dict[str, float | None] = {
-        "converged_fraction": float(fits.converged.mean()),
-        "mre_gamma": float(relative.mean()),
-        "mre_gamma_median": float(np.median(relative)),
-    }
-    sure = relative[truth.converged]
-    figures["mre_gamma_sure"] = float(sure.mean()) if len(sure) else None
-    figures["mre_gamma_sure_median"] = float(np.median(sure)) if len(sure) else None
-    for name in ("alpha", "beta", "baseline"):
-        difference = getattr(fits, name) - getattr(truth, name)
-        figures[f"mse_{name}"] = float(np.mean(difference**2))
-    return figures
+def _predictions(method: str, output: Output) -> dict[str, NDArray[Any]]:
+    values = {name: getattr(output.rates, name) for name in Rates.__dataclass_fields__}
+    if output.c2 is not None:
+        values["g2"] = one_time(output.c2)
+    return {f"{method}_{name}": array for name, array in (values | output.extra).items()}
 
 
 def _identity(ensemble: Ensemble, data: WindowData) -> dict[str, Any]:

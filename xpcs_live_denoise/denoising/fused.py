@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .model import CHANNELS, LATENT, TRIANGLE_SHAPE, CnnEncoderDecoder
+from .tied_kernel import TiedKernel, compiled_encoder, is_tied
 from .triangle import N_PIXELS
 
 # Windows in one pass. On a CPU the features of ten members then take 1 MB, which stay in the cache
@@ -27,6 +28,15 @@ def expected_shapes(n_members: int) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):  # shapes only: no memory, and no random numbers drawn
         state = CnnEncoderDecoder(TRIANGLE_SHAPE).state_dict()
     return {name: (n_members, *tensor.shape) for name, tensor in state.items()}
+
+
+def fuse(stacked: Mapping[str, Tensor], device: torch.device) -> FusedMembers | TiedKernel:
+    """Return the fastest form of the members on this device; all forms give the same numbers."""
+    if device.type == "cpu" and is_tied(stacked):
+        compiled = compiled_encoder()
+        if compiled is not None:
+            return TiedKernel(stacked, compiled)
+    return FusedMembers(stacked, device)
 
 
 class FusedMembers:

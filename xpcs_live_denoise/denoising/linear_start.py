@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from xpcs_live_denoise.numerics.windows import WINDOW
 
 from .data import WindowData
-from .model import CHANNELS, LATENT, CnnEncoderDecoder
-from .triangle import LAG, LAG_MEANS, MULTIPLICITY, N_PIXELS
+from .model import LATENT
+from .tied import TiedEncoderDecoder
+from .triangle import LAG, LAG_MEANS, MULTIPLICITY
 
 OUTPUT_OFFSET = 1.0  # keeps the decoder's curves, which lie near 1 to 2, above its ReLU's bend
 RIDGE = 1e-6  # of the inputs' mean square, a guard for data with fewer inputs than lags
@@ -47,8 +48,8 @@ def reduced_rank_regression(
 
 
 @torch.no_grad()
-def set_linear_start(network: CnnEncoderDecoder, data: WindowData, offset: float) -> None:
-    """Put the linear denoiser into the first channel of a network for triangles.
+def set_linear_start(network: TiedEncoderDecoder, data: WindowData, offset: float) -> None:
+    """Put the linear denoiser into the first channel of a network.
 
     The first channel carries the pixels, raised by `offset` above the ReLUs' bend; the other
     channels keep their random convolutions, join the latent numbers with weight 0, and grow from
@@ -56,28 +57,23 @@ def set_linear_start(network: CnnEncoderDecoder, data: WindowData, offset: float
     """
     g2 = data.c2.astype(np.float64) @ LAG_MEANS[:, 1:]  # (n, 49): lag 0 is no measurement
     target = (data.target.astype(np.float64) @ LAG_MEANS)[data.target_index]  # (n, 50)
-    rank = min(LATENT, g2.shape[1])
-    encoder, decoder = reduced_rank_regression(g2, target, rank, lag_weights())
-    latent_bias = -(g2.mean(axis=0) + offset) @ encoder  # (8,)
+    encoder, decoder = reduced_rank_regression(g2, target, LATENT, lag_weights())
 
-    parameters = dict(network.named_parameters())
-    compress = torch.zeros(LATENT, CHANNELS, N_PIXELS)
-    compress[:, 0] = _float(LAG_MEANS[:, 1:] @ encoder).T
-    network.compress.weight.copy_(compress.flatten(1))
-    network.compress.bias.copy_(_float(latent_bias))
-    network.conv1.weight[0] = 1
-    parameters["conv1.bias"][0] = offset
-    network.conv2.weight[0] = 0
-    network.conv2.weight[0, 0] = 1
+    network.conv1[0] = 1
+    network.conv1_bias[0] = offset
+    network.conv2[0] = 0
+    network.conv2[0, 0] = 1
+    network.compress.zero_()
+    network.compress[0, 1:] = _float(encoder)  # (49, 8)
+    network.compress_bias.copy_(_float(-(g2.mean(axis=0) + offset) @ encoder))
 
-    network.expand.weight.view(CHANNELS, N_PIXELS, LATENT)[0] = _float(decoder[:, LAG].T)
-    network.expand.bias.view(CHANNELS, N_PIXELS)[0] = _float(target.mean(axis=0)[LAG])
-    network.expand.bias.view(CHANNELS, N_PIXELS)[0] += OUTPUT_OFFSET
-    network.deconv1.weight[:, 0] = 0  # (in, out): nothing but channel 0 enters channel 0,
-    network.deconv1.weight[0] = 0  # and channel 0 enters nothing else
-    network.deconv1.weight[0, 0] = 1
-    network.deconv2.weight[0] = 1
-    parameters["deconv2.bias"].fill_(-OUTPUT_OFFSET)
+    network.expand[0] = _float(decoder)  # (8, 50)
+    network.expand_bias[0, 0] = _float(target.mean(axis=0) + OUTPUT_OFFSET)
+    network.deconv1[0] = 0  # (out, in): nothing but channel 0 enters channel 0,
+    network.deconv1[:, 0] = 0  # and channel 0 enters nothing else
+    network.deconv1[0, 0] = 1
+    network.deconv2[0, 0] = 1
+    network.deconv2_bias.fill_(-OUTPUT_OFFSET)
 
 
 def _float(array: NDArray[Any]) -> torch.Tensor:

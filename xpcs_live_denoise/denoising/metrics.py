@@ -19,9 +19,15 @@ def errors(c2: NDArray[Any], data: WindowData) -> tuple[NDArray[np.float64], NDA
     cost = MSE over the 2,500 pixels of C2 + MSE over the lags 1..49 of g2, Eq. 8 of Konstantinova
     et al. 2021; the second term alone is the MSE(1TCF). `c2` has shape (n, 1275).
     """
-    target = data.target[data.target_index]
-    mse_g2 = _mse_g2(c2, target)
-    return _mse(c2, target) + mse_g2, mse_g2
+    return errors_against(c2, data.target[data.target_index])
+
+
+def errors_against(
+    c2: NDArray[Any], truth: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return cost and MSE(1TCF), each of shape (n,), of triangles (n, 1275) against others."""
+    mse_g2 = _mse_g2(c2, truth)
+    return _mse(c2, truth) + mse_g2, mse_g2
 
 
 def disjoint_truth(data: WindowData) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

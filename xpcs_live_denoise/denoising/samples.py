@@ -1,4 +1,4 @@
-"""What one training step sees: measured inputs, synthetic ones, and shuffled diagonals."""
+"""What one training step of our recipe sees: measured inputs and synthetic ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xpcs_live_denoise.numerics.windows import WINDOW
 
 from .data import WindowData
 from .recipe import Recipe
-from .triangle import LAG, LAG_MEANS, N_PIXELS
+from .triangle import LAG, LAG_MEANS
 
 # Synthetic curves: wider than the training targets, whose contrast is 1 by Eq. 4.
 GAMMA_RANGE = (0.004, 0.6)  # per frame, uniform in the logarithm
@@ -22,25 +22,24 @@ BETA_WIDTH = 0.15  # about 1
 BASELINE_WIDTH = 0.02  # about 1
 
 _LAG_OF_PIXEL = torch.from_numpy(LAG)  # (1275,)
-_BY_LAG = torch.argsort(_LAG_OF_PIXEL, stable=True)  # (1275,): pixels, diagonal by diagonal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """Training data as tensors; `batches` draws from it.
+    """Training data as tensors; `epoch` draws from it.
 
     Attributes
     ----------
-    inputs
-        Shape (n, 1275): measured inputs.
+    residuals
+        Shape (n, 1275): measured inputs minus their targets.
     targets
         Shape (n, 50): their targets, averaged along each diagonal, lag 0 first. An equilibrium
         target has nothing else to say, and its pixels are noisy.
     noise
-        Shape (n, 1275): inputs minus targets, as noisy as against a target of other inputs.
+        Shape (n, 1275): the residuals, as noisy as against a target of other inputs.
     """
 
-    inputs: Tensor
+    residuals: Tensor
     targets: Tensor
     noise: Tensor
 
@@ -48,41 +47,34 @@ class Samples:
     def of(cls, data: WindowData) -> Samples:
         """Return the samples of a data set."""
         index = torch.from_numpy(data.target_index)
-        inputs = torch.from_numpy(data.c2)
-        targets = (torch.from_numpy(data.target) @ torch.from_numpy(LAG_MEANS))[index]
-        residual = inputs - targets[:, _LAG_OF_PIXEL]
+        means = torch.from_numpy(LAG_MEANS)
+        targets = (torch.from_numpy(data.target) @ means)[index]
+        residuals = torch.from_numpy(data.c2) - targets[:, _LAG_OF_PIXEL]
         # A target is the mean of k inputs, this one among them, so the g2 of their difference has
         # only (k - 1) / k of its variance. The rest of the noise is not in the averaged target.
         cuts = torch.from_numpy(data.n_cuts)[index].float()
         missing = torch.sqrt(cuts / (cuts - 1).clamp(min=1)) - 1
-        g2_noise = residual @ torch.from_numpy(LAG_MEANS)  # (n, 50)
-        noise = residual + missing[:, None] * g2_noise[:, _LAG_OF_PIXEL]
-        return cls(inputs=inputs, targets=targets, noise=noise)
+        noise = residuals + missing[:, None] * (residuals @ means)[:, _LAG_OF_PIXEL]
+        return cls(residuals=residuals, targets=targets, noise=noise)
 
-    def batches(
-        self, recipe: Recipe, n_steps: int, generator: torch.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (inputs (batch, 1275), targets (batch, 50)), `n_steps` times."""
-        n = len(self.inputs)
-        per_epoch = max(1, n // recipe.n_measured)
-        order = shuffle = torch.empty(0)
-        for step in range(n_steps):
-            if step % per_epoch == 0:
-                order = torch.randperm(n, generator=generator)
-            if step % recipe.shuffle_every == 0:
-                shuffle = shuffled_diagonals(generator)
-            place = step % per_epoch * recipe.n_measured
+    def epoch(self, recipe: Recipe, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield noise (batch, 1275) and curves (batch, 50); inputs are their sum.
+
+        Every measured input comes once, but for the rest that does not fill a batch.
+        """
+        n = len(self.targets)
+        order = torch.randperm(n, generator=generator)
+        for place in range(0, n - recipe.n_measured + 1, recipe.n_measured):
             rows = order[place : place + recipe.n_measured]
-            inputs, targets = self.inputs[rows], self.targets[rows]
+            noise, curves = self.residuals[rows], self.targets[rows]
             if recipe.n_synthetic:
-                synthetic, curves = self._synthetic(recipe.n_synthetic, generator)
-                inputs, targets = torch.cat([inputs, synthetic]), torch.cat([targets, curves])
-            yield inputs[:, shuffle], targets
-
-    def _synthetic(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        curves = random_curves(n, generator)  # (n, 50)
-        rows = torch.randint(len(self.noise), (n,), generator=generator)
-        return curves[:, _LAG_OF_PIXEL] + self.noise[rows], curves
+                others = torch.randint(n, (recipe.n_synthetic,), generator=generator)
+                noise = torch.cat([noise, self.noise[others]])
+                curves = torch.cat([curves, random_curves(recipe.n_synthetic, generator)])
+            factor = torch.exp(
+                recipe.noise_spread * torch.randn(len(noise), 1, generator=generator)
+            )
+            yield noise * factor, curves
 
 
 def random_curves(n: int, generator: torch.Generator) -> Tensor:
@@ -97,15 +89,3 @@ def random_curves(n: int, generator: torch.Generator) -> Tensor:
     baseline = 1 + BASELINE_WIDTH * torch.randn(n, 1, generator=generator)
     lag = torch.arange(WINDOW, dtype=torch.float32).clamp(min=1)
     return baseline + beta * torch.exp(-2 * (gamma * lag) ** alpha)
-
-
-def shuffled_diagonals(generator: torch.Generator) -> Tensor:
-    """Return an order of the pixels, shape (1275,), in which each keeps its lag.
-
-    A shuffled equilibrium input has the same g2, so the network may learn nothing from where a
-    pixel lies on its diagonal (Konstantinova et al. 2021, "Model training").
-    """
-    by_lag = torch.argsort(torch.rand(N_PIXELS, generator=generator) + _LAG_OF_PIXEL)
-    order = torch.empty_like(by_lag)
-    order[_BY_LAG] = by_lag
-    return order

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
+from xpcs_live_denoise.numerics.age_sums import AgeSums
+from xpcs_live_denoise.numerics.dense_two_time import DenseProducts
 from xpcs_live_denoise.numerics.roi_checks import REAL_NUMBERS
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.skbeam_two_time import SkbeamProducts
@@ -25,8 +27,8 @@ FIRST_CAPACITY = 64
 LARGEST_RESERVE = 4096
 """Most frames for which memory is reserved in advance: an announced length can be wrong."""
 
-_SMALL_PRODUCT = 10**6  # multiplications up to which OpenBLAS copies nothing (AVX-512)
-_ROWS_TOGETHER = 8
+N_BLOCK = 8
+"""Pixel blocks a ROI, for the jackknife."""
 
 
 class _Products(Protocol):
@@ -63,6 +65,10 @@ class TwoTimeAccumulator:
     n_frames
         Length of the series where it is known: memory is then reserved once. A hint; a series may
         be longer or shorter.
+    sums
+        Keep sums of C2 by age and lag bin, `age_sums`. With the dense engine also without each of
+        8 blocks of contiguous pixels of a ROI: products of blocks add up to those of the ROI, so
+        that this takes no further multiplications.
 
     Raises
     ------
@@ -82,6 +88,7 @@ class TwoTimeAccumulator:
         engine: str = "auto",
         dtype: str = "float32",
         n_frames: int | None = None,
+        sums: bool = False,
     ) -> None:
         if engine not in ENGINES:
             raise InvalidInputError(f"Engine: got {engine!r}, expected one of {ENGINES}.")
@@ -97,11 +104,16 @@ class TwoTimeAccumulator:
         self._dtype = np.dtype(dtype)
         self._c2 = np.empty((roi_map.n_roi, self._capacity, self._capacity), self._dtype)
         self._measured = np.zeros((roi_map.n_roi, self._capacity), np.bool_)
-        self._products: _Products = (
-            SkbeamProducts(roi_map.n_pixels, self._capacity)
-            if engine == "skbeam"
-            else _DenseProducts(roi_map, self._capacity, self._dtype)
-        )
+        n_block = N_BLOCK if sums and engine != "skbeam" else 0
+        self._blocks: DenseProducts | None = None
+        self._products: _Products
+        if engine == "skbeam":
+            self._products = SkbeamProducts(roi_map.n_pixels, self._capacity)
+        else:
+            dense = DenseProducts(roi_map, self._capacity, self._dtype, n_block=max(n_block, 1))
+            self._products = dense
+            self._blocks = dense if n_block else None
+        self._sums = AgeSums(roi_map.n_roi, n_block, self._capacity) if sums else None
 
     @property
     def roi_map(self) -> RoiMap:
@@ -112,6 +124,22 @@ class TwoTimeAccumulator:
     def n_frames(self) -> int:
         """Frames in C2 so far, gaps included."""
         return self._n
+
+    @property
+    def age_sums(self) -> AgeSums:
+        """Sums by age and lag bin, which grow with the series.
+
+        Raises
+        ------
+        InvalidInputError
+            Where they were not asked for.
+        """
+        if self._sums is None:
+            raise InvalidInputError(
+                "Sums of C2: got an accumulator that keeps none; expected sums=True when it is "
+                "made."
+            )
+        return self._sums
 
     @property
     def c2(self) -> FloatArray:
@@ -216,16 +244,22 @@ class TwoTimeAccumulator:
         return scaled
 
     def _extend(self, scaled: NDArray[Any], measured: NDArray[np.bool_]) -> C2Rows:
-        """Write new rows and columns; what is there changes only in the last statement."""
+        """Write new rows and columns; what a reader sees changes only in the last statements."""
         start, stop = self._n, self._n + len(scaled)
         self._reserve(stop)
-        columns = self._products.multiply(scaled, start)  # (n_roi, stop, k)
+        left_out = None
+        if self._blocks is None:
+            columns = self._products.multiply(scaled, start)  # (n_roi, stop, k)
+        else:
+            columns, left_out = self._blocks.multiply_blocks(scaled, start)
         self._measured[:, start:stop] = measured
         known = self._measured[:, :stop]
         if not known.all():
             columns[~(known[:, :, np.newaxis] & measured[:, np.newaxis, :])] = np.nan
         self._c2[:, :stop, start:stop] = columns
         self._c2[:, start:stop, :stop] = columns.transpose(0, 2, 1)
+        if self._sums is not None:
+            self._sums.add(columns, left_out)
         self._n = stop
         return self.rows(start, stop)
 
@@ -239,52 +273,3 @@ class TwoTimeAccumulator:
         measured = np.zeros((len(c2), capacity), np.bool_)
         measured[:, : self._n] = self._measured[:, : self._n]
         self._c2, self._measured, self._capacity = c2, measured, capacity
-
-
-class _DenseProducts:
-    """Matrix products of new frames with the history, one a ROI."""
-
-    def __init__(self, roi_map: RoiMap, capacity: int, dtype: np.dtype[Any]) -> None:
-        self._slices = roi_map.slices
-        # An array a ROI: the product then reads memory from one end to the other, which limits it.
-        self._history: list[FloatArray] = [
-            np.empty((capacity, n_pixels), dtype) for n_pixels in roi_map.n_pixels.tolist()
-        ]
-
-    def multiply(self, scaled: NDArray[Any], start: int) -> FloatArray:
-        k = len(scaled)
-        products = np.empty((len(self._history), start + k, k), scaled.dtype)
-        for history, one, product in zip(self._history, self._slices, products, strict=True):
-            block = history[start : start + k]
-            block[...] = scaled[:, one]
-            _multiply_rows(history[: start + k], block, product)
-            np.divide(product, block.shape[1], out=product)
-        return products
-
-    def reserve(self, capacity: int) -> None:
-        for roi, old in enumerate(self._history):  # one by one, so that only one is there twice
-            new = np.empty((capacity, old.shape[1]), old.dtype)
-            new[: len(old)] = old
-            self._history[roi] = new
-
-
-def _multiply_rows(history: FloatArray, block: FloatArray, product: FloatArray) -> None:
-    """Write history @ block.T, (n, n_pixels) @ (n_pixels, k), into `product`, (n, k).
-
-    A few new frames against a long history are limited by memory, and by the copies that BLAS
-    makes of its operands before large products. It makes none for small ones: the history is
-    taken a few frames at a time, which halves the time for 5 to 20 new frames on one core.
-    """
-    k, n_pixels = block.shape
-    n_together = min(_ROWS_TOGETHER, _SMALL_PRODUCT // max(1, k * n_pixels))
-    whole = 0
-    if k > 1 and n_together > _ROWS_TOGETHER // 2:
-        whole = len(history) // n_together * n_together
-        parts = (-1, n_together)
-        np.matmul(
-            history[:whole].reshape(*parts, n_pixels),
-            block.T,
-            out=product[:whole].reshape(*parts, k),
-        )
-    # History first: OpenBLAS is a third faster so than with the few new rows first.
-    np.matmul(history[whole:], block.T, out=product[whole:])

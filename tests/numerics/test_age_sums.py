@@ -1,0 +1,124 @@
+"""Sums by age and lag bin are those of C2, however it came, and blocks are left out exactly."""
+
+import numpy as np
+import pytest
+
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.numerics.age_sums import AgeSums
+from xpcs_live_denoise.numerics.cuts import age_cuts
+from xpcs_live_denoise.numerics.lag_bins import bin_of_lag, lag_bin_edges
+from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.numerics.two_time import N_BLOCK, TwoTimeAccumulator
+
+
+def rois_and_frames(n_frames=90, seed=3):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1, 1, 2, 2, 2], 8).reshape(6, 8)
+    return RoiMap.from_labels(labels), rng.poisson(2.0, (n_frames, 6, 8))
+
+
+def accumulate(rois, frames, step, gap=None):
+    accumulator = TwoTimeAccumulator(rois, dtype="float64", sums=True)
+    for start in range(0, len(frames), step):
+        if gap is not None and start == gap:
+            accumulator.append_gap(step)
+        else:
+            accumulator.append(frames[start : start + step])
+    return accumulator
+
+
+def assert_same_cuts(one, other):
+    for name in ("mean", "n_entries", "noise", "mean_age", "longest_lag"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-9, atol=1e-9)
+
+
+def test_the_first_bins_hold_one_lag_and_no_lag_is_left_out():
+    edges = lag_bin_edges(349)
+    assert edges[:8].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert edges[-1] > 349
+    bins = bin_of_lag(edges)
+    assert (np.diff(bins) >= 0).all()
+    assert len(np.unique(bins)) == len(edges) - 1
+
+
+def test_a_longer_series_has_the_same_bins_and_some_more():
+    short, long = lag_bin_edges(60), lag_bin_edges(4000)
+    np.testing.assert_array_equal(short, long[: len(short)])
+
+
+@pytest.mark.parametrize("width", [1, 3, 9, 41])
+def test_cuts_hold_the_entries_of_age_cuts_and_the_same_noise(width):
+    rois, frames = rois_and_frames()
+    accumulator = accumulate(rois, frames, 90)
+    expected = age_cuts(accumulator.c2, width=width)
+    edges = lag_bin_edges(89)
+    for roi in range(2):
+        cuts = accumulator.age_sums.cuts(roi, np.arange(90), width)
+        count = expected.n_pixels[roi]
+        total = np.nan_to_num(expected.mean[roi] - 1) * count
+        number = np.add.reduceat(count, edges[:-1] - 1, axis=1)
+        np.testing.assert_array_equal(cuts.n_entries, number)
+        sums = np.add.reduceat(total, edges[:-1] - 1, axis=1)
+        np.testing.assert_allclose(cuts.mean, sums / np.maximum(number, 1), atol=1e-12)
+        np.testing.assert_allclose(cuts.noise, expected.noise[roi])
+        np.testing.assert_allclose(cuts.mean_age, expected.mean_age[roi], atol=0.26)
+
+
+@pytest.mark.parametrize("step", [1, 7])
+def test_a_series_appended_in_parts_has_the_sums_of_one_appended_at_once(step):
+    rois, frames = rois_and_frames(84)
+    parts, whole = (accumulate(rois, frames, k).age_sums for k in (step, 84))
+    for roi in range(2):
+        for width in (3, 65):
+            one, other = (sums.cuts(roi, np.arange(84), width) for sums in (parts, whole))
+            assert_same_cuts(one, other)
+            np.testing.assert_allclose(one.left_out, other.left_out, atol=1e-5)
+
+
+def test_sums_of_a_c2_are_those_that_came_with_its_frames_gaps_included():
+    rois, frames = rois_and_frames(84)
+    accumulator = accumulate(rois, frames, 7, gap=35)
+    from_c2 = AgeSums.from_c2(accumulator.c2)
+    cuts = from_c2.cuts(1, np.arange(84), 5)
+    assert_same_cuts(cuts, accumulator.age_sums.cuts(1, np.arange(84), 5))
+    assert cuts.left_out is None
+    full = AgeSums.from_c2(accumulate(rois, frames, 7).c2).cuts(1, np.arange(84), 5)
+    assert (cuts.n_entries.sum(axis=1) < full.n_entries.sum(axis=1)).any()
+
+
+def test_leaving_a_block_out_is_c2_of_the_remaining_pixels():
+    rois, frames = rois_and_frames(40)
+    sums = accumulate(rois, frames, 8).age_sums
+    first, n_pixels = rois.slices[1].start, int(rois.n_pixels[1])
+    pixels = rois.gather(frames)[:, rois.slices[1]].astype(float)
+    assert first == rois.n_pixels[0]
+    for block in (0, 3, N_BLOCK - 1):
+        keep = np.ones(n_pixels, bool)
+        keep[block * n_pixels // N_BLOCK : (block + 1) * n_pixels // N_BLOCK] = False
+        rest = pixels[:, keep] / pixels[:, keep].mean(axis=1, keepdims=True)
+        expected = AgeSums.from_c2(rest @ rest.T / keep.sum()).cuts(0, np.arange(40), 9)
+        got = sums.cuts(1, np.arange(40), 9).left_out[block]
+        np.testing.assert_allclose(got, expected.mean, atol=1e-5)
+
+
+def test_blocks_change_c2_by_rounding_only():
+    rois, frames = rois_and_frames(60)
+    with_sums = accumulate(rois, frames, 7)
+    without = TwoTimeAccumulator(rois, dtype="float64")
+    without.append(frames)
+    np.testing.assert_allclose(with_sums.c2, without.c2, rtol=1e-13)
+
+
+def test_scikit_beams_engine_keeps_sums_without_blocks():
+    rois, frames = rois_and_frames(20)
+    accumulator = TwoTimeAccumulator(rois, engine="skbeam", dtype="float64", sums=True)
+    accumulator.append(frames)
+    cuts = accumulator.age_sums.cuts(0, [10], 9)
+    assert cuts.left_out is None
+    assert_same_cuts(cuts, accumulate(rois, frames, 20).age_sums.cuts(0, [10], 9))
+
+
+def test_an_accumulator_without_sums_says_how_to_have_them():
+    rois, _ = rois_and_frames(1)
+    with pytest.raises(InvalidInputError, match="sums=True"):
+        _ = TwoTimeAccumulator(rois).age_sums

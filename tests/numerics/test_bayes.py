@@ -1,0 +1,116 @@
+"""The live estimator on simulated series with known Gamma(t): accuracy, errors, what it refuses."""
+
+import numpy as np
+import pytest
+
+from tests.benchmarks.estimator import CASES, Case, final, frames_of, live, score, sums_of
+from xpcs_live_denoise.numerics.age_sums import AgeSums
+from xpcs_live_denoise.numerics.bayes import BayesEstimator
+from xpcs_live_denoise.numerics.bayes_reasons import reasons
+
+# Not among the seeds (0-3, 100-107, 200-207) on which constants were chosen.
+SEEDS = range(300, 304)
+
+
+def rms(scores):
+    return np.sqrt(np.mean([one.rms**2 for one in scores]))
+
+
+def scores_of(name, seeds=SEEDS):
+    case = CASES[name]
+    return [score(case, [final(frames_of(case, seed))]) for seed in seeds]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "most"), [("ageing", 0.13), ("fast", 0.15), ("step", 0.25)])
+def test_the_error_of_ln_gamma_of_ageing_series_is_small(name, most):
+    scores = scores_of(name)
+    assert rms(scores) <= most
+    assert min(one.recommended for one in scores) >= 0.95
+    assert max(one.misfit for one in scores) < 2.5
+
+
+@pytest.mark.slow
+def test_a_live_run_knows_gamma_of_25_and_12_frames_ago():
+    case = CASES["ageing"]
+    told = [live(frames_of(case, seed), step=10) for seed in SEEDS[:3]]
+    assert rms([score(case, one[25]) for one in told]) <= 0.15
+    assert rms([score(case, one[12]) for one in told]) <= 0.20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ageing", "bright"])
+def test_error_bars_hold(name):
+    scores = scores_of(name, range(300, 308))
+    assert 0.58 <= np.mean([one.within_one for one in scores]) <= 0.78
+    assert np.mean([one.within_two for one in scores]) >= 0.90
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["heterodyne", "heterodyne_dim", "static", "static_dim"])
+def test_what_is_no_single_kww_curve_is_never_recommended(name):
+    for one in scores_of(name, SEEDS[:2]):
+        assert one.recommended == 0
+        assert set(one.reasons) <= {"not_kww", "static_or_nonuniform"}
+        # A signal that oscillates is found by its residuals, a static one by its baseline alone.
+        assert (one.misfit > 2.5) == name.startswith("heterodyne")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["too_fast", "too_fast_bright", "too_slow", "too_slow_bright"])
+def test_rates_that_no_series_can_tell_are_never_recommended(name):
+    for one in scores_of(name, SEEDS[:2]):
+        assert one.recommended == 0
+        assert set(one.reasons) <= {"no_contrast", "too_slow", "grid_edge", "prior"}
+
+
+def small(seed=1, n_frames=60):
+    """A short bright series of 400 pixels; Gamma 0.1 a frame."""
+    case = Case(rate=0.1, counts=5.0, shape=(20, 20))
+    return frames_of(case, seed)[:n_frames]
+
+
+def test_all_ages_at_once_or_in_two_calls_have_the_same_rates_and_widths():
+    sums = sums_of(small())
+    whole = BayesEstimator(0).estimate(sums, np.arange(60))
+    estimator = BayesEstimator(0)
+    parts = [estimator.estimate(sums, ages) for ages in (np.arange(30), np.arange(30, 60))]
+    rate = np.concatenate([part.fits.posterior.ln_rate for part in parts])
+    same = np.concatenate([part.width for part in parts]) == whole.width
+    assert same.mean() > 0.9  # slope and curvature come from fewer ages in a part
+    np.testing.assert_allclose(rate[same], whole.fits.posterior.ln_rate[same], atol=1e-9)
+    assert parts[1].misfit > 0
+
+
+def test_an_age_that_is_not_remembered_leaves_no_trace():
+    sums = sums_of(small())
+    fresh, asked = BayesEstimator(0), BayesEstimator(0)
+    asked.estimate(sums, [50, 51], remember=False)
+    one, other = (each.estimate(sums, [30]) for each in (fresh, asked))
+    assert one.ln_rate_error == other.ln_rate_error
+    assert one.misfit == other.misfit
+
+
+def test_a_c2_without_pixels_has_errors_widened_by_its_scatter_and_no_misfit():
+    rng = np.random.default_rng(4)
+    frame = np.arange(80)
+    lag = np.abs(frame - frame[:, np.newaxis])
+    noise = rng.normal(0, 0.03, lag.shape)
+    c2 = 1 + 0.2 * np.exp(-2 * 0.06 * lag) + (noise + noise.T) / np.sqrt(2)
+    told = BayesEstimator(0).estimate(AgeSums.from_c2(c2), frame)
+    assert np.isnan(told.misfit)
+    assert np.median(np.abs(told.fits.posterior.ln_rate - np.log(0.06))) < 0.15
+    assert (told.ln_rate_error >= told.fits.posterior.ln_rate_sd).all()
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 5])
+def test_too_few_frames_are_told_as_such(n_frames):
+    told = BayesEstimator(0).estimate(sums_of(small(n_frames=n_frames)), np.arange(n_frames))
+    assert (reasons(told) != "").all()
+
+
+def test_a_roi_without_counts_has_no_contrast():
+    frames = small()
+    frames[:] = 0
+    told = BayesEstimator(0).estimate(sums_of(frames), np.arange(60))
+    assert set(reasons(told)) == {"no_contrast"}

@@ -1,0 +1,104 @@
+"""The posterior over the grid is that of brute force, and finds curves that it was given."""
+
+import numpy as np
+import pytest
+
+from xpcs_live_denoise.numerics.bayes_grid import LinearPrior, posterior, rate_posterior
+from xpcs_live_denoise.numerics.kww_grid import kww_grid
+from xpcs_live_denoise.numerics.lag_bins import lag_bin_edges
+
+EDGES = lag_bin_edges(99)
+N_BIN = len(EDGES) - 1
+PRIOR = LinearPrior(mean=np.array([0.2, 0.0]), covariance=np.diag([0.1**2, 0.05**2]))
+
+
+def curve(rate, alpha=1.0):
+    lag = np.arange(1, EDGES[-1])
+    values = np.exp(-2 * (rate * lag) ** alpha)
+    return np.add.reduceat(values, EDGES[:-1] - 1) / np.diff(EDGES)
+
+
+def noisy(seed, rate=0.05, sigma=0.02, n=1):
+    rng = np.random.default_rng(seed)
+    return 0.01 + 0.2 * curve(rate) + rng.normal(0, sigma, (n, N_BIN))
+
+
+def test_the_marginal_evidence_is_that_of_the_gaussian_it_stands_for():
+    from scipy.stats import multivariate_normal
+
+    grid, data, sigma = kww_grid(99), noisy(0)[0], 0.02
+    some = np.arange(0, len(grid.ln_rate), 7)
+    log_evidence = np.empty(len(some))
+    for at, point in enumerate(some):
+        design = np.column_stack([grid.curves[point], np.ones(N_BIN)])
+        covariance = design @ PRIOR.covariance @ design.T + sigma**2 * np.eye(N_BIN)
+        log_evidence[at] = multivariate_normal.logpdf(data, design @ PRIOR.mean, covariance)
+    log_evidence += grid.log_prior[some]
+    mass = np.exp(log_evidence - log_evidence.max())
+    mass /= mass.sum()
+    thinned = type(grid)(
+        ln_rate=grid.ln_rate[some],
+        ln_alpha=grid.ln_alpha[some],
+        log_prior=grid.log_prior[some],
+        curves=grid.curves[some],
+        at_edge=grid.at_edge[some],
+        step=grid.step,
+    )
+    fitted = posterior(thinned, data[np.newaxis], np.full((1, N_BIN), sigma**-2), PRIOR)
+    mean = mass @ thinned.ln_rate
+    assert fitted.ln_rate[0] == pytest.approx(mean, abs=1e-6)
+    sd = np.sqrt(mass @ (thinned.ln_rate - mean) ** 2)
+    assert fitted.ln_rate_sd[0] == pytest.approx(sd, rel=1e-5)
+    assert fitted.edge_mass[0] == pytest.approx(mass[thinned.at_edge].sum(), abs=1e-9)
+
+
+def test_beta_and_baseline_are_those_of_the_linear_solution_where_gamma_is_sure():
+    data = 0.03 + 0.25 * curve(0.05)[np.newaxis]
+    fitted = posterior(kww_grid(99), data, np.full((1, N_BIN), 1e8), PRIOR)
+    assert np.exp(fitted.ln_rate[0]) == pytest.approx(0.05, rel=0.02)
+    np.testing.assert_allclose(fitted.linear[0], [0.25, 0.03], atol=0.005)
+    np.testing.assert_allclose(fitted.curve, data, atol=0.003)
+
+
+def test_the_short_way_gives_the_same_gamma():
+    weights = np.full((40, N_BIN), 0.02**-2)
+    data = noisy(2, n=40)
+    full = posterior(kww_grid(99), data, weights, PRIOR)
+    ln_rate, sd, chi_square = rate_posterior(kww_grid(99), data, weights, PRIOR)
+    np.testing.assert_allclose(ln_rate, full.ln_rate)
+    np.testing.assert_allclose(sd, full.ln_rate_sd)
+    # The best point of the grid and the mean curve differ by less than the noise allows.
+    assert (np.abs(chi_square - full.chi_square) < 10).all()
+
+
+def test_its_deviations_cover_the_truth_as_normal_errors_do():
+    rng = np.random.default_rng(5)
+    n, sigma = 400, 0.02
+    linear = rng.multivariate_normal(PRIOR.mean, PRIOR.covariance / 4, n)
+    ln_rate = rng.uniform(np.log(0.02), np.log(0.2), n)
+    data = np.stack(
+        [b * curve(np.exp(r)) + c for (b, c), r in zip(linear, ln_rate, strict=True)]
+    ) + rng.normal(0, sigma, (n, N_BIN))
+    fitted = posterior(kww_grid(99), data, np.full((n, N_BIN), sigma**-2), PRIOR)
+    inside = np.abs(fitted.ln_rate - ln_rate) < fitted.ln_rate_sd
+    assert 0.62 < inside.mean() < 0.85
+
+
+def test_without_data_the_posterior_is_the_prior():
+    fitted = posterior(kww_grid(99), np.zeros((1, N_BIN)), np.zeros((1, N_BIN)), PRIOR)
+    np.testing.assert_allclose(fitted.linear[0], PRIOR.mean, atol=1e-12)
+    np.testing.assert_allclose(fitted.linear_covariance[0], PRIOR.covariance, atol=1e-12)
+    assert fitted.ln_rate_sd[0] > 2
+
+
+def test_what_is_faster_than_the_grid_lies_at_its_edge():
+    data = 0.2 * curve(0.05)[np.newaxis] * 0  # nothing left at lag 1
+    fitted = posterior(kww_grid(99), data, np.full((1, N_BIN), 1e6), PRIOR)
+    assert fitted.edge_mass[0] > 0.05
+
+
+def test_the_grid_averages_curves_over_the_lags_of_a_bin():
+    grid = kww_grid(99)
+    point = 77 * 20 + 9
+    expected = curve(np.exp(grid.ln_rate[point]), np.exp(grid.ln_alpha[point]))
+    np.testing.assert_allclose(grid.curves[point], expected)

@@ -1,0 +1,128 @@
+"""Rows of the estimator beside raw ones: one to trust an age, each said once while live."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.gamma_table import GammaTable
+from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.numerics.simulate import simulate_speckle
+from xpcs_live_denoise.pipeline import Analysis
+from xpcs_live_denoise.rates import BAYES, BAYES_EARLY, BETTER, EARLY_DELAY, LIVE_ROWS
+
+RATES = np.array([0.05, 0.1])
+FRAME_TIME_S = 0.5
+N_FRAMES = 100
+
+
+@pytest.fixture(scope="module")
+def rois():
+    return RoiMap.from_labels(np.repeat([3, 7], 20)[:, np.newaxis] * np.ones((1, 25), int))
+
+
+@pytest.fixture(scope="module")
+def frames(rois):
+    pieces = simulate_speckle(
+        rois, N_FRAMES, relaxation_rate=RATES, contrast=0.25, mean_counts=3.0, seed=2
+    )
+    return np.concatenate(list(pieces))
+
+
+def run(rois, frames, step, **settings):
+    """Push the series in blocks; return provisional tables and the final result."""
+    analysis = Analysis(
+        Settings(detector="cam", denoise=False, **settings), rois, frame_time_s=FRAME_TIME_S
+    )
+    tables = []
+    for start in range(0, len(frames), step):
+        analysis.push(frames[start : start + step])
+        table = analysis.publish(start).gamma
+        if table is not None:
+            tables.append((analysis.n_frames, table))
+    return tables, analysis.finish()
+
+
+@pytest.fixture(scope="module")
+def done(rois, frames):
+    return run(rois, frames, 5)
+
+
+def test_every_roi_and_age_has_one_final_row_of_the_estimator(done):
+    gamma = done[1].gamma
+    rows = gamma.select(gamma.source == BAYES)
+    keys = Counter(zip(rows.roi.tolist(), rows.age_frame.tolist(), strict=True))
+    assert set(keys.values()) == {1}
+    assert len(keys) == 2 * N_FRAMES
+    assert rows.final.all()
+    assert set(rows.error_kind) == {"jackknife"}
+
+
+def test_at_most_one_row_an_age_is_recommended_and_others_say_why_not(done):
+    gamma = done[1].gamma
+    of_ages = gamma.select(np.isfinite(gamma.age_frame))
+    good = of_ages.select(of_ages.recommended)
+    keys = Counter(zip(good.roi.tolist(), good.age_frame.tolist(), strict=True))
+    assert len(keys) > 180
+    assert set(keys.values()) == {1}
+    assert set(good.source) == {BAYES}
+    assert (of_ages.reason[~of_ages.recommended] != "").all()
+    assert (of_ages.reason[of_ages.recommended] == "").all()
+    raw = of_ages.select(of_ages.source == "raw")
+    assert BETTER in raw.reason
+
+
+def test_rates_are_those_of_the_simulation_in_its_units(done):
+    gamma = done[1].gamma
+    for roi, rate in zip((3, 7), RATES / FRAME_TIME_S, strict=True):
+        rows = gamma.select((gamma.source == BAYES) & (gamma.roi == roi) & gamma.recommended)
+        assert np.median(rows.relaxation_rate) == pytest.approx(rate, rel=0.3)
+        within = np.abs(rows.relaxation_rate - rate) < 3 * rows.relaxation_rate_error
+        assert within.mean() > 0.9
+
+
+def test_live_every_row_is_said_once_and_none_is_final(done):
+    table = GammaTable.concatenate([table for _, table in done[0]])
+    keys = Counter(
+        zip(
+            table.roi.tolist(),
+            table.age_frame.tolist(),
+            table.source.tolist(),
+            table.width.tolist(),
+            strict=True,
+        )
+    )
+    assert set(keys.values()) == {1}
+    assert not table.final.any()
+
+
+def test_live_the_ages_25_and_12_frames_ago_are_there(done):
+    for n_frames, table in done[0]:
+        for source, behind in ((BAYES, 25), (BAYES_EARLY, EARLY_DELAY)):
+            rows = table.select(table.source == source)
+            assert rows.age_frame.max() == n_frames - behind
+            assert set(rows.roi) == {3, 7}
+
+
+def test_many_frames_at_once_bring_no_more_rows_than_there_is_time_for(rois, frames):
+    tables, _ = run(rois, frames, N_FRAMES)
+    table = tables[0][1]
+    rows = table.select(table.source == BAYES)
+    assert len(rows) == LIVE_ROWS
+    assert rows.age_frame.max() == N_FRAMES - 25
+    assert rows.age_frame.min() < 10
+
+
+def test_the_final_rows_do_not_depend_on_how_the_run_was_split(rois, frames, done):
+    _, result = run(rois, frames, N_FRAMES)
+    for name in ("width", "recommended"):
+        assert (getattr(result.gamma, name) == getattr(done[1].gamma, name)).mean() > 0.99
+    rates = [gamma.select(gamma.source == BAYES) for gamma in (result.gamma, done[1].gamma)]
+    np.testing.assert_allclose(rates[0].relaxation_rate, rates[1].relaxation_rate, rtol=1e-3)
+
+
+def test_scikit_beams_engine_has_errors_from_residuals(rois, frames):
+    _, result = run(rois, frames[:60], 30, engine="skbeam")
+    gamma = result.gamma
+    assert set(gamma.error_kind[gamma.source == BAYES]) == {"residual"}

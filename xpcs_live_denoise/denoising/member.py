@@ -1,0 +1,129 @@
+"""Train one network: epochs, rates, and the end when the validation cost no longer falls."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .choice import Choice
+from .courses import Course, course_of
+from .data import WindowData
+from .model import CnnEncoderDecoder
+from .recipe import PaperRecipe, Recipe
+
+CHUNK = 64  # inputs in one pass: bounds the memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """One epoch of one network.
+
+    Attributes
+    ----------
+    epoch
+        From 1.
+    loss
+        Mean over the epoch's batches of what the recipe minimises.
+    cost, mse_g2
+        Eq. 8 and MSE(1TCF) on the validation experiments that choose; None without them.
+    best
+        Whether this epoch's network is the best so far.
+    """
+
+    epoch: int
+    loss: float
+    cost: float | None = None
+    mse_g2: float | None = None
+    best: bool = True
+
+
+def train_member(
+    data: WindowData,
+    recipe: Recipe | PaperRecipe,
+    seed: int,
+    *,
+    choice: Choice | None = None,
+    report: Callable[[Epoch], None] | None = None,
+) -> tuple[CnnEncoderDecoder, list[Epoch]]:
+    """Train one network for triangles.
+
+    Parameters
+    ----------
+    data
+        What it learns from.
+    recipe
+        How.
+    seed
+        Of everything random: the same seed on the same machine gives the same bits.
+    choice
+        Validation data. The network of the epoch with the lowest cost on the experiments that
+        choose is returned, and training ends after `recipe.patience` epochs without a lower one.
+        None: the network of the last epoch.
+    report
+        Called after every epoch.
+
+    Returns
+    -------
+    network, epochs
+        The network, and what became of it epoch by epoch.
+    """
+    course = course_of(recipe, data, torch.Generator().manual_seed(seed))
+    optimizer = torch.optim.Adam(course.parameters(), fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: recipe.rate(s, len(data)))
+    epochs: list[Epoch] = []
+    best, best_state = 0, copy.deepcopy(course.network.state_dict())
+    with _one_thread():
+        for number in range(1, recipe.epochs + 1):
+            epoch = _one_epoch(course, number, optimizer, schedule)
+            if choice is not None:
+                epoch = _validated(epoch, course, choice, epochs)
+            epochs.append(epoch)
+            if report is not None:
+                report(epoch)
+            if epoch.best:
+                best, best_state = number, copy.deepcopy(course.network.state_dict())
+            elif number - best >= recipe.patience:
+                break
+    course.network.load_state_dict(best_state)
+    return course.result(), epochs
+
+
+def _one_epoch(
+    course: Course,
+    number: int,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> Epoch:
+    losses: list[float] = []
+    for loss in course.losses():
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+    return Epoch(epoch=number, loss=float(np.mean(losses)))
+
+
+def _validated(epoch: Epoch, course: Course, choice: Choice, before: list[Epoch]) -> Epoch:
+    with torch.inference_mode():
+        parts = torch.from_numpy(choice.choosing.c2).split(CHUNK)
+        output = torch.cat([course.denoise(part) for part in parts]).numpy()
+    cost, mse_g2 = choice.score(output)
+    lowest = min((e.cost for e in before if e.cost is not None), default=float("inf"))
+    return Epoch(epoch=epoch.epoch, loss=epoch.loss, cost=cost, mse_g2=mse_g2, best=cost < lowest)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread: the products are too small for two, which are slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

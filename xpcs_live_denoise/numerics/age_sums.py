@@ -1,0 +1,287 @@
+"""Sums of C2 over bins of age and lag, kept while frames arrive, also with pixels left out."""
+
+# numpy's stubs leave the types of arange, indices and the like unknown.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xpcs_live_denoise.records import FloatArray
+
+from .cuts import NOISE_REACH
+from .lag_bins import bin_of_lag, lag_bin_edges
+from .stack import as_stack
+
+FIRST_CAPACITY = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BinnedCuts:
+    """Means of C2 - 1 over cuts of one ROI, in lag bins.
+
+    Attributes
+    ----------
+    edges
+        Shape (n_bin + 1,): bin i holds the lags edges[i] .. edges[i + 1] - 1.
+    mean
+        Shape (n_cut, n_bin): mean of C2 - 1; 0 where a cut has no entry.
+    n_entries
+        Shape (n_cut, n_bin).
+    noise
+        Shape (n_cut,): variance of one entry of C2 near that age; NaN where nothing tells.
+    mean_age
+        Shape (n_cut,): mean age of the entries, frames; NaN where there are none.
+    longest_lag
+        Shape (n_cut,): longest lag of which the cut has an entry (its bin's first lag), frames.
+    left_out
+        Shape (n_block, n_cut, n_bin): as `mean`, without the pixels of one block; None where
+        blocks are not known.
+    """
+
+    edges: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    n_entries: NDArray[np.float64]
+    noise: NDArray[np.float64]
+    mean_age: NDArray[np.float64]
+    longest_lag: NDArray[np.int64]
+    left_out: NDArray[np.float64] | None
+
+    def select(self, index: NDArray[np.int64]) -> BinnedCuts:
+        """Return some of the cuts."""
+        return BinnedCuts(
+            edges=self.edges,
+            mean=self.mean[index],
+            n_entries=self.n_entries[index],
+            noise=self.noise[index],
+            mean_age=self.mean_age[index],
+            longest_lag=self.longest_lag[index],
+            left_out=None if self.left_out is None else self.left_out[:, index],
+        )
+
+    @staticmethod
+    def concatenate(parts: list[BinnedCuts]) -> BinnedCuts:
+        """Join cuts of the same sums, in order."""
+        left_out = [part.left_out for part in parts if part.left_out is not None]
+        return BinnedCuts(
+            edges=parts[0].edges,
+            mean=np.concatenate([part.mean for part in parts]),
+            n_entries=np.concatenate([part.n_entries for part in parts]),
+            noise=np.concatenate([part.noise for part in parts]),
+            mean_age=np.concatenate([part.mean_age for part in parts]),
+            longest_lag=np.concatenate([part.longest_lag for part in parts]),
+            left_out=np.concatenate(left_out, axis=1) if left_out else None,
+        )
+
+
+class AgeSums:
+    """Sums of C2 - 1 by ROI, age and lag bin.
+
+    An entry C2(t1, t2) belongs to the row floor((t1 + t2)/2): even lags at that age, odd lags half
+    a frame later, as in `age_cuts`. Reading consumes nothing.
+
+    Parameters
+    ----------
+    n_roi
+        Number of ROIs.
+    n_block
+        Pixel blocks a ROI; 0 where no pixels are known.
+    capacity
+        Frames to make room for; more may come.
+
+    Notes
+    -----
+    Memory: 4 bytes a ROI, block, frame and lag bin, of which there are 62 for 350 frames and 98
+    for 4000.
+    """
+
+    def __init__(self, n_roi: int, n_block: int = 0, capacity: int = FIRST_CAPACITY) -> None:
+        self.n_roi = n_roi
+        self.n_block = n_block
+        self.n_frames = 0
+        self._allocate(capacity)
+        self._previous = np.empty((n_roi, 0), np.float64)  # the newest column, by lag
+
+    @classmethod
+    def from_c2(cls, c2: ArrayLike) -> AgeSums:
+        """Sum a C2 that is there, (n, n) or (n_roi, n, n), its upper triangle; NaN is ignored."""
+        stack = as_stack(c2)
+        sums = cls(len(stack), capacity=max(1, stack.shape[-1]))
+        sums.add(stack)
+        return sums
+
+    def add(self, columns: FloatArray, left_out: FloatArray | None = None) -> None:
+        """Add what k new frames bring.
+
+        Parameters
+        ----------
+        columns
+            Shape (n_roi, n_frames + k, k): C2(t1, t2) for the new t2 and all t1.
+        left_out
+            Shape (n_roi * n_block, n_frames + k, k): C2 - 1 without the pixels of one block, for
+            each block of the first ROI, then of the second and so on; any finite number where
+            `columns` is NaN. Needed where there are blocks.
+        """
+        n_new = columns.shape[2]
+        start, stop = self.n_frames, self.n_frames + n_new
+        self._reserve(stop)
+        for new in range(n_new):
+            frame = start + new
+            by_lag = np.asarray(columns[:, :frame, new][:, ::-1], np.float64) - 1  # (n_roi, frame)
+            self._add_frame(frame, by_lag)
+            if left_out is not None:
+                values = left_out[:, :frame, new][:, ::-1].T  # (frame, n_roi * n_block)
+                measured = np.isfinite(by_lag)
+                if not measured.all():
+                    values = values * np.repeat(measured.T, self.n_block, axis=1)
+                for one, index in self._cells(frame):
+                    self._left_out[index] += values[one]
+        self.n_frames = stop
+
+    def cuts(self, roi: int, ages: ArrayLike, widths: ArrayLike) -> BinnedCuts:
+        """Return the means over cuts of a ROI.
+
+        The cut at centre a holds the entries with -width/2 < age - a <= width/2. What leaves the
+        series is cut off.
+
+        Parameters
+        ----------
+        roi
+            Index of the ROI.
+        ages
+            Shape (n_cut,): centres, whole frames, any order.
+        widths
+            Odd numbers of frames, one for all or (n_cut,).
+        """
+        centres = np.asarray(ages, np.int64).reshape(-1)
+        reach = np.asarray(widths, np.int64) // 2
+        first = np.clip(centres - reach, 0, self.n_frames)
+        stop = np.clip(centres + reach + 1, 0, self.n_frames)
+        return self._means(roi, first, stop, centres)
+
+    def series(self, roi: int) -> BinnedCuts:
+        """Return one cut that holds the whole series."""
+        n = self.n_frames
+        return self._means(roi, np.array([0]), np.array([n]), None)
+
+    # --- adding ----------------------------------------------------------------------------
+
+    def _cells(self, frame: int) -> list[tuple[slice, NDArray[np.int64]]]:
+        """Return which lags (odd, even) go to which cells; no cell twice in one of the two.
+
+        The entry at `lag` of column `frame` has the row frame - ceil(lag / 2).
+        """
+        n_bin = len(self._edges) - 1
+        index = frame * n_bin + self._offset[:frame]
+        return [(slice(0, None, 2), index[0::2]), (slice(1, None, 2), index[1::2])]
+
+    def _add_frame(self, frame: int, by_lag: NDArray[np.float64]) -> None:
+        """Add C2 - 1 of one column, and its squared differences to the column before."""
+        measured = np.isfinite(by_lag)
+        values = np.where(measured, by_lag, 0.0).T  # (frame, n_roi)
+        for one, index in self._cells(frame):
+            self._sums[index] += values[one]
+            self._counts[index] += measured.T[one]
+        squares = (by_lag[:, : frame - 1] - self._previous).T ** 2 / 2 if frame else by_lag.T
+        known = np.isfinite(squares)
+        squares = np.where(known, squares, 0.0)
+        row = frame - 1 - np.arange(2, len(squares) + 2) // 2
+        for parity in (0, 1):  # a row once in each
+            self._squares[row[parity::2]] += squares[parity::2]
+            self._pairs[row[parity::2]] += known[parity::2]
+        self._previous = by_lag
+
+    def _allocate(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._edges = lag_bin_edges(max(capacity - 1, 1))
+        n_bin = len(self._edges) - 1
+        lag = np.arange(1, self._edges[-1])
+        self._offset = bin_of_lag(self._edges) - (lag + 1) // 2 * n_bin
+        cells = capacity * n_bin
+        self._sums = np.zeros((cells, self.n_roi))
+        self._counts = np.zeros((cells, self.n_roi), np.int32)
+        self._left_out = np.zeros((cells, self.n_roi * self.n_block), np.float32)
+        self._squares = np.zeros((capacity, self.n_roi))
+        self._pairs = np.zeros((capacity, self.n_roi))
+
+    def _reserve(self, n_frames: int) -> None:
+        if n_frames <= self._capacity:
+            return
+        n = self.n_frames
+        old = [self._sums, self._counts, self._left_out]
+        old_shape = (self._capacity, len(self._edges) - 1)
+        per_row = [self._squares, self._pairs]
+        self._allocate(max(n_frames, 2 * self._capacity))
+        shape = (self._capacity, len(self._edges) - 1)
+        for new, before in zip([self._sums, self._counts, self._left_out], old, strict=True):
+            table = new.reshape(*shape, new.shape[1])
+            table[:n, : old_shape[1]] = before.reshape(*old_shape, before.shape[1])[:n]
+        for new, before in zip([self._squares, self._pairs], per_row, strict=True):
+            new[:n] = before[:n]
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def _means(
+        self,
+        roi: int,
+        first: NDArray[np.int64],
+        stop: NDArray[np.int64],
+        centres: NDArray[np.int64] | None,
+    ) -> BinnedCuts:
+        """Average rows [first, stop) of each cut; noise near `centres`, None: of all rows."""
+        edges = lag_bin_edges(max(self.n_frames - 1, 1))
+        n_bin = len(edges) - 1
+        low, high = (int(first.min()), int(stop.max())) if first.size else (0, 0)
+        table = (self._capacity, len(self._edges) - 1)
+        some = np.s_[low:high, :n_bin]
+        begin, end = first - low, np.maximum(stop, first) - low
+        counts = self._counts.reshape(*table, -1)[(*some, roi)]
+        number = _ranges(counts, begin, end)  # (n_cut, n_bin)
+        divisor = np.maximum(number, 1)
+        sums = _ranges(self._sums.reshape(*table, -1)[(*some, roi)], begin, end)
+        left_out = None
+        if self.n_block:
+            blocks = slice(roi * self.n_block, (roi + 1) * self.n_block)
+            values = self._left_out.reshape(*table, -1)[(*some, blocks)]
+            left_out = np.moveaxis(_ranges(values, begin, end), 2, 0) / divisor
+        row = np.arange(low, high)[:, np.newaxis]
+        total = number.sum(axis=1)
+        age = _ranges(counts.sum(axis=1, keepdims=True) * row, begin, end)[:, 0]
+        last = np.where(number > 0, edges[:-1], 0).max(axis=1, initial=0)
+        return BinnedCuts(
+            edges=edges,
+            mean=sums / divisor,
+            n_entries=number,
+            noise=self._noise(roi, centres, len(first)),
+            # Odd lags, half of all, stand half a frame later than their row.
+            mean_age=np.where(total > 0, age / np.maximum(total, 1) + 0.25, np.nan),
+            longest_lag=last,
+            left_out=left_out,
+        )
+
+    def _noise(
+        self, roi: int, centres: NDArray[np.int64] | None, n_cut: int
+    ) -> NDArray[np.float64]:
+        """Return half the mean squared difference of neighbours along the diagonals."""
+        n_pair = max(self.n_frames - 1, 0)
+        if centres is None:
+            begin, end = np.zeros(n_cut, np.int64), np.full(n_cut, n_pair)
+        else:
+            begin = np.clip(centres - NOISE_REACH, 0, n_pair)
+            end = np.clip(centres + NOISE_REACH, begin, n_pair)
+        squares = _ranges(self._squares[:n_pair, roi, np.newaxis], begin, end)[:, 0]
+        pairs = _ranges(self._pairs[:n_pair, roi, np.newaxis], begin, end)[:, 0]
+        return np.where(pairs > 0, squares / np.maximum(pairs, 1), np.nan)
+
+
+def _ranges(
+    values: NDArray[np.generic], begin: NDArray[np.int64], end: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the sums of values[begin:end] along axis 0, one for each pair."""
+    total = np.zeros((len(values) + 1, *values.shape[1:]))
+    np.cumsum(values, axis=0, out=total[1:])
+    return total[end] - total[begin]

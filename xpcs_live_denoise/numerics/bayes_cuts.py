@@ -1,0 +1,298 @@
+"""Fits of cuts of one ROI: the whole series first, then cuts with its contrast and baseline."""
+
+# numpy's stubs leave the types of arange, indices and the like unknown.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .age_sums import BinnedCuts
+from .bayes_grid import LinearPrior, Posterior, posterior, rate_posterior
+from .jackknife import jackknife_variance
+from .kww_grid import KwwGrid
+
+# Entries of C2 are near 1 and known to 1e-7 in single precision.
+_LEAST_VARIANCE = 1e-13
+# The curves of a grid miss the best one by some thousandths of the contrast: weights end there.
+_GRID_ERROR = 0.003
+# Prior of the whole series: beta to half of g2(lag 1) - 1, the baseline to this.
+_BETA_SHARE, _BASELINE_SD = 0.5, 0.05
+# What a posterior is widened by before cuts use it: standard deviations of beta and baseline in
+# units of beta, for the fit of the whole series and for what pieces of it agree on.
+_WIDEN = (0.1, 0.05)
+_WIDEN_PIECES = (0.02, 0.01)
+# beta, baseline, Gamma and alpha.
+_N_PARAMETERS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesFit:
+    """The fit of a whole series.
+
+    Attributes
+    ----------
+    posterior
+        Of the one curve.
+    beta, beta_error, baseline, baseline_error
+        Intercept at lag 0, and g2 at infinite lag, with standard errors (the larger one of the
+        posterior's and the jackknife's).
+    lag_2_share
+        (g2(2) - 1) / (g2(1) - 1); NaN where the series has no such lags.
+    prior
+        Prior of (beta, baseline - 1) for cuts.
+    priors_left_out
+        The same with each pixel block left out; None without blocks.
+    """
+
+    posterior: Posterior
+    beta: float
+    beta_error: float
+    baseline: float
+    baseline_error: float
+    lag_2_share: float
+    prior: LinearPrior
+    priors_left_out: LinearPrior | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutFits:
+    """Fits of cuts.
+
+    Attributes
+    ----------
+    posterior
+        Of n cuts.
+    weights
+        Shape (n, n_bin).
+    reduced_chi_square
+        Shape (n,).
+    sd
+        Shape (n,): standard deviation of ln Gamma; without blocks widened by the scatter.
+    widening
+        Shape (n,): the factor that did so, 1 where there are blocks.
+    """
+
+    posterior: Posterior
+    weights: NDArray[np.float64]
+    reduced_chi_square: NDArray[np.float64]
+    sd: NDArray[np.float64]
+    widening: NDArray[np.float64]
+
+    def select(self, index: NDArray[np.int64]) -> CutFits:
+        """Return the fits of some of the cuts."""
+        arrays = {
+            name: getattr(self, name)[index] for name in self.__slots__ if name != "posterior"
+        }
+        return CutFits(posterior=self.posterior.select(index), **arrays)
+
+    @staticmethod
+    def concatenate(parts: list[CutFits]) -> CutFits:
+        """Join fits, in order."""
+        arrays = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in CutFits.__slots__
+            if name != "posterior"
+        }
+        return CutFits(posterior=Posterior.concatenate([p.posterior for p in parts]), **arrays)
+
+
+def noise_weights(cuts: BinnedCuts) -> NDArray[np.float64]:
+    """Return n / (noise x inflation) for each cut and lag bin, 0 where nothing is known.
+
+    The inflation is what the jackknife finds beyond independent entries, the mean over bins of
+    (variance of the binned mean) n / noise, at least 1: entries of C2 share pixels and frames.
+    """
+    known = np.isfinite(cuts.noise)
+    noise = np.where(known, np.maximum(cuts.noise, _LEAST_VARIANCE), 1.0)
+    least = (_GRID_ERROR * cuts.mean[:, :1]) ** 2  # of a binned mean
+    weights = np.where(known[:, np.newaxis], cuts.n_entries, 0.0) / noise[:, np.newaxis]
+    if cuts.left_out is None:
+        return weights / (1 + weights * least)
+    ratio = jackknife_variance(cuts.left_out) * weights
+    n_used = np.maximum((weights > 0).sum(axis=1), 1)
+    inflation = np.maximum(ratio.sum(axis=1) / n_used, 1.0)
+    weights = weights / inflation[:, np.newaxis]
+    return weights / (1 + weights * least)
+
+
+def fit_series(series: BinnedCuts, pieces: BinnedCuts, grid: KwwGrid) -> SeriesFit:
+    """Fit the curve of a whole series, also with each block left out.
+
+    Parameters
+    ----------
+    series
+        One cut, the whole series.
+    pieces
+        Cuts that do not overlap, at best a few; without any the series itself gives the prior.
+    grid
+        For the longest lag of the series.
+    """
+    weights = noise_weights(series)
+    scatter = 1 / np.sqrt(max(weights[0, 0], np.finfo(np.float64).tiny))
+    guess = float(max(series.mean[0, 0], min(scatter, 1.0)))
+    vague = _vague(np.array([guess]))
+    data = series.mean
+    if series.left_out is not None:
+        data = np.concatenate([data, series.left_out[:, 0]])
+    fitted = posterior(grid, data, np.repeat(weights, len(data), axis=0), vague)
+    whole = fitted.select(np.array([0]))
+    variance = np.diagonal(whole.linear_covariance[0]).copy()
+    if series.left_out is None:
+        variance *= np.fmax(_reduced(whole.chi_square, weights)[0], 1.0)
+    else:
+        variance = np.maximum(variance, jackknife_variance(fitted.linear[1:]))
+    beta, offset = whole.linear[0].tolist()
+    beta_error, baseline_error = np.sqrt(variance).tolist()
+    priors = _widened(fitted.linear, fitted.linear_covariance, _WIDEN)
+    if pieces.mean.size:
+        priors = _from_pieces(pieces, grid, fitted.linear[:, 0])
+    left_out = LinearPrior(mean=priors.mean[1:], covariance=priors.covariance[1:])
+    return SeriesFit(
+        posterior=whole,
+        beta=beta,
+        beta_error=beta_error,
+        baseline=1 + offset,
+        baseline_error=baseline_error,
+        lag_2_share=_lag_2_share(series),
+        prior=LinearPrior(mean=priors.mean[0], covariance=priors.covariance[0]),
+        priors_left_out=None if series.left_out is None else left_out,
+    )
+
+
+def _from_pieces(pieces: BinnedCuts, grid: KwwGrid, beta: NDArray[np.float64]) -> LinearPrior:
+    """Return the prior that pieces of the series agree on, for each estimate of beta (n_prior,).
+
+    The g2 of an ageing series is a mixture, and its fit puts the intercept some 10 % too high.
+    Pieces that do not overlap have the same beta and baseline and a Gamma each: their posteriors,
+    from a vague prior about `beta`, multiply.
+    """
+    weights = noise_weights(pieces)
+    n_piece, n_bin = weights.shape
+    data = pieces.mean[np.newaxis]
+    if pieces.left_out is not None:
+        data = np.concatenate([data, pieces.left_out])
+    n_prior = len(data)
+    vague = _vague(np.abs(beta))
+    fitted = posterior(
+        grid,
+        data.reshape(-1, n_bin),
+        np.tile(weights, (n_prior, 1)),
+        LinearPrior(
+            mean=np.repeat(vague.mean, n_piece, axis=0),
+            covariance=np.repeat(vague.covariance, n_piece, axis=0),
+        ),
+    )
+    before = np.linalg.inv(vague.covariance)  # (n_prior, 2, 2)
+    shape = (n_prior, n_piece)
+    gained = np.linalg.inv(fitted.linear_covariance).reshape(*shape, 2, 2) - before[:, np.newaxis]
+    # A posterior that is no Gaussian can be wider than the prior in some direction: no gain there.
+    values, vectors = np.linalg.eigh(gained)
+    gained = np.einsum("pqik,pqk,pqjk->pqij", vectors, np.maximum(values, 0.0), vectors)
+    offsets = fitted.linear.reshape(*shape, 2) - vague.mean[:, np.newaxis]
+    covariance = np.linalg.inv(before + gained.sum(axis=1))
+    # The offset of a piece is its gain in information times what it says: solve for the latter.
+    said = np.einsum("pqij,pqj->pi", gained + before[:, np.newaxis], offsets)
+    mean = vague.mean + np.einsum("pij,pj->pi", covariance, said)
+    return _widened(mean, covariance, _WIDEN_PIECES)
+
+
+def _lag_2_share(series: BinnedCuts) -> float:
+    if (series.n_entries[0, :2] > 0).sum() < 2 or series.mean[0, 0] == 0:
+        return float("nan")
+    return float(series.mean[0, 1] / series.mean[0, 0])
+
+
+def _vague(beta: NDArray[np.float64]) -> LinearPrior:
+    covariance = np.zeros((len(beta), 2, 2))
+    covariance[:, 0, 0] = (_BETA_SHARE * beta) ** 2
+    covariance[:, 1, 1] = _BASELINE_SD**2
+    return LinearPrior(mean=np.column_stack([beta, np.zeros(len(beta))]), covariance=covariance)
+
+
+def fit_rates(
+    cuts: BinnedCuts, grid: KwwGrid, prior: LinearPrior
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fit cuts for ln Gamma and its standard deviation only, each (n_cut,)."""
+    weights = noise_weights(cuts)
+    ln_rate, sd, chi_square = rate_posterior(grid, cuts.mean, weights, prior)
+    return ln_rate, _deviation(sd, grid) * _widening(cuts, _reduced(chi_square, weights))
+
+
+def fit_cuts(cuts: BinnedCuts, grid: KwwGrid, prior: LinearPrior) -> CutFits:
+    """Fit cuts with a prior of contrast and baseline."""
+    weights = noise_weights(cuts)
+    fitted = posterior(grid, cuts.mean, weights, prior)
+    reduced = _reduced(fitted.chi_square, weights)
+    widening = _widening(cuts, reduced)
+    return CutFits(
+        posterior=fitted,
+        weights=weights,
+        reduced_chi_square=reduced,
+        sd=_deviation(fitted.ln_rate_sd, grid) * widening,
+        widening=widening,
+    )
+
+
+def _deviation(sd: NDArray[np.float64], grid: KwwGrid) -> NDArray[np.float64]:
+    """Add the scatter inside of one step: a grid does not tell Gamma better."""
+    return np.hypot(sd, grid.step / np.sqrt(12))
+
+
+def _widening(cuts: BinnedCuts, reduced: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the factor that errors need where only the scatter about the fit tells them."""
+    if cuts.left_out is not None:
+        return np.ones(len(reduced))
+    return np.sqrt(np.fmax(reduced, 1.0))
+
+
+def posterior_left_out(
+    left_out: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    grid: KwwGrid,
+    priors: LinearPrior,
+) -> Posterior:
+    """Fit cuts anew with each pixel block left out of the data and of the prior.
+
+    Parameters
+    ----------
+    left_out
+        Shape (n_block, n_cut, n_bin): means of g2 - 1.
+    weights
+        Shape (n_cut, n_bin): of the cuts with all pixels.
+    priors
+        One for each block.
+
+    Returns
+    -------
+    Posterior
+        n_block * n_cut of them, block by block.
+    """
+    n_block, n_cut, n_bin = left_out.shape
+    return posterior(
+        grid,
+        left_out.reshape(-1, n_bin),
+        np.tile(weights, (n_block, 1)),
+        LinearPrior(
+            mean=np.repeat(priors.mean, n_cut, axis=0),
+            covariance=np.repeat(priors.covariance, n_cut, axis=0),
+        ),
+    )
+
+
+def _reduced(chi_square: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    freedom = (weights > 0).sum(axis=1) - _N_PARAMETERS
+    return np.where(freedom > 0, chi_square / np.maximum(freedom, 1), np.nan)
+
+
+def _widened(
+    mean: NDArray[np.float64], covariance: NDArray[np.float64], shares: tuple[float, float]
+) -> LinearPrior:
+    widening = np.zeros_like(covariance)
+    widening[:, 0, 0] = (shares[0] * mean[:, 0]) ** 2
+    widening[:, 1, 1] = (shares[1] * mean[:, 0]) ** 2
+    return LinearPrior(mean=mean, covariance=covariance + widening)

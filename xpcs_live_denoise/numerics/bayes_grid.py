@@ -1,0 +1,251 @@
+"""The posterior of Gamma and alpha on a grid, contrast and baseline marginalised exactly."""
+
+# numpy's stubs leave the types of arange, indices and the like unknown.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .kww_grid import KwwGrid
+
+_TOGETHER = 32  # posteriors at once: what they need stays in the cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearPrior:
+    """Gaussian prior of (beta, baseline - 1).
+
+    Attributes
+    ----------
+    mean
+        Shape (2,) or (n, 2).
+    covariance
+        Shape (2, 2) or (n, 2, 2).
+    """
+
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posterior:
+    """Posterior means and standard deviations of n sets of data.
+
+    Attributes
+    ----------
+    ln_rate, ln_rate_sd, ln_alpha, ln_alpha_sd
+        Shape (n,): Gamma per frame.
+    linear
+        Shape (n, 2): beta and baseline - 1.
+    linear_covariance
+        Shape (n, 2, 2).
+    edge_mass
+        Shape (n,): posterior probability of the grid's edge.
+    curve
+        Shape (n, n_bin): mean of g2 - 1.
+    chi_square
+        Shape (n,): weighted squared residuals of that curve.
+    """
+
+    ln_rate: NDArray[np.float64]
+    ln_rate_sd: NDArray[np.float64]
+    ln_alpha: NDArray[np.float64]
+    ln_alpha_sd: NDArray[np.float64]
+    linear: NDArray[np.float64]
+    linear_covariance: NDArray[np.float64]
+    edge_mass: NDArray[np.float64]
+    curve: NDArray[np.float64]
+    chi_square: NDArray[np.float64]
+
+    def select(self, index: NDArray[np.int64]) -> Posterior:
+        """Return the posteriors of some of the sets of data."""
+        return Posterior(**{name: getattr(self, name)[index] for name in Posterior.__slots__})
+
+    @staticmethod
+    def concatenate(parts: list[Posterior]) -> Posterior:
+        """Join posteriors, in order."""
+        return Posterior(
+            **{
+                name: np.concatenate([getattr(part, name) for part in parts])
+                for name in Posterior.__slots__
+            }
+        )
+
+    def parameters(self) -> NDArray[np.float64]:
+        """Return ln Gamma, ln alpha, beta and baseline - 1, shape (n, 4)."""
+        return np.column_stack([self.ln_rate, self.ln_alpha, self.linear])
+
+    def deviations(self) -> NDArray[np.float64]:
+        """Return the standard deviations of `parameters`, shape (n, 4)."""
+        linear = np.sqrt(np.diagonal(self.linear_covariance, axis1=1, axis2=2))
+        return np.column_stack([self.ln_rate_sd, self.ln_alpha_sd, linear])
+
+
+def posterior(
+    grid: KwwGrid,
+    mean: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    prior: LinearPrior,
+) -> Posterior:
+    """Return the posterior of the model mean = (baseline - 1) + beta f for n sets of data.
+
+    At a grid point the model is linear in beta and baseline. With A = X^T W X + P and
+    b = X^T W y + P m, where the prior has mean m and precision P and X = (f, 1), the evidence is
+    exp(b^T A^-1 b / 2) / sqrt(det A) up to a constant, and beta and baseline have mean A^-1 b and
+    covariance A^-1. Means over the grid follow.
+
+    Parameters
+    ----------
+    grid
+        Curves f.
+    mean
+        Shape (n, n_bin): binned means of g2 - 1; n_bin may be less than the grid has.
+    weights
+        Shape (n, n_bin): inverse variance of each, 0 to leave it out.
+    prior
+        Of (beta, baseline - 1).
+    """
+    parts = [
+        _full(grid, curves, data, some)
+        for curves, data, some in _in_pieces(grid, mean, weights, prior)
+    ]
+    return Posterior.concatenate(parts)
+
+
+def rate_posterior(
+    grid: KwwGrid,
+    mean: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    prior: LinearPrior,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of ln Gamma only, and the least chi-square; each (n,).
+
+    As `posterior`, in half the time. The chi-square is that of the grid's best point, the distance
+    to the prior included.
+    """
+    parts: list[tuple[NDArray[np.float64], ...]] = []
+    for _, data, some in _in_pieces(grid, mean, weights, prior):
+        best = 2 * (some.log_weight - grid.log_prior).max(axis=1) + some.log_scale
+        moments = _moments(_mass(some.log_weight), grid.ln_rate)
+        parts.append((*moments, data.total - best))
+    ln_rate, sd, chi_square = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return ln_rate, sd, chi_square
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """A few sets of data; arrays (m, ...)."""
+
+    mean: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    precision: NDArray[np.float64]  # (m, 2, 2)
+    shift: NDArray[np.float64]  # (m, 2): precision @ mean of the prior
+    total: NDArray[np.float64]  # (m,): y^T W y + m^T P m
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """Solutions at every grid point; arrays (m, n_grid) or (m, 1)."""
+
+    a11: NDArray[np.float64]
+    a12: NDArray[np.float64]
+    a22: NDArray[np.float64]
+    determinant: NDArray[np.float64]
+    beta: NDArray[np.float64]
+    offset: NDArray[np.float64]
+    log_weight: NDArray[np.float64]
+    log_scale: NDArray[np.float64]  # (m,): ln det A at the best point
+
+
+def _in_pieces(
+    grid: KwwGrid,
+    mean: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    prior: LinearPrior,
+) -> Iterator[tuple[NDArray[np.float64], _Data, _Evidence]]:
+    n, n_bin = mean.shape
+    curves = np.ascontiguousarray(grid.curves[:, :n_bin].T)  # (n_bin, n_grid)
+    squared = curves**2
+    inverse: NDArray[np.float64] = np.linalg.inv(prior.covariance).astype(np.float64)
+    precision = np.broadcast_to(inverse, (n, 2, 2))
+    centre = np.broadcast_to(prior.mean, (n, 2))
+    shift = np.einsum("nij,nj->ni", precision, centre)
+    total = (weights * mean**2).sum(axis=1) + (shift * centre).sum(axis=1)
+    for first in range(0, max(n, 1), _TOGETHER):
+        one = slice(first, first + _TOGETHER)
+        data = _Data(mean[one], weights[one], precision[one], shift[one], total[one])
+        yield curves, data, _evidence(grid, curves, squared, data)
+
+
+def _evidence(
+    grid: KwwGrid, curves: NDArray[np.float64], squared: NDArray[np.float64], data: _Data
+) -> _Evidence:
+    weighted = data.weights * data.mean
+    a11 = data.weights @ squared + data.precision[:, :1, 0]
+    a12 = data.weights @ curves + data.precision[:, :1, 1]
+    a22 = (data.weights.sum(axis=1) + data.precision[:, 1, 1])[:, np.newaxis]
+    b1 = weighted @ curves + data.shift[:, :1]
+    b2 = (weighted.sum(axis=1) + data.shift[:, 1])[:, np.newaxis]
+    determinant = a11 * a22 - a12**2
+    beta = (a22 * b1 - a12 * b2) / determinant
+    offset = (b2 - a12 * beta) / a22
+    log_determinant = np.log(determinant)
+    log_weight = (b1 * beta + b2 * offset - log_determinant) / 2 + grid.log_prior
+    best = np.argmax(log_weight - grid.log_prior, axis=1)
+    return _Evidence(
+        a11=a11,
+        a12=a12,
+        a22=a22,
+        determinant=determinant,
+        beta=beta,
+        offset=offset,
+        log_weight=log_weight,
+        log_scale=log_determinant[np.arange(len(best)), best],
+    )
+
+
+def _mass(log_weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    # What is far below the maximum would be a denormal number, which is slow and adds nothing.
+    mass = np.exp(np.maximum(log_weight - log_weight.max(axis=1, keepdims=True), -60.0))
+    return mass / mass.sum(axis=1, keepdims=True)
+
+
+def _full(grid: KwwGrid, curves: NDArray[np.float64], data: _Data, some: _Evidence) -> Posterior:
+    mass = _mass(some.log_weight)
+    ln_rate, ln_rate_sd = _moments(mass, grid.ln_rate)
+    ln_alpha, ln_alpha_sd = _moments(mass, grid.ln_alpha)
+    over = mass / some.determinant
+    weighted = mass * some.beta
+    linear = np.stack([weighted.sum(axis=1), (mass * some.offset).sum(axis=1)], axis=1)
+    d_beta, d_offset = some.beta - linear[:, :1], some.offset - linear[:, 1:]
+    c11 = np.einsum("ng,ng,ng->n", mass, d_beta, d_beta) + over.sum(axis=1) * some.a22[:, 0]
+    c12 = np.einsum("ng,ng,ng->n", mass, d_beta, d_offset) - (over * some.a12).sum(axis=1)
+    c22 = np.einsum("ng,ng,ng->n", mass, d_offset, d_offset) + (over * some.a11).sum(axis=1)
+    curve = weighted @ curves.T + linear[:, 1:]
+    return Posterior(
+        ln_rate=ln_rate,
+        ln_rate_sd=ln_rate_sd,
+        ln_alpha=ln_alpha,
+        ln_alpha_sd=ln_alpha_sd,
+        linear=linear,
+        linear_covariance=np.stack([c11, c12, c12, c22], axis=1).reshape(-1, 2, 2),
+        edge_mass=mass @ grid.at_edge.astype(np.float64),
+        curve=curve,
+        chi_square=(data.weights * (data.mean - curve) ** 2).sum(axis=1),
+    )
+
+
+def _moments(
+    mass: NDArray[np.float64], values: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of `values` (n_grid,) under each `mass` (n, n_grid)."""
+    centre = values.mean()
+    first = mass @ (values - centre)
+    second = mass @ (values - centre) ** 2
+    return centre + first, np.sqrt(np.maximum(second - first**2, 0.0))

@@ -1,0 +1,215 @@
+"""Gamma and g2 of a window by Bayes over a grid of KWW curves."""
+
+# numpy's stubs leave the types of arange, einsum and the like unknown.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xpcs_live_denoise.errors import InvalidInputError
+
+from .window_prior import WindowPrior, flat_prior
+
+Array = NDArray[np.float64]
+
+# The likelihood is raised to the power 1 / TEMPERATURE: KWW curves are not all of the truth.
+TEMPERATURE = 2.0
+# Share of the lags whose diagonals tell the noise: the last ones have a handful of entries.
+NOISE_LAGS = 0.8
+# A result needs this much of the posterior away from the first and last Gamma of the grid.
+MOST_AT_EDGE = 0.05
+# Least noise of an entry of a scaled window: below any measurement, above rounding.
+_LEAST_VARIANCE = 1e-8
+# Windows at a time: one array of the grid's size for each of them stays in the cache.
+_CHUNK = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowRates:
+    """Posterior of n windows; every attribute has shape (n,) but g2.
+
+    Attributes
+    ----------
+    relaxation_rate, relaxation_rate_error
+        Gamma per frame, exp(m - s^2 / 2) with mean m and standard deviation s of ln Gamma, and it
+        times s: the inverse of the mean relaxation time of a log-normal posterior. It lies half way
+        between the estimates of least error of ln Gamma, exp(m), and of least expected
+        |Gamma / truth - 1|, exp(m - s^2), which a window too noisy to tell would else overshoot.
+    alpha, alpha_error
+        exp of the mean of ln alpha, and it times the standard deviation of ln alpha.
+    beta, beta_error, baseline, baseline_error
+        Posterior means and standard deviations, in units of the scaled window.
+    g2
+        Shape (n, n_lag): posterior mean curve at the lags 1..n_lag.
+    converged
+        At most MOST_AT_EDGE of the posterior lies at either end of the grid of Gamma. NaN input
+        gives NaN and False.
+    """
+
+    relaxation_rate: Array
+    relaxation_rate_error: Array
+    alpha: Array
+    alpha_error: Array
+    beta: Array
+    beta_error: Array
+    baseline: Array
+    baseline_error: Array
+    g2: Array
+    converged: NDArray[np.bool_]
+
+
+def window_noise(windows: ArrayLike) -> Array:
+    """Return the variance of one entry of each window, shape (n,), from the scatter at equal lag.
+
+    Entries of one diagonal have one expectation in equilibrium; lags beyond 0.8 of the window have
+    too few of them to tell. Lag 0 is never used.
+
+    Parameters
+    ----------
+    windows
+        Shape (n, m, m): windows of C2 on its diagonal.
+    """
+    stack = np.asarray(windows)
+    if stack.ndim != 3 or stack.shape[1] != stack.shape[2] or stack.shape[1] < 4:
+        raise InvalidInputError(
+            f"window_noise: windows have shape {stack.shape}; expected (n, m, m) with m >= 4."
+        )
+    size = stack.shape[1]
+    squares, freedom = np.zeros(len(stack)), 0
+    for lag in range(1, int(NOISE_LAGS * size) + 1):
+        entries = np.diagonal(stack, lag, axis1=1, axis2=2).astype(np.float64)
+        squares += entries.var(axis=1) * entries.shape[1]
+        freedom += entries.shape[1] - 1
+    return squares / freedom
+
+
+def fit_windows(
+    g2: ArrayLike,
+    noise: ArrayLike,
+    *,
+    prior: WindowPrior | None = None,
+    temperature: float = TEMPERATURE,
+) -> WindowRates:
+    """Return the posterior of Gamma, alpha, beta, baseline and g2 of windows.
+
+    At each grid point of (Gamma, alpha), g2 is linear in beta and baseline, whose Gaussian prior
+    is integrated out exactly. The mean over a diagonal of k entries has the variance noise / k,
+    independent of other lags, and the prior's lag covariance beside it; one basis diagonalises
+    both, for every window alike.
+
+    Parameters
+    ----------
+    g2
+        Shape (n, n_lag): means along the diagonals of (n_lag + 1)-frame windows that are scaled by
+        a known contrast, lags 1..n_lag.
+    noise
+        Shape (n,): variance of one entry of each window, `window_noise`.
+    prior
+        Default: `flat_prior`, which no training data have shaped.
+    temperature
+        By which the log-likelihood is divided.
+
+    Raises
+    ------
+    InvalidInputError
+        When shapes do not fit, or the temperature is not positive.
+    """
+    curves, variance = np.atleast_2d(np.asarray(g2, np.float64)), np.asarray(noise, np.float64)
+    n, n_lag = curves.shape
+    prior = flat_prior(n_lag) if prior is None else prior
+    _check(curves, variance, prior, temperature)
+    model = _Model(prior, n_lag)
+    columns = np.full((9, n), np.nan)
+    means = np.full((n, n_lag), np.nan)
+    good = np.flatnonzero(np.isfinite(curves).all(axis=1) & np.isfinite(variance))
+    for first in range(0, good.size, _CHUNK):
+        some = good[first : first + _CHUNK]
+        weight = model.weights(np.maximum(variance[some], _LEAST_VARIANCE), temperature)
+        columns[:, some], means[some] = model.posterior(curves[some], weight)
+    edge = np.where(np.isnan(columns[8]), np.inf, columns[8])
+    return WindowRates(
+        **dict(zip(WindowRates.__dataclass_fields__, columns[:8], strict=False)),
+        g2=means,
+        converged=edge <= MOST_AT_EDGE,
+    )
+
+
+def _check(curves: Array, variance: Array, prior: WindowPrior, temperature: float) -> None:
+    n_lag = curves.shape[1]
+    if variance.shape != (len(curves),) or n_lag != len(prior.lag_covariance) or temperature <= 0:
+        raise InvalidInputError(
+            f"fit_windows: got g2 {curves.shape}, noise {variance.shape}, a prior for "
+            f"{len(prior.lag_covariance)} lags and temperature {temperature}; expected (n, n_lag), "
+            "(n,), as many lags, and a temperature above 0."
+        )
+
+
+class _Model:
+    """The grid's curves in the basis in which all noise is independent, and their priors."""
+
+    def __init__(self, prior: WindowPrior, n_lag: int) -> None:
+        root = np.sqrt(np.arange(n_lag, 0.0, -1.0))  # of the entries behind each lag
+        # In units of one entry's noise the independent part is the identity in every basis.
+        excess, rotation = np.linalg.eigh(root[:, np.newaxis] * prior.lag_covariance * root)
+        self.excess = np.maximum(excess, 0.0)  # (n_lag,)
+        self.basis = root[:, np.newaxis] * rotation  # (n_lag, n_lag): g2 @ basis
+        ln_lag = np.log(np.arange(1.0, n_lag + 1))
+        rate, alpha = (x.ravel() for x in np.meshgrid(prior.ln_rate, prior.ln_alpha, indexing="ij"))
+        power = np.exp(alpha)[:, np.newaxis] * (rate[:, np.newaxis] + ln_lag)
+        self.decay = np.exp(-2 * np.exp(np.minimum(power, 50.0)))  # (m, n_lag)
+        f = self.decay @ self.basis
+        one = self.basis.sum(axis=0)  # a baseline of 1 at every lag
+        self.f, self.ff, self.fo, self.one = f.T, (f**2).T, (f * one).T, one
+        self.rate, self.alpha = rate, alpha
+        self.scale, self.n_alpha = prior.error_scale, prior.ln_alpha.size
+        precision = np.linalg.inv(prior.covariance.reshape(-1, 2, 2))
+        mean = prior.mean.reshape(-1, 2)
+        self.precision = precision
+        self.pull = np.einsum("mij,mj->mi", precision, mean)  # (m, 2)
+        square = np.einsum("mi,mi->m", self.pull, mean)
+        with np.errstate(divide="ignore"):  # a curve of weight 0 has the logarithm -inf
+            self.ln_prior = np.log(prior.weight.ravel()) + 0.5 * (
+                np.log(np.linalg.det(precision)) - square
+            )
+
+    def weights(self, variance: Array, temperature: float) -> Array:
+        """Return the inverse variances in the basis, tempered, shape (k, n_lag)."""
+        return 1 / (temperature * (variance[:, np.newaxis] + self.excess))
+
+    def posterior(self, g2: Array, weight: Array) -> tuple[Array, Array]:
+        """Return the eight columns of WindowRates and the mass at the edge, (9, k), and g2."""
+        data = weight * (g2 @ self.basis)  # (k, n_lag)
+        # Normal equations of (beta, baseline) at each grid point, each (k, m).
+        a11 = weight @ self.ff + self.precision[:, 0, 0]
+        a12 = weight @ self.fo + self.precision[:, 0, 1]
+        a22 = (weight @ self.one**2)[:, np.newaxis] + self.precision[:, 1, 1]
+        b1 = data @ self.f + self.pull[:, 0]
+        b2 = (data @ self.one)[:, np.newaxis] + self.pull[:, 1]
+        determinant = a11 * a22 - a12**2
+        beta = (a22 * b1 - a12 * b2) / determinant
+        baseline = (a11 * b2 - a12 * b1) / determinant
+        p = 0.5 * (beta * b1 + baseline * b2 - np.log(determinant)) + self.ln_prior
+        p = np.exp(p - p.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        ln_rate, rate_sd = self._moments(p, self.rate, 0.0)
+        ln_alpha, alpha_sd = self._moments(p, self.alpha, 0.0)
+        beta_mean, beta_sd = self._moments(p, beta, a22 / determinant)
+        baseline_mean, baseline_sd = self._moments(p, baseline, a11 / determinant)
+        rate, alpha = np.exp(ln_rate - rate_sd**2 / 2), np.exp(ln_alpha)
+        by_rate = p.reshape(len(p), -1, self.n_alpha).sum(axis=2)
+        edge = np.maximum(by_rate[:, 0], by_rate[:, -1])
+        columns = [rate, rate * rate_sd, alpha, alpha * alpha_sd]
+        columns += [beta_mean, beta_sd, baseline_mean, baseline_sd, edge]
+        return np.stack(columns), (p * beta) @ self.decay + baseline_mean[:, np.newaxis]
+
+    def _moments(self, p: Array, values: Array, variance: Any) -> tuple[Array, Array]:
+        """Return posterior mean and scaled standard deviation of values (k, m) or (m,)."""
+        mean = np.sum(p * values, axis=1)
+        spread = np.sum(p * ((values - mean[:, np.newaxis]) ** 2 + variance), axis=1)
+        return mean, self.scale * np.sqrt(spread)
