@@ -404,3 +404,32 @@ def test_the_devices_configuration_completes_the_documents(engine, subscribe):
     assert info.frame_time_s == 0.05
     assert info.geometry.detector_distance_m == 10.0
     assert "no frames of the detector" in sinks[0].end.reason
+
+
+def test_what_a_later_descriptor_says_differently_is_told_and_not_used(subscribe):
+    live, sinks = subscribe()
+    run = event_model.compose_run()
+
+    def descriptor(period, distance):
+        values = {"cam_cam_acquire_period": period, "cam_det_distance": distance}
+        keys = {key: {"source": "t", "dtype": "number", "shape": []} for key in values}
+        return run.compose_descriptor(
+            name="primary",
+            data_keys={"cam_image": {"source": "t", "dtype": "array", "shape": list(SHAPE)}},
+            configuration={"cam": {"data": values, "timestamps": values, "data_keys": keys}},
+        )
+
+    live("start", run.start_doc)
+    for stream, frames in ((descriptor(0.01, 5.0), series(30)), (descriptor(0.02, 5.0), series(9))):
+        live("descriptor", stream.descriptor_doc)
+        for frame in frames:
+            event = stream.compose_event(data={"cam_image": frame}, timestamps={"cam_image": 0.0})
+            live("event", event)
+    live("stop", run.compose_stop())
+    assert live.wait(30)
+    (sink,) = sinks
+    assert sink.info.frame_time_s == 0.01
+    assert sink.result.c2.shape == (2, 39, 39)
+    (told,) = sink.publications[-1].metadata["later_descriptors"]
+    assert "(frame time) is 0.02 s; 0.01 s is used" in told
+    assert told in sink.end.status.message

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from .config import Settings
 from .errors import FrameShapeError, InvalidInputError, UnreadableFramesError
-from .messages import Begin, End, Gathered, Missing, Referenced
+from .messages import Begin, Contradiction, End, Gathered, Missing, Referenced
 from .numerics.rois import RoiMap
 from .numerics.windows import Denoiser
 from .pipeline import Analysis, append_note
@@ -77,6 +77,7 @@ class LiveRun:
         self._analysis: Analysis | None = None
         self._begin: Begin | None = None
         self._notes: list[str] = []
+        self._later_facts: tuple[str, ...] = ()
         self._failure = ""
         self._published_frames = 0
         self._last_publication = float("-inf")
@@ -92,6 +93,10 @@ class LiveRun:
             return
         elif isinstance(message, Begin):
             self._start(message)
+        elif isinstance(message, Contradiction):
+            for sentence in message.sentences:
+                self._note(sentence)
+            self._later_facts += message.sentences
         elif isinstance(message, Missing):
             self._skip(message.n_frames, message.reason)
         elif isinstance(message, Gathered):
@@ -240,7 +245,8 @@ class LiveRun:
         since = min(feed.n_frames for feed in self._feeds) if self._feeds else 0
         news = analysis.publish(since)
         status = append_note(self._counted(news.status), *self._notes)
-        news = dataclasses.replace(news, status=status)
+        metadata = {"later_descriptors": list(self._later_facts)} if self._later_facts else {}
+        news = dataclasses.replace(news, status=status, metadata=metadata)
         self.status = status
         self._published_frames = news.n_frames
         for feed in self._feeds:
@@ -276,6 +282,8 @@ class LiveRun:
             self._note(self._failure)
             self.status = append_note(self._counted(self.status), *self._notes)
             return None
+        if self._later_facts:
+            self._publish(self._analysis)  # a result carries no metadata
         result = self._analysis.finish()
         self.status = append_note(self._counted(result.status), *self._notes)
         return dataclasses.replace(result, status=self.status)

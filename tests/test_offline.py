@@ -1,0 +1,81 @@
+"""analyse: the live pipeline on a recorded series."""
+
+import h5py
+import numpy as np
+import pytest
+
+from xpcs_live_denoise import (
+    FrameShapeError,
+    InvalidInputError,
+    RoiMap,
+    Settings,
+    analyse,
+    save_rois,
+    simulate_speckle,
+)
+
+ROIS = RoiMap.from_labels(np.repeat([[1, 2]], 200, axis=1).reshape(20, 20))
+FRAMES = np.concatenate(
+    list(simulate_speckle(ROIS, 60, relaxation_rate=0.08, mean_counts=2.0, seed=4))
+)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    save_rois(ROIS, tmp_path / "rois.npz")
+    return Settings(detector="d", frame_time_s=0.02, rois=tmp_path / "rois.npz")
+
+
+def test_an_array_and_an_hdf5_dataset_give_the_same_result(settings, tmp_path):
+    with h5py.File(tmp_path / "series.h5", "w") as file:
+        file["frames"] = FRAMES
+        stored = analyse(file["frames"], settings.model_copy(update={"block_bytes": 9 * 800}))
+    result = analyse(FRAMES, settings)
+    np.testing.assert_allclose(stored.c2, result.c2, rtol=1e-5)
+    np.testing.assert_allclose(stored.denoised.c2, result.denoised.c2, rtol=1e-4)
+    assert result.status.message == ""
+
+
+def test_the_shipped_ensemble_takes_noise_away_and_keeps_the_dynamics(settings):
+    result = analyse(FRAMES, settings)
+    lags = np.arange(1, 30)
+    truth = np.exp(-2 * 0.08 * lags)
+    contrast = np.asarray(result.status.contrast)[:, np.newaxis]
+    baseline = np.asarray(result.status.baseline)[:, np.newaxis]
+    denoised = (result.g2.g2_denoised[:, lags - 1] - baseline) / contrast
+    assert np.abs(denoised.mean(0) - truth).mean() < 0.15
+    pixels = np.isfinite(result.denoised.spread)
+    away = np.abs(np.subtract.outer(np.arange(60), np.arange(60))) >= 20
+    assert result.denoised.c2[pixels & away].std() < 0.5 * result.c2[pixels & away].std()
+
+
+def test_the_rois_can_be_passed_and_the_mask_applies_to_them(settings, tmp_path):
+    mask = np.ones((20, 20), bool)
+    mask[:5] = False
+    np.save(tmp_path / "mask.npy", mask)
+    masked = settings.model_copy(update={"mask": tmp_path / "mask.npy", "rois": None})
+    result = analyse(FRAMES, masked, rois=ROIS)
+    expected = analyse(FRAMES, settings, rois=ROIS.with_mask(mask))
+    np.testing.assert_array_equal(result.c2, expected.c2)
+
+
+def test_q_comes_from_the_geometry_where_the_rois_have_none(settings):
+    geometry = {
+        "beam_center": (10.0, -50.0),
+        "wavelength_angstrom": 1.28,
+        "detector_distance_m": 5.0,
+        "pixel_size_m": 75e-6,
+    }
+    fields = {**settings.model_dump(), "geometry": geometry}
+    q = analyse(FRAMES, Settings(**fields)).gamma.q_inv_angstrom
+    assert (q > 0).all()
+
+
+def test_without_rois_the_error_says_what_to_set():
+    with pytest.raises(InvalidInputError, match=r"No ROIs for detector 'd': expected .*rois"):
+        analyse(FRAMES, Settings(detector="d"))
+
+
+def test_frames_that_do_not_fit_the_rois_are_refused(settings):
+    with pytest.raises(FrameShapeError, match=r"got shape \(60, 20, 19\)"):
+        analyse(FRAMES[:, :, 1:], settings)
