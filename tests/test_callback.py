@@ -310,6 +310,27 @@ def test_a_file_that_is_missing_behind_its_documents_becomes_a_gap(engine, subsc
     assert np.isnan(sink.result.c2).all()
 
 
+def test_a_thousand_different_troubles_do_not_fill_the_log(subscribe, caplog):
+    live, sinks = subscribe()
+    run = event_model.compose_run()
+    stream = run.compose_descriptor(
+        name="primary",
+        data_keys={"cam_image": {"source": "t", "dtype": "array", "shape": list(SHAPE)}},
+    )
+    live("start", run.start_doc)
+    live("descriptor", stream.descriptor_doc)
+    for rows in range(40, 140):
+        frame = np.ones((rows, 40))
+        live(
+            "event", stream.compose_event(data={"cam_image": frame}, timestamps={"cam_image": 0.0})
+        )
+    live("stop", run.compose_stop())
+    assert live.wait(30)
+    assert sinks[0].result.status.n_skipped == 100
+    assert len([r for r in caplog.records if r.name.startswith("xpcs")]) <= 22
+    assert "only the beginning is kept" in sinks[0].end.status.message
+
+
 def test_rois_of_another_shape_end_the_analysis_and_not_the_scan(engine, subscribe, caplog):
     live, sinks = subscribe(rois=RoiMap.from_labels(np.ones((5, 5), int)))
     engine(bp.count([SimulatedCamera(recorded(series(3)), name="cam")], num=3))

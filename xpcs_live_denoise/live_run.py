@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from .config import Settings
-from .errors import FrameShapeError, InvalidInputError, UnreadableFramesError
+from .errors import FrameShapeError, InvalidInputError, UnreadableFramesError, XpcsError
 from .messages import Begin, Contradiction, End, Gathered, Missing, Referenced
 from .numerics.rois import RoiMap
 from .numerics.windows import Denoiser
@@ -18,6 +18,9 @@ from .records import FrameSource, Result, RunEnd, RunInfo, Sink, Status
 from .sink_feed import SinkFeed
 
 logger = logging.getLogger(__name__)
+
+# Sentences that a run keeps: a detector that fails a thousand times must not fill the log.
+MOST_NOTES = 20
 
 SinkFactory: TypeAlias = Callable[[RunInfo], Sink]
 
@@ -125,7 +128,8 @@ class LiveRun:
                 self.uid,
                 type(error).__name__,
                 error,
-                exc_info=error,
+                # An error of ours says all there is to say.
+                exc_info=None if isinstance(error, XpcsError) else error,
             )
             self.status = append_note(self._counted(self.status), self._failure)
 
@@ -225,10 +229,13 @@ class LiveRun:
         self._note(reason)
 
     def _note(self, sentence: str) -> None:
-        """Log a sentence and keep it for the status, both once."""
-        if sentence not in self._notes:
-            self._notes.append(sentence)
-            logger.warning("Run %s: %s", self.uid, sentence)
+        """Log a sentence and keep it for the status, both once, and no more than MOST_NOTES."""
+        if sentence in self._notes or len(self._notes) > MOST_NOTES:
+            return
+        if len(self._notes) == MOST_NOTES:
+            sentence = "There was more to tell; only the beginning is kept."
+        self._notes.append(sentence)
+        logger.warning("Run %s: %s", self.uid, sentence)
 
     def _processed(self, arrival: float) -> None:
         self._lag_s = time.monotonic() - arrival
