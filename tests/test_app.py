@@ -70,6 +70,7 @@ def test_a_trained_ensemble_can_be_evaluated(windows, tmp_path):
     ("arguments", "message"),
     [
         (["evaluate", "missing.npz"], "missing.npz"),
+        (["evaluate", "missing.npz", "--json", "no/such/folder/t.json"], "folder does not exist"),
         (["demo", "--data", "missing.npz"], "missing.npz"),
         (["demo", "--rois", "1000"], "Ask for fewer"),
         (["catalog", "missing"], "holds no catalog"),
@@ -88,7 +89,7 @@ def test_the_demo_runs_from_the_server_to_the_figure_and_its_catalog_stays(tmp_p
     assert "frames seen" in run.stdout
     assert "Gamma now" in run.stdout
     assert "Gamma(t) in 1/s, ROI 2" in run.stdout
-    assert "xpcs-live-denoise catalog" in run.stdout
+    assert "-m xpcs_live_denoise catalog" in run.stdout
     figure = Path(run.stdout.split("Figure: ")[1].split("\n")[0])
     assert figure.stat().st_size > 50_000
     assert (tmp_path / "out/catalog/catalog.db").is_file()

@@ -35,7 +35,7 @@ def test_a_recorded_series_takes_its_clock_and_its_q_from_the_file(recording):
     series = recorded_series(file, 10, 2)
     assert series.n_frames == 10
     assert series.frame_time_s == 0.05
-    radius = 20 * (0.45 + 0.225 / 2)
+    radius = 20 * (0.2 + 0.085 / 2)
     expected = 2 * np.pi * radius / 41 * 3.0 * 1e-4
     np.testing.assert_allclose(series.rois.q_inv_angstrom[0], expected)
     assert series.geometry.beam_center == (20.0, 20.0)

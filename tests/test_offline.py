@@ -79,3 +79,15 @@ def test_without_rois_the_error_says_what_to_set():
 def test_frames_that_do_not_fit_the_rois_are_refused(settings):
     with pytest.raises(FrameShapeError, match=r"got shape \(60, 20, 19\)"):
         analyse(FRAMES[:, :, 1:], settings)
+
+
+def test_a_list_of_frames_is_a_series(settings):
+    np.testing.assert_array_equal(
+        analyse(list(FRAMES[:9]), settings).c2, analyse(FRAMES[:9], settings).c2
+    )
+
+
+@pytest.mark.parametrize("frames", [FRAMES[0], FRAMES[:0], 5])
+def test_what_is_no_series_is_refused(settings, frames):
+    with pytest.raises(FrameShapeError, match=r"expected \(n, rows, cols\) with n > 0"):
+        analyse(frames, settings)

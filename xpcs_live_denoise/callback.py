@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 # Runs whose status stays on show after they ended.
 REMEMBERED_RUNS = 16
+# Different reasons for unusable documents that are logged; all of them are counted.
+MOST_REASONS = 50
 _VERSIONED = (
     "xpcs-live-denoise",
     "numpy",
@@ -92,6 +94,7 @@ class LiveDenoise:
         # Made by the worker's thread when the first run needs them, then kept for all runs.
         self._ensemble: tuple[Denoiser | None, str] | None = None
         self._make_tiled_sink: TiledSinkFactory | None = None
+        self._told: set[str] = set()
         self.n_faults = 0
         atexit.register(self.close)
 
@@ -101,12 +104,20 @@ class LiveDenoise:
             self._router(name, doc)
         except Exception as error:  # the edge where the RunEngine calls us: a raise aborts the scan
             self.n_faults += 1
-            logger.warning(
-                "A document %r could not be used (%s: %s); the scan goes on.",
-                name,
-                type(error).__name__,
-                error,
-            )
+            self._tell(name, error)
+
+    def _tell(self, name: str, error: Exception) -> None:
+        """Log why a document could not be used, each reason once."""
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if reason in self._told or len(self._told) >= MOST_REASONS:
+            return
+        self._told.add(reason)
+        logger.warning(
+            "A document %r could not be used (%s); the scan goes on. Documents of a run that "
+            "began before LiveDenoise was subscribed cannot be.",
+            name,
+            reason,
+        )
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until every run whose stop was received is published.
@@ -128,8 +139,15 @@ class LiveDenoise:
         """The newest status of each recent run, by the raw run's uid, oldest first."""
         return {uid: run.status for uid, run in self._runs.items()}
 
-    def close(self, timeout: float | None = 60.0) -> bool:
-        """Work off what was received, then take nothing more. False if that outlasts `timeout`."""
+    def close(self, timeout: float | None = 20.0) -> bool:
+        """Work off and store what was received, then take nothing more.
+
+        Returns
+        -------
+        bool
+            False if that takes longer than `timeout` seconds, for example because the Tiled server
+            is away; what is not stored by then is given up, with a line in the log.
+        """
         atexit.unregister(self.close)
         closed = self._worker.close(timeout)
         if closed and self._make_tiled_sink is not None:
@@ -140,6 +158,9 @@ class LiveDenoise:
 
     def _begin_run(self, _name: str, start: dict[str, Any]) -> tuple[list[Any], list[Any]]:
         """Start-level factory of the RunRouter: one `RunEdge` a run."""
+        if self._worker.closed:
+            logger.warning("LiveDenoise is closed: run %s is not analysed.", start["uid"])
+            return [], []
         run = LiveRun(
             self._settings,
             uid=start["uid"],

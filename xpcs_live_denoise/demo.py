@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def run_demo(options: DemoOptions, console: Console) -> None:
         if options.out is not None:
             console.print(
                 f"The catalog stays in {options.out}. Serve it again with\n"
-                f"  xpcs-live-denoise catalog {options.out}",
+                f"  {sys.executable} -m xpcs_live_denoise catalog {options.out}",
                 soft_wrap=True,
             )
 

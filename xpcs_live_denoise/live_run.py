@@ -68,8 +68,8 @@ class LiveRun:
         self.uid = uid
         self.roi_map: RoiMap | None = None
         self.n_seen = 0
-        self.status = Status()
-        self.done = False
+        self._status = Status()
+        self._ended = False
         self._settings = settings
         self._open_rois = open_rois
         self._open_ensemble = open_ensemble
@@ -85,6 +85,21 @@ class LiveRun:
         self._published_frames = 0
         self._last_publication = float("-inf")
         self._lag_s = 0.0
+
+    @property
+    def status(self) -> Status:
+        """Where the run stands, with the troubles of its sinks."""
+        return append_note(self._status, *(feed.trouble for feed in self._feeds))
+
+    @property
+    def done(self) -> bool:
+        """True when the run has ended and every sink has its final results."""
+        return self._ended and not self.delivering
+
+    @property
+    def delivering(self) -> bool:
+        """True when the run has ended and a sink has not taken its final results yet."""
+        return any(feed.delivering for feed in self._feeds)
 
     # --- what the worker calls -------------------------------------------------------------
 
@@ -110,7 +125,9 @@ class LiveRun:
 
     def tick(self) -> None:
         """Publish if there is news and the last publication is long enough ago."""
-        if self._analysis is None or self._failure or self.done:
+        for feed in self._feeds:
+            feed.retry()
+        if self._analysis is None or self._failure:
             return
         now = time.monotonic()
         if (
@@ -131,7 +148,12 @@ class LiveRun:
                 # An error of ours says all there is to say.
                 exc_info=None if isinstance(error, XpcsError) else error,
             )
-            self.status = append_note(self._counted(self.status), self._failure)
+            self._status = append_note(self._counted(self._status), self._failure)
+
+    def abandon(self) -> None:
+        """Give up what the sinks have not taken."""
+        for feed in self._feeds:
+            feed.abandon()
 
     # --- the steps -------------------------------------------------------------------------
 
@@ -144,7 +166,7 @@ class LiveRun:
         for note in begin.notes:
             self._note(note)
         rois = self._open_rois().with_q(begin.geometry)
-        self._require_shape(begin, rois)
+        self.roi_map = rois  # before the ensemble, whose libraries take seconds to load
         ensemble, why_not = self._open_ensemble()
         if why_not:
             self._note(why_not)
@@ -170,16 +192,8 @@ class LiveRun:
                 roi=tuple(int(label) for label in rois.labels),
                 q_inv_angstrom=tuple(float(q) for q in rois.q_inv_angstrom),
                 n_pixels=tuple(int(n) for n in rois.n_pixels),
+                engine=self._analysis.engine,
                 model=getattr(ensemble, "info", None),
-            )
-        self.roi_map = rois
-
-    def _require_shape(self, begin: Begin, rois: RoiMap) -> None:
-        if begin.frame_shape is not None and tuple(begin.frame_shape) != tuple(rois.shape):
-            raise FrameShapeError(
-                f"Run {self.uid}: frames of {begin.image_key!r} have shape {begin.frame_shape}, "
-                f"the ROI map has {rois.shape}; expected the same. Make the ROIs for this "
-                "detector and its orientation."
             )
 
     def _run_info(self, begin: Begin) -> RunInfo:
@@ -230,6 +244,7 @@ class LiveRun:
 
     def _note(self, sentence: str) -> None:
         """Log a sentence and keep it for the status, both once, and no more than MOST_NOTES."""
+        sentence = " ".join(sentence.split())
         if sentence in self._notes or len(self._notes) > MOST_NOTES:
             return
         if len(self._notes) == MOST_NOTES:
@@ -254,7 +269,7 @@ class LiveRun:
         status = append_note(self._counted(news.status), *self._notes)
         metadata = {"later_descriptors": list(self._later_facts)} if self._later_facts else {}
         news = dataclasses.replace(news, status=status, metadata=metadata)
-        self.status = status
+        self._status = status
         self._published_frames = news.n_frames
         for feed in self._feeds:
             feed.write(news)
@@ -267,19 +282,24 @@ class LiveRun:
         except Exception as error:  # the run's own edge: its sinks must still be closed
             result = None
             self.fail(error)
-        if self._begin is not None:
-            reason = " ".join(part for part in (end.reason, self._failure) if part)
-            run_end = RunEnd(
-                raw_exit_status=end.exit_status,
-                analysis_exit_status="fail" if result is None else "success",
-                reason=reason,
-                status=self.status,
+        status = self._status = self._counted(self._status)
+        failed = result is None or not status.n_processed
+        if not self._failure and status.n_skipped:
+            all_frames = status.n_processed + status.n_skipped
+            self._failure = " ".join(
+                (f"{status.n_skipped} of {all_frames} frames could not be had.", *self._notes[:1])
             )
-            for feed in self._feeds:
-                feed.finish(result, run_end)
+        run_end = RunEnd(
+            raw_exit_status=end.exit_status,
+            analysis_exit_status="fail" if failed else "success",
+            reason=" ".join(part for part in (end.reason, self._failure) if part),
+            status=status,
+        )
         self._source.close()
         self._analysis = None
-        self.done = True
+        self._ended = True
+        for feed in self._feeds:
+            feed.finish(result, run_end)
 
     def _final_result(self) -> Result | None:
         if self._analysis is None or self._failure:
@@ -287,10 +307,10 @@ class LiveRun:
         if self._analysis.n_frames == 0:
             self._failure = "The run had no frames of the detector."
             self._note(self._failure)
-            self.status = append_note(self._counted(self.status), *self._notes)
+            self._status = append_note(self._counted(self._status), *self._notes)
             return None
         if self._later_facts:
             self._publish(self._analysis)  # a result carries no metadata
         result = self._analysis.finish()
-        self.status = append_note(self._counted(result.status), *self._notes)
-        return dataclasses.replace(result, status=self.status)
+        self._status = append_note(self._counted(result.status), *self._notes)
+        return dataclasses.replace(result, status=self._status)

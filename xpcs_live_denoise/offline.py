@@ -6,7 +6,10 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
+
 from .config import Settings
+from .errors import FrameShapeError
 from .numerics.rois import RoiMap
 from .numerics.windows import Denoiser
 from .pipeline import Analysis, append_note, open_ensemble
@@ -26,8 +29,9 @@ def analyse(
     Parameters
     ----------
     frames
-        Shape (n, rows, cols): an array, or anything with `shape`, `dtype` and slices along its
-        first axis, such as an HDF5 dataset. It is read in blocks of `settings.block_bytes`.
+        Shape (n, rows, cols): an array, a list of frames, or anything with `shape`, `dtype` and
+        slices along its first axis, such as an HDF5 dataset, which is read in blocks of
+        `settings.block_bytes`.
     settings
         As for LiveDenoise. `frame_time_s` and `geometry` come from here alone; without a frame
         time rates are per frame.
@@ -48,6 +52,12 @@ def analyse(
     FrameShapeError
         For frames that do not fit the ROIs.
     """
+    if not hasattr(frames, "shape"):
+        frames = np.asarray(frames)
+    if len(frames.shape) != 3 or not len(frames):
+        raise FrameShapeError(
+            f"Series: got shape {tuple(frames.shape)}; expected (n, rows, cols) with n > 0."
+        )
     geometry = Geometry(**settings.geometry.model_dump())
     why_not = ""
     if ensemble is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -14,11 +15,16 @@ from .config import GeometrySettings, Settings
 from .errors import FrameShapeError
 from .live_run import LiveRun
 from .messages import Begin, Contradiction, End, Gathered, Missing, Referenced
-from .records import FrameReference, InlineFrames
+from .records import FrameReference, Geometry, InlineFrames
 from .sources.documents import RunDocuments
 from .sources.geometry import find_frame_time, find_geometry, geometry_conflicts
 
 logger = logging.getLogger(__name__)
+
+QUEUE_FULL = (
+    "Frames were skipped: the analysis fell behind the detector and its queue was full (setting "
+    "`queue_bytes`)."
+)
 
 
 class RunEdge:
@@ -82,10 +88,29 @@ class RunEdge:
             self._send_frames(reference)
 
     def _send_begin(self, problem: str = "") -> None:
+        try:
+            begin = self._describe(problem)
+        except Exception as error:  # documents may hold anything; the derived run tells of it
+            begin = Begin(
+                start=self._documents.start,
+                image_key=self._settings.data_key,
+                frame_shape=None,
+                frame_time_s=None,
+                n_expected=None,
+                geometry=Geometry(),
+                problem=f"The run's documents cannot be used ({type(error).__name__}: {error}).",
+            )
+        if not self._submit(begin):
+            return  # the callback is closed
+        self._begin = begin
+        self._watch(self._run, False)
+
+    def _describe(self, problem: str) -> Begin:
+        """Return what the documents tell of the run."""
         settings, documents = self._settings, self._documents
         device = _read_configuration(self._device)
         facts = (documents.start, device, documents.configuration, settings.detector)
-        self._begin = Begin(
+        return Begin(
             start=documents.start,
             image_key=settings.data_key,
             frame_shape=documents.frame_shape,
@@ -95,8 +120,6 @@ class RunEdge:
             notes=geometry_conflicts(settings, *facts),
             problem=problem,
         )
-        self._watch(self._run, False)
-        self._submit(self._begin)
 
     def _compare(self, descriptor: dict[str, Any]) -> None:
         """Tell what a later descriptor says differently; the analysis keeps what it has."""
@@ -120,18 +143,15 @@ class RunEdge:
     def _send_frames(self, reference: FrameReference) -> None:
         self._run.n_seen += reference.n_frames
         arrival = time.monotonic()
-        if isinstance(reference, InlineFrames):
-            message = self._gather(reference, arrival)
-        else:
-            message = Referenced(reference=reference, arrival=arrival)
-        if not self._submit(message):
-            self._submit(
-                Missing(
-                    n_frames=reference.n_frames,
-                    reason="Frames were skipped: the analysis fell behind the detector and its "
-                    "queue was full (setting `queue_bytes`).",
-                )
-            )
+        if not isinstance(reference, InlineFrames):
+            self._submit(Referenced(reference=reference, arrival=arrival))
+            return
+        # An event may hold a whole series: in parts, what fits into the queue is not lost.
+        step = max(1, self._settings.block_bytes // max(1, reference.frames[0].nbytes))
+        for first in range(0, reference.n_frames, step):
+            part = InlineFrames(frames=reference.frames[first : first + step])
+            if not self._submit(self._gather(part, arrival)):
+                self._submit(Missing(n_frames=part.n_frames, reason=QUEUE_FULL))
 
     def _gather(self, reference: InlineFrames, arrival: float) -> Gathered | Missing | Referenced:
         """Take the ROI pixels out of inline frames; the document's array may be used again."""
@@ -149,10 +169,9 @@ class RunEdge:
         if self._begin is None:
             self._explain_absence()
         if self._begin is not None:
-            self._watch(self._run, True)
-            self._submit(
-                End(exit_status=stop.get("exit_status", "fail"), reason=stop.get("reason", ""))
-            )
+            end = End(exit_status=stop.get("exit_status", "fail"), reason=stop.get("reason", ""))
+            if self._submit(end):
+                self._watch(self._run, True)
 
     def _explain_absence(self) -> None:
         """Say why a run is not analysed, as loudly as it is likely to be a mistake."""
@@ -178,7 +197,12 @@ def _read_configuration(device: Any) -> Mapping[str, Any]:
     if device is None:
         return {}
     try:
-        return device.read_configuration()
+        configuration = device.read_configuration()
     except Exception as error:  # a device's own code; the documents still tell most of it
         logger.warning("The configuration of %r cannot be read (%s).", device, error)
         return {}
+    if inspect.isawaitable(configuration):
+        # ophyd-async answers in the RunEngine's event loop only; its descriptor tells the same.
+        getattr(configuration, "close", lambda: None)()
+        return {}
+    return configuration if isinstance(configuration, Mapping) else {}
