@@ -296,6 +296,7 @@ def test_nothing_appended_gives_an_empty_c2():
     [
         ({"engine": "sparse"}, r"got 'sparse', expected one of \('auto', 'dense', 'skbeam'\)"),
         ({"dtype": "float16"}, r"got 'float16', expected one of \('float32', 'float64'\)"),
+        ({"dtype": "single precision"}, r"got 'single precision', expected one of"),
         ({"n_frames": 0}, "got 0, expected at least 1"),
     ],
 )

@@ -85,7 +85,11 @@ class TwoTimeAccumulator:
     ) -> None:
         if engine not in ENGINES:
             raise InvalidInputError(f"Engine: got {engine!r}, expected one of {ENGINES}.")
-        if np.dtype(dtype).name not in DTYPES:
+        try:
+            self._dtype: np.dtype[Any] = np.dtype(dtype)
+        except TypeError:
+            self._dtype = np.dtype(np.void)
+        if self._dtype.name not in DTYPES:
             raise InvalidInputError(f"C2 dtype: got {dtype!r}, expected one of {DTYPES}.")
         if n_frames is not None and n_frames < 1:
             raise InvalidInputError(
@@ -95,7 +99,6 @@ class TwoTimeAccumulator:
         self._engine = "dense" if engine == "auto" else engine
         self._n = 0
         self._capacity = min(n_frames or FIRST_CAPACITY, LARGEST_RESERVE)
-        self._dtype = np.dtype(dtype)
         self._c2 = np.empty((roi_map.n_roi, self._capacity, self._capacity), self._dtype)
         self._measured = np.zeros((roi_map.n_roi, self._capacity), np.bool_)
         self._products: _Products = (
