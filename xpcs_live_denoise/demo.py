@@ -200,14 +200,13 @@ def _print_result(result: XPCSResult, series: DemoSeries, uid: str, console: Con
         q = result.xpcs["q_inv_angstrom"][index]
         title = f"ROI {roi}" + ("" if q is None else f", q = {q:.3g} 1/Angstrom")
         table = Table(title=f"Gamma(t) in 1/s, {title}", title_justify="left")
-        for column in ("age (s)", "truth", "raw", "denoised"):
+        truth = None if series.true_rates is None else series.true_rates[index] / frame_time_s
+        for column in ("age (s)", *([] if truth is None else ["truth"]), "raw", "denoised"):
             table.add_column(column, justify="right")
         for age in ages:
-            truth = "-"
-            if series.true_rates is not None:
-                truth = f"{series.true_rates[index, age] / frame_time_s:.3g}"
+            known = [] if truth is None else [f"{truth[age]:.3g}"]
             fits = [_rate(rows, (roi, age, source)) for source in ("raw", "denoised")]
-            table.add_row(f"{age * frame_time_s:.2f}", truth, *fits)
+            table.add_row(f"{age * frame_time_s:.2f}", *known, *fits)
         console.print(table)
     _print_series(result, console)
 
