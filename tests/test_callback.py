@@ -1,6 +1,7 @@
 """LiveDenoise under a real RunEngine, with results in memory and everything that can go wrong."""
 
 import logging
+import threading
 import uuid
 
 import bluesky.plan_stubs as bps
@@ -306,18 +307,41 @@ def test_a_file_that_is_missing_behind_its_documents_becomes_a_gap(engine, subsc
     assert live.wait(30)
     (sink,) = sinks
     assert "/nowhere/series.h5" in sink.result.status.message
+    assert sink.end.analysis_exit_status == "fail"
+    assert "20 of 20 frames could not be had" in sink.end.reason
     assert sink.result.status.n_skipped == 20
     assert np.isnan(sink.result.c2).all()
 
 
-def test_rois_of_another_shape_end_the_analysis_and_not_the_scan(engine, subscribe, caplog):
+def test_a_thousand_different_troubles_do_not_fill_the_log(subscribe, caplog):
+    live, sinks = subscribe()
+    run = event_model.compose_run()
+    stream = run.compose_descriptor(
+        name="primary",
+        data_keys={"cam_image": {"source": "t", "dtype": "array", "shape": list(SHAPE)}},
+    )
+    live("start", run.start_doc)
+    live("descriptor", stream.descriptor_doc)
+    for rows in range(40, 140):
+        frame = np.ones((rows, 40))
+        live(
+            "event", stream.compose_event(data={"cam_image": frame}, timestamps={"cam_image": 0.0})
+        )
+    live("stop", run.compose_stop())
+    assert live.wait(30)
+    assert sinks[0].result.status.n_skipped == 100
+    assert len([r for r in caplog.records if r.name.startswith("xpcs")]) <= 22
+    assert "only the beginning is kept" in sinks[0].end.status.message
+
+
+def test_rois_of_another_shape_are_told_once(engine, subscribe, caplog):
     live, sinks = subscribe(rois=RoiMap.from_labels(np.ones((5, 5), int)))
     engine(bp.count([SimulatedCamera(recorded(series(3)), name="cam")], num=3))
     assert live.wait(10)
     (sink,) = sinks
-    assert sink.result is None
-    assert "the ROI map has (5, 5)" in sink.end.reason
-    assert caplog.text.count("the analysis stopped") == 1
+    assert sink.end.analysis_exit_status == "fail"
+    assert "got shape (1, 30, 40), expected (k, 5, 5)" in sink.end.reason
+    assert caplog.text.count("expected (k, 5, 5)") == 1
 
 
 def test_no_rois_at_all_is_said_in_the_derived_run(engine, subscribe):
@@ -329,6 +353,8 @@ def test_no_rois_at_all_is_said_in_the_derived_run(engine, subscribe):
 
 def test_frames_beyond_the_queue_become_gaps_and_are_counted(subscribe):
     live, sinks = subscribe(queue_bytes=1)
+    gate = threading.Event()
+    live._open_ensemble = lambda: (gate.wait(10) and None, "")
     frames = series(10)
     run = event_model.compose_run()
     stream = run.compose_descriptor(
@@ -342,10 +368,54 @@ def test_frames_beyond_the_queue_become_gaps_and_are_counted(subscribe):
             "event", stream.compose_event(data={"cam_image": frame}, timestamps={"cam_image": 0.0})
         )
     live("stop", run.compose_stop())
+    gate.set()
     assert live.wait(10)
     status = sinks[0].result.status
-    assert (status.n_seen, status.n_processed, status.n_skipped) == (10, 0, 10)
+    # One frame may always wait.
+    assert (status.n_seen, status.n_processed, status.n_skipped) == (10, 1, 9)
+    assert status.skipped == ((1, 10),)
     assert "queue_bytes" in status.message
+    assert "9 of 10 frames" in sinks[0].end.reason
+
+
+def test_an_event_that_holds_more_than_the_queue_is_taken_in_parts(subscribe):
+    live, sinks = subscribe(queue_bytes=8 * 60 * 2400, block_bytes=4 * 2400)
+    frames = series(60)
+    run = event_model.compose_run(metadata={"acquire period": "0.01"})
+    stream = run.compose_descriptor(
+        name="primary",
+        data_keys={"cam_image": {"source": "t", "dtype": "array", "shape": [60, *SHAPE]}},
+    )
+    live("start", run.start_doc)
+    live("descriptor", stream.descriptor_doc)
+    live("event", stream.compose_event(data={"cam_image": frames}, timestamps={"cam_image": 0.0}))
+    live("stop", run.compose_stop())
+    assert live.wait(30)
+    assert_same_result(sinks[0].result, offline(frames))
+
+
+def test_events_that_hold_no_frame_keep_their_place_in_time(subscribe, caplog):
+    live, sinks = subscribe()
+    frames = list(series(60))
+    values = frames.copy()
+    values[10], values[20], values[30] = None, np.zeros(5), np.zeros(SHAPE, complex)
+    run = event_model.compose_run()
+    stream = run.compose_descriptor(
+        name="primary",
+        data_keys={"cam_image": {"source": "t", "dtype": "array", "shape": list(SHAPE)}},
+    )
+    live("start", run.start_doc)
+    live("descriptor", stream.descriptor_doc)
+    for value in values:
+        event = stream.compose_event(data={"cam_image": value}, timestamps={"cam_image": 0.0})
+        live("event", event)
+    live("stop", run.compose_stop())
+    assert live.wait(30)
+    result = sinks[0].result
+    assert result.status.skipped == ((10, 11), (20, 21), (30, 31))
+    kept = np.setdiff1d(np.arange(60), (10, 20, 30))
+    expected = offline(np.asarray(frames)).c2[:, kept][:, :, kept]
+    np.testing.assert_allclose(result.c2[:, kept][:, :, kept], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -360,8 +430,31 @@ def test_frames_beyond_the_queue_become_gaps_and_are_counted(subscribe):
 def test_no_document_makes_the_callback_raise(subscribe, name, doc, caplog):
     live, _ = subscribe()
     live(name, doc)
-    assert live.n_faults == 1
-    assert "the scan goes on" in caplog.text
+    live(name, doc)
+    assert live.n_faults == 2
+    assert caplog.text.count("the scan goes on") == 1
+
+
+def test_after_close_a_run_is_ignored_with_one_line(engine, subscribe, caplog):
+    live, sinks = subscribe()
+    assert live.close(5)
+    engine(bp.count([SimulatedCamera(recorded(series(3)), name="cam")], num=3))
+    assert live.wait(1)
+    assert sinks == []
+    assert caplog.text.count("LiveDenoise is closed") == 1
+
+
+def test_an_asynchronous_device_is_left_alone(engine, subscribe):
+    live, sinks = subscribe()
+
+    class Asynchronous:
+        async def read_configuration(self):
+            return {}
+
+    live._device = Asynchronous()
+    engine(bp.count([SimulatedCamera(recorded(series(3)), name="cam")], num=3))
+    assert live.wait(10)
+    assert sinks[0].result.c2.shape == (2, 3, 3)
 
 
 def test_a_stop_without_its_start_is_nothing(subscribe):
@@ -404,3 +497,32 @@ def test_the_devices_configuration_completes_the_documents(engine, subscribe):
     assert info.frame_time_s == 0.05
     assert info.geometry.detector_distance_m == 10.0
     assert "no frames of the detector" in sinks[0].end.reason
+
+
+def test_what_a_later_descriptor_says_differently_is_told_and_not_used(subscribe):
+    live, sinks = subscribe()
+    run = event_model.compose_run()
+
+    def descriptor(period, distance):
+        values = {"cam_cam_acquire_period": period, "cam_det_distance": distance}
+        keys = {key: {"source": "t", "dtype": "number", "shape": []} for key in values}
+        return run.compose_descriptor(
+            name="primary",
+            data_keys={"cam_image": {"source": "t", "dtype": "array", "shape": list(SHAPE)}},
+            configuration={"cam": {"data": values, "timestamps": values, "data_keys": keys}},
+        )
+
+    live("start", run.start_doc)
+    for stream, frames in ((descriptor(0.01, 5.0), series(30)), (descriptor(0.02, 5.0), series(9))):
+        live("descriptor", stream.descriptor_doc)
+        for frame in frames:
+            event = stream.compose_event(data={"cam_image": frame}, timestamps={"cam_image": 0.0})
+            live("event", event)
+    live("stop", run.compose_stop())
+    assert live.wait(30)
+    (sink,) = sinks
+    assert sink.info.frame_time_s == 0.01
+    assert sink.result.c2.shape == (2, 39, 39)
+    (told,) = sink.publications[-1].metadata["later_descriptors"]
+    assert "(frame time) is 0.02 s; 0.01 s is used" in told
+    assert told in sink.end.status.message

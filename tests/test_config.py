@@ -23,7 +23,10 @@ def test_only_the_detector_is_required_and_the_defaults_are_the_papers():
         ({"detector": "d", "mode": "ageing"}, "'mode': got 'ageing'; .*nonequilibrium"),
         ({"detector": "d", "engine": "gpu"}, "'engine': got 'gpu'; .*dense"),
         ({"detector": "d", "window": 20, "step": 30}, "step is 30 and window 20"),
-        ({"detector": "d", "tiled": {"api_key": "secret"}}, "'tiled.api_key' is unknown"),
+        (
+            {"detector": "d", "tiled": {"api_key": "secret"}},
+            "'tiled.api_key' is unknown; .*api_key_env",
+        ),
     ],
 )
 def test_a_setting_that_does_not_fit_is_named(fields, message):

@@ -1,63 +1,93 @@
-"""A C2 that is there is analysed as the live pipeline analyses its own."""
+"""analyse: the live pipeline on a recorded series."""
 
+import h5py
 import numpy as np
 import pytest
 
-from xpcs_live_denoise import InvalidInputError, RoiMap, Settings, analyse, analyse_c2
-from xpcs_live_denoise.numerics.simulate import simulate_speckle
+from xpcs_live_denoise import (
+    FrameShapeError,
+    InvalidInputError,
+    RoiMap,
+    Settings,
+    analyse,
+    save_rois,
+    simulate_speckle,
+)
+
+ROIS = RoiMap.from_labels(np.repeat([[1, 2]], 200, axis=1).reshape(20, 20))
+FRAMES = np.concatenate(
+    list(simulate_speckle(ROIS, 60, relaxation_rate=0.08, mean_counts=2.0, seed=4))
+)
 
 
-class Identity:
-    """A denoiser that changes nothing."""
-
-    def denoise(self, windows):
-        return windows, np.zeros_like(windows)
-
-
-@pytest.fixture(scope="module")
-def series():
-    rois = RoiMap.from_labels(np.ones((30, 40), int))
-    pieces = simulate_speckle(rois, 90, relaxation_rate=0.08, mean_counts=3.0, seed=5)
-    return rois, np.concatenate(list(pieces))
+@pytest.fixture
+def settings(tmp_path):
+    save_rois(ROIS, tmp_path / "rois.npz")
+    return Settings(detector="d", frame_time_s=0.02, rois=tmp_path / "rois.npz")
 
 
-@pytest.fixture(scope="module")
-def from_frames(series):
-    settings = Settings(detector="cam", frame_time_s=0.1)
-    return analyse(series[1], settings, rois=series[0], ensemble=Identity())
+def test_an_array_and_an_hdf5_dataset_give_the_same_result(settings, tmp_path):
+    with h5py.File(tmp_path / "series.h5", "w") as file:
+        file["frames"] = FRAMES
+        stored = analyse(file["frames"], settings.model_copy(update={"block_bytes": 9 * 800}))
+    result = analyse(FRAMES, settings)
+    np.testing.assert_allclose(stored.c2, result.c2, rtol=1e-5)
+    np.testing.assert_allclose(stored.denoised.c2, result.denoised.c2, rtol=1e-4)
+    assert result.status.message == ""
 
 
-def test_a_c2_gives_the_same_rows_as_its_frames_but_for_the_jackknife(from_frames):
-    result = analyse_c2(from_frames.c2[0], frame_time_s=0.1, ensemble=Identity())
-    assert result.c2.shape == (1, 90, 90)
-    np.testing.assert_array_equal(result.denoised.c2, from_frames.denoised.c2)
-    np.testing.assert_array_equal(result.g2.g2, from_frames.g2.g2)
-    one, other = result.gamma, from_frames.gamma
-    assert (one.source == other.source).all()
-    raw = one.source == "raw"
-    np.testing.assert_array_equal(one.relaxation_rate[raw], other.relaxation_rate[raw])
-    bayes = one.select(one.source == "bayes")
-    assert set(bayes.error_kind) == {"residual"}
-    assert np.median(bayes.relaxation_rate) == pytest.approx(0.8, rel=0.2)
-    assert bayes.recommended.sum() > 60
+def test_the_shipped_ensemble_takes_noise_away_and_keeps_the_dynamics(settings):
+    result = analyse(FRAMES, settings)
+    lags = np.arange(1, 30)
+    truth = np.exp(-2 * 0.08 * lags)
+    contrast = np.asarray(result.status.contrast)[:, np.newaxis]
+    baseline = np.asarray(result.status.baseline)[:, np.newaxis]
+    denoised = (result.g2.g2_denoised[:, lags - 1] - baseline) / contrast
+    assert np.abs(denoised.mean(0) - truth).mean() < 0.15
+    pixels = np.isfinite(result.denoised.spread)
+    away = np.abs(np.subtract.outer(np.arange(60), np.arange(60))) >= 20
+    assert result.denoised.c2[pixels & away].std() < 0.5 * result.c2[pixels & away].std()
 
 
-def test_several_rois_are_numbered_from_one_and_gaps_stay_gaps(from_frames):
-    c2 = np.repeat(from_frames.c2, 2, axis=0)
-    c2[1, 40], c2[1, :, 40] = np.nan, np.nan
-    result = analyse_c2(c2, ensemble=Identity())
-    assert set(result.gamma.roi) == {1, 2}
-    assert np.isnan(result.c2[1, 40]).all()
-    rows = result.gamma.select((result.gamma.source == "bayes") & (result.gamma.roi == 2))
-    assert np.isfinite(rows.relaxation_rate).all()
+def test_the_rois_can_be_passed_and_the_mask_applies_to_them(settings, tmp_path):
+    mask = np.ones((20, 20), bool)
+    mask[:5] = False
+    np.save(tmp_path / "mask.npy", mask)
+    masked = settings.model_copy(update={"mask": tmp_path / "mask.npy", "rois": None})
+    result = analyse(FRAMES, masked, rois=ROIS)
+    expected = analyse(FRAMES, settings, rois=ROIS.with_mask(mask))
+    np.testing.assert_array_equal(result.c2, expected.c2)
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (0, 0), (5,), (1, 2, 3, 3)])
-def test_what_is_no_c2_is_refused(shape):
-    with pytest.raises(InvalidInputError, match="C2: got shape"):
-        analyse_c2(np.ones(shape), ensemble=Identity())
+def test_q_comes_from_the_geometry_where_the_rois_have_none(settings):
+    geometry = {
+        "beam_center": (10.0, -50.0),
+        "wavelength_angstrom": 1.28,
+        "detector_distance_m": 5.0,
+        "pixel_size_m": 75e-6,
+    }
+    fields = {**settings.model_dump(), "geometry": geometry}
+    q = analyse(FRAMES, Settings(**fields)).gamma.q_inv_angstrom
+    assert (q > 0).all()
 
 
-def test_a_frame_time_that_is_none_is_refused():
-    with pytest.raises(InvalidInputError, match="frame_time_s: got 0"):
-        analyse_c2(np.ones((60, 60)), frame_time_s=0.0, ensemble=Identity())
+def test_without_rois_the_error_says_what_to_set():
+    with pytest.raises(InvalidInputError, match=r"No ROIs for detector 'd': expected .*rois"):
+        analyse(FRAMES, Settings(detector="d"))
+
+
+def test_frames_that_do_not_fit_the_rois_are_refused(settings):
+    with pytest.raises(FrameShapeError, match=r"got shape \(60, 20, 19\)"):
+        analyse(FRAMES[:, :, 1:], settings)
+
+
+def test_a_list_of_frames_is_a_series(settings):
+    np.testing.assert_array_equal(
+        analyse(list(FRAMES[:9]), settings).c2, analyse(FRAMES[:9], settings).c2
+    )
+
+
+@pytest.mark.parametrize("frames", [FRAMES[0], FRAMES[:0], 5])
+def test_what_is_no_series_is_refused(settings, frames):
+    with pytest.raises(FrameShapeError, match=r"expected \(n, rows, cols\) with n > 0"):
+        analyse(frames, settings)

@@ -115,13 +115,30 @@ def test_a_final_result_is_offered_again(no_pause):
     sink = Recorder(failures=2)
     feed = feed_of(sink)
     feed.finish(news(0, 3), END)
+    assert feed.delivering
+    assert feed.trouble == "Not stored yet: server is away"
+    feed.retry()
+    feed.retry()
+    assert not feed.delivering
+    assert feed.trouble == ""
     assert len(sink.records) == 1
     assert sink.end is END
+    feed.retry()
+    assert len(sink.records) == 1
 
 
-def test_a_sink_that_stays_away_ends_in_one_clear_line(monkeypatch, caplog):
-    monkeypatch.setattr(sink_feed, "FINAL_PATIENCE_S", 0.0)
+def test_a_final_result_waits_between_attempts():
+    sink = Recorder(failures=1)
+    feed = feed_of(sink)
+    feed.finish(news(0, 3), END)
+    feed.retry()
+    assert feed.delivering
+
+
+def test_a_sink_that_stays_away_ends_in_one_clear_line(caplog):
     feed = feed_of(Recorder(failures=99))
     feed.finish(news(0, 3), END)
-    assert "Run abc: the final results could not be stored" in caplog.text
+    feed.abandon()
+    assert not feed.delivering
+    assert "Run abc: the final results could not be stored. Not stored yet: server" in caplog.text
     assert "analyse" in caplog.text

@@ -30,6 +30,8 @@ class Listener:
     started: threading.Event = field(default_factory=threading.Event)
     ticks: int = 0
     done: bool = False
+    delivering: bool = False
+    abandoned: bool = False
 
     def handle(self, message):
         self.started.set()
@@ -44,6 +46,9 @@ class Listener:
 
     def fail(self, error):
         self.faults.append(str(error))
+
+    def abandon(self):
+        self.abandoned = True
 
 
 @pytest.fixture
@@ -127,6 +132,37 @@ def test_close_works_off_what_waits_and_takes_nothing_more(worker):
     assert worker.close(5)
     assert listener.heard == ["first", "last"]
     assert not worker.submit(listener, Note("too late"))
+
+
+def test_what_is_larger_than_the_bound_may_wait_alone(worker):
+    listener = busy_listener(worker)
+    assert worker.submit(listener, Note("huge", n_bytes=1000))
+    assert not worker.submit(listener, Note("small", n_bytes=1))
+    release(worker, listener)
+    assert listener.heard == ["first", "huge", "end"]
+
+
+def test_a_closing_worker_ticks_those_that_still_deliver(worker):
+    listener = Listener(delivering=True)
+    listener.gate.set()
+    worker.submit(listener, Note("first"))
+
+    def deliver():
+        listener.ticks += 1
+        listener.delivering = listener.ticks < 5
+
+    listener.tick = deliver
+    assert worker.close(10)
+    assert listener.ticks >= 5
+    assert not listener.abandoned
+
+
+def test_what_cannot_be_delivered_in_time_is_given_up(worker):
+    listener = Listener(delivering=True)
+    listener.gate.set()
+    worker.submit(listener, Note("first"))
+    assert not worker.close(0.05)
+    assert listener.abandoned
 
 
 def test_close_says_when_it_ran_out_of_time(worker):

@@ -56,7 +56,7 @@ _HOME = {
     "simulate_speckle": "numerics.simulate",
 }
 
-__all__ = [  # noqa: PLE0604 - the names are strings
+__all__ = [  # noqa: PLE0604 - the names are strings  # pyright: ignore[reportUnsupportedDunderAll]
     *_HOME
 ]
 __version__ = "0.1.0"

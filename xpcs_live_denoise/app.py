@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from .errors import XpcsError
+from .errors import InvalidInputError, XpcsError
 
 app = typer.Typer(
     add_completion=False,
@@ -145,6 +145,11 @@ def evaluate(
     from .denoising.ensemble import load_ensemble
     from .denoising.evaluate import evaluate as evaluate_windows
 
+    for file in (json, predictions):
+        if file is not None and not file.parent.is_dir():
+            raise InvalidInputError(
+                f"Output {file}: its folder does not exist; expected one that does. Create it."
+            )
     result = evaluate_windows(
         data,
         load_ensemble(weights),

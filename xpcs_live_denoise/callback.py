@@ -7,24 +7,19 @@ import contextlib
 import functools
 import importlib.metadata
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from event_model import RunRouter
 
 from .config import Settings
-from .errors import FrameShapeError
 from .live_run import LiveRun, SinkFactory
-from .messages import Begin, End, Gathered, Missing, Referenced
 from .numerics.rois import RoiMap
 from .numerics.windows import Denoiser
 from .pipeline import open_ensemble
-from .records import FrameReference, InlineFrames, RunInfo, Sink, Status
-from .sources.documents import RunDocuments
+from .records import RunInfo, Sink, Status
+from .run_edge import RunEdge
 from .sources.frames import FrameReader
-from .sources.geometry import find_frame_time, find_geometry, geometry_conflicts
 from .sources.rois import open_rois
 from .worker import Worker
 
@@ -35,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 # Runs whose status stays on show after they ended.
 REMEMBERED_RUNS = 16
+# Different reasons for unusable documents that are logged; all of them are counted.
+MOST_REASONS = 50
 _VERSIONED = (
     "xpcs-live-denoise",
     "numpy",
@@ -97,6 +94,7 @@ class LiveDenoise:
         # Made by the worker's thread when the first run needs them, then kept for all runs.
         self._ensemble: tuple[Denoiser | None, str] | None = None
         self._make_tiled_sink: TiledSinkFactory | None = None
+        self._told: set[str] = set()
         self.n_faults = 0
         atexit.register(self.close)
 
@@ -106,12 +104,20 @@ class LiveDenoise:
             self._router(name, doc)
         except Exception as error:  # the edge where the RunEngine calls us: a raise aborts the scan
             self.n_faults += 1
-            logger.warning(
-                "A document %r could not be used (%s: %s); the scan goes on.",
-                name,
-                type(error).__name__,
-                error,
-            )
+            self._tell(name, error)
+
+    def _tell(self, name: str, error: Exception) -> None:
+        """Log why a document could not be used, each reason once."""
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if reason in self._told or len(self._told) >= MOST_REASONS:
+            return
+        self._told.add(reason)
+        logger.warning(
+            "A document %r could not be used (%s); the scan goes on. Documents of a run that "
+            "began before LiveDenoise was subscribed cannot be.",
+            name,
+            reason,
+        )
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until every run whose stop was received is published.
@@ -133,8 +139,15 @@ class LiveDenoise:
         """The newest status of each recent run, by the raw run's uid, oldest first."""
         return {uid: run.status for uid, run in self._runs.items()}
 
-    def close(self, timeout: float | None = 60.0) -> bool:
-        """Work off what was received, then take nothing more. False if that outlasts `timeout`."""
+    def close(self, timeout: float | None = 20.0) -> bool:
+        """Work off and store what was received, then take nothing more.
+
+        Returns
+        -------
+        bool
+            False if that takes longer than `timeout` seconds, for example because the Tiled server
+            is away; what is not stored by then is given up, with a line in the log.
+        """
         atexit.unregister(self.close)
         closed = self._worker.close(timeout)
         if closed and self._make_tiled_sink is not None:
@@ -144,7 +157,10 @@ class LiveDenoise:
     # --- one run ---------------------------------------------------------------------------
 
     def _begin_run(self, _name: str, start: dict[str, Any]) -> tuple[list[Any], list[Any]]:
-        """Start-level factory of the RunRouter: one `_RunEdge` a run."""
+        """Start-level factory of the RunRouter: one `RunEdge` a run."""
+        if self._worker.closed:
+            logger.warning("LiveDenoise is closed: run %s is not analysed.", start["uid"])
+            return [], []
         run = LiveRun(
             self._settings,
             uid=start["uid"],
@@ -155,7 +171,14 @@ class LiveDenoise:
             versions=_versions(),
             queue_depth=lambda: self._worker.depth,
         )
-        edge = _RunEdge(self, run, start)
+        edge = RunEdge(
+            run,
+            start,
+            settings=self._settings,
+            device=self._device,
+            submit=self._worker.submit,
+            watch=self._watch,
+        )
         return [edge], []
 
     def _sink_factories(self) -> Sequence[SinkFactory]:
@@ -177,122 +200,15 @@ class LiveDenoise:
             self._ensemble = open_ensemble(self._settings)
         return self._ensemble
 
-    def _watch(self, run: LiveRun) -> None:
-        """Show the run in `status`, forget the oldest that has ended."""
+    def _watch(self, run: LiveRun, stopped: bool) -> None:
+        """Show the run in `status`, let `wait` wait for it once it has stopped, forget old ones."""
+        if stopped:
+            self._stopped.append(run)
         self._runs[run.uid] = run
         ended = [uid for uid, known in self._runs.items() if known.done]
         for uid in ended[: max(0, len(self._runs) - REMEMBERED_RUNS)]:
             del self._runs[uid]
         self._stopped = [known for known in self._stopped if not known.done]
-
-
-class _RunEdge:
-    """The documents of one run, turned into messages for the worker, on the RunEngine's thread."""
-
-    def __init__(self, owner: LiveDenoise, run: LiveRun, start: dict[str, Any]) -> None:
-        self._owner = owner
-        self._run = run
-        self._documents = RunDocuments(
-            start, detector=owner._settings.detector, data_key=owner._settings.data_key
-        )
-        self._begun = False
-
-    def __call__(self, name: str, doc: dict[str, Any]) -> None:
-        try:
-            references = self._documents.receive(name, doc)
-        finally:
-            # Whatever a document was like, the run begins and ends.
-            if not self._begun and self._documents.image_descriptor is not None:
-                self._begin()
-            if name == "stop":
-                self._end(doc)
-        for reference in references:
-            self._send_frames(reference)
-
-    def _begin(self, problem: str = "") -> None:
-        settings, documents = self._owner._settings, self._documents
-        self._begun = True
-        device = _read_configuration(self._owner._device)
-        facts = (documents.start, device, documents.configuration, settings.detector)
-        self._submit(
-            Begin(
-                start=documents.start,
-                image_key=settings.data_key,
-                frame_shape=documents.frame_shape,
-                frame_time_s=find_frame_time(settings.frame_time_s, *facts),
-                n_expected=documents.n_expected,
-                geometry=find_geometry(settings.geometry, *facts),
-                notes=geometry_conflicts(settings, *facts),
-                problem=problem,
-            )
-        )
-        self._owner._watch(self._run)
-
-    def _send_frames(self, reference: FrameReference) -> None:
-        self._run.n_seen += reference.n_frames
-        arrival = time.monotonic()
-        if isinstance(reference, InlineFrames):
-            message = self._gather(reference, arrival)
-        else:
-            message = Referenced(reference=reference, arrival=arrival)
-        if not self._submit(message):
-            self._submit(
-                Missing(
-                    n_frames=reference.n_frames,
-                    reason="Frames were skipped: the analysis fell behind the detector and its "
-                    "queue was full (setting `queue_bytes`).",
-                )
-            )
-
-    def _gather(self, reference: InlineFrames, arrival: float) -> Gathered | Missing | Referenced:
-        """Take the ROI pixels out of inline frames; the document's array may be used again."""
-        if self._run.roi_map is None:
-            frames = np.array(reference.frames)
-            return Referenced(
-                reference=InlineFrames(frames=frames), arrival=arrival, n_bytes=frames.nbytes
-            )
-        try:
-            return Gathered(pixels=self._run.roi_map.gather(reference.frames), arrival=arrival)
-        except FrameShapeError as error:
-            return Missing(n_frames=reference.n_frames, reason=str(error))
-
-    def _end(self, stop: dict[str, Any]) -> None:
-        if not self._begun:
-            self._explain_absence()
-        if self._begun:
-            self._owner._stopped.append(self._run)
-            self._submit(
-                End(exit_status=stop.get("exit_status", "fail"), reason=stop.get("reason", ""))
-            )
-
-    def _explain_absence(self) -> None:
-        """Say why a run is not analysed, as loudly as it is likely to be a mistake."""
-        settings, documents = self._owner._settings, self._documents
-        found = ", ".join(documents.image_like_keys) or "none"
-        problem = (
-            f"No data key {settings.data_key!r} in the run; keys that look like frames: {found}. "
-            "Set `detector` or `image_key`."
-        )
-        if settings.detector in (documents.start.get("detectors") or ()):
-            self._begin(problem)
-        elif documents.image_like_keys:
-            logger.warning("Run %s is not analysed. %s", self._run.uid, problem)
-        else:
-            logger.debug("Run %s has no frames: not analysed.", self._run.uid)
-
-    def _submit(self, message: Any) -> bool:
-        return self._owner._worker.submit(self._run, message)
-
-
-def _read_configuration(device: Any) -> Mapping[str, Any]:
-    """Return the device's configuration, empty where there is none or it cannot be read."""
-    if device is None:
-        return {}
-    try:
-        return device.read_configuration()
-    except Exception as error:  # a device's own code; the documents still tell most of it
-        logger.warning("The configuration of %r cannot be read (%s).", device, error)
-        return {}
 
 
 @functools.cache

@@ -154,13 +154,17 @@ class Settings(_Model):
         return cls(**named)
 
 
+_NESTED: dict[str, type[BaseModel]] = {"tiled": TiledSettings, "geometry": GeometrySettings}
+
+
 def _explain(error: ValidationError) -> str:
     """Return a sentence for every setting that does not fit: what was got, what was expected."""
     lines: list[str] = []
     for detail in error.errors():
         name = ".".join(str(part) for part in detail["loc"]) or "settings"
         if detail["type"] == "extra_forbidden":
-            known = ", ".join(sorted(Settings.model_fields))
+            model = _NESTED.get(str(detail["loc"][0]), Settings)
+            known = ", ".join(sorted(model.model_fields))
             lines.append(f"Setting {name!r} is unknown; expected one of: {known}.")
         elif detail["type"] == "missing":
             lines.append(f"Setting {name!r} is missing; it is required.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def run_demo(options: DemoOptions, console: Console) -> None:
         if options.out is not None:
             console.print(
                 f"The catalog stays in {options.out}. Serve it again with\n"
-                f"  xpcs-live-denoise catalog {options.out}",
+                f"  {sys.executable} -m xpcs_live_denoise catalog {options.out}",
                 soft_wrap=True,
             )
 
@@ -199,14 +200,13 @@ def _print_result(result: XPCSResult, series: DemoSeries, uid: str, console: Con
         q = result.xpcs["q_inv_angstrom"][index]
         title = f"ROI {roi}" + ("" if q is None else f", q = {q:.3g} 1/Angstrom")
         table = Table(title=f"Gamma(t) in 1/s, {title}", title_justify="left")
-        for column in ("age (s)", "truth", "raw", "denoised"):
+        truth = None if series.true_rates is None else series.true_rates[index] / frame_time_s
+        for column in ("age (s)", *([] if truth is None else ["truth"]), "raw", "denoised"):
             table.add_column(column, justify="right")
         for age in ages:
-            truth = "-"
-            if series.true_rates is not None:
-                truth = f"{series.true_rates[index, age] / frame_time_s:.3g}"
+            known = [] if truth is None else [f"{truth[age]:.3g}"]
             fits = [_rate(rows, (roi, age, source)) for source in ("raw", "denoised")]
-            table.add_row(f"{age * frame_time_s:.2f}", truth, *fits)
+            table.add_row(f"{age * frame_time_s:.2f}", *known, *fits)
         console.print(table)
     _print_series(result, console)
 

@@ -20,8 +20,9 @@ SPECKLE_CONTRAST = 0.25
 MEAN_COUNTS = 0.15  # a pixel and frame: as noisy as at the beamline
 # Rates of the middle ring, per frame: Gamma falls like 1 / (1 + age / AGEING_FRAMES).
 FIRST_RATE, AGEING_FRAMES = 0.15, 60.0
-# Rings lie between these fractions of the distance from the beam to the nearest edge.
-INNER, OUTER = 0.45, 0.9
+# Rings lie between these fractions of the distance from the beam to the nearest edge. A recording
+# has its slow, bright speckle near the beam; farther out it may be faster than its frames.
+SIMULATED_RINGS, RECORDED_RINGS = (0.45, 0.9), (0.2, 0.37)
 # Opposite pixels whose counts are as similar as this are copies of each other.
 COPIES = 0.9
 
@@ -60,7 +61,7 @@ class DemoSeries:
 def simulated_series(n_frames: int, n_rings: int) -> DemoSeries:
     """Return a sample that slows down as it ages, with Gamma proportional to q^2."""
     center = ((SHAPE[0] - 1) / 2, (SHAPE[1] - 1) / 2)
-    edges = _ring_edges(min(center), n_rings)
+    edges = _ring_edges(min(center), SIMULATED_RINGS, n_rings)
     rois = RoiMap.rings(SHAPE, center, edges)
     radius = edges.mean(axis=1)
     first = FIRST_RATE * (radius / radius.mean()) ** 2
@@ -101,7 +102,7 @@ def recorded_series(file: Path, n_frames: int, n_rings: int) -> DemoSeries:
     row, col = (float(x) for x in stored.get("center", np.array(shape) / 2))
     center = (row, col)
     to_edge = min(center[0], center[1], shape[0] - 1 - center[0], shape[1] - 1 - center[1])
-    edges = _ring_edges(to_edge, n_rings)
+    edges = _ring_edges(to_edge, RECORDED_RINGS, n_rings)
     mask = None
     if _is_point_symmetric(recording[0], center):
         # |FFT|^2 of a real image: opposite pixels say the same twice. One half plane is enough.
@@ -139,9 +140,9 @@ def _load(file: Path) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _ring_edges(to_edge: float, n_rings: int) -> NDArray[np.float64]:
+def _ring_edges(to_edge: float, between: tuple[float, float], n_rings: int) -> NDArray[np.float64]:
     """Return (inner, outer) radii of rings that touch, shape (n_rings, 2), in pixels."""
-    radii = np.linspace(INNER * to_edge, OUTER * to_edge, n_rings + 1)
+    radii = to_edge * np.linspace(*between, n_rings + 1)
     if radii[1] - radii[0] < 1:
         raise InvalidInputError(
             f"Rings: {n_rings} of them do not fit between {radii[0]:.0f} and {radii[-1]:.0f} "

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from .config import Settings
-from .errors import FrameShapeError, InvalidInputError, UnreadableFramesError
-from .messages import Begin, End, Gathered, Missing, Referenced
+from .errors import FrameShapeError, InvalidInputError, UnreadableFramesError, XpcsError
+from .messages import Begin, Contradiction, End, Gathered, Missing, Referenced
 from .numerics.rois import RoiMap
 from .numerics.windows import Denoiser
 from .pipeline import Analysis, append_note
@@ -18,6 +18,9 @@ from .records import FrameSource, Result, RunEnd, RunInfo, Sink, Status
 from .sink_feed import SinkFeed
 
 logger = logging.getLogger(__name__)
+
+# Sentences that a run keeps: a detector that fails a thousand times must not fill the log.
+MOST_NOTES = 20
 
 SinkFactory: TypeAlias = Callable[[RunInfo], Sink]
 
@@ -65,8 +68,8 @@ class LiveRun:
         self.uid = uid
         self.roi_map: RoiMap | None = None
         self.n_seen = 0
-        self.status = Status()
-        self.done = False
+        self._status = Status()
+        self._ended = False
         self._settings = settings
         self._open_rois = open_rois
         self._open_ensemble = open_ensemble
@@ -77,10 +80,26 @@ class LiveRun:
         self._analysis: Analysis | None = None
         self._begin: Begin | None = None
         self._notes: list[str] = []
+        self._later_facts: tuple[str, ...] = ()
         self._failure = ""
         self._published_frames = 0
         self._last_publication = float("-inf")
         self._lag_s = 0.0
+
+    @property
+    def status(self) -> Status:
+        """Where the run stands, with the troubles of its sinks."""
+        return append_note(self._status, *(feed.trouble for feed in self._feeds))
+
+    @property
+    def done(self) -> bool:
+        """True when the run has ended and every sink has its final results."""
+        return self._ended and not self.delivering
+
+    @property
+    def delivering(self) -> bool:
+        """True when the run has ended and a sink has not taken its final results yet."""
+        return any(feed.delivering for feed in self._feeds)
 
     # --- what the worker calls -------------------------------------------------------------
 
@@ -92,6 +111,10 @@ class LiveRun:
             return
         elif isinstance(message, Begin):
             self._start(message)
+        elif isinstance(message, Contradiction):
+            for sentence in message.sentences:
+                self._note(sentence)
+            self._later_facts += message.sentences
         elif isinstance(message, Missing):
             self._skip(message.n_frames, message.reason)
         elif isinstance(message, Gathered):
@@ -102,7 +125,9 @@ class LiveRun:
 
     def tick(self) -> None:
         """Publish if there is news and the last publication is long enough ago."""
-        if self._analysis is None or self._failure or self.done:
+        for feed in self._feeds:
+            feed.retry()
+        if self._analysis is None or self._failure:
             return
         now = time.monotonic()
         if (
@@ -120,9 +145,15 @@ class LiveRun:
                 self.uid,
                 type(error).__name__,
                 error,
-                exc_info=error,
+                # An error of ours says all there is to say.
+                exc_info=None if isinstance(error, XpcsError) else error,
             )
-            self.status = append_note(self._counted(self.status), self._failure)
+            self._status = append_note(self._counted(self._status), self._failure)
+
+    def abandon(self) -> None:
+        """Give up what the sinks have not taken."""
+        for feed in self._feeds:
+            feed.abandon()
 
     # --- the steps -------------------------------------------------------------------------
 
@@ -135,7 +166,7 @@ class LiveRun:
         for note in begin.notes:
             self._note(note)
         rois = self._open_rois().with_q(begin.geometry)
-        self._require_shape(begin, rois)
+        self.roi_map = rois  # before the ensemble, whose libraries take seconds to load
         ensemble, why_not = self._open_ensemble()
         if why_not:
             self._note(why_not)
@@ -161,16 +192,8 @@ class LiveRun:
                 roi=tuple(int(label) for label in rois.labels),
                 q_inv_angstrom=tuple(float(q) for q in rois.q_inv_angstrom),
                 n_pixels=tuple(int(n) for n in rois.n_pixels),
+                engine=self._analysis.engine,
                 model=getattr(ensemble, "info", None),
-            )
-        self.roi_map = rois
-
-    def _require_shape(self, begin: Begin, rois: RoiMap) -> None:
-        if begin.frame_shape is not None and tuple(begin.frame_shape) != tuple(rois.shape):
-            raise FrameShapeError(
-                f"Run {self.uid}: frames of {begin.image_key!r} have shape {begin.frame_shape}, "
-                f"the ROI map has {rois.shape}; expected the same. Make the ROIs for this "
-                "detector and its orientation."
             )
 
     def _run_info(self, begin: Begin) -> RunInfo:
@@ -220,10 +243,14 @@ class LiveRun:
         self._note(reason)
 
     def _note(self, sentence: str) -> None:
-        """Log a sentence and keep it for the status, both once."""
-        if sentence not in self._notes:
-            self._notes.append(sentence)
-            logger.warning("Run %s: %s", self.uid, sentence)
+        """Log a sentence and keep it for the status, both once, and no more than MOST_NOTES."""
+        sentence = " ".join(sentence.split())
+        if sentence in self._notes or len(self._notes) > MOST_NOTES:
+            return
+        if len(self._notes) == MOST_NOTES:
+            sentence = "There was more to tell; only the beginning is kept."
+        self._notes.append(sentence)
+        logger.warning("Run %s: %s", self.uid, sentence)
 
     def _processed(self, arrival: float) -> None:
         self._lag_s = time.monotonic() - arrival
@@ -240,8 +267,9 @@ class LiveRun:
         since = min(feed.n_frames for feed in self._feeds) if self._feeds else 0
         news = analysis.publish(since)
         status = append_note(self._counted(news.status), *self._notes)
-        news = dataclasses.replace(news, status=status)
-        self.status = status
+        metadata = {"later_descriptors": list(self._later_facts)} if self._later_facts else {}
+        news = dataclasses.replace(news, status=status, metadata=metadata)
+        self._status = status
         self._published_frames = news.n_frames
         for feed in self._feeds:
             feed.write(news)
@@ -254,19 +282,24 @@ class LiveRun:
         except Exception as error:  # the run's own edge: its sinks must still be closed
             result = None
             self.fail(error)
-        if self._begin is not None:
-            reason = " ".join(part for part in (end.reason, self._failure) if part)
-            run_end = RunEnd(
-                raw_exit_status=end.exit_status,
-                analysis_exit_status="fail" if result is None else "success",
-                reason=reason,
-                status=self.status,
+        status = self._status = self._counted(self._status)
+        failed = result is None or not status.n_processed
+        if not self._failure and status.n_skipped:
+            all_frames = status.n_processed + status.n_skipped
+            self._failure = " ".join(
+                (f"{status.n_skipped} of {all_frames} frames could not be had.", *self._notes[:1])
             )
-            for feed in self._feeds:
-                feed.finish(result, run_end)
+        run_end = RunEnd(
+            raw_exit_status=end.exit_status,
+            analysis_exit_status="fail" if failed else "success",
+            reason=" ".join(part for part in (end.reason, self._failure) if part),
+            status=status,
+        )
         self._source.close()
         self._analysis = None
-        self.done = True
+        self._ended = True
+        for feed in self._feeds:
+            feed.finish(result, run_end)
 
     def _final_result(self) -> Result | None:
         if self._analysis is None or self._failure:
@@ -274,8 +307,10 @@ class LiveRun:
         if self._analysis.n_frames == 0:
             self._failure = "The run had no frames of the detector."
             self._note(self._failure)
-            self.status = append_note(self._counted(self.status), *self._notes)
+            self._status = append_note(self._counted(self._status), *self._notes)
             return None
+        if self._later_facts:
+            self._publish(self._analysis)  # a result carries no metadata
         result = self._analysis.finish()
-        self.status = append_note(self._counted(result.status), *self._notes)
-        return dataclasses.replace(result, status=self.status)
+        self._status = append_note(self._counted(result.status), *self._notes)
+        return dataclasses.replace(result, status=self._status)

@@ -42,6 +42,23 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Contradiction:
+    """A later descriptor that says something else than what the analysis began with.
+
+    Attributes
+    ----------
+    sentences
+        What differs; the analysis goes on with what it began with.
+    """
+
+    sentences: tuple[str, ...]
+    n_bytes: int = 0
+
+    def merge(self, later: Any) -> None:
+        """Never joins another message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Referenced:
     """Frames to be read from where the documents say.
 
@@ -66,8 +83,10 @@ class Referenced:
         here, there = self.reference, later.reference
         if not (isinstance(here, HDF5Frames) and isinstance(there, HDF5Frames)):
             return None
-        if (here.path, here.dataset, here.stop) != (there.path, there.dataset, there.start):
-            return None
+        if here.stop != there.start or dataclasses.replace(there, start=0, stop=0) != (
+            dataclasses.replace(here, start=0, stop=0)
+        ):
+            return None  # another place, or another kind of reference
         return Referenced(
             reference=dataclasses.replace(here, stop=there.stop), arrival=later.arrival
         )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .config import Settings
-from .errors import InvalidInputError
+from .errors import FrameShapeError, InvalidInputError
 from .numerics.age_sums import AgeSums
 from .numerics.rois import RoiMap
 from .numerics.stack import as_stack
@@ -33,8 +33,9 @@ def analyse(
     Parameters
     ----------
     frames
-        Shape (n, rows, cols): an array, or anything with `shape`, `dtype` and slices along its
-        first axis, such as an HDF5 dataset. It is read in blocks of `settings.block_bytes`.
+        Shape (n, rows, cols): an array, a list of frames, or anything with `shape`, `dtype` and
+        slices along its first axis, such as an HDF5 dataset, which is read in blocks of
+        `settings.block_bytes`.
     settings
         As for LiveDenoise. `frame_time_s` and `geometry` come from here alone; without a frame
         time rates are per frame.
@@ -55,6 +56,12 @@ def analyse(
     FrameShapeError
         For frames that do not fit the ROIs.
     """
+    if not hasattr(frames, "shape"):
+        frames = np.asarray(frames)
+    if len(frames.shape) != 3 or not len(frames):
+        raise FrameShapeError(
+            f"Series: got shape {tuple(frames.shape)}; expected (n, rows, cols) with n > 0."
+        )
     geometry = Geometry(**settings.geometry.model_dump())
     why_not = ""
     if ensemble is None:

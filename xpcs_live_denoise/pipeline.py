@@ -188,6 +188,11 @@ class Analysis:
         self._skipped: list[tuple[int, int]] = []
 
     @property
+    def engine(self) -> str:
+        """The engine that computes C2."""
+        return self._two_time.engine
+
+    @property
     def n_frames(self) -> int:
         """Frames in C2, gaps included."""
         return self._two_time.n_frames

@@ -13,8 +13,6 @@ logger = logging.getLogger(__name__)
 
 # Pause after a failure, s: doubled each time, so that a dead server does not stall the analysis.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
-# How long a final result is offered again to a sink that fails, s.
-FINAL_PATIENCE_S = 20.0
 
 
 class SinkFeed:
@@ -33,6 +31,8 @@ class SinkFeed:
         What the sink is made from; set when the run begins.
     n_frames
         Frames whose rows of C2 the sink has.
+    trouble
+        Why the last attempt failed, one sentence; empty if it did not.
     """
 
     def __init__(self, factory: Callable[[RunInfo], Sink], uid: str) -> None:
@@ -42,6 +42,8 @@ class SinkFeed:
         self._uid = uid
         self._sink: Sink | None = None
         self._kept: Publication | None = None
+        self._final: tuple[Result | None, RunEnd] | None = None
+        self.trouble = ""
         self._pause_s = 0.0
         self._not_before = 0.0
 
@@ -57,35 +59,49 @@ class SinkFeed:
             return
         if self._pause_s:
             logger.warning("Run %s: publishing again, nothing was lost.", self._uid)
-        self._pause_s = 0.0
+        self._pause_s, self.trouble = 0.0, ""
         self.n_frames = self._kept.n_frames
         self._kept = None
 
     def finish(self, result: Result | None, end: RunEnd) -> None:
-        """Write the final result if there is one, and close the sink; try for FINAL_PATIENCE_S."""
-        give_up = time.monotonic() + FINAL_PATIENCE_S
-        while True:
-            try:
-                self._finish_once(result, end)
-            except Exception as error:  # as above; both calls may be repeated
-                self._failed(error)
-                if time.monotonic() + self._pause_s < give_up:
-                    time.sleep(self._pause_s)
-                    continue
-                logger.error(
-                    "Run %s: the final results could not be stored (%s: %s). The raw data are "
-                    "untouched: compute them again with xpcs_live_denoise.analyse.",
-                    self._uid,
-                    type(error).__name__,
-                    error,
-                )
-            return
+        """Write the final result if there is one, and close the sink; `retry` if that fails."""
+        self._final = (result, end)
+        self._kept = None  # the result holds it all
+        self._not_before = 0.0
+        self.retry()
 
-    def _finish_once(self, result: Result | None, end: RunEnd) -> None:
-        sink = self._open()
-        if result is not None:
-            sink.write(result)
-        sink.finish(end)
+    def retry(self) -> None:
+        """Offer the final result again, if there is one left and the pause is over."""
+        if self._final is None or time.monotonic() < self._not_before:
+            return
+        result, end = self._final
+        try:
+            sink = self._open()
+            if result is not None:
+                sink.write(result)
+            sink.finish(end)
+        except Exception as error:  # as above; both calls may be repeated
+            self._failed(error)
+            return
+        if self._pause_s:
+            logger.warning("Run %s: its final results are stored now.", self._uid)
+        self._pause_s, self.trouble, self._final = 0.0, "", None
+
+    @property
+    def delivering(self) -> bool:
+        """Whether a final result is still to be delivered."""
+        return self._final is not None
+
+    def abandon(self) -> None:
+        """Give up a final result, and say so."""
+        if self._final is not None:
+            self._final = None
+            logger.error(
+                "Run %s: the final results could not be stored. %s The raw data are untouched: "
+                "compute them again with xpcs_live_denoise.analyse.",
+                self._uid,
+                self.trouble,
+            )
 
     def _open(self) -> Sink:
         if self._sink is None:
@@ -103,6 +119,7 @@ class SinkFeed:
         return dataclasses.replace(news, c2=rows if rows.values.shape[1] else None)
 
     def _failed(self, error: Exception) -> None:
+        self.trouble = f"Not stored yet: {' '.join(str(error).split())}"
         if not self._pause_s:
             logger.warning(
                 "Run %s: results cannot be published (%s: %s). The scan and the analysis go on; "

@@ -41,9 +41,18 @@ class Consumer(Protocol):
         """Note that `handle` or `tick` raised."""
         ...
 
+    def abandon(self) -> None:
+        """Give up what is still to be delivered: the worker closes."""
+        ...
+
     @property
     def done(self) -> bool:
         """True when nothing more will come of it."""
+        ...
+
+    @property
+    def delivering(self) -> bool:
+        """True when it has had its last message but is not done yet."""
         ...
 
 
@@ -80,7 +89,14 @@ class Worker:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closing = False
+        self._abandoned = False
+        self._give_up = float("inf")  # time.monotonic() after which a closing worker stops waiting
         self.n_faults = 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether messages are refused since `close`."""
+        return self._closing
 
     @property
     def depth(self) -> int:
@@ -95,7 +111,9 @@ class Worker:
         with self._changed:
             if self._closing:
                 return False
-            if message.n_bytes and self._waiting_bytes + message.n_bytes > self._queue_bytes:
+            # What is larger than the bound by itself may wait alone: refusing it would never end.
+            waiting = self._waiting_bytes
+            if message.n_bytes and waiting and waiting + message.n_bytes > self._queue_bytes:
                 return False
             self._waiting_bytes += message.n_bytes
             last = self._last.get(id(consumer))
@@ -122,15 +140,22 @@ class Worker:
             return self._changed.wait_for(condition, timeout)
 
     def close(self, timeout: float | None) -> bool:
-        """Take nothing more, work off what waits; False if that took longer than `timeout`."""
+        """Take nothing more, work off what waits and what is still to be delivered.
+
+        Returns False if that took longer than `timeout` seconds; what was not delivered by then is
+        given up.
+        """
         with self._changed:
             self._closing = True
+            if timeout is not None:
+                self._give_up = time.monotonic() + timeout
             self._changed.notify_all()
             thread = self._thread
         if thread is None:
             return True
-        thread.join(timeout)
-        return not thread.is_alive()
+        # A second more: what gives up at the last moment still has to say so.
+        thread.join(None if timeout is None else timeout + 1.0)
+        return not thread.is_alive() and not self._abandoned
 
     def _run(self) -> None:
         next_tick = time.monotonic() + self._tick_s
@@ -141,7 +166,7 @@ class Worker:
                     entry.consumer, lambda entry=entry: entry.consumer.handle(entry.message)
                 )
                 self._guard(entry.consumer, entry.consumer.tick)
-            elif self._closing and not self._entries:
+            elif self._closing and not self._entries and not self._still_delivering():
                 return
             if time.monotonic() >= next_tick:
                 for consumer in list(self._consumers):
@@ -153,11 +178,21 @@ class Worker:
                 self._consumers = [known for known in self._consumers if not known.done]
                 self._changed.notify_all()
 
+    def _still_delivering(self) -> bool:
+        """Whether a closing worker must go on; past its time it tells its consumers to give up."""
+        open_ones = [known for known in self._consumers if known.delivering]
+        if open_ones and time.monotonic() >= self._give_up:
+            self._abandoned = True
+            for consumer in open_ones:
+                self._guard(consumer, consumer.abandon)
+            return False
+        return bool(open_ones)
+
     def _take(self, until: float) -> _Entry | None:
         """Return the next entry, or None when the clock reads `until` or the worker closes."""
         with self._changed:
             self._changed.wait_for(
-                lambda: bool(self._entries) or self._closing,
+                lambda: bool(self._entries) or (self._closing and not self._consumers),
                 # Nobody to tick for: sleep until somebody comes.
                 max(0.0, until - time.monotonic()) if self._consumers else None,
             )

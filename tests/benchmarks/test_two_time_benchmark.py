@@ -6,12 +6,15 @@ from tests.benchmarks import two_time
 
 
 def test_the_benchmark_reports_frames_per_second_and_ratios(capsys):
-    two_time.main(["--frames", "12", "--size", "64", "--rings", "2", "--block", "5", "--full"])
+    tiny = ["--frames", "12", "--size", "64", "--rings", "2", "--block", "5", "--full"]
+    assert two_time.main([*tiny, "--floor", "0"]) == 0
     printed = capsys.readouterr().out
     assert "12 frames of 64 x 64, 2 rings" in printed
     ratios = re.findall(r"([\d.]+) times scikit-beam", printed)
     assert len(ratios) == 2
     assert all(float(ratio) > 0 for ratio in ratios)
+    assert two_time.main([*tiny, "--floor", "1e9"]) == 1
+    assert "NOT reached" in capsys.readouterr().out
 
 
 def test_the_rates_and_the_ratio_belong_together():

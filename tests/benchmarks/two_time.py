@@ -9,6 +9,7 @@ and its total is extrapolated from the quadratic that they give; `--full` runs i
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,9 @@ import numpy as np
 
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
+
+# Least ratio to scikit-beam that the project promises, float32 in blocks of 10.
+FLOOR = 40.0
 
 
 def ring_map(size: int, n_rings: int) -> RoiMap:
@@ -70,13 +74,14 @@ def run(n_frames: int, size: int, n_rings: int, block: int, n_skbeam: int) -> di
     return rate
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; 1 if float32 is below the floor, else 0."""
     parser = argparse.ArgumentParser(description="Frames/s of the two-time engines.")
     parser.add_argument("--frames", type=int, default=500)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--rings", type=int, default=10)
     parser.add_argument("--block", type=int, default=10)
+    parser.add_argument("--floor", type=float, default=FLOOR, help="least ratio to scikit-beam")
     parser.add_argument("--full", action="store_true", help="run scikit-beam to the last frame")
     options = parser.parse_args(arguments)
     n_skbeam = options.frames if options.full else 60
@@ -91,7 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"dense {dtype}              {rate[f'dense {dtype}']:8.1f} frames/s   "
             f"{rate[f'ratio {dtype}']:.1f} times scikit-beam"
         )
+    reached = rate["ratio float32"] >= options.floor
+    print(f"floor {options.floor:g} times: {'reached' if reached else 'NOT reached'}")
+    return 0 if reached else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -296,9 +296,28 @@ def test_nothing_appended_gives_an_empty_c2():
     [
         ({"engine": "sparse"}, r"got 'sparse', expected one of \('auto', 'dense', 'skbeam'\)"),
         ({"dtype": "float16"}, r"got 'float16', expected one of \('float32', 'float64'\)"),
+        ({"dtype": "single precision"}, r"got 'single precision', expected one of"),
         ({"n_frames": 0}, "got 0, expected at least 1"),
     ],
 )
 def test_unknown_options_are_refused(options, message):
     with pytest.raises(InvalidInputError, match=message):
         TwoTimeAccumulator(RoiMap.from_labels(label_image()), **options)
+
+
+@pytest.mark.parametrize("dtype", ["float32", np.float32, np.dtype("float64")])
+def test_a_dtype_may_be_named_or_given(dtype):
+    rois = RoiMap.from_labels(np.ones((3, 3), int))
+    rows = TwoTimeAccumulator(rois, dtype=dtype).append(np.ones((2, 3, 3)))
+    assert rows.values.dtype == np.dtype(dtype)
+
+
+@pytest.mark.parametrize("block", [1, 7, 23])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_any_block_size_leaves_c2_symmetric_to_the_last_bit(dtype, block):
+    rois = RoiMap.from_labels(np.repeat([[1, 2]], 30, axis=1).reshape(6, 10))
+    frames = np.random.default_rng(9).poisson(3.0, (23, 6, 10))
+    accumulator = TwoTimeAccumulator(rois, dtype=dtype)
+    for start in range(0, 23, block):
+        accumulator.append(frames[start : start + block])
+    np.testing.assert_array_equal(accumulator.c2, accumulator.c2.swapaxes(1, 2))

@@ -103,6 +103,13 @@ def test_only_an_eiger_has_the_pixels_of_an_eiger():
     assert find_geometry(NOTHING, {}, None, None, "Eiger_1M").pixel_size_m == 75e-6
 
 
+def test_the_beam_may_miss_the_detector_but_not_be_unset():
+    missed = descriptor(**chx(beam_center_x=-30, beam_center_y=4))
+    assert find_geometry(NOTHING, {}, None, missed, EIGER).beam_center == (4.0, -30.0)
+    unset = descriptor(**chx(beam_center_x=0, beam_center_y=0))
+    assert find_geometry(NOTHING, {}, None, unset, EIGER).beam_center is None
+
+
 @pytest.mark.parametrize("bad", ["", "unknown", None, "nan", float("inf"), 0, -1.0, [1.0]])
 def test_what_is_no_positive_number_is_passed_over_and_told(bad):
     start = {"acquire period": bad}
@@ -112,7 +119,7 @@ def test_what_is_no_positive_number_is_passed_over_and_told(bad):
         config.Settings(detector=EIGER), start, None, configuration, EIGER
     )
     assert sentence == (
-        f"The start document's 'acquire period' (frame time) is {bad!r}, no positive number; "
+        f"The start document's 'acquire period' (frame time) is {bad!r}, no usable number; "
         "it was ignored."
     )
 

@@ -164,4 +164,4 @@ def test_a_legacy_asset_keeps_the_place_of_its_frames(Run):
     (reference,) = run.documents.receive("event", event)
     assert isinstance(reference, UnreadableFrames)
     assert reference.n_frames == 20
-    assert "'res/0' of a legacy asset" in reference.reason
+    assert "datums of a legacy asset" in reference.reason

@@ -9,7 +9,7 @@ import pytest
 from bluesky.run_engine import RunEngine
 from bluesky_tiled_plugins import TiledWriter
 
-from xpcs_live_denoise import LiveDenoise, RoiMap, Settings, results, save_rois
+from xpcs_live_denoise import LiveDenoise, RoiMap, Settings, results, save_rois, sink_feed
 from xpcs_live_denoise.readers.server import EmbeddedServer
 from xpcs_live_denoise.sources.simulated import (
     SimulatedCamera,
@@ -119,26 +119,47 @@ def test_a_beamline_scientist_needs_three_lines_and_a_settings_file(server, tmp_
     assert server.api_key not in str(start)
 
 
-def test_a_server_that_is_down_at_the_start_costs_no_scan_and_no_frame(tmp_path, caplog):
+def test_a_server_that_is_down_at_the_start_gets_everything_when_it_comes(
+    tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(sink_feed, "LONGEST_PAUSE_S", 1.0)
+    monkeypatch.setattr(sink_feed, "FIRST_PAUSE_S", 0.5)
     server = EmbeddedServer(tmp_path / "catalog", readable=tmp_path)
     server.start()
-    client_settings = {"uri": server.uri}
-    server.stop()
+    server.stop()  # its port and key are known now
+    monkeypatch.setenv("TILED_API_KEY", server.api_key)
     rng = np.random.default_rng(6)
     frames = rng.poisson(2.0, (60, 20, 30)).astype(np.uint16)
     rois = RoiMap.from_labels(np.ones((20, 30), int))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TILED_API_KEY", server.api_key)
-        engine = RunEngine({}, context_managers=[])
-        live = LiveDenoise(Settings(detector="camera", tiled=client_settings), rois=rois)
-        engine.subscribe(live)
-        with caplog.at_level(logging.WARNING):
-            uid = engine(bp.count([SimulatedCamera(recorded(frames), name="camera")], num=60))[0]
-            assert live.wait(120)
-        live.close()
-    assert engine.state == "idle"
-    ours = [record for record in caplog.records if record.name.startswith("xpcs_live_denoise")]
-    assert len([r for r in ours if "cannot be published" in r.getMessage()]) <= 1
-    assert any("could not be stored" in record.getMessage() for record in ours)
-    assert live.status[uid].n_processed == 60
+    engine = RunEngine({}, context_managers=[])
+    live = LiveDenoise(Settings(detector="camera", tiled={"uri": server.uri}), rois=rois)
+    engine.subscribe(live)
+    with caplog.at_level(logging.WARNING):
+        uid = engine(bp.count([SimulatedCamera(recorded(frames), name="camera")], num=60))[0]
+        assert not live.wait(5), "nothing can have been stored yet"
+        assert live.status[uid].n_processed == 60
+        assert "Not stored yet" in live.status[uid].message
+        ours = [r for r in caplog.records if r.name.startswith("xpcs_live_denoise.sink_feed")]
+        assert len(ours) == 1
+        with server:
+            assert live.wait(60)
+            result = results(server.client(), uid)
+            assert result.c2(1, denoised=False).shape == (60, 60)
+            assert result.metadata["stop"]["exit_status"] == "success"
+            assert result.validate()
+            assert live.close()
     assert server.api_key not in caplog.text
+    assert live.status[uid].message == ""
+
+
+def test_a_server_that_never_comes_costs_the_scan_nothing(caplog, monkeypatch):
+    monkeypatch.setenv("TILED_API_KEY", "secret")
+    rois = RoiMap.from_labels(np.ones((20, 30), int))
+    frames = np.ones((3, 20, 30), np.uint16)
+    engine = RunEngine({}, context_managers=[])
+    live = LiveDenoise(Settings(detector="camera", tiled={"uri": "http://127.0.0.1:9"}), rois=rois)
+    engine.subscribe(live)
+    engine(bp.count([SimulatedCamera(recorded(frames), name="camera")], num=3))
+    assert not live.close(1)
+    assert caplog.text.count("could not be stored") == 1
+    assert "secret" not in caplog.text

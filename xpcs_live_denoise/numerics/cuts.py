@@ -91,8 +91,8 @@ def age_cuts(
     longest = n - 1 if max_lag is None else min(max_lag, n - 1)
     if not (width > 0 and np.isfinite(centres).all()):
         raise InvalidInputError(
-            f"Age cuts: got width {width} and ages {centres}; expected a width above 0 and finite "
-            "ages, in frames."
+            f"Age cuts: got width {width} and ages from {centres.min(initial=np.inf)} to "
+            f"{centres.max(initial=-np.inf)}; expected a width above 0 and finite ages, in frames."
         )
     if max_lag is not None and max_lag < 1:
         raise InvalidInputError(f"Age cuts: got max_lag {max_lag}; expected at least 1 frame.")

@@ -128,7 +128,9 @@ def fit_age_cuts(
         tables.append(
             table.replace(
                 roi=np.repeat(np.arange(1, n_roi + 1), some.size),
-                age_s=cuts.mean_age.reshape(-1) * frame_time_s,
+                # A cut without pixels still has its centre.
+                age_s=np.where(np.isnan(cuts.mean_age), some, cuts.mean_age).reshape(-1)
+                * frame_time_s,
                 age_frame=np.tile(some, n_roi),
             )
         )

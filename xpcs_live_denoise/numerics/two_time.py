@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
 from xpcs_live_denoise.numerics.age_sums import AgeSums
@@ -86,22 +86,26 @@ class TwoTimeAccumulator:
         roi_map: RoiMap,
         *,
         engine: str = "auto",
-        dtype: str = "float32",
+        dtype: DTypeLike = "float32",
         n_frames: int | None = None,
         sums: bool = False,
     ) -> None:
         if engine not in ENGINES:
             raise InvalidInputError(f"Engine: got {engine!r}, expected one of {ENGINES}.")
-        if dtype not in DTYPES:
+        try:
+            self._dtype: np.dtype[Any] = np.dtype(dtype)
+        except TypeError:
+            self._dtype = np.dtype(np.void)
+        if self._dtype.name not in DTYPES:
             raise InvalidInputError(f"C2 dtype: got {dtype!r}, expected one of {DTYPES}.")
         if n_frames is not None and n_frames < 1:
             raise InvalidInputError(
                 f"Number of frames: got {n_frames}, expected at least 1, or None where unknown."
             )
         self._roi_map = roi_map
+        self._engine = "dense" if engine == "auto" else engine
         self._n = 0
         self._capacity = min(n_frames or FIRST_CAPACITY, LARGEST_RESERVE)
-        self._dtype = np.dtype(dtype)
         self._c2 = np.empty((roi_map.n_roi, self._capacity, self._capacity), self._dtype)
         self._measured = np.zeros((roi_map.n_roi, self._capacity), np.bool_)
         n_block = N_BLOCK if sums and engine != "skbeam" else 0
@@ -119,6 +123,11 @@ class TwoTimeAccumulator:
     def roi_map(self) -> RoiMap:
         """The ROIs."""
         return self._roi_map
+
+    @property
+    def engine(self) -> str:
+        """The engine that computes: what "auto" has become."""
+        return self._engine
 
     @property
     def n_frames(self) -> int:
@@ -256,6 +265,10 @@ class TwoTimeAccumulator:
         known = self._measured[:, :stop]
         if not known.all():
             columns[~(known[:, :, np.newaxis] & measured[:, np.newaxis, :])] = np.nan
+        # Rounding depends on the order of the factors: one triangle decides for both.
+        corner = columns[:, start:]  # (n_roi, k, k)
+        row, col = np.tril_indices(corner.shape[1], -1)
+        corner[:, row, col] = corner[:, col, row]
         self._c2[:, :stop, start:stop] = columns
         self._c2[:, start:stop, :stop] = columns.transpose(0, 2, 1)
         if self._sums is not None:

@@ -164,7 +164,7 @@ def denoised_windows(
             which = np.tile(rois, len(some))
             scale = {"contrast": contrast[which], "baseline": baseline[which]}
             scaled = window_inputs(flat, np.repeat(some, rois.size), which, seed=seed, **scale)
-            mean, spread = ensemble.denoise(scaled)
+            mean, spread = (np.asarray(output) for output in ensemble.denoise(scaled))
             if mean.shape != scaled.shape or spread.shape != scaled.shape:
                 raise InvalidInputError(
                     f"Ensemble: got mean and spread of shapes {mean.shape} and {spread.shape} for "

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RUN_CATALOG = "CatalogOfBlueskyRuns"
+RESULT_SPEC = "XPCSResult"
 JSON_COLUMNS = ("skipped", "contrast", "baseline")
 
 
@@ -161,7 +162,7 @@ class XPCSResult(BlueskyRunV3):
         uid = self.start["original_run_uid"]
         root = from_context(self.context)
         stored = self.xpcs.get("raw_path")
-        here = self.path_parts[:-2]
+        here = tuple(self.path_parts[:-2])
         if stored:
             places = [tuple(part for part in stored.split("/") if part)]
         else:
@@ -240,7 +241,9 @@ def results(catalog: Any, raw_uid: str, *, path: str = "processed") -> XPCSResul
     searched: list[tuple[str, ...]] = []
     for container in _candidates(catalog, path):
         searched.append(tuple(container.path_parts))
-        found = list(container.search(Eq("start.original_run_uid", raw_uid)).values())
+        derived = container.search(Eq("start.original_run_uid", raw_uid)).values()
+        # Other tools name a run's origin in the same way: only our own spec is a result.
+        found = [run for run in derived if any(spec.name == RESULT_SPEC for spec in run.specs)]
         if found:
             best = max(found, key=lambda r: ("stop" in r.metadata, r.metadata["start"]["time"]))
             return _as_result(best)

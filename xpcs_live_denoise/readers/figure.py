@@ -21,6 +21,7 @@ STYLES = {
 OTHER_COLOURS = ("tab:orange", "tab:green", "tab:purple", "tab:brown")
 COLOUR_RANGE = (1, 99)  # percentiles of the raw C2 off its diagonal
 SHOWN_LAGS = 0.8  # of the series: what the scale of g2 is taken from
+SHOWN_RATES = (2, 98)  # percentiles of the converged rates: the scale of Gamma is three times wider
 LEAST_LAG = 1  # the diagonal is no correlation
 
 
@@ -128,6 +129,8 @@ def _plot_gamma(axis: Axes, result: XPCSResult, roi: int) -> None:
         )
     if len(table):
         axis.set_yscale("log")
+        low, high = np.percentile(table["relaxation_rate"], SHOWN_RATES)
+        axis.set_ylim(low / 3, high * 3)  # an error bar may reach farther than any rate
         axis.legend()
     else:
         axis.text(0.5, 0.5, "no converged fit yet", ha="center", transform=axis.transAxes)

@@ -156,10 +156,13 @@ class RunDocuments:
         return ()
 
     def _event(self, doc: _Document) -> tuple[FrameReference, ...]:
-        return self._inline([doc["data"][self._data_key]] if self._carries(doc) else [])
+        return self._inline([doc["data"].get(self._data_key)] if self._carries(doc) else [])
 
     def _event_page(self, doc: _Document) -> tuple[FrameReference, ...]:
-        return self._inline(doc["data"][self._data_key] if self._carries(doc) else [])
+        if not self._carries(doc):
+            return ()
+        # A page without the key still stands for as many frames as it has events.
+        return self._inline(doc["data"].get(self._data_key) or [None] * len(doc["seq_num"]))
 
     def _carries(self, doc: _Document) -> bool:
         """Whether an event (page) should hold frames: false beside a stream of its own."""
@@ -168,29 +171,37 @@ class RunDocuments:
         return self._data_key in doc["data"] or not self._key().get("external")
 
     def _inline(self, values: Iterable[Any]) -> tuple[FrameReference, ...]:
-        references = tuple(
-            self._legacy_asset(value)
-            if isinstance(value, str)
-            else InlineFrames(frames=_frames(value))
-            for value in values
-        )
+        references = tuple(self._inline_one(value) for value in values)
         for reference in references:
             if self._inline_shape is None and isinstance(reference, InlineFrames):
                 _, rows, cols = reference.frames.shape
                 self._inline_shape = rows, cols
         return references
 
-    def _legacy_asset(self, datum_id: str) -> UnreadableFrames:
+    def _inline_one(self, value: Any) -> InlineFrames | UnreadableFrames:
+        """Return what one event holds; what cannot be used keeps its place in the series."""
+        subject = f"Data key {self._data_key!r}"
+        if isinstance(value, str):
+            return self._unreadable(
+                f"{subject}: its events hold datums of a legacy asset; expected frames inline or "
+                "as a stream. Fill the events before they get here."
+            )
+        if value is None:
+            return self._unreadable(f"{subject}: missing in events of its stream.")
+        try:
+            frames = np.asarray(value)
+        except ValueError:  # rows of different lengths
+            frames = np.empty(0, object)
+        if frames.dtype.kind not in "buif" or frames.ndim not in (2, 3) or not frames.size:
+            return self._unreadable(
+                f"{subject}: got frames of shape {frames.shape} and dtype {frames.dtype}; expected "
+                "real numbers of shape (rows, cols) or (k, rows, cols)."
+            )
+        return InlineFrames(frames=frames[np.newaxis] if frames.ndim == 2 else frames)
+
+    def _unreadable(self, reason: str) -> UnreadableFrames:
         return UnreadableFrames(
-            path="",
-            dataset="",
-            start=0,
-            stop=self._frames_per_index(),
-            reason=(
-                f"Data key {self._data_key!r}: the event holds the datum {datum_id!r} of a legacy "
-                "asset; expected frames inline or as a stream. Pass a RunRouter with the asset's "
-                "handler in its handler_registry, which fills the frames in."
-            ),
+            path="", dataset="", start=0, stop=self._frames_per_index(), reason=reason
         )
 
     def _stream_resource(self, doc: _Document) -> tuple[FrameReference, ...]:
@@ -264,14 +275,3 @@ def _shape(data_key: _Document) -> tuple[int | None, ...]:
     """Return the shape of a data key; None stands for an axis of unknown length."""
     lengths = (None if n is None else operator.index(n) for n in data_key["shape"])
     return tuple(n if n is None or n > 0 else None for n in lengths)
-
-
-def _frames(value: Any) -> np.ndarray[Any, Any]:
-    """Return what an event holds as (k, rows, cols), without a copy of an array."""
-    frames = np.asarray(value)
-    if frames.dtype.kind not in "buif" or frames.ndim not in (2, 3) or not frames.size:
-        raise InvalidInputError(
-            f"Frames in an event: got shape {frames.shape} and dtype {frames.dtype}; expected real "
-            "numbers of shape (rows, cols) or (k, rows, cols). The document is left out."
-        )
-    return frames[None] if frames.ndim == 2 else frames

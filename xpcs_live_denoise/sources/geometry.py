@@ -35,10 +35,11 @@ class _Quantity:
     unit: str
     keys: tuple[str, ...]
     convert: Callable[[float], float] = float
+    signed: bool = False
 
 
-_BEAM_COL = _Quantity("beam centre x (column)", "pixels", ("beam_center_x",))
-_BEAM_ROW = _Quantity("beam centre y (row)", "pixels", ("beam_center_y",))
+_BEAM_COL = _Quantity("beam centre x (column)", "pixels", ("beam_center_x",), signed=True)
+_BEAM_ROW = _Quantity("beam centre y (row)", "pixels", ("beam_center_y",), signed=True)
 _WAVELENGTH = _Quantity("wavelength", "Angstrom", ("wavelength", "incident_wavelength"))
 _DISTANCE = _Quantity(
     "detector distance",
@@ -142,7 +143,7 @@ def geometry_conflicts(
             if number.value is None:
                 sentences.append(
                     f"The {number.source}'s {number.key!r} ({quantity.name}) is {number.raw!r}, "
-                    "no positive number; it was ignored."
+                    "no usable number; it was ignored."
                 )
             elif used and not math.isclose(number.value, used, rel_tol=RELATIVE_TOLERANCE):
                 sentences.append(
@@ -194,7 +195,7 @@ def _numbers(
         for key in keys:
             if key not in document:
                 continue
-            value = _positive(document[key])
+            value = _usable(document[key], quantity.signed)
             converted = None if value is None else quantity.convert(value)
             yield _Number(source, key, document[key], converted)
             if value is not None:
@@ -215,10 +216,13 @@ def _beam_center(sources: list[tuple[str, Document]], detector: str) -> tuple[fl
     return None
 
 
-def _positive(raw: Any) -> float | None:
-    """Return a positive, finite number, also from text as CHX stores it; None for anything else."""
+def _usable(raw: Any, signed: bool) -> float | None:
+    """Return a finite number above 0, also from text as CHX stores it; None for anything else.
+
+    `signed` ones may be below 0, too: the beam may miss the detector. 0 is what nobody set.
+    """
     try:
         value = float(raw)
     except (TypeError, ValueError):
         return None
-    return value if math.isfinite(value) and value > 0 else None
+    return value if math.isfinite(value) and (value > 0 or (signed and value < 0)) else None

@@ -1,0 +1,51 @@
+"""Messages for the worker: which of them merge, so that the queue stays short."""
+
+import numpy as np
+import pytest
+
+from xpcs_live_denoise.messages import End, Gathered, Missing, Referenced
+from xpcs_live_denoise.records import HDF5Frames, InlineFrames
+from xpcs_live_denoise.sources.stream_resources import UnreadableFrames
+
+
+def frames(start, stop, path="a.h5", dataset="x"):
+    reference = HDF5Frames(path=path, dataset=dataset, start=start, stop=stop)
+    return Referenced(reference=reference, arrival=float(stop))
+
+
+def test_frames_of_one_dataset_that_follow_each_other_merge():
+    merged = frames(3, 5).merge(frames(5, 9))
+    assert (merged.reference.start, merged.reference.stop) == (3, 9)
+    assert merged.arrival == 9.0, "the lag is counted from the newest frame"
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        frames(6, 9),
+        frames(5, 9, path="b.h5"),
+        frames(5, 9, dataset="y"),
+        Missing(n_frames=1, reason="lost"),
+        Referenced(reference=InlineFrames(frames=np.zeros((1, 2, 2))), arrival=0.0, n_bytes=32),
+        End(exit_status="success", reason=""),
+    ],
+)
+def test_what_does_not_follow_directly_stays_a_message_of_its_own(later):
+    assert frames(3, 5).merge(later) is None
+
+
+def test_references_of_different_kinds_never_become_one():
+    unreadable = UnreadableFrames(path="a.h5", dataset="x", start=5, stop=9, reason="no handler")
+    later = Referenced(reference=unreadable, arrival=0.0)
+    assert frames(3, 5).merge(later) is None
+    assert later.merge(frames(9, 12)) is None
+
+
+def test_gaps_merge_if_their_reason_is_the_same():
+    assert Missing(n_frames=2, reason="a").merge(Missing(n_frames=3, reason="a")).n_frames == 5
+    assert Missing(n_frames=2, reason="a").merge(Missing(n_frames=3, reason="b")) is None
+
+
+def test_only_pixels_count_for_the_bound_of_the_queue():
+    assert Gathered(pixels=np.zeros((2, 3), np.uint16), arrival=0.0).n_bytes == 12
+    assert frames(0, 1000).n_bytes == 0

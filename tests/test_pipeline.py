@@ -1,0 +1,207 @@
+"""Analysis: what is published while frames come, and what is final."""
+
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+
+from xpcs_live_denoise import RoiMap, Settings, denoise_two_time, fit_ages, simulate_speckle
+from xpcs_live_denoise.numerics.contrast import estimate_contrast
+from xpcs_live_denoise.numerics.one_time import g2_from_c2
+from xpcs_live_denoise.pipeline import LIVE_DELAY, Analysis, append_note, open_ensemble
+from xpcs_live_denoise.records import Status
+
+LABELS = np.zeros((24, 24), int)
+LABELS[:12] = 3
+LABELS[12:] = 7
+ROIS = RoiMap.from_labels(LABELS, q_inv_angstrom=[0.01, 0.02])
+FRAMES = np.concatenate(
+    list(simulate_speckle(ROIS, 90, relaxation_rate=0.05, mean_counts=2.0, seed=3))
+)
+
+
+class Smoother:
+    """A denoiser that halves every deviation from one."""
+
+    def denoise(self, windows):
+        return (windows + 1) / 2, np.full_like(windows, 0.2)
+
+
+def analysis(**fields):
+    settings = Settings(detector="d", **fields)
+    return Analysis(settings, ROIS, frame_time_s=0.1, ensemble=Smoother())
+
+
+def pushed(blocks, publish_between=False, **fields):
+    made = analysis(**fields)
+    for block in blocks:
+        made.push(block)
+        if publish_between:
+            made.publish(0)
+    return made.finish()
+
+
+@pytest.mark.parametrize("sizes", [[90], [1] * 90, [7] * 12 + [6]])
+def test_the_final_result_does_not_depend_on_how_the_series_was_split(sizes):
+    blocks = np.split(FRAMES, np.cumsum(sizes)[:-1])
+    whole, parts = pushed([FRAMES]), pushed(blocks, publish_between=True)
+    np.testing.assert_allclose(parts.c2, whole.c2, rtol=1e-5)
+    np.testing.assert_allclose(parts.denoised.c2, whole.denoised.c2, rtol=1e-5)
+    for name in ("relaxation_rate", "alpha", "baseline"):
+        np.testing.assert_allclose(
+            getattr(parts.gamma, name), getattr(whole.gamma, name), rtol=5e-3, err_msg=name
+        )
+
+
+@pytest.mark.parametrize("mode", ["nonequilibrium", "equilibrium"])
+def test_final_results_are_those_of_the_public_functions(mode):
+    result = pushed([FRAMES], mode=mode, precision="float64")
+    contrast, baseline = estimate_contrast(result.c2, mode=mode)
+    np.testing.assert_allclose(result.status.contrast, contrast)
+    np.testing.assert_allclose(result.status.baseline, baseline)
+    denoised = denoise_two_time(result.c2, Smoother(), mode=mode)
+    np.testing.assert_allclose(result.denoised.c2, denoised.c2)
+    rows = result.gamma.select(result.gamma.source == "raw")
+    expected = fit_ages(result.c2, beta=contrast, frame_time_s=0.1)
+    np.testing.assert_allclose(rows.relaxation_rate, expected.relaxation_rate)
+    np.testing.assert_allclose(result.g2.g2, g2_from_c2(result.c2)[0])
+    np.testing.assert_allclose(result.g2.delay_s, 0.1 * np.arange(1, 90))
+
+
+def test_rows_carry_the_labels_and_q_of_their_roi():
+    gamma = pushed([FRAMES]).gamma
+    np.testing.assert_array_equal(np.unique(gamma.roi), [3, 7])
+    np.testing.assert_array_equal(gamma.q_inv_angstrom, np.where(gamma.roi == 3, 0.01, 0.02))
+    sources = ["denoised", "raw", "series_denoised", "series_raw"]
+    np.testing.assert_array_equal(np.unique(gamma.source), sources)
+    series = gamma.select(np.char.startswith(gamma.source, "series"))
+    assert np.isnan(series.age_frame).all()
+    assert (series.width == 90).all()
+    assert gamma.final.all()
+
+
+def test_denoised_rows_claim_no_error_and_are_never_recommended():
+    gamma = pushed([FRAMES]).gamma
+    denoised = gamma.select(np.char.endswith(gamma.source, "denoised"))
+    assert np.isnan(denoised.relaxation_rate_error).all()
+    assert np.isnan(denoised.reduced_chi_square).all()
+    assert set(denoised.error_kind) == {"none"}
+    assert not denoised.recommended.any()
+    assert (denoised.reason != "").all()
+    per_frame = denoised.relaxation_rate * 0.1
+    inside = denoised.converged & (per_frame > 0.01) & (per_frame < 0.15)
+    np.testing.assert_array_equal(denoised.in_range, inside)
+    assert gamma.select(gamma.source == "raw").recommended.any()
+
+
+def test_g2_of_the_denoised_c2_ends_where_the_windows_end():
+    g2 = pushed([FRAMES]).g2
+    assert np.isfinite(g2.g2_denoised[:, :49]).all()
+    assert np.isnan(g2.g2_denoised[:, 49:]).all()
+
+
+def test_each_age_is_published_once_when_it_has_enough_frames_behind_it():
+    made, ages = analysis(), []
+    for stop in range(10, 91, 10):
+        made.push(FRAMES[stop - 10 : stop])
+        news = made.publish(stop - 10)
+        assert (news.gamma is None) == (stop < 50)
+        if news.gamma is not None:
+            assert not news.gamma.final.any()
+            raw = news.gamma.select((news.gamma.source == "raw") & (news.gamma.roi == 3))
+            ages += raw.age_frame.tolist()
+            np.testing.assert_allclose(raw.age_s, 0.1 * (raw.age_frame + 0.25), atol=0.026)
+    assert ages == list(range(90 - LIVE_DELAY))
+
+
+def test_provisional_raw_fits_are_close_to_those_of_the_whole_series():
+    made = analysis(contrast_frames=(0, 40), baseline_lags=(30, 40))
+    made.push(FRAMES)
+    live = made.publish(0).gamma
+    final = made.finish().gamma
+    live, final = (
+        table.select((table.source == "raw") & (table.age_frame >= 30) & (table.age_frame < 60))
+        for table in (live, final)
+    )
+    good = live.converged & final.converged
+    assert good.sum() > 20
+    ratio = live.relaxation_rate[good] / final.relaxation_rate[good]
+    assert 0.8 < np.median(ratio) < 1.25
+
+
+def test_windows_are_handed_out_once_and_rows_as_often_as_asked():
+    made = analysis()
+    made.push(FRAMES[:60])
+    first, again = made.publish(0), made.publish(0)
+    assert [(band.start, band.stop) for band in first.bands] == [(0, 60)]
+    assert again.bands == ()
+    np.testing.assert_array_equal(first.c2.values, again.c2.values)
+    assert made.publish(60).c2 is None
+
+
+def test_a_gap_is_listed_and_its_rows_are_nan():
+    made = analysis()
+    made.push(FRAMES[:40])
+    made.push_gap(2)
+    made.push_gap(1)
+    made.push(FRAMES[43:])
+    result = made.finish()
+    assert result.status.skipped == ((40, 43),)
+    assert (result.status.n_processed, result.status.n_skipped) == (87, 3)
+    gap = np.zeros((90, 90), bool)
+    gap[40:43], gap[:, 40:43] = True, True
+    np.testing.assert_array_equal(np.isnan(result.c2), np.broadcast_to(gap, result.c2.shape))
+    np.testing.assert_array_equal(np.isnan(result.denoised.c2), np.isnan(result.c2))
+
+
+def test_a_roi_without_counts_is_named_and_does_not_disturb_the_others():
+    frames = FRAMES.copy()
+    frames[:, :12] = 0
+    result = pushed([frames])
+    assert "No contrast in ROI 3" in result.status.message
+    assert np.isnan(result.c2[0]).all()
+    rows = result.gamma.select(result.gamma.roi == 3)
+    assert not rows.converged.any()
+    alone = pushed([FRAMES])
+    np.testing.assert_array_equal(result.c2[1], alone.c2[1])
+
+
+def test_ranges_that_the_series_never_reaches_are_replaced_and_told():
+    result = pushed([FRAMES], baseline_lags=(270, 301), contrast_frames=(250, 301))
+    default = pushed([FRAMES])
+    assert result.status.contrast == default.status.contrast
+    assert "baseline_lags lies beyond the 90 frames" in result.status.message
+
+
+def test_a_series_shorter_than_a_window_has_everything_but_denoised_values():
+    result = pushed([FRAMES[:30]])
+    assert result.denoised is None
+    assert result.g2.g2_denoised is None
+    assert "30 frames so far, fewer than one window of 50" in result.status.message
+
+
+def test_one_frame_is_a_series_too():
+    result = pushed([FRAMES[:1]])
+    assert result.c2.shape == (2, 1, 1)
+    assert result.g2.g2.shape == (2, 0)
+
+
+def test_without_torch_the_reason_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    ensemble, why_not = open_ensemble(Settings(detector="d"))
+    assert ensemble is None
+    assert "torch" in why_not
+    assert "pip install" in why_not
+
+
+def test_denoising_can_be_switched_off():
+    ensemble, why_not = open_ensemble(Settings(detector="d", denoise=False))
+    assert ensemble is None
+    assert "denoise" in why_not
+
+
+def test_notes_are_added_to_a_status_with_one_space():
+    status = append_note(append_note(Status(), "One."), "", "Two.")
+    assert status.message == "One. Two."
+    assert dataclasses.replace(status, message="") == Status()

@@ -1,0 +1,208 @@
+"""One run on the RunEngine's thread: its documents in, messages for the worker out."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .config import GeometrySettings, Settings
+from .errors import FrameShapeError
+from .live_run import LiveRun
+from .messages import Begin, Contradiction, End, Gathered, Missing, Referenced
+from .records import FrameReference, Geometry, InlineFrames
+from .sources.documents import RunDocuments
+from .sources.geometry import find_frame_time, find_geometry, geometry_conflicts
+
+logger = logging.getLogger(__name__)
+
+QUEUE_FULL = (
+    "Frames were skipped: the analysis fell behind the detector and its queue was full (setting "
+    "`queue_bytes`)."
+)
+
+
+class RunEdge:
+    """The documents of one run, on the RunEngine's thread; call it with each of them.
+
+    Parameters
+    ----------
+    run
+        The run on the worker's thread.
+    start
+        Its start document.
+    settings
+        What to analyse.
+    device
+        The staged detector, or None.
+    submit
+        Hands a message to the worker; False if it was refused.
+    watch
+        Called with the run when it begins and when it ends.
+    """
+
+    def __init__(
+        self,
+        run: LiveRun,
+        start: dict[str, Any],
+        *,
+        settings: Settings,
+        device: Any,
+        submit: Callable[[LiveRun, Any], bool],
+        watch: Callable[[LiveRun, bool], None],
+    ) -> None:
+        self._run = run
+        self._settings = settings
+        self._device = device
+        self._submit_to = submit
+        self._watch = watch
+        self._documents = RunDocuments(
+            start, detector=settings.detector, data_key=settings.data_key
+        )
+        self._begin: Begin | None = None
+
+    def __call__(self, name: str, doc: dict[str, Any]) -> None:
+        """Turn a document into messages.
+
+        Raises
+        ------
+        InvalidInputError
+            For a malformed document; the run begins and ends all the same.
+        """
+        try:
+            references = self._documents.receive(name, doc)
+        finally:
+            # Whatever a document was like, the run begins and ends.
+            if self._begin is None and self._documents.image_descriptor is not None:
+                self._send_begin()
+            elif name == "descriptor":
+                self._compare(doc)
+            if name == "stop":
+                self._send_end(doc)
+        for reference in references:
+            self._send_frames(reference)
+
+    def _send_begin(self, problem: str = "") -> None:
+        try:
+            begin = self._describe(problem)
+        except Exception as error:  # documents may hold anything; the derived run tells of it
+            begin = Begin(
+                start=self._documents.start,
+                image_key=self._settings.data_key,
+                frame_shape=None,
+                frame_time_s=None,
+                n_expected=None,
+                geometry=Geometry(),
+                problem=f"The run's documents cannot be used ({type(error).__name__}: {error}).",
+            )
+        if not self._submit(begin):
+            return  # the callback is closed
+        self._begin = begin
+        self._watch(self._run, False)
+
+    def _describe(self, problem: str) -> Begin:
+        """Return what the documents tell of the run."""
+        settings, documents = self._settings, self._documents
+        device = _read_configuration(self._device)
+        facts = (documents.start, device, documents.configuration, settings.detector)
+        return Begin(
+            start=documents.start,
+            image_key=settings.data_key,
+            frame_shape=documents.frame_shape,
+            frame_time_s=find_frame_time(settings.frame_time_s, *facts),
+            n_expected=documents.n_expected,
+            geometry=find_geometry(settings.geometry, *facts),
+            notes=geometry_conflicts(settings, *facts),
+            problem=problem,
+        )
+
+    def _compare(self, descriptor: dict[str, Any]) -> None:
+        """Tell what a later descriptor says differently; the analysis keeps what it has."""
+        if self._begin is None or self._begin.image_key not in descriptor["data_keys"]:
+            return
+        settings = self._settings
+        used = {
+            "frame_time_s": self._begin.frame_time_s,
+            "geometry": GeometrySettings(**dataclasses.asdict(self._begin.geometry)),
+        }
+        sentences = geometry_conflicts(
+            settings.model_copy(update=used),
+            {},
+            None,
+            descriptor.get("configuration"),
+            settings.detector,
+        )
+        if sentences:
+            self._submit(Contradiction(sentences=sentences))
+
+    def _send_frames(self, reference: FrameReference) -> None:
+        self._run.n_seen += reference.n_frames
+        arrival = time.monotonic()
+        if not isinstance(reference, InlineFrames):
+            self._submit(Referenced(reference=reference, arrival=arrival))
+            return
+        # An event may hold a whole series: in parts, what fits into the queue is not lost.
+        step = max(1, self._settings.block_bytes // max(1, reference.frames[0].nbytes))
+        for first in range(0, reference.n_frames, step):
+            part = InlineFrames(frames=reference.frames[first : first + step])
+            if not self._submit(self._gather(part, arrival)):
+                self._submit(Missing(n_frames=part.n_frames, reason=QUEUE_FULL))
+
+    def _gather(self, reference: InlineFrames, arrival: float) -> Gathered | Missing | Referenced:
+        """Take the ROI pixels out of inline frames; the document's array may be used again."""
+        if self._run.roi_map is None:
+            frames = np.array(reference.frames)
+            return Referenced(
+                reference=InlineFrames(frames=frames), arrival=arrival, n_bytes=frames.nbytes
+            )
+        try:
+            return Gathered(pixels=self._run.roi_map.gather(reference.frames), arrival=arrival)
+        except FrameShapeError as error:
+            return Missing(n_frames=reference.n_frames, reason=str(error))
+
+    def _send_end(self, stop: dict[str, Any]) -> None:
+        if self._begin is None:
+            self._explain_absence()
+        if self._begin is not None:
+            end = End(exit_status=stop.get("exit_status", "fail"), reason=stop.get("reason", ""))
+            if self._submit(end):
+                self._watch(self._run, True)
+
+    def _explain_absence(self) -> None:
+        """Say why a run is not analysed, as loudly as it is likely to be a mistake."""
+        settings, documents = self._settings, self._documents
+        found = ", ".join(documents.image_like_keys) or "none"
+        problem = (
+            f"No data key {settings.data_key!r} in the run; keys that look like frames: {found}. "
+            "Set `detector` or `image_key`."
+        )
+        if settings.detector in (documents.start.get("detectors") or ()):
+            self._send_begin(problem)
+        elif documents.image_like_keys:
+            logger.warning("Run %s is not analysed. %s", self._run.uid, problem)
+        else:
+            logger.debug("Run %s has no frames: not analysed.", self._run.uid)
+
+    def _submit(self, message: Any) -> bool:
+        return self._submit_to(self._run, message)
+
+
+def _read_configuration(device: Any) -> Mapping[str, Any]:
+    """Return the device's configuration, empty where there is none or it cannot be read."""
+    if device is None:
+        return {}
+    try:
+        configuration = device.read_configuration()
+    except Exception as error:  # a device's own code; the documents still tell most of it
+        logger.warning("The configuration of %r cannot be read (%s).", device, error)
+        return {}
+    if inspect.isawaitable(configuration):
+        # ophyd-async answers in the RunEngine's event loop only; its descriptor tells the same.
+        getattr(configuration, "close", lambda: None)()
+        return {}
+    return configuration if isinstance(configuration, Mapping) else {}
