@@ -73,7 +73,7 @@ def test_rows_carry_the_labels_and_q_of_their_roi():
     gamma = pushed([FRAMES]).gamma
     np.testing.assert_array_equal(np.unique(gamma.roi), [3, 7])
     np.testing.assert_array_equal(gamma.q_inv_angstrom, np.where(gamma.roi == 3, 0.01, 0.02))
-    sources = ["denoised", "raw", "series_denoised", "series_raw"]
+    sources = ["bayes", "denoised", "raw", "series_denoised", "series_raw"]
     np.testing.assert_array_equal(np.unique(gamma.source), sources)
     series = gamma.select(np.char.startswith(gamma.source, "series"))
     assert np.isnan(series.age_frame).all()
@@ -92,7 +92,17 @@ def test_denoised_rows_claim_no_error_and_are_never_recommended():
     per_frame = denoised.relaxation_rate * 0.1
     inside = denoised.converged & (per_frame > 0.01) & (per_frame < 0.15)
     np.testing.assert_array_equal(denoised.in_range, inside)
-    assert gamma.select(gamma.source == "raw").recommended.any()
+    assert gamma.select(gamma.source == "bayes").recommended.any()
+
+
+def test_at_most_one_row_is_recommended_for_each_roi_and_age():
+    gamma = pushed([FRAMES]).gamma
+    trusted = gamma.select(gamma.recommended & ~np.isnan(gamma.age_frame))
+    assert len(trusted) > 90
+    pairs = set(zip(trusted.roi.tolist(), trusted.age_frame.tolist(), strict=True))
+    assert len(pairs) == len(trusted)
+    others = gamma.select(~gamma.recommended & ~np.isnan(gamma.age_frame))
+    assert (others.reason != "").all()
 
 
 def test_g2_of_the_denoised_c2_ends_where_the_windows_end():
@@ -112,7 +122,7 @@ def test_each_age_is_published_once_when_it_has_enough_frames_behind_it():
             raw = news.gamma.select((news.gamma.source == "raw") & (news.gamma.roi == 3))
             ages += raw.age_frame.tolist()
             np.testing.assert_allclose(raw.age_s, 0.1 * (raw.age_frame + 0.25), atol=0.026)
-    assert ages == list(range(90 - LIVE_DELAY))
+    assert ages == list(range(90 - LIVE_DELAY + 1))
 
 
 def test_provisional_raw_fits_are_close_to_those_of_the_whole_series():

@@ -32,6 +32,7 @@ DETECTOR = "eiger500K_single"
 DEFAULT_RATE_HZ = 25.0
 KEY_FILE = "api_key"
 TABLE_ROWS = 8
+SHOWN_SOURCES = ("raw", "denoised", "bayes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,9 +192,8 @@ def _print_result(result: XPCSResult, series: DemoSeries, uid: str, console: Con
     """Print Gamma(t) of every ROI at some ages, raw and denoised, beside the truth."""
     frame_time_s = result.xpcs["frame_time_s"]
     console.print(f"\nA fresh client found the result of run {uid[:8]}: results(catalog, {uid!r})")
-    rows: Any = result.gamma_table(source=["raw", "denoised"]).set_index(
-        ["roi", "age_frame", "source"]
-    )
+    rows: Any = result.gamma_table(source=list(SHOWN_SOURCES))
+    rows = rows.set_index(["roi", "age_frame", "source"]).sort_index()
     margin = series.n_frames // (2 * TABLE_ROWS)
     ages = range(margin, series.n_frames, max(1, series.n_frames // TABLE_ROWS))
     for index, roi in enumerate(result.xpcs["roi"]):
@@ -201,14 +201,27 @@ def _print_result(result: XPCSResult, series: DemoSeries, uid: str, console: Con
         title = f"ROI {roi}" + ("" if q is None else f", q = {q:.3g} 1/Angstrom")
         table = Table(title=f"Gamma(t) in 1/s, {title}", title_justify="left")
         truth = None if series.true_rates is None else series.true_rates[index] / frame_time_s
-        for column in ("age (s)", *([] if truth is None else ["truth"]), "raw", "denoised"):
+        for column in (
+            "age (s)",
+            *([] if truth is None else ["truth"]),
+            *SHOWN_SOURCES,
+            "recommended",
+        ):
             table.add_column(column, justify="right")
         for age in ages:
             known = [] if truth is None else [f"{truth[age]:.3g}"]
-            fits = [_rate(rows, (roi, age, source)) for source in ("raw", "denoised")]
+            fits = [_rate(rows, (roi, age, source)) for source in SHOWN_SOURCES]
+            fits.append(_advice(rows, roi, age))
             table.add_row(f"{age * frame_time_s:.2f}", *known, *fits)
         console.print(table)
     _print_series(result, console)
+
+
+def _advice(rows: Any, roi: int, age: int) -> str:
+    """Return the source of the row to trust at an age, else why there is none."""
+    here = rows.loc[(roi, age)]
+    trusted = here[here["recommended"]]
+    return str(trusted.index[0] if len(trusted) else here["reason"].get("bayes", "-"))
 
 
 def _rate(rows: Any, key: tuple[int, int, str]) -> str:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from .config import Settings
 from .errors import FrameShapeError, InvalidInputError, UnreadableFramesError, XpcsError
 from .messages import Begin, Contradiction, End, Gathered, Missing, Referenced
+from .notes import Notes
 from .numerics.rois import RoiMap
 from .numerics.windows import Denoiser
 from .pipeline import Analysis, append_note
@@ -18,9 +19,6 @@ from .records import FrameSource, Result, RunEnd, RunInfo, Sink, Status
 from .sink_feed import SinkFeed
 
 logger = logging.getLogger(__name__)
-
-# Sentences that a run keeps: a detector that fails a thousand times must not fill the log.
-MOST_NOTES = 20
 
 SinkFactory: TypeAlias = Callable[[RunInfo], Sink]
 
@@ -79,7 +77,7 @@ class LiveRun:
         self._feeds = [SinkFeed(factory, uid) for factory in sink_factories]
         self._analysis: Analysis | None = None
         self._begin: Begin | None = None
-        self._notes: list[str] = []
+        self._notes = Notes(uid)
         self._later_facts: tuple[str, ...] = ()
         self._failure = ""
         self._published_frames = 0
@@ -113,7 +111,7 @@ class LiveRun:
             self._start(message)
         elif isinstance(message, Contradiction):
             for sentence in message.sentences:
-                self._note(sentence)
+                self._notes.add(sentence)
             self._later_facts += message.sentences
         elif isinstance(message, Missing):
             self._skip(message.n_frames, message.reason)
@@ -164,16 +162,16 @@ class LiveRun:
         if begin.problem:
             raise InvalidInputError(begin.problem)
         for note in begin.notes:
-            self._note(note)
+            self._notes.add(note)
         rois = self._open_rois().with_q(begin.geometry)
         self.roi_map = rois  # before the ensemble, whose libraries take seconds to load
         ensemble, why_not = self._open_ensemble()
         if why_not:
-            self._note(why_not)
+            self._notes.add(why_not)
         frame_time_s = begin.frame_time_s
         if frame_time_s is None:
             frame_time_s = 1.0
-            self._note(
+            self._notes.add(
                 "No document tells the frame period: rates are per frame, as if it were 1 s. "
                 "Set frame_time_s."
             )
@@ -240,17 +238,7 @@ class LiveRun:
 
     def _skip(self, n_frames: int, reason: str) -> None:
         self._require_analysis().push_gap(n_frames)
-        self._note(reason)
-
-    def _note(self, sentence: str) -> None:
-        """Log a sentence and keep it for the status, both once, and no more than MOST_NOTES."""
-        sentence = " ".join(sentence.split())
-        if sentence in self._notes or len(self._notes) > MOST_NOTES:
-            return
-        if len(self._notes) == MOST_NOTES:
-            sentence = "There was more to tell; only the beginning is kept."
-        self._notes.append(sentence)
-        logger.warning("Run %s: %s", self.uid, sentence)
+        self._notes.add(reason)
 
     def _processed(self, arrival: float) -> None:
         self._lag_s = time.monotonic() - arrival
@@ -287,7 +275,10 @@ class LiveRun:
         if not self._failure and status.n_skipped:
             all_frames = status.n_processed + status.n_skipped
             self._failure = " ".join(
-                (f"{status.n_skipped} of {all_frames} frames could not be had.", *self._notes[:1])
+                (
+                    f"{status.n_skipped} of {all_frames} frames could not be had.",
+                    *[*self._notes][:1],
+                )
             )
         run_end = RunEnd(
             raw_exit_status=end.exit_status,
@@ -306,7 +297,7 @@ class LiveRun:
             return None
         if self._analysis.n_frames == 0:
             self._failure = "The run had no frames of the detector."
-            self._note(self._failure)
+            self._notes.add(self._failure)
             self._status = append_note(self._counted(self._status), *self._notes)
             return None
         if self._later_facts:

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .c2_analysis import C2Analysis
 from .config import Settings
 from .errors import FrameShapeError, InvalidInputError
 from .numerics.age_sums import AgeSums
 from .numerics.rois import RoiMap
 from .numerics.stack import as_stack
 from .numerics.windows import Denoiser
-from .pipeline import Analysis, C2Analysis, append_note, open_ensemble
+from .pipeline import Analysis, append_note, open_ensemble
 from .rates import RateFitter
 from .records import Geometry, Result
 from .sources.rois import open_rois

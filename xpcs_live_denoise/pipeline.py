@@ -3,142 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .c2_analysis import C2Analysis
 from .config import Settings
+from .contrasts import Contrasts
 from .errors import MissingDependencyError
-from .numerics.age_sums import AgeSums
-from .numerics.contrast import estimate_contrast
 from .numerics.live_windows import LiveWindows
 from .numerics.rois import RoiMap
 from .numerics.two_time import TwoTimeAccumulator
-from .numerics.windows import Denoiser, denoise_two_time
-from .rates import DENOISED_MAX_LAG, BayesRates, RateFitter, one_time
-from .records import DenoisedTwoTime, GammaTable, OneTime, Publication, Result, Status
+from .numerics.windows import Denoiser
+from .rates import DENOISED_MAX_LAG, BayesRates, RateFitter
+from .records import GammaTable, Publication, Result, Status
 
 # A provisional row is fitted once its age is this many frames old, so that lags to 50 exist.
 LIVE_DELAY = 25
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class C2Analysis:
-    """What can be said of a C2, whether frames or a file brought it.
-
-    Attributes
-    ----------
-    settings
-        Mode, window, step, ranges and seed are used.
-    rates
-        Fits Gamma; knows ROIs and frame period.
-    ensemble
-        Denoises windows; None: nothing is denoised.
-    """
-
-    settings: Settings
-    rates: RateFitter
-    ensemble: Denoiser | None
-
-    def finish(
-        self, c2: NDArray[Any], sums: AgeSums, skipped: Sequence[tuple[int, int]] = ()
-    ) -> Result:
-        """Return the final results of a C2, (n_roi, n, n), and its sums by age and lag."""
-        contrast, baseline = self.contrast(c2)
-        denoised = self._denoise(c2, contrast, baseline)
-        g2 = one_time(c2, denoised, self.rates.frame_time_s)
-        return Result(
-            c2=c2,
-            denoised=denoised,
-            gamma=self._table(c2, sums, denoised, g2, contrast),
-            g2=g2,
-            status=self.status(c2.shape[-1], skipped, contrast, baseline),
-        )
-
-    def contrast(self, c2: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return beta* and baseline* from the frames so far, each (n_roi,)."""
-        return estimate_contrast(
-            c2,
-            mode=self.settings.mode,
-            baseline_lags=self._reached("baseline_lags", c2.shape[-1]),
-            contrast_frames=self._reached("contrast_frames", c2.shape[-1]),
-        )
-
-    def _reached(self, name: str, n_frames: int) -> tuple[int, int] | None:
-        """Return a range of the settings; None, for the default, until the series reaches it."""
-        bounds: tuple[int, int] | None = getattr(self.settings, name)
-        return bounds if bounds is None or bounds[1] <= n_frames else None
-
-    def _denoise(
-        self, c2: NDArray[Any], contrast: NDArray[Any], baseline: NDArray[Any]
-    ) -> DenoisedTwoTime | None:
-        if self.ensemble is None or len(c2[0]) < self.settings.window:
-            return None
-        return denoise_two_time(
-            c2,
-            self.ensemble,
-            window=self.settings.window,
-            step=self.settings.step,
-            mode=self.settings.mode,
-            contrast=contrast,
-            baseline=baseline,
-            seed=self.settings.seed,
-        )
-
-    def _table(
-        self,
-        c2: NDArray[Any],
-        sums: AgeSums,
-        denoised: DenoisedTwoTime | None,
-        g2: OneTime,
-        contrast: NDArray[Any],
-    ) -> GammaTable:
-        raw = self.rates.all_ages(c2, contrast=contrast, source="raw")
-        bayes = BayesRates(self.rates).final(sums)
-        tables = [self.rates.defer(raw, bayes), bayes]
-        if denoised is not None:
-            tables.append(
-                self.rates.all_ages(
-                    denoised.c2, contrast=contrast, source="denoised", max_lag=DENOISED_MAX_LAG
-                )
-            )
-        return GammaTable.concatenate(tables + self.rates.series(g2, c2.shape[-1]))
-
-    def status(
-        self,
-        n_frames: int,
-        skipped: Sequence[tuple[int, int]],
-        contrast: NDArray[Any],
-        baseline: NDArray[Any],
-    ) -> Status:
-        """Return where a series of `n_frames` stands."""
-        n_skipped = sum(stop - start for start, stop in skipped)
-        return Status(
-            n_seen=n_frames,
-            n_processed=n_frames - n_skipped,
-            n_skipped=n_skipped,
-            skipped=tuple(skipped),
-            contrast=tuple(float(value) for value in contrast),
-            baseline=tuple(float(value) for value in baseline),
-            message=" ".join(self._notes(n_frames, contrast)),
-        )
-
-    def _notes(self, n: int, contrast: NDArray[Any]) -> list[str]:
-        window = self.settings.window
-        notes: list[str] = []
-        if n < window:
-            notes.append(f"{n} frames so far, fewer than one window of {window}: nothing denoised.")
-        for name in ("baseline_lags", "contrast_frames"):
-            if getattr(self.settings, name) != self._reached(name, n):
-                notes.append(f"{name} lies beyond the {n} frames so far: its default is used.")
-        bad = self.rates.rois.labels[~(contrast > 0)]
-        if len(bad) and n >= window:
-            names = ", ".join(str(label) for label in bad)
-            notes.append(f"No contrast in ROI {names}: neither denoised nor fitted.")
-        return notes
 
 
 class Analysis:
@@ -171,6 +53,7 @@ class Analysis:
         rates = RateFitter(rois=roi_map, frame_time_s=frame_time_s)
         self._of_c2 = C2Analysis(settings=settings, rates=rates, ensemble=ensemble)
         self._bayes = BayesRates(rates)
+        self._contrasts = Contrasts(roi_map)
         self._two_time = TwoTimeAccumulator(
             roi_map,
             engine=settings.engine,
@@ -205,7 +88,7 @@ class Analysis:
         FrameShapeError
             For frames that do not fit the ROI map; nothing is added then.
         """
-        self._two_time.append(frames)
+        self.push_pixels(self._two_time.roi_map.gather(frames))
 
     def push_pixels(self, pixels: NDArray[Any]) -> None:
         """Add frames of which only the pixels of the ROIs are left, shape (k, n_pixels).
@@ -216,6 +99,7 @@ class Analysis:
             For pixels that do not fit the ROI map; nothing is added then.
         """
         self._two_time.append_pixels(pixels)
+        self._contrasts.see(pixels)
 
     def push_gap(self, n_frames: int) -> None:
         """Add frames that could not be had: rows and columns of NaN."""
@@ -235,17 +119,22 @@ class Analysis:
         bands = ()
         if self._of_c2.ensemble is not None:
             bands = self._windows.push(self._two_time.c2, self._of_c2.ensemble, contrast, baseline)
+        gamma = self._fit_ripe_ages(contrast)
+        status = self._of_c2.status(n, self._skipped, contrast, baseline)
+        estimates = self._contrasts.estimates(self._two_time.c2, self._bayes.series)
         return Publication(
             n_frames=n,
             c2=self._two_time.rows(since, n) if n > since else None,
             bands=bands,
-            gamma=self._fit_ripe_ages(contrast),
-            status=self._of_c2.status(n, self._skipped, contrast, baseline),
+            gamma=gamma,
+            status=dataclasses.replace(status, contrast_estimates=estimates),
         )
 
     def finish(self) -> Result:
         """Return the final results; everything that was provisional is computed anew."""
-        return self._of_c2.finish(self._two_time.c2.copy(), self._two_time.age_sums, self._skipped)
+        return self._of_c2.finish(
+            self._two_time.c2.copy(), self._two_time.age_sums, self._skipped, self._contrasts
+        )
 
     def _fit_ripe_ages(self, contrast: NDArray[Any]) -> GammaTable | None:
         """Fit the ages that have LIVE_DELAY frames behind them and were not reported yet.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .numerics.age_sums import AgeSums
 from .numerics.bayes import AgeEstimates, BayesEstimator
+from .numerics.bayes_cuts import SeriesFit
 from .numerics.bayes_reasons import reasons
 from .numerics.kww import fit_age_cuts, fit_ages, fit_g2
 from .numerics.one_time import g2_from_c2
@@ -183,16 +184,25 @@ class BayesRates:
     ----------
     fitter
         Makes rows of estimates.
+
+    Attributes
+    ----------
+    series
+        The newest fit of the whole series of each ROI.
     """
 
     def __init__(self, fitter: RateFitter) -> None:
         self._fitter = fitter
         self._estimators = [BayesEstimator(roi) for roi in range(fitter.rois.n_roi)]
+        self.series: list[SeriesFit | None] = [None] * fitter.rois.n_roi
         self._next_early = 0
 
     def final(self, sums: AgeSums) -> GammaTable:
         """Return a row for every ROI and age, from nothing but the whole series."""
-        return BayesRates(self._fitter)._rows(sums, np.arange(sums.n_frames), remember=True)
+        fresh = BayesRates(self._fitter)
+        table = fresh._rows(sums, np.arange(sums.n_frames), remember=True)
+        self.series = fresh.series
+        return table
 
     def live(self, sums: AgeSums, first: int, last: int) -> GammaTable:
         """Return rows of ages in [first, last), which are ripe, and early ones of younger ages.
@@ -211,10 +221,11 @@ class BayesRates:
         return GammaTable.concatenate([ripe, early.replace(source=BAYES_EARLY)])
 
     def _rows(self, sums: AgeSums, ages: NDArray[Any], *, remember: bool) -> GammaTable:
-        tables = [
-            self._fitter.bayes(one.estimate(sums, ages, remember=remember), roi)
-            for roi, one in enumerate(self._estimators)
-        ]
+        tables: list[GammaTable] = []
+        for roi, one in enumerate(self._estimators):
+            estimates = one.estimate(sums, ages, remember=remember)
+            self.series[roi] = estimates.series
+            tables.append(self._fitter.bayes(estimates, roi))
         return GammaTable.concatenate(tables)
 
 

@@ -118,6 +118,8 @@ class Status:
         Messages that wait for the worker.
     contrast, baseline
         beta* and baseline* per ROI as far as they are known.
+    contrast_estimates
+        beta per ROI by other methods, name -> values (see `Contrasts.estimates`).
     message
         What a user should know, one sentence a fact, joined by spaces; empty if all is well.
     """
@@ -130,6 +132,9 @@ class Status:
     queue_depth: int = 0
     contrast: tuple[float, ...] = ()
     baseline: tuple[float, ...] = ()
+    contrast_estimates: Mapping[str, tuple[float, ...]] = dataclasses.field(
+        default_factory=dict[str, tuple[float, ...]]
+    )
     message: str = ""
 
 

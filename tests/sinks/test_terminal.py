@@ -34,7 +34,7 @@ def test_the_line_tells_frames_lag_and_the_newest_rate_of_every_roi(synthetic):
     sink.finish(end())
     text = stream.getvalue()
     assert "seen 60/60  processed 50  skipped 2  lag 0.25 s" in text
-    assert "ROI 1 4.5  ROI 2 4.5" in text
+    assert "ROI 1 4.5 +- 0.5  ROI 2 4.5 +- 0.5" in text
 
 
 def test_denoised_rates_are_preferred_and_failed_fits_never_shown(synthetic):
@@ -43,11 +43,22 @@ def test_denoised_rates_are_preferred_and_failed_fits_never_shown(synthetic):
     raw = run.gamma(range(3), source="raw", rate=1.0)
     sink.write(run.publication(0, 20, gamma=raw))
     denoised = run.gamma(range(3), source="denoised", rate=2.0)
+    denoised = denoised.replace(recommended=False, relaxation_rate_error=np.nan)
     failed = run.gamma(range(4, 5), rate=99.0).replace(converged=False)
     sink.write(run.publication(20, 40, gamma=type(raw).concatenate([denoised, failed])))
     sink.finish(end())
     assert "ROI 1 2  ROI 2 2" in stream.getvalue()
     assert "99" not in stream.getvalue()
+
+
+def test_a_recommended_rate_is_shown_with_its_error_before_all_others(synthetic):
+    run = synthetic()
+    sink, stream = sink_and_text(run.info, terminal=True)
+    bayes = run.gamma(range(3), source="bayes", rate=3.0)
+    newer = run.gamma(range(3, 6), source="denoised", rate=2.0).replace(recommended=False)
+    sink.write(run.publication(0, 20, gamma=type(bayes).concatenate([bayes, newer])))
+    sink.finish(end())
+    assert "ROI 1 3 +- 0.5  ROI 2 3 +- 0.5" in stream.getvalue()
 
 
 def test_where_lines_cannot_be_overwritten_one_comes_every_fifty_frames(synthetic):

@@ -14,6 +14,7 @@ from tiled.queries import Eq
 from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.gamma_table import GAMMA_COLUMNS
 
+from .superseded import without_superseded
 from .two_time import labelled, mirrored, q_of, roi_index
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 RUN_CATALOG = "CatalogOfBlueskyRuns"
 RESULT_SPEC = "XPCSResult"
-JSON_COLUMNS = ("skipped", "contrast", "baseline")
+JSON_COLUMNS = ("skipped", "contrast", "baseline", "contrast_estimates")
 
 
 class XPCSResult(BlueskyRunV3):
@@ -96,8 +97,10 @@ class XPCSResult(BlueskyRunV3):
         source
             One or several of "raw", "denoised", "series_raw", ...; default: all.
         final
-            One row per ROI, age, source and width: the final one, else the newest. False: every
-            row that was ever published, with `seq_num` and `time` (s since 1970), in that order.
+            One row per ROI, age, source and width: the final one, else the newest; a final row
+            also replaces provisional ones of another width, and "bayes" replaces "bayes_early".
+            False: every row that was ever published, with `seq_num` and `time` (s since 1970), in
+            that order.
 
         Returns
         -------
@@ -112,6 +115,7 @@ class XPCSResult(BlueskyRunV3):
             return table.reset_index(drop=True)
         table = table.sort_values(["final", "seq_num"], kind="stable")
         table = table.drop_duplicates(["roi", "age_frame", "source", "width"], keep="last")
+        table = without_superseded(table)
         table = table.sort_values(["roi", "source", "width", "age_frame"], kind="stable")
         return table[list(GAMMA_COLUMNS)].reset_index(drop=True)
 

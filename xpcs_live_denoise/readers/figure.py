@@ -18,7 +18,8 @@ STYLES = {
     "raw": {"color": "0.6", "marker": ".", "markersize": 4, "zorder": 1},
     "denoised": {"color": "tab:blue", "marker": "o", "markersize": 3, "zorder": 2},
 }
-OTHER_COLOURS = ("tab:orange", "tab:green", "tab:purple", "tab:brown")
+# What can be trusted stands out; what cannot is hollow.
+RECOMMENDED = {"color": "tab:red", "marker": "o", "markersize": 4, "zorder": 4}
 COLOUR_RANGE = (1, 99)  # percentiles of the raw C2 off its diagonal
 SHOWN_LAGS = 0.8  # of the series: what the scale of g2 is taken from
 SHOWN_RATES = (2, 98)  # percentiles of the converged rates: the scale of Gamma is three times wider
@@ -109,24 +110,14 @@ def _plot_g2(axis: Axes, result: XPCSResult, roi: int) -> None:
 def _plot_gamma(axis: Axes, result: XPCSResult, roi: int) -> None:
     table: Any = result.gamma_table()
     table = table[(table["roi"] == roi) & table["age_frame"].notna() & table["converged"]]
-    axis.set(title="Gamma(t), converged fits", xlabel="age (s)", ylabel="Gamma (1/s)")
-    others = iter(OTHER_COLOURS * (1 + len(table)))
-    several_widths = table.groupby("source")["width"].nunique() if len(table) else {}
-    for (source, width), rows in table.groupby(["source", "width"]):
-        style = STYLES.get(source) or {"color": next(others), "marker": ".", "zorder": 3}
-        label = f"{source}, {width} frames" if several_widths[source] > 1 else source
-        # A bar that reaches below zero has no place on a logarithmic axis: cut it short.
-        error = rows["relaxation_rate_error"].to_numpy()
-        below = np.minimum(error, 0.9 * rows["relaxation_rate"].to_numpy())
-        axis.errorbar(
-            rows["age_s"],
-            rows["relaxation_rate"],
-            np.nan_to_num(np.stack([below, error])),
-            linestyle="",
-            elinewidth=0.6,
-            label=label,
-            **style,
-        )
+    axis.set(title="Gamma(t)", xlabel="age (s)", ylabel="Gamma (1/s)")
+    for source, style in STYLES.items():
+        _plot_rates(axis, table[table["source"] == source], source, style)
+    bayes = table[table["source"].str.startswith("bayes")]
+    trusted = bayes["recommended"]
+    _plot_rates(axis, bayes[trusted], "recommended", RECOMMENDED)
+    hollow = {**RECOMMENDED, "markerfacecolor": "none"}
+    _plot_rates(axis, bayes[~trusted], "bayes, not recommended", hollow)
     if len(table):
         axis.set_yscale("log")
         low, high = np.percentile(table["relaxation_rate"], SHOWN_RATES)
@@ -134,3 +125,20 @@ def _plot_gamma(axis: Axes, result: XPCSResult, roi: int) -> None:
         axis.legend()
     else:
         axis.text(0.5, 0.5, "no converged fit yet", ha="center", transform=axis.transAxes)
+
+
+def _plot_rates(axis: Axes, rows: Any, label: str, style: dict[str, Any]) -> None:
+    if not len(rows):
+        return
+    # A bar that reaches below zero has no place on a logarithmic axis: cut it short.
+    error = rows["relaxation_rate_error"].to_numpy()
+    below = np.minimum(error, 0.9 * rows["relaxation_rate"].to_numpy())
+    axis.errorbar(
+        rows["age_s"],
+        rows["relaxation_rate"],
+        np.nan_to_num(np.stack([below, error])),
+        linestyle="",
+        elinewidth=0.6,
+        label=f"{label} fits" if label == "raw" else label,
+        **style,
+    )

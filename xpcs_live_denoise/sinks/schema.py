@@ -98,6 +98,7 @@ STATUS_SCHEMA: dict[str, tuple[str, str]] = {
     "queue_depth": ("int", ""),
     "contrast": ("str", ""),
     "baseline": ("str", ""),
+    "contrast_estimates": ("str", ""),
     "message": ("str", ""),
 }
 
@@ -256,6 +257,6 @@ def arrow_schema(schema: Mapping[str, tuple[str, str]]) -> pa.Schema:
 def status_columns(status: Status) -> dict[str, list[Any]]:
     """Return a status as one row of the `status` stream; lists become JSON text."""
     row = {name: getattr(status, name) for name in STATUS_SCHEMA}
-    for name in ("skipped", "contrast", "baseline"):
+    for name in ("skipped", "contrast", "baseline", "contrast_estimates"):
         row[name] = json.dumps(json_safe(row[name]))
     return {name: [value] for name, value in row.items()}

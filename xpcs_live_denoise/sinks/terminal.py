@@ -31,7 +31,7 @@ class TerminalSink:
         self._info = info
         self._console = console or Console()
         self._live: Live | None = None
-        self._newest: dict[int, tuple[float, float, str]] = {}
+        self._newest: dict[int, tuple[int, float, str]] = {}  # ROI -> rank, age, text
         self._printed_frames = 0
         if self._console.is_terminal:
             self._live = Live(console=self._console, auto_refresh=False)
@@ -55,14 +55,17 @@ class TerminalSink:
             self._console.print(Text(end.status.message, style="yellow"))
 
     def _remember(self, table: GammaTable) -> None:
-        """Keep the newest rate of every ROI, denoised where there is one."""
-        for source in ("raw", "denoised"):
-            usable = (table.source == source) & table.converged
-            for row in np.flatnonzero(usable):
-                age, rate = float(table.age_s[row]), float(table.relaxation_rate[row])
-                known = self._newest.get(int(table.roi[row]), (-math.inf, math.nan, ""))
-                if age >= known[0]:
-                    self._newest[int(table.roi[row])] = (age, rate, source)
+        """Keep the newest rate of every ROI: a recommended one, else denoised, else raw."""
+        rank = np.select(
+            [table.recommended & (table.source != "raw"), table.source == "denoised"], [2, 1], 0
+        )
+        for row in np.flatnonzero(table.converged):
+            roi, rate = int(table.roi[row]), float(table.relaxation_rate[row])
+            error = float(table.relaxation_rate_error[row])
+            text = f"{rate:.3g}" if math.isnan(error) else f"{rate:.3g} +- {error:.1g}"
+            news = (int(rank[row]), float(table.age_s[row]), text)
+            if news[:2] >= self._newest.get(roi, (-1, -math.inf, ""))[:2]:
+                self._newest[roi] = news
 
     def _show(self, status: Status, n_frames: int) -> None:
         text = Text(self._line(status))
@@ -75,7 +78,7 @@ class TerminalSink:
     def _line(self, status: Status) -> str:
         expected = "" if self._info.n_expected is None else f"/{self._info.n_expected}"
         rates = "  ".join(
-            f"ROI {roi} {self._newest[roi][1]:.3g}" if roi in self._newest else f"ROI {roi} -"
+            f"ROI {roi} {self._newest[roi][2]}" if roi in self._newest else f"ROI {roi} -"
             for roi in self._info.roi
         )
         skipped = f"  skipped {status.n_skipped}" if status.n_skipped else ""

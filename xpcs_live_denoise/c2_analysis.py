@@ -1,0 +1,137 @@
+"""What a C2 allows, whether frames or a file brought it: denoised C2, g2, Gamma(t), status."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import Settings
+from .contrasts import Contrasts
+from .numerics.age_sums import AgeSums
+from .numerics.contrast import estimate_contrast
+from .numerics.windows import Denoiser, denoise_two_time
+from .rates import DENOISED_MAX_LAG, BayesRates, RateFitter, one_time
+from .records import DenoisedTwoTime, GammaTable, OneTime, Result, Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class C2Analysis:
+    """What can be said of a C2, whether frames or a file brought it.
+
+    Attributes
+    ----------
+    settings
+        Mode, window, step, ranges and seed are used.
+    rates
+        Fits Gamma; knows ROIs and frame period.
+    ensemble
+        Denoises windows; None: nothing is denoised.
+    """
+
+    settings: Settings
+    rates: RateFitter
+    ensemble: Denoiser | None
+
+    def finish(
+        self,
+        c2: NDArray[Any],
+        sums: AgeSums,
+        skipped: Sequence[tuple[int, int]] = (),
+        contrasts: Contrasts | None = None,
+    ) -> Result:
+        """Return the final results of a C2, (n_roi, n, n), and its sums by age and lag."""
+        contrast, baseline = self.contrast(c2)
+        denoised = self._denoise(c2, contrast, baseline)
+        g2 = one_time(c2, denoised, self.rates.frame_time_s)
+        bayes = BayesRates(self.rates)
+        gamma = self._table(c2, bayes.final(sums), denoised, g2, contrast)
+        status = self.status(c2.shape[-1], skipped, contrast, baseline)
+        estimates = (contrasts or Contrasts(self.rates.rois)).estimates(c2, bayes.series)
+        status = dataclasses.replace(status, contrast_estimates=estimates)
+        return Result(c2=c2, denoised=denoised, gamma=gamma, g2=g2, status=status)
+
+    def contrast(self, c2: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return beta* and baseline* from the frames so far, each (n_roi,)."""
+        return estimate_contrast(
+            c2,
+            mode=self.settings.mode,
+            baseline_lags=self._reached("baseline_lags", c2.shape[-1]),
+            contrast_frames=self._reached("contrast_frames", c2.shape[-1]),
+        )
+
+    def _reached(self, name: str, n_frames: int) -> tuple[int, int] | None:
+        """Return a range of the settings; None, for the default, until the series reaches it."""
+        bounds: tuple[int, int] | None = getattr(self.settings, name)
+        return bounds if bounds is None or bounds[1] <= n_frames else None
+
+    def _denoise(
+        self, c2: NDArray[Any], contrast: NDArray[Any], baseline: NDArray[Any]
+    ) -> DenoisedTwoTime | None:
+        if self.ensemble is None or len(c2[0]) < self.settings.window:
+            return None
+        return denoise_two_time(
+            c2,
+            self.ensemble,
+            window=self.settings.window,
+            step=self.settings.step,
+            mode=self.settings.mode,
+            contrast=contrast,
+            baseline=baseline,
+            seed=self.settings.seed,
+        )
+
+    def _table(
+        self,
+        c2: NDArray[Any],
+        bayes: GammaTable,
+        denoised: DenoisedTwoTime | None,
+        g2: OneTime,
+        contrast: NDArray[Any],
+    ) -> GammaTable:
+        raw = self.rates.all_ages(c2, contrast=contrast, source="raw")
+        tables = [self.rates.defer(raw, bayes), bayes]
+        if denoised is not None:
+            tables.append(
+                self.rates.all_ages(
+                    denoised.c2, contrast=contrast, source="denoised", max_lag=DENOISED_MAX_LAG
+                )
+            )
+        return GammaTable.concatenate(tables + self.rates.series(g2, c2.shape[-1]))
+
+    def status(
+        self,
+        n_frames: int,
+        skipped: Sequence[tuple[int, int]],
+        contrast: NDArray[Any],
+        baseline: NDArray[Any],
+    ) -> Status:
+        """Return where a series of `n_frames` stands."""
+        n_skipped = sum(stop - start for start, stop in skipped)
+        return Status(
+            n_seen=n_frames,
+            n_processed=n_frames - n_skipped,
+            n_skipped=n_skipped,
+            skipped=tuple(skipped),
+            contrast=tuple(float(value) for value in contrast),
+            baseline=tuple(float(value) for value in baseline),
+            message=" ".join(self._notes(n_frames, contrast)),
+        )
+
+    def _notes(self, n: int, contrast: NDArray[Any]) -> list[str]:
+        window = self.settings.window
+        notes: list[str] = []
+        if n < window:
+            notes.append(f"{n} frames so far, fewer than one window of {window}: nothing denoised.")
+        for name in ("baseline_lags", "contrast_frames"):
+            if getattr(self.settings, name) != self._reached(name, n):
+                notes.append(f"{name} lies beyond the {n} frames so far: its default is used.")
+        bad = self.rates.rois.labels[~(contrast > 0)]
+        if len(bad) and n >= window:
+            names = ", ".join(str(label) for label in bad)
+            notes.append(f"No contrast in ROI {names}: neither denoised nor fitted.")
+        return notes

@@ -1,0 +1,38 @@
+"""What a run has to tell: each sentence once, in the log and for the status."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+logger = logging.getLogger(__name__)
+
+# Sentences that a run keeps: a detector that fails a thousand times must not fill the log.
+MOST_NOTES = 20
+
+
+class Notes:
+    """The sentences of one run, in order; iterating consumes nothing.
+
+    Parameters
+    ----------
+    uid
+        Of the run, for the log.
+    """
+
+    def __init__(self, uid: str) -> None:
+        self._uid = uid
+        self._sentences: list[str] = []
+
+    def add(self, sentence: str) -> None:
+        """Log and keep a sentence, unless it was told before or MOST_NOTES were."""
+        sentence = " ".join(sentence.split())
+        if sentence in self._sentences or len(self._sentences) > MOST_NOTES:
+            return
+        if len(self._sentences) == MOST_NOTES:
+            sentence = "There was more to tell; only the beginning is kept."
+        self._sentences.append(sentence)
+        logger.warning("Run %s: %s", self._uid, sentence)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sentences)
