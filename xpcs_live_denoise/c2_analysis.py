@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .blas import one_thread
 from .config import Settings
 from .contrasts import Contrasts
 from .numerics.age_sums import AgeSums
+from .numerics.coarsening import denoise_coarse
 from .numerics.contrast import estimate_contrast
+from .numerics.trust_range import Distance, window_quality
 from .numerics.windows import Denoiser, denoise_two_time
-from .rates import DENOISED_MAX_LAG, BayesRates, RateFitter, one_time
+from .rates import BayesRates, RateFitter, one_time
 from .records import DenoisedTwoTime, GammaTable, OneTime, Result, Status
 
 
@@ -45,13 +49,23 @@ class C2Analysis:
         contrasts: Contrasts | None = None,
     ) -> Result:
         """Return the final results of a C2, (n_roi, n, n), and its sums by age and lag."""
+        with one_thread():
+            return self._finish(c2, sums, skipped, contrasts or Contrasts(self.rates.rois))
+
+    def _finish(
+        self,
+        c2: NDArray[Any],
+        sums: AgeSums,
+        skipped: Sequence[tuple[int, int]],
+        contrasts: Contrasts,
+    ) -> Result:
         contrast, baseline = self.contrast(c2)
         denoised = self._denoise(c2, contrast, baseline)
         g2 = one_time(c2, denoised, self.rates.frame_time_s)
         bayes = BayesRates(self.rates)
         gamma = self._table(c2, bayes.final(sums), denoised, g2, contrast)
         status = self.status(c2.shape[-1], skipped, contrast, baseline)
-        estimates = (contrasts or Contrasts(self.rates.rois)).estimates(c2, bayes.series)
+        estimates = contrasts.estimates(c2, bayes.series)
         status = dataclasses.replace(status, contrast_estimates=estimates)
         return Result(c2=c2, denoised=denoised, gamma=gamma, g2=g2, status=status)
 
@@ -95,13 +109,46 @@ class C2Analysis:
     ) -> GammaTable:
         raw = self.rates.all_ages(c2, contrast=contrast, source="raw")
         tables = [self.rates.defer(raw, bayes), bayes]
-        if denoised is not None:
-            tables.append(
-                self.rates.all_ages(
-                    denoised.c2, contrast=contrast, source="denoised", max_lag=DENOISED_MAX_LAG
-                )
-            )
+        if denoised is not None and self.ensemble is not None:
+            tables += self._denoised_rows(c2, bayes, denoised, self.ensemble)
         return GammaTable.concatenate(tables + self.rates.series(g2, c2.shape[-1]))
+
+    def _denoised_rows(
+        self, c2: NDArray[Any], bayes: GammaTable, denoised: DenoisedTwoTime, ensemble: Denoiser
+    ) -> list[GammaTable]:
+        """Fit the denoised C2, and where it is too slow for the ensemble a coarser one as well."""
+        distance, _ = open_distance(ensemble)
+        options: dict[str, Any] = {
+            "window": self.settings.window,
+            "step": self.settings.step,
+            "seed": self.settings.seed,
+            "contrast": denoised.contrast,
+            "baseline": denoised.baseline,
+            "distance": distance,
+        }
+        ages = np.arange(c2.shape[-1], dtype=np.float64)
+        noise, away = window_quality(c2, **options).at_ages(ages)
+        coarse = denoise_coarse(
+            c2,
+            ensemble,
+            mode=self.settings.mode,
+            relaxation_rate=self._typical_rates(bayes),
+            frame_time_s=self.rates.frame_time_s,
+            **options,
+        )
+        rows = self.rates.denoised(
+            denoised.c2, contrast=denoised.contrast, noise=noise, distance=away
+        )
+        return [rows, self.rates.coarse(coarse.table)]
+
+    def _typical_rates(self, bayes: GammaTable) -> NDArray[np.float64]:
+        """Return the median Gamma per frame of each ROI, NaN where there is no contrast."""
+        rates: list[float] = []
+        for label in self.rates.rois.labels:
+            rows = bayes.select((bayes.roi == label) & bayes.converged)
+            known = rows.relaxation_rate[rows.reason != "no_contrast"]
+            rates.append(float(np.median(known)) if known.size else np.nan)
+        return np.array(rates) * self.rates.frame_time_s
 
     def status(
         self,
@@ -124,7 +171,7 @@ class C2Analysis:
 
     def _notes(self, n: int, contrast: NDArray[Any]) -> list[str]:
         window = self.settings.window
-        notes: list[str] = []
+        notes = [note for note in [open_distance(self.ensemble)[1]] if note]
         if n < window:
             notes.append(f"{n} frames so far, fewer than one window of {window}: nothing denoised.")
         for name in ("baseline_lags", "contrast_frames"):
@@ -135,3 +182,20 @@ class C2Analysis:
             names = ", ".join(str(label) for label in bad)
             notes.append(f"No contrast in ROI {names}: neither denoised nor fitted.")
         return notes
+
+
+def open_distance(ensemble: Denoiser | None) -> tuple[Distance | None, str]:
+    """Return the distance of windows from an ensemble's training set, or None.
+
+    The sentence says why an ensemble of this package has none; other denoisers never do.
+    """
+    if "sha256" not in getattr(ensemble, "info", {}):
+        return None, ""
+    return _latent_distance(ensemble)
+
+
+@functools.lru_cache(maxsize=4)
+def _latent_distance(ensemble: Denoiser) -> tuple[Distance | None, str]:
+    from .denoising.latent_files import latent_distance  # torch
+
+    return latent_distance(ensemble)

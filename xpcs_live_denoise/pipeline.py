@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .blas import one_thread
 from .c2_analysis import C2Analysis
 from .config import Settings
 from .contrasts import Contrasts
@@ -114,6 +115,10 @@ class Analysis:
 
         Windows and ages are handed out once; rows of C2 as often as they are asked for.
         """
+        with one_thread():
+            return self._news(since)
+
+    def _news(self, since: int) -> Publication:
         n = self.n_frames
         contrast, baseline = self._of_c2.contrast(self._two_time.c2)
         bands = ()

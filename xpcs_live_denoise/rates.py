@@ -16,14 +16,13 @@ from .numerics.bayes_reasons import reasons
 from .numerics.kww import fit_age_cuts, fit_ages, fit_g2
 from .numerics.one_time import g2_from_c2
 from .numerics.rois import RoiMap
+from .numerics.trust_range import range_reasons
 from .records import DenoisedTwoTime, GammaTable, OneTime
 
-# Where the published ensemble can be trusted, per frame (Konstantinova et al. 2021).
-TRUSTED_RATES = (0.01, 0.15)
 # Fits of denoised C2 stop here: longer lags have one or two windows only.
 DENOISED_MAX_LAG = 44
-
-
+# Source of rows from a C2 that was coarsened first, because its dynamics are slow.
+DENOISED_COARSE = "denoised_coarse"
 # Source of rows by the live estimator, and of those that it says early, with fewer frames behind.
 BAYES, BAYES_EARLY = "bayes", "bayes_early"
 # Frames behind an age when it is said early, and most rows of either kind in one publication.
@@ -119,16 +118,6 @@ class RateFitter:
         )
         return self._label(table, BAYES)
 
-    def _label(self, table: GammaTable, source: str) -> GammaTable:
-        """Give rows their ROI's label and q; take from denoised rows what they cannot claim."""
-        index = table.roi - 1
-        table = table.replace(
-            roi=self.rois.labels[index],
-            q_inv_angstrom=self.rois.q_inv_angstrom[index],
-            source=source,
-        )
-        return self._without_error_bars(table) if "denoised" in source else table
-
     @staticmethod
     def defer(raw: GammaTable, bayes: GammaTable) -> GammaTable:
         """Return raw rows of one cut that leave the recommendation to those of the estimator.
@@ -154,25 +143,75 @@ class RateFitter:
             reason=np.array(reason, np.str_),
         )
 
-    def _without_error_bars(self, table: GammaTable) -> GammaTable:
-        """Mark rows from denoised C2: its noise is not independent, residuals say nothing of it."""
-        low, high = TRUSTED_RATES
-        per_frame = table.relaxation_rate * self.frame_time_s
-        in_range = table.converged & (per_frame > low) & (per_frame < high)
-        reason = np.where(
-            ~table.converged, "not_converged", np.where(in_range, "no_error_bar", "out_of_range")
+    def denoised(
+        self,
+        c2: NDArray[Any],
+        *,
+        contrast: NDArray[Any],
+        noise: NDArray[np.float64],
+        distance: NDArray[np.float64],
+    ) -> GammaTable:
+        """Fit every age of a denoised C2 and say where the denoiser can be trusted.
+
+        Parameters
+        ----------
+        c2
+            Denoised, shape (n_roi, n, n).
+        contrast
+            Shape (n_roi,).
+        noise, distance
+            Shape (n_roi, n): of the windows before they were denoised (`WindowQuality.at_ages`).
+        """
+        table = fit_ages(
+            c2, beta=contrast, frame_time_s=self.frame_time_s, max_lag=DENOISED_MAX_LAG
         )
+        table = self._judged(table, noise.reshape(-1), distance.reshape(-1))
+        return self._named(_without_error_bars(table), "denoised")
+
+    def coarse(self, table: GammaTable) -> GammaTable:
+        """Name the rows of a coarsened C2 (`denoise_coarse`), which are judged already."""
+        return self._named(_without_error_bars(table), DENOISED_COARSE)
+
+    def _label(self, table: GammaTable, source: str) -> GammaTable:
+        """Name rows; judge denoised ones without knowing their windows."""
+        if "denoised" in source:
+            unknown = np.full(len(table), math.nan)
+            table = _without_error_bars(self._judged(table, unknown, unknown))
+        return self._named(table, source)
+
+    def _named(self, table: GammaTable, source: str) -> GammaTable:
+        """Give rows their ROI's label and q."""
+        index = table.roi - 1
         return table.replace(
-            relaxation_rate_error=math.nan,
-            alpha_error=math.nan,
-            baseline_error=math.nan,
-            beta_error=math.nan,
-            error_kind="none",
-            reduced_chi_square=math.nan,
-            in_range=in_range,
-            recommended=False,
-            reason=reason,
+            roi=self.rois.labels[index],
+            q_inv_angstrom=self.rois.q_inv_angstrom[index],
+            source=source,
         )
+
+    def _judged(
+        self, table: GammaTable, noise: NDArray[np.float64], distance: NDArray[np.float64]
+    ) -> GammaTable:
+        reason = range_reasons(
+            table.relaxation_rate * self.frame_time_s,
+            converged=table.converged,
+            noise=noise,
+            distance=distance,
+        )
+        return table.replace(in_range=reason == "", reason=reason)
+
+
+def _without_error_bars(table: GammaTable) -> GammaTable:
+    """Take from denoised rows what they cannot claim: their noise is not independent."""
+    return table.replace(
+        relaxation_rate_error=math.nan,
+        alpha_error=math.nan,
+        baseline_error=math.nan,
+        beta_error=math.nan,
+        error_kind="none",
+        reduced_chi_square=math.nan,
+        recommended=False,
+        reason=np.where(table.reason == "", "no_error_bar", table.reason),
+    )
 
 
 class BayesRates:

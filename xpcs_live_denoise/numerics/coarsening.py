@@ -1,0 +1,240 @@
+"""Slow dynamics for the denoiser: C2 averaged over squares of frames brings Gamma into range."""
+
+# numpy's stubs leave the types of arange and the like unknown.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.gamma_table import GammaTable
+from xpcs_live_denoise.records import DenoisedTwoTime, FloatArray
+
+from .contrast import MODES, check_mode, estimate_contrast
+from .kww import fit_age_cuts
+from .stack import as_stack, per_roi
+from .trust_range import TRUSTED_RATES, Distance, WindowQuality, range_reasons, window_quality
+from .windows import STEP, WINDOW, Denoiser, check_window, denoise_two_time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoarseDenoised:
+    """What the denoiser says of ROIs whose dynamics are too slow for it frame by frame.
+
+    Attributes
+    ----------
+    factor
+        Shape (n_roi,): frames a coarse frame; 1 where nothing was coarsened.
+    denoised
+        One entry a ROI: its coarse C2, (m, m) with m = n // factor, denoised; None for factor 1.
+    table
+        Rows of the ROIs that were coarsened, m each: ages in frames of the original series, rates
+        in s^-1, `source` "denoised", `width` the factor, `in_range` and `reason` by
+        `range_reasons`, never recommended. Errors are those of a fit to denoised data: they say
+        nothing of the truth.
+    """
+
+    factor: NDArray[np.int64]
+    denoised: tuple[DenoisedTwoTime | None, ...]
+    table: GammaTable
+
+
+def coarsen(c2: ArrayLike, factor: int) -> FloatArray:
+    """Average C2 over squares of `factor` x `factor` frames.
+
+    Pixel (i, j) of the result is the mean of the finite entries of C2 at t1 in [f i, f i + f), t2
+    in [f j, f j + f), without those of lag 0; frames beyond the last whole square are left out.
+    Frame i of the result has the age f i + (f - 1)/2. On its diagonal are lags of 1 to f - 1 only:
+    like lag 0 of any C2, it is never used.
+
+    A pixel at lag L mixes the lags f L + d of C2, |d| < f, with weights (f - |d|)/f^2. Hence, with
+    G = f Gamma the rate a coarse frame,
+
+        g2(L) = baseline + beta sum_d (f - |d|)/f^2 exp(-2 (Gamma (f L + d))^alpha).
+
+    For alpha = 1 the sum is kappa exp(-2 G L): Gamma, alpha and baseline are exact, and beta rises
+    by kappa = (sinh G / (f sinh Gamma))^2, about 1 + G^2/3, which is 1.0075 at G = 0.15. For other
+    exponents the curve is changed by (f^2 - 1)/12 times its curvature, which is large at short lags
+    for stretched ones only. Fits of noise-free curves, beta held at that of C2, G in 0.01 to 0.15,
+    f up to 16, were off by up to 0.8 % in Gamma for alpha in 0.8 to 2, 2.2 % at 0.6 and 4.5 % at
+    0.5, and by up to 0.03 in alpha and 0.007 in baseline. The denoiser's own error is ten times
+    that, so nothing is corrected for it.
+
+    Parameters
+    ----------
+    c2
+        Shape (n, n) or (n_roi, n, n).
+    factor
+        Frames a coarse frame, at least 1; 1 returns C2 as it is.
+
+    Returns
+    -------
+    FloatArray
+        Shape (m, m) or (n_roi, m, m), m = n // factor; NaN where a square has no finite entry. The
+        cost is one pass over C2.
+
+    Raises
+    ------
+    InvalidInputError
+        When C2 has another shape, or the factor is below 1.
+    """
+    stack = as_stack(c2)
+    if factor < 1:
+        raise InvalidInputError(f"Coarsening: got factor {factor}; expected at least 1 frame.")
+    if factor == 1:
+        return stack if np.ndim(c2) == 3 else stack[0]
+    m = stack.shape[-1] // factor
+    coarse = np.full((len(stack), m, m), np.nan, stack.dtype)
+    frame = np.arange(m * factor)
+    for roi, one in enumerate(stack):  # one at a time: the copies below stay small
+        kept = one[: m * factor, : m * factor]
+        counted = np.isfinite(kept)
+        counted[frame, frame] = False
+        squares = (m, factor, m, factor)
+        total = np.where(counted, kept, 0).reshape(squares).sum(axis=(1, 3), dtype=np.float64)
+        count = counted.reshape(squares).sum(axis=(1, 3))
+        np.divide(total, count, out=coarse[roi], where=count > 0, casting="same_kind")
+    return coarse if np.ndim(c2) == 3 else coarse[0]
+
+
+def choose_factor(relaxation_rate: float, n_frames: int, *, window: int = WINDOW) -> int:
+    """Return the power of two that brings Gamma a coarse frame into the denoiser's range.
+
+    Of those that bring it into 0.01 to 0.15 and leave a whole window, the one that brings it
+    nearest to the middle, 0.039: at the lower end the denoiser makes slow dynamics faster. 1 where
+    none is needed (Gamma a frame is in range, or above), possible, or Gamma is not known.
+
+    Parameters
+    ----------
+    relaxation_rate
+        Gamma per frame; NaN where it is not known.
+    n_frames
+        Length of the series.
+    window
+        Of the denoiser, frames.
+    """
+    low, high = TRUSTED_RATES
+    if not 0 < relaxation_rate < low:
+        return 1
+    longest = max(n_frames // window, 1).bit_length()  # 2^longest leaves no whole window
+    possible = [
+        factor
+        for factor in (2**power for power in range(1, longest))
+        if low <= relaxation_rate * factor <= high
+    ]
+    middle = math.sqrt(low * high)
+    return min(possible, key=lambda f: abs(math.log(relaxation_rate * f / middle)), default=1)
+
+
+def denoise_coarse(
+    c2: ArrayLike,
+    ensemble: Denoiser,
+    *,
+    relaxation_rate: ArrayLike,
+    window: int = WINDOW,
+    step: int = STEP,
+    mode: str = MODES[0],
+    contrast: ArrayLike | None = None,
+    baseline: ArrayLike | None = None,
+    seed: int = 0,
+    frame_time_s: float = 1.0,
+    distance: Distance | None = None,
+) -> CoarseDenoised:
+    """Denoise and fit the ROIs whose dynamics are too slow for the denoiser frame by frame.
+
+    Each is coarsened by its own factor (`choose_factor`), denoised by `denoise_two_time` and fitted
+    as by `fit_ages`, at lags up to window - step - 1 coarse frames. Contrast and baseline are those
+    of C2 itself, where lag 1 is nearer to lag 0 than on the coarse grid.
+
+    Parameters
+    ----------
+    c2
+        Shape (n, n) or (n_roi, n, n).
+    ensemble, window, step, mode, contrast, baseline, seed
+        As in `denoise_two_time`; window and step in coarse frames, contrast and baseline of C2.
+    relaxation_rate
+        Shape (n_roi,): Gamma per frame, roughly, such as the median over ages of an estimate that
+        works on slow dynamics. NaN where it is not known.
+    frame_time_s
+        Frame period of C2, s.
+    distance
+        As in `window_quality`; None: `in_range` does without.
+
+    Returns
+    -------
+    CoarseDenoised
+        `.factor`, `.denoised` and `.table`, a table of no rows where no ROI was coarsened.
+
+    Raises
+    ------
+    InvalidInputError
+        As in `denoise_two_time`, and when there is not one rate a ROI.
+    """
+    stack = as_stack(c2)
+    check_mode(mode)
+    check_window(window, step)
+    n_roi, n = stack.shape[:2]
+    rates = per_roi(relaxation_rate, n_roi, "relaxation_rate")
+    factors = np.array([choose_factor(float(rate), n, window=window) for rate in rates], np.int64)
+    estimated, baselines = estimate_contrast(stack, mode=mode, baseline=baseline)
+    contrasts = estimated if contrast is None else per_roi(contrast, n_roi, "contrast")
+    denoised: list[DenoisedTwoTime | None] = [None] * n_roi
+    tables = [fit_age_cuts(stack, (), beta=1.0)]  # no row, all columns
+    for roi in np.flatnonzero(factors > 1):
+        factor = int(factors[roi])
+        options: dict[str, Any] = {
+            "window": window,
+            "step": step,
+            # One value in a list: NaN, not known, is then no mistake.
+            "contrast": contrasts[[roi]],
+            "baseline": baselines[[roi]],
+            "seed": seed,
+        }
+        coarse = coarsen(stack[roi], factor)
+        result = denoise_two_time(coarse, ensemble, mode=mode, **options)
+        quality = window_quality(coarse, distance=distance, **options)
+        rows = _fit(result, factor, frame_time_s, window - step - 1)
+        denoised[roi] = result
+        tables.append(_judged(rows, quality, factor, frame_time_s).replace(roi=roi + 1))
+    return CoarseDenoised(
+        factor=factors, denoised=tuple(denoised), table=GammaTable.concatenate(tables)
+    )
+
+
+def _fit(result: DenoisedTwoTime, factor: int, frame_time_s: float, max_lag: int) -> GammaTable:
+    """Fit every age of a coarse C2; ages and times are those of the original series."""
+    rows = fit_age_cuts(
+        result.c2,
+        np.arange(result.c2.shape[-1]),
+        beta=result.contrast,
+        frame_time_s=frame_time_s * factor,
+        max_lag=max_lag,
+    )
+    middle = (factor - 1) / 2  # of the frames in a coarse frame, whose first has its age times f
+    return rows.replace(
+        source="denoised",
+        width=factor,
+        age_frame=rows.age_frame * factor + middle,
+        age_s=rows.age_s + middle * frame_time_s,
+    )
+
+
+def _judged(
+    rows: GammaTable, quality: WindowQuality, factor: int, frame_time_s: float
+) -> GammaTable:
+    """Say which rows of one ROI, one a coarse frame, lie where the denoiser can be trusted."""
+    noise, distance = quality.at_ages(np.arange(len(rows), dtype=np.float64))
+    why_not = range_reasons(
+        rows.relaxation_rate * frame_time_s * factor,
+        converged=rows.converged,
+        noise=noise[0],
+        distance=distance[0],
+    )
+    return rows.replace(in_range=why_not == "", recommended=False, reason=why_not)
