@@ -16,6 +16,7 @@ from .numerics.rois import RoiMap
 from .numerics.windows import Denoiser
 from .pipeline import Analysis, append_note
 from .records import FrameSource, Result, RunEnd, RunInfo, Sink, Status
+from .run_info import run_info
 from .sink_feed import SinkFeed
 
 logger = logging.getLogger(__name__)
@@ -158,7 +159,7 @@ class LiveRun:
     def _start(self, begin: Begin) -> None:
         self._begin = begin
         for feed in self._feeds:
-            feed.info = self._run_info(begin)
+            feed.info = run_info(begin, self._settings, self._versions)
         if begin.problem:
             raise InvalidInputError(begin.problem)
         for note in begin.notes:
@@ -184,37 +185,11 @@ class LiveRun:
         )
         for feed in self._feeds:
             feed.info = dataclasses.replace(
-                self._run_info(begin),
-                frame_shape=rois.shape,
+                run_info(begin, self._settings, self._versions, rois),
                 frame_time_s=frame_time_s,
-                roi=tuple(int(label) for label in rois.labels),
-                q_inv_angstrom=tuple(float(q) for q in rois.q_inv_angstrom),
-                n_pixels=tuple(int(n) for n in rois.n_pixels),
                 engine=self._analysis.engine,
                 model=getattr(ensemble, "info", None),
             )
-
-    def _run_info(self, begin: Begin) -> RunInfo:
-        """Return what is known before the ROIs are: enough to say what went wrong with them."""
-        settings = self._settings
-        return RunInfo(
-            start=begin.start,
-            detector=settings.detector,
-            image_key=begin.image_key,
-            frame_shape=begin.frame_shape or (0, 0),
-            frame_time_s=begin.frame_time_s or 1.0,
-            n_expected=begin.n_expected,
-            roi=(),
-            q_inv_angstrom=(),
-            n_pixels=(),
-            window=settings.window,
-            step=settings.step,
-            mode=settings.mode,
-            engine=settings.engine,
-            geometry=begin.geometry,
-            settings=settings.model_dump(mode="json"),
-            versions=self._versions,
-        )
 
     def _require_analysis(self) -> Analysis:
         if self._analysis is None:
