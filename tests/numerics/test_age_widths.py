@@ -2,7 +2,12 @@
 
 import numpy as np
 
-from xpcs_live_denoise.numerics.age_widths import WIDTHS, slope_and_curvature, width_bias
+from xpcs_live_denoise.numerics.age_widths import (
+    WIDTHS,
+    cut_rows,
+    slope_and_curvature,
+    width_bias,
+)
 
 
 def test_a_parabola_gives_its_own_derivatives_also_at_its_ends():
@@ -30,7 +35,13 @@ def test_three_points_tell_nothing():
 
 
 def test_the_bias_of_a_cut_is_that_of_the_mean_over_it():
-    bias = width_bias(np.array([0.0]), np.array([3e-4]))[0]
+    bias = width_bias(np.array([0.0]), np.array([3e-4]), np.array([WIDTHS]))[0]
     for width, predicted in zip(WIDTHS, bias, strict=True):
         offset = np.linspace(-width / 2, width / 2, 2001)
         np.testing.assert_allclose(predicted, np.mean(3e-4 * offset**2 / 2), rtol=2e-3)
+
+
+def test_a_cut_that_reaches_out_of_its_bounds_has_less_rows():
+    rows = cut_rows(np.array([50, 10]), np.array([0, 10]), np.array([100, 100]))
+    np.testing.assert_array_equal(rows[0], WIDTHS)
+    np.testing.assert_array_equal(rows[1], [(width + 1) // 2 for width in WIDTHS])

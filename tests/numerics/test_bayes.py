@@ -8,7 +8,7 @@ from xpcs_live_denoise.numerics.age_sums import AgeSums
 from xpcs_live_denoise.numerics.bayes import BayesEstimator
 from xpcs_live_denoise.numerics.bayes_reasons import reasons
 
-# Not among the seeds (0-3, 100-107, 200-207) on which constants were chosen.
+# Not among the seeds (0-3, 20-55, 100-107, 200-207) on which constants were chosen.
 SEEDS = range(300, 304)
 
 
@@ -22,7 +22,7 @@ def scores_of(name, seeds=SEEDS):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "most"), [("ageing", 0.13), ("fast", 0.15), ("step", 0.25)])
+@pytest.mark.parametrize(("name", "most"), [("ageing", 0.13), ("fast", 0.15), ("step", 0.18)])
 def test_the_error_of_ln_gamma_of_ageing_series_is_small(name, most):
     scores = scores_of(name)
     assert rms(scores) <= most
@@ -49,11 +49,18 @@ def test_error_bars_hold(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["heterodyne", "heterodyne_dim", "static", "static_dim"])
 def test_what_is_no_single_kww_curve_is_never_recommended(name):
-    for one in scores_of(name, SEEDS[:2]):
+    for one in scores_of(name, range(300, 305)):
         assert one.recommended == 0
         assert set(one.reasons) <= {"not_kww", "static_or_nonuniform"}
         # A signal that oscillates is found by its residuals, a static one by its baseline alone.
         assert (one.misfit > 2.5) == name.startswith("heterodyne")
+
+
+@pytest.mark.slow
+def test_a_correct_kww_curve_is_taken_for_another_in_one_of_twenty_runs_at_most():
+    wrong = {"not_kww", "static_or_nonuniform"}
+    flagged = [bool(wrong & set(one.reasons)) for one in scores_of("constant", range(300, 320))]
+    assert sum(flagged) <= 1
 
 
 @pytest.mark.slow

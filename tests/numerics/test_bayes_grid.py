@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from xpcs_live_denoise.numerics import bayes_grid
 from xpcs_live_denoise.numerics.bayes_grid import LinearPrior, posterior, rate_posterior
 from xpcs_live_denoise.numerics.kww_grid import kww_grid
 from xpcs_live_denoise.numerics.lag_bins import lag_bin_edges
@@ -102,3 +103,22 @@ def test_the_grid_averages_curves_over_the_lags_of_a_bin():
     point = 77 * 20 + 9
     expected = curve(np.exp(grid.ln_rate[point]), np.exp(grid.ln_alpha[point]))
     np.testing.assert_allclose(grid.curves[point], expected)
+
+
+@pytest.mark.parametrize("sigma", [1e-5, 1e-3, 0.02, 0.3])
+def test_the_part_of_the_grid_that_is_looked_at_holds_the_posterior(monkeypatch, sigma):
+    rng = np.random.default_rng(8)
+    rates = np.exp(rng.uniform(np.log(0.002), np.log(1.4), 100))
+    data = np.stack(
+        [0.2 * curve(r, a) for r, a in zip(rates, rng.uniform(0.4, 2, 100), strict=True)]
+    )
+    data += rng.normal(0, sigma, data.shape)
+    weights = np.full(data.shape, sigma**-2)
+    fitted = posterior(kww_grid(99), data, weights, PRIOR)
+    short = rate_posterior(kww_grid(99), data, weights, PRIOR)
+    monkeypatch.setattr(bayes_grid, "_NEGLIGIBLE", np.inf)
+    whole = posterior(kww_grid(99), data, weights, PRIOR)
+    np.testing.assert_allclose(fitted.parameters(), whole.parameters(), atol=1e-5)
+    np.testing.assert_allclose(fitted.deviations(), whole.deviations(), atol=1e-4)
+    np.testing.assert_allclose(fitted.edge_mass, whole.edge_mass, atol=1e-5)
+    np.testing.assert_allclose(short[0], whole.ln_rate, atol=1e-5)

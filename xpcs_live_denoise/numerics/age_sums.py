@@ -15,6 +15,7 @@ from xpcs_live_denoise.records import FloatArray
 
 from .cuts import NOISE_REACH
 from .lag_bins import bin_of_lag, lag_bin_edges
+from .range_sums import range_sums
 from .stack import as_stack
 
 FIRST_CAPACITY = 64
@@ -142,7 +143,9 @@ class AgeSums:
                     self._left_out[index] += values[one]
         self.n_frames = stop
 
-    def cuts(self, roi: int, ages: ArrayLike, widths: ArrayLike) -> BinnedCuts:
+    def cuts(
+        self, roi: int, ages: ArrayLike, widths: ArrayLike, within: ArrayLike | None = None
+    ) -> BinnedCuts:
         """Return the means over cuts of a ROI.
 
         The cut at centre a holds the entries with -width/2 < age - a <= width/2. What leaves the
@@ -156,12 +159,17 @@ class AgeSums:
             Shape (n_cut,): centres, whole frames, any order.
         widths
             Odd numbers of frames, one for all or (n_cut,).
+        within
+            Shape (2, n_cut): frames [first, stop) in which both frames of an entry must lie; a lag
+            bin counts there only if all its lags do. Default: everything.
         """
         centres = np.asarray(ages, np.int64).reshape(-1)
         reach = np.asarray(widths, np.int64) // 2
         first = np.clip(centres - reach, 0, self.n_frames)
         stop = np.clip(centres + reach + 1, 0, self.n_frames)
-        return self._means(roi, first, stop, centres)
+        if within is None:
+            return self._means(roi, first, stop, centres)
+        return self._means(roi, first, stop, centres, np.asarray(within, np.int64))
 
     def series(self, roi: int) -> BinnedCuts:
         """Return one cut that holds the whole series."""
@@ -231,6 +239,7 @@ class AgeSums:
         first: NDArray[np.int64],
         stop: NDArray[np.int64],
         centres: NDArray[np.int64] | None,
+        within: NDArray[np.int64] | None = None,
     ) -> BinnedCuts:
         """Average rows [first, stop) of each cut; noise near `centres`, None: of all rows."""
         edges = lag_bin_edges(max(self.n_frames - 1, 1))
@@ -239,18 +248,24 @@ class AgeSums:
         table = (self._capacity, len(self._edges) - 1)
         some = np.s_[low:high, :n_bin]
         begin, end = first - low, np.maximum(stop, first) - low
+        if within is not None:  # an entry of a row reaches half its lag to either side
+            last_lag = edges[1:] - 1
+            lowest = within[0][:, np.newaxis] + last_lag // 2 - low  # (n_cut, n_bin)
+            highest = within[1][:, np.newaxis] - (last_lag + 1) // 2 - low
+            begin = np.clip(lowest, begin[:, np.newaxis], end[:, np.newaxis])
+            end = np.maximum(np.minimum(highest, end[:, np.newaxis]), begin)
         counts = self._counts.reshape(*table, -1)[(*some, roi)]
-        number = _ranges(counts, begin, end)  # (n_cut, n_bin)
+        number = range_sums(counts, begin, end)  # (n_cut, n_bin)
         divisor = np.maximum(number, 1)
-        sums = _ranges(self._sums.reshape(*table, -1)[(*some, roi)], begin, end)
+        sums = range_sums(self._sums.reshape(*table, -1)[(*some, roi)], begin, end)
         left_out = None
         if self.n_block:
             blocks = slice(roi * self.n_block, (roi + 1) * self.n_block)
             values = self._left_out.reshape(*table, -1)[(*some, blocks)]
-            left_out = np.moveaxis(_ranges(values, begin, end), 2, 0) / divisor
+            left_out = np.moveaxis(range_sums(values, begin, end), 2, 0) / divisor
         row = np.arange(low, high)[:, np.newaxis]
         total = number.sum(axis=1)
-        age = _ranges(counts.sum(axis=1, keepdims=True) * row, begin, end)[:, 0]
+        age = range_sums(counts * row, begin, end).sum(axis=1)
         last = np.where(number > 0, edges[:-1], 0).max(axis=1, initial=0)
         return BinnedCuts(
             edges=edges,
@@ -273,15 +288,6 @@ class AgeSums:
         else:
             begin = np.clip(centres - NOISE_REACH, 0, n_pair)
             end = np.clip(centres + NOISE_REACH, begin, n_pair)
-        squares = _ranges(self._squares[:n_pair, roi, np.newaxis], begin, end)[:, 0]
-        pairs = _ranges(self._pairs[:n_pair, roi, np.newaxis], begin, end)[:, 0]
+        squares = range_sums(self._squares[:n_pair, roi, np.newaxis], begin, end)[:, 0]
+        pairs = range_sums(self._pairs[:n_pair, roi, np.newaxis], begin, end)[:, 0]
         return np.where(pairs > 0, squares / np.maximum(pairs, 1), np.nan)
-
-
-def _ranges(
-    values: NDArray[np.generic], begin: NDArray[np.int64], end: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return the sums of values[begin:end] along axis 0, one for each pair."""
-    total = np.zeros((len(values) + 1, *values.shape[1:]))
-    np.cumsum(values, axis=0, out=total[1:])
-    return total[end] - total[begin]

@@ -54,13 +54,27 @@ def slope_and_curvature(
     return solved[:, 1] / REACH, 2 * solved[:, 2] / REACH**2
 
 
-def width_bias(slope: NDArray[np.float64], curvature: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the bias of ln Gamma that each width brings: w^2/24 (|curvature| + slope^2).
+def width_bias(
+    slope: NDArray[np.float64], curvature: NDArray[np.float64], rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the bias of ln Gamma that each width brings: r^2/24 (|curvature| + slope^2).
 
-    Returns
-    -------
-    bias
-        Shape (n, n_width), in the order of WIDTHS.
+    Parameters
+    ----------
+    slope, curvature
+        Shape (n,), of `slope_and_curvature`.
+    rows
+        Shape (n, n_width): r, frames that the cuts of WIDTHS have; less than their width where
+        they leave the series or would reach across a jump.
     """
-    widths = np.array(WIDTHS, np.float64)
-    return widths**2 / 24 * (np.abs(curvature) + slope**2)[:, np.newaxis]
+    return rows**2 / 24 * (np.abs(curvature) + slope**2)[:, np.newaxis]
+
+
+def cut_rows(
+    age: NDArray[np.int64], first: NDArray[np.int64], stop: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return how many frames of [first, stop) the cuts of WIDTHS at each age have, (n, n_width)."""
+    reach = np.array(WIDTHS) // 2
+    low = np.maximum(age[:, np.newaxis] - reach, first[:, np.newaxis])
+    high = np.minimum(age[:, np.newaxis] + reach + 1, stop[:, np.newaxis])
+    return high - low

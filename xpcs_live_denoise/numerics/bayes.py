@@ -13,8 +13,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .age_sums import AgeSums, BinnedCuts
-from .age_widths import CURVE_WIDTH, REACH, WIDTHS, slope_and_curvature, width_bias
+from .age_widths import (
+    CURVE_WIDTH,
+    REACH,
+    WIDTHS,
+    cut_rows,
+    slope_and_curvature,
+    width_bias,
+)
 from .bayes_cuts import CutFits, SeriesFit, fit_cuts, fit_rates, fit_series, posterior_left_out
+from .bayes_jumps import Jump, bounds, find_jumps
 from .jackknife import StackedResiduals, jackknife_variance
 from .kww_grid import KwwGrid, kww_grid
 
@@ -42,7 +50,8 @@ class AgeEstimates:
     cuts, fits
         The chosen cuts and their fits, n of them.
     bias
-        Shape (n,): bias of ln Gamma that the width may bring.
+        Shape (n,): bias of ln Gamma that the width may bring, and an age on the wrong side of a
+        jump: its change times the root of how probable that is.
     ln_rate_error, ln_alpha_error, beta_error, baseline_error
         Shape (n,): standard errors, from the jackknife where there are pixel blocks.
     misfit
@@ -100,9 +109,23 @@ class BayesEstimator:
         middles = np.arange(reach, sums.n_frames - reach, CURVE_WIDTH)
         pieces = sums.cuts(self._roi, middles, CURVE_WIDTH)
         series = fit_series(sums.series(self._roi), pieces, grid)
-        bias = width_bias(*self._slopes(sums, centres, grid, series))
+        jumps = self._jumps(sums, centres, grid, series)
+        within = bounds(jumps, centres)
+        slopes = self._slopes(sums, centres, grid, series, within=within)
+        bias = width_bias(*slopes, cut_rows(centres, *np.clip(within, 0, sums.n_frames)))
+        doubt = sum(
+            (jump.change**2 * jump.doubt(centres) for jump in jumps), np.zeros(len(centres))
+        )
         parts = [
-            self._best(sums, grid, series, centres[one], bias=bias[one])
+            self._best(
+                sums,
+                grid,
+                series,
+                centres[one],
+                bias=bias[one],
+                within=within[:, one],
+                doubt=doubt[one],
+            )
             for one in (slice(k, k + _AGES) for k in range(0, max(len(centres), 1), _AGES))
         ]
         if parts[0].cuts.left_out is not None:
@@ -111,18 +134,39 @@ class BayesEstimator:
 
     # --- steps -----------------------------------------------------------------------------
 
-    def _slopes(
+    def _jumps(
         self, sums: AgeSums, ages: NDArray[np.int64], grid: KwwGrid, series: SeriesFit
+    ) -> list[Jump]:
+        """Return the jumps of Gamma that a cut of one of the ages could reach."""
+        if not len(ages):
+            return []
+        span = (int(ages.min()) - 2 * REACH, int(ages.max()) + 2 * REACH)
+        return find_jumps(sums, self._roi, grid, series.prior, span)
+
+    def _slopes(
+        self,
+        sums: AgeSums,
+        ages: NDArray[np.int64],
+        grid: KwwGrid,
+        series: SeriesFit,
+        *,
+        within: NDArray[np.int64],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return slope and curvature of ln Gamma at each age."""
-        low = max(int(ages.min(initial=sums.n_frames)) - REACH, 0) // _CURVE_STEP * _CURVE_STEP
-        high = min(int(ages.max(initial=0)) + REACH + 1, sums.n_frames)
-        cuts = sums.cuts(self._roi, np.arange(low, high, _CURVE_STEP), CURVE_WIDTH)
-        ln_rate, sd = fit_rates(cuts, grid, series.prior)
-        known = np.isfinite(cuts.mean_age)
-        return slope_and_curvature(
-            ages.astype(np.float64), cuts.mean_age[known], ln_rate[known], sd[known]
-        )
+        """Return slope and curvature of ln Gamma at each age, from ages in the same bounds."""
+        slope, curvature = np.zeros(len(ages)), np.zeros(len(ages))
+        for first, stop in np.unique(within, axis=1).T.tolist():
+            some = within[0] == first
+            low = max(int(ages[some].min()) - REACH, 0, first)
+            high = min(int(ages[some].max()) + REACH + 1, sums.n_frames, stop)
+            points = np.arange(-(-low // _CURVE_STEP) * _CURVE_STEP, high, _CURVE_STEP)
+            inside = np.repeat(np.array([[first], [stop]]), len(points), axis=1)
+            cuts = sums.cuts(self._roi, points, CURVE_WIDTH, inside)
+            ln_rate, sd = fit_rates(cuts, grid, series.prior)
+            known = np.isfinite(cuts.mean_age)
+            slope[some], curvature[some] = slope_and_curvature(
+                ages[some].astype(np.float64), cuts.mean_age[known], ln_rate[known], sd[known]
+            )
+        return slope, curvature
 
     def _best(
         self,
@@ -132,15 +176,22 @@ class BayesEstimator:
         ages: NDArray[np.int64],
         *,
         bias: NDArray[np.float64],
+        within: NDArray[np.int64],
+        doubt: NDArray[np.float64],
     ) -> AgeEstimates:
         """Fit every width at each age and take the one with the least variance plus bias^2."""
         n_width = len(WIDTHS)
-        cuts = sums.cuts(self._roi, np.repeat(ages, n_width), np.tile(WIDTHS, len(ages)))
+        cuts = sums.cuts(
+            self._roi,
+            np.repeat(ages, n_width),
+            np.tile(WIDTHS, len(ages)),
+            np.repeat(within, n_width, axis=1),
+        )
         _, sd = fit_rates(cuts, grid, series.prior)
         best = np.argmin(sd.reshape(bias.shape) ** 2 + bias**2, axis=1)
         index = np.arange(len(ages)) * n_width + best
         chosen = fit_cuts(cuts.select(index), grid, series.prior)
-        bias = bias.reshape(-1)[index]
+        bias = np.sqrt(bias.reshape(-1)[index] ** 2 + doubt)
         error = chosen.posterior.deviations() * chosen.widening[:, np.newaxis]
         return AgeEstimates(
             age=ages,

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from .kww_grid import KwwGrid
 
 _TOGETHER = 32  # posteriors at once: what they need stays in the cache
+# A first look at every seventh point tells where on the grid a posterior lies: e^-20 is nothing.
+_THIN, _NEGLIGIBLE = 7, 20.0
+_MARGIN, _END = 80, 20  # points beyond; and at either end, which tell whether it was enough
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +114,14 @@ def posterior(
     prior
         Of (beta, baseline - 1).
     """
-    parts = [
-        _full(grid, curves, data, some)
-        for curves, data, some in _in_pieces(grid, mean, weights, prior)
-    ]
-    return Posterior.concatenate(parts)
+    index, parts = zip(
+        *(
+            (which, _full(part, curves, data, some))
+            for which, part, curves, data, some in _in_pieces(grid, mean, weights, prior)
+        ),
+        strict=True,
+    )
+    return Posterior.concatenate(list(parts)).select(np.argsort(np.concatenate(index)))
 
 
 def rate_posterior(
@@ -129,12 +135,11 @@ def rate_posterior(
     As `posterior`, in half the time. The chi-square is that of the grid's best point, the distance
     to the prior included.
     """
-    parts: list[tuple[NDArray[np.float64], ...]] = []
-    for _, data, some in _in_pieces(grid, mean, weights, prior):
-        best = 2 * (some.log_weight - grid.log_prior).max(axis=1) + some.log_scale
-        moments = _moments(_mass(some.log_weight), grid.ln_rate)
-        parts.append((*moments, data.total - best))
-    ln_rate, sd, chi_square = (np.concatenate(column) for column in zip(*parts, strict=True))
+    ln_rate, sd, chi_square = (np.empty(len(mean)) for _ in range(3))
+    for index, part, _, data, some in _in_pieces(grid, mean, weights, prior):
+        best = 2 * (some.log_weight - part.log_prior).max(axis=1) + some.log_scale
+        ln_rate[index], sd[index] = _moments(_mass(some.log_weight), part.ln_rate)
+        chi_square[index] = data.total - best
     return ln_rate, sd, chi_square
 
 
@@ -147,6 +152,9 @@ class _Data:
     precision: NDArray[np.float64]  # (m, 2, 2)
     shift: NDArray[np.float64]  # (m, 2): precision @ mean of the prior
     total: NDArray[np.float64]  # (m,): y^T W y + m^T P m
+
+    def select(self, index: NDArray[np.int64] | slice) -> _Data:
+        return _Data(*(getattr(self, name)[index] for name in self.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +176,8 @@ def _in_pieces(
     mean: NDArray[np.float64],
     weights: NDArray[np.float64],
     prior: LinearPrior,
-) -> Iterator[tuple[NDArray[np.float64], _Data, _Evidence]]:
+) -> Iterator[tuple[NDArray[np.int64], KwwGrid, NDArray[np.float64], _Data, _Evidence]]:
+    """Yield a few sets of data at a time: which, the part of the grid that matters, its curves."""
     n, n_bin = mean.shape
     curves = np.ascontiguousarray(grid.curves[:, :n_bin].T)  # (n_bin, n_grid)
     squared = curves**2
@@ -177,10 +186,49 @@ def _in_pieces(
     centre = np.broadcast_to(prior.mean, (n, 2))
     shift = np.einsum("nij,nj->ni", precision, centre)
     total = (weights * mean**2).sum(axis=1) + (shift * centre).sum(axis=1)
+    every = _Data(mean, weights, precision, shift, total)
+    low, high = _ranges(grid, curves, squared, every)
+    order = np.argsort(low, kind="stable")
     for first in range(0, max(n, 1), _TOGETHER):
-        one = slice(first, first + _TOGETHER)
-        data = _Data(mean[one], weights[one], precision[one], shift[one], total[one])
-        yield curves, data, _evidence(grid, curves, squared, data)
+        which = order[first : first + _TOGETHER]
+        data = every.select(which)
+        some = slice(0, len(grid.ln_rate))
+        if n:
+            some = slice(int(low[which].min()), int(high[which].max()))
+        part = grid.part(some)
+        found = _evidence(part, curves[:, some], squared[:, some], data)
+        if _is_cut_off(found.log_weight, some, len(grid.ln_rate)):
+            some, part = slice(None), grid
+            found = _evidence(grid, curves, squared, data)
+        yield which, part, curves[:, some], data, found
+
+
+def _ranges(
+    grid: KwwGrid, curves: NDArray[np.float64], squared: NDArray[np.float64], data: _Data
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return first and last point of the grid that matter to each set of data, from a few points.
+
+    The grid runs through alpha at every Gamma: every seventh point has all alphas in turn.
+    """
+    n, n_grid = len(data.mean), len(grid.ln_rate)
+    low, high = np.zeros(n, np.int64), np.full(n, n_grid)
+    few = grid.part(slice(None, None, _THIN))
+    f, f2 = (np.ascontiguousarray(table[:, ::_THIN]) for table in (curves, squared))
+    for first in range(0, n, _THIN * _TOGETHER):
+        one = slice(first, first + _THIN * _TOGETHER)
+        log_weight = _evidence(few, f, f2, data.select(one)).log_weight
+        matters = log_weight > log_weight.max(axis=1, keepdims=True) - _NEGLIGIBLE
+        low[one] = matters.argmax(axis=1) * _THIN - _MARGIN
+        high[one] = n_grid - matters[:, ::-1].argmax(axis=1) * _THIN + _MARGIN
+    return np.maximum(low, 0), np.minimum(high, n_grid)
+
+
+def _is_cut_off(log_weight: NDArray[np.float64], some: slice, n_grid: int) -> bool:
+    """Whether a part of the grid ends where the posterior still has weight."""
+    least = log_weight.max(axis=1) - _NEGLIGIBLE / 2
+    begins = some.start > 0 and (log_weight[:, :_END].max(axis=1) > least).any()
+    ends = some.stop < n_grid
+    return bool(begins or (ends and (log_weight[:, -_END:].max(axis=1) > least).any()))
 
 
 def _evidence(

@@ -49,6 +49,17 @@ class KwwGrid:
     at_edge: NDArray[np.bool_]
     step: float
 
+    def part(self, some: slice) -> KwwGrid:
+        """Return some points of the grid."""
+        return KwwGrid(
+            ln_rate=self.ln_rate[some],
+            ln_alpha=self.ln_alpha[some],
+            log_prior=self.log_prior[some],
+            curves=self.curves[some],
+            at_edge=self.at_edge[some],
+            step=self.step,
+        )
+
 
 def kww_grid(longest_lag: int) -> KwwGrid:
     """Return the grid for a series: Gamma from 0.1 / longest lag to 1.5 per frame, both in ln.

@@ -1,0 +1,185 @@
+"""Where Gamma jumps: a cut that reaches across mixes what came before with what came after."""
+
+# numpy's stubs leave the types of arange, indices and the like unknown.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .age_sums import AgeSums
+from .bayes_cuts import CutFits, fit_cuts, fit_rates, noise_weights
+from .bayes_grid import LinearPrior
+from .jackknife import jackknife_variance
+from .kww_grid import KwwGrid
+
+# Frames on either side that tell Gamma before and after, at least and at most.
+_LEAST_SIDE, _SIDE = 20, 40
+# Frames between the places that are tried first, and how far around the best one it may lie.
+_STEP, _AROUND = 4, 16
+# A jump is at least this far, in ln Gamma and in standard errors of the difference.
+_LEAST_CHANGE, _LEAST_SIGNIFICANCE = 0.7, 4.5
+# By how much ln likelihood it must beat a steady change between the same two values.
+_LEAST_ODDS = 5.0
+# What is not known of the place beyond entries that are independent, as Gamma on either side is
+# held fixed, frames.
+_PLACE_SD = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jump:
+    """A jump of Gamma.
+
+    Attributes
+    ----------
+    first
+        First frame after it.
+    change
+        Difference of ln Gamma, after minus before.
+    places, probability
+        Shape (n,): frames that may be that first one, and how probable each is.
+    """
+
+    first: int
+    change: float
+    places: NDArray[np.int64]
+    probability: NDArray[np.float64]
+
+    def doubt(self, ages: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return how probable it is that an age lies on the other side, shape (n,)."""
+        is_after = ages >= self.first
+        after = (ages[:, np.newaxis] >= self.places) @ self.probability
+        return np.clip(np.where(is_after, 1 - after, after), 0.0, 1.0)
+
+
+def find_jumps(
+    sums: AgeSums, roi: int, grid: KwwGrid, prior: LinearPrior, span: tuple[int, int]
+) -> list[Jump]:
+    """Return the jumps of Gamma of one ROI, in order.
+
+    At every fourth frame Gamma is fitted to the 40 frames before, and to the 40 after, none of
+    which reaches across. Where they differ by a factor of 2 and 4.5 standard errors, a model of
+    all entries nearby, g2 = C + beta exp(-2 (integral of Gamma from t1 to t2)^alpha), tells the
+    frame; it must explain them better than a Gamma that changes steadily between the same values.
+
+    Parameters
+    ----------
+    prior
+        Of contrast and baseline.
+    span
+        First and last frame between which to look.
+    """
+    low = max(span[0], _LEAST_SIDE)
+    high = min(span[1], sums.n_frames - _LEAST_SIDE + 1)
+    # Places do not depend on the span, or a live run would see others than a later one.
+    places = np.arange(-(-low // _STEP) * _STEP, high, _STEP)
+    if not len(places):
+        return []
+    before, after = _sides(places)
+    ln_rate, sd = fit_rates(sums.cuts(roi, *before), grid, prior)
+    later, later_sd = fit_rates(sums.cuts(roi, *after), grid, prior)
+    change = np.abs(later - ln_rate)
+    z = np.where(change > _LEAST_CHANGE, change / np.hypot(sd, later_sd), 0.0)
+    jumps: list[Jump] = []
+    while z.max() > _LEAST_SIGNIFICANCE:
+        best = int(places[np.argmax(z)])
+        jump = _locate(sums, roi, grid, prior, best)
+        z[np.abs(places - best) < _SIDE] = 0.0
+        if jump is not None:
+            jumps.append(jump)
+            z[np.abs(places - jump.first) < _SIDE] = 0.0
+    return sorted(jumps, key=lambda jump: jump.first)
+
+
+def bounds(jumps: list[Jump], ages: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the frames [first, stop) between jumps that hold each age, shape (2, n)."""
+    far = np.iinfo(np.int64).max // 4
+    edges = np.array([-far, *(jump.first for jump in jumps), far], np.int64)
+    piece = np.searchsorted(edges, ages, side="right")
+    return np.stack([edges[piece - 1], edges[piece]])
+
+
+def _sides(
+    places: NDArray[np.int64],
+) -> list[tuple[NDArray[np.int64], int, NDArray[np.int64]]]:
+    """Return ages, width and bounds of the cuts before and after each place."""
+    far = np.iinfo(np.int64).max // 4
+    never = np.full(len(places), far)
+    reach = _SIDE // 2
+    return [
+        (places - reach, _SIDE + 1, np.stack([-never, places])),
+        (places + reach, _SIDE + 1, np.stack([places, never])),
+    ]
+
+
+def _locate(sums: AgeSums, roi: int, grid: KwwGrid, prior: LinearPrior, about: int) -> Jump | None:
+    """Return the jump near frame `about`; None where a steady change explains as much."""
+    sides = [sums.cuts(roi, *side) for side in _sides(np.array([about]))]
+    fits = [fit_cuts(side, grid, prior) for side in sides]
+    rates = [float(fit.posterior.ln_rate[0]) for fit in fits]
+    middles = [float(side.mean_age[0]) for side in sides]
+    rows = np.arange(max(about - _SIDE, 0), min(about + _SIDE, sums.n_frames))
+    cells = sums.cuts(roi, rows, 1)
+    weights = noise_weights(cells)
+    frame = np.arange(sums.n_frames)
+    places = np.arange(max(about - _AROUND, 1), min(about + _AROUND, sums.n_frames - 1) + 1)
+    profiles = [np.where(frame < place, *rates) for place in places]
+    slope = (rates[1] - rates[0]) / (middles[1] - middles[0])
+    steady = rates[0] + slope * (frame - middles[0])
+    ends = (min(rates) - abs(rates[1] - rates[0]), max(rates) + abs(rates[1] - rates[0]))
+    profiles.append(np.clip(steady, *ends))
+    lag = (cells.edges[:-1] + cells.edges[1:] - 1) / 2
+    curves = np.array([_curves(fits, profile, rows, lag) for profile in profiles])
+    likelihood = _likelihood(weights, cells.mean[np.newaxis], curves)[0]
+    best = int(np.argmax(likelihood[:-1]))
+    mass = np.exp(likelihood[:-1] - likelihood[best])
+    odds = np.log(mass.mean()) + likelihood[best] - likelihood[-1]
+    if odds < _LEAST_ODDS or best in (0, len(places) - 1):
+        return None
+    mean, variance = _moments(mass, places)
+    if cells.left_out is not None:
+        others = _likelihood(weights, cells.left_out, curves)[:, :-1]
+        others = np.exp(others - others.max(axis=1, keepdims=True))
+        variance += jackknife_variance(np.array([_moments(one, places)[0] for one in others]))
+    probability = np.exp(-((places - mean) ** 2) / 2 / (variance + _PLACE_SD**2))
+    return Jump(
+        first=round(mean),
+        change=rates[1] - rates[0],
+        places=places,
+        probability=probability / probability.sum(),
+    )
+
+
+def _likelihood(
+    weights: NDArray[np.float64], data: NDArray[np.float64], curves: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return ln likelihood of data (m, n_row, n_bin) for curves (k, n_row, n_bin), shape (m, k)."""
+    total = np.einsum("rb,mrb->m", weights, data**2)[:, np.newaxis]
+    cross = (data * weights).reshape(len(data), -1) @ curves.reshape(len(curves), -1).T
+    return cross - (total + np.einsum("rb,krb->k", weights, curves**2)) / 2
+
+
+def _moments(mass: NDArray[np.float64], places: NDArray[np.int64]) -> tuple[float, float]:
+    mean = float(mass @ places / mass.sum())
+    return mean, float(mass @ (places - mean) ** 2 / mass.sum())
+
+
+def _curves(
+    fits: list[CutFits],
+    ln_rate: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    lag: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return g2 - 1 of a Gamma that changes with the frame, shape (n_row, n_bin)."""
+    edges = np.arange(len(ln_rate) + 1) - 0.5
+    passed = np.concatenate([[0.0], np.cumsum(np.exp(ln_rate))])
+    # Odd lags, half of all, stand half a frame later than their row.
+    centre = rows[:, np.newaxis] + 0.25
+    decay = np.interp(centre + lag / 2, edges, passed) - np.interp(centre - lag / 2, edges, passed)
+    alpha = np.exp(np.mean([fit.posterior.ln_alpha[0] for fit in fits]))
+    beta, offset = np.mean([fit.posterior.linear[0] for fit in fits], axis=0)
+    return offset + beta * np.exp(-2 * decay**alpha)
