@@ -44,7 +44,7 @@ def test_a_c2_gives_the_same_rows_as_its_frames_but_for_the_jackknife(from_frame
 
 def test_several_rois_are_numbered_from_one_and_gaps_stay_gaps(from_frames):
     c2 = np.repeat(from_frames.c2, 2, axis=0)
-    c2[1, 40], c2[1, :, 40] = np.nan, np.nan
+    c2[1, 40], c2[1, :, 40] = np.nan, np.inf
     result = analyse_c2(c2, ensemble=Identity())
     assert set(result.gamma.roi) == {1, 2}
     assert np.isnan(result.c2[1, 40]).all()

@@ -6,7 +6,14 @@ import sys
 import numpy as np
 import pytest
 
-from xpcs_live_denoise import RoiMap, Settings, denoise_two_time, fit_ages, simulate_speckle
+from xpcs_live_denoise import (
+    GammaTable,
+    RoiMap,
+    Settings,
+    denoise_two_time,
+    fit_ages,
+    simulate_speckle,
+)
 from xpcs_live_denoise.numerics.contrast import estimate_contrast
 from xpcs_live_denoise.numerics.one_time import g2_from_c2
 from xpcs_live_denoise.pipeline import LIVE_DELAY, Analysis, append_note, open_ensemble
@@ -93,6 +100,26 @@ def test_denoised_rows_claim_no_error_and_are_never_recommended():
     inside = denoised.converged & (per_frame > 0.01) & (per_frame < 0.15)
     np.testing.assert_array_equal(denoised.in_range, inside)
     assert gamma.select(gamma.source == "bayes").recommended.any()
+
+
+def test_while_a_run_is_on_no_raw_row_is_recommended_and_early_rows_are_the_estimators():
+    made, tables = analysis(), []
+    for stop in range(30, 91, 30):
+        made.push(FRAMES[stop - 30 : stop])
+        tables.append(made.publish(0).gamma)
+    gamma = GammaTable.concatenate([table for table in tables if table is not None])
+    assert set(gamma.source[gamma.recommended]) <= {"bayes", "bayes_early"}
+    assert (gamma.reason[~gamma.recommended] != "").all()
+
+
+def test_a_fit_of_the_whole_series_is_never_the_one_to_trust():
+    gamma = pushed([FRAMES]).gamma
+    series = gamma.select(np.isnan(gamma.age_frame))
+    assert not series.recommended.any()
+    assert set(series.reason[series.converged & (series.source == "series_raw")]) <= {
+        "whole_series",
+        "imprecise",
+    }
 
 
 def test_at_most_one_row_is_recommended_for_each_roi_and_age():

@@ -119,6 +119,7 @@ def analyse_c2(
         used.
     """
     stack = as_stack(c2)
+    stack = np.where(np.isfinite(stack), stack, np.nan)
     if stack.shape[-1] == 0 or len(stack) == 0:
         raise InvalidInputError(
             f"C2: got shape {stack.shape}; expected at least a ROI and a frame."

@@ -26,9 +26,11 @@ DENOISED_COARSE = "denoised_coarse"
 # Source of rows by the live estimator, and of those that it says early, with fewer frames behind.
 BAYES, BAYES_EARLY = "bayes", "bayes_early"
 # Frames behind an age when it is said early, and most rows of either kind in one publication.
-EARLY_DELAY, LIVE_ROWS = 12, 20
+EARLY_DELAY, LIVE_ROWS = 12, 40
 # Why a raw row is not the one to trust where there is a row that is.
-BETTER = "bayes_is_better"
+BETTER, NOT_YET = "bayes_is_better", "no_bayes_yet"
+# Why a fit of g2 is not: no age has it, and an average over ages is no rate where they differ.
+WHOLE_SERIES = "whole_series"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,9 @@ class RateFitter:
     def series(self, one_time: OneTime, n_frames: int) -> list[GammaTable]:
         """Fit g2 of the whole series with beta free: raw, and denoised where there is one."""
         raw = fit_g2(one_time.g2, g2_error=one_time.g2_error, frame_time_s=self.frame_time_s)
+        raw = raw.replace(
+            recommended=False, reason=np.where(raw.recommended, WHOLE_SERIES, raw.reason)
+        )
         tables = [self._label(raw, "series_raw").replace(width=n_frames)]
         if one_time.g2_denoised is not None:
             curves = one_time.g2_denoised[:, :DENOISED_MAX_LAG]
@@ -123,8 +128,8 @@ class RateFitter:
         """Return raw rows of one cut that leave the recommendation to those of the estimator.
 
         Both fit the same C2, the estimator all of it that belongs to an age: where it says that
-        nothing can be trusted, a narrower cut cannot be either, for the same reason. A raw row
-        without a row of the estimator stays as it is.
+        nothing can be trusted, a narrower cut cannot be either, for the same reason. Of ages that a
+        live run has not asked the estimator about, nothing is recommended yet.
         """
         said = {
             (int(roi), float(age)): BETTER if good else str(reason)
@@ -133,15 +138,12 @@ class RateFitter:
             )
         }
         keys = zip(raw.roi.tolist(), raw.age_frame.tolist(), strict=True)
-        heard = [said.get(key, "") for key in keys]
+        heard = [said.get(key, NOT_YET) for key in keys]
         reason = [
-            other if was and other else own
+            other if was else own
             for other, was, own in zip(heard, raw.recommended, raw.reason.tolist(), strict=True)
         ]
-        return raw.replace(
-            recommended=raw.recommended & np.array([not other for other in heard], np.bool_),
-            reason=np.array(reason, np.str_),
-        )
+        return raw.replace(recommended=False, reason=np.array(reason, np.str_))
 
     def denoised(
         self,

@@ -321,3 +321,21 @@ def test_any_block_size_leaves_c2_symmetric_to_the_last_bit(dtype, block):
     for start in range(0, 23, block):
         accumulator.append(frames[start : start + block])
     np.testing.assert_array_equal(accumulator.c2, accumulator.c2.swapaxes(1, 2))
+
+
+@pytest.mark.parametrize("block", [1, 20])
+@pytest.mark.parametrize("n_pixels", range(1, 10))
+def test_a_roi_with_fewer_pixels_than_blocks_has_its_sums_too(n_pixels, block):
+    labels = np.ones((4, 10), int)
+    labels[0] = 0
+    labels[0, :n_pixels] = 2
+    rois = RoiMap.from_labels(labels)
+    frames = np.random.default_rng(3).poisson(4.0, (40, 4, 10))
+    with_sums = TwoTimeAccumulator(rois, dtype="float64", sums=True)
+    plain = TwoTimeAccumulator(rois, dtype="float64")
+    for start in range(0, 40, block):
+        with_sums.append(frames[start : start + block])
+        plain.append(frames[start : start + block])
+    np.testing.assert_allclose(with_sums.c2, plain.c2, rtol=1e-12)
+    for roi in range(2):
+        assert np.isfinite(with_sums.age_sums.series(roi).left_out).all()

@@ -126,6 +126,9 @@ def _multiply_rows(history: FloatArray, block: FloatArray, product: FloatArray) 
     taken a few frames at a time, which halves the time for 5 to 20 new frames on one core.
     """
     k, n_pixels = block.shape
+    if not n_pixels:  # a block of a ROI that has fewer pixels than blocks
+        product[...] = 0
+        return
     n_together = min(_ROWS_TOGETHER, _SMALL_PRODUCT // max(1, k * n_pixels))
     whole = 0
     if k > 1 and n_together > _ROWS_TOGETHER // 2:
