@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xpcs_live_denoise.denoising.carded import CARD_NAME
 from xpcs_live_denoise.denoising.data import WindowData, load_windows
 from xpcs_live_denoise.denoising.filters import principal_components
 from xpcs_live_denoise.denoising.fitted import (
     ARRAYS_NAME,
-    CARD_NAME,
     SHIPPED,
     learn,
     load_fitted,

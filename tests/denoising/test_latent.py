@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from xpcs_live_denoise.denoising.carded import CARD_NAME
 from xpcs_live_denoise.denoising.data import WindowData, load_windows
 from xpcs_live_denoise.denoising.ensemble import Ensemble, load_ensemble
 from xpcs_live_denoise.denoising.fitted import triangle_noise
@@ -23,7 +24,6 @@ from xpcs_live_denoise.denoising.latent import (
 )
 from xpcs_live_denoise.denoising.latent_files import (
     ARRAYS_NAME,
-    CARD_NAME,
     SHIPPED,
     latent_distance,
     load_latent_range,

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +14,13 @@ from xpcs_live_denoise.numerics.kww import fit_g2
 from xpcs_live_denoise.numerics.window_bayes import window_noise
 from xpcs_live_denoise.numerics.window_prior import WindowPrior, excess_covariance, prior_from_fits
 
+from .carded import load_carded, save_carded
 from .data import WindowData
 from .triangle import N_PIXELS, one_time, to_windows
 from .truth import LAG_WEIGHTS
 
 SHIPPED = Path(__file__).parent / "window_prior"
-ARRAYS_NAME, CARD_NAME = "fitted.npz", "card.json"
+ARRAYS_NAME = "fitted.npz"
 COMPONENTS = 8
 # A fit that ended on a bound says that such series exist, not what their parameters are.
 NOT_CONVERGED_WEIGHT = 0.3
@@ -103,17 +100,11 @@ def learn(data: WindowData, name: str) -> Fitted:
 
 def save_fitted(fitted: Fitted, path: str | Path) -> Path:
     """Write arrays and card into a folder that `load_fitted` reads."""
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {
         name: np.asarray(getattr(fitted.prior, name), np.float32) for name in _PRIOR
     }
-    buffer = io.BytesIO()
-    np.savez(buffer, center=fitted.center, components=fitted.components, **arrays)
-    (folder / ARRAYS_NAME).write_bytes(buffer.getvalue())
-    card = {**fitted.card, "sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
-    (folder / CARD_NAME).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    return folder
+    arrays |= {"center": fitted.center, "components": fitted.components}
+    return save_carded(path, ARRAYS_NAME, arrays, fitted.card)
 
 
 def load_fitted(path: str | Path | None = None) -> Fitted:
@@ -125,23 +116,9 @@ def load_fitted(path: str | Path | None = None) -> Fitted:
         When a file is missing or cannot be read, lacks an array, or does not belong to the card.
     """
     folder = SHIPPED if path is None else Path(path)
-    try:
-        content = (folder / ARRAYS_NAME).read_bytes()
-        card = json.loads((folder / CARD_NAME).read_text(encoding="utf-8"))
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        prior = {name: arrays[name].astype(np.float64) for name in _PRIOR}
-        center, components = arrays["center"], arrays["components"]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InvalidInputError(
-            f"Folder {folder}: cannot be read ({error}). Expected {ARRAYS_NAME} and {CARD_NAME}, "
-            "as save_fitted writes them."
-        ) from error
-    if card.get("sha256") != hashlib.sha256(content).hexdigest():
-        raise InvalidInputError(
-            f"Folder {folder}: {ARRAYS_NAME} is not the file that {CARD_NAME} names. Copy the "
-            "whole folder again."
-        )
+    arrays, card = load_carded(folder, ARRAYS_NAME, arrays=(*_PRIOR, "center", "components"))
+    prior = {name: arrays[name].astype(np.float64) for name in _PRIOR}
+    center, components = arrays["center"], arrays["components"]
     if components.shape != (COMPONENTS, N_PIXELS) or center.shape != (N_PIXELS,):
         raise InvalidInputError(
             f"Folder {folder}: components have shape {components.shape}; expected "

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +9,12 @@ import numpy as np
 
 from xpcs_live_denoise.errors import InvalidInputError
 
+from .carded import load_carded, save_carded
 from .ensemble import Ensemble
 from .latent import LatentDistance, LatentRange
 
 SHIPPED = Path(__file__).parent / "latent_range"
-ARRAYS_NAME, CARD_NAME = "latent_range.npz", "card.json"
+ARRAYS_NAME = "latent_range.npz"
 
 # Half precision: a thousandth of the scatter, far below the kernel.
 _DTYPES = {"axes": np.float32, "series": np.float16, "noise": np.float32}
@@ -60,22 +57,12 @@ def latent_distance(
 
 def save_latent_range(learned: LatentRange, path: str | Path) -> Path:
     """Write arrays and card into a folder that `load_latent_range` reads."""
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {
         name: getattr(learned, name).astype(dtype) for name, dtype in _DTYPES.items()
     }
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, limit=np.float64(learned.limit), **arrays)
-    (folder / ARRAYS_NAME).write_bytes(buffer.getvalue())
-    card = {
-        **learned.card,
-        "weights_sha256": learned.weights_sha256,
-        "limit": learned.limit,
-        "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
-    }
-    (folder / CARD_NAME).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    return folder
+    arrays["limit"] = np.float64(learned.limit)
+    card = {**learned.card, "weights_sha256": learned.weights_sha256, "limit": learned.limit}
+    return save_carded(path, ARRAYS_NAME, arrays, card)
 
 
 def load_latent_range(path: str | Path | None = None) -> LatentRange:
@@ -87,21 +74,9 @@ def load_latent_range(path: str | Path | None = None) -> LatentRange:
         When a file is missing or cannot be read, lacks an entry, or does not belong to the card.
     """
     folder = SHIPPED if path is None else Path(path)
-    try:
-        content = (folder / ARRAYS_NAME).read_bytes()
-        card: dict[str, Any] = json.loads((folder / CARD_NAME).read_text(encoding="utf-8"))
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {name: file[name].astype(np.float64) for name in (*_DTYPES, "limit")}
-        weights, digest = card["weights_sha256"], card["sha256"]
-    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise InvalidInputError(
-            f"Folder {folder}: cannot be read ({error}). Expected {ARRAYS_NAME} and {CARD_NAME}, "
-            "as save_latent_range writes them."
-        ) from error
-    if digest != hashlib.sha256(content).hexdigest():
-        raise InvalidInputError(
-            f"Folder {folder}: {ARRAYS_NAME} is not the file that {CARD_NAME} names. Copy the "
-            "whole folder again."
-        )
+    found, card = load_carded(
+        folder, ARRAYS_NAME, arrays=(*_DTYPES, "limit"), card=("weights_sha256",)
+    )
+    arrays = {name: values.astype(np.float64) for name, values in found.items()}
     limit = float(arrays.pop("limit"))
-    return LatentRange(**arrays, limit=limit, weights_sha256=weights, card=card)
+    return LatentRange(**arrays, limit=limit, weights_sha256=card["weights_sha256"], card=card)
