@@ -9,12 +9,12 @@ from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records import Geometry
 from xpcs_live_denoise.sources.simulated_configuration import (
     SIMULATED_GEOMETRY,
-    DetectorConfiguration,
+    Configured,
 )
 from xpcs_live_denoise.sources.simulated_frames import FrameFactory, FrameSupply
 
 
-class SimulatedCamera:
+class SimulatedCamera(Configured):
     """A bluesky Readable, Stageable and Configurable with its frames inline in each event.
 
     Each staging starts the series anew; each reading takes the next frames of it.
@@ -50,6 +50,7 @@ class SimulatedCamera:
         self._frame_rate_hz = frame_rate_hz
         self._geometry = geometry
         self._supply: FrameSupply | None = None
+        self._num_images = frames_per_event
 
     def stage(self) -> list[Any]:
         """Start the series anew."""
@@ -90,26 +91,3 @@ class SimulatedCamera:
                 "shape": [*([k] if k > 1 else []), *series.frame_shape],
             }
         }
-
-    def read_configuration(self) -> dict[str, Any]:
-        """Return exposure, frame period and geometry under CHX's names."""
-        return self._configuration().read()
-
-    def describe_configuration(self) -> dict[str, Any]:
-        """Return the data keys of `read_configuration`."""
-        return self._configuration().describe()
-
-    def _series(self) -> FrameSupply:
-        if self._supply is None:  # plans may read a device that they did not stage
-            self._supply = FrameSupply(self._factory)
-        return self._supply
-
-    def _configuration(self) -> DetectorConfiguration:
-        return DetectorConfiguration(
-            name=self.name,
-            frame_shape=self._series().frame_shape,
-            geometry=self._geometry,
-            acquire_time_s=1 / self._frame_rate_hz,
-            acquire_period_s=1 / self._frame_rate_hz,
-            num_images=self._frames_per_event,
-        )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpcs_live_denoise.records import Geometry
+from xpcs_live_denoise.sources.simulated_frames import FrameFactory, FrameSupply
 
 # About CHX's: 9.65 keV, 10 m, an Eiger's pixels; the beam in the middle of the detector.
 SIMULATED_GEOMETRY = Geometry(
@@ -77,3 +78,37 @@ class DetectorConfiguration:
             for key, (value, unit) in values.items()
             if value is not None
         }
+
+
+class Configured:
+    """A simulated detector's answers about its configuration, from a few attributes of its own."""
+
+    name: str
+    _factory: FrameFactory
+    _supply: FrameSupply | None
+    _frame_rate_hz: float
+    _geometry: Geometry
+    _num_images: int  # frames of one trigger
+
+    def read_configuration(self) -> dict[str, Any]:
+        """Return exposure, frame period and geometry under CHX's names."""
+        return self._configuration().read()
+
+    def describe_configuration(self) -> dict[str, Any]:
+        """Return the data keys of `read_configuration`."""
+        return self._configuration().describe()
+
+    def _series(self) -> FrameSupply:
+        if self._supply is None:  # asked before the first staging, or by a plan without one
+            self._supply = FrameSupply(self._factory)
+        return self._supply
+
+    def _configuration(self) -> DetectorConfiguration:
+        return DetectorConfiguration(
+            name=self.name,
+            frame_shape=self._series().frame_shape,
+            geometry=self._geometry,
+            acquire_time_s=1 / self._frame_rate_hz,
+            acquire_period_s=1 / self._frame_rate_hz,
+            num_images=self._num_images,
+        )

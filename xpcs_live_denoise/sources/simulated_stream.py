@@ -16,7 +16,7 @@ from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records import Geometry
 from xpcs_live_denoise.sources.simulated_configuration import (
     SIMULATED_GEOMETRY,
-    DetectorConfiguration,
+    Configured,
 )
 from xpcs_live_denoise.sources.simulated_frames import FrameFactory, FrameSupply
 from xpcs_live_denoise.sources.simulated_status import SimulatedStatus
@@ -26,7 +26,7 @@ DATASET = "/entry/data/data"
 WRITE_PERIOD_S = 0.02
 
 
-class SimulatedEiger:
+class SimulatedEiger(Configured):
     """A bluesky Stageable, Flyable, Collectable, WritesStreamAssets and Configurable.
 
     Each staging makes a new file and starts the series anew. From the kickoff a thread writes the
@@ -82,6 +82,7 @@ class SimulatedEiger:
         self._frame_rate_hz = frame_rate_hz
         self._geometry = geometry
         self._supply: FrameSupply | None = None
+        self._num_images = n_frames
         self._file: h5py.File | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -234,29 +235,4 @@ class SimulatedEiger:
         yield (
             "stream_datum",
             self._resource.compose_stream_datum({"start": start, "stop": stop}),
-        )
-
-    # --- Configurable -------------------------------------------------------------------------
-
-    def read_configuration(self) -> dict[str, Any]:
-        """Return exposure, frame period and geometry under CHX's names."""
-        return self._configuration().read()
-
-    def describe_configuration(self) -> dict[str, Any]:
-        """Return the data keys of `read_configuration`."""
-        return self._configuration().describe()
-
-    def _series(self) -> FrameSupply:
-        if self._supply is None:  # asked before the first staging
-            self._supply = FrameSupply(self._factory)
-        return self._supply
-
-    def _configuration(self) -> DetectorConfiguration:
-        return DetectorConfiguration(
-            name=self.name,
-            frame_shape=self._series().frame_shape,
-            geometry=self._geometry,
-            acquire_time_s=1 / self._frame_rate_hz,
-            acquire_period_s=1 / self._frame_rate_hz,
-            num_images=self.n_frames,
         )
