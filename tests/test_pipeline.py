@@ -242,3 +242,12 @@ def test_notes_are_added_to_a_status_with_one_space():
     status = append_note(append_note(Status(), "One."), "", "Two.")
     assert status.message == "One. Two."
     assert dataclasses.replace(status, message="") == Status()
+
+
+@pytest.mark.parametrize(("step", "longest"), [(5, 44), (20, 29)])
+def test_fits_of_denoised_c2_stop_where_windows_do_not_reach_every_age(step, longest):
+    gamma = pushed([FRAMES], step=step).gamma
+    denoised = gamma.select(gamma.source == "denoised")
+    assert denoised.n_lags.max() == longest
+    series = gamma.select(gamma.source == "series_denoised")
+    assert (series.n_lags == longest).all()

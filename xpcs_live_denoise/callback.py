@@ -137,7 +137,8 @@ class LiveDenoise:
     @property
     def status(self) -> Mapping[str, Status]:
         """The newest status of each recent run, by the raw run's uid, oldest first."""
-        return {uid: run.status for uid, run in self._runs.items()}
+        # A copy: the RunEngine's thread may add a run meanwhile.
+        return {uid: run.status for uid, run in dict(self._runs).items()}
 
     def close(self, timeout: float | None = 20.0) -> bool:
         """Work off and store what was received, then take nothing more.

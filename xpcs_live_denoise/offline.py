@@ -133,7 +133,7 @@ def analyse_c2(
     if ensemble is None:
         ensemble, why_not = open_ensemble(settings)
     rois = RoiMap.from_labels(np.arange(1, len(stack) + 1)[np.newaxis])
-    rates = RateFitter(rois=rois, frame_time_s=frame_time_s)
+    rates = RateFitter.of(settings, rois, frame_time_s)
     analysis = C2Analysis(settings=settings, rates=rates, ensemble=ensemble)
     result = analysis.finish(stack, AgeSums.from_c2(stack))
     return dataclasses.replace(result, status=append_note(result.status, why_not))

@@ -17,7 +17,7 @@ from .numerics.live_windows import LiveWindows
 from .numerics.rois import RoiMap
 from .numerics.two_time import TwoTimeAccumulator
 from .numerics.windows import Denoiser
-from .rates import DENOISED_MAX_LAG, BayesRates, RateFitter
+from .rates import BayesRates, RateFitter
 from .records import GammaTable, Publication, Result, Status
 
 # A provisional row is fitted once its age is this many frames old, so that lags to 50 exist.
@@ -38,7 +38,7 @@ class Analysis:
     n_frames
         Number of frames to come, where known: C2 is then allocated once.
     ensemble
-        Denoises windows; None computes C2, g2 and raw Gamma(t) only.
+        Denoises windows; None: nothing is denoised.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Analysis:
         ensemble: Denoiser | None = None,
     ) -> None:
         self._settings = settings
-        rates = RateFitter(rois=roi_map, frame_time_s=frame_time_s)
+        rates = RateFitter.of(settings, roi_map, frame_time_s)
         self._of_c2 = C2Analysis(settings=settings, rates=rates, ensemble=ensemble)
         self._bayes = BayesRates(rates)
         self._contrasts = Contrasts(roi_map)
@@ -168,7 +168,7 @@ class Analysis:
                     ages,
                     contrast=contrast,
                     source="denoised",
-                    max_lag=DENOISED_MAX_LAG,
+                    max_lag=rates.denoised_max_lag,
                     offset=start,
                 )
             )

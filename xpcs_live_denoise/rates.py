@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .config import Settings
 from .numerics.age_sums import AgeSums
 from .numerics.bayes import AgeEstimates, BayesEstimator
 from .numerics.bayes_cuts import SeriesFit
@@ -17,10 +18,9 @@ from .numerics.kww import fit_age_cuts, fit_ages, fit_g2
 from .numerics.one_time import g2_from_c2
 from .numerics.rois import RoiMap
 from .numerics.trust_range import range_reasons
+from .numerics.windows import STEP, WINDOW
 from .records import DenoisedTwoTime, GammaTable, OneTime
 
-# Fits of denoised C2 stop here: longer lags have one or two windows only.
-DENOISED_MAX_LAG = 44
 # Source of rows from a C2 that was coarsened first, because its dynamics are slow.
 DENOISED_COARSE = "denoised_coarse"
 # Source of rows by the live estimator, and of those that it says early, with fewer frames behind.
@@ -43,10 +43,22 @@ class RateFitter:
         Labels and q of the rows.
     frame_time_s
         Frame period, s.
+    denoised_max_lag
+        Fits of denoised C2 stop here: the longest lag that windows reach at every age.
     """
 
     rois: RoiMap
     frame_time_s: float
+    denoised_max_lag: int = WINDOW - STEP - 1
+
+    @classmethod
+    def of(cls, settings: Settings, rois: RoiMap, frame_time_s: float) -> RateFitter:
+        """Return the fitter for windows as the settings want them."""
+        return cls(
+            rois=rois,
+            frame_time_s=frame_time_s,
+            denoised_max_lag=max(1, settings.window - settings.step - 1),
+        )
 
     def some_ages(
         self,
@@ -82,7 +94,7 @@ class RateFitter:
         )
         tables = [self._label(raw, "series_raw").replace(width=n_frames)]
         if one_time.g2_denoised is not None:
-            curves = one_time.g2_denoised[:, :DENOISED_MAX_LAG]
+            curves = one_time.g2_denoised[:, : self.denoised_max_lag]
             n_averaged = n_frames - np.arange(1.0, curves.shape[1] + 1)
             denoised = fit_g2(curves, weights=n_averaged, frame_time_s=self.frame_time_s)
             tables.append(self._label(denoised, "series_denoised").replace(width=n_frames))
@@ -165,7 +177,7 @@ class RateFitter:
             Shape (n_roi, n): of the windows before they were denoised (`WindowQuality.at_ages`).
         """
         table = fit_ages(
-            c2, beta=contrast, frame_time_s=self.frame_time_s, max_lag=DENOISED_MAX_LAG
+            c2, beta=contrast, frame_time_s=self.frame_time_s, max_lag=self.denoised_max_lag
         )
         table = self._judged(table, noise.reshape(-1), distance.reshape(-1))
         return self._named(_without_error_bars(table), "denoised")
