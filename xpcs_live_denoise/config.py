@@ -32,6 +32,8 @@ class TiledSettings(_Model):
     """Container that holds the raw runs; stored with the result so that readers find them."""
     api_key_env: str = "TILED_API_KEY"
     """Environment variable that holds the API key. The key itself is never a setting."""
+    api_key_file: Path | None = None
+    """File that holds the API key and nothing else; used where the variable is not set."""
     access_tags: tuple[str, ...] = ()
     """Access tags for every node that is created; NSLS-II's server asks for them."""
 
@@ -47,6 +49,30 @@ class GeometrySettings(_Model):
     """Distance from sample to detector, m."""
     pixel_size_m: Positive | None = None
     """Edge of a detector pixel, m."""
+
+
+class OrientationSettings(_Model):
+    """How the frames of the documents are turned before ROIs and mask fit them.
+
+    Flips come first, then the rotation. At CHX frames are flipped along the rows, and those of the
+    500K are also rotated by 90 degrees.
+    """
+
+    flip_rows: bool = False
+    """Turn upside down, as `frame[::-1]`."""
+    flip_cols: bool = False
+    """Mirror left and right, as `frame[:, ::-1]`."""
+    rotate: Literal[0, 90, 180, 270] = 0
+    """Degrees, counterclockwise, as `numpy.rot90`."""
+
+
+class FollowSettings(_Model):
+    """Where an Eiger writes its series, for following them without the device (`serve`)."""
+
+    folder: str
+    """Folder of the master files; strftime fields such as %Y/%m/%d are filled in at the start."""
+    prefix: str = "*"
+    """Pattern of the file names before "_<sequence id>_master.h5"."""
 
 
 class Settings(_Model):
@@ -70,6 +96,16 @@ class Settings(_Model):
     """Frame period (the acquire period, never the exposure), s. Default: from the documents."""
     geometry: GeometrySettings = GeometrySettings()
     """Scattering geometry, for q where the ROI file has none."""
+    orientation: OrientationSettings = OrientationSettings()
+    """How ROIs and mask are turned against the frames of the documents."""
+    file_roots: tuple[Path, ...] | None = None
+    """Folders below which files that documents name may be read, symlinks resolved. Default: any
+    regular file, for documents of the same process; `serve` does not start without."""
+    follow: FollowSettings | None = None
+    """Where to look for an Eiger's files while they are written. Default: what `device` says."""
+    outliers: Literal["mask", "flag", "off"] = "mask"
+    """What becomes of frames that do not belong to the series (beam dumps, cosmic hits, frames
+    written twice): gaps in C2, or a note only, or nobody looks."""
     mode: Literal["nonequilibrium", "equilibrium"] = "nonequilibrium"
     """How windows are scaled: Eq. 7 (ageing samples) or Eq. 5 of Konstantinova et al. 2021."""
     window: Annotated[int, Field(ge=2)] = WINDOW
@@ -94,6 +130,11 @@ class Settings(_Model):
     """Most bytes of frames that are read at once."""
     queue_bytes: Annotated[int, Field(ge=1)] = 2**30
     """Most bytes of pixels that may wait for the worker; frames beyond it become gaps."""
+    c2_bytes: Annotated[int, Field(ge=1)] = 4 * 2**30
+    """Most bytes of C2 of all ROIs; frames for which it has no room are not analysed."""
+    spool: Path | None = None
+    """Folder that keeps results while the Tiled server is away. Default: a folder
+    xpcs-live-denoise/spool for states of programs in the user's home."""
     publish_period_s: Positive = 0.5
     """Least time between two publications of a live run, s."""
     tiled: TiledSettings = TiledSettings()
@@ -148,13 +189,23 @@ class Settings(_Model):
                 'at least "detector: <name>".'
             )
         named = {str(name): value for name, value in cast("dict[Any, Any]", fields).items()}
-        for name in ("rois", "mask", "weights"):
+        for name in ("rois", "mask", "weights", "spool"):
             if isinstance(named.get(name), str):
                 named[name] = path.parent / Path(named[name]).expanduser()
+        if isinstance(named.get("tiled"), dict):
+            tiled = cast("dict[str, Any]", named["tiled"])
+            if isinstance(tiled.get("api_key_file"), str):
+                key_file = path.parent / Path(tiled["api_key_file"]).expanduser()
+                named["tiled"] = {**tiled, "api_key_file": key_file}
         return cls(**named)
 
 
-_NESTED: dict[str, type[BaseModel]] = {"tiled": TiledSettings, "geometry": GeometrySettings}
+_NESTED: dict[str, type[BaseModel]] = {
+    "tiled": TiledSettings,
+    "geometry": GeometrySettings,
+    "orientation": OrientationSettings,
+    "follow": FollowSettings,
+}
 
 
 def _explain(error: ValidationError) -> str:

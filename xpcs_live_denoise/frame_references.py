@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -53,7 +53,79 @@ class HDF5Frames:
         return self.stop - self.start
 
 
-FrameReference: TypeAlias = InlineFrames | HDF5Frames
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EigerFrames:
+    """Frames of one DECTRIS series: `<prefix>_<sequence_id>_master.h5` and its data files.
+
+    Attributes
+    ----------
+    prefix
+        Path of the files up to, without, "_<sequence_id>".
+    sequence_id
+        Number of the series, as the detector counts them.
+    start, stop
+        Frames [start, stop) of the series; stop None: as many as the files hold.
+    images_per_file
+        Frames of a full data file, where a document or the device tells.
+    """
+
+    prefix: str
+    sequence_id: int
+    start: int
+    stop: int | None
+    images_per_file: int | None = None
+
+    @property
+    def series(self) -> str:
+        """What names the series: path without "_master.h5"."""
+        return f"{self.prefix}_{self.sequence_id}"
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames behind this reference; 0 where only the files know."""
+        return 0 if self.stop is None else self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetFrames:
+    """Frames of one legacy datum, read by the handler of its resource's spec.
+
+    Attributes
+    ----------
+    resource, datum
+        The two documents.
+    n_frames
+        Number of frames that the event should hold.
+    """
+
+    resource: Mapping[str, Any]
+    datum: Mapping[str, Any]
+    n_frames: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TiledFrames:
+    """Frames of an array in Tiled.
+
+    Attributes
+    ----------
+    path
+        Keys from the client that reads them down to the array, "/" between them.
+    start, stop
+        Frames [start, stop).
+    """
+
+    path: str
+    start: int
+    stop: int
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames behind this reference."""
+        return self.stop - self.start
+
+
+FrameReference: TypeAlias = InlineFrames | HDF5Frames | EigerFrames | AssetFrames | TiledFrames
 
 
 class FrameSource(Protocol):

@@ -10,14 +10,25 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .frame_references import FrameReference, FrameSource, Geometry, HDF5Frames, InlineFrames
+from .frame_references import (
+    AssetFrames,
+    EigerFrames,
+    FrameReference,
+    FrameSource,
+    Geometry,
+    HDF5Frames,
+    InlineFrames,
+    TiledFrames,
+)
 from .gamma_table import GAMMA_COLUMNS, GammaTable
 
 __all__ = [
     "GAMMA_COLUMNS",
+    "AssetFrames",
     "Band",
     "C2Rows",
     "DenoisedTwoTime",
+    "EigerFrames",
     "FrameReference",
     "FrameSource",
     "GammaTable",
@@ -25,12 +36,14 @@ __all__ = [
     "HDF5Frames",
     "InlineFrames",
     "OneTime",
+    "Picture",
     "Publication",
     "Result",
     "RunEnd",
     "RunInfo",
     "Sink",
     "Status",
+    "TiledFrames",
 ]
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
@@ -205,6 +218,29 @@ class Band:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """The detector as a person wants to see it: small enough for a screen.
+
+    Attributes
+    ----------
+    mean
+        Shape (rows, cols), at most 512 on an edge: the mean over the frames looked at so far, each
+        pixel the mean over `binning` x `binning` pixels of the detector.
+    labels
+        Same shape: the ROI under each pixel, 0 for none.
+    binning
+        Pixels of the detector along an edge of a pixel of the picture.
+    n_frames
+        Frames looked at; a live run looks at one now and then.
+    """
+
+    mean: FloatArray
+    labels: NDArray[np.int64]
+    binning: int
+    n_frames: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
     """What is new since the last publication of a live run; everything in it is provisional.
 
@@ -222,6 +258,8 @@ class Publication:
         Where the analysis stands.
     metadata
         Facts about the run that came after its RunInfo (what a later descriptor says differently).
+    picture
+        The detector so far, None if it has not changed.
     """
 
     n_frames: int
@@ -230,6 +268,7 @@ class Publication:
     gamma: GammaTable | None
     status: Status
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +287,8 @@ class Result:
         g2 of the whole series.
     status
         The last status.
+    picture
+        The detector, None where nobody looked (offline).
     """
 
     c2: FloatArray
@@ -255,6 +296,7 @@ class Result:
     gamma: GammaTable
     g2: OneTime
     status: Status
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
