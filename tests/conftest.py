@@ -26,6 +26,14 @@ from xpcs_live_denoise.records import (
 )
 
 
+@pytest.fixture(autouse=True)
+def state_home(tmp_path_factory, monkeypatch):
+    """The folder for states of programs: what a test spools must not land in the user's home."""
+    folder = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiled_server(tmp_path_factory):
     """A running embedded server: `.uri`, `.api_key`, `.client()`."""

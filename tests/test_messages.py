@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.messages import End, Gathered, Missing, Referenced
-from xpcs_live_denoise.records import HDF5Frames, InlineFrames
+from xpcs_live_denoise.records import EigerFrames, HDF5Frames, InlineFrames
 from xpcs_live_denoise.sources.stream_resources import UnreadableFrames
 
 
@@ -32,6 +32,18 @@ def test_frames_of_one_dataset_that_follow_each_other_merge():
 )
 def test_what_does_not_follow_directly_stays_a_message_of_its_own(later):
     assert frames(3, 5).merge(later) is None
+
+
+def eiger(start, stop, sequence_id=1):
+    reference = EigerFrames(prefix="a", sequence_id=sequence_id, start=start, stop=stop)
+    return Referenced(reference=reference, arrival=0.0)
+
+
+def test_frames_of_one_eiger_series_merge_and_those_of_two_do_not():
+    assert eiger(3, 5).merge(eiger(5, 9)).reference == eiger(3, 9).reference
+    assert eiger(3, 5).merge(eiger(5, 9, sequence_id=2)) is None
+    assert eiger(3, None).merge(eiger(5, 9)) is None
+    assert eiger(3, 5).merge(frames(5, 9)) is None
 
 
 def test_references_of_different_kinds_never_become_one():

@@ -1,5 +1,6 @@
 """The feed between a run and a sink: deltas, failures, and what is offered again."""
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -142,3 +143,25 @@ def test_a_sink_that_stays_away_ends_in_one_clear_line(caplog):
     assert not feed.delivering
     assert "Run abc: the final results could not be stored. Not stored yet: server" in caplog.text
     assert "analyse" in caplog.text
+
+
+def test_what_was_kept_is_offered_again_without_new_frames(no_pause):
+    sink = Recorder(failures=1)
+    feed = feed_of(sink)
+    feed.write(news(0, 3))
+    feed.retry()
+    assert [(record.c2.start, record.c2.stop) for record in sink.records] == [(0, 3)]
+    assert (feed.n_frames, feed.trouble) == (3, "")
+    feed.retry()
+    assert len(sink.records) == 1
+
+
+def test_facts_that_no_result_holds_are_written_before_it(no_pause):
+    sink = Recorder(failures=1)
+    feed = feed_of(sink)
+    feed.write(dataclasses.replace(news(0, 3), metadata={"later": "other"}))
+    result = news(0, 5)
+    feed.finish(result, END)
+    facts, last = sink.records
+    assert (facts.metadata, facts.c2, facts.n_frames) == ({"later": "other"}, None, 0)
+    assert last is result

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from xpcs_live_denoise.worker import Worker
+from xpcs_live_denoise.worker import Errand, Worker
 
 
 @dataclass
@@ -174,3 +174,12 @@ def test_close_says_when_it_ran_out_of_time(worker):
 
 def test_closing_a_worker_that_never_started_is_nothing(worker):
     assert worker.close(0)
+
+
+def test_an_errand_is_run_once_in_its_turn_and_its_fault_is_logged(worker, caplog):
+    done = []
+    for errand in (Errand(lambda: done.append("good")), Errand(lambda: done.append(1 / 0))):
+        worker.submit(errand, errand)
+    assert worker.wait(lambda: "ZeroDivisionError: division by zero" in caplog.text, 5)
+    assert done == ["good"]
+    assert worker.n_faults == 1

@@ -45,11 +45,16 @@ def demo(
             "and, if known, `center` (row, col), `fps`, `px_per_um`."
         ),
     ] = None,
+    plot: Annotated[
+        str | None, typer.Option(help='Show the run live: "window", or a .png file to write it to.')
+    ] = None,
 ) -> None:
     """Run the main job: an ageing sample, from the detector's documents to Gamma(t) in Tiled."""
     from .demo import DemoOptions, run_demo
 
-    run_demo(DemoOptions(frames=frames, rate=rate, rois=rois, out=out, data=data), console)
+    run_demo(
+        DemoOptions(frames=frames, rate=rate, rois=rois, out=out, data=data, plot=plot), console
+    )
 
 
 @app.command()
@@ -162,6 +167,117 @@ def evaluate(
     if predictions is not None:
         with predictions.open("wb") as file:  # np.savez would add its ending to another name
             np.savez(file, **cast("dict[str, Any]", result.predictions))
+
+
+@app.command()
+def deliver(
+    config: Annotated[Path, typer.Option(help="The settings, YAML.")] = Path("xpcs.yml"),
+    spool: Annotated[
+        Path | None, typer.Option(help="Folder of the spool; default: the settings', else yours.")
+    ] = None,
+) -> None:
+    """Deliver results that were kept on disk because the Tiled server was away."""
+    from .config import Settings
+    from .deliver import deliver as deliver_spool
+
+    settings = Settings.load(config)
+
+    def tell(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    if not deliver_spool(settings, spool=spool, tell=tell):
+        raise typer.Exit(1)
+
+
+@app.command()
+def view(
+    uri: Annotated[str, typer.Argument(help="Address of the Tiled server.")],
+    path: Annotated[str, typer.Option(help="Container of the derived runs.")] = "processed",
+    port: Annotated[int | None, typer.Option(help="Port; a free one by default.")] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; beyond this machine only with a key.")
+    ] = "127.0.0.1",
+    api_key_env: Annotated[
+        str, typer.Option(help="Environment variable with the Tiled server's API key.")
+    ] = "TILED_API_KEY",
+    key_env: Annotated[
+        str, typer.Option(help="Environment variable with the key that visitors must know.")
+    ] = "XPCS_VIEW_KEY",
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+) -> None:
+    """Serve a web page with all runs, live and finished, until Ctrl-C."""
+    from .view import ViewOptions
+    from .view import view as serve_view
+
+    serve_view(
+        ViewOptions(
+            uri=uri,
+            path=path,
+            host=host,
+            port=port,
+            api_key_env=api_key_env,
+            key_env=key_env,
+            open_browser=browser,
+        ),
+        console,
+    )
+
+
+@app.command()
+def convert_rois(
+    old: Annotated[Path, typer.Argument(help="A pickle [roi_mask, qval_dict], as CHX has them.")],
+    new: Annotated[Path, typer.Argument(help="The ROI file to write, .npz or .json.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
+) -> None:
+    """Turn a pickled ROI set into a ROI file. A pickle can run code: know who wrote it."""
+    from .convert_rois import WARNING
+    from .convert_rois import convert_rois as convert
+
+    console.print(WARNING.format(path=old), style="yellow", soft_wrap=True, highlight=False)
+    if not yes:
+        typer.confirm("Open it?", abort=True)
+    rois, notes = convert(old, new)
+    for note in notes:
+        console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{rois.n_roi} ROIs are in {new}.", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def serve(
+    config: Annotated[Path, typer.Option(help="The settings, YAML.")] = Path("xpcs.yml"),
+    documents: Annotated[
+        str | None,
+        typer.Option(help="Documents over 0MQ: tcp://host:port of the proxy's output."),
+    ] = None,
+    bind: Annotated[
+        bool, typer.Option("--bind", help="Listen there for publishers; needs no proxy.")
+    ] = False,
+    prefix: Annotated[str, typer.Option(help="Only documents of publishers that have it.")] = "",
+    tiled: Annotated[
+        bool, typer.Option("--tiled", help="Follow the raw runs in Tiled (tiled.raw_path).")
+    ] = False,
+) -> None:
+    """Analyse runs of other processes, in this one, until Ctrl-C."""
+    from .config import Settings
+    from .serve import ServeOptions
+    from .serve import serve as serve_runs
+
+    options = ServeOptions(documents=documents, bind=bind, prefix=prefix, tiled=tiled)
+    if not serve_runs(Settings.load(config), options, console):
+        raise typer.Exit(1)
+
+
+@app.command()
+def replay(
+    uids: Annotated[list[str], typer.Argument(metavar="UID...", help="Uids of raw runs.")],
+    config: Annotated[Path, typer.Option(help="The settings, YAML.")] = Path("xpcs.yml"),
+) -> None:
+    """Compute stored runs again, and compare with their earlier results."""
+    from .config import Settings
+    from .replay import replay as replay_runs
+
+    replay_runs(Settings.load(config), uids, console)
 
 
 def main() -> None:

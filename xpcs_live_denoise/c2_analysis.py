@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,18 +44,16 @@ class C2Analysis:
         self,
         c2: NDArray[Any],
         sums: AgeSums,
-        skipped: Sequence[tuple[int, int]] = (),
         contrasts: Contrasts | None = None,
     ) -> Result:
         """Return the final results of a C2, (n_roi, n, n), and its sums by age and lag."""
         with one_thread():
-            return self._finish(c2, sums, skipped, contrasts or Contrasts(self.rates.rois))
+            return self._finish(c2, sums, contrasts or Contrasts(self.rates.rois))
 
     def _finish(
         self,
         c2: NDArray[Any],
         sums: AgeSums,
-        skipped: Sequence[tuple[int, int]],
         contrasts: Contrasts,
     ) -> Result:
         contrast, baseline = self.contrast(c2)
@@ -64,7 +61,7 @@ class C2Analysis:
         g2 = one_time(c2, denoised, self.rates.frame_time_s)
         bayes = BayesRates(self.rates)
         gamma = self._table(c2, bayes.final(sums), denoised, g2, contrast)
-        status = self.status(c2.shape[-1], skipped, contrast, baseline)
+        status = self.status(c2.shape[-1], contrast, baseline)
         estimates = contrasts.estimates(c2, bayes.series)
         status = dataclasses.replace(status, contrast_estimates=estimates)
         return Result(c2=c2, denoised=denoised, gamma=gamma, g2=g2, status=status)
@@ -153,17 +150,13 @@ class C2Analysis:
     def status(
         self,
         n_frames: int,
-        skipped: Sequence[tuple[int, int]],
         contrast: NDArray[Any],
         baseline: NDArray[Any],
     ) -> Status:
-        """Return where a series of `n_frames` stands."""
-        n_skipped = sum(stop - start for start, stop in skipped)
+        """Return where a series of `n_frames` stands of which all are in C2."""
         return Status(
             n_seen=n_frames,
-            n_processed=n_frames - n_skipped,
-            n_skipped=n_skipped,
-            skipped=tuple(skipped),
+            n_processed=n_frames,
             contrast=tuple(float(value) for value in contrast),
             baseline=tuple(float(value) for value in baseline),
             message=" ".join(self._notes(n_frames, contrast)),

@@ -7,23 +7,31 @@ import contextlib
 import functools
 import importlib.metadata
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from event_model import RunRouter
+from numpy.typing import NDArray
 
 from .config import Settings
+from .errors import short_repr, text_of
 from .live_run import LiveRun, SinkFactory
 from .numerics.rois import RoiMap
 from .numerics.windows import Denoiser
 from .pipeline import open_ensemble
-from .records import RunInfo, Sink, Status
+from .records import RunInfo, Sink, Status, TiledFrames
 from .run_edge import RunEdge
+from .sinks.spooled_tiled import SpooledTiled
+from .sources.file_roots import FileRoots
 from .sources.frames import FrameReader
 from .sources.rois import open_rois
-from .worker import Worker
+from .sources.run_router import DocumentsByRun
+from .sources.tiled_frames import read_tiled
+from .worker import Errand, Worker
 
 if TYPE_CHECKING:
+    from .sinks.plot import LivePlot
     from .sinks.tiled_factory import TiledSinkFactory
 
 logger = logging.getLogger(__name__)
@@ -32,6 +40,7 @@ logger = logging.getLogger(__name__)
 REMEMBERED_RUNS = 16
 # Different reasons for unusable documents that are logged; all of them are counted.
 MOST_REASONS = 50
+_UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}")
 _VERSIONED = (
     "xpcs-live-denoise",
     "numpy",
@@ -64,6 +73,11 @@ class LiveDenoise:
         Factories RunInfo -> Sink, instead of Tiled.
     device
         The staged detector: its `read_configuration()` completes what documents say.
+    raw
+        A Tiled client of the root, to read frames that lie in `settings.tiled.raw_path` there.
+    plot
+        True shows each run in a window (see `LivePlot`), a path of a .png file writes it there,
+        besides the other sinks.
 
     Attributes
     ----------
@@ -79,16 +93,20 @@ class LiveDenoise:
         catalog: Any = None,
         sinks: Sequence[SinkFactory] | None = None,
         device: Any = None,
+        raw: Any = None,
+        plot: LivePlot | bool | str | Path = False,
     ) -> None:
         self._settings = settings
         self._rois = rois
         self._catalog = catalog
         self._sinks = sinks
         self._device = device
+        self._raw = raw
+        self._plot = _open_plot(plot)
         self._worker = Worker(
             queue_bytes=settings.queue_bytes, tick_s=min(0.1, settings.publish_period_s / 2)
         )
-        self._router = RunRouter([self._begin_run])
+        self._router = DocumentsByRun(self._begin_run)
         self._runs: dict[str, LiveRun] = {}
         self._stopped: list[LiveRun] = []
         # Made by the worker's thread when the first run needs them, then kept for all runs.
@@ -106,16 +124,32 @@ class LiveDenoise:
             self.n_faults += 1
             self._tell(name, error)
 
+    def prepare(self) -> None:
+        """Load and connect in the background what the first run would have to wait for.
+
+        Without it the first Gamma(t) of a session comes some seconds later than others: the
+        ensemble and its libraries are loaded and Tiled is connected when the first run begins.
+        Returns at once; what fails is logged, and tried again by the first run.
+        """
+        errand = Errand(self._prepare)
+        self._worker.submit(errand, errand)
+
+    def _prepare(self) -> None:
+        self._open_ensemble()
+        if self._sinks is None:
+            self._tiled_factory().connect()
+
     def _tell(self, name: str, error: Exception) -> None:
         """Log why a document could not be used, each reason once."""
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        if reason in self._told or len(self._told) >= MOST_REASONS:
+        reason = f"{type(error).__name__}: {text_of(error)}"
+        kind = _UID.sub("", reason)
+        if kind in self._told or len(self._told) >= MOST_REASONS:
             return
-        self._told.add(reason)
+        self._told.add(kind)
         logger.warning(
-            "A document %r could not be used (%s); the scan goes on. Documents of a run that "
+            "A document %s could not be used (%s); the scan goes on. Documents of a run that "
             "began before LiveDenoise was subscribed cannot be.",
-            name,
+            short_repr(name),
             reason,
         )
 
@@ -147,7 +181,7 @@ class LiveDenoise:
         -------
         bool
             False if that takes longer than `timeout` seconds, for example because the Tiled server
-            is away; what is not stored by then is given up, with a line in the log.
+            is away; what is not stored by then stays in the spool, with a line in the log.
         """
         atexit.unregister(self.close)
         closed = self._worker.close(timeout)
@@ -157,22 +191,24 @@ class LiveDenoise:
 
     # --- one run ---------------------------------------------------------------------------
 
-    def _begin_run(self, _name: str, start: dict[str, Any]) -> tuple[list[Any], list[Any]]:
-        """Start-level factory of the RunRouter: one `RunEdge` a run."""
+    def _begin_run(self, start: dict[str, Any]) -> RunEdge | None:
+        """Return what takes the documents of a run."""
         if self._worker.closed:
             logger.warning("LiveDenoise is closed: run %s is not analysed.", start["uid"])
-            return [], []
+            return None
         run = LiveRun(
             self._settings,
             uid=start["uid"],
             open_rois=lambda: open_rois(self._settings, self._rois),
             open_ensemble=self._open_ensemble,
-            source=FrameReader(),
-            sink_factories=self._sink_factories(),
+            source=FrameReader(
+                roots=FileRoots(self._settings.file_roots), tiled=self._read_tiled()
+            ),
+            sink_factories=[*self._sink_factories(), *([self._plot] if self._plot else [])],
             versions=_versions(),
             queue_depth=lambda: self._worker.depth,
         )
-        edge = RunEdge(
+        return RunEdge(
             run,
             start,
             settings=self._settings,
@@ -180,20 +216,30 @@ class LiveDenoise:
             submit=self._worker.submit,
             watch=self._watch,
         )
-        return [edge], []
+
+    def _read_tiled(self) -> Callable[[TiledFrames, int], Iterator[NDArray[Any]]] | None:
+        """Return what reads frames in Tiled, None without a client."""
+        if self._raw is None:
+            return None
+        below = self._settings.tiled.raw_path or ""
+        return functools.partial(read_tiled, self._raw, below=below)
 
     def _sink_factories(self) -> Sequence[SinkFactory]:
         if self._sinks is not None:
             return self._sinks
-        return [self._tiled_sink]
+        return [SpooledTiled(self._settings, self._tiled_sink)]
 
-    def _tiled_sink(self, info: RunInfo) -> Sink:
-        """Make the sink for Tiled. Called by the worker's thread: the import takes a second."""
+    def _tiled_sink(self, info: RunInfo, uid: str, created: float) -> Sink:
+        """Make the sink for Tiled. Called by the worker's thread."""
+        return self._tiled_factory()(info, uid=uid, created=created)
+
+    def _tiled_factory(self) -> TiledSinkFactory:
+        """Return what makes the sinks. Called by the worker's thread: the import takes a second."""
         if self._make_tiled_sink is None:
             from .sinks.tiled_factory import TiledSinkFactory
 
             self._make_tiled_sink = TiledSinkFactory(self._settings.tiled, self._catalog)
-        return self._make_tiled_sink(info)
+        return self._make_tiled_sink
 
     def _open_ensemble(self) -> tuple[Denoiser | None, str]:
         """Load the ensemble once for all runs. Called by the worker's thread."""
@@ -210,6 +256,16 @@ class LiveDenoise:
         for uid in ended[: max(0, len(self._runs) - REMEMBERED_RUNS)]:
             del self._runs[uid]
         self._stopped = [known for known in self._stopped if not known.done]
+
+
+def _open_plot(plot: LivePlot | bool | str | Path) -> SinkFactory | None:
+    if plot is False:
+        return None
+    if not isinstance(plot, bool | str | Path):
+        return plot
+    from .sinks.plot import LivePlot
+
+    return LivePlot(None if isinstance(plot, bool) else plot)
 
 
 @functools.cache

@@ -48,6 +48,8 @@ class DemoOptions:
         Folder that is kept; None works in a temporary one and leaves only the figure.
     data
         A recorded series (.npz) instead of the simulation.
+    plot
+        "window" shows the run in a window, the path of a .png file writes it there.
     """
 
     frames: int = 300
@@ -55,6 +57,7 @@ class DemoOptions:
     rois: int = 3
     out: Path | None = None
     data: Path | None = None
+    plot: str | None = None
 
 
 def run_demo(options: DemoOptions, console: Console) -> None:
@@ -83,7 +86,7 @@ def run_demo(options: DemoOptions, console: Console) -> None:
                 f"second of {series.title}; {len(series.rois.labels)} ROIs.",
                 soft_wrap=True,
             )
-            uid = _measure(series, rate_hz, server, folder, console)
+            uid = _measure(series, rate_hz, server, folder, console, plot=options.plot)
             result = _read_back(server, uid)
             _print_result(result, series, uid, console)
             figure = (options.out or Path.cwd()) / "xpcs-live-denoise-demo.png"
@@ -139,7 +142,13 @@ def _folder(out: Path | None) -> Iterator[Path]:
 
 
 def _measure(
-    series: DemoSeries, rate_hz: float, server: EmbeddedServer, folder: Path, console: Console
+    series: DemoSeries,
+    rate_hz: float,
+    server: EmbeddedServer,
+    folder: Path,
+    console: Console,
+    *,
+    plot: str | None,
 ) -> str:
     """Run the plan with both writers subscribed; return the uid of the raw run."""
     from bluesky.run_engine import RunEngine
@@ -158,6 +167,7 @@ def _measure(
             TiledSinkFactory(settings.tiled, client),
             lambda info: TerminalSink(info, console=console),
         ],
+        plot=plot == "window" or plot or False,
     )
     engine = RunEngine({"beamline_id": "demo"})
     engine.subscribe(TiledWriter(client[RAW_PATH], batch_size=1))

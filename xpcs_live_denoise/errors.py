@@ -8,7 +8,30 @@ XpcsError
  +- ResultNotFoundError (LookupError)     nothing was derived from the run that was asked for
  +- TiledUnavailableError (ConnectionError)  the Tiled server does not answer
  +- ServerStartError (RuntimeError)       the embedded Tiled server did not come up
+ +- SpoolInUseError (BlockingIOError)     another process has the spooled run
 """
+
+import reprlib
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 3, 120, 120
+
+
+def short_repr(value: object) -> str:
+    """Return what a message shows of a value from outside: at most 200 characters, never raises."""
+    try:
+        text = _REPR.repr(value)
+    except Exception:  # a __repr__ of anybody's, nesting too deep, an int of too many digits
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def text_of(error: BaseException, most: int = 2000) -> str:
+    """Return what an exception says, in one line of at most `most` characters; never raises."""
+    try:
+        return " ".join(str(error)[:most].split())
+    except Exception:  # as in short_repr
+        return "it cannot say what"
 
 
 class XpcsError(Exception):
@@ -24,7 +47,18 @@ class FrameShapeError(InvalidInputError):
 
 
 class UnreadableFramesError(XpcsError, OSError):
-    """A file or dataset behind a document that cannot be read."""
+    """A file or dataset behind a document that cannot be read.
+
+    Attributes
+    ----------
+    missing_until
+        Frame at which reading can go on after those that are missing, counted as the reference
+        counts its own; None where nothing more can be read.
+    """
+
+    def __init__(self, message: str, *, missing_until: int | None = None) -> None:
+        super().__init__(message)
+        self.missing_until = missing_until
 
 
 class MissingDependencyError(XpcsError, ImportError):
@@ -41,3 +75,7 @@ class TiledUnavailableError(XpcsError, ConnectionError):
 
 class ServerStartError(XpcsError, RuntimeError):
     """The embedded Tiled server did not come up."""
+
+
+class SpoolInUseError(XpcsError, BlockingIOError):
+    """Another process has the spooled run."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
+
+from .errors import UnreadableFramesError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +147,105 @@ class FrameSource(Protocol):
     def close(self) -> None:
         """Close every file that is held open."""
         ...
+
+
+class FollowedFrames(Protocol):
+    """Frames that are found on disk before a document announces them.
+
+    `poll`, `finish`, `reconcile` and `already` consume what they return.
+    """
+
+    @property
+    def n_expected(self) -> int | None:
+        """Frames of the whole run, None while nobody told."""
+        ...
+
+    @property
+    def frame_time_s(self) -> float | None:
+        """Frame period that the files tell, s; None while they do not."""
+        ...
+
+    def poll(self) -> tuple[FrameReference, ...]:
+        """Return the frames that have become complete."""
+        ...
+
+    def finish(self) -> tuple[FrameReference, ...]:
+        """Return what is left on disk of a run that is over."""
+        ...
+
+    def reconcile(self, reference: FrameReference) -> tuple[FrameReference, ...]:
+        """Return what is left to read of frames that a document announces.
+
+        Raises
+        ------
+        InvalidInputError
+            When those are other frames than the ones that were followed.
+        """
+        ...
+
+    def already(self, n_frames: int) -> int:
+        """Return how many of the next announced frames were read already."""
+        ...
+
+
+class NothingFollowed:
+    """Of a run whose frames come by documents only; a `FollowedFrames`."""
+
+    n_expected = None
+    frame_time_s = None
+
+    def poll(self) -> tuple[FrameReference, ...]:
+        """Return nothing."""
+        return ()
+
+    def finish(self) -> tuple[FrameReference, ...]:
+        """Return nothing."""
+        return ()
+
+    def reconcile(self, reference: FrameReference) -> tuple[FrameReference, ...]:
+        """Return the reference: all of it is to be read."""
+        return (reference,)
+
+    def already(self, n_frames: int) -> int:  # noqa: ARG002 - of the Protocol
+        """Return 0: nothing was read."""
+        return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """Frames of a reference that cannot be had, and why: one sentence."""
+
+    n_frames: int
+    reason: str
+
+
+def read_with_gaps(
+    source: FrameSource, reference: FrameReference, max_bytes: int
+) -> Iterator[NDArray[Any] | Gap]:
+    """Yield the frames of `reference` in order, with a gap in place of those that are missing.
+
+    Reading goes on behind a gap where the source says that it can.
+    """
+    n_done = 0
+    rest: FrameReference | None = reference
+    while rest is not None:
+        position = rest.start if isinstance(rest, EigerFrames) else 0
+        try:
+            for frames in source.read(rest, max_bytes):
+                n_done += len(frames)
+                position += len(frames)
+                yield frames
+            return
+        except UnreadableFramesError as error:
+            until, reason = error.missing_until, str(error)
+        if isinstance(rest, EigerFrames) and until is not None and until > position:
+            n_done += until - position
+            yield Gap(n_frames=until - position, reason=reason)
+            more = rest.stop is None or until < rest.stop
+            rest = dataclasses.replace(rest, start=until) if more else None
+        else:
+            yield Gap(n_frames=max(0, reference.n_frames - n_done), reason=reason)
+            return
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

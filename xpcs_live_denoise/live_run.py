@@ -9,14 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from .config import Settings
+from .detector_picture import DetectorPicture
 from .errors import FrameShapeError, InvalidInputError, UnreadableFramesError, XpcsError
+from .frame_references import FollowedFrames, Gap, NothingFollowed, read_with_gaps
 from .messages import Begin, Contradiction, End, Gathered, Missing, Referenced
 from .notes import Notes
 from .numerics.rois import RoiMap
 from .numerics.windows import Denoiser
 from .pipeline import Analysis, append_note
-from .records import FrameSource, Result, RunEnd, RunInfo, Sink, Status
-from .run_info import run_info
+from .records import FrameReference, FrameSource, Result, RunInfo, Sink, Status
+from .run_info import NO_FRAME_TIME, end_of_run, run_info, what_is_missing
 from .sink_feed import SinkFeed
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,8 @@ class LiveRun:
     ----------
     roi_map
         None until the run has begun; the RunEngine's thread gathers inline frames with it.
+    picture
+        The detector; None until the run has begun. The RunEngine's thread offers inline frames.
     n_seen
         Frames announced; counted by the RunEngine's thread.
     """
@@ -66,6 +70,7 @@ class LiveRun:
     ) -> None:
         self.uid = uid
         self.roi_map: RoiMap | None = None
+        self.picture: DetectorPicture | None = None
         self.n_seen = 0
         self._status = Status()
         self._ended = False
@@ -78,6 +83,8 @@ class LiveRun:
         self._feeds = [SinkFeed(factory, uid) for factory in sink_factories]
         self._analysis: Analysis | None = None
         self._begin: Begin | None = None
+        self._ensemble: Denoiser | None = None
+        self._followed: FollowedFrames = NothingFollowed()
         self._notes = Notes(uid)
         self._later_facts: tuple[str, ...] = ()
         self._failure = ""
@@ -115,14 +122,23 @@ class LiveRun:
                 self._notes.add(sentence)
             self._later_facts += message.sentences
         elif isinstance(message, Missing):
-            self._skip(message.n_frames, message.reason)
+            self._skip(message.n_frames - self._followed.already(message.n_frames), message.reason)
         elif isinstance(message, Gathered):
-            self._require_analysis().push_pixels(message.pixels)
-            self._processed(message.arrival)
+            n_known = self._followed.already(len(message.pixels))
+            self._require_analysis().push_pixels(message.pixels[n_known:])
+            self._lag_s = time.monotonic() - message.arrival
         elif isinstance(message, Referenced):
-            self._read(message)
+            for reference in self._followed.reconcile(message.reference):
+                self._read(reference, message.arrival)
 
     def tick(self) -> None:
+        """Read what has come to the followed files, and publish what is due."""
+        if not self._failure:
+            for reference in self._followed.poll():
+                self._read(reference, time.monotonic())
+        self._publish_if_due()
+
+    def _publish_if_due(self) -> None:
         """Publish if there is news and the last publication is long enough ago."""
         for feed in self._feeds:
             feed.retry()
@@ -165,58 +181,66 @@ class LiveRun:
         for note in begin.notes:
             self._notes.add(note)
         rois = self._open_rois().with_q(begin.geometry)
+        self.picture = DetectorPicture(rois, self._settings.orientation)
         self.roi_map = rois  # before the ensemble, whose libraries take seconds to load
-        ensemble, why_not = self._open_ensemble()
+        self._ensemble, why_not = self._open_ensemble()
         if why_not:
             self._notes.add(why_not)
-        frame_time_s = begin.frame_time_s
+        self._followed = begin.followed
+
+    def _begin_analysis(self, begin: Begin, rois: RoiMap) -> Analysis:
+        """Begin with the first frames: files that are followed tell more by then."""
+        n_expected = begin.n_expected or self._followed.n_expected
+        frame_time_s = begin.frame_time_s or self._followed.frame_time_s
         if frame_time_s is None:
             frame_time_s = 1.0
-            self._notes.add(
-                "No document tells the frame period: rates are per frame, as if it were 1 s. "
-                "Set frame_time_s."
-            )
+            self._notes.add(NO_FRAME_TIME)
         self._analysis = Analysis(
             self._settings,
             rois,
             frame_time_s=frame_time_s,
-            n_frames=begin.n_expected,
-            ensemble=ensemble,
+            n_frames=n_expected,
+            ensemble=self._ensemble,
         )
+        info = run_info(begin, self._settings, self._versions, rois)
         for feed in self._feeds:
             feed.info = dataclasses.replace(
-                run_info(begin, self._settings, self._versions, rois),
+                info,
                 frame_time_s=frame_time_s,
                 engine=self._analysis.engine,
-                model=getattr(ensemble, "info", None),
-            )
-
-    def _require_analysis(self) -> Analysis:
-        if self._analysis is None:
-            raise UnreadableFramesError(
-                f"Run {self.uid}: frames came before the descriptor of the detector."
+                n_expected=n_expected and min(n_expected, self._analysis.most_frames),
+                model=getattr(self._ensemble, "info", None),
             )
         return self._analysis
 
-    def _read(self, message: Referenced) -> None:
+    def _require_analysis(self) -> Analysis:
+        if self._analysis is None and self._begin is not None and self.roi_map is not None:
+            return self._begin_analysis(self._begin, self.roi_map)
+        if self._analysis is None:
+            raise UnreadableFramesError("Frames came before the descriptor of the detector.")
+        return self._analysis
+
+    def _read(self, reference: FrameReference, arrival: float) -> None:
         """Read the frames behind a reference block by block; what cannot be had becomes a gap."""
-        analysis = self._require_analysis()
-        before = analysis.n_frames
-        n_wanted = message.reference.n_frames
+        analysis, n_done = self._require_analysis(), 0
         try:
-            for frames in self._source.read(message.reference, self._settings.block_bytes):
-                analysis.push(frames)
-                self._processed(message.arrival)
-                self.tick()
-        except (UnreadableFramesError, FrameShapeError) as error:
-            self._skip(n_wanted - (analysis.n_frames - before), str(error))
+            for piece in read_with_gaps(self._source, reference, self._settings.block_bytes):
+                if isinstance(piece, Gap):
+                    self._skip(piece.n_frames, piece.reason)
+                    n_done += piece.n_frames
+                    continue
+                analysis.push(piece)
+                n_done += len(piece)
+                if self.picture is not None:
+                    self.picture.see(piece)
+                self._lag_s = time.monotonic() - arrival
+                self._publish_if_due()
+        except FrameShapeError as error:
+            self._skip(max(0, reference.n_frames - n_done), str(error))
 
     def _skip(self, n_frames: int, reason: str) -> None:
         self._require_analysis().push_gap(n_frames)
         self._notes.add(reason)
-
-    def _processed(self, arrival: float) -> None:
-        self._lag_s = time.monotonic() - arrival
 
     def _counted(self, status: Status) -> Status:
         return dataclasses.replace(
@@ -231,7 +255,8 @@ class LiveRun:
         news = analysis.publish(since)
         status = append_note(self._counted(news.status), *self._notes)
         metadata = {"later_descriptors": list(self._later_facts)} if self._later_facts else {}
-        news = dataclasses.replace(news, status=status, metadata=metadata)
+        picture = None if self.picture is None else self.picture.news()
+        news = dataclasses.replace(news, status=status, metadata=metadata, picture=picture)
         self._status = status
         self._published_frames = news.n_frames
         for feed in self._feeds:
@@ -246,37 +271,28 @@ class LiveRun:
             result = None
             self.fail(error)
         status = self._status = self._counted(self._status)
-        failed = result is None or not status.n_processed
-        if not self._failure and status.n_skipped:
-            all_frames = status.n_processed + status.n_skipped
-            self._failure = " ".join(
-                (
-                    f"{status.n_skipped} of {all_frames} frames could not be had.",
-                    *[*self._notes][:1],
-                )
-            )
-        run_end = RunEnd(
-            raw_exit_status=end.exit_status,
-            analysis_exit_status="fail" if failed else "success",
-            reason=" ".join(part for part in (end.reason, self._failure) if part),
-            status=status,
-        )
+        self._failure = self._failure or what_is_missing(status, *self._notes)
+        run_end = end_of_run(end, result, status, self._failure)
         self._source.close()
-        self._analysis = None
+        self._analysis, self._followed = None, NothingFollowed()
         self._ended = True
         for feed in self._feeds:
             feed.finish(result, run_end)
 
     def _final_result(self) -> Result | None:
-        if self._analysis is None or self._failure:
+        if self._failure:
             return None
-        if self._analysis.n_frames == 0:
+        for reference in self._followed.finish():
+            self._read(reference, time.monotonic())
+        analysis = self._require_analysis()
+        if analysis.n_taken == 0:
             self._failure = "The run had no frames of the detector."
             self._notes.add(self._failure)
             self._status = append_note(self._counted(self._status), *self._notes)
             return None
         if self._later_facts:
-            self._publish(self._analysis)  # a result carries no metadata
-        result = self._analysis.finish()
+            self._publish(analysis)  # a result carries no metadata
+        result = analysis.finish()
         self._status = append_note(self._counted(result.status), *self._notes)
-        return dataclasses.replace(result, status=self._status)
+        picture = None if self.picture is None else self.picture.picture()
+        return dataclasses.replace(result, status=self._status, picture=picture)

@@ -9,7 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .records import FrameReference, Geometry, HDF5Frames
+from .frame_references import FollowedFrames, NothingFollowed
+from .records import EigerFrames, FrameReference, Geometry, HDF5Frames, TiledFrames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,8 @@ class Begin:
         Sentences for the status, such as sources that contradict each other.
     problem
         Why the run cannot be analysed; empty if it can.
+    followed
+        Finds frames on disk while the run goes on.
     """
 
     start: Mapping[str, Any]
@@ -35,6 +38,7 @@ class Begin:
     geometry: Geometry
     notes: tuple[str, ...] = ()
     problem: str = ""
+    followed: FollowedFrames = dataclasses.field(default_factory=NothingFollowed)
     n_bytes: int = 0
 
     def merge(self, later: Any) -> None:
@@ -77,14 +81,19 @@ class Referenced:
     n_bytes: int = 0
 
     def merge(self, later: Any) -> Referenced | None:
-        """Join frames of the same dataset that follow directly."""
+        """Join frames of the same dataset or series that follow directly."""
         if not isinstance(later, Referenced):
             return None
         here, there = self.reference, later.reference
-        if not (isinstance(here, HDF5Frames) and isinstance(there, HDF5Frames)):
+        if not isinstance(here, HDF5Frames | EigerFrames | TiledFrames):
             return None
-        if here.stop != there.start or dataclasses.replace(there, start=0, stop=0) != (
-            dataclasses.replace(here, start=0, stop=0)
+        if not isinstance(there, HDF5Frames | EigerFrames | TiledFrames):
+            return None
+        if (
+            type(here) is not type(there)
+            or here.stop != there.start
+            or dataclasses.replace(there, start=0, stop=0)
+            != (dataclasses.replace(here, start=0, stop=0))
         ):
             return None  # another place, or another kind of reference
         return Referenced(

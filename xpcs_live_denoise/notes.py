@@ -9,6 +9,8 @@ logger = logging.getLogger(__name__)
 
 # Sentences that a run keeps: a detector that fails a thousand times must not fill the log.
 MOST_NOTES = 20
+# Of a sentence: what documents hold may be long.
+MOST_CHARACTERS = 2000
 
 
 class Notes:
@@ -25,8 +27,8 @@ class Notes:
         self._sentences: list[str] = []
 
     def add(self, sentence: str) -> None:
-        """Log and keep a sentence, unless it was told before or MOST_NOTES were."""
-        sentence = " ".join(sentence.split())
+        """Log and keep a sentence, cut to MOST_CHARACTERS, once, and unless MOST_NOTES were."""
+        sentence = " ".join(sentence[:MOST_CHARACTERS].split())
         if sentence in self._sentences or len(self._sentences) > MOST_NOTES:
             return
         if len(self._sentences) == MOST_NOTES:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from .numerics.two_time import TwoTimeAccumulator
 from .numerics.windows import Denoiser
 from .rates import BayesRates, RateFitter
 from .records import GammaTable, Publication, Result, Status
+from .screening import FrameScreen, Screened
 
 # A provisional row is fitted once its age is this many frames old, so that lags to 50 exist.
 LIVE_DELAY = 25
@@ -51,17 +54,13 @@ class Analysis:
         ensemble: Denoiser | None = None,
     ) -> None:
         self._settings = settings
-        rates = RateFitter.of(settings, roi_map, frame_time_s)
-        self._of_c2 = C2Analysis(settings=settings, rates=rates, ensemble=ensemble)
-        self._bayes = BayesRates(rates)
-        self._contrasts = Contrasts(roi_map)
-        self._two_time = TwoTimeAccumulator(
-            roi_map,
-            engine=settings.engine,
-            dtype=settings.precision,
-            n_frames=n_frames,
-            sums=True,
-        )
+        self._given = roi_map
+        self._frame_time_s = frame_time_s
+        self._ensemble = ensemble
+        self._most = most_frames(settings, roi_map)
+        self._n_expected = None if n_frames is None else min(n_frames, self._most)
+        self._screen = FrameScreen(roi_map, settings.outliers)
+        self._begin(roi_map)
         self._windows = LiveWindows(
             len(roi_map.labels),
             window=settings.window,
@@ -69,7 +68,24 @@ class Analysis:
             seed=settings.seed,
         )
         self._next_age = 0
-        self._skipped: list[tuple[int, int]] = []
+        self._n_beyond = 0
+        self._gaps: list[tuple[int, int]] = []
+
+    def _begin(self, rois: RoiMap) -> None:
+        """Make what depends on the pixels of the ROIs."""
+        settings = self._settings
+        rates = RateFitter.of(settings, rois, self._frame_time_s)
+        self._of_c2 = C2Analysis(settings=settings, rates=rates, ensemble=self._ensemble)
+        self._bayes = BayesRates(rates)
+        self._contrasts = Contrasts(rois)
+        self._two_time = TwoTimeAccumulator(
+            rois,
+            engine=settings.engine,
+            dtype=settings.precision,
+            n_frames=self._n_expected,
+            most_frames=self._most,
+            sums=True,
+        )
 
     @property
     def engine(self) -> str:
@@ -81,6 +97,16 @@ class Analysis:
         """Frames in C2, gaps included."""
         return self._two_time.n_frames
 
+    @property
+    def n_taken(self) -> int:
+        """Frames that were pushed: in C2, waiting for the next to be judged, without room."""
+        return self.n_frames + self._screen.n_held + self._n_beyond
+
+    @property
+    def most_frames(self) -> int:
+        """Frames for which there is room."""
+        return self._most
+
     def push(self, frames: NDArray[Any]) -> None:
         """Add frames, shape (k, rows, cols) or (rows, cols).
 
@@ -88,27 +114,51 @@ class Analysis:
         ------
         FrameShapeError
             For frames that do not fit the ROI map; nothing is added then.
+        InvalidInputError
+            When the first frame leaves a ROI without good pixels.
         """
-        self.push_pixels(self._two_time.roi_map.gather(frames))
+        self.push_pixels(self._given.gather(frames))
 
     def push_pixels(self, pixels: NDArray[Any]) -> None:
         """Add frames of which only the pixels of the ROIs are left, shape (k, n_pixels).
+
+        A frame that does not belong to the series becomes a gap; one that looks as if it did not
+        waits for the next frame.
 
         Raises
         ------
         FrameShapeError
             For pixels that do not fit the ROI map; nothing is added then.
+        InvalidInputError
+            When the first frame leaves a ROI without good pixels.
         """
-        self._two_time.append_pixels(pixels)
-        self._contrasts.see(pixels)
+        room = self._room()
+        fitting = pixels[:room]
+        self._append(self._screen.push(fitting))
+        self._n_beyond += len(pixels) - len(fitting)
 
     def push_gap(self, n_frames: int) -> None:
         """Add frames that could not be had: rows and columns of NaN."""
+        room = self._room()
+        if n_frames > room:
+            self._n_beyond += n_frames
+            return
+        self._append(self._screen.interrupt(n_frames))
         start = self.n_frames
         self._two_time.append_gap(n_frames)
-        if self._skipped and self._skipped[-1][1] == start:
-            start = self._skipped.pop()[0]
-        self._skipped.append((start, self.n_frames))
+        self._gaps.append((start, self.n_frames))
+
+    def _room(self) -> int:
+        return 0 if self._n_beyond else self._most - self.n_frames - self._screen.n_held
+
+    def _append(self, frames: Screened) -> None:
+        if self._screen.roi_map is not self._two_time.roi_map:
+            n_before = self.n_frames  # gaps: pixels were looked at for the first time
+            self._begin(self._screen.roi_map)
+            self._two_time.append_gap(n_before)
+        if len(frames.pixels):
+            self._two_time.append_pixels(frames.pixels)
+            self._contrasts.see(frames.pixels[~frames.left_out])
 
     def publish(self, since: int) -> Publication:
         """Return what is new: rows of C2 from frame `since` on, windows and ages that got ripe.
@@ -125,7 +175,7 @@ class Analysis:
         if self._of_c2.ensemble is not None:
             bands = self._windows.push(self._two_time.c2, self._of_c2.ensemble, contrast, baseline)
         gamma = self._fit_ripe_ages(contrast)
-        status = self._of_c2.status(n, self._skipped, contrast, baseline)
+        status = self._complete(self._of_c2.status(n, contrast, baseline))
         estimates = self._contrasts.estimates(self._two_time.c2, self._bayes.series)
         return Publication(
             n_frames=n,
@@ -137,9 +187,32 @@ class Analysis:
 
     def finish(self) -> Result:
         """Return the final results; everything that was provisional is computed anew."""
-        return self._of_c2.finish(
-            self._two_time.c2.copy(), self._two_time.age_sums, self._skipped, self._contrasts
+        self._append(self._screen.interrupt())
+        result = self._of_c2.finish(
+            self._two_time.c2.copy(), self._two_time.age_sums, self._contrasts
         )
+        return dataclasses.replace(result, status=self._complete(result.status))
+
+    def _complete(self, status: Status) -> Status:
+        """Add to a status what became of frames that are not in C2, or only as gaps."""
+        n, n_beyond = self.n_frames, self._n_beyond
+        left_out = self._screen.left_out
+        ranges = [*self._gaps, *((index, index + 1) for index in left_out)]
+        skipped = merged([*ranges, (n, n + n_beyond)] if n_beyond else ranges)
+        n_skipped = sum(stop - start for start, stop in skipped)
+        status = dataclasses.replace(
+            status,
+            n_seen=n + n_beyond,
+            n_processed=n + n_beyond - n_skipped,
+            n_skipped=n_skipped,
+            n_masked=len(left_out),
+            skipped=skipped,
+        )
+        no_room = (
+            f"There is room for {self._most} frames: {n_beyond} frames from frame {n} on were not "
+            "analysed. Raise c2_bytes or history_bytes, or use fewer or smaller ROIs."
+        )
+        return append_note(status, *self._screen.notes(), *([no_room] if n_beyond else []))
 
     def _fit_ripe_ages(self, contrast: NDArray[Any]) -> GammaTable | None:
         """Fit the ages that have LIVE_DELAY frames behind them and were not reported yet.
@@ -191,6 +264,25 @@ def open_ensemble(settings: Settings) -> tuple[Denoiser | None, str]:
         return load_ensemble(settings.weights), ""
     except MissingDependencyError as error:
         return None, f"Nothing denoised: {error}"
+
+
+def most_frames(settings: Settings, roi_map: RoiMap) -> int:
+    """Return how many frames the settings' limits of memory leave room for, at least one."""
+    itemsize = np.dtype(settings.precision).itemsize
+    by_c2 = math.isqrt(settings.c2_bytes // (roi_map.n_roi * itemsize))
+    by_history = settings.history_bytes // (len(roi_map.pixels) * itemsize)
+    return max(1, min(by_c2, by_history))
+
+
+def merged(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Return [start, stop) ranges in order, those that touch joined."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted(ranges):
+        if joined and joined[-1][1] >= start:
+            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+        else:
+            joined.append((start, stop))
+    return tuple(joined)
 
 
 def append_note(status: Status, *notes: str) -> Status:

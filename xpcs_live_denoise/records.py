@@ -123,10 +123,14 @@ class Status:
     ----------
     n_seen, n_processed, n_skipped
         Frames that documents announced, that are in C2, that are gaps (NaN rows) in it.
+    n_masked
+        Of the skipped frames, those that were there but did not belong to the series, or had too
+        many bad pixels; `message` names them.
     skipped
         Indices of the gaps, as (first, last + 1) ranges.
     lag_s
-        Seconds between the arrival of the newest processed frame and the end of its processing.
+        Seconds between the arrival of the newest processed frame and the end of its processing;
+        frames of followed files arrive when their file is seen to be complete.
     queue_depth
         Messages that wait for the worker.
     contrast, baseline
@@ -140,6 +144,7 @@ class Status:
     n_seen: int = 0
     n_processed: int = 0
     n_skipped: int = 0
+    n_masked: int = 0
     skipped: tuple[tuple[int, int], ...] = ()
     lag_s: float = 0.0
     queue_depth: int = 0

@@ -6,18 +6,23 @@ import dataclasses
 import inspect
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .config import GeometrySettings, Settings
-from .errors import FrameShapeError
+from .errors import FrameShapeError, short_repr, text_of
+from .frame_references import FollowedFrames, NothingFollowed
 from .live_run import LiveRun
 from .messages import Begin, Contradiction, End, Gathered, Missing, Referenced
+from .notes import MOST_CHARACTERS
 from .records import FrameReference, Geometry, InlineFrames
 from .sources.documents import RunDocuments
+from .sources.file_roots import FileRoots
+from .sources.following import follow
 from .sources.geometry import find_frame_time, find_geometry, geometry_conflicts
+from .sources.plain_document import plain_document
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +70,7 @@ class RunEdge:
             start, detector=settings.detector, data_key=settings.data_key
         )
         self._begin: Begin | None = None
+        self._followed: FollowedFrames = NothingFollowed()
 
     def __call__(self, name: str, doc: dict[str, Any]) -> None:
         """Turn a document into messages.
@@ -74,31 +80,47 @@ class RunEdge:
         InvalidInputError
             For a malformed document; the run begins and ends all the same.
         """
+        references: tuple[FrameReference, ...] = ()
         try:
             references = self._documents.receive(name, doc)
         finally:
             # Whatever a document was like, the run begins and ends.
-            if self._begin is None and self._documents.image_descriptor is not None:
+            if name == "start":
+                self._follow()
+            elif self._begin is None and self._documents.image_descriptor is not None:
                 self._send_begin()
             elif name == "descriptor":
                 self._compare(doc)
+            for reference in references:
+                self._send_frames(reference)
             if name == "stop":
                 self._send_end(doc)
-        for reference in references:
-            self._send_frames(reference)
+
+    def _follow(self) -> None:
+        """Begin at once where the detector's files can be followed."""
+        roots = FileRoots(self._settings.file_roots)
+        try:
+            found = follow(self._device, self._settings, self._documents.start, roots)
+        except Exception as error:  # a device's own code, a folder: the documents tell it later
+            logger.warning("Files are not followed (%s: %s).", type(error).__name__, error)
+            return
+        if found is not None:
+            self._followed = found
+            self._send_begin()
 
     def _send_begin(self, problem: str = "") -> None:
         try:
             begin = self._describe(problem)
         except Exception as error:  # documents may hold anything; the derived run tells of it
             begin = Begin(
-                start=self._documents.start,
+                start=plain_document(self._documents.start),
                 image_key=self._settings.data_key,
                 frame_shape=None,
                 frame_time_s=None,
                 n_expected=None,
                 geometry=Geometry(),
-                problem=f"The run's documents cannot be used ({type(error).__name__}: {error}).",
+                problem="The run's documents cannot be used "
+                f"({type(error).__name__}: {text_of(error)}).",
             )
         if not self._submit(begin):
             return  # the callback is closed
@@ -111,14 +133,15 @@ class RunEdge:
         device = _read_configuration(self._device)
         facts = (documents.start, device, documents.configuration, settings.detector)
         return Begin(
-            start=documents.start,
+            start=plain_document(documents.start),
             image_key=settings.data_key,
             frame_shape=documents.frame_shape,
             frame_time_s=find_frame_time(settings.frame_time_s, *facts),
-            n_expected=documents.n_expected,
+            n_expected=self._followed.n_expected or documents.n_expected,
             geometry=find_geometry(settings.geometry, *facts),
             notes=geometry_conflicts(settings, *facts),
             problem=problem,
+            followed=self._followed,
         )
 
     def _compare(self, descriptor: dict[str, Any]) -> None:
@@ -146,8 +169,13 @@ class RunEdge:
         if not isinstance(reference, InlineFrames):
             self._submit(Referenced(reference=reference, arrival=arrival))
             return
+        settings, frame_bytes = self._settings, max(1, reference.frames[0].nbytes)
+        if frame_bytes > (most := max(settings.queue_bytes, settings.block_bytes)):
+            reason = f"Frames of {frame_bytes} bytes each; the settings allow {most} (queue_bytes)."
+            self._submit(Missing(n_frames=reference.n_frames, reason=reason))
+            return
         # An event may hold a whole series: in parts, what fits into the queue is not lost.
-        step = max(1, self._settings.block_bytes // max(1, reference.frames[0].nbytes))
+        step = max(1, settings.block_bytes // frame_bytes)
         for first in range(0, reference.n_frames, step):
             part = InlineFrames(frames=reference.frames[first : first + step])
             if not self._submit(self._gather(part, arrival)):
@@ -161,15 +189,22 @@ class RunEdge:
                 reference=InlineFrames(frames=frames), arrival=arrival, n_bytes=frames.nbytes
             )
         try:
-            return Gathered(pixels=self._run.roi_map.gather(reference.frames), arrival=arrival)
+            gathered = Gathered(pixels=self._run.roi_map.gather(reference.frames), arrival=arrival)
         except FrameShapeError as error:
             return Missing(n_frames=reference.n_frames, reason=str(error))
+        if self._run.picture is not None:
+            self._run.picture.offer(reference.frames)
+        return gathered
 
     def _send_end(self, stop: dict[str, Any]) -> None:
         if self._begin is None:
             self._explain_absence()
         if self._begin is not None:
-            end = End(exit_status=stop.get("exit_status", "fail"), reason=stop.get("reason", ""))
+            status, reason = stop.get("exit_status", "fail"), stop.get("reason", "")
+            end = End(
+                exit_status=status if isinstance(status, str) else short_repr(status),
+                reason=reason[:MOST_CHARACTERS] if isinstance(reason, str) else short_repr(reason),
+            )
             if self._submit(end):
                 self._watch(self._run, True)
 
@@ -181,7 +216,8 @@ class RunEdge:
             f"No data key {settings.data_key!r} in the run; keys that look like frames: {found}. "
             "Set `detector` or `image_key`."
         )
-        if settings.detector in (documents.start.get("detectors") or ()):
+        detectors = documents.start.get("detectors")
+        if isinstance(detectors, Sequence) and settings.detector in detectors:
             self._send_begin(problem)
         elif documents.image_like_keys:
             logger.warning("Run %s is not analysed. %s", self._run.uid, problem)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .config import Settings
-from .messages import Begin
+from .messages import Begin, End
 from .numerics.rois import RoiMap
-from .records import RunInfo
+from .records import Result, RunEnd, RunInfo, Status
+
+NO_FRAME_TIME = (
+    "No document tells the frame period: rates are per frame, as if it were 1 s. Set frame_time_s."
+)
 
 
 def run_info(
@@ -43,4 +47,47 @@ def run_info(
         geometry=begin.geometry,
         settings=settings.model_dump(mode="json"),
         versions=versions,
+    )
+
+
+def what_is_missing(status: Status, *notes: str) -> str:
+    """Return what a run that came to its end has not analysed, "" if that is nothing.
+
+    Parameters
+    ----------
+    status
+        The last status.
+    notes
+        Sentences on what happened; the first is the reason.
+    """
+    n_missing = status.n_skipped - status.n_masked
+    if status.n_processed and not n_missing:
+        return ""
+    all_frames = status.n_processed + status.n_skipped
+    if not n_missing:
+        return f"None of the {all_frames} frames could be used. {status.message}"
+    what = f"{n_missing} of {all_frames} frames could not be had."
+    return " ".join((what, *[*notes, status.message][:1]))
+
+
+def end_of_run(end: End, result: Result | None, status: Status, failure: str) -> RunEnd:
+    """Return how a run and its analysis ended.
+
+    Parameters
+    ----------
+    end
+        The stop document.
+    result
+        None where there is none.
+    status
+        The last status.
+    failure
+        What went wrong with the analysis, "" if nothing did.
+    """
+    failed = result is None or not status.n_processed
+    return RunEnd(
+        raw_exit_status=end.exit_status,
+        analysis_exit_status="fail" if failed else "success",
+        reason=" ".join(part for part in (end.reason, failure) if part),
+        status=status,
     )

@@ -6,13 +6,64 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
-from .records import GammaTable, Publication, Result, RunEnd, RunInfo, Sink
+from .records import Band, C2Rows, GammaTable, Publication, Result, RunEnd, RunInfo, Sink
 
 logger = logging.getLogger(__name__)
 
 # Pause after a failure, s: doubled each time, so that a dead server does not stall the analysis.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
+
+
+class Spool(Protocol):
+    """Where a feed keeps on disk what its sink could not take; only `result` may raise."""
+
+    has_end: bool
+    """Whether the end and the final result are there."""
+
+    @property
+    def folder(self) -> Any:
+        """Where it lies."""
+        ...
+
+    def keep(self, backlog: Backlog) -> None:
+        """Write what the backlog got since the last call."""
+        ...
+
+    def keep_end(self, backlog: Backlog, result: Result | None, end: RunEnd) -> None:
+        """Write the end; a result stands for all that was kept before."""
+        ...
+
+    def result(self) -> Result | None:
+        """Return the result that `keep_end` was given."""
+        ...
+
+    def clear(self) -> None:
+        """Forget everything: it is delivered."""
+        ...
+
+    def close(self) -> None:
+        """Let another process deliver what is there."""
+        ...
+
+
+@runtime_checkable
+class Spooling(Protocol):
+    """A sink factory whose results are kept on disk until they are delivered."""
+
+    def open_spool(self, info: RunInfo) -> Spool:
+        """Return the spool of the run. Touches no disk."""
+        ...
+
+
+@runtime_checkable
+class Probing(Protocol):
+    """A sink that can tell cheaply whether it would take anything."""
+
+    def probe(self) -> None:
+        """Raise if it would not."""
+        ...
 
 
 class SinkFeed:
@@ -21,7 +72,8 @@ class SinkFeed:
     Parameters
     ----------
     factory
-        Makes the sink; may raise, for example while the server is down.
+        Makes the sink; may raise, for example while the server is down. If it is `Spooling`, what
+        the sink does not take is kept on disk too.
     uid
         Of the raw run, for the log.
 
@@ -38,70 +90,85 @@ class SinkFeed:
     def __init__(self, factory: Callable[[RunInfo], Sink], uid: str) -> None:
         self.info: RunInfo | None = None
         self.n_frames = 0
+        self.trouble = ""
         self._factory = factory
         self._uid = uid
         self._sink: Sink | None = None
-        self._kept: Publication | None = None
-        self._final: tuple[Result | None, RunEnd] | None = None
-        self.trouble = ""
+        self._backlog = Backlog()
+        self._opened_spool: Spool | None = None
+        self._end: RunEnd | None = None
+        self._result: Result | None = None
         self._pause_s = 0.0
         self._not_before = 0.0
 
     def write(self, news: Publication) -> None:
         """Offer a publication, with what the sink could not take before."""
-        self._kept = news if self._kept is None else _join(self._kept, news)
-        if time.monotonic() < self._not_before:
+        self._backlog.add(self._from_here(news))
+        if self._pause_s and self._spool is not None:
+            self._spool.keep(self._backlog)
+        self.retry()
+
+    def finish(self, result: Result | None, end: RunEnd) -> None:
+        """Write the final result if there is one, and close the sink; `retry` if that fails."""
+        self._result, self._end = result, end
+        if result is not None:
+            self._backlog.leave_facts(self.n_frames)
+        self._not_before = 0.0
+        if self._pause_s:
+            self._keep_end()
+        self.retry()
+
+    def retry(self) -> None:
+        """Offer again what is left, the final result too, if the pause is over."""
+        nothing_left = self._end is None and not self._backlog
+        if nothing_left or time.monotonic() < self._not_before:
             return
         try:
-            self._open().write(self._from_here(self._kept))
+            sink = self._open()
+            if self._backlog:
+                news = self._backlog.joined()
+                sink.write(news)
+                self.n_frames = max(self.n_frames, news.n_frames)
+                self._backlog = Backlog()
+            if self._end is not None:
+                self._write_end(sink, self._end)
         except Exception as error:  # a sink is foreign ground: its fault must not end the analysis
             self._failed(error)
             return
         if self._pause_s:
-            logger.warning("Run %s: publishing again, nothing was lost.", self._uid)
+            now = (
+                "publishing again, nothing was lost."
+                if self._end is None
+                else "its final results are stored."
+            )
+            logger.warning("Run %s: %s", self._uid, now)
         self._pause_s, self.trouble = 0.0, ""
-        self.n_frames = self._kept.n_frames
-        self._kept = None
-
-    def finish(self, result: Result | None, end: RunEnd) -> None:
-        """Write the final result if there is one, and close the sink; `retry` if that fails."""
-        self._final = (result, end)
-        self._kept = None  # the result holds it all
-        self._not_before = 0.0
-        self.retry()
-
-    def retry(self) -> None:
-        """Offer the final result again, if there is one left and the pause is over."""
-        if self._final is None or time.monotonic() < self._not_before:
-            return
-        result, end = self._final
-        try:
-            sink = self._open()
-            if result is not None:
-                sink.write(result)
-            sink.finish(end)
-        except Exception as error:  # as above; both calls may be repeated
-            self._failed(error)
-            return
-        if self._pause_s:
-            logger.warning("Run %s: its final results are stored now.", self._uid)
-        self._pause_s, self.trouble, self._final = 0.0, "", None
+        self._end = self._result = None
+        if self._opened_spool is not None:
+            self._opened_spool.clear()
 
     @property
     def delivering(self) -> bool:
         """Whether a final result is still to be delivered."""
-        return self._final is not None
+        return self._end is not None
 
     def abandon(self) -> None:
-        """Give up a final result, and say so."""
-        if self._final is not None:
-            self._final = None
-            logger.error(
-                "Run %s: the final results could not be stored. %s The raw data are untouched: "
-                "compute them again with xpcs_live_denoise.analyse.",
-                self._uid,
-                self.trouble,
+        """Give up a final result, and say so, and where it lies."""
+        if self._end is None:
+            return
+        self._keep_end()
+        self._end = self._result = None
+        remedy = "The raw data are untouched: compute them again with replay or analyse."
+        if self._spool is not None and self._spool.has_end:
+            remedy = (
+                f"They are kept in {self._spool.folder}: deliver them with xpcs-live-denoise "
+                "deliver when the server is back."
             )
+        if self._spool is not None:
+            self._spool.close()
+        logger.error(
+            "Run %s: the final results could not be stored. %s %s", self._uid, self.trouble, remedy
+        )
 
     def _open(self) -> Sink:
         if self._sink is None:
@@ -110,13 +177,35 @@ class SinkFeed:
             self._sink = self._factory(self.info)
         return self._sink
 
+    @property
+    def _spool(self) -> Spool | None:
+        """The spool, None where there is none or the run has not begun."""
+        if self._opened_spool is None and self.info and isinstance(self._factory, Spooling):
+            self._opened_spool = self._factory.open_spool(self.info)
+        return self._opened_spool
+
+    def _write_end(self, sink: Sink, end: RunEnd) -> None:
+        result = self._result
+        if self._opened_spool is not None and self._opened_spool.has_end:
+            if isinstance(sink, Probing):
+                sink.probe()  # before a large result is read from the disk
+            result = self._opened_spool.result()
+        if result is not None:
+            sink.write(result)
+        sink.finish(end)
+
+    def _keep_end(self) -> None:
+        """Put the final result on disk, and forget it here: many runs may wait for a server."""
+        if self._end is not None and self._spool is not None:
+            self._spool.keep_end(self._backlog, self._result, self._end)
+            if self._spool.has_end:
+                self._result = None
+
     def _from_here(self, news: Publication) -> Publication:
         """Drop the rows of C2 that this sink has already."""
-        if news.c2 is None or news.c2.start >= self.n_frames:
+        if news.c2 is None:
             return news
-        first = self.n_frames - news.c2.start
-        rows = dataclasses.replace(news.c2, start=self.n_frames, values=news.c2.values[:, first:])
-        return dataclasses.replace(news, c2=rows if rows.values.shape[1] else None)
+        return dataclasses.replace(news, c2=rows_from(news.c2, self.n_frames))
 
     def _failed(self, error: Exception) -> None:
         self.trouble = f"Not stored yet: {' '.join(str(error).split())}"
@@ -130,14 +219,78 @@ class SinkFeed:
             )
         self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
         self._not_before = time.monotonic() + self._pause_s
+        if self._end is not None:
+            self._keep_end()
+        elif self._spool is not None:
+            self._spool.keep(self._backlog)
 
 
-def _join(kept: Publication, news: Publication) -> Publication:
-    """Return the newer publication with the windows and ages of the older one in front."""
-    tables = [table for table in (kept.gamma, news.gamma) if table is not None]
-    return dataclasses.replace(
-        news,
-        bands=kept.bands + news.bands,
-        gamma=GammaTable.concatenate(tables) if tables else None,
-        metadata={**kept.metadata, **news.metadata},
-    )
+class Backlog:
+    """Publications that a sink could not take, oldest first. Reading it consumes nothing.
+
+    Attributes
+    ----------
+    pieces
+        The publications without their rows of C2.
+    rows
+        All rows that the sink lacks: every publication brings them all.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: list[Publication] = []
+        self.rows: C2Rows | None = None
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def add(self, news: Publication) -> None:
+        """Put a publication at the end."""
+        self.rows = news.c2 if news.c2 is not None else self.rows
+        self.pieces.append(dataclasses.replace(news, c2=None))
+
+    def leave_facts(self, n_frames: int) -> None:
+        """Keep only what a final result does not hold; the sink has the rows of `n_frames`."""
+        self.rows = None
+        if not self.pieces:
+            return
+        joined = self.joined()
+        facts = dataclasses.replace(
+            joined, n_frames=n_frames, bands=(), gamma=None, picture=None, c2=None
+        )
+        self.pieces = [facts] if facts.metadata else []
+
+    def joined(self, first: int = 0, from_frame: int = 0) -> Publication:
+        """Return the pieces from number `first` on as one publication, the newest's status."""
+        pieces = self.pieces[first:]
+        tables = [piece.gamma for piece in pieces if piece.gamma is not None]
+        metadata: dict[str, Any] = {}
+        for piece in pieces:
+            metadata |= piece.metadata
+        pictures = [piece.picture for piece in pieces if piece.picture is not None]
+        return dataclasses.replace(
+            pieces[-1],
+            c2=None if self.rows is None else rows_from(self.rows, from_frame),
+            bands=_uncovered([band for piece in pieces for band in piece.bands]),
+            gamma=GammaTable.concatenate(tables) if tables else None,
+            metadata=metadata,
+            picture=pictures[-1] if pictures else None,
+        )
+
+
+def rows_from(rows: C2Rows, first: int) -> C2Rows | None:
+    """Return the rows from frame `first` on, None if there are none."""
+    if rows.start >= first:
+        return rows
+    if rows.stop <= first:
+        return None
+    return C2Rows(start=first, stop=rows.stop, values=rows.values[:, first - rows.start :])
+
+
+def _uncovered(bands: list[Band]) -> tuple[Band, ...]:
+    """Return the bands that no later one covers, in order."""
+    left: list[Band] = []
+    for band in bands:
+        while left and band.start <= left[-1].start and band.stop >= left[-1].stop:
+            left.pop()
+        left.append(band)
+    return tuple(left)

@@ -62,6 +62,41 @@ class _Entry:
     message: Message
 
 
+class Errand:
+    """A call that the worker makes once, in its turn: message and consumer in one.
+
+    Parameters
+    ----------
+    call
+        What it raises is logged.
+    """
+
+    n_bytes = 0
+    delivering = False
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+        self.done = False
+
+    def merge(self, later: Any) -> None:
+        """Never joins another message."""
+
+    def handle(self, message: Any) -> None:  # noqa: ARG002 - of the Protocol
+        """Make the call."""
+        self.done = True
+        self._call()
+
+    def tick(self) -> None:
+        """Do nothing: the call is all there is."""
+
+    def abandon(self) -> None:
+        """Do nothing: there is nothing to deliver."""
+
+    def fail(self, error: Exception) -> None:
+        """Log what the call raised."""
+        logger.warning("%s: %s", type(error).__name__, error)
+
+
 class Worker:
     """One daemon thread that takes messages in order and gives each to its consumer.
 

@@ -8,18 +8,19 @@ import event_model
 import pytest
 
 from xpcs_live_denoise.sources.documents import RunDocuments
+from xpcs_live_denoise.sources.run_router import DocumentsByRun
 
 IMAGE_KEY = "eiger_image"
 
 
 class ComposedRun:
-    """Composes the documents of a run and passes them through a RunRouter to a RunDocuments."""
+    """Composes the documents of a run and passes them through the router to a RunDocuments."""
 
     def __init__(self, **metadata: Any) -> None:
         self.bundle = event_model.compose_run(metadata=metadata)
         self.documents = RunDocuments(self.bundle.start_doc, detector="eiger", data_key=IMAGE_KEY)
         self.references: list[Any] = []
-        self.router = event_model.RunRouter([lambda name, start: ([self._receive], [])])
+        self.router = DocumentsByRun(lambda start: self._receive)
         self.router("start", self.bundle.start_doc)
 
     def _receive(self, name: str, doc: Any) -> None:
@@ -34,6 +35,27 @@ class ComposedRun:
 
     def event(self, stream: Any, value: Any, key: str = IMAGE_KEY) -> None:
         self.router("event", stream.compose_event(data={key: value}, timestamps={key: 0.0}))
+
+    def asset(self, spec: str, *, path: str = "data/abc", root: str = "/", **options: Any) -> Any:
+        bundle = self.bundle.compose_resource(
+            spec=spec, root=root, resource_path=path, resource_kwargs=options
+        )
+        self.router("resource", bundle.resource_doc)
+        return bundle
+
+    def event_of(self, stream: Any, asset: Any, *, datum_first: bool = True, **where: Any) -> Any:
+        """Send an event whose frames are a datum, and that datum; return the datum."""
+        datum = asset.compose_datum(datum_kwargs=where)
+        event = stream.compose_event(
+            data={IMAGE_KEY: datum["datum_id"]},
+            timestamps={IMAGE_KEY: 0.0},
+            filled={IMAGE_KEY: False},
+            validate=False,
+        )
+        documents = [("datum", datum), ("event", event)]
+        for name, doc in documents if datum_first else documents[1:]:
+            self.router(name, doc)
+        return datum
 
     def resource(
         self, *, key: str = IMAGE_KEY, uri: str = "file://localhost/data/a.h5", **parameters

@@ -176,8 +176,8 @@ def test_a_malformed_document_is_refused_and_changes_nothing(Run, name, doc, mes
 
 def test_documents_of_no_interest_give_nothing(Run):
     documents = Run().documents
-    assert documents.receive("datum_page", {}) == ()
-    assert documents.receive("resource", {}) == ()
+    assert documents.receive("start", {}) == ()
+    assert documents.receive("bulk_events", {}) == ()
 
 
 def test_the_stop_document_is_kept(Run):

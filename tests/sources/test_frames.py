@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.records import HDF5Frames, InlineFrames
-from xpcs_live_denoise.sources import frames as frames_module
+from xpcs_live_denoise.sources import hdf5_frames as frames_module
 from xpcs_live_denoise.sources.frames import FrameReader
 
 DATASET = "/entry/data/data"
@@ -234,9 +234,9 @@ def test_a_file_that_was_replaced_is_opened_again(tmp_path, reader, frames):
 
 def test_a_growing_file_is_opened_once(tmp_path, reader, frames, monkeypatch):
     opened = []
-    open_hdf5 = frames_module._open_hdf5
+    open_hdf5 = frames_module.open_hdf5
     monkeypatch.setattr(
-        frames_module, "_open_hdf5", lambda *a, **k: opened.append(a) or open_hdf5(*a, **k)
+        frames_module, "open_hdf5", lambda *a, **k: opened.append(a) or open_hdf5(*a, **k)
     )
     with swmr_writer(tmp_path / "a.h5") as dataset:
         for i in range(5):
@@ -250,7 +250,7 @@ def test_few_files_are_held_open_and_close_closes_them(tmp_path, frames):
     for i in range(12):
         write(tmp_path / f"{i}.h5", frames)
         read(reader, reference(tmp_path / f"{i}.h5", 0, 1))
-    held = [entry.file for entry in reader._files.values()]
+    held = [entry.file for entry in reader._hdf5._files.values()]
     assert len(held) == frames_module.MAX_OPEN_FILES
     reader.close()
     assert not any(held)

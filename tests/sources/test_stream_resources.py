@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records import HDF5Frames
+from xpcs_live_denoise.errors import InvalidInputError, UnreadableFramesError
+from xpcs_live_denoise.records import HDF5Frames, TiledFrames
 from xpcs_live_denoise.sources.frames import FrameReader
 from xpcs_live_denoise.sources.stream_resources import UnreadableFrames
 
@@ -155,13 +155,31 @@ def test_frames_that_cannot_be_read_keep_their_place_and_tell_why(Run, how, mess
         list(FrameReader().read(reference, 1000))
 
 
-def test_a_legacy_asset_keeps_the_place_of_its_frames(Run):
+def test_an_array_in_tiled_is_named_by_its_path(Run):
     run = Run()
-    stream = run.describe(**{KEY: image_key((20, 4, 6), external="FILESTORE:")})
-    event = stream.compose_event(
-        data={KEY: "res/0"}, timestamps={KEY: 0.0}, filled={KEY: False}, validate=False
-    )
-    (reference,) = run.documents.receive("event", event)
+    stream = run.describe(**{KEY: image_key((10, 4, 6), external="STREAM:")})
+    mimetype = "application/x-tiled-array"
+    resource = run.resource(mimetype=mimetype, uri="tiled:raw/abc%20d/primary/eiger_image")
+    run.datum(resource, stream, 0, 3)
+    assert run.references == [TiledFrames(path="raw/abc d/primary/eiger_image", start=0, stop=30)]
+
+
+@pytest.mark.parametrize("uri", ["http://server/api/v1/array/full/raw", "tiled:", "raw/abc"])
+def test_an_array_in_tiled_has_an_uri_of_its_own(Run, uri):
+    run = Run()
+    stream = run.describe(**{KEY: image_key(external="STREAM:")})
+    run.datum(run.resource(mimetype="application/x-tiled-array", uri=uri), stream, 0, 3)
+    (reference,) = run.references
     assert isinstance(reference, UnreadableFrames)
-    assert reference.n_frames == 20
-    assert "datums of a legacy asset" in reference.reason
+    assert "expected tiled:<path" in reference.reason
+    assert reference.n_frames == 3
+
+
+def test_more_frames_than_any_series_has_are_refused(Run):
+    run = Run()
+    stream = run.describe(**{KEY: image_key(external="STREAM:")})
+    resource = run.resource()
+    with pytest.raises(InvalidInputError, match="1000000000000000 frames at once"):
+        run.datum(resource, stream, 0, 10**15)
+    run.datum(resource, stream, 0, 5)
+    assert run.documents.n_frames == 5

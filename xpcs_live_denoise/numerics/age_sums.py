@@ -143,6 +143,13 @@ class AgeSums:
                     self._left_out[index] += values[one]
         self.n_frames = stop
 
+    def add_gap(self, n_frames: int) -> None:
+        """Add frames without measurement."""
+        self._reserve(self.n_frames + n_frames)
+        self.n_frames += n_frames
+        if n_frames:
+            self._previous = np.full((self.n_roi, self.n_frames - 1), np.nan)
+
     def cuts(
         self, roi: int, ages: ArrayLike, widths: ArrayLike, within: ArrayLike | None = None
     ) -> BinnedCuts:
@@ -173,8 +180,7 @@ class AgeSums:
 
     def series(self, roi: int) -> BinnedCuts:
         """Return one cut that holds the whole series."""
-        n = self.n_frames
-        return self._means(roi, np.array([0]), np.array([n]), None)
+        return self._means(roi, np.array([0]), np.array([self.n_frames]), None)
 
     # --- adding ----------------------------------------------------------------------------
 

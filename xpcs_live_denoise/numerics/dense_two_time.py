@@ -78,6 +78,12 @@ class DenseProducts:
         c2 /= self._n_pixels[:, np.newaxis, np.newaxis].astype(c2.dtype)
         return c2, products
 
+    def skip(self, start: int, stop: int) -> None:
+        """Leave frames [start, stop) without pixels; what they multiply to is finite."""
+        for history in self._history:
+            history[start:stop] = 0
+        self._inverse[:, start:stop] = 0
+
     def reserve(self, capacity: int) -> None:
         """Make room for `capacity` frames."""
         for index, old in enumerate(self._history):  # one by one: only one is there twice

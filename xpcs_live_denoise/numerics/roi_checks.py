@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
 
 REAL_NUMBERS = "uif"
 """Kinds of dtype that hold real numbers: unsigned, signed, floating."""
@@ -57,6 +58,15 @@ def checked_mask(mask: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
             "keep the pixel, False or 0 = leave it out."
         )
     return keep.astype(np.bool_)
+
+
+def check_pixels(pixels: NDArray[Any], n_pixels: int) -> None:
+    """Raise FrameShapeError unless `pixels` are (k, n_pixels) real numbers."""
+    if pixels.ndim != 2 or pixels.shape[1] != n_pixels or pixels.dtype.kind not in REAL_NUMBERS:
+        raise FrameShapeError(
+            f"ROI pixels: got shape {pixels.shape} and dtype {pixels.dtype}, expected "
+            f"(k, {n_pixels}) real numbers, as RoiMap.gather returns them for this ROI map."
+        )
 
 
 def checked_q(q_inv_angstrom: ArrayLike | None, n_roi: int) -> NDArray[np.float64]:

@@ -54,6 +54,10 @@ class SkbeamProducts:
         corner += np.tril(corner, -1).transpose(0, 2, 1)
         return rows.transpose(0, 2, 1)
 
+    def skip(self, start: int, stop: int) -> None:
+        """Leave frames [start, stop) without pixels; what they multiply to is not used."""
+        self.multiply(np.zeros((stop - start, self._labels.size)), start)
+
     def reserve(self, capacity: int) -> None:
         """Make room for `capacity` frames."""
         old, self._state = self._state, self._new_state(capacity)

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
+from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.age_sums import AgeSums
 from xpcs_live_denoise.numerics.dense_two_time import DenseProducts
-from xpcs_live_denoise.numerics.roi_checks import REAL_NUMBERS
+from xpcs_live_denoise.numerics.roi_checks import check_pixels
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.skbeam_two_time import SkbeamProducts
 from xpcs_live_denoise.records import C2Rows, FloatArray
@@ -36,6 +36,10 @@ class _Products(Protocol):
 
     def multiply(self, scaled: NDArray[Any], start: int) -> FloatArray:
         """Store frames [start, start + k); return <X1 X2> as (n_roi, start + k, k)."""
+        ...
+
+    def skip(self, start: int, stop: int) -> None:
+        """Leave frames [start, stop) without pixels; what they multiply to is not used."""
         ...
 
     def reserve(self, capacity: int) -> None:
@@ -65,6 +69,8 @@ class TwoTimeAccumulator:
     n_frames
         Length of the series where it is known: memory is then reserved once. A hint; a series may
         be longer or shorter.
+    most_frames
+        Length that the caller promises not to exceed: memory never grows beyond it.
     sums
         Keep sums of C2 by age and lag bin, `age_sums`. With the dense engine also without each of
         8 blocks of contiguous pixels of a ROI: products of blocks add up to those of the ROI, so
@@ -88,6 +94,7 @@ class TwoTimeAccumulator:
         engine: str = "auto",
         dtype: DTypeLike = "float32",
         n_frames: int | None = None,
+        most_frames: int | None = None,
         sums: bool = False,
     ) -> None:
         if engine not in ENGINES:
@@ -105,7 +112,9 @@ class TwoTimeAccumulator:
         self._roi_map = roi_map
         self._engine = "dense" if engine == "auto" else engine
         self._n = 0
-        self._capacity = min(n_frames or FIRST_CAPACITY, LARGEST_RESERVE)
+        self._most = most_frames
+        reserve = LARGEST_RESERVE if most_frames is None else min(most_frames, LARGEST_RESERVE)
+        self._capacity = min(n_frames or FIRST_CAPACITY, reserve)
         self._c2 = np.empty((roi_map.n_roi, self._capacity, self._capacity), self._dtype)
         self._measured = np.zeros((roi_map.n_roi, self._capacity), np.bool_)
         n_block = N_BLOCK if sums and engine != "skbeam" else 0
@@ -186,13 +195,7 @@ class TwoTimeAccumulator:
         FrameShapeError
             When shape or dtype does not fit; C2 is then as before the call.
         """
-        n_pixels = len(self._roi_map.pixels)
-        real = pixels.dtype.kind in REAL_NUMBERS
-        if pixels.ndim != 2 or pixels.shape[1] != n_pixels or not real:
-            raise FrameShapeError(
-                f"ROI pixels: got shape {pixels.shape} and dtype {pixels.dtype}, expected "
-                f"(k, {n_pixels}) real numbers, as RoiMap.gather returns them for this ROI map."
-            )
+        check_pixels(pixels, len(self._roi_map.pixels))
         starts = [one.start for one in self._roi_map.slices]
         with np.errstate(over="ignore", invalid="ignore"):  # inf and NaN end as "no measurement"
             mean = np.add.reduceat(pixels, starts, axis=1, dtype=np.float64)  # (k, n_roi)
@@ -211,8 +214,16 @@ class TwoTimeAccumulator:
         """
         if n_frames < 0:
             raise InvalidInputError(f"Gap: got {n_frames} frames, expected 0 or more.")
-        scaled = np.zeros((n_frames, len(self._roi_map.pixels)), self._dtype)
-        return self._extend(scaled, np.zeros((self._roi_map.n_roi, n_frames), np.bool_))
+        start, stop = self._n, self._n + n_frames
+        self._reserve(stop)
+        self._products.skip(start, stop)
+        self._measured[:, start:stop] = False
+        self._c2[:, :stop, start:stop] = np.nan
+        self._c2[:, start:stop, :stop] = np.nan
+        if self._sums is not None:
+            self._sums.add_gap(n_frames)
+        self._n = stop
+        return self.rows(start, stop)
 
     def rows(self, start: int, stop: int) -> C2Rows:
         """Return C2(t1, t2) for t1 in [start, stop), t2 in [0, stop), again; a read-only view.
@@ -279,7 +290,7 @@ class TwoTimeAccumulator:
     def _reserve(self, n_frames: int) -> None:
         if n_frames <= self._capacity:
             return
-        capacity = max(n_frames, 2 * self._capacity)
+        capacity = max(n_frames, min(2 * self._capacity, self._most or 2 * self._capacity))
         self._products.reserve(capacity)
         c2 = np.empty((len(self._c2), capacity, capacity), self._dtype)
         c2[:, : self._n, : self._n] = self._c2[:, : self._n, : self._n]

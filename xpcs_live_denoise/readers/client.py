@@ -14,8 +14,10 @@ from tiled.queries import Eq
 from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.gamma_table import GAMMA_COLUMNS
 
+from .g2 import read_g2
+from .picture import read_picture
 from .superseded import without_superseded
-from .two_time import labelled, mirrored, q_of, roi_index
+from .two_time import labelled, mirrored, roi_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,24 +130,24 @@ class XPCSResult(BlueskyRunV3):
             Columns `roi`, `q_inv_angstrom`, `delay_s`, `g2`, `g2_error`, `g2_denoised` (NaN where
             nothing was denoised); empty before the run has ended.
         """
-        import pandas as pd
+        return read_g2(self.base, self.xpcs)
 
-        columns = ["roi", "q_inv_angstrom", "delay_s", "g2", "g2_error", "g2_denoised"]
-        if "g2" not in self.base:
-            return pd.DataFrame(columns=columns)
-        stream = self.base["g2"].base
-        delay_s, g2 = stream["delay_s"].read(), stream["g2"].read()
-        denoised = stream["g2_denoised"].read() if "g2_denoised" in stream else g2 * np.nan
-        repeat = len(delay_s)
-        values = (
-            np.repeat(self.xpcs["roi"], repeat),
-            np.repeat(q_of(self.xpcs), repeat),
-            np.tile(delay_s, len(g2)),
-            g2.ravel(),
-            stream["g2_error"].read().ravel(),
-            denoised.ravel(),
-        )
-        return pd.DataFrame(dict(zip(columns, values, strict=True)))
+    def image(self) -> tuple[xr.DataArray, xr.DataArray]:
+        """Return the detector as it looked, and its ROIs.
+
+        Returns
+        -------
+        tuple of xarray.DataArray
+            The mean over the frames looked at (float32) and the ROI under each pixel (int32, 0 for
+            none), dims (row, col); coordinates in pixels of the detector, `binning` and `n_frames`
+            as attributes.
+
+        Raises
+        ------
+        ResultNotFoundError
+            When there is no picture.
+        """
+        return read_picture(self.base)
 
     def status_table(self) -> pd.DataFrame:
         """Return the status rows, one a publication; `time` in s since 1970, lists decoded."""

@@ -243,7 +243,7 @@ class EmbeddedServer:
         for path in (RAW_PATH, PROCESSED_PATH):
             if path not in client:
                 client.create_container(path, specs=[Spec(*CATALOG_SPEC)])
-        self._clients.remove(client)
+        self._clients.pop()  # by its place: comparing clients would read all that is stored
         client.context.close()
 
     def _log_tail(self) -> str:

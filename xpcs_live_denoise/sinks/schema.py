@@ -102,6 +102,9 @@ STATUS_SCHEMA: dict[str, tuple[str, str]] = {
     "message": ("str", ""),
 }
 
+# stream -> its columns, and those by which a row that is offered again is recognised
+TABLES = {"gamma": (GAMMA_SCHEMA, GAMMA_KEY), "status": (STATUS_SCHEMA, tuple(STATUS_SCHEMA))}
+
 # array -> (dims, unit)
 ARRAY_DIMS: dict[str, tuple[tuple[str, ...], str]] = {
     "c2": (("roi", "t1", "t2"), ""),
@@ -111,6 +114,16 @@ ARRAY_DIMS: dict[str, tuple[tuple[str, ...], str]] = {
     "g2_error": (("roi", "lag"), ""),
     "g2_denoised": (("roi", "lag"), ""),
     "delay_s": (("lag",), "s"),
+    "image": (("row", "col"), ""),
+    "roi_labels": (("row", "col"), ""),
+}
+# array -> type of its entries; all others are float64
+ARRAY_DTYPES = {
+    "c2": "<f4",
+    "c2_denoised": "<f4",
+    "c2_spread": "<f4",
+    "image": "<f4",
+    "roi_labels": "<i4",
 }
 
 

@@ -19,12 +19,12 @@ from typing import Any
 from xpcs_live_denoise.records import GammaTable, Publication, Result, RunEnd, RunInfo, Status
 
 from .schema import (
+    ARRAY_DTYPES,
     CATALOG_SPEC,
-    GAMMA_KEY,
     GAMMA_SCHEMA,
     RUN_SPECS,
-    STATUS_SCHEMA,
     STREAM_SPECS,
+    TABLES,
     descriptor_metadata,
     json_safe,
     start_document,
@@ -35,9 +35,13 @@ from .schema import (
 from .tiled_arrays import TiledArray
 from .tiled_connection import probe
 from .tiled_nodes import create_container, plain, results_path
-from .tiled_tables import TiledTable
+from .tiled_picture import TiledPicture
+from .tiled_tables import TABLE_KEY, TiledTable
 
 logger = logging.getLogger(__name__)
+
+# A first Gamma(t) that is due within this time goes before the picture of the detector, s.
+SOON_S = 2.0
 
 MAX_MESSAGE_BYTES = 900_000  # subscribers' connections end at a message of 1 MB
 
@@ -47,7 +51,7 @@ class TiledSink:
 
     Nothing is created before the first `write` or `finish`. When one of them raises, the caller
     repeats it with the news since the last success; what had already arrived stays and is not
-    doubled.
+    doubled. A derived run that is there already, left by a process that died, is gone on with.
 
     Parameters
     ----------
@@ -64,6 +68,8 @@ class TiledSink:
         For every node that is created.
     max_message_bytes
         Most bytes of one message to the server, and so to its subscribers.
+    uid, created
+        Of the derived run; seconds since 1970. Default: a new one, now.
 
     Raises
     ------
@@ -80,6 +86,8 @@ class TiledSink:
         raw_path: str | None = None,
         access_tags: Sequence[str] = (),
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        uid: str | None = None,
+        created: float | None = None,
     ):
         self._segments = results_path(path, raw_path)
         self._raw_path = raw_path
@@ -94,8 +102,9 @@ class TiledSink:
         self._metadata: dict[str, Any] = {}
         self._last_status: Status | None = None
         self._finished = False
+        self._picture = TiledPicture(lambda name: self._array("image", name))
         self._start = start_document(
-            info, uid=str(uuid.uuid4()), time=time.time(), raw_path=raw_path
+            info, uid=uid or str(uuid.uuid4()), time=created or time.time(), raw_path=raw_path
         )
 
     @property
@@ -114,6 +123,8 @@ class TiledSink:
             When it breaks off or refuses.
         """
         self._open()
+        if self._finished:
+            return
         if isinstance(record, Publication):
             self._publish(record)
         else:
@@ -131,11 +142,13 @@ class TiledSink:
         httpx.HTTPError
             When it breaks off or refuses.
         """
+        if not self._finished:
+            self._open()
         if self._finished:
             return
-        self._open()
         if end.status != self._last_status:
             self._append_status(end.status)
+        self._picture.offer(None, last=True)
         for node in (*self._arrays.values(), *self._tables.values()):
             node.close()
         for stream in self._streams.values():
@@ -151,6 +164,9 @@ class TiledSink:
 
     def _publish(self, news: Publication) -> None:
         n_expected = self._info.n_expected
+        # First of all: this is what somebody waits for, and a dozen requests may follow.
+        if news.gamma is not None and len(news.gamma):
+            self._append_gamma(news.gamma)
         if news.c2 is not None:
             rows = self._array("two_time", "c2")
             rows.patch_frames(news.c2.values, (news.c2.start, 0), n_expected)
@@ -159,10 +175,16 @@ class TiledSink:
             self._array("two_time", "c2_denoised").patch_frames(band.c2, at, n_expected)
             self._array("two_time", "c2_spread").patch_frames(band.spread, at, n_expected)
         # After the arrays: what n_frames promises is there to be read.
-        self._update_metadata({**news.metadata, "n_frames": news.n_frames})
-        if news.gamma is not None and len(news.gamma):
-            self._append_gamma(news.gamma)
+        n_frames = max(news.n_frames, self._metadata.get("n_frames", 0))
+        self._update_metadata({**news.metadata, "n_frames": n_frames})
+        if not self._is_first_gamma_due(news.n_frames):
+            self._picture.offer(news.picture)
         self._append_status(news.status)
+
+    def _is_first_gamma_due(self, n_frames: int) -> bool:
+        """Whether the first window completes so soon that creating more nodes would delay it."""
+        missing = self._info.window - n_frames
+        return 0 < missing * self._info.frame_time_s < SOON_S
 
     def _finalise(self, result: Result) -> None:
         n_frames = result.c2.shape[1]
@@ -179,23 +201,33 @@ class TiledSink:
         self._update_metadata({"n_frames": n_frames})
         if len(result.gamma):
             self._append_gamma(result.gamma)
+        self._picture.offer(result.picture, last=True)
         self._append_status(result.status)
 
     def _append_status(self, status: Status) -> None:
-        self._table("status", STATUS_SCHEMA, tuple(STATUS_SCHEMA)).append(status_columns(status))
+        self._table("status").append(status_columns(status))
         self._last_status = status
 
     def _append_gamma(self, gamma: GammaTable) -> None:
-        columns = {name: getattr(gamma, name) for name in GAMMA_SCHEMA}
-        self._table("gamma", GAMMA_SCHEMA, GAMMA_KEY).append(columns)
+        self._table("gamma").append({name: getattr(gamma, name) for name in GAMMA_SCHEMA})
 
     # --- nodes -----------------------------------------------------------------------------
 
-    def _open(self) -> None:
-        """Connect, and create the derived run, unless that has been done."""
+    def probe(self) -> None:
+        """Raise unless the server answers.
+
+        Raises
+        ------
+        TiledUnavailableError
+            When it does not.
+        """
         if callable(self._client):
             self._client = self._client()
         probe(self._client)
+
+    def _open(self) -> None:
+        """Connect, and create the derived run, unless that has been done."""
+        self.probe()
         if self._run is not None:
             return
         parent = self._client
@@ -203,13 +235,28 @@ class TiledSink:
             parent = self._container(parent, segment, ())
         parent = self._container(parent, self._segments[-1], (CATALOG_SPEC,))
         start = {"start": self._start}
-        self._run = plain(create_container(parent, self.uid, start, RUN_SPECS, self._tags))
+        run = plain(create_container(parent, self.uid, start, RUN_SPECS, self._tags))
+        self._adopt(run)
+        self._run = run
         logger.info(
             "Results of run %s go to Tiled as %s/%s.",
             self._info.uid,
             "/".join(self._segments),
             self.uid,
         )
+
+    def _adopt(self, run: Any) -> None:
+        """Take over what another process has already written of this run; nothing of a new one."""
+        self._metadata = {k: v for k, v in run.metadata.items() if k not in ("start", "stop")}
+        self._finished = "stop" in run.metadata
+        self._start = dict(run.metadata["start"])
+        for name in run:
+            self._streams[name] = plain(run[name])
+            for key in self._streams[name]:
+                if key == TABLE_KEY:
+                    self._table(name).adopt()
+                else:
+                    self._array(name, key).adopt()
 
     def _container(self, parent: Any, key: str, specs: Sequence[tuple[str, str | None]]) -> Any:
         if key in parent:
@@ -229,16 +276,15 @@ class TiledSink:
             self._arrays[key] = TiledArray(
                 self._stream(stream, {}),
                 name,
-                dtype="<f4" if stream == "two_time" else "<f8",
+                dtype=ARRAY_DTYPES.get(name, "<f8"),
                 access_tags=self._tags,
                 max_message_bytes=self._max_bytes,
             )
         return self._arrays[key]
 
-    def _table(
-        self, name: str, schema: dict[str, tuple[str, str]], key: Sequence[str]
-    ) -> TiledTable:
+    def _table(self, name: str) -> TiledTable:
         if name not in self._tables:
+            schema, key = TABLES[name]
             self._tables[name] = TiledTable(
                 self._stream(name, table_data_keys(schema)),
                 schema,

@@ -150,6 +150,14 @@ class TiledArray:
             self._create(values.shape, chunks)
         self._patch(values, (0,) * values.ndim)
 
+    def adopt(self) -> None:
+        """Go on with the node that another process left."""
+        self._take(self._stream[self._name])
+
+    def describe(self, metadata: dict[str, Any]) -> None:
+        """Set entries of the node's own metadata; the node must be there."""
+        self._node.update_metadata(metadata, drop_revision=True)
+
     def close(self) -> None:
         """Tell live subscribers that nothing more comes."""
         if self._node is not None:
@@ -175,7 +183,13 @@ class TiledArray:
                 access_tags=self._access_tags,
             ),
         )
-        self._node, self._shape, self._chunks = node, shape, chunks
+        self._take(node)
+        if self._shape != shape:
+            self._describe(self._shape)
+
+    def _take(self, node: Any) -> None:
+        self._node, self._shape = node, tuple(node.shape)
+        self._chunks = tuple(edges[0] for edges in node.chunks)
 
     def _delete(self) -> None:
         self._node, self._shape = None, ()

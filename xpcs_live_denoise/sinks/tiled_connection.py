@@ -6,7 +6,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,7 +20,13 @@ from tiled.client.utils import handle_error
 from xpcs_live_denoise.config import TiledSettings
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
 
+logger = logging.getLogger(__name__)
+
 PROBE_TIMEOUT_S = 5.0
+PATIENCE = 10  # a server that gave no answer is left alone for so many times what that took
+MOST_KEY_BYTES = 4096
+_quiet_until: dict[str, float] = {}
+_warned: set[str] = set()  # key files that were complained of: a dead server is asked often
 
 
 def connect(settings: TiledSettings) -> Any:
@@ -25,23 +35,54 @@ def connect(settings: TiledSettings) -> Any:
     Raises
     ------
     InvalidInputError
-        When the environment variable with the API key is not set.
+        When there is no API key: neither in the environment nor in the file.
     TiledUnavailableError
         When the server does not answer.
     """
-    key = os.environ.get(settings.api_key_env)
-    if not key:
-        # Tiled would ask for a password at the prompt, from a thread that nobody watches.
-        raise InvalidInputError(
-            f"Tiled server {settings.uri}: the environment variable {settings.api_key_env} is not "
-            "set; expected the API key in it. Set it before the session starts, name another one "
-            "in settings.tiled.api_key_env, or pass a connected client as LiveDenoise(catalog=...)."
-        )
-    try:
-        httpx.get(settings.uri, timeout=PROBE_TIMEOUT_S)
-    except httpx.TransportError as error:
-        raise _unavailable(settings.uri, error) from error
+    key = _api_key(settings)
+    answer = _ask(settings.uri, lambda: httpx.get(settings.uri, timeout=PROBE_TIMEOUT_S))
+    if answer.is_server_error:  # a proxy whose server is away; Tiled's client would try for long
+        raise _unavailable(settings.uri, f"status {answer.status_code}")
     return from_uri(settings.uri, api_key=key)
+
+
+def _api_key(settings: TiledSettings) -> str:
+    """Return the key from the environment, else from the file. No message of ours holds it."""
+    key = os.environ.get(settings.api_key_env, "").strip()
+    if key:
+        return key
+    if settings.api_key_file is not None:
+        return _key_in_file(settings.api_key_file)
+    # Tiled would ask for a password at the prompt, from a thread that nobody watches.
+    raise InvalidInputError(
+        f"Tiled server {settings.uri}: the environment variable {settings.api_key_env} is not "
+        "set; expected the API key in it. Set it before the session starts, name another one "
+        "in settings.tiled.api_key_env or a file in settings.tiled.api_key_file, or pass a "
+        "connected client as LiveDenoise(catalog=...)."
+    )
+
+
+def _key_in_file(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(MOST_KEY_BYTES + 1)
+    except OSError as error:
+        raise InvalidInputError(
+            f"API key file {path}: cannot be read ({error.strerror}); expected a file with the key "
+            "and nothing else. Correct settings.tiled.api_key_file, or set its variable."
+        ) from error
+    words = text.split()
+    if len(words) != 1 or len(text) > MOST_KEY_BYTES or not text.isascii():
+        # Not a word of what it holds: it may hold the key beside something else.
+        raise InvalidInputError(
+            f"API key file {path}: got {len(words)} words in {len(text)} bytes; expected the key "
+            "and nothing else. Write it anew."
+        )
+    if mode & 0o077 and str(path) not in _warned:
+        _warned.add(str(path))
+        logger.warning("API key file %s: others may read it; run chmod 600 on it.", path)
+    return words[0].decode()
 
 
 def probe(client: Any) -> None:
@@ -53,15 +94,29 @@ def probe(client: Any) -> None:
         When it gives none within some seconds.
     """
     # Without retries, unlike the client's own calls: those would hold the worker for 45 s each.
-    uri = client.context.api_uri
+    http, uri = client.context.http_client, client.context.api_uri
+    handle_error(_ask(str(uri), lambda: http.get(uri, timeout=PROBE_TIMEOUT_S)))
+
+
+def _ask(uri: str, request: Callable[[], httpx.Response]) -> httpx.Response:
+    """Return the answer, and do not ask a server again soon that took long to give none.
+
+    One thread serves all runs: many that wait for a dead server must not stop the one that is
+    being measured.
+    """
+    began = time.monotonic()
+    if began < _quiet_until.get(uri, began):
+        raise _unavailable(uri, "as a moment ago")
     try:
-        handle_error(client.context.http_client.get(uri, timeout=PROBE_TIMEOUT_S))
+        return request()
     except httpx.TransportError as error:
-        raise _unavailable(str(uri), error) from error
+        now = time.monotonic()
+        _quiet_until[uri] = now + PATIENCE * (now - began)
+        raise _unavailable(uri, type(error).__name__) from error
 
 
-def _unavailable(uri: str, error: Exception) -> TiledUnavailableError:
+def _unavailable(uri: str, why: str) -> TiledUnavailableError:
     return TiledUnavailableError(
-        f"Tiled server {uri}: no answer ({type(error).__name__}). Expected a running server; "
+        f"Tiled server {uri}: no answer ({why}). Expected a running server; "
         "results are kept and offered again."
     )

@@ -23,7 +23,8 @@ class TiledSinkFactory:
         Where results go.
     client
         Tiled client of the root. Default: the first write of the first run connects to
-        `settings.uri` with the key in the environment variable `settings.api_key_env`.
+        `settings.uri` with the key in the environment variable `settings.api_key_env`, else in
+        the file `settings.api_key_file`.
     """
 
     def __init__(self, settings: TiledSettings, client: Any | None = None) -> None:
@@ -31,15 +32,29 @@ class TiledSinkFactory:
         self._client = client
         self._is_ours = client is None
 
-    def __call__(self, info: RunInfo) -> TiledSink:
-        """Return the sink of a run. Connects to nothing."""
+    def __call__(
+        self, info: RunInfo, *, uid: str | None = None, created: float | None = None
+    ) -> TiledSink:
+        """Return the sink of a run, with `uid` and time of the derived run. Connects to nothing."""
         return TiledSink(
             info,
             client=self._connected,
             path=self._settings.path,
             raw_path=self._settings.raw_path,
             access_tags=self._settings.access_tags,
+            uid=uid,
+            created=created,
         )
+
+    def connect(self) -> None:
+        """Connect now, so that the first run does not wait for it.
+
+        Raises
+        ------
+        TiledUnavailableError
+            When the server does not answer; the first run tries again.
+        """
+        self._connected()
 
     def close(self) -> None:
         """Close the connection if it was made here; a client that was passed stays open."""

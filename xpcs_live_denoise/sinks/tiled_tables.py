@@ -61,7 +61,16 @@ class TiledTable:
         self._node: Any = None
         self._unsettled: list[pa.Table] = []
         self._in_doubt: pa.Table | None = None
+        self._adopted: set[tuple[str, ...]] = set()
         self.n_rows = 0
+
+    def adopt(self) -> None:
+        """Go on with the table that another process left; none of its rows is written again."""
+        self._node = self._stream[TABLE_KEY]
+        stored = self._node.read(["seq_num", *self._key])
+        columns = {name: np.asarray(stored[name]) for name in self._key}
+        self._adopted = set(self._keys(pa.table(columns)))
+        self.n_rows = int(stored["seq_num"].max()) if len(stored) else 0
 
     def append(self, columns: Mapping[str, Any]) -> None:
         """Append rows, less those that an unsettled append has already brought.
@@ -119,9 +128,10 @@ class TiledTable:
 
     def _is_news(self, table: pa.Table) -> NDArray[np.bool_]:
         known = {row for part in self._unsettled for row in self._keys(part)}
-        if not known:
+        if not known and not self._adopted:
             return np.ones(table.num_rows, dtype=bool)
-        return np.array([row not in known for row in self._keys(table)], dtype=bool)
+        rows = self._keys(table)
+        return np.array([row not in known and row not in self._adopted for row in rows], dtype=bool)
 
     def _keys(self, table: pa.Table) -> list[tuple[str, ...]]:
         # As text, because NaN (the age of a whole series) is unequal to itself.

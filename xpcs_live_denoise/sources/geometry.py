@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from xpcs_live_denoise.errors import short_repr
 from xpcs_live_denoise.records import Geometry
 
 if TYPE_CHECKING:
@@ -142,8 +143,8 @@ def geometry_conflicts(
         for number in numbers:
             if number.value is None:
                 sentences.append(
-                    f"The {number.source}'s {number.key!r} ({quantity.name}) is {number.raw!r}, "
-                    "no usable number; it was ignored."
+                    f"The {number.source}'s {number.key!r} ({quantity.name}) is "
+                    f"{short_repr(number.raw)}, no usable number; it was ignored."
                 )
             elif used and not math.isclose(number.value, used, rel_tol=RELATIVE_TOLERANCE):
                 sentences.append(
@@ -175,11 +176,13 @@ def _sources(
         for key, reading in (device_configuration or {}).items()
         if isinstance(reading, Mapping) and "value" in reading
     }
-    configuration = descriptor_configuration or {}
+    configuration: Any = descriptor_configuration
+    for part in (detector, "data"):  # of documents that may hold anything
+        configuration = configuration.get(part) if isinstance(configuration, Mapping) else None
     return [
         ("start document", start),
         ("device's configuration", device),
-        ("descriptor", configuration.get(detector, {}).get("data", {})),
+        ("descriptor", configuration if isinstance(configuration, Mapping) else {}),
     ]
 
 
@@ -223,6 +226,6 @@ def _usable(raw: Any, signed: bool) -> float | None:
     """
     try:
         value = float(raw)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RecursionError):
         return None
     return value if math.isfinite(value) and (value > 0 or (signed and value < 0)) else None

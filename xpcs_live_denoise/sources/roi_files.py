@@ -1,4 +1,4 @@
-"""ROI maps and pixel masks in files: .npz and .npy, never a pickle."""
+"""ROI maps and pixel masks in files: .npz, .npy and .json, never a pickle."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.rois import RoiMap
 
+from .roi_json import rois_from_json, rois_to_json
+
 LABELS_KEY = "label_array"
 Q_KEY = "q_inv_angstrom"
 
 
 def save_rois(roi_map: RoiMap, path: str | Path) -> None:
-    """Write a ROI map to a compressed .npz file.
+    """Write a ROI map to a compressed .npz file, or to JSON where the name ends with .json.
 
-    The file has the arrays `label_array` (rows, cols), 0 = background, and `q_inv_angstrom`
+    An .npz file has the arrays `label_array` (rows, cols), 0 = background, and `q_inv_angstrom`
     (n_roi,), 1/Angstrom, in the order of ascending labels, NaN where unknown.
 
     Parameters
@@ -34,9 +36,13 @@ def save_rois(roi_map: RoiMap, path: str | Path) -> None:
     InvalidInputError
         When the file cannot be written.
     """
+    path = Path(path)
     arrays: dict[str, Any] = {LABELS_KEY: roi_map.label_array, Q_KEY: roi_map.q_inv_angstrom}
     try:
-        with Path(path).open("wb") as file:  # np.savez would append .npz to another suffix
+        if path.suffix == ".json":
+            path.write_text(rois_to_json(roi_map), encoding="utf-8")
+            return
+        with path.open("wb") as file:  # np.savez would append .npz to another suffix
             np.savez_compressed(file, **arrays)
     except OSError as error:
         raise InvalidInputError(
@@ -46,20 +52,24 @@ def save_rois(roi_map: RoiMap, path: str | Path) -> None:
 
 
 def load_rois(path: str | Path) -> RoiMap:
-    """Read a ROI map from an .npz file as `save_rois` writes it.
+    """Read a ROI map from an .npz or .json file as `save_rois` writes it.
 
     Parameters
     ----------
     path
-        The file. `label_array` (rows, cols) is required, `q_inv_angstrom` (n_roi,) is not.
+        The file. Of an .npz file `label_array` (rows, cols) is required, `q_inv_angstrom`
+        (n_roi,) is not. A JSON file may also have rings and boxes (see `roi_json`).
 
     Raises
     ------
     InvalidInputError
-        When the file is missing, no .npz, holds pickled objects, lacks `label_array`, or when
-        its arrays make no ROI map.
+        When the file is missing, neither .npz nor JSON, holds pickled objects, lacks
+        `label_array`, or when its arrays make no ROI map.
     """
-    arrays = _load(Path(path), "ROI file")
+    path = Path(path)
+    if path.suffix == ".json":
+        return _load_json(path)
+    arrays = _load(path, "ROI file")
     if not isinstance(arrays, dict):
         raise InvalidInputError(
             f"ROI file {path}: got a single array (.npy), expected an .npz file with "
@@ -74,6 +84,15 @@ def load_rois(path: str | Path) -> RoiMap:
     try:
         return RoiMap.from_labels(arrays[LABELS_KEY], q_inv_angstrom=arrays.get(Q_KEY))
     except InvalidInputError as error:
+        raise InvalidInputError(f"ROI file {path}: {error}") from error
+
+
+def _load_json(path: Path) -> RoiMap:
+    try:
+        return rois_from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _unreadable("ROI file", path, error) from error
+    except (InvalidInputError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"ROI file {path}: {error}") from error
 
 
@@ -125,16 +144,14 @@ def _load(path: Path, subject: str) -> NDArray[Any] | dict[str, NDArray[Any]]:
                 raise InvalidInputError(
                     f"{subject} {path}: is neither .npz nor .npy, expected a file that numpy "
                     "wrote. Pickles are not read, because a pickle can run code: write the arrays "
-                    "with save_rois or numpy.save."
+                    "with save_rois or numpy.save; `xpcs-live-denoise convert-rois` turns CHX's "
+                    "[roi_mask, qval_dict] into a ROI file."
                 )
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
     except OSError as error:
-        raise InvalidInputError(
-            f"{subject} {path}: cannot be read ({error.strerror or error}). Check the path; in "
-            "settings it is relative to the settings file."
-        ) from error
+        raise _unreadable(subject, path, error) from error
     except InvalidInputError:
         raise
     except (ValueError, EOFError, zipfile.BadZipFile, SyntaxError) as error:
@@ -143,3 +160,10 @@ def _load(path: Path, subject: str) -> NDArray[Any] | dict[str, NDArray[Any]]:
             "pickled objects are not read, because a pickle can run code. Write the file with "
             "save_rois or numpy.save."
         ) from error
+
+
+def _unreadable(subject: str, path: Path, error: OSError) -> InvalidInputError:
+    return InvalidInputError(
+        f"{subject} {path}: cannot be read ({error.strerror or error}). Check the path; in "
+        "settings it is relative to the settings file."
+    )

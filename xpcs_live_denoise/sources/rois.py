@@ -1,8 +1,13 @@
-"""The ROI map that an analysis uses: the one that was passed, or the file that settings name."""
+"""The ROI map that an analysis uses: what was passed or what settings name, as frames lie."""
 
 from __future__ import annotations
 
-from xpcs_live_denoise.config import Settings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpcs_live_denoise.config import OrientationSettings, Settings
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.rois import RoiMap
 
@@ -11,6 +16,9 @@ from .roi_files import load_mask, load_rois
 
 def open_rois(settings: Settings, rois: RoiMap | None) -> RoiMap:
     """Return `rois` if there is one, else what `settings.rois` holds; `settings.mask` applied.
+
+    ROIs and mask are given as the frames look after `settings.orientation`; the map that is
+    returned is turned back once, so that it fits the frames as the documents deliver them.
 
     Raises
     ------
@@ -24,4 +32,23 @@ def open_rois(settings: Settings, rois: RoiMap | None) -> RoiMap:
                 "that save_rois wrote, or a RoiMap as argument rois=."
             )
         rois = load_rois(settings.rois)
-    return rois if settings.mask is None else rois.with_mask(load_mask(settings.mask))
+    if settings.mask is not None:
+        rois = rois.with_mask(load_mask(settings.mask))
+    if settings.orientation == OrientationSettings():
+        return rois
+    labels = turned_back(rois.label_array, settings.orientation)
+    return RoiMap.from_labels(labels, q_inv_angstrom=rois.q_inv_angstrom)
+
+
+def turned(image: NDArray[Any], orientation: OrientationSettings) -> NDArray[Any]:
+    """Return an image (rows, cols) of the documents as ROIs and mask see it; a view."""
+    image = image[::-1] if orientation.flip_rows else image
+    image = image[:, ::-1] if orientation.flip_cols else image
+    return np.rot90(image, orientation.rotate // 90)
+
+
+def turned_back(image: NDArray[Any], orientation: OrientationSettings) -> NDArray[Any]:
+    """Undo `turned`; a view."""
+    image = np.rot90(image, -(orientation.rotate // 90))
+    image = image[:, ::-1] if orientation.flip_cols else image
+    return image[::-1] if orientation.flip_rows else image

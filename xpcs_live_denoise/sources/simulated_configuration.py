@@ -90,6 +90,11 @@ class Configured:
     _geometry: Geometry
     _num_images: int  # frames of one trigger
 
+    @property
+    def hints(self) -> dict[str, Any]:
+        """Say that no field is for plots and tables of scalars: frames are too large for them."""
+        return {"fields": []}
+
     def read_configuration(self) -> dict[str, Any]:
         """Return exposure, frame period and geometry under CHX's names."""
         return self._configuration().read()

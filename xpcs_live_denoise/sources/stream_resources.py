@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from xpcs_live_denoise.records import HDF5Frames
+from xpcs_live_denoise.errors import short_repr
+from xpcs_live_denoise.records import HDF5Frames, TiledFrames
 
 HDF5_MIMETYPE = "application/x-hdf5"
+# Ours: an array in Tiled, with a uri "tiled:<keys from the reading client down to it>".
+TILED_MIMETYPE = "application/x-tiled-array"
 # What areaDetector's file plugin and ophyd-async call the dataset where the document does not.
 DEFAULT_DATASET = "/entry/data/data"
 # Parameters of a stream_resource that change which frames an index means.
@@ -33,6 +36,11 @@ class UnreadableFrames(HDF5Frames):
 
     reason: str
 
+    @classmethod
+    def gap(cls, n_frames: int, reason: str) -> UnreadableFrames:
+        """Return as many frames that are in no file."""
+        return cls(path="", dataset="", start=0, stop=n_frames, reason=reason)
+
 
 class StreamResource:
     """One stream_resource document, of today's event model or of before 1.20.
@@ -53,17 +61,24 @@ class StreamResource:
             mimetype = HDF5_MIMETYPE if "HDF5" in doc["spec"] else doc["spec"]
             uri = "/".join(part for part in (doc.get("root"), doc["resource_path"]) if part)
             parameters = doc["resource_kwargs"]
+        if not isinstance(uri, str) or not isinstance(mimetype, str):
+            raise TypeError("uri and mimetype must be text")
         self.n_announced: int | None = None
         self.multiplier = positive_int(
             parameters.get("multiplier", parameters.get("frame_per_point"))
         )
         self._dataset = str(parameters.get("dataset") or parameters.get("path") or DEFAULT_DATASET)
         self._swmr = bool(parameters.get("swmr", True))
-        self._path = _local_path(uri)
+        self._in_tiled = mimetype == TILED_MIMETYPE
+        self._path = _tiled_path(uri) if self._in_tiled else _local_path(uri)
         self._reason = _why_unreadable(mimetype, uri, parameters)
 
-    def reference(self, start: int, stop: int, frames_per_index: int) -> HDF5Frames:
+    def reference(self, start: int, stop: int, frames_per_index: int) -> HDF5Frames | TiledFrames:
         """Return the frames of the indices [start, stop)."""
+        if self._in_tiled and not self._reason:
+            return TiledFrames(
+                path=self._path, start=start * frames_per_index, stop=stop * frames_per_index
+            )
         where: dict[str, Any] = {
             "path": self._path,
             "dataset": self._dataset,
@@ -79,10 +94,13 @@ class StreamResource:
 def _why_unreadable(mimetype: str, uri: str, parameters: _Document) -> str:
     """Return why a stream cannot be read here, "" if it can."""
     parts = urlsplit(uri)
-    subject = f"Stream resource {uri}"
+    subject = f"Stream resource {_cut(uri)}"
+    if mimetype == TILED_MIMETYPE:
+        fits = parts.scheme == "tiled" and _tiled_path(uri)
+        return "" if fits else f"{subject}: expected tiled:<path of the array>."
     if mimetype != HDF5_MIMETYPE:
         return (
-            f"{subject}: got the mimetype {mimetype!r}, expected {HDF5_MIMETYPE!r}. "
+            f"{subject}: got the mimetype {short_repr(mimetype)}, expected {HDF5_MIMETYPE!r}. "
             "Let the detector write HDF5."
         )
     if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
@@ -103,10 +121,18 @@ def _local_path(uri: str) -> str:
     return unquote(parts.path) if parts.scheme == "file" else uri
 
 
+def _tiled_path(uri: str) -> str:
+    return unquote(urlsplit(uri).path).strip("/")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
 def positive_int(value: Any) -> int | None:
     """Return a positive whole number, also from text as CHX stores it; None for anything else."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return int(number) if number > 0 and number.is_integer() else None

@@ -1,0 +1,17 @@
+"""series(), as it is called at CHX, and the plans of bluesky."""
+
+from bluesky.plans import count
+
+from xpcs_live_denoise.sources.chx_series import chx_series
+
+_detectors = {
+    "eiger4m": eiger4m_single,
+    "eiger1m": eiger1m_single,
+    "eiger500K": eiger500K_single,
+}
+
+
+def series(det="eiger4m", expt=0.1, acqp=None, imnum=5, comment="", **md):
+    """Take `imnum` images with exposure `expt` and period `acqp` (s)."""
+    md = {"comment": comment, **md} if comment else md
+    return RE(chx_series(_detectors[det], expt=expt, acqp=acqp, imnum=imnum, md=md))

@@ -1,0 +1,17 @@
+"""Live XPCS: C2, Gamma(t) and a window while a series is taken; results go to Tiled."""
+
+from xpcs_live_denoise import LiveDenoise, Settings
+from xpcs_live_denoise.sources.simulated_chx import simulated_chx_rings
+
+# At the beamline three lines do: Settings.load("xpcs.yml"), LiveDenoise(settings, device=...),
+# RE.subscribe(...). Here the server and the ROIs are this session's own.
+live_denoise = {}
+for eiger in (eiger4m_single, eiger1m_single, eiger500K_single):
+    live_denoise[eiger.name] = LiveDenoise(
+        Settings(detector=eiger.name, file_roots=[data_folder], tiled={"raw_path": RAW_PATH}),
+        rois=simulated_chx_rings(eiger.name),
+        catalog=catalog,
+        device=eiger,
+        plot=os.environ.get("XPCS_PLOT", True),
+    )
+    RE.subscribe(live_denoise[eiger.name])

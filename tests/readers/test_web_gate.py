@@ -1,0 +1,206 @@
+"""Who may see the page, and what it gives away to those who may not."""
+
+import asyncio
+import base64
+import json
+import logging
+import re
+import socket
+import zlib
+
+import httpx
+import pytest
+import websockets.exceptions
+from websockets.asyncio.client import connect
+
+from xpcs_live_denoise.errors import (
+    InvalidInputError,
+    ResultNotFoundError,
+    ServerStartError,
+    TiledUnavailableError,
+)
+from xpcs_live_denoise.readers.web.gate import checked_key, is_loopback
+from xpcs_live_denoise.readers.web.server import serve_page
+from xpcs_live_denoise.readers.web.tiled_http import TiledHttp, base_address
+
+KEY = "a key that only visitors know"
+
+
+def with_page(server, work, *, key=None, host="127.0.0.1"):
+    """Serve the page and run `work(client)` on it, in one loop."""
+
+    async def main():
+        ready = asyncio.get_running_loop().create_future()
+        http = TiledHttp(server.uri, server.api_key)
+        task = asyncio.create_task(
+            serve_page(http, "processed", host=host, port=None, key=key, ready=ready.set_result)
+        )
+        port = await asyncio.wait_for(ready, 20)
+        try:
+            async with httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=20
+            ) as client:
+                return await work(client)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    return asyncio.run(main())
+
+
+def test_beyond_this_machine_the_page_needs_a_key():
+    with pytest.raises(InvalidInputError, match="others could reach it, and no key is set"):
+        checked_key("0.0.0.0", None, "XPCS_VIEW_KEY")
+    assert checked_key("127.0.0.1", None, "XPCS_VIEW_KEY") is None
+    assert checked_key("0.0.0.0", KEY, "XPCS_VIEW_KEY") == KEY
+
+
+def test_a_short_key_is_refused_without_being_told():
+    with pytest.raises(InvalidInputError, match="got 6 characters; expected at least 16") as error:
+        checked_key("127.0.0.1", "secret", "XPCS_VIEW_KEY")
+    assert "secret'" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        *(("127.0.0.1", True), ("127.0.0.5", True), ("::1", True), ("localhost", True)),
+        *(("0.0.0.0", False), ("beamline.example", False), ("localhost.example", False)),
+    ],
+)
+def test_loopback_is_told_from_every_other_host(host, local):
+    assert is_loopback(host) is local
+
+
+@pytest.mark.parametrize("path", ["/", "/?run=x", "/static/js/bokeh.min.js", "/metadata", "/ws"])
+def test_nothing_is_served_without_the_key(tiled_server, path):
+    async def work(client):
+        answer = await client.get(path)
+        assert answer.status_code == 401
+        assert "Key of this page" in answer.text
+        wrong = await client.get("/", params={"key": "a key that nobody knows"})
+        assert wrong.status_code == 401
+        assert not wrong.cookies
+
+    with_page(tiled_server, work, key=KEY)
+
+
+def test_the_key_opens_once_and_a_cookie_that_is_not_the_key_from_then_on(tiled_server, caplog):
+    async def work(client):
+        with caplog.at_level(logging.DEBUG):
+            logging.getLogger("httpx").setLevel(logging.WARNING)  # the test's own client
+            answer = await client.get("/", params={"key": KEY, "run": "a b"})
+        cookie = answer.headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        assert KEY not in cookie
+        assert "url=/?run=a+b" in answer.text
+        page = await client.get("/")
+        assert page.status_code == 200
+        assert "bokeh" in page.text
+        client.cookies.clear()
+        answer = await client.post("/", data={"key": KEY})
+        assert answer.status_code == 200
+        assert "set-cookie" in answer.headers
+
+    with_page(tiled_server, work, key=KEY)
+    assert KEY not in caplog.text
+    assert KEY.replace(" ", "+") not in caplog.text
+
+
+def test_no_credential_is_in_what_a_browser_gets(tiled_server):
+    async def work(client):
+        answer = await client.get("/", params={"key": KEY})
+        cookie = answer.cookies["xpcs_view"]
+        page = (await client.get("/")).text
+        token = re.search(r'"token":"([^"]+)"', page).group(1)
+        payload = base64.urlsafe_b64decode(token.split(".")[0] + "==")
+        session = json.loads(payload)
+        hidden = session.pop("__bk__zlib_", "")
+        inside = zlib.decompress(base64.urlsafe_b64decode(hidden + "==")).decode() if hidden else ""
+        for text in (page, inside, json.dumps(session)):
+            for secret in (tiled_server.api_key, KEY, cookie):
+                assert secret not in text
+        assert "headers" in inside or "headers" in session  # the token is what we think it is
+
+    with_page(tiled_server, work, key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [("http://evil.example", 403), (None, 403), ("same", None)]
+)
+def test_a_web_socket_opens_for_this_page_only(tiled_server, origin, status):
+    async def work(client):
+        address = str(client.base_url)
+        url = address.replace("http", "ws").rstrip("/") + "/ws"
+        token = re.search(r'"token":"([^"]+)"', (await client.get("/")).text).group(1)
+        opened = connect(
+            url,
+            origin=address.rstrip("/") if origin == "same" else origin,
+            subprotocols=["bokeh", token],
+            proxy=None,
+        )
+        if status is None:
+            async with opened as socket:
+                assert "ACK" in str([await socket.recv() for _ in range(3)])
+        else:
+            with pytest.raises(websockets.exceptions.InvalidStatus) as error:
+                async with opened:
+                    pass
+            assert error.value.response.status_code == status
+
+    with_page(tiled_server, work)
+
+
+def test_a_foreign_name_that_points_here_is_refused(tiled_server):
+    async def work(client):
+        answer = await client.get("/", headers={"Host": "evil.example"})
+        assert answer.status_code == 403
+        assert (await client.get("/")).status_code == 200
+
+    with_page(tiled_server, work)
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("processed", "expected an address"),
+        ("http://h:1/?api_key=abc", "holds a key or a password"),
+    ],
+)
+def test_an_address_that_is_none_or_holds_a_key_is_refused(uri, told):
+    with pytest.raises(InvalidInputError, match=told) as error:
+        base_address(uri)
+    assert "abc" not in str(error.value)
+
+
+def test_an_address_may_be_that_of_the_api():
+    assert base_address("https://tiled.example/tiled/api/v1/") == "https://tiled.example/tiled"
+
+
+def serve(uri, api_key, path="processed", port=None):
+    asyncio.run(
+        serve_page(
+            TiledHttp(uri, api_key),
+            path,
+            host="127.0.0.1",
+            port=port,
+            key=None,
+            ready=lambda _: None,
+        )
+    )
+
+
+def test_a_page_that_cannot_start_says_why(tiled_server):
+    with pytest.raises(ResultNotFoundError, match="nothing at 'search/nowhere'"):
+        serve(tiled_server.uri, tiled_server.api_key, "nowhere")
+    with pytest.raises(ResultNotFoundError, match="refused the request"):
+        serve(tiled_server.uri, "a wrong key")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ServerStartError, match=f"port {port}: Address already in use"):
+            serve(tiled_server.uri, tiled_server.api_key, port=port)
+    with pytest.raises(TiledUnavailableError, match="no answer"):
+        serve(f"http://127.0.0.1:{port}", "key")

@@ -1,0 +1,96 @@
+"""How one node is followed over broken connections and dropped updates, against a fake server."""
+
+import asyncio
+
+import msgpack
+import pytest
+from websockets.asyncio.server import serve
+
+from xpcs_live_denoise.readers.web import subscription
+from xpcs_live_denoise.readers.web.subscription import StreamingUnavailableError, Subscription
+from xpcs_live_denoise.readers.web.tiled_http import TiledHttp
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    monkeypatch.setattr(subscription, "SETTLE_S", 0)
+    monkeypatch.setattr(subscription, "FIRST_DELAY_S", 0.01)
+
+
+def followed(connections, *, children=None, reject=None):
+    """Follow a node whose server plays `connections`, lists of sequence numbers.
+
+    Every connection but the last breaks; the last is ended by the producer. Returns what happened.
+    """
+    events, left = [], list(connections)
+
+    async def play(socket):
+        numbers = left.pop(0)
+        await socket.send(msgpack.packb({"type": "array-schema", "version": 1}))
+        for number in numbers:
+            await socket.send(msgpack.packb({"type": "array-data", "sequence": number}))
+        await socket.close(*((1012, "") if left else (1000, "Producer ended stream")))
+
+    async def opened():
+        events.append("read")
+
+    async def main():
+        async with serve(play, "127.0.0.1", 0, process_request=reject) as server:
+            http = TiledHttp(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "key")
+            if children is not None:
+                http.children = children
+            follow = Subscription(
+                http,
+                "processed/run",
+                opened=opened,
+                message=lambda update: events.append(update["sequence"]),
+                lost=lambda path, lost: events.append("lost" if lost else "back"),
+            )
+            try:
+                await asyncio.wait_for(follow.run(), 20)
+            finally:
+                await http.close()
+
+    asyncio.run(main())
+    return events
+
+
+def test_the_stored_state_is_read_before_the_first_update():
+    assert followed([[4, 5]]) == ["read", "back", 4, 5, "back"]
+
+
+def test_after_a_gap_in_the_numbers_the_stored_state_is_read_again():
+    assert followed([[1, 2, 5, 6]]) == ["read", "back", 1, 2, "read", 5, 6, "back"]
+
+
+def test_after_a_broken_connection_the_stored_state_is_read_again():
+    assert followed([[7], [1]]) == ["read", "back", 7, "lost", "read", "back", 1, "back"]
+
+
+def test_a_server_that_answers_but_has_no_stream_is_told_from_one_that_is_away():
+    async def children(_path):
+        return {}
+
+    def reject(connection, _request):
+        return connection.respond(500, "no streaming")
+
+    with pytest.raises(StreamingUnavailableError, match=r"no streaming \(status 500\)"):
+        followed([[1]], children=children, reject=reject)
+
+
+def test_a_refusal_after_a_first_connection_is_a_restart():
+    refusals = []
+
+    async def children(_path):
+        return {}
+
+    def reject(connection, _request):
+        refusals.append(len(refusals))
+        return connection.respond(500, "starting") if refusals[-1] == 1 else None
+
+    events = followed([[7], [1]], children=children, reject=reject)
+    assert events == ["read", "back", 7, "lost", "lost", "read", "back", 1, "back"]
+
+
+def test_a_message_that_cannot_be_used_breaks_nothing():
+    assert followed([["no number", 3], [1]])[-3:] == ["back", 1, "back"]

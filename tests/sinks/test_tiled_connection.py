@@ -1,0 +1,191 @@
+"""The API key: from the environment or a file, and in no message."""
+
+import dataclasses
+import logging
+import os
+
+import httpx
+import pytest
+
+from xpcs_live_denoise.config import Settings, TiledSettings
+from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
+from xpcs_live_denoise.records import RunEnd, Status
+from xpcs_live_denoise.sinks import tiled_connection
+from xpcs_live_denoise.sinks.tiled import TiledSink
+from xpcs_live_denoise.sinks.tiled_connection import connect
+
+KEY = "5e1f0c0ffee5ec4e7" * 3
+AWAY = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def key_file(tmp_path):
+    path = tmp_path / "tiled.key"
+    path.write_text(f"{KEY}\n")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def used_key(monkeypatch):
+    """Keys that a connection was made with; no variable is set and no server is asked."""
+    used = []
+    monkeypatch.setattr(
+        tiled_connection, "from_uri", lambda uri, api_key: used.append(api_key) or "client"
+    )
+    monkeypatch.setattr(tiled_connection.httpx, "get", lambda *_, **__: httpx.Response(200))
+    monkeypatch.setattr(tiled_connection, "_warned", set())
+    monkeypatch.delenv("XPCS_TEST_KEY", raising=False)
+    return used
+
+
+def settings_with(path=None, uri=AWAY):
+    return TiledSettings(uri=uri, api_key_env="XPCS_TEST_KEY", api_key_file=path)
+
+
+def test_the_variable_comes_before_the_file(used_key, key_file, monkeypatch):
+    connect(settings_with(key_file))
+    monkeypatch.setenv("XPCS_TEST_KEY", "another")
+    connect(settings_with(key_file))
+    assert used_key == [KEY, "another"]
+
+
+def test_a_file_that_others_may_read_is_told_once(used_key, key_file, caplog):
+    key_file.chmod(0o640)
+    with caplog.at_level(logging.DEBUG):
+        connect(settings_with(key_file))
+        connect(settings_with(key_file))
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"API key file {key_file}: others may read it; run chmod 600 on it."
+    )
+    assert used_key == [KEY, KEY]
+
+
+def test_a_file_of_the_owner_alone_is_read_without_a_word(used_key, key_file, caplog):
+    with caplog.at_level(logging.DEBUG):
+        connect(settings_with(key_file))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "got 0 words"),
+        (f"key: {KEY}".encode(), "got 2 words"),
+        (KEY.encode() * 100, "got 1 words in 4097 bytes"),
+        ("sch\u00f6n".encode(), "got 1 words"),
+    ],
+)
+def test_a_file_with_anything_else_is_refused_without_a_word_of_it(
+    used_key, key_file, content, what
+):
+    key_file.write_bytes(content)
+    with pytest.raises(InvalidInputError, match=what) as caught:
+        connect(settings_with(key_file))
+    assert KEY not in repr(caught.value)
+    assert used_key == []
+
+
+def test_a_file_that_is_not_there_and_no_file_at_all_are_told_apart(used_key, tmp_path):
+    with pytest.raises(InvalidInputError, match=r"cannot be read \(No such file"):
+        connect(settings_with(tmp_path / "none"))
+    with pytest.raises(InvalidInputError, match=r"XPCS_TEST_KEY is not set.*api_key_file"):
+        connect(settings_with())
+
+
+def test_a_server_that_is_slow_to_be_away_is_left_alone_for_a_while(
+    used_key, key_file, monkeypatch
+):
+    now, asked = [100.0], []
+
+    def black_hole(uri, timeout):
+        asked.append(uri)
+        now[0] += timeout
+        raise httpx.ConnectTimeout("no answer")
+
+    monkeypatch.setattr(tiled_connection, "_quiet_until", {})
+    monkeypatch.setattr(tiled_connection.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(tiled_connection.httpx, "get", black_hole)
+    for why in ("ConnectTimeout", "as a moment ago", "as a moment ago"):
+        with pytest.raises(TiledUnavailableError, match=f"no answer \\({why}"):
+            connect(settings_with(key_file))
+    assert len(asked) == 1
+    now[0] += tiled_connection.PATIENCE * tiled_connection.PROBE_TIMEOUT_S
+    with pytest.raises(TiledUnavailableError, match="ConnectTimeout"):
+        connect(settings_with(key_file))
+    assert len(asked) == 2
+
+
+def test_a_proxy_without_its_server_is_a_server_that_is_away(used_key, key_file, monkeypatch):
+    monkeypatch.setattr(tiled_connection.httpx, "get", lambda *_, **__: httpx.Response(502))
+    with pytest.raises(TiledUnavailableError, match=r"no answer \(status 502\)"):
+        connect(settings_with(key_file))
+    assert used_key == []
+
+
+def causes(error):
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize("uri", [AWAY, "no address at all"])
+def test_no_exception_and_no_log_holds_the_key(key_file, monkeypatch, caplog, uri):
+    monkeypatch.delenv("XPCS_TEST_KEY", raising=False)
+    settings = settings_with(key_file, uri)
+    with caplog.at_level(logging.DEBUG), pytest.raises(TiledUnavailableError, match=uri) as caught:
+        connect(settings)
+    for error in causes(caught.value):
+        assert KEY not in f"{error!r} {error} {vars(error)}"
+    assert KEY not in caplog.text
+    assert KEY not in repr(settings)
+
+
+@pytest.fixture
+def closed_connections(monkeypatch):
+    """Close every connection: Tiled's client leaves those that are refused to the collector."""
+    made, begin = [], httpx.Client.__init__
+
+    def remembered(self, *args, **kwargs):
+        made.append(self)
+        begin(self, *args, **kwargs)
+
+    monkeypatch.setattr(httpx.Client, "__init__", remembered)
+    yield
+    for client in made:
+        client.close()
+
+
+@pytest.mark.usefixtures("closed_connections")
+def test_a_refused_key_is_in_no_message(tiled_server, key_file, monkeypatch, caplog):
+    monkeypatch.delenv("XPCS_TEST_KEY", raising=False)
+    with caplog.at_level(logging.DEBUG), pytest.raises(Exception, match="401") as caught:
+        connect(settings_with(key_file, tiled_server.uri))
+    for error in causes(caught.value):
+        assert KEY not in f"{error!r} {error}"
+    assert KEY not in caplog.text
+
+
+def test_the_derived_run_holds_the_settings_but_no_key(
+    tiled_server, synthetic, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("XPCS_TEST_KEY", raising=False)
+    path = tmp_path / "key"
+    path.write_text(tiled_server.api_key)
+    path.chmod(0o600)
+    tiled = {"uri": tiled_server.uri, "api_key_env": "XPCS_TEST_KEY", "api_key_file": path}
+    settings = Settings(detector="eiger", tiled=tiled)
+    run = synthetic()
+    client = connect(settings.tiled)
+    info = dataclasses.replace(run.info, settings=settings.model_dump(mode="json"))
+    sink = TiledSink(info, client=client)
+    sink.write(run.publication(0, 20))
+    sink.finish(
+        RunEnd(raw_exit_status="fail", analysis_exit_status="fail", reason="", status=Status())
+    )
+    stored = client["processed", sink.uid]
+    assert tiled_server.api_key not in f"{dict(stored.metadata)} {list(stored.documents())}"
+    assert tiled_server.api_key not in str(settings.model_dump(mode="json"))
+    assert tiled_server.api_key not in os.environ.values()
+    client.context.close()

@@ -1,0 +1,87 @@
+"""The stream `image` of a derived run, written and read back."""
+
+import numpy as np
+import pytest
+
+from xpcs_live_denoise import results
+from xpcs_live_denoise.errors import ResultNotFoundError
+from xpcs_live_denoise.records import Picture, RunEnd, Status
+from xpcs_live_denoise.sinks import tiled_picture
+from xpcs_live_denoise.sinks.tiled import TiledSink
+
+END = RunEnd(raw_exit_status="success", analysis_exit_status="success", reason="", status=Status())
+SHAPE = (30, 41)
+
+
+def picture(n_frames, shape=SHAPE):
+    labels = np.zeros(shape, np.int64)
+    labels[5:9] = 2
+    mean = np.full(shape, n_frames, np.float64)
+    mean[0, 0] = np.nan
+    return Picture(mean=mean, labels=labels, binning=3, n_frames=n_frames)
+
+
+def test_a_picture_is_there_with_the_first_frames_and_overwritten_later(
+    tiled_client, synthetic, monkeypatch
+):
+    monkeypatch.setattr(tiled_picture, "PERIOD_S", 0.0)
+    run = synthetic()
+    sink = TiledSink(run.info, client=tiled_client)
+    sink.write(run.publication(0, 10))
+    with pytest.raises(ResultNotFoundError, match="no picture of the detector; expected"):
+        results(tiled_client, run.raw_uid).image()
+    for n_frames in (10, 20):
+        sink.write(run.publication(n_frames, n_frames + 5, picture=picture(n_frames)))
+        result = results(tiled_client, run.raw_uid)
+        mean, labels = result.image()
+        assert mean.dtype == np.float32
+        assert labels.dtype == np.int32
+        np.testing.assert_array_equal(mean, picture(n_frames).mean.astype(np.float32))
+        np.testing.assert_array_equal(labels, picture(n_frames).labels)
+        assert mean.attrs == {"binning": 3, "n_frames": n_frames}
+        # Three pixels of the detector a pixel: the first one's centre is pixel 1.
+        assert mean["row"].values.tolist()[:3] == [1, 4, 7]
+        assert mean["col"].values[-1] == 41 * 3 - 2
+        assert result.validate(fix_errors=False, raise_on_error=True)
+    assert result["image"].read()["image"].dims == ("row", "col")
+
+
+def test_a_live_picture_waits_while_the_last_is_young_and_the_final_one_does_not(
+    tiled_client, synthetic, monkeypatch
+):
+    monkeypatch.setattr(tiled_picture, "PERIOD_S", 3600.0)
+    run = synthetic()
+    sink = TiledSink(run.info, client=tiled_client)
+    for n_frames in (10, 20, 30):
+        sink.write(run.publication(n_frames - 10, n_frames, picture=picture(n_frames)))
+    assert results(tiled_client, run.raw_uid).image()[0].attrs["n_frames"] == 10
+    sink.write(run.result())  # without one of its own: the one that waits is the last
+    assert results(tiled_client, run.raw_uid).image()[0].attrs["n_frames"] == 30
+    sink.finish(END)
+    result = results(tiled_client, run.raw_uid)
+    assert result.metadata["stop"]["num_events"]["image"] == 1
+    assert result.validate(fix_errors=False, raise_on_error=True)
+    resources = [dict(doc) for name, doc in result.documents() if name == "stream_resource"]
+    assert {"image", "roi_labels"} <= {doc["data_key"] for doc in resources}
+
+
+def test_a_run_that_fails_still_shows_its_last_picture(tiled_client, synthetic):
+    run = synthetic()
+    sink = TiledSink(run.info, client=tiled_client)
+    for n_frames in (10, 20):
+        sink.write(run.publication(n_frames - 10, n_frames, picture=picture(n_frames)))
+    sink.finish(END)
+    assert results(tiled_client, run.raw_uid).image()[0].attrs["n_frames"] == 20
+
+
+def test_a_picture_of_full_size_goes_in_messages_below_the_limit(tiled_client, synthetic):
+    sizes = []
+    tiled_client.context.http_client.event_hooks["request"].append(
+        lambda request: sizes.append(len(request.content))
+    )
+    run = synthetic()
+    sink = TiledSink(run.info, client=tiled_client)
+    big = picture(10, (512, 512))
+    sink.write(run.publication(0, 10, picture=big))
+    assert max(sizes) < 1_000_000
+    np.testing.assert_array_equal(results(tiled_client, run.raw_uid).image()[0], big.mean)

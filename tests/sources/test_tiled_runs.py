@@ -1,0 +1,276 @@
+"""Raw runs in Tiled as documents: stored ones at once, others while they are taken."""
+
+import logging
+import threading
+import time
+import uuid
+
+import bluesky.plans as bp
+import event_model
+import numpy as np
+import pytest
+from bluesky.run_engine import RunEngine
+from bluesky_tiled_plugins import TiledWriter
+
+from xpcs_live_denoise.errors import ResultNotFoundError
+from xpcs_live_denoise.sources import tiled_runs
+from xpcs_live_denoise.sources.documents import RunDocuments
+from xpcs_live_denoise.sources.file_roots import FileRoots
+from xpcs_live_denoise.sources.frames import FrameReader
+from xpcs_live_denoise.sources.simulated import (
+    SimulatedCamera,
+    SimulatedEiger,
+    fly_series,
+    recorded,
+)
+from xpcs_live_denoise.sources.tiled_documents import TiledDocuments
+from xpcs_live_denoise.sources.tiled_frames import read_tiled
+from xpcs_live_denoise.sources.tiled_runs import TiledRuns
+
+# Tiled's client opens its websocket in a way that websockets is giving up.
+pytestmark = pytest.mark.filterwarnings("ignore:connect\\(\\) must be used:DeprecationWarning")
+
+FRAMES = np.random.default_rng(3).poisson(2.0, (24, 20, 30)).astype(np.uint16)
+
+
+@pytest.fixture
+def engine(tiled_client):
+    engine = RunEngine({}, context_managers=[])
+    engine.subscribe(TiledWriter(tiled_client["raw"], batch_size=1))
+    return engine
+
+
+@pytest.fixture
+def folder(tiled_server):
+    """A folder whose files the server may read."""
+    return tiled_server.directory / str(uuid.uuid4())
+
+
+def eiger(folder):
+    return SimulatedEiger(
+        recorded(FRAMES), folder, n_frames=len(FRAMES), name="eiger", frame_rate_hz=100
+    )
+
+
+def frames_behind(documents, data_key, client, detector):
+    """Return the frames that a reader of documents gets, and the kinds of their references."""
+    run = RunDocuments(dict(documents)["start"], detector=detector, data_key=data_key)
+    reader = FrameReader(tiled=lambda *args: read_tiled(client, *args, below="raw"))
+    blocks, kinds = [], set()
+    for name, doc in documents[1:]:
+        for reference in run.receive(name, doc):
+            kinds.add(type(reference).__name__)
+            blocks.extend(reader.read(reference, 2000))
+    reader.close()
+    return np.concatenate(blocks), kinds
+
+
+def test_frames_of_events_are_referred_to_as_slices(engine, tiled_client):
+    uid = engine(bp.count([SimulatedCamera(recorded(FRAMES), name="camera")], num=24))[0]
+    source = TiledDocuments(tiled_client["raw"], uid, data_key="camera_image")
+    documents = list(source.news())
+    assert [name for name, _ in documents] == [
+        "start", "descriptor", "stream_resource", "stream_datum", "stop",
+    ]  # fmt: skip
+    for name, doc in documents:
+        event_model.schema_validators[event_model.DocumentNames[name]].validate(dict(doc))
+    frames, kinds = frames_behind(documents, "camera_image", tiled_client, "camera")
+    np.testing.assert_array_equal(frames, FRAMES)
+    assert kinds == {"TiledFrames"}
+    assert source.ended
+    assert list(source.news()) == []
+
+
+@pytest.mark.parametrize(("readable", "kind"), [(True, "HDF5Frames"), (False, "TiledFrames")])
+def test_frames_in_a_file_are_read_there_where_that_is_allowed(
+    engine, tiled_client, folder, tmp_path, readable, kind
+):
+    uid = engine(fly_series(eiger(folder)))[0]
+    roots = FileRoots([folder if readable else tmp_path])
+    source = TiledDocuments(tiled_client["raw"], uid, data_key="eiger_image", roots=roots)
+    frames, kinds = frames_behind(list(source.news()), "eiger_image", tiled_client, "eiger")
+    np.testing.assert_array_equal(frames, FRAMES)
+    assert kinds == {kind}
+
+
+def test_a_run_that_is_not_there_is_told(tiled_client):
+    source = TiledDocuments(tiled_client["raw"], "nowhere", data_key="a")
+    with pytest.raises(ResultNotFoundError, match="not in /raw"):
+        list(source.news())
+
+
+def test_a_run_without_a_stop_is_ended_when_it_is_given_up(tiled_client):
+    run = event_model.compose_run()
+    writer = TiledWriter(tiled_client["raw"], batch_size=1)
+    writer("start", run.start_doc)
+    source = TiledDocuments(tiled_client["raw"], run.start_doc["uid"], data_key="a_image")
+    assert [name for name, _ in source.news()] == ["start"]
+    assert [name for name, _ in source.news()] == []
+    (name, stop), *rest = source.give_up()
+    assert (name, stop["exit_status"], rest) == ("stop", "fail", [])
+    assert "no stop document" in stop["reason"]
+    writer("stop", run.compose_stop())
+
+
+def test_a_run_without_the_data_key_still_tells_what_it_has(engine, tiled_client):
+    uid = engine(bp.count([SimulatedCamera(recorded(FRAMES), name="camera")], num=1))[0]
+    source = TiledDocuments(tiled_client["raw"], uid, data_key="other_image")
+    documents = list(source.news())
+    assert [name for name, _ in documents] == ["start", "descriptor", "stop"]
+    assert "camera_image" in documents[1][1]["data_keys"]
+
+
+class OldRun:
+    """A run of a catalog of before 2025: it gives out documents and has no nodes of its own."""
+
+    def __init__(self, documents):
+        self.metadata = {"start": documents[0][1], "stop": documents[-1][1]}
+        self.specs = []
+        self._documents = documents
+
+    def documents(self):
+        yield from self._documents
+
+
+def test_documents_of_an_old_catalog_are_passed_on_as_they_are():
+    run = event_model.compose_run()
+    resource = run.compose_resource(
+        spec="AD_EIGER2", root="/", resource_path="a", resource_kwargs={"images_per_file": 10}
+    )
+    documents = [
+        ("start", run.start_doc),
+        ("resource", resource.resource_doc),
+        ("datum", resource.compose_datum(datum_kwargs={"seq_id": 1})),
+        ("stop", run.compose_stop()),
+    ]
+    uid = run.start_doc["uid"]
+    source = TiledDocuments({uid: OldRun(documents)}, uid, data_key="a_image")
+    assert list(source.news()) == documents
+
+
+class Collected:
+    """A callback that keeps what it is given, by the uid of the run."""
+
+    def __init__(self):
+        self.documents = []
+        self.changed = threading.Condition()
+
+    def __call__(self, name, doc):
+        with self.changed:
+            self.documents.append((name, doc))
+            self.changed.notify_all()
+
+    def wait_for(self, condition, timeout=30):
+        with self.changed:
+            assert self.changed.wait_for(lambda: condition(self.documents), timeout)
+
+    def names(self):
+        return [name for name, _ in self.documents]
+
+
+def follow(client, collected, data_key="eiger_image", detector="eiger", **options):
+    return TiledRuns(client["raw"], collected, detector=detector, data_key=data_key, **options)
+
+
+def ended(documents):
+    return any(name == "stop" for name, _ in documents)
+
+
+def test_a_run_is_followed_while_it_is_taken(engine, tiled_client, tiled_server, folder):
+    collected = Collected()
+    with follow(tiled_server.client(), collected, roots=FileRoots([])):
+        uid = engine(fly_series(eiger(folder)))[0]
+        engine(bp.count([SimulatedCamera(recorded(FRAMES), name="camera")], num=1))
+        collected.wait_for(ended)
+    assert {doc["uid"] for name, doc in collected.documents if name == "start"} == {uid}
+    frames, kinds = frames_behind(collected.documents, "eiger_image", tiled_client, "eiger")
+    np.testing.assert_array_equal(frames, FRAMES)
+    assert kinds == {"TiledFrames"}
+
+
+def test_news_come_while_the_run_goes_on(tiled_client, tiled_server):
+    run = event_model.compose_run(metadata={"detectors": ["cam"]})
+    key = {"source": "test", "dtype": "array", "shape": [20, 30], "dtype_numpy": "<u2"}
+    stream = run.compose_descriptor(name="primary", data_keys={"cam_image": key})
+    writer = TiledWriter(tiled_client["raw"], batch_size=1)
+    collected = Collected()
+    with follow(tiled_server.client(), collected, "cam_image", "cam", poll_s=0.2) as runs:
+        deadline = time.monotonic() + 30
+        while not runs.subscribed and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert runs.subscribed
+        writer("start", run.start_doc)
+        writer("descriptor", stream.descriptor_doc)
+        for k, frame in enumerate(FRAMES[:5]):
+            event = stream.compose_event(
+                data={"cam_image": frame.tolist()}, timestamps={"cam_image": 0.0}
+            )
+            writer("event", event)
+            collected.wait_for(
+                lambda documents, k=k: any(
+                    name == "stream_datum" and doc["indices"]["stop"] == k + 1
+                    for name, doc in documents
+                )
+            )
+        assert not ended(collected.documents)
+        writer("stop", run.compose_stop())
+        collected.wait_for(ended)
+    frames, _ = frames_behind(collected.documents, "cam_image", tiled_client, "cam")
+    np.testing.assert_array_equal(frames, FRAMES[:5])
+
+
+def test_a_run_that_goes_on_when_we_come_is_taken_up_and_an_old_one_is_not(
+    engine, tiled_client, tiled_server
+):
+    engine(bp.count([SimulatedCamera(recorded(FRAMES), name="cam")], num=1))
+    run = event_model.compose_run(metadata={"detectors": ["cam"]})
+    writer = TiledWriter(tiled_client["raw"], batch_size=1)
+    writer("start", run.start_doc)
+    collected = Collected()
+    with follow(tiled_server.client(), collected, "cam_image", "cam"):
+        collected.wait_for(lambda documents: documents)
+        writer("stop", run.compose_stop())
+        collected.wait_for(ended)
+    assert collected.names() == ["start", "stop"]
+    assert collected.documents[0][1]["uid"] == run.start_doc["uid"]
+
+
+def test_a_run_whose_writer_died_is_ended_when_another_begins(
+    tiled_client, tiled_server, monkeypatch
+):
+    monkeypatch.setattr(tiled_runs, "IDLE_S", 0.2)
+    collected = Collected()
+    writer = TiledWriter(tiled_client["raw"], batch_size=1)
+    with follow(tiled_server.client(), collected, "cam_image", "cam", poll_s=0.1):
+        runs = [event_model.compose_run(metadata={"detectors": ["cam"]}) for _ in range(2)]
+        writer("start", runs[0].start_doc)
+        collected.wait_for(lambda documents: documents)
+        writer("start", runs[1].start_doc)
+        collected.wait_for(ended)
+        stop = dict(collected.documents)["stop"]
+        assert stop["run_start"] == runs[0].start_doc["uid"]
+        assert stop["exit_status"] == "fail"
+        for run in runs:
+            writer("stop", run.compose_stop())
+
+
+class DeadServer:
+    """A container of a server that is away."""
+
+    def keys(self):
+        raise ConnectionError("no route")
+
+    def subscribe(self):
+        raise ConnectionError("no route")
+
+
+def test_a_server_that_is_away_is_told_once_and_asked_again(caplog):
+    with caplog.at_level(logging.WARNING):
+        runs = TiledRuns(DeadServer(), print, detector="a", data_key="b", poll_s=0.01)
+        with runs:
+            deadline = time.monotonic() + 10
+            while "does not tell of news" not in caplog.text and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(0.1)
+    assert not runs.subscribed
+    assert caplog.text.count("looking for new runs") == 1

@@ -1,0 +1,216 @@
+"""The web page in a real browser, from the command line, against a real Tiled server."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+
+from xpcs_live_denoise.readers.server import EmbeddedServer
+from xpcs_live_denoise.records import RunEnd
+from xpcs_live_denoise.sinks.tiled import TiledSink
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER), reason="no browser: apt-get install chromium chromium-driver"
+    ),
+]
+COMMAND = (sys.executable, "-m", "xpcs_live_denoise", "view")
+DEADLINE_S = 90
+SAMPLE = "<script>document.title='taken over'</script>gel"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.add_argument("--window-size=1400,1040")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page():
+    """Return a function that starts the page of a server and returns its address."""
+    started = []
+
+    def start(server, *arguments, **variables):
+        process = subprocess.Popen(
+            [*COMMAND, server.uri, "--no-browser", *arguments],
+            env={**os.environ, "TILED_API_KEY": server.api_key, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        line = process.stdout.readline()
+        assert "XPCS live at" in line, line + process.stdout.read()
+        return line.split()[-1]
+
+    yield start
+    for process in started:
+        process.terminate()
+        text = process.communicate(timeout=20)[0]
+        assert "Traceback" not in text, text
+
+
+def until(browser, condition, told):
+    """Wait until what the browser shows meets a condition."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            errors = [entry["message"] for entry in browser.get_log("browser")][-5:]
+            body = browser.execute_script("return document.body.innerText")
+            raise AssertionError(f"{told}: not within {DEADLINE_S} s.\n{body}\n{errors}")
+        time.sleep(0.1)
+
+
+def text(browser, name):
+    return browser.execute_script(
+        "return document.getElementById(arguments[0])?.innerText ?? ''", name
+    )
+
+
+def entries(browser, plot, glyph=0, column="x"):
+    """Return how many entries a column of a plot has (of an image: its edge), as drawn."""
+    return browser.execute_script(
+        """
+        const plot = Bokeh.documents[0]?.get_model_by_name(arguments[0]);
+        const data = plot?.renderers[arguments[1]].data_source.data[arguments[2]] ?? [];
+        return arguments[2] === "image" ? (data[0]?.shape?.[0] ?? 0) : data.length;
+        """,
+        *(plot, glyph, column),
+    )
+
+
+def publish(sink, record):
+    """Write as the worker does: again if the server failed, with DuckDB for a reader's sake."""
+    for delay_s in (0.2, 0.5, 1, 2, 4):
+        try:
+            return sink.write(record)
+        except httpx.HTTPError:
+            time.sleep(delay_s)
+    return sink.write(record)
+
+
+def end(sink, result):
+    publish(sink, result)
+    sink.finish(
+        RunEnd(
+            raw_exit_status="success",
+            analysis_exit_status="success",
+            reason="",
+            status=result.status,
+        )
+    )
+
+
+def test_the_page_follows_a_live_run_through_a_restart_to_its_end(
+    tmp_path, synthetic, browser, page
+):
+    run = synthetic(start={"sample": SAMPLE})
+    with EmbeddedServer(tmp_path) as server:
+        address = page(server)
+        browser.get(address)
+        until(browser, lambda: "No runs yet" in browser.page_source, "the empty list")
+        sink = TiledSink(run.info, client=server.client())
+        publish(sink, run.publication(0, 20))  # opens by itself: the page shows the newest
+        until(browser, lambda: text(browser, "frames") == "20 / 60 frames", "20 frames")
+        until(browser, lambda: entries(browser, "c2_raw", column="image") == 20, "C2 of 20")
+        assert text(browser, "title") == f"Scan 7 · {SAMPLE}"
+        assert browser.title == f"Scan 7 · {SAMPLE} – XPCS live"
+        publish(sink, run.publication(20, 30))
+        until(browser, lambda: entries(browser, "c2_denoised", column="image") == 30, "C2 of 30")
+        until(browser, lambda: text(browser, "frames") == "30 / 60 frames", "30 frames")
+
+        server.stop()
+        until(browser, lambda: "No connection to the Tiled" in text(browser, "notice"), "a notice")
+        assert entries(browser, "c2_raw", column="image") == 30
+        server.start()
+        publish(sink, run.publication(30, 50))
+        until(browser, lambda: not text(browser, "notice"), "no notice")
+        until(browser, lambda: entries(browser, "c2_raw", column="image") == 50, "C2 of 50")
+
+        end(sink, run.result())
+        until(browser, lambda: text(browser, "state") == "finished", "the end")
+        until(browser, lambda: entries(browser, "c2_raw", column="image") == 60, "C2 of 60")
+        # Recommended rows, raw and denoised, of the final result.
+        until(browser, lambda: entries(browser, "gamma", glyph=7) == 120, "Gamma of 60 ages")
+
+        browser.get(f"{address}?run={run.raw_uid}")  # a late opener, by the raw run's uid
+        until(browser, lambda: entries(browser, "c2_denoised", column="image") == 60, "C2")
+        until(browser, lambda: entries(browser, "gamma", glyph=7) == 120, "Gamma(t)")
+        assert text(browser, "frames") == "60 frames"
+        severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+        assert not severe
+
+
+def test_roi_and_toggle_are_chosen_with_mouse_or_keys(tiled_server, synthetic, browser, page):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    run = synthetic()
+    client = tiled_server.client()
+    end(TiledSink(run.info, client=client), run.result())
+    browser.get(f"{page(tiled_server)}?run={run.raw_uid}")
+
+    def title(plot):
+        return browser.execute_script(
+            "return Bokeh.documents[0].get_model_by_name(arguments[0]).title.text", plot
+        )
+
+    until(browser, lambda: entries(browser, "c2_raw", column="image") == 60, "C2")
+    assert title("c2_raw") == "Raw C2, ROI 1"
+    body = browser.find_element(By.TAG_NAME, "body")
+    body.send_keys(Keys.ARROW_RIGHT)
+    until(browser, lambda: title("c2_raw") == "Raw C2, ROI 2", "ROI 2")
+    until(browser, lambda: title("gamma") == "Γ(t), ROI 2", "Gamma of ROI 2")
+    body.send_keys(Keys.ARROW_RIGHT)
+    until(browser, lambda: title("c2_raw") == "Raw C2, ROI 1", "ROI 1 again")
+    shown = {
+        name: browser.find_element(By.CSS_SELECTOR, f".plot.{name}") for name in ("raw", "denoised")
+    }
+    body.send_keys("d")
+    assert [plot.is_displayed() for plot in shown.values()] == [True, False]
+    browser.find_element(By.CSS_SELECTOR, "[value=denoised]").click()
+    assert [plot.is_displayed() for plot in shown.values()] == [False, True]
+    link = browser.find_element(By.CSS_SELECTOR, "#runs a")
+    link.send_keys(Keys.ENTER)
+    until(browser, lambda: "?run=" in browser.current_url, "a link for every run")
+    client.context.close()
+
+
+def test_an_unknown_run_is_told_on_the_page(tiled_server, browser, page):
+    browser.get(f"{page(tiled_server)}?run=<img src=x onerror=document.title='hit'>")
+    until(browser, lambda: "no result in /processed" in text(browser, "error"), "the error")
+    assert browser.title == "XPCS live"
+
+
+def test_a_key_opens_the_page_in_the_browser(tiled_server, browser, page):
+    from selenium.webdriver.common.by import By
+
+    key = "visitors have to know this"
+    address = page(tiled_server, "--host", "0.0.0.0", XPCS_VIEW_KEY=key)
+    address = address.replace("0.0.0.0", "127.0.0.1")
+    browser.get(f"{address}?run=x")
+    browser.find_element(By.ID, "key").send_keys(key + "\n")
+    until(browser, lambda: "Run x: no result" in text(browser, "error"), "the page")
+    browser.delete_all_cookies()
+    browser.get(f"{address}?key={key.replace(' ', '+')}&run=x")
+    until(browser, lambda: "Run x: no result" in text(browser, "error"), "the page, by a link")
+    assert "key" not in browser.current_url
+    assert key not in browser.page_source
+    assert tiled_server.api_key not in browser.page_source

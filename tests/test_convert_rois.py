@@ -1,0 +1,162 @@
+"""convert_rois: CHX's [roi_mask, qval_dict], and pickles that want something else."""
+
+import collections
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from xpcs_live_denoise import InvalidInputError, load_rois
+from xpcs_live_denoise.app import app
+from xpcs_live_denoise.convert_rois import convert_rois
+
+MASK = np.array([[0, 1, 1], [2, 2, 3]])
+Q = {0: [0.01], 1: [0.02], 2: [0.03]}
+
+
+class Runs:
+    """A pickle that calls something."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def written(path, content, protocol=pickle.DEFAULT_PROTOCOL):
+    path.write_bytes(pickle.dumps(content, protocol))
+    return path
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("dtype", [int, np.float64, np.uint8, bool])
+@pytest.mark.parametrize("name", ["new.npz", "new.json"])
+def test_a_roi_set_is_converted_whatever_wrote_it(tmp_path, protocol, dtype, name):
+    mask = (MASK > 0 if dtype is bool else MASK).astype(dtype)
+    old = written(tmp_path / "old.pkl", [mask, Q], protocol)
+    rois, notes = convert_rois(old, tmp_path / name)
+    assert notes == ()
+    loaded = load_rois(tmp_path / name)
+    np.testing.assert_array_equal(loaded.label_array, mask)
+    assert rois.q_inv_angstrom.tolist() == [0.01, 0.02, 0.03][: rois.n_roi]
+    np.testing.assert_array_equal(loaded.q_inv_angstrom, rois.q_inv_angstrom)
+
+
+@pytest.mark.parametrize("wrap", [tuple, np.array, lambda pair: [np.float64(v) for v in pair]])
+def test_q_with_an_azimuth_keeps_q_and_says_so(tmp_path, wrap):
+    q_of = collections.OrderedDict((i, wrap([q[0], 30.0 * i])) for i, q in Q.items())
+    old = written(tmp_path / "old.pkl", (MASK, q_of))
+    rois, notes = convert_rois(old, tmp_path / "new.npz")
+    assert rois.q_inv_angstrom.tolist() == [0.01, 0.02, 0.03]
+    assert notes == ("The ROIs have an azimuth phi as well: the new file keeps q alone.",)
+
+
+def test_a_label_without_q_is_unknown_and_named(tmp_path):
+    old = written(tmp_path / "old.pkl", [MASK, {0: [0.01], 2: 0.03}])
+    rois, notes = convert_rois(old, tmp_path / "new.npz")
+    np.testing.assert_array_equal(rois.q_inv_angstrom, [0.01, np.nan, 0.03])
+    assert notes == ("Labels [2] have no q in qval_dict: unknown in the new file.",)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        (exec, "open('{trace}', 'w').close()"),
+        (eval, "open('{trace}', 'w')"),
+        (subprocess.check_call, ["touch", "{trace}"]),
+        (getattr, "", "join"),
+        (np.load, "{trace}"),
+        (np.memmap, "{trace}", "uint8", "w+", 0, (4,)),
+        (__import__, "os"),
+        (pickle.loads, b"cos\nsystem\n(S'true'\ntR."),
+    ],
+)
+@pytest.mark.parametrize("place", ["alone", "in the mask", "in q"])
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+def test_a_pickle_that_calls_anything_is_refused_before_it_runs(tmp_path, call, place, protocol):
+    trace = tmp_path / "trace"
+
+    def filled(value):
+        if isinstance(value, list):
+            return [filled(item) for item in value]
+        return value.replace("{trace}", str(trace)) if isinstance(value, str) else value
+
+    bad = Runs(call[0], *[filled(value) for value in call[1:]])
+    content = {"alone": bad, "in the mask": [bad, Q], "in q": [MASK, {0: bad}]}[place]
+    old = written(tmp_path / "old.pkl", content, protocol)
+    with pytest.raises(InvalidInputError, match=r"refused \(it asks for .* nothing was run\)"):
+        convert_rois(old, tmp_path / "new.npz")
+    assert [file.name for file in tmp_path.iterdir()] == ["old.pkl"]
+
+
+def test_objects_hidden_in_an_array_are_refused_too(tmp_path):
+    hidden = np.array([[Runs(exec, "raise SystemExit")]], object)
+    old = written(tmp_path / "old.pkl", [hidden, Q])
+    with pytest.raises(InvalidInputError, match=r"it asks for builtins\.exec"):
+        convert_rois(old, tmp_path / "new.npz")
+
+
+def test_only_latin1_may_be_asked_of_the_codecs(tmp_path):
+    old = tmp_path / "old.pkl"
+    old.write_bytes(b"c_codecs\nencode\n(Vabc\nVpunycode\ntR.")
+    with pytest.raises(InvalidInputError, match="it asks for the encoding 'punycode'"):
+        convert_rois(old, tmp_path / "new.npz")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (7, "got a int; expected"),
+        ([MASK], "got a list; expected"),
+        ([MASK.tolist(), Q], r"got \[list, dict\]"),
+        ([MASK, [0.1]], r"got \[ndarray, list\]"),
+        ([MASK[0], Q], "expected .rows, cols."),
+        ([MASK, {0: ["a"], 1: [0.2], 2: [0.3]}], "could not convert"),
+        ([-MASK, {0: [0.1]}], "negative labels"),
+        ([MASK.astype(object), Q], "dtype object"),
+    ],
+)
+def test_what_is_no_roi_set_is_refused(tmp_path, content, what):
+    old = written(tmp_path / "old.pkl", content)
+    with pytest.raises(InvalidInputError, match=what):
+        convert_rois(old, tmp_path / "new.npz")
+    assert not (tmp_path / "new.npz").exists()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"no pickle at all", b"\x80\x05\x95"])
+def test_a_damaged_pickle_is_refused(tmp_path, damaged):
+    (tmp_path / "old.pkl").write_bytes(damaged)
+    with pytest.raises(InvalidInputError, match=r"old\.pkl: refused"):
+        convert_rois(tmp_path / "old.pkl", tmp_path / "new.npz")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InvalidInputError, match=r"old\.pkl: cannot be read"):
+        convert_rois(tmp_path / "old.pkl", tmp_path / "new.npz")
+
+
+def test_the_command_warns_and_asks(tmp_path):
+    old = written(tmp_path / "old.pkl", [MASK, {0: [0.01], 1: [0.02, 5.0]}])
+    arguments = ["convert-rois", str(old), str(tmp_path / "new.npz")]
+    refused = CliRunner().invoke(app, arguments, input="n\n")
+    assert refused.exit_code == 1
+    assert "can run code" in refused.output
+    assert not (tmp_path / "new.npz").exists()
+    for options, answer in ((["--yes"], None), ([], "y\n")):
+        done = CliRunner().invoke(app, [*arguments, *options], input=answer)
+        assert done.exit_code == 0
+        assert "3 ROIs are in" in done.output
+        assert "azimuth" in done.output
+        assert load_rois(tmp_path / "new.npz").n_roi == 3
+
+
+def test_nothing_else_of_the_package_opens_pickles():
+    code = (
+        "import xpcs_live_denoise as x, sys; x.load_rois; x.LiveDenoise; x.analyse\n"
+        "assert 'xpcs_live_denoise.convert_rois' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

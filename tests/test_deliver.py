@@ -1,0 +1,55 @@
+"""Delivery of the spool where something is wrong with it; with a server: test_tiled_outages."""
+
+import pytest
+
+from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.deliver import deliver
+from xpcs_live_denoise.sinks.spool import RunSpool
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    monkeypatch.setenv("XPCS_TEST_KEY", "abcdef")
+    tiled = {"uri": "http://127.0.0.1:9", "api_key_env": "XPCS_TEST_KEY"}
+    return Settings(detector="eiger", spool=tmp_path / "spool", tiled=tiled)
+
+
+def spooled(settings, run, uid):
+    box = RunSpool(settings.spool, run.info, uid=uid, time=5.0, path="processed")
+    box.put(run.publication(0, 5))
+    return box
+
+
+def test_an_empty_spool_is_no_failure(settings, tmp_path):
+    lines = []
+    assert deliver(settings, tell=lines.append)
+    assert deliver(settings, spool=tmp_path / "other", tell=lines.append)
+    assert lines == [f"Nothing to deliver in {tmp_path / name}." for name in ("spool", "other")]
+
+
+def test_the_default_spool_is_the_users_own(settings, state_home):
+    lines = []
+    assert deliver(settings.model_copy(update={"spool": None}), tell=lines.append)
+    assert lines == [f"Nothing to deliver in {state_home / 'xpcs-live-denoise' / 'spool'}."]
+
+
+def test_what_cannot_be_delivered_stays_and_each_run_is_tried(settings, synthetic):
+    for number, uid in enumerate(("one", "two", "three")):
+        spooled(settings, synthetic(seed=number), uid).close()
+    damaged = next(settings.spool.glob("*-two/run.npz"))
+    damaged.write_bytes(b"no zip at all")
+    lines = []
+    assert not deliver(settings, tell=lines.append)
+    assert len(lines) == 3
+    assert sum("not delivered (TiledUnavailableError" in line for line in lines) == 2
+    assert sum("not delivered (InvalidInputError: Spooled record" in line for line in lines) == 1
+    assert len(list(settings.spool.glob("*/*-publication.npz"))) == 3
+    assert "abcdef" not in "".join(lines)
+
+
+def test_a_run_that_a_session_has_is_left_to_it(settings, synthetic):
+    box = spooled(settings, synthetic(), "one")
+    lines = []
+    assert deliver(settings, tell=lines.append)
+    assert lines == [f"{box.folder.name}: left to the process that has it."]
+    box.clear()

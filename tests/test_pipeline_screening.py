@@ -1,0 +1,200 @@
+"""Analysis: frames that do not belong, bad pixels, and the limits of memory."""
+
+import numpy as np
+import pytest
+
+from xpcs_live_denoise import InvalidInputError, RoiMap, Settings, analyse, simulate_speckle
+from xpcs_live_denoise.pipeline import Analysis, merged, most_frames
+
+ROIS = RoiMap.from_labels(np.repeat([[3], [7]], 450, axis=1).reshape(30, 30))
+RATE = 0.05
+FRAMES = np.concatenate(
+    list(simulate_speckle(ROIS, 200, relaxation_rate=RATE, mean_counts=3.0, seed=3))
+)
+
+
+def settings(**fields):
+    return Settings(**{"detector": "d", "denoise": False, **fields})
+
+
+def analysis(rois=ROIS, **fields):
+    return Analysis(settings(**fields), rois, frame_time_s=0.1)
+
+
+def pushed(frames, step=200, **fields):
+    made = analysis(**fields)
+    for start in range(0, len(frames), step):
+        made.push(frames[start : start + step])
+        if start % 60 == 0:
+            made.publish(0)
+    return made.finish()
+
+
+@pytest.fixture(scope="module")
+def damaged():
+    frames = FRAMES.copy()
+    frames[60:63] = 0
+    frames[100] = frames[99]
+    frames[150] = FRAMES[0]
+    frames[199] = FRAMES[0]  # the last one: no neighbour tells
+    return frames
+
+
+@pytest.mark.parametrize("step", [1, 7, 200])
+def test_live_and_offline_leave_the_same_frames_out(damaged, step):
+    result = pushed(damaged, step)
+    assert result.status.skipped == ((60, 63), (100, 101), (150, 151))
+    assert (result.status.n_seen, result.status.n_processed) == (200, 195)
+    assert (result.status.n_skipped, result.status.n_masked) == (5, 5)
+    offline = analyse(damaged, settings(), rois=ROIS)
+    assert offline.status.skipped == result.status.skipped
+    assert "frame 150: unlike both neighbours" in offline.status.message
+    np.testing.assert_allclose(result.c2, offline.c2, rtol=1e-5)
+    missing = np.isnan(result.c2[0]).all(axis=1)
+    assert np.flatnonzero(missing).tolist() == [60, 61, 62, 100, 150]
+
+
+def test_the_rest_of_c2_is_what_it_would_be_without_the_outliers(damaged):
+    kept = np.setdiff1d(np.arange(199), [60, 61, 62, 100, 150])
+    result, clean = pushed(damaged), pushed(FRAMES)
+    np.testing.assert_allclose(
+        result.c2[:, kept][:, :, kept], clean.c2[:, kept][:, :, kept], rtol=1e-5
+    )
+
+
+def test_with_one_frame_in_twenty_masked_g2_and_fits_agree_within_noise():
+    frames = FRAMES.copy()
+    bad = np.arange(9, 200, 20)
+    frames[bad] = 0
+    result, clean = pushed(frames), pushed(FRAMES)
+    assert result.status.n_masked == 10
+    lags = slice(0, 40)
+    difference = (result.g2.g2 - clean.g2.g2)[:, lags]
+    assert np.isfinite(result.g2.g2).all()
+    assert (np.abs(difference) < 3 * clean.g2.g2_error[:, lags]).mean() > 0.9
+    rates = []
+    for one in (result, clean):
+        rows = one.gamma.select((one.gamma.source == "bayes") & one.gamma.converged)
+        rates.append(np.median(rows.relaxation_rate) * 0.1)
+    assert abs(rates[0] / rates[1] - 1) < 0.1
+    assert abs(rates[0] / RATE - 1) < 0.2
+
+
+def test_a_frame_that_waits_counts_as_taken_and_is_decided_by_the_next():
+    made = analysis()
+    made.push(FRAMES[:60])
+    made.push(FRAMES[150])
+    assert (made.n_frames, made.n_taken) == (60, 61)
+    assert made.publish(0).status.n_seen == 60
+    made.push(FRAMES[60])
+    assert (made.n_frames, made.n_taken) == (62, 62)
+    assert made.publish(0).status.skipped == ((60, 61),)
+
+
+def test_a_frame_that_waits_is_accepted_at_the_end_and_before_a_gap():
+    made = analysis()
+    made.push(FRAMES[:60])
+    made.push(FRAMES[150])
+    made.push_gap(2)
+    made.push(FRAMES[60:90])
+    made.push(FRAMES[20])
+    result = made.finish()
+    assert result.c2.shape == (2, 94, 94)
+    assert result.status.skipped == ((61, 63),)
+    assert result.status.n_masked == 0
+
+
+def test_flag_keeps_the_frames_and_tells(damaged):
+    result = pushed(damaged, outliers="flag")
+    assert result.status.n_skipped == 0
+    assert "frame 150" in result.status.message
+    assert np.isfinite(result.c2[:, 150, 100]).all()
+
+
+@pytest.mark.parametrize(("dtype", "bad"), [(np.uint16, 65535), (np.int32, -1), (float, np.nan)])
+@pytest.mark.parametrize("n_before", [0, 3])
+def test_bad_pixels_of_the_first_frame_do_not_count(dtype, bad, n_before):
+    frames = FRAMES[:60].astype(dtype)
+    frames[:, 10, 3:6] = bad
+    mask = np.ones((30, 30), bool)
+    mask[10, 3:6] = False
+    made, clean = analysis(), analysis(ROIS.with_mask(mask))
+    for one, series in ((made, frames), (clean, FRAMES[:60])):
+        one.push_gap(n_before)
+        one.push(series)
+    np.testing.assert_allclose(made.finish().c2, clean.finish().c2, rtol=1e-5)
+    assert "3 pixels of the ROIs are bad" in made.finish().status.message
+
+
+def test_a_saturated_pixel_in_one_frame_costs_next_to_nothing():
+    frames = FRAMES[:60].copy()
+    frames[30, 10, 3] = 65535
+    result, clean = pushed(frames), pushed(FRAMES[:60])
+    assert result.status.n_skipped == 0
+    np.testing.assert_allclose(result.c2, clean.c2, atol=0.1)
+
+
+def test_a_frame_full_of_nan_is_a_gap():
+    frames = FRAMES[:60].astype(np.float32)
+    frames[30, 5:20] = np.nan
+    result = pushed(frames)
+    assert result.status.skipped == ((30, 31),)
+    assert "frame 30: too many bad pixels" in result.status.message
+
+
+def test_a_roi_on_dead_pixels_is_an_error_that_names_it():
+    frames = FRAMES[:5].copy()
+    frames[:, 16:] = 65535
+    labels = np.zeros((30, 30), int)
+    labels[:16], labels[20:24] = 3, 7
+    with pytest.raises(InvalidInputError, match=r"ROI 7: got 0 good pixels of 120"):
+        analysis(RoiMap.from_labels(labels)).push(frames)
+
+
+@pytest.mark.parametrize("step", [1, 7, 100])
+def test_frames_for_which_c2_has_no_room_are_counted_and_the_rest_stands(step):
+    result = pushed(FRAMES[:100], step, c2_bytes=2 * 60 * 60 * 4)
+    clean = pushed(FRAMES[:60])
+    np.testing.assert_allclose(result.c2, clean.c2, rtol=1e-5)
+    assert (result.status.n_seen, result.status.n_processed) == (100, 60)
+    assert result.status.skipped == ((60, 100),)
+    assert result.status.n_masked == 0
+    assert "room for 60 frames: 40 frames from frame 60 on" in result.status.message
+    assert "c2_bytes" in result.status.message
+
+
+def test_the_pixels_that_are_kept_have_a_limit_too():
+    assert most_frames(settings(history_bytes=900 * 4 * 77), ROIS) == 77
+    assert most_frames(settings(c2_bytes=1), ROIS) == 1
+    assert most_frames(settings(precision="float64", c2_bytes=2 * 8 * 100), ROIS) == 10
+
+
+@pytest.mark.parametrize("n_gap", [10**15, 40_000_000])
+def test_an_absurd_gap_neither_allocates_nor_loops(n_gap):
+    made = analysis()
+    made.push(FRAMES[:60])
+    made.push_gap(n_gap)
+    made.push(FRAMES[60:70])
+    made.push_gap(n_gap)
+    result = made.finish()
+    assert result.c2.shape == (2, 60, 60)
+    assert result.status.n_skipped == 2 * n_gap + 10
+    assert result.status.skipped == ((60, 60 + 2 * n_gap + 10),)
+
+
+def test_an_absurd_number_of_frames_to_come_reserves_no_more_than_there_is_room():
+    made = Analysis(settings(c2_bytes=2 * 80 * 80 * 4), ROIS, frame_time_s=0.1, n_frames=10**12)
+    made.push(FRAMES[:100])
+    assert made.n_frames == made.most_frames == 80
+    assert made._two_time._c2.shape == (2, 80, 80)
+
+
+def test_growing_memory_stops_at_the_limit():
+    made = analysis(c2_bytes=2 * 90 * 90 * 4)
+    made.push(FRAMES[:70])
+    assert made._two_time._c2.shape == (2, 90, 90)
+
+
+def test_ranges_that_touch_are_joined():
+    assert merged([(5, 6), (1, 3), (3, 4), (8, 9), (8, 10)]) == ((1, 4), (5, 6), (8, 10))
+    assert merged([]) == ()

@@ -1,0 +1,159 @@
+"""FrameScreen: what reaches C2, what is left out, and what is told."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xpcs_live_denoise import FrameShapeError, RoiMap, simulate_speckle
+from xpcs_live_denoise.screening import FrameScreen
+
+ROIS = RoiMap.from_labels(np.repeat([[1], [2]], 450, axis=1).reshape(30, 30))
+FRAMES = np.concatenate(
+    list(simulate_speckle(ROIS, 80, relaxation_rate=0.03, mean_counts=3.0, seed=2))
+)
+STRANGER = next(simulate_speckle(ROIS, 1, relaxation_rate=0.0, mean_counts=3.0, seed=8))[0]
+
+
+@pytest.fixture
+def damaged():
+    """Frames 20 to 22 empty, 30 written twice, 40 of another sample, 50 mostly bad."""
+    frames = FRAMES.copy()
+    frames[20:23] = 0
+    frames[30] = frames[29]
+    frames[40] = STRANGER
+    frames[50, :20] = 65535
+    return frames
+
+
+BAD = [20, 21, 22, 30, 40, 50]
+
+
+def screened(frames, sizes, outliers: Any = "mask"):
+    screen = FrameScreen(ROIS, outliers)
+    parts = []
+    for block in np.split(frames, np.cumsum(sizes)[:-1]):
+        parts.append(screen.push(ROIS.gather(block)))
+        assert sum(len(part.pixels) for part in parts) + screen.n_held == sum(sizes[: len(parts)])
+    parts.append(screen.interrupt())
+    pixels = np.concatenate([part.pixels for part in parts])
+    return screen, pixels, np.concatenate([part.left_out for part in parts])
+
+
+@pytest.mark.parametrize("sizes", [[80], [1] * 80, [7] * 11 + [3], [40, 1, 39], [41, 39]])
+def test_decisions_do_not_depend_on_how_the_series_was_cut(damaged, sizes):
+    screen, pixels, left_out = screened(damaged, sizes)
+    assert screen.left_out == BAD
+    assert np.flatnonzero(left_out).tolist() == BAD
+    assert not pixels[BAD].any()
+    kept = np.setdiff1d(np.arange(80), BAD)
+    np.testing.assert_array_equal(pixels[kept], ROIS.gather(damaged)[kept])
+    assert screen.notes() == screened(damaged, [80])[0].notes()
+
+
+def test_what_was_left_out_is_told_by_frame_and_reason(damaged):
+    (note,) = screened(damaged, [80])[0].notes()
+    assert note == (
+        "Left out: frames 20-22: no counts (beam dump); frame 30: the same as the frame before; "
+        "frame 40: unlike both neighbours, which are alike; frame 50: too many bad pixels."
+    )
+
+
+def test_flag_only_lists_what_can_be_used(damaged):
+    screen, pixels, left_out = screened(damaged, [80], "flag")
+    assert screen.left_out == [50]
+    assert np.flatnonzero(left_out).tolist() == [50]
+    np.testing.assert_array_equal(pixels[40], ROIS.gather(STRANGER)[0])
+    (note,) = screen.notes()
+    assert "kept as the setting `outliers` says" in note
+    assert "frame 40" in note
+
+
+def test_off_looks_for_bad_pixels_alone(damaged):
+    screen, pixels, _ = screened(damaged, [80], "off")
+    assert screen.left_out == [50]
+    np.testing.assert_array_equal(pixels[40], ROIS.gather(STRANGER)[0])
+
+
+def test_the_frames_given_are_not_changed(damaged):
+    pixels = ROIS.gather(damaged)
+    before = pixels.copy()
+    FrameScreen(ROIS, "mask").push(pixels)
+    np.testing.assert_array_equal(pixels, before)
+
+
+def test_pixels_that_are_bad_in_the_first_frame_are_left_out_of_all(damaged):
+    damaged[:, 3, 3] = 65535
+    screen, pixels, _ = screened(damaged, [80])
+    assert screen.roi_map.n_pixels.tolist() == [449, 450]
+    assert pixels.shape == (80, 899)
+    assert "1 pixels of the ROIs are bad" in screen.notes()[0]
+
+
+def test_a_first_frame_that_is_mostly_bad_is_left_out_and_the_next_one_tells(damaged):
+    damaged[:2] = 65535
+    damaged[2:, 3, 3] = 65535
+    for step in (1, 80):
+        screen = FrameScreen(ROIS, "mask")
+        blocks = range(0, 80, step)
+        parts = [screen.push(ROIS.gather(damaged[start : start + step])) for start in blocks]
+        assert screen.left_out == [0, 1, *BAD]
+        assert screen.roi_map.n_pixels.sum() == parts[-1].pixels.shape[1] == 899
+
+
+def test_frames_before_the_first_light_are_named_once_there_is_light():
+    frames = FRAMES.copy()
+    frames[:3] = 0
+    screen, _, _ = screened(frames, [1] * 80)
+    assert screen.left_out == [0, 1, 2]
+    assert "frames 0-2: no counts before the first light" in screen.notes()[0]
+
+
+def test_a_series_without_any_counts_has_no_outliers():
+    assert screened(np.zeros((20, 30, 30), np.uint16), [20])[0].left_out == []
+
+
+def test_a_thousand_outliers_are_told_in_one_bounded_sentence():
+    frames = np.tile(FRAMES, (13, 1, 1))
+    frames[100::2] = 0
+    (note,) = screened(frames, [len(frames)])[0].notes()
+    assert len(note) < 1000
+    assert "and 458 more" in note
+
+
+def test_a_frame_waits_for_the_next_one_only_if_it_looks_strange():
+    screen = FrameScreen(ROIS, "mask")
+    pixels = ROIS.gather(np.concatenate([FRAMES[:40], STRANGER[np.newaxis]]))
+    assert len(screen.push(pixels[:40]).pixels) == 40
+    assert screen.n_held == 0
+    assert len(screen.push(pixels[40:]).pixels) == 0
+    assert screen.n_held == 1
+    freed = screen.interrupt(5)
+    np.testing.assert_array_equal(freed.pixels, pixels[40:])
+    assert not freed.left_out.any()
+    screen.push(np.zeros_like(pixels[:1]))
+    assert screen.left_out == [46]
+
+
+@pytest.mark.parametrize("value", [1e300, 1e-300, 5e-324, np.finfo(float).max, np.inf, -1e300])
+@pytest.mark.parametrize("first", [0, 30])
+def test_no_number_makes_the_screen_raise(value, first):
+    frames = FRAMES.astype(float)
+    frames[first:, 5:9] = value
+    frames[60:] = value
+    screen, pixels, _ = screened(frames, [1] * 80)
+    assert len(pixels) == 80
+    assert len(screen.notes()) <= 3
+
+
+def test_no_frames_are_no_frames(damaged):
+    screen = FrameScreen(ROIS, "mask")
+    none = ROIS.gather(damaged[:0])
+    assert screen.push(none).pixels.shape == (0, 900)
+    screen.push(ROIS.gather(damaged[:20]))
+    assert screen.push(none).pixels.shape == (0, 900)
+
+
+def test_pixels_of_another_map_are_refused():
+    with pytest.raises(FrameShapeError, match=r"expected \(k, 900\) real numbers"):
+        FrameScreen(ROIS, "mask").push(np.zeros((3, 7)))

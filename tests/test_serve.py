@@ -1,0 +1,175 @@
+"""Serve without a Tiled server: what it refuses, what it says, how it ends."""
+
+import io
+import os
+import signal
+import threading
+import time
+
+import pytest
+from rich.console import Console
+
+from tests.live_runs import composed_run, series
+from xpcs_live_denoise import RoiMap, Settings, save_rois, serve
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.records import Status
+from xpcs_live_denoise.serve import ServeOptions, StatusLines, status_line
+from xpcs_live_denoise.sources.remote import DocumentPublisher
+
+
+@pytest.fixture
+def settings(tmp_path):
+    labels = RoiMap.from_labels([[1, 1], [2, 2]])
+    save_rois(labels, tmp_path / "rois.npz")
+    return Settings(
+        detector="cam",
+        rois=tmp_path / "rois.npz",
+        file_roots=[tmp_path],
+        spool=tmp_path / "spool",
+        tiled={"uri": "http://127.0.0.1:9", "raw_path": "raw"},
+    )
+
+
+class Screen:
+    """A console whose text can be waited for."""
+
+    def __init__(self):
+        self._file = io.StringIO()
+        self.console = Console(file=self._file, width=200)
+
+    @property
+    def text(self):
+        return self._file.getvalue()
+
+    def wait_for(self, text, timeout=20):
+        deadline = time.monotonic() + timeout
+        while text not in self.text:
+            assert time.monotonic() < deadline, f"no {text!r} in:\n{self.text}"
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def served(settings, monkeypatch):
+    """Serve on a thread; give the screen, the address, and what ends it."""
+    monkeypatch.setattr(serve, "TICK_S", 0.02)
+    monkeypatch.setattr(serve, "CLOSE_S", 5.0)
+    screen, ending, answers = Screen(), threading.Event(), []
+    options = ServeOptions(documents="0", bind=True)
+    thread = threading.Thread(
+        target=lambda: answers.append(serve.serve(settings, options, screen.console, ending=ending))
+    )
+    thread.start()
+    screen.wait_for("Ready")
+    line = next(line for line in screen.text.splitlines() if "tcp://" in line)
+    yield screen, line.split()[-1].rstrip("."), ending, answers
+    ending.set()
+    thread.join()
+
+
+def test_documents_of_another_process_are_analysed_and_what_cannot_be_stored_is_kept(
+    served, settings, monkeypatch
+):
+    monkeypatch.setenv("TILED_API_KEY", "the-secret")
+    screen, address, ending, answers = served
+    publisher = DocumentPublisher(address, connect_s=10)
+    uid, send, stop = composed_run(publisher, shape=(2, 2))
+    for frame in series(6)[:, :2, :2]:
+        send(frame)
+    stop()
+    screen.wait_for(f"Run {uid[:8]}: 6 of 6 frames")
+    publisher.close()
+    ending.set()
+    screen.wait_for("xpcs-live-denoise deliver")
+    assert answers == [False]
+    assert list(settings.spool.iterdir())
+    assert "the-secret" not in screen.text
+
+
+def test_files_elsewhere_are_not_read_whatever_a_document_names(served, settings):
+    screen, address, *_ = served
+    publisher = DocumentPublisher(address, connect_s=10)
+    publisher("start", {"uid": "run", "time": 0.0})
+    key = {"source": "", "dtype": "array", "shape": [2, 2], "external": "STREAM:"}
+    publisher(
+        "descriptor",
+        {
+            "uid": "stream", "run_start": "run", "time": 0.0, "name": "primary",
+            "data_keys": {"cam_image": key},
+        },
+    )  # fmt: skip
+    publisher(
+        "stream_resource",
+        {
+            "uid": "file", "run_start": "run", "data_key": "cam_image", "parameters": {},
+            "mimetype": "application/x-hdf5", "uri": "file://localhost/etc/passwd",
+        },
+    )  # fmt: skip
+    publisher(
+        "stream_datum",
+        {
+            "uid": "file/0", "stream_resource": "file", "descriptor": "stream",
+            "indices": {"start": 0, "stop": 3}, "seq_nums": {"start": 1, "stop": 4},
+        },
+    )  # fmt: skip
+    screen.wait_for("not below a folder that may be read")
+    publisher.close()
+
+
+def test_ctrl_c_ends_it_and_gives_the_signals_back(settings, monkeypatch):
+    monkeypatch.setattr(serve, "TICK_S", 0.02)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    screen = Screen()
+
+    def press():
+        screen.wait_for("Ready")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    assert serve.serve(settings, ServeOptions(documents="0", bind=True), screen.console)
+    thread.join()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "match"),
+    [
+        ({"file_roots": None}, {"documents": "0"}, "file_roots: not set"),
+        ({}, {}, "Nothing to serve"),
+        ({"tiled": {}}, {"tiled": True}, "raw_path: not set"),
+        ({"rois": None}, {"documents": "0"}, "ROI"),
+        ({}, {"documents": "here"}, 'expected "tcp://host:port"'),
+    ],
+)
+def test_what_cannot_work_is_refused_at_the_start(settings, fields, options, match):
+    fitting = {name: getattr(settings, name) for name in ("detector", "rois", "file_roots")}
+    with pytest.raises(InvalidInputError, match=match):
+        serve.serve(Settings(**{**fitting, **fields}), ServeOptions(**options), Screen().console)
+
+
+def test_listening_beyond_this_machine_comes_with_a_warning(settings):
+    screen, ending = Screen(), threading.Event()
+    ending.set()
+    options = ServeOptions(documents="tcp://0.0.0.0:0", bind=True)
+    serve.serve(settings, options, screen.console, ending=ending)
+    assert "Whoever reaches this port" in screen.text
+
+
+def test_a_run_has_a_line_when_it_changes_but_not_all_the_time(monkeypatch):
+    screen = Screen()
+    lines = StatusLines(screen.console)
+    lines.show({"a" * 36: Status(n_seen=2, n_processed=1)})
+    lines.show({"a" * 36: Status(n_seen=3, n_processed=2)})
+    assert screen.text.count("Run aaaaaaaa:") == 1
+    lines.show({"a" * 36: Status(n_seen=3, n_processed=3)}, last=True)
+    assert "3 of 3 frames" in screen.text
+    monkeypatch.setattr(serve, "LINE_EVERY_S", 0.0)
+    lines.show({"a" * 36: Status(n_seen=3, n_processed=3)})
+    assert screen.text.count("Run aaaaaaaa:") == 2, "nothing new, no line"
+
+
+def test_a_line_says_what_is_missing_and_why():
+    status = Status(n_seen=9, n_processed=5, n_skipped=4, lag_s=0.2, message="A gap.")
+    assert status_line("abcdefghij", status) == (
+        "Run abcdefgh: 5 of 9 frames, 4 skipped, lag 0.20 s. A gap."
+    )

@@ -1,0 +1,93 @@
+"""Delivers what lies in the spool: results that sessions could not store while Tiled was away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from .config import Settings
+from .errors import SpoolInUseError
+from .pipeline import append_note
+from .records import RunEnd, Status
+from .sinks.spool import SpooledRun, default_folder, spooled_folders
+from .sinks.tiled_factory import TiledSinkFactory
+
+DIED = (
+    "The process that analysed the run ended before the run did: what it had published is here. "
+    "xpcs-live-denoise replay computes the whole run."
+)
+
+
+def deliver(
+    settings: Settings, *, spool: Path | None = None, tell: Callable[[str], None] = print
+) -> bool:
+    """Deliver every spooled run to the server of the settings, and remove it from the disk.
+
+    A run is delivered into the derived run that its session began, with nothing twice; one whose
+    process died ends there as aborted.
+
+    Parameters
+    ----------
+    settings
+        The server and its key. The container and the access tags are those of the run's own time.
+    spool
+        Folder of the spool. Default: `settings.spool`, else the user's.
+    tell
+        Takes one line a run.
+
+    Returns
+    -------
+    bool
+        Whether nothing is left but what running sessions will deliver themselves.
+    """
+    root = spool or settings.spool or default_folder()
+    folders = spooled_folders(root)
+    if not folders:
+        tell(f"Nothing to deliver in {root}.")
+    delivered = [_deliver(folder, settings, tell) for folder in folders]
+    return all(delivered)
+
+
+def _deliver(folder: Path, settings: Settings, tell: Callable[[str], None]) -> bool:
+    try:
+        with SpooledRun(folder) as run:
+            tell(_write(run, settings))
+            run.remove()
+    except SpoolInUseError:
+        tell(f"{folder.name}: left to the process that has it.")
+    except FileNotFoundError:
+        tell(f"{folder.name}: delivered by another process.")
+    except Exception as error:  # the next one may be delivered all the same
+        tell(f"{folder.name}: not delivered ({type(error).__name__}: {error})")
+        return False
+    return True
+
+
+def _write(run: SpooledRun, settings: Settings) -> str:
+    """Write a run to the server; return the line that says so."""
+    places = {"path": run.path, "raw_path": run.raw_path, "access_tags": run.access_tags}
+    make = TiledSinkFactory(settings.tiled.model_copy(update=places))
+    try:
+        sink = make(run.info, uid=run.uid, created=run.time)
+        sink.probe()
+        status, end = Status(), None
+        for record in run.records():
+            if isinstance(record, RunEnd):
+                end = record
+            else:
+                sink.write(record)
+                status = record.status
+        sink.finish(end or _died(status))
+    finally:
+        make.close()
+    note = "" if end else ", without an end: its process died"
+    return f"Run {run.info.uid}: delivered as {run.path}/{run.uid}{note}."
+
+
+def _died(status: Status) -> RunEnd:
+    return RunEnd(
+        raw_exit_status="unknown",
+        analysis_exit_status="abort",
+        reason=DIED,
+        status=append_note(status, DIED),
+    )

@@ -1,0 +1,1 @@
+"""The web page: what `xpcs-live-denoise view` serves."""

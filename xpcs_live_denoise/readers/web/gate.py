@@ -1,0 +1,182 @@
+"""Who may see the page: everyone on this machine, or whoever has the key."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import logging
+import secrets
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from bokeh.server.tornado import BokehTornado
+from tornado.httputil import HTTPServerRequest
+from tornado.web import RequestHandler
+
+from xpcs_live_denoise.errors import InvalidInputError
+
+logger = logging.getLogger(__name__)
+
+COOKIE = "xpcs_view"
+LEAST_KEY_LENGTH = 16
+LOGIN = (Path(__file__).parent / "login.html").read_text("utf-8")
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def checked_key(host: str, key: str | None, where: str) -> str | None:
+    """Return the key that the page asks for, None where it asks for none.
+
+    Raises
+    ------
+    InvalidInputError
+        When others could reach the page and there is no key, or one too short to be safe.
+    """
+    if key is not None and len(key) < LEAST_KEY_LENGTH:
+        raise InvalidInputError(
+            f"Key of the page ({where}): got {len(key)} characters; expected at least "
+            f"{LEAST_KEY_LENGTH}. Make one with: "
+            "python -c 'import secrets; print(secrets.token_urlsafe())'"
+        )
+    if key is None and not is_loopback(host):
+        raise InvalidInputError(
+            f"Page on {host}: others could reach it, and no key is set; expected one in {where}. "
+            "Make one with: python -c 'import secrets; print(secrets.token_urlsafe())', or leave "
+            "--host away, so that only this machine sees the page."
+        )
+    return key
+
+
+class Gate:
+    """Decides which requests pass.
+
+    Parameters
+    ----------
+    key
+        What a visitor must know; None lets everyone in whose browser is on this machine.
+    """
+
+    def __init__(self, key: str | None):
+        self._key = key
+        # The key itself never becomes a cookie: this stands for it, until the server ends.
+        self.token = secrets.token_urlsafe(32)
+
+    def knows(self, key: str) -> bool:
+        """Whether this is the key."""
+        return self._key is not None and hmac.compare_digest(key.encode(), self._key.encode())
+
+    def refusal(self, request: HTTPServerRequest) -> str:
+        """Return why a request may not pass, or nothing if it may."""
+        if self._key is not None:
+            cookie = request.cookies.get(COOKIE)
+            if cookie is None or not hmac.compare_digest(
+                cookie.value.encode(), self.token.encode()
+            ):
+                return "key"
+        elif not is_loopback(urlsplit(f"//{request.host}").hostname or ""):
+            return "host"  # a foreign name that points here: another site's page asks
+        origin = request.headers.get("Origin")
+        if (
+            request.headers.get("Upgrade", "").lower() == "websocket"
+            and urlsplit(origin or "").netloc.lower() != request.host.lower()
+        ):
+            return "origin"
+        return ""
+
+
+class GuardedApplication(BokehTornado):
+    """Bokeh's web application behind a gate that every request has to pass.
+
+    Parameters
+    ----------
+    gate
+        The gate.
+    applications, options
+        As BokehTornado takes them.
+    """
+
+    def __init__(self, gate: Gate, applications: Any, **options: Any):
+        self._gate = gate
+        super().__init__(applications, **options)
+
+    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
+        """Return the handler of a request: the page's, or the one that says no."""
+        why = self._gate.refusal(request)
+        if not why:
+            return super().find_handler(request, **kwargs)
+        return self.get_handler_delegate(request, Refusal, {"gate": self._gate, "why": why})
+
+    def log_request(self, handler: RequestHandler) -> None:
+        """Log a request without its query, which may hold the key."""
+        request = handler.request
+        logger.debug("%s %s: %d", request.method, request.path, handler.get_status())
+
+
+class Refusal(RequestHandler):
+    """Asks for the key, takes it, and refuses everything else."""
+
+    def initialize(self, gate: Gate, why: str) -> None:
+        """Take the gate, and why the request was stopped."""
+        self._gate, self._why = gate, why
+
+    def set_default_headers(self) -> None:
+        """Keep the page out of caches, frames and other sites' logs."""
+        for name, value in HEADERS.items():
+            self.set_header(name, value)
+
+    def check_xsrf_cookie(self) -> None:
+        """Need none: to log someone in gains another site nothing."""
+
+    def prepare(self) -> None:
+        """Refuse what no key would open."""
+        if self._why != "key" or self.request.method not in ("GET", "HEAD", "POST"):
+            self.set_status(403)
+            self.finish("This page is not open to requests from other sites or under this name.\n")
+
+    def get(self) -> None:
+        """Let a key in the address pass once; ask for it otherwise."""
+        self._answer(self.get_query_argument("key", None))
+
+    head = get
+
+    def post(self) -> None:
+        """Take the key from the form."""
+        self._answer(self.get_body_argument("key", ""))
+
+    def _answer(self, key: str | None) -> None:
+        if key is None or not self._gate.knows(key):
+            self.set_status(401)
+            told = "" if key is None else "<p role=alert>That is not the key.</p>"
+            self.finish(LOGIN.replace("@told@", told))
+            return
+        self.set_cookie(
+            COOKIE,
+            self._gate.token,
+            httponly=True,
+            samesite="Strict",
+            secure=self.request.protocol == "https",
+            path="/",
+        )
+        query = parse_qsl(urlsplit(self.request.uri or "/").query)
+        rest = urlencode([(name, value) for name, value in query if name != "key"])
+        # Not a redirect: after a link from elsewhere a browser would hold the cookie back.
+        self.finish(
+            "<!doctype html><title>XPCS live</title><meta http-equiv=refresh content='0;url=/"
+            + (f"?{rest}" if rest else "")
+            + "'>"
+        )

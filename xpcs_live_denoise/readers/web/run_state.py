@@ -1,0 +1,144 @@
+"""What is known of one run, merged from stored state and live updates; no input or output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .c2_map import C2Map
+from .gamma_rows import merged
+
+
+class RunState:
+    """The newest state of one run.
+
+    Parameters
+    ----------
+    uid
+        Of the derived run.
+
+    Attributes
+    ----------
+    version
+        Grows with every change.
+    metadata
+        Of the derived run: `start`, `stop` when it has ended, `n_frames`.
+    maps
+        (index of the ROI, "c2" or "c2_denoised") -> C2Map; only of ROIs that someone looks at.
+    gamma
+        The rows that count, None before the first.
+    status
+        The newest row of the status stream, None before the first.
+    picture
+        "image" and "roi_labels" -> array, where the run has them.
+    picture_facts
+        `binning` and `n_frames` of the image.
+    g2
+        "g2", "g2_error", "g2_denoised", "delay_s" -> array, after the end of the run.
+    loaded
+        Whether the stored state has been read.
+    """
+
+    def __init__(self, uid: str):
+        self.uid = uid
+        self.version = 0
+        self.metadata: dict[str, Any] = {}
+        self.maps: dict[tuple[int, str], C2Map] = {}
+        self.gamma: Any = None
+        self.status: dict[str, Any] | None = None
+        self.picture: dict[str, np.ndarray] = {}
+        self.picture_facts: dict[str, Any] = {}
+        self.g2: dict[str, np.ndarray] = {}
+        self.loaded = False
+        self._cache: dict[Any, Any] = {}
+
+    @property
+    def xpcs(self) -> Mapping[str, Any]:
+        """How the run was analysed."""
+        return self.metadata.get("start", {}).get("xpcs", {})
+
+    @property
+    def labels(self) -> list[int]:
+        """Labels of the ROIs."""
+        return list(self.xpcs.get("roi", ()))
+
+    @property
+    def n_frames(self) -> int:
+        """Frames in C2."""
+        return int(self.metadata.get("n_frames") or 0)
+
+    @property
+    def frame_time_s(self) -> float:
+        """Frame period, s."""
+        return float(self.xpcs.get("frame_time_s") or 1.0)
+
+    @property
+    def live(self) -> bool:
+        """Whether the run has not ended."""
+        return "stop" not in self.metadata
+
+    def touch(self) -> None:
+        """Tell that something has changed."""
+        self.version += 1
+        self._cache.clear()
+
+    def cached(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what `make` made of this state, made once for all pages that show it."""
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]
+
+    def set_metadata(self, metadata: Mapping[str, Any]) -> None:
+        """Take the run's metadata. An older one that comes late takes nothing back."""
+        if not self.live and "stop" not in metadata:
+            return
+        if (metadata.get("n_frames") or 0) < self.n_frames and "stop" not in metadata:
+            metadata = {**metadata, "n_frames": self.n_frames}
+        self.metadata = dict(metadata)
+        self.touch()
+
+    def map_of(self, index: int, kind: str) -> C2Map:
+        """Return the map of a ROI, made if there is none."""
+        key = (index, kind)
+        if key not in self.maps:
+            self.maps[key] = C2Map(max(self.n_frames, self.xpcs.get("n_expected") or 0))
+        return self.maps[key]
+
+    def patch(self, kind: str, values: np.ndarray, offset: tuple[int, int, int]) -> None:
+        """Take a block of a two-time array, shape (n_roi, k, m), for the ROIs someone looks at."""
+        for index, wanted in list(self.maps):
+            at = index - offset[0]
+            if wanted == kind and 0 <= at < len(values):
+                self.maps[index, kind].patch(values[at], offset[1:])
+        self.touch()
+
+    def patch_picture(self, name: str, values: np.ndarray, offset: tuple[int, ...]) -> None:
+        """Take a part of the image or of the labels."""
+        whole = np.array(self.picture[name])
+        box = tuple(slice(o, o + n) for o, n in zip(offset, values.shape, strict=True))
+        whole[box] = values
+        self.picture[name] = whole
+        self.touch()
+
+    def append(self, stream: str, rows: Any, *, afresh: bool = False) -> None:
+        """Take rows of a table, a DataFrame; `afresh`: all that there are."""
+        if stream == "gamma":
+            self.gamma = merged(None if afresh else self.gamma, rows)
+        elif len(rows):
+            newest = rows.loc[rows["seq_num"].idxmax()].to_dict()
+            for name in ("contrast", "baseline", "skipped"):
+                newest[name] = _decoded(newest.get(name))
+            if self.status is None or afresh or newest["seq_num"] >= self.status["seq_num"]:
+                self.status = newest
+        self.touch()
+
+
+def _decoded(text: Any) -> list[Any]:
+    try:
+        value = json.loads(text)
+    except (TypeError, ValueError):
+        return []
+    return value if isinstance(value, list) else []

@@ -1,0 +1,225 @@
+"""Reads a Tiled server over its HTTP API, without blocking the one loop that serves the page.
+
+Tiled's own client blocks and retries for 45 s, which would freeze every open page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+import numpy as np
+
+from xpcs_live_denoise.errors import (
+    InvalidInputError,
+    ResultNotFoundError,
+    TiledUnavailableError,
+)
+
+API = "/api/v1"
+TIMEOUT_S = 20.0
+# A table in DuckDB answers with status 500 while rows are being appended to it.
+RETRY_DELAYS_S = (0.05, 0.1, 0.2, 0.4)
+ARROW = "application/vnd.apache.arrow.file"
+# What the list of runs needs of each, and no more: a start document holds all settings.
+SUMMARY_FIELDS = (
+    "{n_frames: n_frames, stop: {exit_status: stop.exit_status, reason: stop.reason}, start: {"
+    "uid: start.uid, time: start.time, scan_id: start.scan_id, sample: start.sample, "
+    "sample_name: start.sample_name, original_run_uid: start.original_run_uid, "
+    "xpcs: {n_expected: start.xpcs.n_expected, detector: start.xpcs.detector}}}"
+)
+
+
+def base_address(uri: str) -> str:
+    """Return scheme, host and port (and a prefix before /api/v1) of a server's address.
+
+    Raises
+    ------
+    InvalidInputError
+        For what is no http(s) address, or holds a key or a password.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidInputError(
+            f"Tiled server {uri.partition('?')[0]!r}: expected an address such as "
+            "http://127.0.0.1:8000."
+        )
+    if "api_key" in parts.query or parts.username or parts.password:
+        raise InvalidInputError(
+            f"Tiled server {parts.hostname}: its address holds a key or a password, which would "
+            "be seen in the list of processes. Put the key into the environment variable "
+            "TILED_API_KEY, or another one that --api-key-env names."
+        )
+    return f"{parts.scheme}://{parts.netloc}{parts.path.partition(API)[0].rstrip('/')}"
+
+
+class TiledHttp:
+    """A connection to one server.
+
+    Parameters
+    ----------
+    uri
+        Address of the server.
+    api_key
+        Key, sent in a header only; None where the server needs none.
+    """
+
+    def __init__(self, uri: str, api_key: str | None):
+        self.address = base_address(uri)
+        # Not `trust_env`: a proxy of the environment must not see a server on loopback.
+        self.headers = {"Authorization": f"Apikey {api_key}"} if api_key else {}
+        self._http = httpx.AsyncClient(
+            base_url=self.address + API,
+            headers=self.headers,
+            timeout=TIMEOUT_S,
+            trust_env=urlsplit(self.address).hostname not in ("127.0.0.1", "localhost", "::1"),
+        )
+
+    def stream_address(self, path: str) -> str:
+        """Return the address of a node's stream of live updates."""
+        scheme = "wss" if self.address.startswith("https") else "ws"
+        host = self.address.partition("://")[2]
+        return f"{scheme}://{host}{API}/stream/single/{quote(path)}?envelope_format=msgpack"
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def metadata(self, path: str) -> dict[str, Any]:
+        """Return the metadata of a node.
+
+        Raises
+        ------
+        ResultNotFoundError
+            When there is none, or the key does not open it.
+        TiledUnavailableError
+            When the server does not answer.
+        """
+        answer = await self._get(f"/metadata/{quote(path)}", fields=["metadata"])
+        return self._data(answer)["attributes"]["metadata"] or {}
+
+    async def children(self, path: str) -> dict[str, dict[str, Any]]:
+        """Return the attributes (structure, metadata) of what is in a container, by key."""
+        answer = await self._get(
+            f"/search/{quote(path)}",
+            fields=["structure", "metadata"],
+            **{"page[limit]": 100},
+        )
+        return {item["id"]: item["attributes"] for item in self._data(answer)}
+
+    async def runs(
+        self, path: str, *, limit: int, raw_uid: str | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Return the newest derived runs of a container: uid -> the metadata that a list needs."""
+        params: dict[str, Any] = {
+            "page[limit]": limit,
+            "sort": "-start.time",
+            "fields": ["metadata", "specs"],
+            "select_metadata": SUMMARY_FIELDS,
+        }
+        if raw_uid is not None:
+            params["filter[eq][condition][key]"] = "start.original_run_uid"
+            params["filter[eq][condition][value]"] = json.dumps(raw_uid)
+        answer = await self._get(f"/search/{quote(path)}", **params)
+        found = {}
+        for item in self._data(answer):
+            attributes = item["attributes"]
+            if any(spec["name"] == "XPCSResult" for spec in attributes["specs"] or ()):
+                metadata = attributes["metadata"]
+                found[item["id"]] = metadata.get("selected", metadata)
+        return found
+
+    async def array(
+        self, path: str, structure: Mapping[str, Any], index: tuple[int | slice, ...] = ()
+    ) -> np.ndarray:
+        """Return an array, or the part of it that `index` (one entry an axis) names."""
+        kind = structure["data_type"]
+        order = ">" if kind["endianness"] == "big" else "<"
+        dtype = np.dtype(f"{order}{kind['kind']}{kind['itemsize']}")
+        shape, text = _selection(tuple(structure["shape"]), index)
+        params = {"slice": text} if text else {}
+        answer = await self._get(
+            f"/array/full/{quote(path)}", format="application/octet-stream", **params
+        )
+        if len(answer.content) != np.prod(shape, dtype=int) * dtype.itemsize:
+            raise TiledUnavailableError(
+                f"Tiled server {self.address}: {path} changed while it was read. It is read again."
+            )
+        return np.frombuffer(answer.content, dtype).reshape(shape)
+
+    async def table(self, path: str) -> Any:
+        """Return a table as a DataFrame."""
+        answer = await self._get(f"/table/full/{quote(path)}", format=ARROW)
+        try:
+            return read_arrow(answer.content)
+        except (ValueError, OSError) as error:  # pyarrow's errors are either
+            raise TiledUnavailableError(
+                f"Tiled server {self.address}: {path} came broken ({error}). It is read again."
+            ) from error
+
+    def _data(self, answer: httpx.Response) -> Any:
+        try:
+            return answer.json()["data"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise TiledUnavailableError(
+                f"Server {self.address}: its answer is not that of a Tiled server. Check the "
+                "address."
+            ) from error
+
+    async def _get(self, path: str, **params: Any) -> httpx.Response:
+        try:
+            answer = await self._http.get(path, params=params)
+            for delay_s in RETRY_DELAYS_S:
+                if not answer.is_server_error:
+                    break
+                await asyncio.sleep(delay_s)
+                answer = await self._http.get(path, params=params)
+        except httpx.RequestError as error:
+            raise TiledUnavailableError(
+                f"Tiled server {self.address}: no answer ({type(error).__name__}). Expected a "
+                "running server; start it, or check the address."
+            ) from error
+        if answer.status_code in (401, 403):
+            raise ResultNotFoundError(
+                f"Tiled server {self.address}: refused the request (status {answer.status_code}). "
+                "Expected an API key that may read; put it into the environment variable "
+                "TILED_API_KEY, or another one that --api-key-env names."
+            )
+        if answer.status_code == 404:
+            raise ResultNotFoundError(
+                f"Tiled server {self.address}: nothing at {path.partition('/')[2]!r} (status 404)."
+            )
+        if answer.is_error:
+            raise TiledUnavailableError(
+                f"Tiled server {self.address}: answered with status {answer.status_code} to "
+                f"{path}. Its log says why."
+            )
+        return answer
+
+
+def read_arrow(payload: bytes) -> Any:
+    """Return the DataFrame in an Arrow file."""
+    import pyarrow as pa
+
+    with pa.ipc.open_file(io.BytesIO(payload)) as reader:
+        return reader.read_pandas()
+
+
+def _selection(
+    shape: tuple[int, ...], index: tuple[int | slice, ...]
+) -> tuple[tuple[int, ...], str]:
+    """Return the shape of what an index selects, and the index as Tiled writes it."""
+    kept, texts = [], []
+    for n, part in zip(shape, index, strict=False):
+        if isinstance(part, int):
+            texts.append(str(part))
+        else:
+            start, stop, step = part.indices(n)
+            kept.append(len(range(start, stop, step)))
+            texts.append(f"{start}:{stop}:{step}")
+    return (*kept, *shape[len(index) :]), ",".join(texts)

@@ -1,0 +1,172 @@
+"""LivePlot: the measurement in a window while it runs, or in a picture file without a screen."""
+
+# matplotlib's types are partly unknown.
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
+from xpcs_live_denoise.records import Publication, Result, RunEnd, RunInfo
+
+from .plot_choice import RoiChoice
+from .plot_file import PlotFile
+from .plot_state import PlotState
+
+if TYPE_CHECKING:
+    from .plot_window import PlotWindow
+
+logger = logging.getLogger(__name__)
+
+
+class _View(Protocol):
+    def begin(self, state: PlotState) -> None: ...
+    def changed(self, state: PlotState) -> None: ...
+
+
+class LivePlot:
+    """Shows runs live; a sink factory, for LiveDenoise's `plot` or among its `sinks`.
+
+    Make it on the main thread, after the backend of matplotlib was chosen (``%matplotlib qt``).
+    The window opens with the first run, takes no focus, and may be closed: it opens again with the
+    next run.
+
+    Parameters
+    ----------
+    file
+        Write a .png here every few seconds and at the end of each run, instead of a window.
+    roi
+        Label of the ROI to begin with; default: the middle one.
+
+    Raises
+    ------
+    InvalidInputError
+        When `file` is no .png or its folder does not exist.
+    MissingDependencyError
+        Without matplotlib, or where its backend is Qt and Qt cannot be loaded.
+    """
+
+    def __init__(self, file: str | Path | None = None, *, roi: int | None = None) -> None:
+        try:
+            import matplotlib  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        except ImportError as error:
+            raise MissingDependencyError(
+                "LivePlot: matplotlib is not installed. It comes with the extra `qt`: "
+                "pip install 'xpcs-live-denoise[qt]'."
+            ) from error
+        self.choice = RoiChoice(roi)
+        self.window: PlotWindow | None = None
+        self._file: PlotFile | None = None
+        self._told = False
+        if file is None:
+            self.window = self._open_window()
+        else:
+            self._file = PlotFile(_checked(Path(file)), self.choice)
+
+    def __call__(self, info: RunInfo) -> PlotSink:
+        """Make the sink of one run."""
+        return PlotSink(info, self._view() if info.roi else None)
+
+    def draw_now(self) -> None:
+        """Draw the newest state at once; for scripts, on the main thread."""
+        if self.window is not None:
+            self.window.draw_now()
+
+    def close(self) -> None:
+        """Close the window, or finish the file."""
+        if self.window is not None:
+            self.window.close()
+        if self._file is not None:
+            self._file.end()
+
+    def _view(self) -> _View | None:
+        if self._file is not None:
+            return self._file
+        if self.window is None:
+            self.window = self._open_window()  # the backend may have been chosen since
+        return self.window
+
+    def _open_window(self) -> PlotWindow | None:
+        """Return what draws the window; None, with a line in the log, where there is no Qt."""
+        import matplotlib
+
+        backend = matplotlib.get_backend()
+        if "qt" not in backend.lower():
+            self._tell(f"matplotlib draws with {backend!r}")
+            return None
+        try:
+            from bluesky.callbacks.mpl_plotting import initialize_qt_teleporter
+
+            from .plot_window import PlotWindow
+
+            initialize_qt_teleporter()
+            return PlotWindow(self.choice)
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"LivePlot: Qt cannot be loaded ({error}). It comes with the extra `qt`: "
+                "pip install 'xpcs-live-denoise[qt]'."
+            ) from error
+        except RuntimeError:
+            self._tell("the plot was not made on the main thread")
+            return None
+
+    def _tell(self, reason: str) -> None:
+        if not self._told:
+            self._told = True
+            logger.warning(
+                "LivePlot: no window, because %s. Run `%%matplotlib qt` before LiveDenoise is "
+                "made, or write the plot into a file: plot='live.png'.",
+                reason,
+            )
+
+
+class PlotSink:
+    """Keeps the newest state of one run and says so to the window or the file. Never raises.
+
+    Parameters
+    ----------
+    info
+        The run.
+    view
+        What draws; None draws nothing.
+    """
+
+    def __init__(self, info: RunInfo, view: _View | None) -> None:
+        self._view = view
+        self._uid = info.uid
+        self.state = PlotState(info)
+        self._do(lambda view: view.begin(self.state))
+
+    def write(self, record: Publication | Result) -> None:
+        """Show it when there is time."""
+        self._take(record)
+
+    def finish(self, end: RunEnd) -> None:
+        """Show how the run ended."""
+        self._take(end)
+
+    def _take(self, record: Publication | Result | RunEnd) -> None:
+        if self._view is not None:
+            self._do(lambda view: (self.state.add(record), view.changed(self.state)))
+
+    def _do(self, call: Callable[[_View], object]) -> None:
+        """Call with the view; a plot that fails is given up, nothing else suffers."""
+        if self._view is None:
+            return
+        try:
+            call(self._view)
+        except Exception:
+            self._view = None
+            logger.exception("Run %s: the live plot stopped; the rest goes on.", self._uid)
+
+
+def _checked(file: Path) -> Path:
+    if file.suffix.lower() != ".png" or not file.parent.is_dir():
+        raise InvalidInputError(
+            f"Live plot {file}: expected the name of a .png file in a folder that exists."
+        )
+    return file

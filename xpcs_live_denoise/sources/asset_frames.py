@@ -1,0 +1,250 @@
+"""Frames of legacy assets, by the handlers that packages register for the specs of resources."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import posixpath
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+from event_model import EventModelError, Filler
+from numpy.typing import NDArray
+
+from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
+from xpcs_live_denoise.records import AssetFrames
+from xpcs_live_denoise.sources.file_roots import FileRoots
+from xpcs_live_denoise.sources.hdf5_links import open_hdf5, require_own_file
+
+HANDLER_GROUP = "databroker.handlers"
+MOST_HANDLERS = 8
+_KEY = "frames"
+_POLLS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_DESCRIPTOR: Any = {"uid": "asset", "data_keys": {_KEY: {"external": "FILESTORE:"}}}
+
+Handler = Callable[..., Any]
+
+
+class AssetReader:
+    """Reads legacy assets through `event_model.Filler`.
+
+    A handler stays open for the datums of its resource; one that fails is made anew, since most
+    of them do not see that their file has grown.
+
+    Parameters
+    ----------
+    timeout_s
+        How long to wait for frames whose file is not there or too short, s.
+    roots
+        Where files may lie.
+    find_handler
+        Returns the handler class of a spec, None where there is none. Default: by the entry
+        points `databroker.handlers`.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout_s: float,
+        roots: FileRoots,
+        find_handler: Callable[[str], Handler | None] | None = None,
+    ) -> None:
+        self._roots = roots
+        self._find = find_handler or _by_entry_point
+        self._polls_s = _until(timeout_s)
+        self._handlers: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self._classes: dict[str, Handler] = {}
+        self._failed: set[str] = set()  # resources that are not waited for again
+        self._checked: set[tuple[int, int, int]] = set()  # HDF5 files as they were
+
+    def close(self) -> None:
+        """Close every handler."""
+        while self._handlers:
+            _close(self._handlers.popitem()[1])
+
+    def read(self, reference: AssetFrames, max_bytes: int) -> Iterator[NDArray[Any]]:
+        """Yield the frames of one datum in order, as arrays (k, rows, cols).
+
+        What a handler gives lazily (dask) is computed in blocks of at most `max_bytes`.
+
+        Raises
+        ------
+        UnreadableFramesError
+            When there is no handler, it fails, gives no frames, or its files may not be read.
+        """
+        try:
+            frames = self._frames(reference)
+            step = max(1, max_bytes // max(1, _frame_bytes(frames)))
+            for start in range(0, frames.shape[0], step):
+                yield _computed(frames[start : start + step])
+        except UnreadableFramesError:
+            raise
+        except Exception as error:  # a handler is anybody's code
+            reason = f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}"
+            raise _unreadable(reference, reason) from error
+
+    def _frames(self, reference: AssetFrames) -> Any:
+        resource, datum = reference.resource, reference.datum
+        self._check_path(resource)
+        filler = Filler(
+            {resource["spec"]: self._handler_class(resource)},
+            handler_cache=self._handlers,
+            resource_cache={resource["uid"]: resource},
+            datum_cache={datum["datum_id"]: datum},
+            descriptor_cache={_DESCRIPTOR["uid"]: _DESCRIPTOR},
+            inplace=True,
+            retry_intervals=[],
+        )
+        payload = self._fill(filler, reference)
+        frames = payload if hasattr(payload, "dask") else np.asarray(payload)
+        if frames.ndim == 2:
+            frames = frames[np.newaxis]
+        if frames.ndim != 3 or frames.dtype.kind not in "buif" or not frames.shape[0]:
+            raise _unreadable(
+                reference,
+                f"its handler gave shape {frames.shape} and dtype {short_repr(frames.dtype)}, "
+                "expected real numbers of shape (k, rows, cols)",
+            )
+        return frames
+
+    def _fill(self, filler: Filler, reference: AssetFrames) -> Any:
+        """Return what the handler gives, asked again while its file may still come or grow."""
+        uid = reference.resource["uid"]
+        for poll_s in (*(() if uid in self._failed else self._polls_s), None):
+            try:
+                self._check_files(filler, reference)
+                event = filler.fill_event(
+                    {
+                        "uid": "asset",
+                        "descriptor": _DESCRIPTOR["uid"],
+                        "data": {_KEY: reference.datum["datum_id"]},
+                        "filled": {_KEY: False},
+                    }
+                )
+                self._failed.discard(uid)
+                return event["data"][_KEY]
+            except (OSError, EventModelError, ValueError, KeyError, IndexError) as error:
+                self._drop(reference)
+                if poll_s is None or isinstance(error, UnreadableFramesError):
+                    self._failed.add(uid)
+                    raise
+                time.sleep(poll_s)
+        raise AssertionError("unreachable")
+
+    def _handler_class(self, resource: Mapping[str, Any]) -> Handler:
+        spec = resource["spec"]
+        if spec not in self._classes:
+            found = self._find(spec)
+            if found is None:
+                raise UnreadableFramesError(
+                    f"Resource {short_repr(resource['uid'])}: no handler for the spec "
+                    f"{short_repr(spec)}; expected one among the entry points {HANDLER_GROUP!r}. "
+                    "Install the package that has it: area-detector-handlers for areaDetector's "
+                    "file plugins (pip install area-detector-handlers)."
+                )
+            self._classes[spec] = found
+        return self._classes[spec]
+
+    # --- what may be opened -----------------------------------------------------------------
+
+    def _check_path(self, resource: Mapping[str, Any]) -> None:
+        """Refuse a resource outside the roots, and file name templates that are a trap."""
+        self._roots.inside(_path(resource))
+        for value in resource["resource_kwargs"].values():
+            if isinstance(value, str) and re.search(r"%[^a-zA-Z]*(\d{4}|\*)", value):
+                raise UnreadableFramesError(
+                    f"Resource {short_repr(resource['uid'])}: the template {short_repr(value)} "
+                    "makes names of absurd length; expected one such as '%s%s_%06d.tif'."
+                )
+
+    def _check_files(self, filler: Filler, reference: AssetFrames) -> None:
+        """Check the files of a datum before its handler opens them, as far as anybody tells them.
+
+        That is the resource's path where it is a file, and what `get_file_list` of the handler
+        names.
+        """
+        resource = reference.resource
+        path = self._roots.inside(_path(resource))
+        if path.exists() and not path.is_dir():
+            self._check_file(path)
+        key = (resource["uid"], resource["spec"])
+        if key not in self._handlers:
+            self._handlers[key] = filler.get_handler(resource)  # type: ignore[arg-type]
+            while len(self._handlers) > MOST_HANDLERS:
+                _close(self._handlers.popitem(last=False)[1])
+        self._handlers.move_to_end(key)
+        handler = self._handlers[key]
+        get_file_list = getattr(handler, "get_file_list", None)
+        if get_file_list is None or not self._roots.restricted:
+            return
+        for name in get_file_list([reference.datum["datum_kwargs"]]):
+            self._check_file(name)
+
+    def _check_file(self, name: Any) -> None:
+        path = self._roots.check(name)
+        if not self._roots.restricted:
+            return
+        stat = os.stat(path)
+        identity = (stat.st_dev, stat.st_ino, stat.st_mtime_ns)
+        if identity not in self._checked and h5py.is_hdf5(path):
+            with open_hdf5(path, swmr=False) as file:
+                require_own_file(file, self._roots)
+            self._checked.add(identity)
+
+    def _drop(self, reference: AssetFrames) -> None:
+        key = (reference.resource["uid"], reference.resource["spec"])
+        _close(self._handlers.pop(key, None))
+
+
+def _by_entry_point(spec: str) -> Handler | None:
+    for entry_point in importlib.metadata.entry_points(group=HANDLER_GROUP, name=spec):
+        try:
+            return entry_point.load()
+        except ImportError as error:
+            raise UnreadableFramesError(
+                f"The handler of the spec {short_repr(spec)} ({entry_point.value}) cannot be "
+                f"imported ({error}). Install what it needs."
+            ) from error
+    return None
+
+
+def _path(resource: Mapping[str, Any]) -> str:
+    return posixpath.join(str(resource.get("root") or ""), resource["resource_path"])
+
+
+def _until(timeout_s: float) -> tuple[float, ...]:
+    """Return how long to sleep between questions, s; `timeout_s` in all."""
+    polls: list[float] = []
+    while (left := timeout_s - sum(polls)) > 0:
+        polls.append(min(left, _POLLS_S[min(len(polls), len(_POLLS_S) - 1)]))
+    return tuple(polls)
+
+
+def _computed(frames: Any) -> NDArray[Any]:
+    # One thread: dask's own take longer to start than a block to read.
+    lazy = hasattr(frames, "dask")
+    return np.asarray(frames.compute(scheduler="synchronous") if lazy else frames)
+
+
+def _frame_bytes(frames: Any) -> int:
+    return int(frames.shape[1]) * int(frames.shape[2]) * frames.dtype.itemsize
+
+
+def _close(handler: Any) -> None:
+    with contextlib.suppress(Exception):  # of anybody's code; there is nothing to lose any more
+        getattr(handler, "close", lambda: None)()
+
+
+def _unreadable(reference: AssetFrames, reason: str) -> UnreadableFramesError:
+    resource = reference.resource
+    return UnreadableFramesError(
+        f"Resource {short_repr(_path(resource))} (spec {short_repr(resource['spec'])}), datum "
+        f"{short_repr(reference.datum['datum_kwargs'])}: cannot be read ({reason[:1000]}). Check "
+        "that its files are complete and readable from this machine."
+    )

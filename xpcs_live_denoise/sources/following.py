@@ -1,0 +1,182 @@
+"""Joins the files that were followed with the documents that announce them: no frame twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.records import AssetFrames, EigerFrames, FrameReference, InlineFrames
+from xpcs_live_denoise.sources.eiger_follower import EigerFollower
+from xpcs_live_denoise.sources.eiger_series import NewMasters, NumberedSeries, staged_series
+from xpcs_live_denoise.sources.file_roots import FileRoots
+from xpcs_live_denoise.sources.stream_resources import UnreadableFrames, positive_int
+
+if TYPE_CHECKING:
+    from xpcs_live_denoise.config import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Following:
+    """The frames of one run that come from followed files, and what documents add to them.
+
+    `poll`, `finish` and `reconcile` consume what they return.
+
+    Parameters
+    ----------
+    follower
+        Finds the files.
+    uid
+        Of the run, for messages.
+    n_expected
+        Frames of the whole run, where somebody tells.
+    """
+
+    def __init__(self, follower: EigerFollower, uid: str, n_expected: int | None = None) -> None:
+        self._follower = follower
+        self._uid = uid
+        self._n_expected = n_expected
+        self._handed: dict[str, int] = {}  # series -> where its frames that were handed out end
+        self._announced: set[str] = set()  # series that an event named
+        self._newest = ""
+        self._off = False
+        self._n_dropped = 0
+
+    @property
+    def n_expected(self) -> int | None:
+        """Frames of the whole run, None while nobody told."""
+        return self._n_expected or self._follower.n_images
+
+    @property
+    def frame_time_s(self) -> float | None:
+        """Frame period that a master file told, s; None before."""
+        return self._follower.frame_time_s
+
+    def poll(self) -> tuple[FrameReference, ...]:
+        """Return the frames that have become complete on disk."""
+        return () if self._off else self._hand_out(self._follower.poll())
+
+    def finish(self) -> tuple[FrameReference, ...]:
+        """Return what is left on disk of a run that is over; nothing of series that events named.
+
+        What an event named was read when it came, or is missing.
+        """
+        if self._off or self._newest in self._announced:
+            return ()
+        return self._hand_out(self._follower.finish())
+
+    def reconcile(self, reference: FrameReference) -> tuple[FrameReference, ...]:
+        """Return what is left to read of frames that a document announces.
+
+        Raises
+        ------
+        InvalidInputError
+            When the document names another series than the one that was followed, or frames that
+            cannot be told apart from those.
+        """
+        if isinstance(reference, EigerFrames):
+            return self._reconcile_series(reference)
+        # Frames come by documents after all: those win.
+        self._off = self._off or not isinstance(reference, UnreadableFrames)
+        n_known = self.already(reference.n_frames)
+        if not n_known:
+            return (reference,)
+        if n_known == reference.n_frames:
+            return ()
+        if isinstance(reference, AssetFrames):
+            raise InvalidInputError(self._mixed("frames of a legacy asset"))
+        if isinstance(reference, InlineFrames):
+            return (InlineFrames(frames=reference.frames[n_known:]),)
+        return (dataclasses.replace(reference, start=reference.start + n_known),)
+
+    def already(self, n_frames: int) -> int:
+        """Return how many of the next announced frames were followed already. Consumes those."""
+        n_known = min(n_frames, sum(self._handed.values()) - self._n_dropped)
+        self._n_dropped += n_known
+        return n_known
+
+    def _hand_out(self, references: list[EigerFrames]) -> tuple[FrameReference, ...]:
+        news: list[FrameReference] = []
+        for reference in references:
+            series, stop = os.path.realpath(reference.series), reference.stop or 0
+            start = max(reference.start, self._handed.get(series, 0))
+            if start < stop:  # else an event brought them
+                self._newest = series
+                self._handed[series] = stop
+                news.append(dataclasses.replace(reference, start=start))
+        return tuple(news)
+
+    def _reconcile_series(self, reference: EigerFrames) -> tuple[FrameReference, ...]:
+        series = os.path.realpath(reference.series)
+        if series not in self._handed:
+            if set(self._handed) - self._announced:
+                raise InvalidInputError(self._mixed(f"the series {reference.series}"))
+            # Nothing of it was followed: whether it is what the follower waits for, nobody knows.
+            self._off = True
+            self._handed[series] = 0
+            self._newest = series
+        self._announced.add(series)
+        start = max(reference.start, self._handed[series])
+        stop = self._follower.n_images if reference.stop is None else reference.stop
+        if stop is None:  # nobody knows where the series ends: from here on documents tell
+            self._off = True
+        else:
+            self._follower.pass_over(reference.series, stop)
+            self._handed[series] = max(start, stop)
+        accounted = sum(self._handed[known] for known in self._announced)
+        self._n_dropped = max(self._n_dropped, accounted)
+        if series != self._newest or (stop is not None and start >= stop):
+            return ()
+        return (dataclasses.replace(reference, start=start, stop=stop),)
+
+    def _mixed(self, announced: str) -> str:
+        followed = ", ".join(series for series in self._handed if series not in self._announced)
+        return (
+            f"The documents announce {announced}, but the files of {followed} were followed; "
+            "expected the same series. Nothing of the two is mixed. Compute the run again with: "
+            f"xpcs-live-denoise replay {self._uid}"
+        )
+
+
+def follow(
+    device: Any, settings: Settings, start: Mapping[str, Any], roots: FileRoots | None = None
+) -> Following | None:
+    """Return what follows the detector's files during a run; None where nothing tells them.
+
+    Call it when the start document comes: the device is staged then and its files are still to
+    come.
+
+    Parameters
+    ----------
+    device
+        The staged detector, or None.
+    settings
+        `detector` and `follow` are used; a device that tells its files comes before `follow`.
+    start
+        The run's start document. A run that does not list the detector is not followed.
+    roots
+        Checks every file before it is opened.
+    """
+    detectors = start.get("detectors")
+    if not isinstance(detectors, (list, tuple)) or settings.detector not in detectors:
+        return None
+    n_points = positive_int(start.get("num_points")) or 1
+    staged = None if device is None else staged_series(device)
+    if staged is not None:
+        follower = EigerFollower(
+            NumberedSeries(staged.prefix, staged.sequence_id),
+            images_per_file=staged.images_per_file,
+            n_images=staged.n_images,
+            n_series=n_points,
+            roots=roots,
+        )
+        return Following(follower, str(start.get("uid")), staged.n_images * n_points)
+    if settings.follow is not None:
+        names = NewMasters(settings.follow.folder, settings.follow.prefix)
+        follower = EigerFollower(names, n_series=n_points, roots=roots)
+        return Following(follower, str(start.get("uid")))
+    return None

@@ -1,0 +1,201 @@
+"""Frames out of HDF5 files that may still grow, in blocks of bounded size."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import hdf5plugin  # noqa: F401 - registers the filters of compressed Eiger files
+from numpy.typing import NDArray
+
+from xpcs_live_denoise.errors import UnreadableFramesError
+from xpcs_live_denoise.records import HDF5Frames
+from xpcs_live_denoise.sources.file_roots import FileRoots
+from xpcs_live_denoise.sources.hdf5_links import open_hdf5, require_own_data
+
+POLL_S = 0.01
+MAX_OPEN_FILES = 8
+# A dataset whose frames are larger is no detector's.
+MOST_FRAME_BYTES = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenFile:
+    file: h5py.File
+    identity: tuple[int, int]
+    checked: set[str]  # datasets whose pixels are known to lie where they may
+
+
+class _NotYetError(Exception):
+    """The frames are not there now, but a writer may still bring them."""
+
+
+class HDF5Reader:
+    """Reads frames of HDF5 datasets; files in SWMR mode stay open between reads.
+
+    At most `MAX_OPEN_FILES` of them; a file that was replaced is opened again. Other files are
+    opened for each read, since a reader's lock would keep their writer out.
+
+    Parameters
+    ----------
+    timeout_s
+        How long to wait for frames that the file does not show yet, s; counted anew after every
+        frame that came. A file that has failed is not waited for again until it can be read.
+    roots
+        Where files may lie, and those that they refer to.
+    """
+
+    def __init__(self, *, timeout_s: float, roots: FileRoots) -> None:
+        self._timeout_s = timeout_s
+        self._roots = roots
+        self._files: OrderedDict[str, _OpenFile] = OrderedDict()
+        self._failed: set[str] = set()
+
+    def close(self) -> None:
+        """Close every file that is held open."""
+        while self._files:
+            self._files.popitem()[1].file.close()
+
+    def read(self, reference: HDF5Frames, max_bytes: int) -> Iterator[NDArray[Any]]:
+        """Yield the frames in order, as arrays (k, rows, cols) of at most `max_bytes` or one frame.
+
+        Raises
+        ------
+        UnreadableFramesError
+            When frames cannot be read; those yielded before are good.
+        """
+        position = reference.start
+        patience_s = 0.0 if reference.path in self._failed else self._timeout_s
+        deadline = time.monotonic() + patience_s
+        while position < reference.stop:
+            try:
+                block = self._read_block(reference, position, max_bytes)
+            except (_NotYetError, OSError, RuntimeError, KeyError, ValueError) as error:
+                # What is open may be stale: only a file opened anew shows all there is.
+                self._forget(reference.path)
+                if isinstance(error, UnreadableFramesError):
+                    raise _unreadable(reference, position, error) from error
+                if time.monotonic() >= deadline:
+                    self._failed.add(reference.path)
+                    raise _unreadable(reference, position, error) from error
+                time.sleep(POLL_S)
+                continue
+            self._failed.discard(reference.path)
+            position += len(block)
+            yield block
+            deadline = time.monotonic() + self._timeout_s
+
+    def _read_block(self, reference: HDF5Frames, position: int, max_bytes: int) -> NDArray[Any]:
+        """Return the next frames that the file already holds, at least one."""
+        file = self._open(reference)
+        try:
+            dataset = _dataset(file, reference)
+            # Behind an external link it is another file, which HDF5 has found its own way.
+            path = self._roots.check(dataset.file.filename)
+            if reference.swmr:
+                dataset.refresh()
+            stop = block_end(dataset, position, reference.stop, max_bytes)
+            stop = end_of_written(dataset, position, stop, os.stat(path).st_size)
+            if stop <= position:
+                raise _NotYetError(f"the dataset holds {min(position, dataset.shape[0])} frames")
+            return dataset[position:stop]
+        finally:
+            if not reference.swmr:
+                file.close()
+
+    def _open(self, reference: HDF5Frames) -> h5py.File:
+        """Return the file, opened."""
+        name, path = reference.path, self._roots.check(reference.path)
+        if not reference.swmr:
+            file = open_hdf5(path, swmr=False)
+            try:
+                require_own_data(file, reference.dataset, self._roots)
+            except BaseException:
+                file.close()
+                raise
+            return file
+        stat = os.stat(path)
+        identity = (stat.st_dev, stat.st_ino)
+        known = self._files.get(name)
+        if known is None or known.identity != identity:
+            self._forget(name)
+            known = _OpenFile(open_hdf5(path, swmr=True), identity, set())
+            self._files[name] = known
+        if reference.dataset not in known.checked:
+            require_own_data(known.file, reference.dataset, self._roots)
+            known.checked.add(reference.dataset)
+        self._files.move_to_end(name)
+        while len(self._files) > MAX_OPEN_FILES:
+            self._files.popitem(last=False)[1].file.close()
+        return known.file
+
+    def _forget(self, path: str) -> None:
+        known = self._files.pop(path, None)
+        if known is not None:
+            known.file.close()
+
+
+def _dataset(file: h5py.File, reference: HDF5Frames) -> h5py.Dataset:
+    """Return the dataset of a reference; one of a shape that cannot hold frames is refused."""
+    node = file.get(reference.dataset)
+    if node is None:
+        raise _NotYetError(f"the file has no such dataset, at its top are {sorted(file)}")
+    if not isinstance(node, h5py.Dataset) or node.ndim != 3 or node.dtype.kind not in "buif":
+        got = (
+            f"a dataset of shape {node.shape} and dtype {node.dtype}"
+            if isinstance(node, h5py.Dataset)
+            else f"a {type(node).__name__.lower()}"
+        )
+        raise UnreadableFramesError(
+            f"got {got}; expected frames, real numbers of shape (n, rows, cols). Correct the "
+            "dataset in the detector's documents"
+        )
+    if math.prod(node.shape[1:]) * node.dtype.itemsize > MOST_FRAME_BYTES:
+        raise UnreadableFramesError(
+            f"got frames of shape {node.shape[1:]}, expected at most {MOST_FRAME_BYTES} bytes each"
+        )
+    return node
+
+
+def block_end(dataset: h5py.Dataset, position: int, stop: int, max_bytes: int) -> int:
+    """Return where a block of at most `max_bytes` ends, if possible at the end of a chunk."""
+    _, rows, cols = dataset.shape
+    end = min(stop, position + max(1, max_bytes // max(1, rows * cols * dataset.dtype.itemsize)))
+    frames_per_chunk = dataset.chunks[0] if dataset.chunks else 1
+    aligned = end // frames_per_chunk * frames_per_chunk
+    # A compressed chunk that is read in two parts is decompressed twice.
+    return aligned if end < stop and aligned > position else end
+
+
+def end_of_written(dataset: h5py.Dataset, position: int, stop: int, file_bytes: int) -> int:
+    """Return where the frames from `position` on, before `stop`, end that are in the file.
+
+    A dataset may be longer than what was written (allocated in advance, or cut off when the writer
+    died); HDF5 reads the rest as zeros, which would pass for dark frames.
+    """
+    stop = min(stop, dataset.shape[0])
+    if not dataset.chunks or dataset.is_virtual:
+        offset = None if dataset.is_virtual else dataset.id.get_offset()
+        return stop if offset is None or offset + dataset.nbytes <= file_bytes else position
+    step = dataset.chunks[0]
+    for first in range(position // step * step, stop, step):
+        chunk = dataset.id.get_chunk_info_by_coord((first, 0, 0))
+        if chunk.byte_offset is None or chunk.byte_offset + chunk.size > file_bytes:
+            return first
+    return stop
+
+
+def _unreadable(reference: HDF5Frames, position: int, error: Exception) -> UnreadableFramesError:
+    path, dataset = reference.path[:500], reference.dataset[:200]
+    reason = str(error)[:1000].rstrip(".")
+    return UnreadableFramesError(
+        f"{path}, dataset {dataset!r}: frames [{position}, {reference.stop}) cannot be read "
+        f"({reason}); expected them in the file, since a document announced them. Check that the "
+        "file is complete, readable from this machine, and written in SWMR mode if it still grows."
+    )

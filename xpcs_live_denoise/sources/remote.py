@@ -1,0 +1,221 @@
+"""Documents from another process over 0MQ: what `serve` listens to. Never opens a pickle."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+from event_model import DocumentNames
+from zmq.utils.monitor import recv_monitor_message
+
+from xpcs_live_denoise.errors import InvalidInputError
+
+from .remote_codec import pack_document, unpack_document
+from .remote_publisher import (
+    MAX_DOCUMENT_BYTES,
+    DocumentPublisher,
+    check_prefix,
+    document_address,
+    document_publisher,
+)
+
+__all__ = [
+    "DocumentPublisher",
+    "RemoteDocuments",
+    "document_publisher",
+    "pack_document",
+]
+
+logger = logging.getLogger(__name__)
+
+# Documents that wait while the process is busy, for example while torch is imported: a hundred
+# seconds of a hundred a second. Beyond it the publisher's queue fills, which counts what is lost.
+RECEIVER_QUEUE = 10_000
+POLL_MS = 100
+BURST = 1000
+MOST_REASONS = 50
+_NAMES = frozenset(name.name for name in DocumentNames)
+
+
+class RemoteDocuments:
+    """Receives documents and calls back with each of them, on a thread of its own.
+
+    Use it as a context manager or through `start` and `stop`. Whatever arrives, it goes on: what
+    is no document is counted in `malformed` and logged, each reason once. Documents that were lost
+    on the way show as missing `seq_num`, which the callback's run tells as a gap.
+
+    Parameters
+    ----------
+    address
+        The output of bluesky's proxy or, with `bind`, where publishers connect to: as for
+        DocumentPublisher. A port alone is one on this machine.
+    callback
+        Called as callback(name, doc). What it raises is logged.
+    prefix
+        Take only messages of publishers that have it; b"": all.
+    bind
+        Listen at the address instead of connecting to it: no proxy is needed.
+    max_document_bytes
+        A publisher of a larger message is disconnected before the message is in memory.
+
+    Attributes
+    ----------
+    n_received
+        Documents handed to the callback.
+    malformed
+        Reason -> number of messages that were no documents.
+    address
+        As 0MQ spells it; with a port of 0, the one that was found free.
+
+    Raises
+    ------
+    InvalidInputError
+        From `start`: for an address that cannot be listened at.
+    """
+
+    def __init__(
+        self,
+        address: str | int,
+        callback: Callable[[str, dict[str, Any]], Any],
+        *,
+        prefix: bytes = b"",
+        bind: bool = False,
+        max_document_bytes: int = MAX_DOCUMENT_BYTES,
+    ) -> None:
+        self.address = document_address(address)
+        self.n_received = 0
+        self.malformed: Counter[str] = Counter()
+        self._callback = callback
+        self._prefix = check_prefix(prefix)
+        self._bind = bind
+        self._max_bytes = max_document_bytes
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> RemoteDocuments:
+        """Listen; returns at once."""
+        context = zmq.Context()
+        socket = context.socket(zmq.SUB)
+        try:
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.setsockopt(zmq.RCVHWM, RECEIVER_QUEUE)
+            socket.setsockopt(zmq.MAXMSGSIZE, self._max_bytes)
+            socket.subscribe(self._prefix + b" " if self._prefix else b"")
+            monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            if self._bind:
+                socket.bind(f"{self.address[:-1]}*" if self._any_port else self.address)
+                self.address = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+            else:
+                socket.connect(self.address)
+        except zmq.ZMQError as error:
+            context.destroy(linger=0)
+            raise InvalidInputError(
+                f"Address {self.address}: cannot be listened at ({error}); expected a free port "
+                'of this machine with --bind, else the output of a proxy, "tcp://host:port".'
+            ) from error
+        self._thread = threading.Thread(
+            target=self._run, args=(context, socket, monitor), name="xpcs-documents", daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop listening. Repeats are harmless."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def __enter__(self) -> RemoteDocuments:
+        return self.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    @property
+    def _any_port(self) -> bool:
+        return self.address.startswith("tcp://") and self.address.endswith(":0")
+
+    # --- on the thread ------------------------------------------------------------------------
+
+    def _run(self, context: zmq.Context[Any], socket: zmq.Socket[Any], monitor: Any) -> None:
+        try:
+            while not self._stopping.is_set():
+                if socket.poll(POLL_MS):
+                    self._take_burst(socket)
+                if _ended(monitor):
+                    self._reconnect(socket)
+        finally:
+            socket.disable_monitor()
+            monitor.close(linger=0)
+            socket.close()
+            context.term()
+
+    def _take_burst(self, socket: zmq.Socket[Any]) -> None:
+        """Take what is there, but look up now and then."""
+        for _ in range(BURST):
+            try:
+                parts = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                self._take(parts)
+            except Exception:  # the callback's own fault; the next document may be better
+                logger.exception("A document could not be handled; going on.")
+
+    def _take(self, parts: list[bytes]) -> None:
+        try:
+            name, doc = self._decode(parts)
+        except InvalidInputError as error:
+            self._refuse(str(error))
+            return
+        if name:
+            self.n_received += 1
+            self._callback(name, doc)
+
+    def _decode(self, parts: list[bytes]) -> tuple[str, dict[str, Any]]:
+        """Return name and document; ("", {}) for a message to somebody else."""
+        fields = parts[0].split(b" ", 2)
+        if len(parts) != 1 or len(fields) != 3:
+            raise InvalidInputError('Not a message of bluesky; expected "prefix name document".')
+        prefix, name, body = fields
+        if self._prefix and prefix != self._prefix:
+            return "", {}
+        text = name.decode("ascii", "replace")
+        if text not in _NAMES:
+            raise InvalidInputError("Unknown document name; expected one of the event model.")
+        return text, unpack_document(body)
+
+    def _refuse(self, reason: str) -> None:
+        if reason not in self.malformed and len(self.malformed) >= MOST_REASONS:
+            reason = "Other reasons."
+        if reason not in self.malformed:
+            logger.warning("A message at %s was refused: %s", self.address, reason)
+        self.malformed[reason] += 1
+
+    def _reconnect(self, socket: zmq.Socket[Any]) -> None:
+        """Connect again: 0MQ gives a connection up for good over one message that is too large."""
+        self._take_burst(socket)
+        logger.info(
+            "A connection at %s ended: its process did, or it sent more than %d bytes at once.",
+            self.address,
+            self._max_bytes,
+        )
+        if self._bind:
+            return
+        with contextlib.suppress(zmq.ZMQError):  # given up already
+            socket.disconnect(self.address)
+        socket.connect(self.address)
+
+
+def _ended(monitor: zmq.Socket[Any]) -> bool:
+    """Whether a connection has ended since the last call."""
+    ended = False
+    while monitor.poll(0):
+        recv_monitor_message(monitor)
+        ended = True
+    return ended

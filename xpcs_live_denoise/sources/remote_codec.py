@@ -1,0 +1,194 @@
+"""Documents as bytes and back: msgpack (or JSON) with numbers in arrays, never a pickle."""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from xpcs_live_denoise.errors import InvalidInputError
+
+# Our extension type of msgpack: an array as [dtype, shape, bytes].
+ARRAY_TYPE = 78
+ARRAY_KINDS = "buif"
+# What a document may unfold to: a few bytes of msgpack can stand for many Python objects.
+MAX_ITEMS = 2_000_000
+MAX_DEPTH = 64
+MAX_DIMENSIONS = 8
+_PICKLE_MARK, _JSON_MARK = b"\x80", b"{"
+_INT64, _UINT64 = -(2**63), 2**64
+
+
+class PickledDocumentError(InvalidInputError):
+    """A message that holds a pickle, which is not opened: it could run code."""
+
+
+def pack_document(
+    doc: Mapping[str, Any], refused: Callable[[str], None] = lambda _kind: None
+) -> bytes:
+    """Return a document as msgpack; a serializer for `bluesky.callbacks.zmq.Publisher`, too.
+
+    Parameters
+    ----------
+    doc
+        Numbers, strings, lists, mappings and arrays of real numbers; names become strings.
+    refused
+        Called with the type of every value that cannot be sent, such as an array of objects. None
+        stands in its place, so that the rest of the document arrives.
+
+    Raises
+    ------
+    InvalidInputError
+        When it is nested deeper than MAX_DEPTH.
+    """
+    packed: Any = msgpack.packb(_plain(doc, refused, 0), use_bin_type=True)
+    return packed
+
+
+def unpack_document(body: bytes) -> dict[str, Any]:
+    """Return the document in the body of a message. Arrays are read-only.
+
+    Raises
+    ------
+    PickledDocumentError
+        For a pickle; it is not opened.
+    InvalidInputError
+        For anything that is no document, or too large a one.
+    """
+    if body[:1] == _PICKLE_MARK and len(body) > 1:
+        raise PickledDocumentError(
+            "Got a pickle, which is never opened since it could run code; expected msgpack or "
+            "JSON. bluesky's Publisher pickles by default: subscribe "
+            "xpcs_live_denoise.sources.remote.document_publisher(address) instead, or give "
+            "Publisher(..., serializer=pack_document)."
+        )
+    try:
+        doc = _from_json(body) if body[:1] == _JSON_MARK else _from_msgpack(body)
+    except InvalidInputError:
+        raise
+    except Exception as error:  # foreign bytes: whatever the decoder makes of them
+        raise InvalidInputError(
+            f"Not a document ({type(error).__name__}); expected msgpack or JSON."
+        ) from error
+    if not isinstance(doc, dict):
+        raise InvalidInputError(f"Got a {type(doc).__name__}; expected a mapping as document.")
+    _check_depth(doc)
+    return doc
+
+
+def _plain(value: Any, refused: Callable[[str], None], depth: int) -> Any:
+    """Return a value in the types that msgpack knows."""
+    if depth > MAX_DEPTH:
+        raise InvalidInputError(
+            f"Document: nested deeper than {MAX_DEPTH} levels; expected a flat one."
+        )
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item, refused, depth + 1) for name, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item, refused, depth + 1) for item in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain_array(np.asarray(value), refused, depth)
+    return _plain_scalar(value, refused)
+
+
+def _plain_scalar(value: Any, refused: Callable[[str], None]) -> Any:
+    if isinstance(value, enum.Enum):
+        value = value.value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if _INT64 <= value < _UINT64 else str(value)
+    if value is None or isinstance(value, (bool, float, str, bytes)):
+        return value
+    if isinstance(value, PurePath):
+        return str(value)
+    refused(type(value).__name__)
+    return None
+
+
+def _plain_array(array: NDArray[Any], refused: Callable[[str], None], depth: int) -> Any:
+    if array.dtype.kind in "US":
+        return _plain(array.tolist(), refused, depth + 1)
+    if array.dtype.kind not in ARRAY_KINDS or array.dtype.itemsize > 8:
+        refused(f"array of {array.dtype}")
+        return None
+    if array.ndim == 0:
+        return array.item()
+    values = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    content = (array.dtype.str, array.shape, values)
+    return msgpack.ExtType(ARRAY_TYPE, msgpack.packb(content, use_bin_type=True))
+
+
+def _from_msgpack(body: bytes) -> Any:
+    n_items = 0
+
+    def count(container: Any) -> Any:
+        nonlocal n_items
+        n_items += 1 + len(container)
+        if n_items > MAX_ITEMS:
+            raise InvalidInputError(
+                f"Document: more than {MAX_ITEMS} values; expected arrays for large data."
+            )
+        return container
+
+    return msgpack.unpackb(
+        body,
+        raw=False,
+        strict_map_key=True,
+        ext_hook=_array,
+        object_hook=count,
+        list_hook=count,
+        max_array_len=MAX_ITEMS,
+        max_map_len=MAX_ITEMS,
+    )
+
+
+def _array(code: int, content: bytes) -> NDArray[Any]:
+    """Return the array of an extension type; nothing else has one."""
+    if code != ARRAY_TYPE:
+        raise InvalidInputError(
+            f"Document: has msgpack's extension type {code}; expected only {ARRAY_TYPE} (arrays)."
+        )
+    name, shape, values = msgpack.unpackb(content, max_array_len=MAX_DIMENSIONS)
+    dtype = np.dtype(name) if isinstance(name, str) and len(name) <= 4 else np.dtype(object)
+    fits = (
+        dtype.kind in ARRAY_KINDS
+        and isinstance(values, bytes)
+        and all(type(n) is int and n >= 0 for n in shape)
+        and math.prod(shape) * dtype.itemsize == len(values)
+    )
+    if not fits:
+        raise InvalidInputError(
+            "Document: an array whose dtype, shape and bytes do not fit each other; expected real "
+            f"numbers (kinds {', '.join(ARRAY_KINDS)})."
+        )
+    return np.frombuffer(values, dtype).reshape(shape)
+
+
+def _from_json(body: bytes) -> Any:
+    # Every value but the first follows one of these; strings make the count an upper bound.
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > MAX_ITEMS:
+        raise InvalidInputError(
+            f"Document: more than {MAX_ITEMS} values in JSON; expected msgpack for large data."
+        )
+    return json.loads(body)
+
+
+def _check_depth(doc: dict[str, Any]) -> None:
+    """Refuse what would exhaust the stack of whoever walks through the document."""
+    level: list[Any] = [doc]
+    for _ in range(MAX_DEPTH + 2):
+        level = [
+            item
+            for container in level
+            for item in (container.values() if isinstance(container, dict) else container)
+            if isinstance(item, (dict, list))
+        ]
+        if not level:
+            return
+    raise InvalidInputError(f"Document: nested deeper than {MAX_DEPTH} levels.")

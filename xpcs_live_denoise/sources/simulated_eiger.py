@@ -1,0 +1,290 @@
+"""A simulated classic Eiger: files while it measures, documents afterwards, as at CHX."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.records import Geometry
+from xpcs_live_denoise.sources.simulated_configuration import SIMULATED_GEOMETRY
+from xpcs_live_denoise.sources.simulated_eiger_files import SeriesFiles
+from xpcs_live_denoise.sources.simulated_eiger_parts import (
+    Component,
+    Device,
+    DeviceStatus,
+    Signal,
+    SimulatedEigerCam,
+    SimulatedEigerFilePlugin,
+    Staged,
+)
+from xpcs_live_denoise.sources.simulated_frames import FrameFactory, FrameSupply
+
+SPEC = "AD_EIGER2"
+
+
+class SimulatedClassicEiger(Device):
+    """Behaves like CHX's `eiger4m_single`: a classic ophyd device for any plan that reads it.
+
+    One trigger is a whole series of `cam.num_images` frames: a master file at once, data files
+    while it runs, the last one after it. Documents come when it is over: descriptor, resource
+    (spec AD_EIGER2), datum and one event. An aborted series still writes the frames it has. Each
+    staging starts the simulated series anew, each trigger takes the next frames of it. The beam is
+    in the middle of the detector unless `geometry` says otherwise.
+
+    CHX has three of them, which differ in their name and in the shape of their frames:
+    "eiger4m_single" (2167, 2070), "eiger1m_single" (1065, 1030), "eiger500K_single" (514, 1030);
+    `chip_gaps` says where the larger ones have no pixels.
+
+    Parameters
+    ----------
+    frames
+        Called for each staging; returns an iterator of blocks (k, rows, cols).
+    directory
+        Where the files go; created if absent.
+    name
+        The device's name; the data key is `<name>_image`.
+    n_frames
+        Frames of one series; `cam.num_images` changes it.
+    images_per_file
+        Frames of a full data file; `file.file_write_images_per_file` changes it.
+    frame_rate_hz
+        Frames per second; `cam.acquire_period` changes it.
+    geometry
+        Reported in the configuration; None fields are not.
+    bad_pixels
+        Shape of a frame, True = no measurement: gets the largest value of the dtype.
+    write_delay_s
+        How long after its last frame a data file appears.
+    copy_s
+        0: a data file appears complete. Above: it appears half, and is complete this many seconds
+        later.
+
+    Raises
+    ------
+    InvalidInputError
+        For numbers that are not positive.
+    """
+
+    cam: Any = Component(SimulatedEigerCam, "")
+    file: Any = Component(SimulatedEigerFilePlugin, "")
+    beam_center_x: Any = Component(Signal, value=0.0, kind="config")
+    beam_center_y: Any = Component(Signal, value=0.0, kind="config")
+    wavelength: Any = Component(Signal, value=0.0, kind="config")
+    det_distance: Any = Component(Signal, value=0.0, kind="config")
+
+    def __init__(
+        self,
+        frames: FrameFactory,
+        directory: str | Path,
+        *,
+        name: str = "eiger4m_single",
+        n_frames: int = 100,
+        images_per_file: int = 50,
+        frame_rate_hz: float = 100.0,
+        geometry: Geometry = SIMULATED_GEOMETRY,
+        bad_pixels: NDArray[np.bool_] | None = None,
+        write_delay_s: float = 0.06,
+        copy_s: float = 0.0,
+    ) -> None:
+        if n_frames < 1 or images_per_file < 1 or not frame_rate_hz > 0:
+            raise InvalidInputError(
+                f"SimulatedClassicEiger: got n_frames={n_frames}, images_per_file="
+                f"{images_per_file} and frame_rate_hz={frame_rate_hz}; expected all above 0."
+            )
+        super().__init__("", name=name)
+        self._factory = frames
+        self._supply: FrameSupply | None = None
+        self._geometry = geometry
+        self._bad_pixels = bad_pixels
+        self._write_delay_s, self._copy_s = write_delay_s, copy_s
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._asset_docs: deque[tuple[str, dict[str, Any]]] = deque()
+        self._resource_uid = ""
+        self._reading: dict[str, Any] | None = None
+        self.cam.acquire_time.put(1 / frame_rate_hz)
+        self.cam.acquire_period.put(1 / frame_rate_hz)
+        self.cam.num_images.put(n_frames)
+        self.file.file_path.put(str(Path(directory).resolve()) + "/")
+        self.file.file_write_images_per_file.put(images_per_file)
+        self.wavelength.put(geometry.wavelength_angstrom or 0.0)
+        self.det_distance.put(geometry.detector_distance_m or 0.0)
+        self._put_beam_center()
+
+    @property
+    def image_key(self) -> str:
+        """The data key of the frames."""
+        return f"{self.name}_image"
+
+    # --- Stageable ----------------------------------------------------------------------------
+
+    def stage(self) -> list[Any]:
+        """Start the series anew, with a new prefix of its files."""
+        self._end_series()
+        self._supply = FrameSupply(self._factory)
+        self._put_beam_center()
+        staged = super().stage()
+        folder = Path(self.file.file_path.get())
+        folder.mkdir(parents=True, exist_ok=True)
+        prefix = self.file.file_write_name_pattern.get().removesuffix("_$id")
+        self._resource_uid = str(uuid.uuid4())
+        resource = {
+            "uid": self._resource_uid,
+            "spec": SPEC,
+            "root": "/",
+            "resource_path": str(folder / prefix).lstrip("/"),
+            "resource_kwargs": {"images_per_file": self._images_per_file},
+            "path_semantics": "posix",
+        }
+        self._asset_docs.clear()
+        self._asset_docs.append(("resource", resource))
+        return staged
+
+    def unstage(self) -> list[Any]:
+        """End the series, if it still goes on, and close its files."""
+        self._end_series()
+        self._asset_docs.clear()
+        return super().unstage()
+
+    def stop(self, *, success: bool = False) -> None:
+        """Disarm: the series ends with the frames it has."""
+        self._stopping.set()
+        super().stop(success=success)
+
+    # --- Triggerable and Readable -------------------------------------------------------------
+
+    def trigger(self) -> DeviceStatus:
+        """Take one series; done when all its files are written.
+
+        Raises
+        ------
+        InvalidInputError
+            When the detector is not staged.
+        """
+        if self._supply is None or self._staged != Staged.yes:
+            raise InvalidInputError(
+                f"{self.name}: triggered without being staged; expected stage first, as every "
+                "plan of bluesky does."
+            )
+        self._end_series()
+        sequence_id = int(self.file.sequence_id.get()) + 1
+        datum = {
+            "resource": self._resource_uid,
+            "datum_id": f"{self._resource_uid}/{sequence_id}",
+            "datum_kwargs": {"seq_id": sequence_id},
+        }
+        self._asset_docs.append(("datum", datum))
+        self._reading = {"value": datum["datum_id"], "timestamp": time.time()}
+        status = DeviceStatus(self)
+        files = self._files(self._supply, sequence_id)
+        self._thread = threading.Thread(
+            target=self._acquire,
+            args=(files, self._supply, status),
+            name=f"{self.name} writer",
+            daemon=True,
+        )
+        self._thread.start()
+        return status
+
+    def describe(self) -> Any:
+        """Return the data key of the frames."""
+        supply = self._current_supply()
+        key = {
+            "source": f"SIM:{self.name}",
+            "dtype": "array",
+            "dtype_numpy": supply.dtype.str,
+            "shape": [int(self.cam.num_images.get()), *supply.frame_shape],
+            "external": "FILESTORE:",
+        }
+        return {**super().describe(), self.image_key: key}
+
+    def read(self) -> Any:
+        """Return the datum of the last series."""
+        reading = {} if self._reading is None else {self.image_key: self._reading}
+        return {**super().read(), **reading}
+
+    def collect_asset_docs(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the resource, once a staging, and the datums since the last call."""
+        while self._asset_docs:
+            yield self._asset_docs.popleft()
+
+    # --- the series ---------------------------------------------------------------------------
+
+    @property
+    def _images_per_file(self) -> int:
+        return int(self.file.file_write_images_per_file.get())
+
+    def _current_supply(self) -> FrameSupply:
+        if self._supply is None:  # asked before the first staging
+            self._supply = FrameSupply(self._factory)
+        return self._supply
+
+    def _put_beam_center(self) -> None:
+        row, col = self._geometry.beam_center or (0.0, 0.0)
+        if self._geometry.beam_center is None and self._supply is not None:
+            row, col = ((edge - 1) / 2 for edge in self._supply.frame_shape)
+        self.beam_center_x.put(col)
+        self.beam_center_y.put(row)
+
+    def _files(self, supply: FrameSupply, sequence_id: int) -> SeriesFiles:
+        name = self.file.file_write_name_pattern.get().replace("$id", str(sequence_id))
+        return SeriesFiles(
+            series=Path(self.file.file_path.get()) / name,
+            n_frames=int(self.cam.num_images.get()),
+            images_per_file=self._images_per_file,
+            frame_shape=supply.frame_shape,
+            dtype=supply.dtype,
+            frame_time_s=float(self.cam.acquire_period.get()),
+            bad_pixels=self._bad_pixels,
+            copy_s=self._copy_s,
+        )
+
+    def _acquire(self, files: SeriesFiles, supply: FrameSupply, status: DeviceStatus) -> None:
+        try:
+            self.cam.acquire.put(1)
+            self.file.sequence_id.put(int(files.series.name.rpartition("_")[2]))
+            files.write_master()
+            self._write_series(files, supply)
+        except Exception as error:
+            # The thread's edge: whatever went wrong becomes the failure of the plan.
+            status.set_exception(error)
+        else:
+            status.set_finished()
+        finally:
+            self.cam.acquire.put(0)
+
+    def _write_series(self, files: SeriesFiles, supply: FrameSupply) -> None:
+        armed, n_written = time.monotonic(), 0
+        for number in range(1, files.n_files + 1):
+            wanted = min(files.images_per_file, files.n_frames - n_written)
+            frames = supply.take(wanted)
+            if len(frames) < wanted:
+                raise InvalidInputError(
+                    f"{self.name}: its frames ended after {n_written + len(frames)}; expected "
+                    f"{files.n_frames}. Ask for fewer or simulate more."
+                )
+            due = armed + (n_written + wanted) * files.frame_time_s + self._write_delay_s
+            if self._stopping.wait(max(0.0, due - time.monotonic())):
+                missing_s = due - time.monotonic() - self._write_delay_s
+                frames = frames[: wanted - round(max(0.0, missing_s) / files.frame_time_s)]
+                if len(frames):
+                    files.write_data(number, frames)
+                return
+            files.write_data(number, frames, self._stopping)
+            n_written += wanted
+
+    def _end_series(self) -> None:
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._stopping = threading.Event()

@@ -1,0 +1,229 @@
+"""One raw run in Tiled as documents: what is new since the last look, its frames by reference."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from xpcs_live_denoise.errors import ResultNotFoundError
+from xpcs_live_denoise.sources.file_roots import FileRoots
+from xpcs_live_denoise.sources.stream_resources import (
+    HDF5_MIMETYPE,
+    TILED_MIMETYPE,
+    UNSUPPORTED_PARAMETERS,
+)
+
+_Documents = Iterator[tuple[str, dict[str, Any]]]
+NO_STOP = "The stored run has no stop document: what took it ended before the run did."
+
+
+class TiledDocuments:
+    """The documents of one run in Tiled, as far as an analysis needs them.
+
+    Reads the metadata of the run and of its streams instead of asking the server for all
+    documents: frames that lie in Tiled would come as text. Reading `news` consumes it.
+
+    Parameters
+    ----------
+    container
+        The container with the raw runs.
+    uid
+        The run.
+    data_key
+        The data key that holds the frames.
+    roots
+        Where files may be read. Frames of one HDF5 file that can be read here are referred to
+        there, all others as slices of the array in Tiled.
+
+    Attributes
+    ----------
+    uid
+        The run.
+    ended
+        Whether the stop has been given out.
+
+    Raises
+    ------
+    ResultNotFoundError
+        From `news`, when there is no such run.
+    """
+
+    def __init__(
+        self, container: Any, uid: str, *, data_key: str, roots: FileRoots | None = None
+    ) -> None:
+        self.uid = uid
+        self.ended = False
+        self._container = container
+        self._data_key = data_key
+        self._roots = roots or FileRoots()
+        self._run: Any = None
+        self._array: Any = None
+        self._n_descriptors = 0
+        self._n_indices = 0
+        self._resource: dict[str, Any] | None = None
+
+    def news(self) -> _Documents:
+        """Yield the documents that have come since the last call, in order."""
+        if self.ended:
+            return
+        run = self._refreshed()
+        metadata = run.metadata
+        if self._run is None:
+            self._run = run
+            yield "start", dict(metadata["start"])
+        stop = metadata.get("stop")
+        if not _is_structured(run):
+            if stop is not None:
+                self.ended = True
+                yield from _without_start(run.documents())
+            return
+        yield from self._of_streams(run, over=stop is not None)
+        if stop is not None:
+            self.ended = True
+            yield "stop", dict(stop)
+
+    def give_up(self) -> _Documents:
+        """Yield what is left, and a stop of our own for a run that has none."""
+        yield from self.news()
+        if not self.ended:
+            self.ended = True
+            yield (
+                "stop",
+                {
+                    "uid": f"{self.uid}-stop",
+                    "run_start": self.uid,
+                    "time": time.time(),
+                    "exit_status": "fail",
+                    "reason": NO_STOP,
+                },
+            )
+
+    def _refreshed(self) -> Any:
+        try:
+            # Not `refresh`: a client of a run remembers which streams it has.
+            return self._container[self.uid]
+        except KeyError:
+            path = "/".join(self._container.path_parts)
+            raise ResultNotFoundError(
+                f"Run {self.uid}: not in /{path}. Give the uid of a raw run there, or set "
+                "tiled.raw_path to the container that holds the raw runs."
+            ) from None
+
+    def _of_streams(self, run: Any, *, over: bool) -> _Documents:
+        stream, descriptors = self._image_stream(run)
+        if stream is None:
+            if over:  # whoever listens can then say what the run has instead
+                yield from (("descriptor", doc) for doc in descriptors)
+            return
+        for doc in descriptors[self._n_descriptors :]:
+            self._n_descriptors += 1
+            yield "descriptor", _referring(doc, self._data_key)
+        yield from self._frames(stream, descriptors[0])
+
+    def _image_stream(self, run: Any) -> tuple[Any, list[dict[str, Any]]]:
+        """Return the first stream with the data key and its descriptors; else None and all."""
+        others: list[dict[str, Any]] = []
+        found: list[tuple[float, Any, list[dict[str, Any]]]] = []
+        for name in run:
+            stream = run[name]
+            descriptors = stream.descriptors
+            if self._data_key in descriptors[0]["data_keys"]:
+                found.append((descriptors[0]["time"], stream, descriptors))
+            else:
+                others.extend(descriptors)
+        if not found:
+            return None, others
+        _, stream, descriptors = min(found, key=lambda entry: entry[0])
+        return stream, descriptors
+
+    def _frames(self, stream: Any, descriptor: dict[str, Any]) -> _Documents:
+        if self._array is None:
+            if self._data_key not in stream.base:
+                return
+            self._array = stream.base[self._data_key]
+        else:
+            self._array.refresh()
+        n_indices = _n_indices(
+            tuple(self._array.shape), descriptor["data_keys"][self._data_key]["shape"]
+        )
+        if n_indices <= self._n_indices:
+            return
+        if self._resource is None:
+            self._resource = self._make_resource(self._array)
+            yield "stream_resource", self._resource
+        begin, self._n_indices = self._n_indices, n_indices
+        yield (
+            "stream_datum",
+            {
+                "uid": f"{self._resource['uid']}/{begin}",
+                "stream_resource": self._resource["uid"],
+                "descriptor": descriptor["uid"],
+                "indices": {"start": begin, "stop": n_indices},
+                "seq_nums": {"start": begin + 1, "stop": n_indices + 1},
+            },
+        )
+
+    def _make_resource(self, array: Any) -> dict[str, Any]:
+        """Return the stream_resource: the file itself if it can be read here, else the array."""
+        where = self._file(array) or {
+            "mimetype": TILED_MIMETYPE,
+            "uri": f"tiled:{quote('/'.join(array.path_parts))}",
+            "parameters": {},
+        }
+        return {
+            "uid": f"{self.uid}-{self._data_key}",
+            "run_start": self.uid,
+            "data_key": self._data_key,
+            **where,
+        }
+
+    def _file(self, array: Any) -> dict[str, Any] | None:
+        sources = array.include_data_sources().data_sources() or []
+        if len(sources) != 1 or sources[0].mimetype != HDF5_MIMETYPE or len(array.shape) != 3:
+            return None
+        source = sources[0]
+        uris = [asset.data_uri for asset in source.assets]
+        parameters = dict(source.parameters)
+        if len(uris) != 1 or any(parameters.get(name) for name in UNSUPPORTED_PARAMETERS):
+            return None
+        parts = urlsplit(uris[0])
+        if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+            return None
+        try:
+            with self._roots.check(unquote(parts.path)).open("rb"):
+                pass
+        except OSError:  # not here, or not ours to read
+            return None
+        # The array counts frames already, whatever an index of the first documents was.
+        for name in ("multiplier", "frame_per_point"):
+            parameters.pop(name, None)
+        return {"mimetype": HDF5_MIMETYPE, "uri": uris[0], "parameters": parameters}
+
+
+def _is_structured(run: Any) -> bool:
+    """Whether a run lies in Tiled node by node; older catalogs only give out its documents."""
+    return any(spec.name == "BlueskyRun" and str(spec.version)[:2] == "3." for spec in run.specs)
+
+
+def _without_start(documents: Iterator[Any]) -> _Documents:
+    for name, doc in documents:
+        if name != "start":
+            yield name, doc
+
+
+def _referring(descriptor: dict[str, Any], data_key: str) -> dict[str, Any]:
+    """Return the descriptor with frames that come as a stream, wherever they came from."""
+    keys = descriptor["data_keys"]
+    return {
+        **descriptor,
+        "data_keys": {**keys, data_key: {**keys[data_key], "external": "STREAM:"}},
+    }
+
+
+def _n_indices(array_shape: tuple[int, ...], key_shape: list[int | None]) -> int:
+    """Return how many indices of a stream an array holds: the frames of the data key each."""
+    leading = [n or 1 for n in key_shape[:-2]]
+    return math.prod(array_shape[:-2]) // max(1, math.prod(leading))

@@ -1,0 +1,207 @@
+"""Follows the raw runs of a Tiled server while they are taken, and turns them into documents."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from xpcs_live_denoise.errors import text_of
+from xpcs_live_denoise.sources.file_roots import FileRoots
+
+from .tiled_documents import TiledDocuments
+
+logger = logging.getLogger(__name__)
+
+# The subscription wakes us at once; looking now and then finds what it missed (a restarted server,
+# a message that was too large), and stop documents, which it does not tell of.
+POLL_S = 1.0
+NEWEST = 20
+# Between two looks, however much news there is.
+PAUSE_S = 0.1
+# A run without a stop is taken up when we start only if it may still be under way.
+MAY_BE_RUNNING_S = 3600.0
+# Nothing new for so long, and a later run has begun: its writer has died.
+IDLE_S = 600.0
+MAX_MESSAGE_BYTES = 64 * 2**20
+MOST_REASONS = 50
+
+
+class TiledRuns:
+    """Calls back with the documents of every new raw run that may have frames of the detector.
+
+    Use it as a context manager or through `start` and `stop`. A server that is away is waited for.
+
+    Parameters
+    ----------
+    container
+        Tiled client of the container with the raw runs.
+    callback
+        Called as callback(name, doc) on one thread.
+    detector, data_key
+        Runs whose start names other detectors alone are left out; the data key has the frames.
+    roots
+        Where files may be read, see TiledDocuments.
+    poll_s
+        Longest time between two looks at the server, s.
+    """
+
+    def __init__(
+        self,
+        container: Any,
+        callback: Callable[[str, dict[str, Any]], Any],
+        *,
+        detector: str,
+        data_key: str,
+        roots: FileRoots | None = None,
+        poll_s: float = POLL_S,
+    ) -> None:
+        self._subscription: Any = None
+        self._container = container
+        self._callback = callback
+        self._detector = detector
+        self._data_key = data_key
+        self._roots = roots
+        self._poll_s = poll_s
+        self._known: set[str] = set()
+        self._open: dict[str, TiledDocuments] = {}
+        self._last_news: dict[str, float] = {}
+        self._first_look = True
+        self._told: set[str] = set()
+        self._news = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> TiledRuns:
+        """Follow from now on; returns at once."""
+        self._thread = threading.Thread(target=self._run, name="xpcs-tiled-runs", daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop following; runs under way get no stop. Repeats are harmless."""
+        self._stopping.set()
+        self._news.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def __enter__(self) -> TiledRuns:
+        return self.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether the server tells of news by itself."""
+        return self._subscription is not None
+
+    # --- on the thread ------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        # On its own: without an answer of the server it waits for ever.
+        threading.Thread(target=self._subscribe, name="xpcs-tiled-news", daemon=True).start()
+        while not self._stopping.is_set():
+            self._news.clear()
+            self._try(self._look, "looking for new runs")
+            for run in list(self._open.values()):
+                self._try(lambda run=run: self._pass_on(run), f"run {run.uid}")
+            self._stopping.wait(min(PAUSE_S, self._poll_s))
+            self._news.wait(self._poll_s)
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._subscription is not None:
+            with contextlib.suppress(Exception):  # of a server that has gone
+                self._subscription.disconnect()
+
+    def _try(self, step: Callable[[], None], what: str) -> None:
+        try:
+            step()
+        except Exception as error:  # the server is foreign ground; the next look may go well
+            reason = f"{what}: {type(error).__name__}: {text_of(error, 300)}"
+            if reason not in self._told and len(self._told) < MOST_REASONS:
+                self._told.add(reason)
+                logger.warning("Following runs in Tiled, %s. Trying again.", reason)
+
+    def _subscribe(self) -> None:
+        """Have the server tell of news; without that, looking now and then must do."""
+        from bluesky_tiled_plugins.streaming import subscribe_to_streams
+
+        try:
+            self._subscription = subscribe_to_streams(
+                self._container,
+                lambda _update: self._news.set(),
+                streams=None,
+                run_filter=self._run_created,
+                start=None,
+                max_size=MAX_MESSAGE_BYTES,
+            )
+        except Exception as error:  # an older server, or a key that may not subscribe
+            self._tell_no_subscription(error)
+            return
+        if self._stopping.is_set():
+            self._disconnect()
+
+    def _tell_no_subscription(self, error: Exception) -> None:
+        logger.warning(
+            "Tiled does not tell of news by itself (%s: %s); looking every %g s instead. It needs "
+            "a `streaming_cache`, and a key with the scopes create:apikeys and revoke:apikeys.",
+            type(error).__name__,
+            text_of(error, 300),
+            self._poll_s,
+        )
+
+    def _run_created(self, _update: Any) -> bool:
+        self._news.set()
+        return True
+
+    def _look(self) -> None:
+        """Open what has come to the container since the last look."""
+        newest: list[str] = list(self._container.keys().tail(NEWEST))
+        for uid in newest:
+            if uid in self._known:
+                continue
+            metadata = self._container[uid].metadata
+            self._known.add(uid)
+            if not self._is_wanted(metadata):
+                continue
+            self._open[uid] = TiledDocuments(
+                self._container, uid, data_key=self._data_key, roots=self._roots
+            )
+            self._last_news[uid] = time.monotonic()
+        self._first_look = False
+        self._give_up_the_dead(newest[-1] if newest else "")
+
+    def _is_wanted(self, metadata: Any) -> bool:
+        """Whether a node is a run that may have frames of the detector, and may still be on."""
+        start = metadata.get("start")
+        if not start:
+            return False  # no run
+        if self._first_look and (
+            "stop" in metadata or time.time() - start.get("time", 0) > MAY_BE_RUNNING_S
+        ):
+            return False
+        detectors = start.get("detectors")
+        return not detectors or self._detector in detectors
+
+    def _give_up_the_dead(self, newest: str) -> None:
+        for uid, run in list(self._open.items()):
+            if uid != newest and time.monotonic() - self._last_news[uid] > IDLE_S:
+                for name, doc in run.give_up():
+                    self._callback(name, doc)
+                self._close(uid)
+
+    def _pass_on(self, run: TiledDocuments) -> None:
+        for name, doc in run.news():
+            self._last_news[run.uid] = time.monotonic()
+            self._callback(name, doc)
+        if run.ended:
+            self._close(run.uid)
+
+    def _close(self, uid: str) -> None:
+        del self._open[uid]
+        del self._last_news[uid]
