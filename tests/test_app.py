@@ -80,12 +80,24 @@ def test_a_trained_ensemble_can_be_evaluated(windows, tmp_path):
         (["demo", "--data", "missing.npz"], "missing.npz"),
         (["demo", "--rois", "1000"], "Ask for fewer"),
         (["catalog", "missing"], "holds no catalog"),
+        (["convert-rois", "--yes", "[/missing].pkl", "a.npz"], "Pickle [/missing].pkl: "),
+        (
+            ["convert-rois", "--yes", __file__, "a.npz"],
+            "Expected a pickle of [roi_mask, qval_dict]",
+        ),
+        (["view", "http://127.0.0.1:http"], "expected an address such as"),
     ],
 )
 def test_an_error_is_one_line_and_no_traceback(arguments, message):
     run = call(*arguments, check=False)
     assert run.returncode == 1
     assert message in run.stdout + run.stderr
+
+
+def test_a_port_that_is_none_is_refused():
+    run = call("view", "http://127.0.0.1:9", "--port", 65536, check=False)
+    assert run.returncode == 2
+    assert "65535" in run.stderr
 
 
 @pytest.mark.system

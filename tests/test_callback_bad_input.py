@@ -6,6 +6,7 @@ import threading
 import bluesky.plan_stubs as bps
 import bluesky.plans as bp
 import bluesky.preprocessors as bpp
+import event_model
 import numpy as np
 import pytest
 
@@ -49,9 +50,45 @@ def test_an_image_key_that_does_not_exist_is_told_with_those_that_do(engine, sub
     assert "No data key 'cam_imgae'" in caplog.text
 
 
-def test_another_detectors_run_is_ignored_with_one_line(engine, subscribe, caplog):
+def test_what_a_stop_document_says_can_be_stored_and_shown(subscribe):
+    live, sinks = subscribe()
+    uid, send, _ = composed_run(live)
+    for frame in series(3):
+        send(frame)
+    reason = "[Errno 2] No such file: 'gel\udce9.h5'\0\x1b[2J"
+    live("stop", {"uid": "s", "run_start": uid, "exit_status": "fail\ud800", "reason": reason})
+    assert live.wait(10)
+    end = sinks[0].end
+    assert end.reason.startswith("[Errno 2] No such file: 'gel?.h5'??[2J")
+    assert end.raw_exit_status == "fail?"
+
+
+def test_a_file_name_that_is_no_text_can_be_told(subscribe):
+    live, sinks = subscribe()
+    run = event_model.compose_run()
+    key = {"source": "t", "dtype": "array", "shape": list(SHAPE), "external": "STREAM:"}
+    stream = run.compose_descriptor(name="primary", data_keys={"cam_image": key})
+    resource = run.compose_stream_resource(
+        mimetype="application/x-hdf5", uri="/no/gel\udce9.h5", data_key="cam_image", parameters={}
+    )
+    live("start", run.start_doc)
+    live("descriptor", stream.descriptor_doc)
+    live("stream_resource", resource.stream_resource_doc)
+    datum = resource.compose_stream_datum(
+        indices={"start": 0, "stop": 3}, descriptor=stream.descriptor_doc
+    )
+    live("stream_datum", datum)
+    live("stop", run.compose_stop())
+    assert live.wait(20)
+    end = sinks[0].end
+    assert "/no/gel?.h5" in end.status.message
+    assert (end.reason + end.status.message).isprintable()
+
+
+def test_another_detectors_runs_are_ignored_with_one_line_a_session(engine, subscribe, caplog):
     live, sinks = subscribe(detector="eiger4m_single")
-    engine(bp.count([SimulatedCamera(recorded(series(3)), name="cam")], num=3))
+    for _ in range(2):
+        engine(bp.count([SimulatedCamera(recorded(series(3)), name="cam")], num=3))
     assert live.wait(10)
     assert sinks == []
     assert caplog.text.count("is not analysed") == 1

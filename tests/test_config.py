@@ -1,5 +1,7 @@
 """Settings: defaults, files, and errors that say what to do."""
 
+from pathlib import Path
+
 import pytest
 
 from xpcs_live_denoise import InvalidInputError, Settings
@@ -27,11 +29,16 @@ def test_only_the_detector_is_required_and_the_defaults_are_the_papers():
             {"detector": "d", "tiled": {"api_key": "secret"}},
             "'tiled.api_key' is unknown; .*api_key_env",
         ),
+        ({"detector": "d", "tiled": {"uri": "http://u:pw@h"}}, "'tiled.uri': .*key or a password"),
+        ({"detector": "d", "tiled": {"uri": "http://h/?api_key=pw"}}, "'tiled.uri': .*password"),
+        ({"detector": "d", "tiled": {"uri": "http://[h/?api_key=pw"}}, "'tiled.uri': .*Invalid"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_named(fields, message):
-    with pytest.raises(InvalidInputError, match=message):
+    with pytest.raises(InvalidInputError, match=message) as caught:
         Settings(**fields)
+    assert "pw" not in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_an_error_about_settings_is_a_value_error():
@@ -45,6 +52,7 @@ def test_settings_come_from_yaml_with_paths_relative_to_the_file(tmp_path):
         "detector: eiger500K_single\n"
         "rois: rois/saxs.npz\n"
         "mask: /masks/500K.npy\n"
+        "file_roots: [frames, /nsls2/data]\n"
         "baseline_lags: [200, 250]\n"
         "geometry: {beam_center: [10.5, 20]}\n"
         "tiled: {uri: 'http://127.0.0.1:8020', access_tags: [chx_beamline]}\n"
@@ -52,6 +60,7 @@ def test_settings_come_from_yaml_with_paths_relative_to_the_file(tmp_path):
     settings = Settings.load(file)
     assert settings.rois == tmp_path / "rois/saxs.npz"
     assert str(settings.mask) == "/masks/500K.npy"
+    assert settings.file_roots == (tmp_path / "frames", Path("/nsls2/data"))
     assert settings.baseline_lags == (200, 250)
     assert settings.geometry.beam_center == (10.5, 20.0)
     assert settings.tiled.access_tags == ("chx_beamline",)

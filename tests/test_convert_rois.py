@@ -118,6 +118,8 @@ def test_only_latin1_may_be_asked_of_the_codecs(tmp_path):
         ([MASK, {0: ["a"], 1: [0.2], 2: [0.3]}], "could not convert"),
         ([-MASK, {0: [0.1]}], "negative labels"),
         ([MASK.astype(object), Q], "dtype object"),
+        ([np.array([["a", 1]], object), Q], "not supported between"),
+        ([np.where(MASK, np.inf, 0), Q], "infinity"),
     ],
 )
 def test_what_is_no_roi_set_is_refused(tmp_path, content, what):

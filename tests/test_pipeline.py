@@ -192,6 +192,13 @@ def test_a_gap_is_listed_and_its_rows_are_nan():
     np.testing.assert_array_equal(np.isnan(result.denoised.c2), np.isnan(result.c2))
 
 
+def test_a_gap_of_no_frames_is_none():
+    made = analysis()
+    made.push(FRAMES[:60])
+    made.push_gap(0)
+    assert made.finish().status.skipped == ()
+
+
 def test_a_roi_without_counts_is_named_and_does_not_disturb_the_others():
     frames = FRAMES.copy()
     frames[:, :12] = 0

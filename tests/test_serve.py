@@ -136,6 +136,7 @@ def test_ctrl_c_ends_it_and_gives_the_signals_back(settings, monkeypatch):
     [
         ({"file_roots": None}, {"documents": "0"}, "file_roots: not set"),
         ({}, {}, "Nothing to serve"),
+        ({}, {"documents": "0", "tiled": True}, "would be counted twice"),
         ({"tiled": {}}, {"tiled": True}, "raw_path: not set"),
         ({"rois": None}, {"documents": "0"}, "ROI"),
         ({}, {"documents": "here"}, 'expected "tcp://host:port"'),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .offline import analyse, analyse_c2
     from .readers.client import XPCSResult, results
     from .records import DenoisedTwoTime, GammaTable, Result
+    from .sinks.plot import LivePlot
+    from .sources.remote_publisher import document_publisher
     from .sources.roi_files import load_rois, save_rois
 
 # Where each public name lives. Imported on first use: the package itself loads nothing heavy.
@@ -35,6 +37,7 @@ _HOME = {
     "GammaTable": "records",
     "InvalidInputError": "errors",
     "LiveDenoise": "callback",
+    "LivePlot": "sinks.plot",
     "MissingDependencyError": "errors",
     "Result": "records",
     "ResultNotFoundError": "errors",
@@ -47,6 +50,7 @@ _HOME = {
     "analyse": "offline",
     "analyse_c2": "offline",
     "denoise_two_time": "numerics.windows",
+    "document_publisher": "sources.remote_publisher",
     "fit_ages": "numerics.kww",
     "fit_g2": "numerics.kww",
     "load_ensemble": "denoising.ensemble",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from .errors import InvalidInputError, XpcsError
 
@@ -18,6 +19,8 @@ app = typer.Typer(
     help="Live two-time XPCS with denoising, for Bluesky and Tiled.",
 )
 console = Console()
+
+Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port; a free one by default.")]
 
 
 class RecipeChoice(StrEnum):
@@ -60,7 +63,7 @@ def demo(
 @app.command()
 def catalog(
     folder: Annotated[Path, typer.Argument(help="A folder that `demo --out` left.")],
-    port: Annotated[int | None, typer.Option(help="Port; a free one by default.")] = None,
+    port: Port = None,
 ) -> None:
     """Serve a catalog again, on this machine only, until Ctrl-C."""
     from .demo import serve_catalog
@@ -124,7 +127,7 @@ def train(
             seed=seed,
             progress=show,
         )
-    console.print(f"{ensemble.info['n_members']} members are in {out}.", soft_wrap=True)
+    console.print(Text(f"{ensemble.info['n_members']} members are in {out}."), soft_wrap=True)
 
 
 @app.command()
@@ -193,7 +196,7 @@ def deliver(
 def view(
     uri: Annotated[str, typer.Argument(help="Address of the Tiled server.")],
     path: Annotated[str, typer.Option(help="Container of the derived runs.")] = "processed",
-    port: Annotated[int | None, typer.Option(help="Port; a free one by default.")] = None,
+    port: Port = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; beyond this machine only with a key.")
     ] = "127.0.0.1",
@@ -234,13 +237,14 @@ def convert_rois(
     from .convert_rois import WARNING
     from .convert_rois import convert_rois as convert
 
-    console.print(WARNING.format(path=old), style="yellow", soft_wrap=True, highlight=False)
+    warning = WARNING.format(path=old)
+    console.print(warning, style="yellow", soft_wrap=True, highlight=False, markup=False)
     if not yes:
         typer.confirm("Open it?", abort=True)
     rois, notes = convert(old, new)
     for note in notes:
         console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"{rois.n_roi} ROIs are in {new}.", soft_wrap=True, highlight=False)
+    console.print(Text(f"{rois.n_roi} ROIs are in {new}."), soft_wrap=True)
 
 
 @app.command()
@@ -285,5 +289,6 @@ def main() -> None:
     try:
         app()
     except XpcsError as error:
-        console.print(f"[red]Error:[/red] {error}", soft_wrap=True)
+        # No markup: what an error shows may hold brackets.
+        console.print(Text.assemble(("Error: ", "red"), str(error)), soft_wrap=True)
         raise SystemExit(1) from None

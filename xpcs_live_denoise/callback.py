@@ -142,16 +142,21 @@ class LiveDenoise:
     def _tell(self, name: str, error: Exception) -> None:
         """Log why a document could not be used, each reason once."""
         reason = f"{type(error).__name__}: {text_of(error)}"
-        kind = _UID.sub("", reason)
-        if kind in self._told or len(self._told) >= MOST_REASONS:
+        if not self._is_news(_UID.sub("", reason)):
             return
-        self._told.add(kind)
         logger.warning(
             "A document %s could not be used (%s); the scan goes on. Documents of a run that "
             "began before LiveDenoise was subscribed cannot be.",
             short_repr(name),
             reason,
         )
+
+    def _is_news(self, sentence: str) -> bool:
+        """Whether a sentence was not told yet; the first few different ones are."""
+        if sentence in self._told or len(self._told) >= MOST_REASONS:
+            return False
+        self._told.add(sentence)
+        return True
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until every run whose stop was received is published.
@@ -173,6 +178,11 @@ class LiveDenoise:
         """The newest status of each recent run, by the raw run's uid, oldest first."""
         # A copy: the RunEngine's thread may add a run meanwhile.
         return {uid: run.status for uid, run in dict(self._runs).items()}
+
+    @property
+    def running(self) -> dict[str, Status]:
+        """The same of the runs that are not yet published to the end."""
+        return {uid: run.status for uid, run in dict(self._runs).items() if not run.done}
 
     def close(self, timeout: float | None = 20.0) -> bool:
         """Work off and store what was received, then take nothing more.
@@ -215,6 +225,7 @@ class LiveDenoise:
             device=self._device,
             submit=self._worker.submit,
             watch=self._watch,
+            tell_once=self._is_news,
         )
 
     def _read_tiled(self) -> Callable[[TiledFrames, int], Iterator[NDArray[Any]]] | None:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from .errors import InvalidInputError
 from .numerics.windows import STEP, WINDOW
@@ -36,6 +44,17 @@ class TiledSettings(_Model):
     """File that holds the API key and nothing else; used where the variable is not set."""
     access_tags: tuple[str, ...] = ()
     """Access tags for every node that is created; NSLS-II's server asks for them."""
+
+    @field_validator("uri")
+    @classmethod
+    def _holds_no_key(cls, uri: str) -> str:
+        parts = urlsplit(uri)
+        if "api_key" in parts.query or parts.username or parts.password:
+            raise ValueError(
+                "it holds a key or a password, which logs and every result would show; expected "
+                "the address alone, and the key where api_key_env or api_key_file say"
+            )
+        return uri
 
 
 class GeometrySettings(_Model):
@@ -198,6 +217,11 @@ class Settings(_Model):
         for name in ("rois", "mask", "weights", "spool"):
             if isinstance(named.get(name), str):
                 named[name] = path.parent / Path(named[name]).expanduser()
+        if isinstance(named.get("file_roots"), list):
+            named["file_roots"] = [
+                path.parent / Path(root).expanduser() if isinstance(root, str) else root
+                for root in cast("list[Any]", named["file_roots"])
+            ]
         if isinstance(named.get("tiled"), dict):
             tiled = cast("dict[str, Any]", named["tiled"])
             if isinstance(tiled.get("api_key_file"), str):
@@ -225,6 +249,8 @@ def _explain(error: ValidationError) -> str:
             lines.append(f"Setting {name!r} is unknown; expected one of: {known}.")
         elif detail["type"] == "missing":
             lines.append(f"Setting {name!r} is missing; it is required.")
+        elif name.endswith("uri"):  # it may hold a key
+            lines.append(f"Setting {name!r}: {detail['msg']}.")
         else:
             lines.append(f"Setting {name!r}: got {detail['input']!r}; {detail['msg']}.")
     return " ".join(lines)

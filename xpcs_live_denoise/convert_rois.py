@@ -62,12 +62,12 @@ def convert_rois(old: str | Path, new: str | Path) -> tuple[RoiMap, tuple[str, .
             f"Pickle {old}: got [{type(mask).__name__}, {type(q_of).__name__}]; expected "
             "[roi_mask, qval_dict], an array of labels and a dict."
         )
-    labels = np.unique(mask)
     notes: list[str] = []
     try:
+        labels = np.unique(mask)
         values = [_q(cast("Mapping[Any, Any]", q_of), int(label)) for label in labels[labels > 0]]
         rois = RoiMap.from_labels(mask, q_inv_angstrom=[q for q, _ in values])
-    except (TypeError, ValueError, InvalidInputError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise InvalidInputError(f"Pickle {old}: {error}") from error
     unknown = rois.labels[np.isnan(rois.q_inv_angstrom)].tolist()
     if unknown:

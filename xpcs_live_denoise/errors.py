@@ -26,10 +26,20 @@ def short_repr(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
+def one_line(text: str, most: int = 2000) -> str:
+    """Return at most `most` characters of a text from outside as every terminal and store takes it.
+
+    What cannot be printed becomes "?": terminals obey control characters, JSON in UTF-8 has no half
+    of a surrogate pair, and PostgreSQL no null character.
+    """
+    line = " ".join(text[:most].split())
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
+
+
 def text_of(error: BaseException, most: int = 2000) -> str:
     """Return what an exception says, in one line of at most `most` characters; never raises."""
     try:
-        return " ".join(str(error)[:most].split())
+        return one_line(str(error), most)
     except Exception:  # as in short_repr
         return "it cannot say what"
 

@@ -183,8 +183,11 @@ class FollowedFrames(Protocol):
         """
         ...
 
-    def already(self, n_frames: int) -> int:
-        """Return how many of the next announced frames were read already."""
+    def already(self, n_frames: int, *, came: bool = False) -> int:
+        """Return how many of the next announced frames were read already.
+
+        `came`: they are in the document itself, so that nothing more is looked for on disk.
+        """
         ...
 
 
@@ -206,7 +209,7 @@ class NothingFollowed:
         """Return the reference: all of it is to be read."""
         return (reference,)
 
-    def already(self, n_frames: int) -> int:  # noqa: ARG002 - of the Protocol
+    def already(self, n_frames: int, *, came: bool = False) -> int:  # noqa: ARG002 - of the Protocol
         """Return 0: nothing was read."""
         return 0
 
@@ -235,6 +238,9 @@ def read_with_gaps(
                 n_done += len(frames)
                 position += len(frames)
                 yield frames
+            if n_done < reference.n_frames:
+                reason = f"A document announced {reference.n_frames} frames, {n_done} are there."
+                yield Gap(n_frames=reference.n_frames - n_done, reason=reason)
             return
         except UnreadableFramesError as error:
             until, reason = error.missing_until, str(error)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from .config import Settings
 from .detector_picture import DetectorPicture
-from .errors import FrameShapeError, InvalidInputError, UnreadableFramesError, XpcsError
+from .errors import FrameShapeError, InvalidInputError, UnreadableFramesError, XpcsError, text_of
 from .frame_references import FollowedFrames, Gap, NothingFollowed, read_with_gaps
 from .messages import Begin, Contradiction, End, Gathered, Missing, Referenced
 from .notes import Notes
@@ -124,7 +124,7 @@ class LiveRun:
         elif isinstance(message, Missing):
             self._skip(message.n_frames - self._followed.already(message.n_frames), message.reason)
         elif isinstance(message, Gathered):
-            n_known = self._followed.already(len(message.pixels))
+            n_known = self._followed.already(len(message.pixels), came=True)
             self._require_analysis().push_pixels(message.pixels[n_known:])
             self._lag_s = time.monotonic() - message.arrival
         elif isinstance(message, Referenced):
@@ -154,12 +154,12 @@ class LiveRun:
     def fail(self, error: Exception) -> None:
         """Give the analysis up, say so once, and leave the scan alone."""
         if not self._failure:
-            self._failure = f"The analysis stopped: {error}"
+            self._failure = f"The analysis stopped: {text_of(error)}"
             logger.error(
                 "Run %s: the analysis stopped, the scan goes on. %s: %s",
                 self.uid,
                 type(error).__name__,
-                error,
+                text_of(error),
                 # An error of ours says all there is to say.
                 exc_info=None if isinstance(error, XpcsError) else error,
             )
@@ -240,7 +240,7 @@ class LiveRun:
 
     def _skip(self, n_frames: int, reason: str) -> None:
         self._require_analysis().push_gap(n_frames)
-        self._notes.add(reason)
+        self._notes.add(reason, missing=True)
 
     def _counted(self, status: Status) -> Status:
         return dataclasses.replace(
@@ -271,10 +271,11 @@ class LiveRun:
             result = None
             self.fail(error)
         status = self._status = self._counted(self._status)
-        self._failure = self._failure or what_is_missing(status, *self._notes)
+        self._failure = self._failure or what_is_missing(status, self._notes.why_missing)
         run_end = end_of_run(end, result, status, self._failure)
         self._source.close()
         self._analysis, self._followed = None, NothingFollowed()
+        self.roi_map = self.picture = None  # many runs may wait for a server
         self._ended = True
         for feed in self._feeds:
             feed.finish(result, run_end)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
+from .errors import one_line
+
 logger = logging.getLogger(__name__)
 
 # Sentences that a run keeps: a detector that fails a thousand times must not fill the log.
@@ -20,15 +22,26 @@ class Notes:
     ----------
     uid
         Of the run, for the log.
+
+    Attributes
+    ----------
+    why_missing
+        The first sentence that told of missing frames, "" if none did.
     """
 
     def __init__(self, uid: str) -> None:
+        self.why_missing = ""
         self._uid = uid
         self._sentences: list[str] = []
 
-    def add(self, sentence: str) -> None:
-        """Log and keep a sentence, cut to MOST_CHARACTERS, once, and unless MOST_NOTES were."""
-        sentence = " ".join(sentence[:MOST_CHARACTERS].split())
+    def add(self, sentence: str, *, missing: bool = False) -> None:
+        """Log and keep a sentence, cut to MOST_CHARACTERS, once, and unless MOST_NOTES were.
+
+        `missing`: it tells of frames that could not be had.
+        """
+        sentence = one_line(sentence, MOST_CHARACTERS)
+        if missing:
+            self.why_missing = self.why_missing or sentence
         if sentence in self._sentences or len(self._sentences) > MOST_NOTES:
             return
         if len(self._sentences) == MOST_NOTES:

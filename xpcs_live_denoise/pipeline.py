@@ -139,6 +139,8 @@ class Analysis:
 
     def push_gap(self, n_frames: int) -> None:
         """Add frames that could not be had: rows and columns of NaN."""
+        if not n_frames:
+            return
         room = self._room()
         if n_frames > room:
             self._n_beyond += n_frames

@@ -17,7 +17,7 @@ from .errors import InvalidInputError, ResultNotFoundError, XpcsError
 from .readers.client import results
 from .sinks.tiled_connection import connect
 from .sources.file_roots import FileRoots
-from .sources.tiled_documents import TiledDocuments
+from .sources.tiled_documents import TiledDocuments, raw_container
 
 if TYPE_CHECKING:
     from .numerics.rois import RoiMap
@@ -148,14 +148,14 @@ def _replay_one(
 ) -> Comparison | None:
     earlier = _newest(client, uid, settings)
     documents = TiledDocuments(
-        client[settings.tiled.raw_path],
+        raw_container(client, settings.tiled.raw_path or ""),
         uid,
         data_key=settings.data_key,
         roots=FileRoots(settings.file_roots),
     )
     live = LiveDenoise(settings, rois=rois, catalog=client, raw=client)
     try:
-        console.print(f"Run {uid}: computing ...", highlight=False)
+        console.print(f"Run {uid}: computing ...", highlight=False, markup=False)
         for name, doc in documents.give_up():
             live(name, doc)
         stored = live.wait(timeout)

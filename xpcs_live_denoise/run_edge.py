@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .config import GeometrySettings, Settings
-from .errors import FrameShapeError, short_repr, text_of
+from .errors import FrameShapeError, one_line, short_repr, text_of
 from .frame_references import FollowedFrames, NothingFollowed
 from .live_run import LiveRun
 from .messages import Begin, Contradiction, End, Gathered, Missing, Referenced
@@ -49,6 +49,8 @@ class RunEdge:
         Hands a message to the worker; False if it was refused.
     watch
         Called with the run when it begins and when it ends.
+    tell_once
+        Whether a sentence is news to the user.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class RunEdge:
         device: Any,
         submit: Callable[[LiveRun, Any], bool],
         watch: Callable[[LiveRun, bool], None],
+        tell_once: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._run = run
         self._settings = settings
         self._device = device
         self._submit_to = submit
         self._watch = watch
+        self._tell_once = tell_once
         self._documents = RunDocuments(
             start, detector=settings.detector, data_key=settings.data_key
         )
@@ -202,8 +206,8 @@ class RunEdge:
         if self._begin is not None:
             status, reason = stop.get("exit_status", "fail"), stop.get("reason", "")
             end = End(
-                exit_status=status if isinstance(status, str) else short_repr(status),
-                reason=reason[:MOST_CHARACTERS] if isinstance(reason, str) else short_repr(reason),
+                exit_status=_text(status),
+                reason=_text(reason),
             )
             if self._submit(end):
                 self._watch(self._run, True)
@@ -220,12 +224,18 @@ class RunEdge:
         if isinstance(detectors, Sequence) and settings.detector in detectors:
             self._send_begin(problem)
         elif documents.image_like_keys:
-            logger.warning("Run %s is not analysed. %s", self._run.uid, problem)
+            # A session with three detectors has three of us: each says it once, not at every run.
+            level = logging.WARNING if self._tell_once(problem) else logging.DEBUG
+            logger.log(level, "Run %s is not analysed. %s", self._run.uid, problem)
         else:
             logger.debug("Run %s has no frames: not analysed.", self._run.uid)
 
     def _submit(self, message: Any) -> bool:
         return self._submit_to(self._run, message)
+
+
+def _text(value: Any) -> str:
+    return one_line(value, MOST_CHARACTERS) if isinstance(value, str) else short_repr(value)
 
 
 def _read_configuration(device: Any) -> Mapping[str, Any]:

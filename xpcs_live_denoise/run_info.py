@@ -50,15 +50,15 @@ def run_info(
     )
 
 
-def what_is_missing(status: Status, *notes: str) -> str:
+def what_is_missing(status: Status, why: str) -> str:
     """Return what a run that came to its end has not analysed, "" if that is nothing.
 
     Parameters
     ----------
     status
         The last status.
-    notes
-        Sentences on what happened; the first is the reason.
+    why
+        What happened to the first frames that are missing; "": the status tells.
     """
     n_missing = status.n_skipped - status.n_masked
     if status.n_processed and not n_missing:
@@ -66,8 +66,7 @@ def what_is_missing(status: Status, *notes: str) -> str:
     all_frames = status.n_processed + status.n_skipped
     if not n_missing:
         return f"None of the {all_frames} frames could be used. {status.message}"
-    what = f"{n_missing} of {all_frames} frames could not be had."
-    return " ".join((what, *[*notes, status.message][:1]))
+    return f"{n_missing} of {all_frames} frames could not be had. {why or status.message}"
 
 
 def end_of_run(end: End, result: Result | None, status: Status, failure: str) -> RunEnd:

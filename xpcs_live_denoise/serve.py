@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -41,7 +41,7 @@ class ServeOptions:
     prefix
         Take only documents of publishers with this prefix; "": all.
     tiled
-        Follow the raw runs in `settings.tiled.raw_path`.
+        Follow the raw runs in `settings.tiled.raw_path`; instead of documents.
     """
 
     documents: str | None = None
@@ -54,12 +54,32 @@ class _Source(Protocol):
     def stop(self) -> None: ...
 
 
+class _Ending(Protocol):
+    def wait(self, timeout: float) -> bool: ...
+
+
+class _Signalled:
+    """An event for signal handlers, which may interrupt a `threading.Event` that holds its lock."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def set(self) -> None:
+        self._calls.put(None)
+
+    def wait(self, timeout: float) -> bool:
+        with contextlib.suppress(queue.Empty):
+            self._calls.get(timeout=timeout)
+            return True
+        return False
+
+
 def serve(
     settings: Settings,
     options: ServeOptions,
     console: Console,
     *,
-    ending: threading.Event | None = None,
+    ending: _Ending | None = None,
 ) -> bool:
     """Analyse what comes, until Ctrl-C or SIGTERM; then store what is there.
 
@@ -126,7 +146,12 @@ def _check(settings: Settings, options: ServeOptions) -> None:
         )
     if options.documents is None and not options.tiled:
         raise InvalidInputError(
-            "Nothing to serve: expected --documents tcp://host:port, --tiled, or both."
+            "Nothing to serve: expected --documents tcp://host:port, or --tiled."
+        )
+    if options.documents is not None and options.tiled:
+        raise InvalidInputError(
+            "Got --documents and --tiled: a run that comes both ways would be counted twice; "
+            "expected one of them. Start a second `serve` for other runs."
         )
     if options.tiled and not settings.tiled.raw_path:
         raise InvalidInputError(
@@ -141,19 +166,21 @@ def _start_sources(
     if options.documents is not None:
         sources.append(_start_remote(options, live, console))
     if options.tiled:
+        from .sources.tiled_documents import raw_container
         from .sources.tiled_runs import TiledRuns
 
-        path = settings.tiled.raw_path
+        path = settings.tiled.raw_path or ""
         sources.append(
             TiledRuns(
-                client[path],
+                raw_container(client, path),
                 live,
                 detector=settings.detector,
                 data_key=settings.data_key,
                 roots=FileRoots(settings.file_roots),
             ).start()
         )
-        console.print(f"Following the runs in {settings.tiled.uri}, container {path}.")
+        where = f"Following the runs in {settings.tiled.uri}, container {path}."
+        console.print(where, markup=False, soft_wrap=True)
     return sources
 
 
@@ -183,9 +210,9 @@ def _start_remote(options: ServeOptions, live: LiveDenoise, console: Console) ->
 
 
 @contextlib.contextmanager
-def _until_signal() -> Iterator[threading.Event]:
+def _until_signal() -> Iterator[_Ending]:
     """Give an event that Ctrl-C and SIGTERM set; afterwards they do what they did before."""
-    ended = threading.Event()
+    ended = _Signalled()
     before = {
         number: signal.signal(number, lambda *_: ended.set())
         for number in (signal.SIGINT, signal.SIGTERM)

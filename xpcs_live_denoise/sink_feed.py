@@ -143,6 +143,8 @@ class SinkFeed:
             )
             logger.warning("Run %s: %s", self._uid, now)
         self._pause_s, self.trouble = 0.0, ""
+        if self._end is not None:
+            self._sink = None  # a plot holds the whole result, and runs stay on show in `status`
         self._end = self._result = None
         if self._opened_spool is not None:
             self._opened_spool.clear()
@@ -157,7 +159,8 @@ class SinkFeed:
         if self._end is None:
             return
         self._keep_end()
-        self._end = self._result = None
+        self._end = self._result = self._sink = None
+        self._backlog = Backlog()
         remedy = "The raw data are untouched: compute them again with replay or analyse."
         if self._spool is not None and self._spool.has_end:
             remedy = (

@@ -8,6 +8,10 @@ from bluesky.run_engine import RunEngine
 from bluesky.utils import ProgressBarManager
 from platformdirs import user_data_path
 
+# A window needs a display; without one, XPCS_PLOT=live.png is drawn instead.
+if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+    get_ipython().run_line_magic("matplotlib", "qt")
+
 # Off the beamline everything lies here: detector files, the catalog, settings.
 data_folder = Path(
     os.environ.get("XPCS_PROFILE_DATA") or user_data_path("xpcs-live-denoise") / "profile"

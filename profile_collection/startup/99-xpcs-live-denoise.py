@@ -1,10 +1,12 @@
 """Live XPCS: C2, Gamma(t) and a window while a series is taken; results go to Tiled."""
 
-from xpcs_live_denoise import LiveDenoise, Settings
+from xpcs_live_denoise import LiveDenoise, LivePlot, Settings
+from xpcs_live_denoise.progress import SeriesProgress
 from xpcs_live_denoise.sources.simulated_chx import simulated_chx_rings
 
 # At the beamline three lines do: Settings.load("xpcs.yml"), LiveDenoise(settings, device=...),
-# RE.subscribe(...). Here the server and the ROIs are this session's own.
+# RE.subscribe(...). Here the server and the ROIs are this session's own, and there are three.
+live_plot = LivePlot(os.environ.get("XPCS_PLOT"))
 live_denoise = {}
 for eiger in (eiger4m_single, eiger1m_single, eiger500K_single):
     live_denoise[eiger.name] = LiveDenoise(
@@ -12,6 +14,8 @@ for eiger in (eiger4m_single, eiger1m_single, eiger500K_single):
         rois=simulated_chx_rings(eiger.name),
         catalog=catalog,
         device=eiger,
-        plot=os.environ.get("XPCS_PLOT", True),
+        plot=live_plot,
     )
     RE.subscribe(live_denoise[eiger.name])
+live_denoise["eiger4m_single"].prepare()  # the first series need not wait for the ensemble
+RE.waiting_hook = SeriesProgress(*live_denoise.values())

@@ -154,8 +154,9 @@ def test_a_web_socket_opens_for_this_page_only(tiled_server, origin, status):
 
 def test_a_foreign_name_that_points_here_is_refused(tiled_server):
     async def work(client):
-        answer = await client.get("/", headers={"Host": "evil.example"})
-        assert answer.status_code == 403
+        for host in ("evil.example", "127.0.0.1.evil.example", "[", "[::1", ""):
+            answer = await client.get("/", headers={"Host": host})
+            assert answer.status_code in (400, 403)
         assert (await client.get("/")).status_code == 200
 
     with_page(tiled_server, work)
@@ -165,6 +166,9 @@ def test_a_foreign_name_that_points_here_is_refused(tiled_server):
     ("uri", "told"),
     [
         ("processed", "expected an address"),
+        ("http://[::1", "expected an address"),
+        ("http://127.0.0.1:http", "expected an address"),
+        ("http://127.0.0.1:65536", "expected an address"),
         ("http://h:1/?api_key=abc", "holds a key or a password"),
     ],
 )
@@ -172,6 +176,13 @@ def test_an_address_that_is_none_or_holds_a_key_is_refused(uri, told):
     with pytest.raises(InvalidInputError, match=told) as error:
         base_address(uri)
     assert "abc" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["secret\u00e9", "sec\nret", "secret\r\nHost: a"])
+def test_a_key_that_is_none_is_refused_without_being_told(key):
+    with pytest.raises(InvalidInputError, match="API key of the Tiled server") as error:
+        TiledHttp("http://127.0.0.1:9", key)
+    assert "ret" not in str(error.value)
 
 
 def test_an_address_may_be_that_of_the_api():

@@ -142,6 +142,20 @@ def test_no_exception_and_no_log_holds_the_key(key_file, monkeypatch, caplog, ur
     assert KEY not in repr(settings)
 
 
+@pytest.mark.parametrize("key", ["secr\u00e9t", "sec ret\nkey"])
+def test_a_variable_with_anything_else_is_refused_without_a_word_of_it(used_key, monkeypatch, key):
+    monkeypatch.setenv("XPCS_TEST_KEY", key)
+    with pytest.raises(InvalidInputError, match="XPCS_TEST_KEY: holds characters") as caught:
+        connect(settings_with())
+    assert "sec" not in str(caught.value)
+    assert used_key == []
+
+
+def test_what_is_no_address_is_told(key_file):
+    with pytest.raises(InvalidInputError, match="no address"):
+        connect(settings_with(key_file, "http://127.0.0.1:http"))
+
+
 @pytest.fixture
 def closed_connections(monkeypatch):
     """Close every connection: Tiled's client leaves those that are refused to the collector."""
@@ -160,7 +174,8 @@ def closed_connections(monkeypatch):
 @pytest.mark.usefixtures("closed_connections")
 def test_a_refused_key_is_in_no_message(tiled_server, key_file, monkeypatch, caplog):
     monkeypatch.delenv("XPCS_TEST_KEY", raising=False)
-    with caplog.at_level(logging.DEBUG), pytest.raises(Exception, match="401") as caught:
+    refused = pytest.raises(InvalidInputError, match=r"refused the connection \(status 401\)")
+    with caplog.at_level(logging.DEBUG), refused as caught:
         connect(settings_with(key_file, tiled_server.uri))
     for error in causes(caught.value):
         assert KEY not in f"{error!r} {error}"

@@ -70,10 +70,13 @@ class ComposedRun:
         self.router("stream_resource", bundle.stream_resource_doc)
         return bundle
 
-    def datum(self, resource: Any, stream: Any, start: int, stop: int) -> None:
+    def datum(
+        self, resource: Any, stream: Any, start: int, stop: int, *, seq_num: int | None = None
+    ) -> None:
+        first = start + 1 if seq_num is None else seq_num
         doc = resource.compose_stream_datum(
             indices={"start": start, "stop": stop},
-            seq_nums={"start": start + 1, "stop": stop + 1},
+            seq_nums={"start": first, "stop": first + stop - start},
             descriptor=stream.descriptor_doc,
         )
         self.router("stream_datum", doc)

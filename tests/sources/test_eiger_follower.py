@@ -1,5 +1,6 @@
 """Which files of a series are complete, poll by poll."""
 
+import errno
 import os
 
 import h5py
@@ -238,3 +239,18 @@ def test_a_device_that_does_not_tell_is_not_followed(odd, message, caplog):
     caplog.set_level("INFO")
     assert staged_series(odd) is None
     assert message in caplog.text
+
+
+def test_a_file_system_that_stumbles_is_asked_again(follow, tmp_path, monkeypatch):
+    write_series(tmp_path)
+    follower, stat = follow(), os.stat
+
+    def stumble(path, *args, **options):
+        if "gel_3_" in str(path):
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return stat(path, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", stumble)
+        assert follower.poll() == []
+    assert ranges(follower.poll()) == [(3, 0, 23)]

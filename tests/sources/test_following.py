@@ -143,3 +143,15 @@ def test_a_run_that_does_not_list_the_detector_is_not_followed(tmp_path, detecto
     assert follow(None, settings, {"uid": "a", "detectors": detectors}) is None
     assert follow(None, settings, {"uid": "a", "detectors": ["cam"]}) is not None
     assert follow(None, Settings(detector="cam"), {"uid": "a", "detectors": ["cam"]}) is None
+
+
+def test_inline_frames_that_came_first_end_the_following(following, tmp_path):
+    assert following.already(4, came=True) == 0
+    write_series(tmp_path)
+    assert following.poll() == following.finish() == (), "the documents win"
+
+
+def test_frames_that_a_document_could_not_bring_do_not_end_the_following(following, tmp_path):
+    assert following.already(4) == 0
+    write_series(tmp_path)
+    assert ranges(following.poll()) == [(0, 23)]

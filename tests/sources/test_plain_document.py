@@ -70,6 +70,10 @@ def test_everything_else_becomes_short_and_writable(value):
     assert len(json.dumps(plain).encode()) < 12 * MOST_VALUES
 
 
+def test_null_characters_are_left_out():
+    assert plain_document({"sample\0": "gel\0\0"}) == {"sample": "gel"}
+
+
 def test_depth_ends_with_a_text():
     plain = plain_document({"a": nested(MOST_DEPTH + 5)})["a"]
     while isinstance(plain, list):

@@ -1,3 +1,4 @@
+import contextlib
 import pickle
 
 import numpy as np
@@ -107,6 +108,24 @@ class TestBadFiles:
         path = tmp_path / "a.npy"
         np.save(path, np.ones((50, 50)))
         path.write_bytes(path.read_bytes()[:500])
+        with pytest.raises(InvalidInputError, match="cannot be used"):
+            load(path)
+
+    def test_damage_anywhere_in_a_file_is_refused(self, load, tmp_path):
+        path, rng = tmp_path / "a.npz", np.random.default_rng(4)
+        np.savez_compressed(path, label_array=np.tile(LABELS, (5, 5)))
+        whole = path.read_bytes()
+        for _ in range(300):
+            damaged = bytearray(whole)
+            damaged[rng.integers(len(whole))] = rng.integers(256)
+            path.write_bytes(damaged)
+            with contextlib.suppress(InvalidInputError):
+                load(path)
+
+    def test_a_header_that_never_ends_is_refused(self, load, tmp_path):
+        path = tmp_path / "a.npy"
+        np.save(path, np.ones((5, 5)))
+        path.write_bytes(path.read_bytes().replace(b"}", b"{"))
         with pytest.raises(InvalidInputError, match="cannot be used"):
             load(path)
 

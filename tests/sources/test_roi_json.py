@@ -58,6 +58,8 @@ def test_rings_and_boxes_can_be_written_by_hand():
         (described({"label": 1, "runs": [[0, 10**30]]}), "leaves the frame"),
         (described({"label": True, "box": [0, 1, 0, 1]}), "True is no whole number"),
         ("[" * 100_000, "recursion"),
+        (described({**RING, "q_inv_angstrom": 10**400}), "too large"),
+        (described({**RING, "label": 10**30}), "too large"),
     ],
 )
 def test_what_describes_no_rois_is_refused_with_the_form_expected(text, what):

@@ -67,7 +67,9 @@ def test_nothing_but_a_document_of_the_event_model_is_taken(name):
     assert recorder.runs == {}
 
 
-@pytest.mark.parametrize("uid", [5, None, "", "x" * 1000, ["a"], float("nan")])
+@pytest.mark.parametrize(
+    "uid", [5, None, "", "x" * 1000, ["a"], float("nan"), "a\x1b[2J", "a\0", "a\ud800"]
+)
 def test_a_run_without_a_proper_uid_is_not_begun(uid):
     recorder = Recorder()
     with pytest.raises(InvalidInputError, match="has the uid"):

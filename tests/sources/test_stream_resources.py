@@ -58,7 +58,7 @@ def test_a_stream_resource_may_come_before_its_descriptor(Run):
 def test_an_index_counts_as_the_frames_of_the_data_key(Run, shape, parameters, per_index):
     run = Run()
     stream = run.describe(**{KEY: image_key(shape, external="STREAM:")})
-    run.datum(run.resource(**parameters), stream, 2, 5)
+    run.datum(run.resource(**parameters), stream, 2, 5, seq_num=1)
     (reference,) = run.references
     assert (reference.start, reference.stop) == (2 * per_index, 5 * per_index)
     assert run.documents.frame_shape == (4, 6)
@@ -77,9 +77,28 @@ def test_frames_whose_datum_was_lost_come_with_the_next_one(Run):
     run = Run()
     stream = run.describe(**{KEY: image_key(external="STREAM:")})
     resource = run.resource()
-    run.datum(resource, stream, 100, 105)  # a file that earlier runs have begun
-    run.datum(resource, stream, 110, 120)
+    run.datum(resource, stream, 100, 105, seq_num=1)  # a file that earlier runs have begun
+    run.datum(resource, stream, 110, 120, seq_num=11)
     assert [(r.start, r.stop) for r in run.references] == [(100, 105), (105, 120)]
+
+
+@pytest.mark.parametrize(("first", "start"), [(0, 0), (100, 100)])
+def test_frames_whose_datum_was_the_first_and_lost_come_too(Run, first, start):
+    run = Run()
+    stream = run.describe(**{KEY: image_key(external="STREAM:")})
+    run.datum(run.resource(), stream, first + 50, first + 60, seq_num=51)
+    assert [(r.start, r.stop) for r in run.references] == [(start, first + 60)]
+
+
+@pytest.mark.parametrize("seq_nums", [None, {}, {"start": 0, "stop": 0}, {"start": "x"}, 5])
+def test_a_datum_without_numbers_counts_from_its_first_index(Run, seq_nums):
+    run = Run()
+    stream = run.describe(**{KEY: image_key(external="STREAM:")})
+    doc = run.resource().compose_stream_datum(
+        indices={"start": 5, "stop": 8}, descriptor=stream.descriptor_doc
+    )
+    run.router("stream_datum", {**doc, "seq_nums": seq_nums})
+    assert [(r.start, r.stop) for r in run.references] == [(5, 8)]
 
 
 def test_each_file_of_a_run_has_its_own_indices(Run):

@@ -23,7 +23,7 @@ from xpcs_live_denoise.sources.simulated import (
     fly_series,
     recorded,
 )
-from xpcs_live_denoise.sources.tiled_documents import TiledDocuments
+from xpcs_live_denoise.sources.tiled_documents import TiledDocuments, raw_container
 from xpcs_live_denoise.sources.tiled_frames import read_tiled
 from xpcs_live_denoise.sources.tiled_runs import TiledRuns
 
@@ -146,6 +146,31 @@ def test_documents_of_an_old_catalog_are_passed_on_as_they_are():
     uid = run.start_doc["uid"]
     source = TiledDocuments({uid: OldRun(documents)}, uid, data_key="a_image")
     assert list(source.news()) == documents
+
+
+def test_documents_of_an_old_catalog_that_break_off_come_again():
+    run = event_model.compose_run()
+    documents = [("start", run.start_doc), ("stop", run.compose_stop())]
+    uid, stored = run.start_doc["uid"], OldRun(documents)
+
+    def broken():
+        yield documents[0]
+        raise ConnectionError("no route")
+
+    stored.documents = broken
+    source = TiledDocuments({uid: stored}, uid, data_key="a_image")
+    with pytest.raises(ConnectionError):
+        list(source.news())
+    assert not source.ended
+    stored.documents = OldRun(documents).documents
+    assert [name for name, _ in source.news()] == ["stop"]
+    assert source.ended
+
+
+def test_a_container_that_is_not_there_is_told(tiled_client):
+    assert raw_container(tiled_client, "raw").path_parts == tiled_client["raw"].path_parts
+    with pytest.raises(ResultNotFoundError, match="Container /nowhere: not in the Tiled server"):
+        raw_container(tiled_client, "nowhere")
 
 
 class Collected:
@@ -274,3 +299,54 @@ def test_a_server_that_is_away_is_told_once_and_asked_again(caplog):
             time.sleep(0.1)
     assert not runs.subscribed
     assert caplog.text.count("looking for new runs") == 1
+
+
+class SlowKeys(dict):
+    """The nodes of a container, which Tiled's client gives out with a list of keys of its own."""
+
+    def keys(self):
+        return self
+
+    def tail(self, n):
+        return list(self)[-n:]
+
+    def __getitem__(self, uid):
+        if isinstance(found := self.get(uid), Exception):
+            raise found
+        return found
+
+
+def test_a_node_that_cannot_be_opened_hides_none_after_it():
+    old, new = (event_model.compose_run() for _ in range(2))
+    over, stop = old.start_doc["uid"], old.compose_stop()
+    nodes = SlowKeys(
+        {
+            "broken": RuntimeError("no client"),
+            over: OldRun([("start", old.start_doc), ("stop", stop)]),
+        }
+    )
+    collected = Collected()
+    with TiledRuns(nodes, collected, detector="cam", data_key="cam_image", poll_s=0.01):
+        time.sleep(0.3)
+        uid = new.start_doc["uid"]
+        nodes[uid] = OldRun([("start", new.start_doc), ("stop", new.compose_stop())])
+        collected.wait_for(ended)
+    assert [doc.get("run_start", doc.get("uid")) for _, doc in collected.documents] == [uid, uid]
+
+
+def test_a_server_that_does_not_answer_does_not_hold_the_end_up(monkeypatch):
+    monkeypatch.setattr(tiled_runs, "LEAVE_S", 0.1)
+    asked, answer = threading.Event(), threading.Event()
+
+    class Silent(DeadServer):
+        def keys(self):
+            asked.set()
+            answer.wait(30)
+            return super().keys()
+
+    runs = TiledRuns(Silent(), print, detector="a", data_key="b", poll_s=0.01).start()
+    assert asked.wait(10)
+    began = time.monotonic()
+    runs.stop()
+    assert time.monotonic() - began < 5
+    answer.set()

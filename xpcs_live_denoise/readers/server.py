@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
 import secrets
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -55,7 +57,7 @@ class EmbeddedServer:
     Parameters
     ----------
     directory
-        Holds the catalog (SQLite), the arrays (files) and the tables (DuckDB). Created if absent;
+        Holds the catalog (SQLite), the arrays (files) and the tables (SQLite). Created if absent;
         a directory that an earlier server filled is served again.
     port
         Port on 127.0.0.1. Default: a free one.
@@ -129,6 +131,8 @@ class EmbeddedServer:
         _require_server()
         for name in ("", "arrays"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(sqlite3.connect(self.directory / "tables.db")) as tables:
+            tables.execute("PRAGMA journal_mode=WAL")  # whoever reads does not lock the writer out
         self._port = _claim_port(self._port)
         self._log = _open_log(self.log_path)
         self._process = self._spawn(embedded_config(), self._log)

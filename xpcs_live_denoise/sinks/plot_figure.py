@@ -60,6 +60,9 @@ class LiveFigure:
             height_ratios=(1.25, 1.0),
         )
         cells = [figure.add_subplot(grid[row, col]) for row in range(2) for col in range(3)]
+        # A detector wider than high fills its cell: its colour bar needs room beside it.
+        place = cells[0].get_position()
+        cells[0].set_position((place.x0, place.y0, 0.88 * place.width, place.height))
         self._picture = PicturePanel(figure, cells[0])
         self._panels = (
             self._picture,

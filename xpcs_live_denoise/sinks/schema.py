@@ -93,6 +93,7 @@ STATUS_SCHEMA: dict[str, tuple[str, str]] = {
     "n_seen": ("int", "frames"),
     "n_processed": ("int", "frames"),
     "n_skipped": ("int", "frames"),
+    "n_masked": ("int", "frames"),
     "skipped": ("str", ""),
     "lag_s": ("float", "s"),
     "queue_depth": ("int", ""),

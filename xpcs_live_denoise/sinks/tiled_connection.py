@@ -35,7 +35,8 @@ def connect(settings: TiledSettings) -> Any:
     Raises
     ------
     InvalidInputError
-        When there is no API key: neither in the environment nor in the file.
+        When there is no API key: neither in the environment nor in the file; when the server
+        refuses it, or the address is no Tiled server's.
     TiledUnavailableError
         When the server does not answer.
     """
@@ -43,14 +44,27 @@ def connect(settings: TiledSettings) -> Any:
     answer = _ask(settings.uri, lambda: httpx.get(settings.uri, timeout=PROBE_TIMEOUT_S))
     if answer.is_server_error:  # a proxy whose server is away; Tiled's client would try for long
         raise _unavailable(settings.uri, f"status {answer.status_code}")
-    return from_uri(settings.uri, api_key=key)
+    try:
+        return from_uri(settings.uri, api_key=key)
+    except httpx.HTTPStatusError as error:
+        raise InvalidInputError(
+            f"Tiled server {settings.uri}: refused the connection (status "
+            f"{error.response.status_code}); expected the address of a Tiled server, and the key "
+            f"of somebody who may write in the environment variable {settings.api_key_env} or the "
+            "file of the setting tiled.api_key_file."
+        ) from error
 
 
 def _api_key(settings: TiledSettings) -> str:
     """Return the key from the environment, else from the file. No message of ours holds it."""
     key = os.environ.get(settings.api_key_env, "").strip()
-    if key:
+    if key.isascii() and key.isprintable() and key:
         return key
+    if key:
+        raise InvalidInputError(
+            f"API key in the environment variable {settings.api_key_env}: holds characters that no "
+            "key has; expected the key and nothing else."
+        )
     if settings.api_key_file is not None:
         return _key_in_file(settings.api_key_file)
     # Tiled would ask for a password at the prompt, from a thread that nobody watches.
@@ -109,6 +123,10 @@ def _ask(uri: str, request: Callable[[], httpx.Response]) -> httpx.Response:
         raise _unavailable(uri, "as a moment ago")
     try:
         return request()
+    except httpx.InvalidURL as error:
+        raise InvalidInputError(
+            f"Tiled server {uri}: no address ({error}); expected one such as http://127.0.0.1:8000."
+        ) from error
     except httpx.TransportError as error:
         now = time.monotonic()
         _quiet_until[uri] = now + PATIENCE * (now - began)

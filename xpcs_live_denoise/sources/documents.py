@@ -266,8 +266,7 @@ class RunDocuments:
                 "come"
             )
         resource = self._resources[uid]
-        if resource.n_announced is not None:
-            start = resource.n_announced
+        start = resource.continued(start, doc, is_first=not self.n_frames)
         if start >= stop:
             return ()
         reference = resource.reference(start, stop, self._key.frames_per_index(resource.multiplier))

@@ -151,7 +151,7 @@ class _Series:
         return self._master.links.get(number) or (data_path(self._name, number), None)
 
     def _is_there(self, number: int) -> bool:
-        return self._place(number)[0].exists()
+        return os.path.exists(self._place(number)[0])
 
     def _missing(self, number: int, position: int, error: Exception) -> UnreadableFramesError:
         """Return the error that names the file and says where reading can go on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -126,7 +127,7 @@ class EigerFollower:
         if not self._has_series():
             return None
         path = self._path()
-        held = count_written(path, self._roots) if path.exists() else None
+        held = count_written(path, self._roots) if os.path.exists(path) else None
         wanted = self._wanted()
         if held is not None and self._complete(held, wanted):
             self._images_per_file = self._images_per_file or held
@@ -192,7 +193,7 @@ class EigerFollower:
         return now - self._seen[1] >= SETTLED_S
 
     def _later_file_is_there(self) -> bool:
-        if not self._later and self._path(1).exists():
+        if not self._later and os.path.exists(self._path(1)):
             self._later = True
         elif not self._later and self._clock() >= self._next_listing:
             self._next_listing = self._clock() + FOLDER_PERIOD_S

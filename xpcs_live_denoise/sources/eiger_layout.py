@@ -63,7 +63,7 @@ def read_master(
         When it lies outside the roots.
     """
     path = Path(f"{series}_master.h5")
-    if not path.exists():
+    if not os.path.exists(path):
         return None
     path = path if roots is None else roots.check(path)
     try:

@@ -80,9 +80,8 @@ class Following:
         """
         if isinstance(reference, EigerFrames):
             return self._reconcile_series(reference)
-        # Frames come by documents after all: those win.
-        self._off = self._off or not isinstance(reference, UnreadableFrames)
-        n_known = self.already(reference.n_frames)
+        came = not isinstance(reference, UnreadableFrames)
+        n_known = self.already(reference.n_frames, came=came)
         if not n_known:
             return (reference,)
         if n_known == reference.n_frames:
@@ -93,8 +92,12 @@ class Following:
             return (InlineFrames(frames=reference.frames[n_known:]),)
         return (dataclasses.replace(reference, start=reference.start + n_known),)
 
-    def already(self, n_frames: int) -> int:
-        """Return how many of the next announced frames were followed already. Consumes those."""
+    def already(self, n_frames: int, *, came: bool = False) -> int:
+        """Return how many of the next announced frames were followed already. Consumes those.
+
+        `came`: the document brings them or says where they are, so that documents win from now on.
+        """
+        self._off = self._off or came
         n_known = min(n_frames, sum(self._handed.values()) - self._n_dropped)
         self._n_dropped += n_known
         return n_known

@@ -95,7 +95,7 @@ def _linked(file: h5py.File, name: str) -> Iterator[tuple[str, str]]:
         step = posixpath.join(here, todo.pop(0))
         try:
             link = file.get(step, getlink=True)
-        except (KeyError, ValueError, RuntimeError):  # not there (yet)
+        except (KeyError, ValueError, RuntimeError, TypeError):  # not there (yet), or nobody's kind
             return
         if isinstance(link, h5py.ExternalLink):
             yield link.filename, posixpath.join(link.path, *todo)

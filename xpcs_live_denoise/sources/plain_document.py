@@ -63,4 +63,5 @@ class _Plain:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or len(value) > MOST_CHARACTERS:
         return short_repr(value)
-    return value.encode("utf-8", "replace").decode("utf-8")
+    # PostgreSQL takes no null characters, which EPICS leaves at the end of texts.
+    return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "")

@@ -61,7 +61,8 @@ class RemoteDocuments:
     bind
         Listen at the address instead of connecting to it: no proxy is needed.
     max_document_bytes
-        A publisher of a larger message is disconnected before the message is in memory.
+        A publisher of a larger message is disconnected before the message is in memory. 0MQ counts
+        every part of a message by itself: who may connect can still fill the memory.
 
     Attributes
     ----------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,11 @@ from xpcs_live_denoise.numerics.rois import RoiMap
 
 from .roi_json import rois_from_json, rois_to_json
 
+# What numpy and zipfile raise for files that are damaged, encrypted, or of another kind.
+_DAMAGED = (
+    *(ValueError, EOFError, SyntaxError, KeyError, RuntimeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 LABELS_KEY = "label_array"
 Q_KEY = "q_inv_angstrom"
 
@@ -154,7 +161,7 @@ def _load(path: Path, subject: str) -> NDArray[Any] | dict[str, NDArray[Any]]:
         raise _unreadable(subject, path, error) from error
     except InvalidInputError:
         raise
-    except (ValueError, EOFError, zipfile.BadZipFile, SyntaxError) as error:
+    except _DAMAGED as error:
         raise InvalidInputError(
             f"{subject} {path}: cannot be used ({error}). Expected whole arrays of numbers; "
             "pickled objects are not read, because a pickle can run code. Write the file with "

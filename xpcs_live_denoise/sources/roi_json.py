@@ -66,7 +66,9 @@ def rois_from_json(text: str) -> RoiMap:
             if labels[inside].any():
                 raise ValueError(f"label {label} overlaps with another one")
             labels[inside] = label
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (
+        *(ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError),
+    ) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise InvalidInputError(f"ROIs as JSON: got something else ({what}); {_FORM}.") from error
     missing = sorted(q_of.keys() - set(np.unique(labels).tolist()))

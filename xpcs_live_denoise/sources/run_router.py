@@ -95,10 +95,11 @@ class DocumentsByRun:
 
     def _require_uid(self, start: Mapping[str, Any]) -> None:
         uid = start["uid"]
-        if not isinstance(uid, str) or not 0 < len(uid) <= MOST_UID_CHARACTERS:
+        is_text = isinstance(uid, str) and uid.isprintable()  # it stands in logs and on terminals
+        if not is_text or not 0 < len(uid) <= MOST_UID_CHARACTERS:
             raise InvalidInputError(
                 f"A start document has the uid {short_repr(uid)}; expected text of at most "
-                f"{MOST_UID_CHARACTERS} characters. The run is not analysed."
+                f"{MOST_UID_CHARACTERS} printable characters. The run is not analysed."
             )
 
     def _end(self, uid: str) -> None:

@@ -20,7 +20,7 @@ from xpcs_live_denoise.sources.simulated_eiger_files import SeriesFiles
 from xpcs_live_denoise.sources.simulated_eiger_parts import (
     Component,
     Device,
-    DeviceStatus,
+    SeriesStatus,
     Signal,
     SimulatedEigerCam,
     SimulatedEigerFilePlugin,
@@ -162,7 +162,7 @@ class SimulatedClassicEiger(Device):
 
     # --- Triggerable and Readable -------------------------------------------------------------
 
-    def trigger(self) -> DeviceStatus:
+    def trigger(self) -> SeriesStatus:
         """Take one series; done when all its files are written.
 
         Raises
@@ -184,7 +184,7 @@ class SimulatedClassicEiger(Device):
         }
         self._asset_docs.append(("datum", datum))
         self._reading = {"value": datum["datum_id"], "timestamp": time.time()}
-        status = DeviceStatus(self)
+        status = SeriesStatus(self, int(self.cam.num_images.get()))
         files = self._files(self._supply, sequence_id)
         self._thread = threading.Thread(
             target=self._acquire,
@@ -248,12 +248,12 @@ class SimulatedClassicEiger(Device):
             copy_s=self._copy_s,
         )
 
-    def _acquire(self, files: SeriesFiles, supply: FrameSupply, status: DeviceStatus) -> None:
+    def _acquire(self, files: SeriesFiles, supply: FrameSupply, status: SeriesStatus) -> None:
         try:
             self.cam.acquire.put(1)
             self.file.sequence_id.put(int(files.series.name.rpartition("_")[2]))
             files.write_master()
-            self._write_series(files, supply)
+            self._write_series(files, supply, status)
         except Exception as error:
             # The thread's edge: whatever went wrong becomes the failure of the plan.
             status.set_exception(error)
@@ -262,7 +262,7 @@ class SimulatedClassicEiger(Device):
         finally:
             self.cam.acquire.put(0)
 
-    def _write_series(self, files: SeriesFiles, supply: FrameSupply) -> None:
+    def _write_series(self, files: SeriesFiles, supply: FrameSupply, status: SeriesStatus) -> None:
         armed, n_written = time.monotonic(), 0
         for number in range(1, files.n_files + 1):
             wanted = min(files.images_per_file, files.n_frames - n_written)
@@ -281,6 +281,7 @@ class SimulatedClassicEiger(Device):
                 return
             files.write_data(number, frames, self._stopping)
             n_written += wanted
+            status.advance(wanted)
 
     def _end_series(self) -> None:
         self._stopping.set()

@@ -19,12 +19,39 @@ except ImportError as error:
 __all__ = [
     "Component",
     "Device",
-    "DeviceStatus",
+    "SeriesStatus",
     "Signal",
     "SimulatedEigerCam",
     "SimulatedEigerFilePlugin",
     "Staged",
 ]
+
+
+class SeriesStatus(DeviceStatus):
+    """The status of one trigger; a progress bar sees its frames."""
+
+    def __init__(self, device: Device, n_frames: int) -> None:
+        self._n_frames = n_frames
+        self._n_done = 0
+        super().__init__(device)
+
+    def watch(self, func: Any) -> None:
+        """Tell `func` of every data file that is written."""
+        self._watchers.append(func)
+        self.advance(0)
+
+    def advance(self, n_frames: int) -> None:
+        """Count frames that were written."""
+        self._n_done += n_frames
+        for watcher in self._watchers:
+            watcher(
+                name=self.device.name,
+                current=self._n_done,
+                initial=0,
+                target=self._n_frames,
+                unit=" frames",
+                precision=0,
+            )
 
 
 class SimulatedEigerCam(Device):

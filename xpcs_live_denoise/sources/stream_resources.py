@@ -73,6 +73,18 @@ class StreamResource:
         self._path = _tiled_path(uri) if self._in_tiled else _local_path(uri)
         self._reason = _why_unreadable(mimetype, uri, parameters)
 
+    def continued(self, start: int, stream_datum: _Document, *, is_first: bool) -> int:
+        """Return the index from which a stream_datum has news: where the one before it ended.
+
+        The first one of a run (`is_first`) has the `seq_num` 1. Where it has another, those before
+        it were lost on their way, but their frames are in the file.
+        """
+        if self.n_announced is not None:
+            return self.n_announced
+        seq_nums = stream_datum.get("seq_nums")
+        first = positive_int(seq_nums.get("start")) if isinstance(seq_nums, Mapping) else None
+        return max(0, start + 1 - first) if is_first and first else start
+
     def reference(self, start: int, stop: int, frames_per_index: int) -> HDF5Frames | TiledFrames:
         """Return the frames of the indices [start, stop)."""
         if self._in_tiled and not self._reason:

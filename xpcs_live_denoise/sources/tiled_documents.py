@@ -20,6 +20,23 @@ _Documents = Iterator[tuple[str, dict[str, Any]]]
 NO_STOP = "The stored run has no stop document: what took it ended before the run did."
 
 
+def raw_container(client: Any, path: str) -> Any:
+    """Return the container that holds the raw runs.
+
+    Raises
+    ------
+    ResultNotFoundError
+        When there is none at that path.
+    """
+    try:
+        return client[path]
+    except KeyError:
+        raise ResultNotFoundError(
+            f"Container /{path}: not in the Tiled server, or not for this key. Set tiled.raw_path "
+            "to the container that holds the raw runs."
+        ) from None
+
+
 class TiledDocuments:
     """The documents of one run in Tiled, as far as an analysis needs them.
 
@@ -77,8 +94,9 @@ class TiledDocuments:
         stop = metadata.get("stop")
         if not _is_structured(run):
             if stop is not None:
-                self.ended = True
+                # Broken off, all of them come again: whoever listens knows documents by their uids.
                 yield from _without_start(run.documents())
+                self.ended = True
             return
         yield from self._of_streams(run, over=stop is not None)
         if stop is not None:

@@ -26,6 +26,7 @@ PAUSE_S = 0.1
 MAY_BE_RUNNING_S = 3600.0
 # Nothing new for so long, and a later run has begun: its writer has died.
 IDLE_S = 600.0
+LEAVE_S = 5.0
 MAX_MESSAGE_BYTES = 64 * 2**20
 MOST_REASONS = 50
 
@@ -69,7 +70,7 @@ class TiledRuns:
         self._known: set[str] = set()
         self._open: dict[str, TiledDocuments] = {}
         self._last_news: dict[str, float] = {}
-        self._first_look = True
+        self._before: frozenset[str] | None = None  # what was there when we came
         self._told: set[str] = set()
         self._news = threading.Event()
         self._stopping = threading.Event()
@@ -82,11 +83,15 @@ class TiledRuns:
         return self
 
     def stop(self) -> None:
-        """Stop following; runs under way get no stop. Repeats are harmless."""
+        """Stop following; runs under way get no stop. Repeats are harmless.
+
+        A thread that waits for a server that is away, as Tiled's client does for a minute, is left
+        behind after LEAVE_S.
+        """
         self._stopping.set()
         self._news.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(LEAVE_S)
 
     def __enter__(self) -> TiledRuns:
         return self.start()
@@ -162,26 +167,29 @@ class TiledRuns:
     def _look(self) -> None:
         """Open what has come to the container since the last look."""
         newest: list[str] = list(self._container.keys().tail(NEWEST))
+        if self._before is None:
+            self._before = frozenset(newest)
         for uid in newest:
-            if uid in self._known:
-                continue
-            metadata = self._container[uid].metadata
-            self._known.add(uid)
-            if not self._is_wanted(metadata):
-                continue
+            if uid not in self._known:
+                # A node that cannot be opened must not hide those after it.
+                self._try(lambda uid=uid: self._take_up(uid), f"run {uid}")
+        self._give_up_the_dead(newest[-1] if newest else "")
+
+    def _take_up(self, uid: str) -> None:
+        metadata = self._container[uid].metadata
+        self._known.add(uid)
+        if self._is_wanted(uid, metadata):
             self._open[uid] = TiledDocuments(
                 self._container, uid, data_key=self._data_key, roots=self._roots
             )
             self._last_news[uid] = time.monotonic()
-        self._first_look = False
-        self._give_up_the_dead(newest[-1] if newest else "")
 
-    def _is_wanted(self, metadata: Any) -> bool:
+    def _is_wanted(self, uid: str, metadata: Any) -> bool:
         """Whether a node is a run that may have frames of the detector, and may still be on."""
         start = metadata.get("start")
         if not start:
             return False  # no run
-        if self._first_look and (
+        if uid in (self._before or ()) and (
             "stop" in metadata or time.time() - start.get("time", 0) > MAY_BE_RUNNING_S
         ):
             return False

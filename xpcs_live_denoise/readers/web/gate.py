@@ -88,7 +88,7 @@ class Gate:
                 cookie.value.encode(), self.token.encode()
             ):
                 return "key"
-        elif not is_loopback(urlsplit(f"//{request.host}").hostname or ""):
+        elif not is_loopback(_hostname(request.host)):
             return "host"  # a foreign name that points here: another site's page asks
         origin = request.headers.get("Origin")
         if (
@@ -96,6 +96,14 @@ class Gate:
             and urlsplit(origin or "").netloc.lower() != request.host.lower()
         ):
             return "origin"
+        return ""
+
+
+def _hostname(host: str) -> str:
+    """Return the name in a Host header, "" where there is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
         return ""
 
 

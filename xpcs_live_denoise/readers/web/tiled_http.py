@@ -43,12 +43,17 @@ def base_address(uri: str) -> str:
     InvalidInputError
         For what is no http(s) address, or holds a key or a password.
     """
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidInputError(
-            f"Tiled server {uri.partition('?')[0]!r}: expected an address such as "
-            "http://127.0.0.1:8000."
-        )
+    none = InvalidInputError(
+        f"Tiled server {uri.partition('?')[0]!r}: expected an address such as "
+        "http://127.0.0.1:8000."
+    )
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError:
+        raise none from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise none
     if "api_key" in parts.query or parts.username or parts.password:
         raise InvalidInputError(
             f"Tiled server {parts.hostname}: its address holds a key or a password, which would "
@@ -67,10 +72,20 @@ class TiledHttp:
         Address of the server.
     api_key
         Key, sent in a header only; None where the server needs none.
+
+    Raises
+    ------
+    InvalidInputError
+        For an address or a key that cannot be one.
     """
 
     def __init__(self, uri: str, api_key: str | None):
         self.address = base_address(uri)
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+            raise InvalidInputError(
+                "API key of the Tiled server: holds characters that no key has; expected the key "
+                "and nothing else in its environment variable."
+            )
         # Not `trust_env`: a proxy of the environment must not see a server on loopback.
         self.headers = {"Authorization": f"Apikey {api_key}"} if api_key else {}
         self._http = httpx.AsyncClient(

@@ -1,0 +1,26 @@
+"""Reading references with gaps, where the source is not what the documents say."""
+
+import numpy as np
+
+from xpcs_live_denoise.frame_references import AssetFrames, Gap, read_with_gaps
+
+
+class Short:
+    """A source that has so many frames, whatever was announced."""
+
+    def __init__(self, n_frames):
+        self.n_frames = n_frames
+
+    def read(self, reference, max_bytes):
+        yield np.zeros((self.n_frames, 4, 5), np.uint16)
+
+
+def test_frames_that_a_handler_does_not_give_keep_their_places():
+    announced = AssetFrames(resource={}, datum={}, n_frames=10)
+    frames, gap = read_with_gaps(Short(7), announced, 10**6)
+    assert (len(frames), gap) == (
+        7,
+        Gap(n_frames=3, reason="A document announced 10 frames, 7 are there."),
+    )
+    assert [len(piece) for piece in read_with_gaps(Short(10), announced, 10**6)] == [10]
+    assert [len(piece) for piece in read_with_gaps(Short(12), announced, 10**6)] == [12]

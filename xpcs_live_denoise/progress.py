@@ -1,0 +1,87 @@
+"""The progress of a series in the terminal, as bluesky shows it, and of its analysis beside it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from bluesky.utils import ProgressBarManager
+
+from .callback import LiveDenoise
+from .records import Status
+
+PERIOD_S = 0.5
+
+
+class SeriesProgress:
+    """A waiting hook of the RunEngine: ``RE.waiting_hook = SeriesProgress(live_denoise)``.
+
+    Draws what bluesky's ProgressBarManager draws, and below it how many frames are analysed and
+    how far that is behind the detector.
+
+    Parameters
+    ----------
+    live
+        The callbacks whose runs are shown.
+    manager
+        What draws: anything that takes a list of status objects, or None to clear.
+    """
+
+    def __init__(
+        self, *live: LiveDenoise, manager: Callable[[Iterable[Any] | None], Any] | None = None
+    ) -> None:
+        self._live = live
+        self._draw = manager or ProgressBarManager()
+        self._shown: list[_AnalysisStatus] = []
+
+    def __call__(self, status_objs: Iterable[Any] | None) -> None:
+        """Begin to show the progress of status objects, or clear it (None)."""
+        for shown in self._shown:
+            shown.end()
+        self._shown = []
+        if status_objs is None:
+            self._draw(None)
+            return
+        self._shown = [_AnalysisStatus(live) for live in self._live if live.running]
+        self._draw([*status_objs, *self._shown])
+
+
+class _AnalysisStatus:
+    """What a progress bar asks a status object for: `done`, and `watch`."""
+
+    def __init__(self, live: LiveDenoise) -> None:
+        self._live = live
+        self._ended = threading.Event()
+
+    @property
+    def done(self) -> bool:
+        return self._ended.is_set()
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def watch(self, update: Callable[..., Any]) -> None:
+        """Call `update` twice a second until the hook is cleared."""
+        threading.Thread(
+            target=self._report, args=(update,), name="xpcs progress", daemon=True
+        ).start()
+
+    def _report(self, update: Callable[..., Any]) -> None:
+        while not self._ended.is_set():
+            newest = next(reversed(self._live.running.values()), None)
+            if newest is not None:
+                update(**_report_of(newest))
+            self._ended.wait(PERIOD_S)
+
+
+def _report_of(status: Status) -> dict[str, Any]:
+    """Return the keywords of an update: frames analysed, of those that were seen."""
+    return {
+        "name": f"analysis, {status.lag_s:.1f} s behind",
+        "current": status.n_processed + status.n_skipped,
+        "initial": 0,
+        "target": max(1, status.n_seen),
+        "unit": " frames",
+        "precision": 0,
+    }
