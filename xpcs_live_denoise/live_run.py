@@ -144,11 +144,11 @@ class LiveRun:
             feed.retry()
         if self._analysis is None or self._failure:
             return
-        now = time.monotonic()
-        if (
-            self._analysis.n_frames > self._published_frames
-            and now - self._last_publication >= self._settings.publish_period_s
-        ):
+        n, published = self._analysis.n_frames, self._published_frames
+        waited_s = time.monotonic() - self._last_publication
+        # The first Gamma(t) waits for nothing.
+        first_window = published < self._settings.window <= n
+        if n > published and (first_window or waited_s >= self._settings.publish_period_s):
             self._publish(self._analysis)
 
     def fail(self, error: Exception) -> None:

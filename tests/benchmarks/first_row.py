@@ -5,9 +5,8 @@
 Counted from the moment the frame that completes the first window is on disk. A real RunEngine
 takes 512 x 512 frames at 100 a second with 10 ROIs (72,000 pixels), as stream documents every
 0.25 s or as the files of a followed Eiger, 50 frames each; a real embedded server stores, and a
-client of its own process looks for rows ten times a second, since
-its looks take the server's time. The first run of a process also loads torch
-and the client of Tiled.
+client of its own process looks for rows six times a second: its looks
+take the server's time. The first run of a process also loads torch and the client of Tiled.
 """
 
 from __future__ import annotations
@@ -44,22 +43,21 @@ WATCH = """
 import os, sys, time
 from tiled.client import from_uri
 client = from_uri(sys.argv[1], api_key=os.environ["KEY"])
-seen = set()
+container, last = client["processed"], None
 print("ready", flush=True)
 while True:
+    time.sleep(0.15)
     try:
-        container = client["processed"]
-        for key in list(container.keys())[-4:]:
-            if key in seen:
-                continue
-            run = container[key]
-            if len(run["gamma"].read()):
-                now = time.monotonic()
-                print(run.metadata["start"]["original_run_uid"], now, flush=True)
-                seen.add(key)
-    except KeyError:
+        key = container.keys().last()
+        address = f"{client.context.api_uri}metadata/processed/{key}/gamma/internal"
+        if key == last or client.context.http_client.get(address).status_code != 200:
+            continue
+        if len(container[key]["gamma"].read()):
+            now = time.monotonic()
+            print(container[key].metadata["start"]["original_run_uid"], now, flush=True)
+            last = key
+    except (KeyError, IndexError):
         pass
-    time.sleep(0.1)
 """
 
 
