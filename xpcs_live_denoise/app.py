@@ -1,4 +1,4 @@
-"""The command line: xpcs-live-denoise demo | catalog | train | evaluate."""
+"""The command line: demo, serve, replay, deliver, view, and what belongs to the denoiser."""
 
 from __future__ import annotations
 
@@ -261,13 +261,16 @@ def serve(
     tiled: Annotated[
         bool, typer.Option("--tiled", help="Follow the raw runs in Tiled (tiled.raw_path).")
     ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Show the newest run in this .png, while it goes on.")
+    ] = None,
 ) -> None:
     """Analyse runs of other processes, in this one, until Ctrl-C."""
     from .config import Settings
     from .serve import ServeOptions
     from .serve import serve as serve_runs
 
-    options = ServeOptions(documents=documents, bind=bind, prefix=prefix, tiled=tiled)
+    options = ServeOptions(documents=documents, bind=bind, prefix=prefix, tiled=tiled, plot=plot)
     if not serve_runs(Settings.load(config), options, console):
         raise typer.Exit(1)
 

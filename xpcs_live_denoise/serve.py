@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -42,12 +43,15 @@ class ServeOptions:
         Take only documents of publishers with this prefix; "": all.
     tiled
         Follow the raw runs in `settings.tiled.raw_path`; instead of documents.
+    plot
+        A .png that shows the newest run, written anew every few seconds.
     """
 
     documents: str | None = None
     bind: bool = False
     prefix: str = ""
     tiled: bool = False
+    plot: Path | None = None
 
 
 class _Source(Protocol):
@@ -113,7 +117,8 @@ def serve(
 
             client = connect(settings.tiled)
             stack.callback(client.context.close)
-        live = LiveDenoise(settings, raw=client)
+        live = LiveDenoise(settings, raw=client, plot=options.plot or False)
+        live.prepare()
         ended = ending or stack.enter_context(_until_signal())
         sources = _start_sources(settings, options, live, client, console)
         # A line that a program which started us can wait for.
