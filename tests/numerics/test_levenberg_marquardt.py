@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -98,3 +100,13 @@ def test_the_curvature_is_that_of_chi_square_at_the_minimum():
     step = 1e-5 * np.eye(4)
     jacobian = np.array([(model(theta[0] + e) - model(theta[0] - e)) / 2e-5 for e in step])
     np.testing.assert_allclose(curvature[0], jacobian @ jacobian.T, rtol=1e-5, atol=1e-8)
+
+
+def test_certain_noise_that_no_curve_fits_overflows_nothing():
+    # Huge chi-squares, and steps that the box cuts until they promise nothing.
+    rng = np.random.default_rng(0)
+    y = 1 + rng.normal(size=(20, len(LAGS))) * 10
+    curves = dataclasses.replace(curves_of(y), weights=1e12 * rng.uniform(size=y.shape) ** 8)
+    theta, _, chi_square, _ = minimise(curves, grid_start(curves))
+    assert np.isfinite(theta).all()
+    assert np.isfinite(chi_square).all()

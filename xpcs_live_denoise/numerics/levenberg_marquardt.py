@@ -155,8 +155,10 @@ def minimise(curves: Curves, start: Floats) -> tuple[Floats, Floats, Floats, NDA
         gradient[won], curvature[won] = slope[better], bends[better]
         # How much of the gain that was expected came: a straight valley takes less damping, a bent
         # one more.
-        came = (chi_square_before - cost) / np.maximum(gain[go], 1e-300)
-        factor = np.where(came > 0.75, 0.1, np.where(came > 0.25, 0.5, np.where(better, 2.0, 8.0)))
+        came, expected = chi_square_before - cost, np.maximum(gain[go], 0.0)
+        factor = np.where(better, 2.0, 8.0)
+        factor[came > 0.25 * expected] = 0.5
+        factor[came > 0.75 * expected] = 0.1
         damping[todo] = np.maximum(damping[todo] * factor, _LEAST_DAMPING)
     return theta, curvature, chi_square, settled
 
