@@ -84,7 +84,7 @@ def test_a_late_opener_sees_the_whole_of_a_live_run_and_then_what_comes(
         await until(lambda: len(feed._following) == 8)
         await asyncio.to_thread(publish, sink, run.publication(30, 50))
         await until(lambda: np.array_equal(shown(feed, run), run.c2[0, :50, :50]))
-        assert len(feed.state.gamma) == 100
+        await until(lambda: len(feed.state.gamma) == 100)
         await until(lambda: feed.state.status["n_processed"] == 50)
         feed.want(1)
         await until(lambda: (1, "c2_denoised") in feed.state.maps)
