@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -83,6 +85,18 @@ class OrientationSettings(_Model):
     """Mirror left and right, as `frame[:, ::-1]`."""
     rotate: Literal[0, 90, 180, 270] = 0
     """Degrees, counterclockwise, as `numpy.rot90`."""
+
+    def turn(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Return an image (rows, cols) of the documents as ROIs and mask see it; a view."""
+        image = image[::-1] if self.flip_rows else image
+        image = image[:, ::-1] if self.flip_cols else image
+        return np.rot90(image, self.rotate // 90)
+
+    def turn_back(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Undo `turn`; a view."""
+        image = np.rot90(image, -(self.rotate // 90))
+        image = image[:, ::-1] if self.flip_cols else image
+        return image[::-1] if self.flip_rows else image
 
 
 class FollowSettings(_Model):

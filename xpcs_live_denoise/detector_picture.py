@@ -107,8 +107,8 @@ class DetectorPicture:
         mean = np.full(self._sum.shape, np.nan)
         np.divide(self._sum, self._count, out=mean, where=self._count > 0)
         return Picture(
-            mean=self._turned(mean),
-            labels=self._turned(self._labels),
+            mean=np.ascontiguousarray(self._orientation.turn(mean)),
+            labels=np.ascontiguousarray(self._orientation.turn(self._labels)),
             binning=self._binning,
             n_frames=self._n_frames,
         )
@@ -125,14 +125,6 @@ class DetectorPicture:
         self._sum[: len(rows)] += np.add.reduceat(values, columns, axis=1)
         self._count[: len(rows)] += np.add.reduceat(good, columns, axis=1, dtype=np.float64)
         self._n_frames += 1
-
-    def _turned(self, image: NDArray[Any]) -> NDArray[Any]:
-        how = self._orientation
-        if how.flip_rows:
-            image = image[::-1]
-        if how.flip_cols:
-            image = image[:, ::-1]
-        return np.ascontiguousarray(np.rot90(image, how.rotate // 90))
 
 
 def _holds_count(values: NDArray[Any]) -> NDArray[np.bool_]:

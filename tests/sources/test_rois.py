@@ -8,7 +8,7 @@ import pytest
 from xpcs_live_denoise import InvalidInputError, RoiMap, Settings, analyse, save_rois
 from xpcs_live_denoise.config import OrientationSettings
 from xpcs_live_denoise.records import Geometry
-from xpcs_live_denoise.sources.rois import open_rois, turned, turned_back
+from xpcs_live_denoise.sources.rois import open_rois
 
 ROIS = RoiMap.from_labels(np.repeat([[1], [2]], 4, axis=1))
 
@@ -44,7 +44,7 @@ ORIENTATIONS = [
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_turning_rois_back_once_equals_turning_every_frame(orientation, tmp_path):
     frames = np.random.default_rng(0).poisson(3.0, (12, 8, 14)).astype(np.uint16)
-    as_seen = np.stack([turned(frame, OrientationSettings(**orientation)) for frame in frames])
+    as_seen = np.stack([OrientationSettings(**orientation).turn(frame) for frame in frames])
     labels = np.random.default_rng(1).integers(0, 4, as_seen.shape[1:])
     mask = np.random.default_rng(2).random(labels.shape) > 0.2
     np.save(tmp_path / "mask.npy", mask)
@@ -62,13 +62,13 @@ def test_turning_rois_back_once_equals_turning_every_frame(orientation, tmp_path
 def test_turning_back_undoes_turning(orientation):
     image = np.arange(6).reshape(2, 3)
     how = OrientationSettings(**orientation)
-    np.testing.assert_array_equal(turned_back(turned(image, how), how), image)
+    np.testing.assert_array_equal(how.turn_back(how.turn(image)), image)
 
 
 def test_the_orientation_is_flips_first_and_then_the_rotation_of_numpy():
     image = np.arange(6).reshape(2, 3)
     how = OrientationSettings(flip_rows=True, rotate=90)
-    np.testing.assert_array_equal(turned(image, how), np.rot90(image[::-1]))
+    np.testing.assert_array_equal(how.turn(image), np.rot90(image[::-1]))
 
 
 def test_the_beam_center_is_in_pixels_of_the_frames_as_documents_deliver_them():

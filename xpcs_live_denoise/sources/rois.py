@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
 from xpcs_live_denoise.config import OrientationSettings, Settings
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.rois import RoiMap
@@ -36,19 +31,5 @@ def open_rois(settings: Settings, rois: RoiMap | None) -> RoiMap:
         rois = rois.with_mask(load_mask(settings.mask))
     if settings.orientation == OrientationSettings():
         return rois
-    labels = turned_back(rois.label_array, settings.orientation)
+    labels = settings.orientation.turn_back(rois.label_array)
     return RoiMap.from_labels(labels, q_inv_angstrom=rois.q_inv_angstrom)
-
-
-def turned(image: NDArray[Any], orientation: OrientationSettings) -> NDArray[Any]:
-    """Return an image (rows, cols) of the documents as ROIs and mask see it; a view."""
-    image = image[::-1] if orientation.flip_rows else image
-    image = image[:, ::-1] if orientation.flip_cols else image
-    return np.rot90(image, orientation.rotate // 90)
-
-
-def turned_back(image: NDArray[Any], orientation: OrientationSettings) -> NDArray[Any]:
-    """Undo `turned`; a view."""
-    image = np.rot90(image, -(orientation.rotate // 90))
-    image = image[:, ::-1] if orientation.flip_cols else image
-    return image[::-1] if orientation.flip_rows else image
