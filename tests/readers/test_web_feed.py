@@ -3,41 +3,18 @@
 import asyncio
 import time
 
-import httpx
 import numpy as np
 import pytest
 
+from tests.written import end, publish
 from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.readers.client import results
 from xpcs_live_denoise.readers.server import EmbeddedServer
 from xpcs_live_denoise.readers.web.hub import Hub
 from xpcs_live_denoise.readers.web.tiled_http import TiledHttp
-from xpcs_live_denoise.records import RunEnd
 from xpcs_live_denoise.sinks.tiled import TiledSink
 
 DEADLINE_S = 60
-
-
-def publish(sink, record):
-    """Write as the worker does: again if the server failed, with DuckDB for a reader's sake."""
-    for delay_s in (0.2, 0.5, 1, 2, 4):
-        try:
-            return sink.write(record)
-        except httpx.HTTPError:
-            time.sleep(delay_s)
-    return sink.write(record)
-
-
-def end(sink, result):
-    publish(sink, result)
-    sink.finish(
-        RunEnd(
-            raw_exit_status="success",
-            analysis_exit_status="success",
-            reason="",
-            status=result.status,
-        )
-    )
 
 
 async def until(condition):

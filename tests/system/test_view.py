@@ -6,11 +6,10 @@ import subprocess
 import sys
 import time
 
-import httpx
 import pytest
 
+from tests.written import end, publish
 from xpcs_live_denoise.readers.server import EmbeddedServer
-from xpcs_live_denoise.records import RunEnd
 from xpcs_live_denoise.sinks.tiled import TiledSink
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -93,28 +92,6 @@ def entries(browser, plot, glyph=0, column="x"):
         return arguments[2] === "image" ? (data[0]?.shape?.[0] ?? 0) : data.length;
         """,
         *(plot, glyph, column),
-    )
-
-
-def publish(sink, record):
-    """Write as the worker does: again if the server failed, with DuckDB for a reader's sake."""
-    for delay_s in (0.2, 0.5, 1, 2, 4):
-        try:
-            return sink.write(record)
-        except httpx.HTTPError:
-            time.sleep(delay_s)
-    return sink.write(record)
-
-
-def end(sink, result):
-    publish(sink, result)
-    sink.finish(
-        RunEnd(
-            raw_exit_status="success",
-            analysis_exit_status="success",
-            reason="",
-            status=result.status,
-        )
     )
 
 
