@@ -21,6 +21,7 @@ from .frame_references import (
     TiledFrames,
 )
 from .gamma_table import GAMMA_COLUMNS, GammaTable
+from .run_records import RunEnd, RunInfo, Status
 
 __all__ = [
     "GAMMA_COLUMNS",
@@ -113,95 +114,6 @@ class OneTime:
 
 
 # --- from the analysis to the sinks ---------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """Where an analysis stands; one row of the `status` stream.
-
-    Attributes
-    ----------
-    n_seen, n_processed, n_skipped
-        Frames that documents announced, that are in C2, that are gaps (NaN rows) in it.
-    n_masked
-        Of the skipped frames, those that were there but did not belong to the series, or had too
-        many bad pixels; `message` names them.
-    skipped
-        Indices of the gaps, as (first, last + 1) ranges.
-    lag_s
-        Seconds between the arrival of the newest processed frame and the end of its processing;
-        frames of followed files arrive when their file is seen to be complete.
-    queue_depth
-        Messages that wait for the worker.
-    contrast, baseline
-        beta* and baseline* per ROI as far as they are known.
-    contrast_estimates
-        beta per ROI by other methods, name -> values (see `Contrasts.estimates`).
-    message
-        What a user should know, one sentence a fact, joined by spaces; empty if all is well.
-    """
-
-    n_seen: int = 0
-    n_processed: int = 0
-    n_skipped: int = 0
-    n_masked: int = 0
-    skipped: tuple[tuple[int, int], ...] = ()
-    lag_s: float = 0.0
-    queue_depth: int = 0
-    contrast: tuple[float, ...] = ()
-    baseline: tuple[float, ...] = ()
-    contrast_estimates: Mapping[str, tuple[float, ...]] = dataclasses.field(
-        default_factory=dict[str, tuple[float, ...]]
-    )
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunInfo:
-    """What a sink needs to know of a run before the first publication.
-
-    Attributes
-    ----------
-    start
-        The raw run's start document.
-    detector, image_key
-        Name of the detector and of the data key that holds its frames.
-    frame_shape, frame_time_s, n_expected
-        (rows, cols); frame period in s; number of frames if the documents tell it.
-    roi, q_inv_angstrom, n_pixels
-        Per ROI: label, q (NaN where unknown), number of pixels.
-    geometry
-        As used for q.
-    settings
-        The settings, JSON-ready, without anything secret.
-    model
-        Ensemble.info, or None where nothing will be denoised.
-    versions
-        Library name -> version.
-    """
-
-    start: Mapping[str, Any]
-    detector: str
-    image_key: str
-    frame_shape: tuple[int, int]
-    frame_time_s: float
-    n_expected: int | None
-    roi: tuple[int, ...]
-    q_inv_angstrom: tuple[float, ...]
-    n_pixels: tuple[int, ...]
-    window: int
-    step: int
-    mode: str
-    engine: str
-    geometry: Geometry = dataclasses.field(default_factory=Geometry)
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
-    model: Mapping[str, Any] | None = None
-    versions: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
-
-    @property
-    def uid(self) -> str:
-        """Uid of the raw run."""
-        return self.start["uid"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,26 +214,6 @@ class Result:
     g2: OneTime
     status: Status
     picture: Picture | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunEnd:
-    """How a run and its analysis ended.
-
-    Attributes
-    ----------
-    raw_exit_status, analysis_exit_status
-        "success", "fail" or "abort"; the derived run is a success only if both are.
-    reason
-        One sentence for whatever was no success.
-    status
-        The last status, of which a sink that saw no Result writes the message.
-    """
-
-    raw_exit_status: str
-    analysis_exit_status: str
-    reason: str
-    status: Status
 
 
 class Sink(Protocol):
