@@ -34,7 +34,7 @@ from .schema import (
 )
 from .tiled_arrays import TiledArray
 from .tiled_connection import probe
-from .tiled_nodes import create_container, plain, results_path
+from .tiled_nodes import create_container, plain, results_container, results_path
 from .tiled_picture import TiledPicture
 from .tiled_tables import TABLE_KEY, TiledTable
 
@@ -230,10 +230,7 @@ class TiledSink:
         self.probe()
         if self._run is not None:
             return
-        parent = self._client
-        for segment in self._segments[:-1]:
-            parent = self._container(parent, segment, ())
-        parent = self._container(parent, self._segments[-1], (CATALOG_SPEC,))
+        parent = results_container(self._client, self._segments, CATALOG_SPEC, self._tags)
         start = {"start": self._start}
         run = plain(create_container(parent, self.uid, start, RUN_SPECS, self._tags))
         self._adopt(run)
@@ -257,11 +254,6 @@ class TiledSink:
                     self._table(name).adopt()
                 else:
                     self._array(name, key).adopt()
-
-    def _container(self, parent: Any, key: str, specs: Sequence[tuple[str, str | None]]) -> Any:
-        if key in parent:
-            return parent[key]
-        return create_container(parent, key, {}, specs, self._tags)
 
     def _stream(self, name: str, data_keys: dict[str, Any]) -> Any:
         if name not in self._streams:

@@ -70,3 +70,26 @@ def results_path(path: str, raw_path: str | None) -> list[str]:
             "one, otherwise catalog[-1] and catalog[scan_id] would find results instead of runs."
         )
     return segments
+
+
+def results_container(
+    client: Any,
+    segments: Sequence[str],
+    spec: tuple[str, str | None],
+    access_tags: list[str] | None,
+) -> Any:
+    """Return the container for derived runs below a client, made where it is not there.
+
+    Parameters
+    ----------
+    segments
+        Keys on the way down, see `results_path`; the last is the container, and gets `spec`.
+    """
+    parent = client
+    for depth, key in enumerate(segments, start=1):
+        if key in parent:
+            parent = parent[key]
+        else:
+            specs = (spec,) if depth == len(segments) else ()
+            parent = create_container(parent, key, {}, specs, access_tags)
+    return parent
