@@ -10,6 +10,7 @@ from tests.written import end, publish
 from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.readers.client import results
 from xpcs_live_denoise.readers.server import EmbeddedServer
+from xpcs_live_denoise.readers.web.feed import G2
 from xpcs_live_denoise.readers.web.hub import Hub
 from xpcs_live_denoise.readers.web.tiled_http import TiledHttp
 from xpcs_live_denoise.sinks.tiled import TiledSink
@@ -66,7 +67,8 @@ def test_a_late_opener_sees_the_whole_of_a_live_run_and_then_what_comes(
         feed.want(1)
         await until(lambda: (1, "c2_denoised") in feed.state.maps)
         await asyncio.to_thread(end, sink, run.result())
-        await until(lambda: not feed.state.live and len(feed.state.g2) == 4)
+        await until(lambda: feed.state.complete)
+        assert set(feed.state.g2) == set(G2)
         assert feed.state.gamma["final"].all()
         for index in (0, 1):
             np.testing.assert_array_equal(shown(feed, run, index), run.c2[index])
@@ -170,7 +172,7 @@ def test_a_restart_of_the_server_is_told_and_then_nothing_is_missing(tmp_path, s
             await until(lambda: feed.state.n_frames == 40 and len(feed.state.gamma) == 80)
             await until(lambda: np.array_equal(shown(feed, run), run.c2[0, :40, :40]))
             await asyncio.to_thread(end, sink, run.result())
-            await until(lambda: not feed.state.live and len(feed.state.g2) == 4)
+            await until(lambda: feed.state.complete)
 
         with_hub(server, work)
 
@@ -196,6 +198,6 @@ def test_a_server_without_streams_is_asked_again_and_again(
         await until(lambda: feed.state.n_frames == 60 and len(feed.state.gamma) == 120)
         await until(lambda: np.array_equal(shown(feed, run), run.c2[0]))
         await asyncio.to_thread(end, sink, run.result())
-        await until(lambda: not feed.state.live and len(feed.state.g2) == 4)
+        await until(lambda: feed.state.complete)
 
     with_hub(tiled_server, work)

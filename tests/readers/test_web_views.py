@@ -18,6 +18,7 @@ def state(n_frames=N, *, stop=False):
     xpcs = {"roi": ROIS, "q_inv_angstrom": Q, "frame_time_s": 0.5, "n_expected": N}
     metadata = {"start": {"xpcs": xpcs}, "n_frames": n_frames}
     made.set_metadata(metadata | ({"stop": {"exit_status": "success"}} if stop else {}))
+    made.complete = stop
     return made
 
 
@@ -96,6 +97,15 @@ def test_g2_of_a_finished_run_is_the_stored_one():
     assert set(shown["raw"]["y"]) == {1.25}
     np.testing.assert_allclose(shown["raw"]["upper"], 1.26)
     assert shown["denoised"]["x"] == []
+
+
+def test_between_the_stop_and_the_last_array_g2_is_still_that_of_c2():
+    made = with_c2(state())
+    made.g2 = {"delay_s": np.arange(1, N) * 0.5, "g2": np.zeros((3, N - 1))}  # its error to come
+    before = views.one_time(made, 0)["raw"]["y"]
+    made.set_metadata({**made.metadata, "stop": {"exit_status": "success"}})
+    assert not made.live
+    np.testing.assert_array_equal(views.one_time(made, 0)["raw"]["y"], before)
 
 
 def test_rates_are_told_apart_by_source_and_trust(synthetic):

@@ -69,12 +69,15 @@ class RunFeed:
         self._indices = {0}
         self._following: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loading: asyncio.Task[None] | None = None
         self._read_frames = 0
         self._loaded = asyncio.Event()
 
     def start(self) -> None:
         """Read the stored state, then follow the run until it ends."""
-        self._spawn(self._load())
+        if self._loading is not None:
+            self._loading.cancel()  # what it has asked for may be older than what is asked for now
+        self._loading = self._spawn(self._load())
 
     async def loaded(self, timeout_s: float) -> bool:
         """Wait until the stored state has been read; return whether it has."""
@@ -106,7 +109,7 @@ class RunFeed:
                 task.cancel()
                 self._on_lost(path, False)
             self._following.clear()
-            self._spawn(self._load())
+            self.start()
 
     async def refresh(self) -> None:
         """Without streams: ask for the metadata, and read what is new."""
@@ -123,6 +126,7 @@ class RunFeed:
         while True:
             try:
                 self.state.set_metadata(await self._http.metadata(self._path))
+                ended = not self.state.live
                 await self._read_all(0)
                 break
             except XpcsError as error:
@@ -131,22 +135,17 @@ class RunFeed:
                 await asyncio.sleep(delay_s)
                 delay_s = min(2 * delay_s, LAST_DELAY_S)
         self._on_lost(self._path, False)
-        self.state.loaded = True
+        self.state.loaded, self.state.complete = True, ended
         self.state.touch()
         self._loaded.set()
-        if self.state.live and self.streaming:
+        if not ended and self.streaming:
             self._follow(self._path, self._attend_run, self._on_run_child)
 
     async def _read_all(self, first_frame: int) -> None:
         n_frames, wanted = self.state.n_frames, FOLLOWED | {"g2": G2}
         streams = await self._http.children(self._path)
-        await asyncio.gather(
-            *(
-                self._read_stream(stream, wanted[stream], first_frame)
-                for stream in streams
-                if stream in wanted
-            )
-        )
+        reads = [self._read_stream(s, wanted[s], first_frame) for s in streams if s in wanted]
+        await asyncio.gather(*reads)
         self._read_frames = n_frames
 
     async def _read_stream(self, stream: str, names: tuple[str, ...], first_frame: int) -> None:

@@ -40,6 +40,8 @@ class RunState:
         "g2", "g2_error", "g2_denoised", "delay_s" -> array, after the end of the run.
     loaded
         Whether the stored state has been read.
+    complete
+        Whether it has been read after the end of the run: nothing is missing, nothing will change.
     """
 
     def __init__(self, uid: str):
@@ -53,6 +55,7 @@ class RunState:
         self.picture_facts: dict[str, Any] = {}
         self.g2: dict[str, np.ndarray] = {}
         self.loaded = False
+        self.complete = False
         self._cache: dict[Any, Any] = {}
 
     @property

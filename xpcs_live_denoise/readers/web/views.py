@@ -148,7 +148,7 @@ def _one_time(state: RunState, index: int) -> dict[str, Any]:
 def _g2(state: RunState, index: int, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Return (delay in s, g2, error): the stored one of a finished run, else of C2 so far."""
     stored = "g2" if name == "raw" else "g2_denoised"
-    if not state.live and "delay_s" in state.g2:
+    if state.complete and "delay_s" in state.g2:
         if stored not in state.g2:
             return None
         g2 = state.g2[stored][index]
@@ -187,7 +187,7 @@ def _series_fit(
     state: RunState, index: int, name: str, curve: tuple[np.ndarray, ...]
 ) -> Mapping[str, float] | None:
     """Return the parameters of the fit of the whole series; while it grows, those of a new fit."""
-    if state.gamma is not None and not state.live:
+    if state.gamma is not None and state.complete:
         rows = state.gamma
         rows = rows[(rows["source"] == f"series_{name}") & (rows["roi"] == state.labels[index])]
         return rows.iloc[-1].to_dict() if len(rows) and rows["converged"].iloc[-1] else None
