@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .bayes_rates import BayesRates
 from .blas import one_thread
 from .config import Settings
 from .contrasts import Contrasts
@@ -18,7 +19,7 @@ from .numerics.coarsening import denoise_coarse
 from .numerics.contrast import estimate_contrast
 from .numerics.trust_range import Distance, window_quality
 from .numerics.windows import Denoiser, denoise_two_time
-from .rates import BayesRates, RateFitter, one_time
+from .rates import RateFitter, one_time
 from .records import DenoisedTwoTime, GammaTable, OneTime, Result, Status
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .bayes_rates import BayesRates
 from .blas import one_thread
 from .c2_analysis import C2Analysis
 from .config import Settings
@@ -19,7 +20,7 @@ from .numerics.live_windows import LiveWindows
 from .numerics.rois import RoiMap
 from .numerics.two_time import TwoTimeAccumulator
 from .numerics.windows import Denoiser
-from .rates import BayesRates, RateFitter
+from .rates import RateFitter
 from .records import GammaTable, Publication, Result, Status
 from .screening import FrameScreen, Screened
 
