@@ -70,6 +70,9 @@ class EigerFrames:
         Frames [start, stop) of the series; stop None: as many as the files hold.
     images_per_file
         Frames of a full data file, where a document or the device tells.
+    open_ended
+        Whether the frames go on behind `stop` if the master file says so: where a series has
+        several triggers, documents tell the frames of one.
     """
 
     prefix: str
@@ -77,6 +80,7 @@ class EigerFrames:
     start: int
     stop: int | None
     images_per_file: int | None = None
+    open_ended: bool = False
 
     @property
     def series(self) -> str:
@@ -85,7 +89,7 @@ class EigerFrames:
 
     @property
     def n_frames(self) -> int:
-        """Number of frames behind this reference; 0 where only the files know."""
+        """Number of frames behind this reference, as far as documents know."""
         return 0 if self.stop is None else self.stop - self.start
 
 
@@ -247,7 +251,7 @@ def read_with_gaps(
         if isinstance(rest, EigerFrames) and until is not None and until > position:
             n_done += until - position
             yield Gap(n_frames=until - position, reason=reason)
-            more = rest.stop is None or until < rest.stop
+            more = rest.stop is None or rest.open_ended or until < rest.stop
             rest = dataclasses.replace(rest, start=until) if more else None
         else:
             yield Gap(n_frames=max(0, reference.n_frames - n_done), reason=reason)

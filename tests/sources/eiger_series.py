@@ -35,11 +35,12 @@ def write_series(folder, *, master=True, without=(), **options):
     return files
 
 
-def frames_of(folder, start=0, stop=23, images_per_file=10, sequence_id=3):
+def frames_of(folder, start=0, stop=23, images_per_file=10, sequence_id=3, **more):
     return EigerFrames(
         prefix=str(folder / "gel"),
         sequence_id=sequence_id,
         start=start,
         stop=stop,
         images_per_file=images_per_file,
+        **more,
     )

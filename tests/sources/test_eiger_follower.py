@@ -219,8 +219,12 @@ def device(pattern="abc_$id", images_per_file=50, n_images=400, **cam):
     return type("Eiger", (), parts)()
 
 
-def test_a_staged_device_tells_the_next_series():
-    staged = staged_series(device(num_triggers=Signal(2)))
+@pytest.mark.parametrize("place", ["cam", "device"])
+def test_a_staged_device_tells_the_next_series(place):
+    triggered = device(**({"num_triggers": Signal(2)} if place == "cam" else {}))
+    if place == "device":  # as at CHX
+        triggered.num_triggers = Signal(2)
+    staged = staged_series(triggered)
     assert (staged.prefix, staged.sequence_id) == ("/data/abc", 7)
     assert (staged.images_per_file, staged.n_images) == (50, 800)
 

@@ -34,6 +34,7 @@ def test_one_event_of_an_eiger_holds_the_whole_series(Run, spec):
             start=0,
             stop=400,
             images_per_file=100,
+            open_ended=True,
         )
     ]
     assert run.documents.n_frames == 400
@@ -88,6 +89,7 @@ def test_a_datum_may_be_one_frame_of_a_series(Run):
         (0, 1, 100),
         (1, 2, 100),
     ]
+    assert not any(r.open_ended for r in run.references)
 
 
 def test_other_specs_are_left_to_their_handlers(Run):

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.sources import remote_codec
-from xpcs_live_denoise.sources.remote_codec import ARRAY_TYPE, pack_document, unpack_document
+from xpcs_live_denoise.sources.remote_codec import (
+    ARRAY_TYPE,
+    LARGE_ARRAY_BYTES,
+    pack_document,
+    packed_pieces,
+    unpack_document,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +42,33 @@ def test_a_value_survives_the_way(value):
     assert getattr(doc["value"], "dtype", None) == (
         value.dtype if isinstance(value, np.ndarray) else None
     )
+
+
+@pytest.mark.parametrize("n_bytes", [LARGE_ARRAY_BYTES - 32, LARGE_ARRAY_BYTES, 10**6])
+@pytest.mark.parametrize("dtype", ["u1", "<u2", ">f8"])
+def test_arrays_of_every_size_have_the_same_form(n_bytes, dtype):
+    values = np.arange(n_bytes // np.dtype(dtype).itemsize).astype(dtype).reshape(4, -1)
+    content = msgpack.packb((values.dtype.str, values.shape, values.tobytes()))
+    expected = msgpack.packb(
+        {"a": [1, msgpack.ExtType(ARRAY_TYPE, content), {"b": msgpack.ExtType(78, content)}]}
+    )
+    assert pack_document({"a": [1, values, {"b": values}]}) == expected
+    np.testing.assert_equal(
+        unpack_document(expected), {"a": [1, values, {"b": values}]}, strict=True
+    )
+
+
+def test_the_values_of_a_frame_are_not_copied_before_the_message_is_put_together():
+    frame = np.zeros((300, 400), np.uint16)
+    views = [piece for piece in packed_pieces({"a": frame}) if isinstance(piece, memoryview)]
+    assert len(views) == 1
+    assert np.shares_memory(np.frombuffer(views[0], np.uint8), frame)
+
+
+def test_a_large_array_of_another_order_in_memory_arrives_in_its_own():
+    values = np.arange(60_000).reshape(200, 300)
+    for there in (values.T, values[:, ::-1], values[::2]):
+        np.testing.assert_array_equal(unpack_document(pack_document({"a": there}))["a"], there)
 
 
 def test_what_json_would_change_is_changed_in_the_same_way():

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import threading
 import time
 
 import bluesky.plan_stubs as bps
@@ -24,9 +25,9 @@ def engine():
     return RunEngine({}, context_managers=[])
 
 
-def eiger(folder, **options):
+def eiger(folder, frames=None, **options):
     options = {"n_frames": 23, "images_per_file": 10, "frame_rate_hz": 500, **options}
-    return SimulatedClassicEiger(recorded(FRAMES), folder, **options)
+    return SimulatedClassicEiger(frames or recorded(FRAMES), folder, **options)
 
 
 def run(engine, plan):
@@ -106,52 +107,62 @@ def test_plans_set_the_number_of_images_and_how_they_are_filed(engine, tmp_path)
     assert len(list(tmp_path.glob("*_data_*.h5"))) == 2
 
 
-def test_data_files_appear_while_the_series_runs(tmp_path):
-    detector = eiger(tmp_path, frame_rate_hz=50)
-    detector.stage()
-    status = detector.trigger()
-    deadline = time.monotonic() + 20
-    while not list(tmp_path.glob("*_data_000001.h5")):
+def appeared(folder, name="*_data_000001.h5"):
+    """Wait for a file and return it."""
+    deadline = time.monotonic() + 60
+    while not (found := list(folder.glob(name))):
         assert time.monotonic() < deadline
         time.sleep(0.005)
+    return found[0]
+
+
+def test_data_files_appear_while_the_series_runs(tmp_path):
+    seen = threading.Event()
+
+    def frames():
+        yield FRAMES[:10]
+        assert seen.wait(60)
+        yield FRAMES[10:]
+
+    detector = eiger(tmp_path, frames=frames)
+    detector.stage()
+    status = detector.trigger()
+    appeared(tmp_path)
     assert not status.done
     assert list(tmp_path.glob("*_master.h5"))
-    status.wait(20)
+    seen.set()
+    status.wait(60)
     detector.unstage()
     assert len(list(tmp_path.glob("*_data_*.h5"))) == 3
 
 
 def test_a_file_can_appear_half_first(tmp_path):
-    detector = eiger(tmp_path, copy_s=0.3)
+    detector = eiger(tmp_path, n_frames=10, copy_s=600.0)
     detector.stage()
     status = detector.trigger()
-    deadline = time.monotonic() + 20
-    while not (found := list(tmp_path.glob("*_data_000001.h5"))):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    path = appeared(tmp_path)
     with pytest.raises(OSError, match="open"):
-        h5py.File(found[0])
-    status.wait(20)
+        h5py.File(path)
+    detector.stop()  # the copy is not waited for any longer
+    status.wait(60)
     detector.unstage()
-    with h5py.File(found[0]) as file:
+    with h5py.File(path) as file:
         assert file["entry/data/data"].shape == (10, 12, 16)
 
 
 def test_a_series_that_is_stopped_writes_the_frames_it_has(tmp_path):
-    detector = eiger(tmp_path, frame_rate_hz=20)
+    endless = np.tile(FRAMES, (200, 1, 1))
+    detector = eiger(tmp_path, frames=recorded(endless), n_frames=len(endless), frame_rate_hz=20)
     detector.stage()
     detector.trigger()
-    deadline = time.monotonic() + 20
-    while not list(tmp_path.glob("*_data_000001.h5")):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    time.sleep(0.2)
+    appeared(tmp_path)
+    time.sleep(0.2)  # a few frames of the next file
     detector.unstage()
     held = 0
     for path in sorted(tmp_path.glob("*_data_*.h5")):
         with h5py.File(path) as file:
             held += len(file["entry/data/data"])
-    assert 10 < held < 23
+    assert 10 < held < len(endless)
     assert not list(tmp_path.glob(".*")), "nothing half is left behind"
 
 

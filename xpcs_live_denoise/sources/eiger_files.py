@@ -25,6 +25,7 @@ from xpcs_live_denoise.sources.eiger_layout import (
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.hdf5_frames import block_end, end_of_written
 from xpcs_live_denoise.sources.hdf5_links import open_hdf5
+from xpcs_live_denoise.sources.image_key import MOST_FRAMES
 
 POLL_S = 0.02
 
@@ -44,7 +45,8 @@ def read_eiger(
     Parameters
     ----------
     reference
-        The frames; `stop` None: all that the master tells of, or that the files hold.
+        The frames; `stop` None: all that the master tells of, or that the files hold. Open-ended:
+        what the master tells of behind `stop`, too.
     max_bytes
         Most bytes of a block; a single frame may be larger.
     timeout_s
@@ -83,7 +85,8 @@ class _Series:
         self._deadline = time.monotonic() + timeout_s
         self._master = read_master(self._name, roots, _numbers(reference)) or Master()
         self._images_per_file = self._find_images_per_file(reference)
-        self.stop = self._find_stop() if reference.stop is None else reference.stop
+        announced = self._announced(reference)
+        self.stop = self._held() if announced is None else announced
 
     def read_file(self, position: int, max_bytes: int) -> Iterator[NDArray[Any]]:
         """Yield what one data file holds from `position` on; raise if that is not all it should."""
@@ -118,13 +121,18 @@ class _Series:
             f"Eiger series {self._name}: its first data file cannot be read, and no document tells "
             f"how many frames a file holds; expected {path}. Check that the files are complete "
             "and readable from this machine.",
-            missing_until=reference.stop or self._master.n_frames,
+            missing_until=self._announced(reference),
         )
 
-    def _find_stop(self) -> int:
-        """Return the frames of the series: what the master tells, else what the files hold."""
-        if self._master.n_frames is not None:
-            return self._master.n_frames
+    def _announced(self, reference: EigerFrames) -> int | None:
+        """Return where the wanted frames end; None if neither the reference nor the master tell."""
+        stop, by_master = reference.stop, self._master.n_frames
+        if stop is None or (reference.open_ended and stop < (by_master or 0) <= MOST_FRAMES):
+            return by_master
+        return stop
+
+    def _held(self) -> int:
+        """Return the frames that the files hold."""
         there = [number for number in self._master.links if self._is_there(number)]
         last = max([*there, *later_files(self._name, 0)], default=1)
         path, dataset = self._place(last)
@@ -171,6 +179,6 @@ class _Series:
 def _numbers(reference: EigerFrames) -> range:
     """Return the numbers of the data files that a reference needs, as far as it tells."""
     each, stop = reference.images_per_file, reference.stop
-    if not each or stop is None:
+    if not each or stop is None or reference.open_ended:
         return EVERY_FILE
     return range(reference.start // each + 1, min((stop - 1) // each + 2, EVERY_FILE.stop))

@@ -114,7 +114,8 @@ def staged_series(device: Any) -> StagedSeries | None:
 
     Understands NSLS-II's EigerSimulatedFilePlugin: `file.file_path`,
     `file.file_write_name_pattern` ("<prefix>_$id"), `file.sequence_id` (that of the last series),
-    `file.file_write_images_per_file`, `cam.num_images`, `cam.num_triggers`. Never raises.
+    `file.file_write_images_per_file`, `cam.num_images`, and `num_triggers` of the device, as at
+    CHX, or of its `cam`. Never raises.
     """
     name = getattr(device, "name", device)
     if not hasattr(getattr(device, "file", None), "file_write_name_pattern"):
@@ -122,7 +123,7 @@ def staged_series(device: Any) -> StagedSeries | None:
         return None
     try:
         pattern = str(device.file.file_write_name_pattern.get())
-        n_triggers = getattr(device.cam, "num_triggers", None)
+        n_triggers = getattr(device, "num_triggers", getattr(device.cam, "num_triggers", None))
         found = StagedSeries(
             prefix=os.path.join(str(device.file.file_path.get()), pattern.removesuffix("_$id")),
             sequence_id=int(device.file.sequence_id.get()) + 1,

@@ -124,7 +124,9 @@ class Following:
             self._newest = series
         self._announced.add(series)
         start = max(reference.start, self._handed[series])
-        stop = self._follower.n_images if reference.stop is None else reference.stop
+        stop, followed = reference.stop, self._follower.n_images
+        if stop is None or (reference.open_ended and stop < (followed or 0)):
+            stop = followed
         if stop is None:  # nobody knows where the series ends: from here on documents tell
             self._off = True
         else:

@@ -110,10 +110,10 @@ def _reference(resource: _Document, datum: _Document, key: ImageKey) -> FrameRef
 
 
 def _eiger_series(path: str, options: _Document, where: _Document, key: ImageKey) -> EigerFrames:
-    start, stop = 0, key.frames_per_asset
+    start, stop, is_whole = 0, key.frames_per_asset, True
     if where.get("frame_num") is not None:  # an event for each frame
         start = _whole(where["frame_num"])
-        stop = start + 1
+        stop, is_whole = start + 1, False
     images_per_file = positive_int(options.get("images_per_file"))
     return EigerFrames(
         prefix=path,
@@ -121,6 +121,7 @@ def _eiger_series(path: str, options: _Document, where: _Document, key: ImageKey
         start=start,
         stop=stop,
         images_per_file=images_per_file or positive_int(options.get("frame_per_point")),
+        open_ended=is_whole,
     )
 
 

@@ -22,6 +22,9 @@ ARRAY_KINDS = "buif"
 MAX_ITEMS = 2_000_000
 MAX_DEPTH = 64
 MAX_DIMENSIONS = 8
+# Arrays from here on are not copied before the message is put together.
+LARGE_ARRAY_BYTES = 2**16
+_BIN32, _EXT32 = b"\xc6", b"\xc9"  # as msgpack marks them; four bytes of length follow
 _PICKLE_MARK, _JSON_MARK = b"\x80", b"{"
 _INT64, _UINT64 = -(2**63), 2**64
 
@@ -48,8 +51,20 @@ def pack_document(
     InvalidInputError
         When it is nested deeper than MAX_DEPTH.
     """
-    packed: Any = msgpack.packb(_plain(doc, refused, 0), use_bin_type=True)
-    return packed
+    return b"".join(packed_pieces(doc, refused))
+
+
+def packed_pieces(
+    doc: Mapping[str, Any], refused: Callable[[str], None] = lambda _kind: None
+) -> list[bytes | memoryview]:
+    """Return what `pack_document` joins; large arrays are views of the document's own.
+
+    Whoever joins them together with what goes in front copies a frame once. Parameters and errors
+    are those of `pack_document`.
+    """
+    pieces = _Pieces(refused)
+    pieces.add(doc, 0)
+    return pieces.all_of_them()
 
 
 def unpack_document(body: bytes) -> dict[str, Any]:
@@ -83,19 +98,65 @@ def unpack_document(body: bytes) -> dict[str, Any]:
     return doc
 
 
-def _plain(value: Any, refused: Callable[[str], None], depth: int) -> Any:
-    """Return a value in the types that msgpack knows."""
-    if depth > MAX_DEPTH:
-        raise InvalidInputError(
-            f"Document: nested deeper than {MAX_DEPTH} levels; expected a flat one."
-        )
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item, refused, depth + 1) for name, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item, refused, depth + 1) for item in value]
-    if isinstance(value, (np.ndarray, np.generic)):
-        return _plain_array(np.asarray(value), refused, depth)
-    return _plain_scalar(value, refused)
+class _Pieces:
+    """A document as msgpack, cut where a large array lies; grows with `add`."""
+
+    def __init__(self, refused: Callable[[str], None]) -> None:
+        self._refused = refused
+        self._packer = msgpack.Packer(use_bin_type=True, autoreset=False)
+        self._done: list[bytes | memoryview] = []
+
+    def all_of_them(self) -> list[bytes | memoryview]:
+        return [*self._done, self._packer.bytes()]
+
+    def add(self, value: Any, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise InvalidInputError(
+                f"Document: nested deeper than {MAX_DEPTH} levels; expected a flat one."
+            )
+        if isinstance(value, Mapping):
+            items = {str(name): item for name, item in value.items()}
+            self._packer.pack_map_header(len(items))
+            for name, item in items.items():
+                self._packer.pack(name)
+                self.add(item, depth + 1)
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            self._packer.pack_array_header(len(value))
+            for item in value:
+                self.add(item, depth + 1)
+        elif isinstance(value, (np.ndarray, np.generic)):
+            self._add_array(np.asarray(value), depth)
+        else:
+            self._packer.pack(_plain_scalar(value, self._refused))
+
+    def _add_array(self, array: NDArray[Any], depth: int) -> None:
+        if array.dtype.kind in "US":
+            self.add(array.tolist(), depth + 1)
+        elif array.dtype.kind not in ARRAY_KINDS or array.dtype.itemsize > 8:
+            self._refused(f"array of {array.dtype}")
+            self._packer.pack(None)
+        elif array.ndim == 0:
+            self._packer.pack(array.item())
+        else:
+            values = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+            about = (array.dtype.str, array.shape)
+            if array.nbytes < LARGE_ARRAY_BYTES:
+                content = msgpack.packb((*about, values), use_bin_type=True)
+                self._packer.pack_ext_type(ARRAY_TYPE, content)
+            else:
+                self._add_large(about, values)
+
+    def _add_large(self, about: tuple[str, tuple[int, ...]], values: memoryview) -> None:
+        """Write the same as for a small array by hand: msgpack would copy the values four times."""
+        inner = msgpack.Packer(autoreset=False)
+        inner.pack_array_header(3)
+        for part in about:
+            inner.pack(part)
+        head = inner.bytes() + _BIN32 + values.nbytes.to_bytes(4, "big")
+        n_bytes = len(head) + values.nbytes
+        outer = _EXT32 + n_bytes.to_bytes(4, "big") + bytes([ARRAY_TYPE])
+        self._done += [self._packer.bytes(), outer + head, values]
+        self._packer.reset()
 
 
 def _plain_scalar(value: Any, refused: Callable[[str], None]) -> Any:
@@ -109,19 +170,6 @@ def _plain_scalar(value: Any, refused: Callable[[str], None]) -> Any:
         return str(value)
     refused(type(value).__name__)
     return None
-
-
-def _plain_array(array: NDArray[Any], refused: Callable[[str], None], depth: int) -> Any:
-    if array.dtype.kind in "US":
-        return _plain(array.tolist(), refused, depth + 1)
-    if array.dtype.kind not in ARRAY_KINDS or array.dtype.itemsize > 8:
-        refused(f"array of {array.dtype}")
-        return None
-    if array.ndim == 0:
-        return array.item()
-    values = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-    content = (array.dtype.str, array.shape, values)
-    return msgpack.ExtType(ARRAY_TYPE, msgpack.packb(content, use_bin_type=True))
 
 
 def _from_msgpack(body: bytes) -> Any:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ import zmq
 
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError
 
-from .remote_codec import pack_document
+from .remote_codec import packed_pieces
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +22,18 @@ MAX_DOCUMENT_BYTES = 256 * 2**20
 # Documents that wait in the profile for a slow network. Ten seconds of a hundred a second; what
 # does not fit is counted and logged instead of being dropped in silence, as 0MQ would.
 PUBLISHER_QUEUE = 1000
+# And of those with frames inside, together: 28 frames of an Eiger 4M.
+PUBLISHER_QUEUE_BYTES = 256 * 2**20
 # A connection needs a moment; documents sent before it stands reach nobody.
 CONNECT_S = 1.0
 LINGER_MS = 2000
-# Larger messages are handed over as they are.
+# Larger messages are handed over as they are, and told when 0MQ has done with them.
 COPIED_BYTES = 2**16
+
+_TOO_SLOW = (
+    "The network is slower than the documents and the queue is full; documents are lost. Frames in "
+    "files are found again with the next document."
+)
 
 
 class DocumentPublisher:
@@ -43,6 +51,9 @@ class DocumentPublisher:
         Tells publishers apart that share a proxy.
     queue_length
         Most documents that wait for the network.
+    queue_bytes
+        Most bytes that wait with them; a single document may be larger. Documents below
+        COPIED_BYTES are not counted: those that say how a run goes on are never in the way.
     max_document_bytes
         A larger one is not sent; the receiver would refuse it.
     connect_s
@@ -65,6 +76,7 @@ class DocumentPublisher:
         *,
         prefix: bytes = b"",
         queue_length: int = PUBLISHER_QUEUE,
+        queue_bytes: int = PUBLISHER_QUEUE_BYTES,
         max_document_bytes: int = MAX_DOCUMENT_BYTES,
         connect_s: float = CONNECT_S,
     ) -> None:
@@ -73,6 +85,8 @@ class DocumentPublisher:
         self.n_lost = 0
         self._prefix = check_prefix(prefix)
         self._max_bytes = max_document_bytes
+        self._queue_bytes = queue_bytes
+        self._waiting: deque[tuple[zmq.MessageTracker, int]] = deque()  # large ones, their bytes
         self._lock = threading.Lock()  # made by one thread, called by another
         self._topics: set[bytes] = set()
         self._told: set[str] = set()
@@ -120,21 +134,31 @@ class DocumentPublisher:
                 self.address,
                 doc.get("uid"),
             )
-        body = pack_document(doc, self._refused)
-        if len(body) > self._max_bytes:
+        pieces = packed_pieces(doc, self._refused)
+        n_bytes = sum(map(len, pieces))
+        if n_bytes > self._max_bytes:
             raise XpcsError(
-                f"A {name} document has {len(body)} bytes; expected at most {self._max_bytes}. "
+                f"A {name} document has {n_bytes} bytes; expected at most {self._max_bytes}. "
                 "Let the detector write files, or raise max_document_bytes on both sides."
             )
-        message = b" ".join((self._prefix, name.encode(), body))
+        is_large = n_bytes >= COPIED_BYTES
+        if is_large and not self._has_room(n_bytes):
+            raise XpcsError(f"{_TOO_SLOW} At most {self._queue_bytes} bytes wait (queue_bytes).")
+        message = b"".join((self._prefix, b" ", name.encode(), b" ", *pieces))
         try:
-            self._socket.send(message, zmq.NOBLOCK, copy=len(message) < COPIED_BYTES)
+            tracker = self._socket.send(message, zmq.NOBLOCK, copy=not is_large, track=is_large)
         except zmq.Again:
-            raise XpcsError(
-                "The network is slower than the documents and the queue is full; documents are "
-                "lost. Frames in files are found again with the next document."
-            ) from None
+            raise XpcsError(_TOO_SLOW) from None
+        if tracker is not None:
+            self._waiting.append((tracker, n_bytes))
         self.n_sent += 1
+
+    def _has_room(self, n_bytes: int) -> bool:
+        """Whether a large document may wait beside those that 0MQ has not sent yet."""
+        while self._waiting and self._waiting[0][0].done:
+            self._waiting.popleft()
+        waiting = sum(size for _, size in self._waiting)
+        return not waiting or waiting + n_bytes <= self._queue_bytes
 
     def _refused(self, kind: str) -> None:
         self._tell(f"A value of the type {kind} cannot be sent; None stands in its place")

@@ -34,9 +34,10 @@ SPEC = "AD_EIGER2"
 class SimulatedClassicEiger(Device):
     """Behaves like CHX's `eiger4m_single`: a classic ophyd device for any plan that reads it.
 
-    One trigger is a whole series of `cam.num_images` frames: a master file at once, data files
-    while it runs, the last one after it. Documents come when it is over: descriptor, resource
-    (spec AD_EIGER2), datum and one event. An aborted series still writes the frames it has. Each
+    One trigger of a plan is a whole series of `cam.num_images` frames, `num_triggers` times: a
+    master file at once, data files while it runs, the last one after it. Documents come when it is
+    over: descriptor, resource (spec AD_EIGER2), datum and one event. As at CHX none of them tells
+    `num_triggers`, only the master does. An aborted series still writes the frames it has. Each
     staging starts the simulated series anew, each trigger takes the next frames of it. The beam is
     in the middle of the detector unless `geometry` says otherwise.
 
@@ -80,6 +81,7 @@ class SimulatedClassicEiger(Device):
     beam_center_y: Any = Component(Signal, value=0.0, kind="config")
     wavelength: Any = Component(Signal, value=0.0, kind="config")
     det_distance: Any = Component(Signal, value=0.0, kind="config")
+    num_triggers: Any = Component(Signal, value=1, kind="omitted")
 
     def __init__(
         self,
@@ -184,7 +186,7 @@ class SimulatedClassicEiger(Device):
         }
         self._asset_docs.append(("datum", datum))
         self._reading = {"value": datum["datum_id"], "timestamp": time.time()}
-        status = SeriesStatus(self, int(self.cam.num_images.get()))
+        status = SeriesStatus(self, self._n_triggers * int(self.cam.num_images.get()))
         files = self._files(self._supply, sequence_id)
         self._thread = threading.Thread(
             target=self._acquire,
@@ -223,6 +225,10 @@ class SimulatedClassicEiger(Device):
     def _images_per_file(self) -> int:
         return int(self.file.file_write_images_per_file.get())
 
+    @property
+    def _n_triggers(self) -> int:
+        return int(self.num_triggers.get())
+
     def _current_supply(self) -> FrameSupply:
         if self._supply is None:  # asked before the first staging
             self._supply = FrameSupply(self._factory)
@@ -239,7 +245,8 @@ class SimulatedClassicEiger(Device):
         name = self.file.file_write_name_pattern.get().replace("$id", str(sequence_id))
         return SeriesFiles(
             series=Path(self.file.file_path.get()) / name,
-            n_frames=int(self.cam.num_images.get()),
+            n_frames=self._n_triggers * int(self.cam.num_images.get()),
+            n_triggers=self._n_triggers,
             images_per_file=self._images_per_file,
             frame_shape=supply.frame_shape,
             dtype=supply.dtype,

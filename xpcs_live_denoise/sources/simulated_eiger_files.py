@@ -38,7 +38,7 @@ class SeriesFiles:
     series
         Path of the files up to, without, "_master.h5".
     n_frames, images_per_file
-        Frames of the series and of a full data file.
+        Frames of the series, all triggers together, and of a full data file.
     frame_shape, dtype
         Of the frames.
     frame_time_s
@@ -48,6 +48,8 @@ class SeriesFiles:
     copy_s
         0: a data file appears complete. Above: it appears half, as on a network file system, and
         is complete this many seconds later.
+    n_triggers
+        Triggers of the series.
     """
 
     series: Path
@@ -58,6 +60,7 @@ class SeriesFiles:
     frame_time_s: float
     bad_pixels: NDArray[np.bool_] | None = None
     copy_s: float = 0.0
+    n_triggers: int = 1
 
     @property
     def n_files(self) -> int:
@@ -79,8 +82,8 @@ class SeriesFiles:
             detector["frame_time"] = self.frame_time_s
             detector["count_time"] = self.frame_time_s
             specific = detector.create_group("detectorSpecific")
-            specific["nimages"] = self.n_frames
-            specific["ntrigger"] = 1
+            specific["nimages"] = self.n_frames // self.n_triggers
+            specific["ntrigger"] = self.n_triggers
             if self.bad_pixels is not None:
                 specific.create_dataset(
                     "pixel_mask", data=self.bad_pixels.astype(np.uint32), **hdf5plugin.Bitshuffle()

@@ -60,7 +60,6 @@ class SimulatedEigerCam(Device):
     acquire_time: Any = Component(Signal, value=0.01, kind="config")
     acquire_period: Any = Component(Signal, value=0.01, kind="config")
     num_images: Any = Component(Signal, value=1, kind="config")
-    num_triggers: Any = Component(Signal, value=1, kind="omitted")
     acquire: Any = Component(Signal, value=0, kind="omitted")
 
 
