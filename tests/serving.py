@@ -76,7 +76,7 @@ class Serving:
         self._process.kill()
         self._end()
 
-    def wait_for(self, text: str, timeout: float = 60.0) -> str:
+    def wait_for(self, text: str, timeout: float = 120.0) -> str:
         """Return the next line that holds a text; raise with the output if none comes."""
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
@@ -100,7 +100,7 @@ class Serving:
         self._process.kill()
         self._end()
 
-    def terminate(self, timeout: float = 60.0) -> int:
+    def terminate(self, timeout: float = 120.0) -> int:
         """End it as systemd would; return its exit status."""
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(timeout)
@@ -153,7 +153,7 @@ def write_settings(folder: Path, rois: RoiMap, uri: str, **fields: Any) -> Setti
     return Settings.load(folder / "xpcs.yml")
 
 
-def wait_for_result(client: Any, uid: str, timeout: float = 120.0) -> Any:
+def wait_for_result(client: Any, uid: str, timeout: float = 200.0) -> Any:
     """Return the finished result of a run, as soon as it is there."""
     from xpcs_live_denoise import results
     from xpcs_live_denoise.errors import ResultNotFoundError

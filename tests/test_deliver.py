@@ -2,6 +2,7 @@
 
 import pytest
 
+from xpcs_live_denoise import deliver as deliver_module
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.deliver import deliver
 from xpcs_live_denoise.sinks.spool import RunSpool
@@ -45,6 +46,33 @@ def test_what_cannot_be_delivered_stays_and_each_run_is_tried(settings, syntheti
     assert sum("not delivered (InvalidInputError: Spooled record" in line for line in lines) == 1
     assert len(list(settings.spool.glob("*/*-publication.npz"))) == 3
     assert "abcdef" not in "".join(lines)
+
+
+def test_a_file_that_is_missing_on_the_way_to_the_server_is_no_delivery(
+    settings, synthetic, monkeypatch
+):
+    box = spooled(settings, synthetic(), "one")
+    box.close()
+
+    def no_certificate(*_):
+        raise FileNotFoundError(2, "No such file or directory", "ca.pem")
+
+    monkeypatch.setattr(deliver_module, "TiledSinkFactory", no_certificate)
+    lines = []
+    assert not deliver(settings, tell=lines.append)
+    assert "not delivered (FileNotFoundError" in lines[0]
+    assert box.folder.exists()
+
+
+def test_a_run_that_vanishes_between_listing_and_delivery_is_another_processs(
+    settings, synthetic, monkeypatch
+):
+    box = spooled(settings, synthetic(), "one")
+    monkeypatch.setattr(deliver_module, "spooled_folders", lambda _root: [box.folder])
+    box.clear()
+    lines = []
+    assert deliver(settings, tell=lines.append)
+    assert lines == [f"{box.folder.name}: delivered by another process."]
 
 
 def test_a_run_that_a_session_has_is_left_to_it(settings, synthetic):

@@ -5,7 +5,7 @@ import pytest
 
 from xpcs_live_denoise import RoiMap
 from xpcs_live_denoise.config import OrientationSettings
-from xpcs_live_denoise.detector_picture import MOST_EDGE, DetectorPicture
+from xpcs_live_denoise.detector_picture import MOST_EDGE, DetectorPicture, mean_counts
 
 LABELS = np.zeros((30, 40), int)
 LABELS[2:14, 5:] = 1
@@ -16,7 +16,7 @@ ROIS = RoiMap.from_labels(LABELS)
 def seen(picture, frames):
     """Look at all frames, whatever it costs."""
     for frame in frames:
-        picture._budget_s = 1.0
+        picture._budget_s, picture._cost_s = 1.0, 0.0
         picture.see(frame[np.newaxis])
     return picture.picture()
 
@@ -116,3 +116,12 @@ def test_looking_takes_no_more_of_the_time_than_it_may():
     picture._budget_s, picture._cost_s = 1.0, 0.012  # the budget is capped: 4 looks
     picture.see(np.ones((100, 30, 40), np.uint16))
     assert picture.picture().n_frames == 5
+
+
+def test_counts_of_a_roi_are_the_mean_of_its_pixels_that_are_known():
+    mean = np.where(LABELS == 1, 2.0, 7.0)
+    mean[3, 6] = np.nan
+    assert mean_counts(mean, LABELS, 1) == 2.0
+    assert mean_counts(mean, LABELS, 2) == 7.0
+    assert np.isnan(mean_counts(mean, LABELS, 3))
+    assert np.isnan(mean_counts(np.full(LABELS.shape, np.nan), LABELS, 1))

@@ -88,6 +88,19 @@ def test_runs_that_cannot_be_replayed_are_told(settings, raw_uid):
         run_replay(nowhere, raw_uid)
 
 
+def test_a_run_that_fails_holds_up_none_after_it(settings, raw_uid, tiled_client):
+    text = io.StringIO()
+    console = Console(file=text, width=100)
+    with pytest.raises(XpcsError, match="2 of 3 runs were not replayed: nowhere, neither"):
+        replay.replay(settings, ["nowhere", raw_uid, "neither"], console, rois=ROIS, timeout=100)
+    lines = text.getvalue().splitlines()
+    for uid in ("nowhere", "neither"):
+        (line,) = (line for line in lines if line.startswith(f"Run {uid}: failed"))
+        assert f"ResultNotFoundError: Run {uid}: not in /raw" in line
+    assert text.getvalue().count("derived run") == 1, "only of what was stored is there a table"
+    assert results(tiled_client, raw_uid).metadata["stop"]["exit_status"] == "success"
+
+
 class StoredResult:
     """What `compare` asks of a result."""
 

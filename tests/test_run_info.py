@@ -18,16 +18,16 @@ def test_the_reason_for_missing_frames_is_theirs_whatever_else_was_told():
     notes.add("No  such file.", missing=True)
     notes.add("Another file is cut off.", missing=True)
     status = Status(n_seen=9, n_processed=7, n_skipped=2, message="All that was told.")
-    told = what_is_missing(status, notes.why_missing)
+    told = what_is_missing(status, notes.why_missing, 9)
     assert told == "2 of 9 frames could not be had. No such file."
     assert list(notes)[1] == "No such file."
 
 
 def test_without_a_reason_of_its_own_the_status_tells():
     status = Status(n_seen=9, n_processed=7, n_skipped=2, message="There is room for 7 frames.")
-    told = what_is_missing(status, "")
+    told = what_is_missing(status, "", None)
     assert told == "2 of 9 frames could not be had. There is room for 7 frames."
-    assert what_is_missing(Status(n_seen=9, n_processed=9), "") == ""
+    assert what_is_missing(Status(n_seen=9, n_processed=9), "", 9) == ""
 
 
 def test_the_stop_of_a_run_with_a_gap_tells_of_the_gap(subscribe):

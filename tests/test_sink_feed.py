@@ -128,6 +128,26 @@ def test_a_final_result_is_offered_again(no_pause):
     assert len(sink.records) == 1
 
 
+def test_a_sink_without_a_spool_is_given_up_some_time_after_the_end(no_pause, monkeypatch, caplog):
+    monkeypatch.setattr(sink_feed, "GIVE_UP_S", 0.0)
+    attempts = []
+
+    def broken(info):
+        attempts.append(info)
+        raise TypeError("no sink")
+
+    feed = SinkFeed(broken, "abc")
+    feed.info = INFO
+    for stop in (3, 4, 5):
+        feed.write(news(0, stop))
+    assert len(attempts) == 3, "while the run goes on it may come any time"
+    feed.finish(news(0, 5), END)
+    assert not feed.delivering
+    feed.retry()
+    assert len(attempts) == 4
+    assert caplog.text.count("Run abc: the final results could not be stored.") == 1
+
+
 def test_a_final_result_waits_between_attempts():
     sink = Recorder(failures=1)
     feed = feed_of(sink)

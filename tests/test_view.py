@@ -32,3 +32,23 @@ def test_an_empty_variable_is_no_key(monkeypatch):
     monkeypatch.setenv("XPCS_VIEW_KEY", "")
     with pytest.raises(InvalidInputError, match="no key is set"):
         run(host="0.0.0.0")
+
+
+def test_a_key_file_that_others_may_read_is_refused_before_anything_is_served(tmp_path):
+    file = tmp_path / "key"
+    file.write_text("long enough to be a key\n")
+    file.chmod(0o640)
+    with pytest.raises(InvalidInputError, match=r"--key-file.*mode 640.*chmod 600") as error:
+        run(key_file=file)
+    assert "long" not in str(error.value)
+    with pytest.raises(InvalidInputError, match="--api-key-file"):
+        run(api_key_file=file)
+
+
+def test_a_short_key_in_a_file_is_refused_as_one_in_a_variable_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("XPCS_VIEW_KEY", "this one would be long enough")
+    file = tmp_path / "key"
+    file.write_text("short\n")
+    file.chmod(0o600)
+    with pytest.raises(InvalidInputError, match="got 5 characters; expected at least 16"):
+        run(host="0.0.0.0", key_file=file)

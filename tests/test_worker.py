@@ -150,6 +150,7 @@ def test_a_closing_worker_ticks_those_that_still_deliver(worker):
     def deliver():
         listener.ticks += 1
         listener.delivering = listener.ticks < 5
+        listener.done = not listener.delivering
 
     listener.tick = deliver
     assert worker.close(10)
@@ -162,6 +163,15 @@ def test_what_cannot_be_delivered_in_time_is_given_up(worker):
     listener.gate.set()
     worker.submit(listener, Note("first"))
     assert not worker.close(0.05)
+    assert listener.abandoned
+
+
+def test_a_consumer_of_which_more_could_come_is_told_that_it_will_not(worker):
+    listener = Listener()
+    listener.gate.set()
+    worker.submit(listener, Note("first"))
+    assert worker.close(5)
+    assert listener.heard == ["first"]
     assert listener.abandoned
 
 

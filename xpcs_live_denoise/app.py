@@ -203,9 +203,9 @@ def view(
     api_key_env: Annotated[
         str, typer.Option(help="Environment variable with the Tiled server's API key.")
     ] = "TILED_API_KEY",
-    key_env: Annotated[
-        str, typer.Option(help="Environment variable with the key that visitors must know.")
-    ] = "XPCS_VIEW_KEY",
+    api_key_file: Annotated[Path | None, typer.Option(help="A file with it instead.")] = None,
+    key_env: Annotated[str, typer.Option(help="Variable with visitors' key.")] = "XPCS_VIEW_KEY",
+    key_file: Annotated[Path | None, typer.Option(help="A file with it instead.")] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
 ) -> None:
     """Serve a web page with all runs, live and finished, until Ctrl-C."""
@@ -219,7 +219,9 @@ def view(
             host=host,
             port=port,
             api_key_env=api_key_env,
+            api_key_file=api_key_file,
             key_env=key_env,
+            key_file=key_file,
             open_browser=browser,
         ),
         console,

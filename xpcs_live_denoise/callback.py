@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from numpy.typing import NDArray
 
@@ -22,7 +23,8 @@ from .numerics.windows import Denoiser
 from .pipeline import open_ensemble
 from .records import RunInfo, Sink, Status, TiledFrames
 from .run_edge import RunEdge
-from .sinks.spooled_tiled import SpooledTiled
+from .sinks.guarded_spool import GuardedSpool
+from .sinks.spooled_tiled import SpooledTiled, what_is_left
 from .sources.file_roots import FileRoots
 from .sources.frames import FrameReader
 from .sources.rois import open_rois
@@ -70,7 +72,8 @@ class LiveDenoise:
     catalog
         A Tiled client to write to, instead of connecting to `settings.tiled.uri`.
     sinks
-        Factories RunInfo -> Sink, instead of Tiled.
+        Factories RunInfo -> Sink, instead of Tiled. One that still fails a minute after the end of
+        a run is given up for that run.
     device
         The staged detector: its `read_configuration()` completes what documents say.
     raw
@@ -109,6 +112,7 @@ class LiveDenoise:
         self._router = DocumentsByRun(self._begin_run)
         self._runs: dict[str, LiveRun] = {}
         self._stopped: list[LiveRun] = []
+        self._spools: WeakSet[GuardedSpool] = WeakSet()
         # Made by the worker's thread when the first run needs them, then kept for all runs.
         self._ensemble: tuple[Denoiser | None, str] | None = None
         self._make_tiled_sink: TiledSinkFactory | None = None
@@ -195,6 +199,10 @@ class LiveDenoise:
         """
         atexit.unregister(self.close)
         closed = self._worker.close(timeout)
+        for sentence in what_is_left(
+            self._spools, [run.uid for run in self._stopped if not run.done]
+        ):
+            logger.warning("%s", sentence)
         if closed and self._make_tiled_sink is not None:
             self._make_tiled_sink.close()
         return closed
@@ -238,7 +246,7 @@ class LiveDenoise:
     def _sink_factories(self) -> Sequence[SinkFactory]:
         if self._sinks is not None:
             return self._sinks
-        return [SpooledTiled(self._settings, self._tiled_sink)]
+        return [SpooledTiled(self._settings, self._tiled_sink, self._spools)]
 
     def _tiled_sink(self, info: RunInfo, uid: str, created: float) -> Sink:
         """Make the sink for Tiled. Called by the worker's thread."""

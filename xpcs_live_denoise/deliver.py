@@ -50,13 +50,17 @@ def deliver(
 
 def _deliver(folder: Path, settings: Settings, tell: Callable[[str], None]) -> bool:
     try:
-        with SpooledRun(folder) as run:
+        try:
+            run = SpooledRun(folder)
+        except SpoolInUseError:
+            tell(f"{folder.name}: left to the process that has it.")
+            return True
+        except FileNotFoundError:
+            tell(f"{folder.name}: delivered by another process.")
+            return True
+        with run:
             tell(_write(run, settings))
             run.remove()
-    except SpoolInUseError:
-        tell(f"{folder.name}: left to the process that has it.")
-    except FileNotFoundError:
-        tell(f"{folder.name}: delivered by another process.")
     except Exception as error:  # the next one may be delivered all the same
         tell(f"{folder.name}: not delivered ({type(error).__name__}: {error})")
         return False

@@ -153,6 +153,30 @@ class FrameSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """What is needed to give a pixel its q. Every field is None where nobody told us.
+
+    Attributes
+    ----------
+    beam_center
+        (row, col) in pixels.
+    wavelength_angstrom, detector_distance_m, pixel_size_m
+        X-ray wavelength, sample to detector, edge of a (square) pixel.
+    """
+
+    beam_center: tuple[float, float] | None = None
+    wavelength_angstrom: float | None = None
+    detector_distance_m: float | None = None
+    pixel_size_m: float | None = None
+
+    def completed(self, other: Geometry) -> Geometry:
+        """Return this geometry, with what it does not tell taken from another."""
+        mine = dataclasses.asdict(self)
+        known = {name: value for name, value in mine.items() if value is not None}
+        return dataclasses.replace(other, **known)
+
+
 class FollowedFrames(Protocol):
     """Frames that are found on disk before a document announces them.
 
@@ -167,6 +191,11 @@ class FollowedFrames(Protocol):
     @property
     def frame_time_s(self) -> float | None:
         """Frame period that the files tell, s; None while they do not."""
+        ...
+
+    @property
+    def geometry(self) -> Geometry:
+        """Scattering geometry as far as the files tell it by now."""
         ...
 
     def poll(self) -> tuple[FrameReference, ...]:
@@ -200,6 +229,7 @@ class NothingFollowed:
 
     n_expected = None
     frame_time_s = None
+    geometry = Geometry()
 
     def poll(self) -> tuple[FrameReference, ...]:
         """Return nothing."""
@@ -256,21 +286,3 @@ def read_with_gaps(
         else:
             yield Gap(n_frames=max(0, reference.n_frames - n_done), reason=reason)
             return
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Geometry:
-    """What is needed to give a pixel its q. Every field is None where nobody told us.
-
-    Attributes
-    ----------
-    beam_center
-        (row, col) in pixels.
-    wavelength_angstrom, detector_distance_m, pixel_size_m
-        X-ray wavelength, sample to detector, edge of a (square) pixel.
-    """
-
-    beam_center: tuple[float, float] | None = None
-    wavelength_angstrom: float | None = None
-    detector_distance_m: float | None = None
-    pixel_size_m: float | None = None

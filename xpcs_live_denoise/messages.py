@@ -41,6 +41,16 @@ class Begin:
     followed: FollowedFrames = dataclasses.field(default_factory=NothingFollowed)
     n_bytes: int = 0
 
+    def with_files(self) -> Begin:
+        """Return this with what followed files tell by now and documents did not."""
+        files = self.followed
+        return dataclasses.replace(
+            self,
+            n_expected=self.n_expected or files.n_expected,
+            frame_time_s=self.frame_time_s or files.frame_time_s,
+            geometry=self.geometry.completed(files.geometry),
+        )
+
     def merge(self, later: Any) -> None:
         """Never joins another message."""
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from .callback import LiveDenoise
 from .config import Settings
-from .errors import InvalidInputError, ResultNotFoundError, XpcsError
+from .errors import InvalidInputError, ResultNotFoundError, XpcsError, text_of
 from .readers.client import results
 from .sinks.tiled_connection import connect
 from .sources.file_roots import FileRoots
@@ -67,8 +67,8 @@ def replay(
 ) -> dict[str, Comparison | None]:
     """Analyse stored runs again; each becomes a new derived run.
 
-    Frames are read from the files where they are readable here (below `settings.file_roots`), else
-    by slices from Tiled.
+    A run that fails gets one line and holds up none after it. Frames are read from the files where
+    they are readable here (below `settings.file_roots`), else by slices from Tiled.
 
     Parameters
     ----------
@@ -92,10 +92,9 @@ def replay(
     ------
     InvalidInputError
         Without `tiled.raw_path`.
-    ResultNotFoundError
-        For a run that is not there.
     XpcsError
-        When a run has no frames of the detector, or its results could not be stored.
+        When a run failed, after all were tried: it is not there (ResultNotFoundError, of a single
+        run), has no frames of the detector, or its results could not be stored.
     """
     if not settings.tiled.raw_path:
         raise InvalidInputError(
@@ -103,13 +102,28 @@ def replay(
             'example "raw". Set it, so that they are found.'
         )
     client = connect(settings.tiled)
+    comparisons: dict[str, Comparison | None] = {}
+    failed: list[str] = []
     try:
-        return {
-            uid: _replay_one(settings, uid, client, console, rois=rois, timeout=timeout)
-            for uid in uids
-        }
+        for uid in uids:
+            try:
+                comparisons[uid] = _replay_one(
+                    settings, uid, client, console, rois=rois, timeout=timeout
+                )
+            except Exception as error:  # of this run: the next one may go well
+                if len(uids) == 1:
+                    raise
+                failed.append(uid)
+                line = f"Run {uid}: failed ({type(error).__name__}: {text_of(error)})"
+                console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
     finally:
         client.context.close()
+    if failed:
+        raise XpcsError(
+            f"{len(failed)} of {len(uids)} runs were not replayed: {', '.join(failed)}. "
+            "The lines above say why; the others are stored."
+        )
+    return comparisons
 
 
 def compare(new: XPCSResult, earlier: XPCSResult) -> Comparison:

@@ -50,7 +50,7 @@ def run_info(
     )
 
 
-def what_is_missing(status: Status, why: str) -> str:
+def what_is_missing(status: Status, why: str, n_expected: int | None) -> str:
     """Return what a run that came to its end has not analysed, "" if that is nothing.
 
     Parameters
@@ -59,14 +59,20 @@ def what_is_missing(status: Status, why: str) -> str:
         The last status.
     why
         What happened to the first frames that are missing; "": the status tells.
+    n_expected
+        Frames that were announced when the run began, None where nobody did.
     """
     n_missing = status.n_skipped - status.n_masked
-    if status.n_processed and not n_missing:
-        return ""
     all_frames = status.n_processed + status.n_skipped
-    if not n_missing:
-        return f"None of the {all_frames} frames could be used. {status.message}"
-    return f"{n_missing} of {all_frames} frames could not be had. {why or status.message}"
+    words: list[str] = []
+    if all_frames < (n_expected or 0):
+        words.append(f"{all_frames} of {n_expected} announced frames came.")
+    if n_missing:
+        missing = f"{n_missing} of {all_frames} frames could not be had."
+        words.append(f"{missing} {why or status.message}")
+    elif not status.n_processed:
+        words.append(f"None of the {all_frames} frames could be used. {status.message}")
+    return " ".join(words)
 
 
 def end_of_run(end: End, result: Result | None, status: Status, failure: str) -> RunEnd:

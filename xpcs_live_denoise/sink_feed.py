@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 # Pause after a failure, s: doubled each time, so that a dead server does not stall the analysis.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
+# A sink without a spool has so long after the end of its run, s; then the run is done without it.
+GIVE_UP_S = 60.0
 
 
 class Spool(Protocol):
@@ -25,27 +27,21 @@ class Spool(Protocol):
     @property
     def folder(self) -> Any:
         """Where it lies."""
-        ...
 
     def keep(self, backlog: Backlog) -> None:
         """Write what the backlog got since the last call."""
-        ...
 
     def keep_end(self, backlog: Backlog, result: Result | None, end: RunEnd) -> None:
         """Write the end; a result stands for all that was kept before."""
-        ...
 
     def result(self) -> Result | None:
         """Return the result that `keep_end` was given."""
-        ...
 
     def clear(self) -> None:
         """Forget everything: it is delivered."""
-        ...
 
     def close(self) -> None:
         """Let another process deliver what is there."""
-        ...
 
 
 @runtime_checkable
@@ -63,7 +59,6 @@ class Probing(Protocol):
 
     def probe(self) -> None:
         """Raise if it would not."""
-        ...
 
 
 class SinkFeed:
@@ -100,10 +95,13 @@ class SinkFeed:
         self._result: Result | None = None
         self._pause_s = 0.0
         self._not_before = 0.0
+        self._give_up = float("inf")  # time.monotonic() after which nothing is offered again
 
     def write(self, news: Publication) -> None:
         """Offer a publication, with what the sink could not take before."""
-        self._backlog.add(self._from_here(news))
+        if news.c2 is not None:  # only the rows that this sink has not
+            news = dataclasses.replace(news, c2=rows_from(news.c2, self.n_frames))
+        self._backlog.add(news)
         if self._pause_s and self._spool is not None:
             self._spool.keep(self._backlog)
         self.retry()
@@ -116,6 +114,8 @@ class SinkFeed:
         self._not_before = 0.0
         if self._pause_s:
             self._keep_end()
+        if not isinstance(self._factory, Spooling):
+            self._give_up = time.monotonic() + GIVE_UP_S
         self.retry()
 
     def retry(self) -> None:
@@ -155,9 +155,13 @@ class SinkFeed:
         return self._end is not None
 
     def abandon(self) -> None:
-        """Give up a final result, and say so, and where it lies."""
-        if self._end is None:
-            return
+        """Give up a final result, and say so, and where it lies; another process may deliver."""
+        if self._end is not None:
+            self._give_up_result()
+        if self._opened_spool is not None:
+            self._opened_spool.close()
+
+    def _give_up_result(self) -> None:
         self._keep_end()
         self._end = self._result = self._sink = None
         self._backlog = Backlog()
@@ -167,8 +171,6 @@ class SinkFeed:
                 f"They are kept in {self._spool.folder}: deliver them with xpcs-live-denoise "
                 "deliver when the server is back."
             )
-        if self._spool is not None:
-            self._spool.close()
         logger.error(
             "Run %s: the final results could not be stored. %s %s", self._uid, self.trouble, remedy
         )
@@ -204,12 +206,6 @@ class SinkFeed:
             if self._spool.has_end:
                 self._result = None
 
-    def _from_here(self, news: Publication) -> Publication:
-        """Drop the rows of C2 that this sink has already."""
-        if news.c2 is None:
-            return news
-        return dataclasses.replace(news, c2=rows_from(news.c2, self.n_frames))
-
     def _failed(self, error: Exception) -> None:
         self.trouble = f"Not stored yet: {' '.join(str(error).split())}"
         if not self._pause_s:
@@ -221,8 +217,11 @@ class SinkFeed:
                 error,
             )
         self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
-        self._not_before = time.monotonic() + self._pause_s
-        if self._end is not None:
+        now = time.monotonic()
+        self._not_before = min(now + self._pause_s, self._give_up)
+        if now >= self._give_up:
+            self.abandon()
+        elif self._end is not None:
             self._keep_end()
         elif self._spool is not None:
             self._spool.keep(self._backlog)

@@ -8,6 +8,7 @@ import logging
 import os
 import webbrowser
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import MissingDependencyError
@@ -30,8 +31,12 @@ class ViewOptions:
         Where the page is served; port None: a free one.
     api_key_env
         Environment variable with the API key of the Tiled server.
+    api_key_file
+        File with that key, in place of the variable.
     key_env
         Environment variable with the key that visitors must know.
+    key_file
+        File with that key, in place of the variable.
     open_browser
         Open the page in a browser.
     """
@@ -41,7 +46,9 @@ class ViewOptions:
     host: str = "127.0.0.1"
     port: int | None = None
     api_key_env: str = "TILED_API_KEY"
+    api_key_file: Path | None = None
     key_env: str = "XPCS_VIEW_KEY"
+    key_file: Path | None = None
     open_browser: bool = True
 
 
@@ -53,7 +60,8 @@ def view(options: ViewOptions, console: Console) -> None:
     MissingDependencyError
         Without bokeh.
     InvalidInputError
-        For an address that is none, or when others could reach the page without a key.
+        For an address that is none, a key file that is none or that others may read, or when
+        others could reach the page without a key.
     ResultNotFoundError, TiledUnavailableError
         When the list of runs cannot be read.
     ServerStartError
@@ -68,11 +76,9 @@ def view(options: ViewOptions, console: Console) -> None:
     from .readers.web.server import serve_page
     from .readers.web.tiled_http import TiledHttp
 
-    key = checked_key(
-        options.host,
-        os.environ.get(options.key_env) or None,
-        f"the environment variable {options.key_env}",
-    )
+    where = f"the environment variable {options.key_env} or the file of --key-file"
+    key = checked_key(options.host, _key(options.key_file, "--key-file", options.key_env), where)
+    api_key = _key(options.api_key_file, "--api-key-file", options.api_key_env)
     # They log every request: of the page, and of the Tiled server.
     for name in ("bokeh", "httpx", "tornado.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -84,13 +90,14 @@ def view(options: ViewOptions, console: Console) -> None:
         address = f"http://{host}:{port}/"
         console.print(f"XPCS live at {address}", soft_wrap=True, highlight=False)
         if key is not None:
-            console.print(f"It asks for the key in {options.key_env}.", highlight=False)
+            told = options.key_file or options.key_env
+            console.print(f"It asks for the key in {told}.", highlight=False, markup=False)
         console.print("Ctrl-C ends it.")
         if options.open_browser:
             webbrowser.open(address)
 
     async def serve() -> None:
-        http = TiledHttp(options.uri, os.environ.get(options.api_key_env) or None)
+        http = TiledHttp(options.uri, api_key)
         await serve_page(
             http, options.path, host=options.host, port=options.port, key=key, ready=ready
         )
@@ -99,3 +106,12 @@ def view(options: ViewOptions, console: Console) -> None:
         asyncio.run(serve())
     except KeyboardInterrupt:
         console.print("Closed.")
+
+
+def _key(path: Path | None, option: str, variable: str) -> str | None:
+    """Return a key from the file that an option names, else from the environment."""
+    from .readers.web.key_file import key_in_file
+
+    if path is not None:
+        return key_in_file(path.expanduser(), option)
+    return os.environ.get(variable) or None

@@ -42,7 +42,7 @@ class Consumer(Protocol):
         ...
 
     def abandon(self) -> None:
-        """Give up what is still to be delivered: the worker closes."""
+        """Give up what is still to be delivered: the worker closes, nothing more will come."""
         ...
 
     @property
@@ -202,6 +202,8 @@ class Worker:
                 )
                 self._guard(entry.consumer, entry.consumer.tick)
             elif self._closing and not self._entries and not self._still_delivering():
+                for consumer in self._consumers:
+                    self._guard(consumer, consumer.abandon)
                 return
             if time.monotonic() >= next_tick:
                 for consumer in list(self._consumers):
@@ -214,14 +216,10 @@ class Worker:
                 self._changed.notify_all()
 
     def _still_delivering(self) -> bool:
-        """Whether a closing worker must go on; past its time it tells its consumers to give up."""
-        open_ones = [known for known in self._consumers if known.delivering]
-        if open_ones and time.monotonic() >= self._give_up:
-            self._abandoned = True
-            for consumer in open_ones:
-                self._guard(consumer, consumer.abandon)
-            return False
-        return bool(open_ones)
+        """Whether a closing worker must go on: something is to be delivered, and there is time."""
+        delivering = any(known.delivering for known in self._consumers)
+        self._abandoned = delivering and time.monotonic() >= self._give_up
+        return delivering and not self._abandoned
 
     def _take(self, until: float) -> _Entry | None:
         """Return the next entry, or None when the clock reads `until` or the worker closes."""

@@ -10,12 +10,12 @@ from tests.written import end, publish
 from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.readers.client import results
 from xpcs_live_denoise.readers.server import EmbeddedServer
-from xpcs_live_denoise.readers.web.feed import G2
 from xpcs_live_denoise.readers.web.hub import Hub
+from xpcs_live_denoise.readers.web.stored import G2
 from xpcs_live_denoise.readers.web.tiled_http import TiledHttp
 from xpcs_live_denoise.sinks.tiled import TiledSink
 
-DEADLINE_S = 60
+DEADLINE_S = 120
 
 
 async def until(condition):
@@ -94,10 +94,12 @@ def test_a_run_without_a_frame_is_opened_and_followed(tiled_server, tiled_client
 
     async def work(hub):
         feed = await hub.open(sink.uid)
-        await until(lambda: feed.state.loaded and len(feed._following) == 8)
-        assert not hub.notice
+        await until(lambda: feed.state.loaded and len(feed._following) == 8 and not hub.notice)
         await asyncio.to_thread(publish, sink, run.publication(10, 20))
         await until(lambda: feed.state.n_frames == 20)
+        await until(lambda: np.array_equal(shown(feed, run), run.c2[0, :20, :20]))
+        denoised = run.denoised[0, :20, :20]
+        await until(lambda: np.array_equal(shown(feed, run, 0, "c2_denoised"), denoised))
 
     with_hub(tiled_server, work)
 
@@ -141,7 +143,7 @@ def test_the_list_grows_with_every_run_and_shows_frames_and_end(
         def line():
             return next((line for line in hub.runs if line.uid == sink.uid), None)
 
-        await asyncio.sleep(0.5)  # the subscription stands
+        await until(lambda: hub.version >= 2)  # the list was read again: the subscription stands
         await asyncio.to_thread(publish, sink, run.publication(0, 20))
         await until(lambda: line() is not None and line().n_frames == 20)
         assert hub.runs[0] == line()

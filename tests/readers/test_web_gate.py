@@ -24,6 +24,7 @@ from xpcs_live_denoise.readers.web.server import serve_page
 from xpcs_live_denoise.readers.web.tiled_http import TiledHttp, base_address
 
 KEY = "a key that only visitors know"
+DEADLINE_S = 60
 
 
 def with_page(server, work, *, key=None, host="127.0.0.1"):
@@ -35,10 +36,10 @@ def with_page(server, work, *, key=None, host="127.0.0.1"):
         task = asyncio.create_task(
             serve_page(http, "processed", host=host, port=None, key=key, ready=ready.set_result)
         )
-        port = await asyncio.wait_for(ready, 20)
+        port = await asyncio.wait_for(ready, DEADLINE_S)
         try:
             async with httpx.AsyncClient(
-                base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=20
+                base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=DEADLINE_S
             ) as client:
                 return await work(client)
         finally:
@@ -139,6 +140,7 @@ def test_a_web_socket_opens_for_this_page_only(tiled_server, origin, status):
             origin=address.rstrip("/") if origin == "same" else origin,
             subprotocols=["bokeh", token],
             proxy=None,
+            open_timeout=DEADLINE_S,
         )
         if status is None:
             async with opened as socket:

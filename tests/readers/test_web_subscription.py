@@ -47,7 +47,7 @@ def followed(connections, *, children=None, reject=None):
                 lost=lambda path, lost: events.append("lost" if lost else "back"),
             )
             try:
-                await asyncio.wait_for(follow.run(), 20)
+                await asyncio.wait_for(follow.run(), 60)
             finally:
                 await http.close()
 

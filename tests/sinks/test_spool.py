@@ -212,6 +212,31 @@ def test_a_session_that_ends_says_where_the_results_lie(tmp_path, synthetic, cap
     assert_identical(records_in(tmp_path)[1], [run.result(), END])
 
 
+def test_a_run_that_did_not_end_is_left_to_others_when_its_session_does(tmp_path, synthetic):
+    run = synthetic()
+    feed = feed_with_spool(run, tmp_path, MemorySink(run.info, failures=(AWAY,) * 9))
+    feed.write(news(run, 0, 20))
+    with pytest.raises(SpoolInUseError):
+        records_in(tmp_path)
+    feed.abandon()
+    assert [record.n_frames for record in records_in(tmp_path)[1]] == [20]
+
+
+def test_results_with_a_spool_are_offered_for_as_long_as_it_takes(
+    tmp_path, synthetic, no_pause, monkeypatch
+):
+    monkeypatch.setattr(sink_feed, "GIVE_UP_S", 0.0)
+    run = synthetic()
+    sink = MemorySink(run.info, failures=(AWAY,) * 5)
+    feed = feed_with_spool(run, tmp_path, sink)
+    feed.finish(run.result(), END)
+    for _ in range(5):
+        assert feed.delivering
+        feed.retry()
+    assert not feed.delivering
+    assert sink.end is END
+
+
 @pytest.mark.parametrize("fault", ["no room", "read only", "another's file"])
 def test_a_disk_that_refuses_is_told_once_and_costs_nothing(
     tmp_path, synthetic, no_pause, monkeypatch, caplog, fault

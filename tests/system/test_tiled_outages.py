@@ -57,7 +57,7 @@ def live(settings):
     live.close(0.1)
 
 
-def until(condition, timeout=120):
+def until(condition, timeout=200):
     """Wait until something holds that must come."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -91,7 +91,7 @@ def deliver(tmp_path):
         [sys.executable, "-m", "xpcs_live_denoise", "deliver", f"--config={tmp_path}/xpcs.yml"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=200,
         check=False,
     )
 
@@ -148,7 +148,7 @@ def test_down_at_the_start_and_back_before_the_end(server, settings, live, tmp_p
     until(lambda: not spooled_folders(tmp_path / "spool"))
     send_all(send, frames[70:])
     stop()
-    assert live.wait(120)
+    assert live.wait(200)
     assert_complete(server, uid, frames)
 
 
@@ -168,7 +168,7 @@ def test_down_in_the_middle_of_a_run(server, settings, live, tmp_path, caplog):
     send_all(send, frames[80:])
     until(lambda: stored_frames(server, uid) == N)
     stop()
-    assert live.wait(120)
+    assert live.wait(200)
     result = assert_complete(server, uid, frames)
     assert not spooled_folders(tmp_path / "spool")
     provisional = result.gamma_table(source="raw", final=False)
@@ -192,6 +192,7 @@ def test_down_at_the_stop_and_back_when_the_session_has_ended(
     until(lambda: list((tmp_path / "spool").glob("*/*-end.npz")))
     assert not live.close(1)
     assert f"They are kept in {tmp_path / 'spool'}" in caplog.text
+    assert f"Results of 1 run wait in {tmp_path / 'spool'}" in caplog.text
     away = deliver(tmp_path)
     assert away.returncode == 1
     assert "not delivered (TiledUnavailableError" in away.stdout
@@ -291,7 +292,7 @@ def test_an_analysis_that_raises_fails_its_derived_run_alone(server, settings, l
     until(lambda: stored_frames(server, uid) == 60)
     send_all(send, frames[60:])
     stop()
-    assert live.wait(120)
+    assert live.wait(200)
     assert live.n_faults == 0, "nothing reached the RunEngine's thread"
     result = the_result(server, uid)
     assert result.metadata["stop"]["exit_status"] == "fail"
@@ -304,5 +305,5 @@ def test_an_analysis_that_raises_fails_its_derived_run_alone(server, settings, l
     uid, send, stop = composed_run(live)
     send_all(send, frames)
     stop()
-    assert live.wait(120)
+    assert live.wait(200)
     assert_complete(server, uid, frames)

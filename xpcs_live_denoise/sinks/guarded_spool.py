@@ -25,17 +25,20 @@ class GuardedSpool:
     make
         Returns the spool; called when the first record is written.
     uid
-        Of the raw run, for the log.
+        Of the raw run.
 
     Attributes
     ----------
+    uid
+        Of the raw run.
     has_end
         Whether the end and the final result are on disk.
     """
 
     def __init__(self, make: Callable[[], RunSpool], uid: str) -> None:
         self.has_end = False
-        self._make, self._uid = make, uid
+        self.uid = uid
+        self._make = make
         self._spool: RunSpool | None = None
         self._n_pieces = 0
         self._n_frames = 0
@@ -44,8 +47,9 @@ class GuardedSpool:
 
     @property
     def folder(self) -> Path | None:
-        """Where it lies; None before anything does."""
-        return None if self._spool is None else self._spool.folder
+        """Where it lies; None where nothing does."""
+        kept = self._n_pieces > 0 or self.has_end
+        return self._spool.folder if self._spool is not None and kept else None
 
     def keep(self, backlog: Backlog) -> None:
         """Write what the backlog got since the last call."""
@@ -102,7 +106,7 @@ class GuardedSpool:
                     "Run %s: what the server does not take cannot be kept on disk (%s: %s). It "
                     "stays in memory until the server is back; make room, or set `spool` to "
                     "another folder.",
-                    self._uid,
+                    self.uid,
                     type(error).__name__,
                     error,
                 )

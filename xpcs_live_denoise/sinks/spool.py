@@ -5,6 +5,7 @@ Only one process at a time has a run's folder: the session that measures it, or 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -137,6 +138,7 @@ class RunSpool:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.folder.mkdir(mode=0o700, exist_ok=True)
             self._lock = _lock(self.folder)
+        if not (self.folder / RUN).exists():  # a full disk may have refused it once
             spool_format.write(self.folder / RUN, self._run)
         free = shutil.disk_usage(self.folder).free
         if free < LEAST_FREE_BYTES:
@@ -164,6 +166,8 @@ class SpooledRun:
     ------
     SpoolInUseError
         When another process has it.
+    FileNotFoundError
+        When another process has delivered it meanwhile.
     InvalidInputError
         When it is none of ours, or damaged.
     """
@@ -180,6 +184,10 @@ class SpooledRun:
             self.raw_path: str | None = run["raw_path"]
             self.access_tags: tuple[str, ...] = run["access_tags"]
         except BaseException:
+            with contextlib.suppress(OSError):
+                # Delivered and removed while we came: the lock that holds the folder is ours.
+                if [path.name for path in folder.iterdir()] == [LOCK]:
+                    _remove(folder)
             os.close(self._descriptor)
             raise
 
@@ -207,8 +215,11 @@ class SpooledRun:
 
 def spooled_folders(root: Path) -> list[Path]:
     """Return the folders of the runs in a spool, oldest first."""
-    found = [path.parent for path in root.glob(f"*/{RUN}")] if root.is_dir() else []
-    return sorted(found, key=lambda folder: (folder.stat().st_mtime, folder.name))
+    found: list[tuple[float, str, Path]] = []
+    for path in root.glob(f"*/{RUN}") if root.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):  # delivered by another process just now
+            found.append((path.parent.stat().st_mtime, path.parent.name, path.parent))
+    return [folder for _, _, folder in sorted(found)]
 
 
 def _lock(folder: Path) -> int:
@@ -240,4 +251,5 @@ def _remove(folder: Path) -> None:
     for path in [path for path in folder.iterdir() if path.name != LOCK]:
         path.unlink()
     (folder / LOCK).unlink()
-    folder.rmdir()
+    with contextlib.suppress(OSError):  # who comes to look just now puts its lock there
+        folder.rmdir()

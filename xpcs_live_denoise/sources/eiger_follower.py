@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from xpcs_live_denoise.records import EigerFrames
+from xpcs_live_denoise.records import EigerFrames, Geometry
 from xpcs_live_denoise.sources.eiger_layout import (
     count_written,
     data_path,
@@ -54,6 +54,8 @@ class EigerFollower:
     ----------
     frame_time_s
         Frame period that a master file told, s; None before.
+    geometry
+        Scattering geometry that a master file told; empty before.
 
     Raises
     ------
@@ -73,6 +75,7 @@ class EigerFollower:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.frame_time_s: float | None = None
+        self.geometry = Geometry()
         self._names = names
         self._told = (images_per_file, n_images)
         self._images_per_file, self._n_images = self._told
@@ -93,6 +96,11 @@ class EigerFollower:
         """Frames of a series, None while nobody told."""
         return self._n_images
 
+    @property
+    def waits(self) -> bool:
+        """Whether more frames of a series that has begun may come."""
+        return self._current is not None and not self._series_is_over()
+
     def poll(self) -> list[EigerFrames]:
         """Return the frames that have become complete, in order, whole files at a time."""
         found: list[EigerFrames] = []
@@ -105,7 +113,7 @@ class EigerFollower:
     def finish(self) -> list[EigerFrames]:
         """Return what `poll` would, and the frames of a last file that is not full."""
         found = self.poll()
-        while self._current is not None and not self._series_is_over():
+        while self.waits:
             held = count_written(self._path(), self._roots) or 0
             if held <= self._offset():
                 self._next_listing = float("-inf")
@@ -164,6 +172,7 @@ class EigerFollower:
             self._master_read = True
             self._n_images = self._n_images or master.n_frames
             self.frame_time_s = self.frame_time_s or master.frame_time_s
+            self.geometry = self.geometry.completed(master.geometry)
 
     def _series_is_over(self) -> bool:
         return self._n_images is not None and self._position >= self._n_images

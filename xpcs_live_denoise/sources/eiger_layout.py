@@ -14,7 +14,9 @@ from typing import Any
 import h5py
 
 from xpcs_live_denoise.errors import UnreadableFramesError
+from xpcs_live_denoise.records import Geometry
 from xpcs_live_denoise.sources.file_roots import FileRoots
+from xpcs_live_denoise.sources.geometry import in_metres
 from xpcs_live_denoise.sources.hdf5_frames import MOST_FRAME_BYTES, end_of_written
 from xpcs_live_denoise.sources.hdf5_links import open_hdf5
 
@@ -40,11 +42,14 @@ class Master:
         Frames of the series.
     frame_time_s
         Frame period, s.
+    geometry
+        As the detector was told it.
     """
 
     links: Mapping[int, tuple[Path, str]] = dataclasses.field(default_factory=dict)
     n_frames: int | None = None
     frame_time_s: float | None = None
+    geometry: Geometry = dataclasses.field(default_factory=Geometry)
 
 
 def data_path(series: str, number: int) -> Path:
@@ -74,6 +79,7 @@ def read_master(
                 links=dict(_links(file, path, numbers)),
                 n_frames=int(n_images * n_triggers) if n_images else None,
                 frame_time_s=_number(file, f"{_DETECTOR}/frame_time"),
+                geometry=_geometry(file),
             )
     except (OSError, RuntimeError, KeyError):
         return None
@@ -123,6 +129,18 @@ def _links(file: h5py.File, master: Path, numbers: range) -> Iterator[tuple[int,
         match = re.fullmatch(r"data_(\d{6,9})", str(name))
         if match and isinstance(link, h5py.ExternalLink):
             yield int(match[1]), (master.parent / link.filename, link.path)
+
+
+def _geometry(file: h5py.File) -> Geometry:
+    """Return the geometry; DECTRIS writes Angstrom, m and pixels, and 0 for what nobody set."""
+    row, col = (_number(file, f"{_DETECTOR}/beam_center_{axis}") for axis in "yx")
+    distance = _number(file, f"{_DETECTOR}/detector_distance")
+    return Geometry(
+        beam_center=None if row is None or col is None else (row, col),
+        wavelength_angstrom=_number(file, "entry/instrument/beam/incident_wavelength"),
+        detector_distance_m=None if distance is None else in_metres(distance),
+        pixel_size_m=_number(file, f"{_DETECTOR}/x_pixel_size"),
+    )
 
 
 def _number(file: h5py.File, name: str) -> float | None:

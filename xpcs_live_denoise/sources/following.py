@@ -5,11 +5,18 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records import AssetFrames, EigerFrames, FrameReference, InlineFrames
+from xpcs_live_denoise.records import (
+    AssetFrames,
+    EigerFrames,
+    FrameReference,
+    Geometry,
+    InlineFrames,
+)
 from xpcs_live_denoise.sources.eiger_follower import EigerFollower
 from xpcs_live_denoise.sources.eiger_series import NewMasters, NumberedSeries, staged_series
 from xpcs_live_denoise.sources.file_roots import FileRoots
@@ -19,6 +26,10 @@ if TYPE_CHECKING:
     from xpcs_live_denoise.config import Settings
 
 logger = logging.getLogger(__name__)
+
+# A detector that is stopped writes what it has: how long the end of a run waits for the next file,
+# for all of them, and between two looks, s.
+LAST_FILE_S, LONGEST_S, POLL_S = 2.0, 10.0, 0.05
 
 
 class Following:
@@ -56,6 +67,11 @@ class Following:
         """Frame period that a master file told, s; None before."""
         return self._follower.frame_time_s
 
+    @property
+    def geometry(self) -> Geometry:
+        """Scattering geometry as far as a master file told it."""
+        return self._follower.geometry
+
     def poll(self) -> tuple[FrameReference, ...]:
         """Return the frames that have become complete on disk."""
         return () if self._off else self._hand_out(self._follower.poll())
@@ -63,11 +79,18 @@ class Following:
     def finish(self) -> tuple[FrameReference, ...]:
         """Return what is left on disk of a run that is over; nothing of series that events named.
 
-        What an event named was read when it came, or is missing.
+        What an event named was read when it came, or is missing. Without an event (the series was
+        stopped) the last file is still to come: waits LAST_FILE_S after each that came.
         """
         if self._off or self._newest in self._announced:
             return ()
-        return self._hand_out(self._follower.finish())
+        found = self._follower.finish()
+        until, latest = (time.monotonic() + wait_s for wait_s in (LAST_FILE_S, LONGEST_S))
+        while self._follower.waits and time.monotonic() < min(until, latest):
+            time.sleep(POLL_S)
+            if more := self._follower.finish():
+                found, until = found + more, time.monotonic() + LAST_FILE_S
+        return self._hand_out(found)
 
     def reconcile(self, reference: FrameReference) -> tuple[FrameReference, ...]:
         """Return what is left to read of frames that a document announces.

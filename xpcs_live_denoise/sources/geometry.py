@@ -28,6 +28,11 @@ RELATIVE_TOLERANCE = 1e-3
 Document = Mapping[str, Any]
 
 
+def in_metres(distance: float) -> float:
+    """Return a distance in m that may be in mm."""
+    return distance / 1000 if distance > LONGEST_DISTANCE_M else distance
+
+
 @dataclass(frozen=True, slots=True)
 class _Quantity:
     """A number that documents may hold: its names there, in order, and its way to `unit`."""
@@ -46,7 +51,7 @@ _DISTANCE = _Quantity(
     "detector distance",
     "m",
     ("det_distance", "detector_distance"),
-    lambda value: value / 1000 if value > LONGEST_DISTANCE_M else value,
+    in_metres,
 )
 _PIXEL_SIZE = _Quantity("pixel size", "m", ("x_pixel_size", "y_pixel_size", "pixel_size"))
 _FRAME_TIME = _Quantity("frame time", "s", ("acquire period", "acquire_period"))

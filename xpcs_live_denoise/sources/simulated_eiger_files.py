@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import threading
@@ -14,6 +15,8 @@ import h5py
 import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
+
+from xpcs_live_denoise.records import Geometry
 
 # Edges of a module and of the gaps between modules, pixels (rows, cols).
 MODULE, GAP = (514, 1030), (37, 10)
@@ -50,6 +53,8 @@ class SeriesFiles:
         is complete this many seconds later.
     n_triggers
         Triggers of the series.
+    geometry
+        For the master file; None fields are 0 there, as what nobody set.
     """
 
     series: Path
@@ -61,6 +66,7 @@ class SeriesFiles:
     bad_pixels: NDArray[np.bool_] | None = None
     copy_s: float = 0.0
     n_triggers: int = 1
+    geometry: Geometry = dataclasses.field(default_factory=Geometry)
 
     @property
     def n_files(self) -> int:
@@ -81,6 +87,12 @@ class SeriesFiles:
             detector = file.create_group("/entry/instrument/detector")
             detector["frame_time"] = self.frame_time_s
             detector["count_time"] = self.frame_time_s
+            row, col = self.geometry.beam_center or (0.0, 0.0)
+            detector["beam_center_y"], detector["beam_center_x"] = row, col
+            detector["detector_distance"] = self.geometry.detector_distance_m or 0.0
+            detector["x_pixel_size"] = detector["y_pixel_size"] = self.geometry.pixel_size_m or 0.0
+            wavelength = self.geometry.wavelength_angstrom or 0.0
+            file["/entry/instrument/beam/incident_wavelength"] = wavelength
             specific = detector.create_group("detectorSpecific")
             specific["nimages"] = self.n_frames // self.n_triggers
             specific["ntrigger"] = self.n_triggers

@@ -19,7 +19,14 @@ logger = logging.getLogger(__name__)
 # The subscription wakes us at once; looking now and then finds what it missed (a restarted server,
 # a message that was too large), and stop documents, which it does not tell of.
 POLL_S = 1.0
+# Nodes that every look asks for; twice as many, and again, until one of them is known.
 NEWEST = 20
+MOST_NEW = 5120
+MOST_KNOWN = 2 * MOST_NEW
+# Runs that are opened in one look, and that are open at a time: the others wait.
+AT_ONCE = 50
+# A node that cannot be opened is given up after so many looks.
+MOST_TRIES = 600
 # Between two looks, however much news there is.
 PAUSE_S = 0.1
 # A run without a stop is taken up when we start only if it may still be under way.
@@ -67,10 +74,12 @@ class TiledRuns:
         self._data_key = data_key
         self._roots = roots
         self._poll_s = poll_s
-        self._known: set[str] = set()
+        self._known: dict[str, None] = {}  # oldest first
+        self._pending: dict[str, int] = {}  # known and not opened yet: failed attempts
         self._open: dict[str, TiledDocuments] = {}
         self._last_news: dict[str, float] = {}
         self._before: frozenset[str] | None = None  # what was there when we came
+        self._since = time.time()
         self._told: set[str] = set()
         self._news = threading.Event()
         self._stopping = threading.Event()
@@ -166,18 +175,55 @@ class TiledRuns:
 
     def _look(self) -> None:
         """Open what has come to the container since the last look."""
-        newest: list[str] = list(self._container.keys().tail(NEWEST))
+        newest = self._newest()
         if self._before is None:
             self._before = frozenset(newest)
         for uid in newest:
             if uid not in self._known:
+                self._known[uid] = None
+                self._pending[uid] = 0
+        while len(self._known) > MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+        for uid in list(self._pending)[:AT_ONCE]:
+            if len(self._open) < AT_ONCE:
                 # A node that cannot be opened must not hide those after it.
                 self._try(lambda uid=uid: self._take_up(uid), f"run {uid}")
         self._give_up_the_dead(newest[-1] if newest else "")
 
+    def _newest(self) -> list[str]:
+        """Return the newest nodes, oldest first, as far back as there may be one of interest."""
+        n = NEWEST
+        while True:
+            newest: list[str] = list(self._container.keys().tail(n))
+            if len(newest) < n or any(uid in self._known for uid in newest):
+                return newest
+            if self._start_time(newest[0]) < self._since - MAY_BE_RUNNING_S:
+                return newest
+            if n >= MOST_NEW:
+                logger.warning(
+                    "Following runs in Tiled: more than %d runs came at once; those before the "
+                    "newest %d are left out. xpcs-live-denoise replay computes them.",
+                    n,
+                    n,
+                )
+                return newest
+            n *= 2
+
+    def _start_time(self, uid: str) -> float:
+        """Return when a run began, s since 1970; infinity if the node cannot tell."""
+        try:
+            return float(self._container[uid].metadata["start"]["time"])
+        except Exception:  # no run, or one that cannot be opened: those before it may tell
+            return float("inf")
+
     def _take_up(self, uid: str) -> None:
-        metadata = self._container[uid].metadata
-        self._known.add(uid)
+        n_failed = self._pending.pop(uid)
+        try:
+            metadata = self._container[uid].metadata
+        except Exception:
+            if n_failed < MOST_TRIES:
+                self._pending[uid] = n_failed + 1
+            raise
         if self._is_wanted(uid, metadata):
             self._open[uid] = TiledDocuments(
                 self._container, uid, data_key=self._data_key, roots=self._roots

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from xpcs_live_denoise.errors import ResultNotFoundError, XpcsError
 
 from .feed import RunFeed
+from .run_summary import RunSummary, summary
 from .subscription import FIRST_DELAY_S, LAST_DELAY_S, StreamingUnavailableError, Subscription
 from .tiled_http import TiledHttp
 
@@ -19,56 +20,6 @@ logger = logging.getLogger(__name__)
 
 LISTED_RUNS = 100
 POLL_S = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSummary:
-    """One line of the list of runs.
-
-    Attributes
-    ----------
-    uid, raw_uid
-        Of the derived run, and of the run that it was derived from.
-    scan_id, sample, detector
-        Texts, empty where unknown.
-    time
-        Start of the analysis, s since 1970.
-    n_frames, n_expected
-        Frames in C2 so far, and of the whole series if known.
-    state
-        "live", "success", "fail" or "abort".
-    """
-
-    uid: str
-    raw_uid: str
-    scan_id: str
-    sample: str
-    detector: str
-    time: float
-    n_frames: int
-    n_expected: int | None
-    state: str
-
-
-def summary(uid: str, metadata: Mapping[str, Any]) -> RunSummary:
-    """Return the line of a run, from its metadata or the part that a list asks for."""
-    start = metadata.get("start") or {}
-    stop = metadata.get("stop") or {}
-    xpcs = start.get("xpcs") or {}
-    sample = start.get("sample") or start.get("sample_name") or ""
-    if isinstance(sample, Mapping):
-        sample = sample.get("name", "")
-    return RunSummary(
-        uid=uid,
-        raw_uid=str(start.get("original_run_uid") or ""),
-        scan_id=str(start.get("scan_id") or ""),
-        sample=str(sample),
-        detector=str(xpcs.get("detector") or ""),
-        time=float(start.get("time") or 0.0),
-        n_frames=int(metadata.get("n_frames") or 0),
-        n_expected=xpcs.get("n_expected"),
-        state=str(stop.get("exit_status") or "live"),
-    )
 
 
 class Hub:
@@ -107,6 +58,19 @@ class Hub:
     def runs(self) -> list[RunSummary]:
         """All listed runs, the newest first."""
         return sorted(self._runs.values(), key=lambda run: run.time, reverse=True)
+
+    def silent(self, now: float) -> frozenset[str]:
+        """Return the uids of live runs of which nothing has been heard for long at a time, s."""
+        live = [run for run in self._runs.values() if run.state == "live"]
+        return frozenset(
+            run.uid
+            for run in live
+            if (
+                run.silent(now)
+                if run.uid not in self._feeds
+                else self._feeds[run.uid][0].state.silent_since(now) is not None
+            )
+        )
 
     @property
     def notice(self) -> str:
@@ -164,7 +128,7 @@ class Hub:
             return uid
         found = await self._http.runs(self._path, limit=LISTED_RUNS, raw_uid=uid)
         if found:
-            runs = [summary(key, metadata) for key, metadata in found.items()]
+            runs = [summary(key, metadata, now=0.0) for key, metadata in found.items()]
             return max(runs, key=lambda run: (run.state != "live", run.time)).uid
         if uid and "/" not in uid:
             try:
@@ -213,6 +177,9 @@ class Hub:
             self._feeds[uid] = (feed, users - 1)
         else:
             del self._feeds[uid]
+            if uid in self._runs and feed.state.loaded:
+                run = self._runs[uid]
+                self._runs[uid] = dataclasses.replace(run, heard=feed.state.news_time)
             task = asyncio.create_task(feed.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
@@ -223,22 +190,34 @@ class Hub:
         found = await self._http.runs(self._path, limit=LISTED_RUNS)
         if not found:
             await self._http.metadata(self._path)  # an empty list, or a wrong path?
-        self._runs = {uid: summary(uid, metadata) for uid, metadata in found.items()}
+        before, self._runs = self._runs, {}
+        for uid, (feed, _) in self._feeds.items():
+            if uid in before and not feed.state.gone:
+                self._runs[uid] = before[uid]  # open, though others may be newer
+        for uid, metadata in found.items():
+            self._put(uid, metadata, before.get(uid))
         self.version += 1
 
+    def _put(self, uid: str, metadata: Mapping[str, Any], before: RunSummary | None) -> None:
+        """Write one line; what is neither among the newest nor open leaves the list."""
+        self._runs[uid] = summary(uid, metadata, now=time.time(), before=before)
+        for run in self.runs[LISTED_RUNS:]:
+            if run.uid not in self._feeds:
+                del self._runs[run.uid]
+
     async def _attend(self) -> None:
-        await self._read_list()
         # What ended while the connection was lost.
-        for uid, (feed, _) in list(self._feeds.items()):
-            if feed.state.live:
-                feed.on_metadata(await self._http.metadata(f"{self._path}/{uid}"))
+        for feed, _ in list(self._feeds.values()):
+            if feed.state.live or feed.state.gone:
+                await feed.look()
+        await self._read_list()
 
     def _on_update(self, update: dict[str, Any]) -> None:
         specs = {spec["name"] for spec in update.get("specs") or ()}
         if "XPCSResult" not in specs or not update.get("metadata"):
             return
         uid, metadata = update["key"], update["metadata"]
-        self._runs[uid] = summary(uid, metadata)
+        self._put(uid, metadata, self._runs.get(uid))
         self.version += 1
         if uid in self._feeds:
             self._feeds[uid][0].on_metadata(metadata)

@@ -14,9 +14,10 @@
     if (node.textContent !== text) node.textContent = text;
     node.hidden = !text;
   };
-  const when = (seconds) => {
+  const when = (seconds, more) => {
     const time = new Date(seconds * 1000), today = new Date().toDateString() === time.toDateString();
-    const clock = time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
+    const digits = { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...more };
+    const clock = time.toLocaleTimeString([], digits);
     return today ? clock : `${time.toLocaleDateString([], { month: "short", day: "numeric" })} ${clock}`;
   };
 
@@ -31,7 +32,9 @@
       link.append(
         element("span", [run.scan, run.sample].filter(Boolean).join(" · "), "name"),
         element("span", `${when(run.time)}, ${run.frames} frames`, "facts"),
-        element("span", run.state, `state ${run.state}`),
+        run.silent
+          ? element("span", "no news", "state silent")
+          : element("span", run.state, `state ${run.state}`),
       );
       item.append(link);
       return item;
@@ -47,7 +50,9 @@
     tell($("title"), run.title);
     const state = $("state");
     state.textContent = run.state;
-    state.className = `state ${run.state}`;
+    const silent = run.silent_since ? when(run.silent_since, { second: "2-digit" }) : "";
+    state.className = `state ${silent ? "silent" : run.state}`;
+    tell($("silence"), silent && `no news since ${silent}`);
     const live = run.state === "live", known = live && run.n_expected;
     tell($("frames"), `${run.n_frames}${known ? ` / ${run.n_expected}` : ""} frames`);
     $("progress").hidden = !known;

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +14,21 @@ import jinja2
 from bokeh.document import Document
 from bokeh.models import ColumnDataSource
 
-from xpcs_live_denoise.errors import XpcsError
+from xpcs_live_denoise.errors import TiledUnavailableError, XpcsError
 
-from . import views
+from . import texts, views
 from .curves import DispersionFigure, G2Figure, GammaFigure
 from .feed import RunFeed
-from .hub import Hub, RunSummary
+from .hub import Hub
 from .images import C2Figures, DetectorFigure
+from .run_state import RunState
+
+logger = logging.getLogger(__name__)
 
 PERIOD_MS = 200
-LOAD_S = 5.0
+LOAD_S, RETRY_S = 5.0, 2.0
 DETECTOR_PERIOD_S = 1.0
 SHOWN = ("both", "raw", "denoised")
-STATES = {"live": "live", "success": "finished", "fail": "failed", "abort": "aborted"}
 HERE = Path(__file__).parent
 
 
@@ -59,12 +63,14 @@ class Page:
         self._feed: RunFeed | None = None
         self._document: Any = document
         self._error = ""
+        self._tried, self._retry_at = "", math.inf
         self._opening = True
         self._closed = False
         self._seen: Any = None
         self._text = ""
         self._drawn: dict[str, Any] = {}
-        self._detector_time = 0.0
+        self._failed: set[str] = set()
+        self._detector_time, self._detector_late = 0.0, False
         self._c2, self._detector = C2Figures(), DetectorFigure()
         self._g2, self._gamma, self._dispersion = G2Figure(), GammaFigure(), DispersionFigure()
         self._news = ColumnDataSource({"json": ["{}"]}, name="news")
@@ -84,33 +90,44 @@ class Page:
 
     async def _open(self) -> None:
         """Open the run of the address, or the newest instead of the one that is shown."""
-        before = self._feed
+        self._tried, self._retry_at = self._wanted or self._newest(), math.inf
         try:
-            uid = self._wanted or self._newest()
-            if uid:
-                self._feed = await self._hub.open(await self._hub.find(uid))
-                if before is not None:
-                    self._hub.release(before)
-                if self._closed:
-                    self._close(None)
+            if self._tried:
+                self._take(await self._hub.open(await self._hub.find(self._tried)))
+            self._error = ""
+        except TiledUnavailableError as error:
+            self._error, self._retry_at = str(error), time.monotonic() + RETRY_S
         except XpcsError as error:
             self._error = str(error)
+        except Exception:
+            logger.exception("Run %s cannot be opened.", self._tried)
+            self._error = "The run cannot be opened. The log of this page's server says why."
         self._opening = False
         self._update()
         if self._feed is not None and await self._feed.loaded(LOAD_S):
             self._update()  # at once, not with the next look
 
+    def _take(self, feed: RunFeed) -> None:
+        # Only now: the page may have been closed while it waited.
+        before, self._feed = self._feed, feed
+        self._failed.clear()
+        if before is not None:
+            self._hub.release(before)
+        if self._closed:
+            self._close(None)
+
     def _newest(self) -> str:
-        runs = self._hub.runs
-        live = [run for run in runs if run.state == "live"]
+        runs, silent = self._hub.runs, self._hub.silent(time.time())
+        live = [run for run in runs if run.state == "live" and run.uid not in silent]
         return (live or runs)[0].uid if runs else ""
 
-    def _newer_run(self) -> bool:
+    def _another_run(self) -> bool:
         """Whether a page that shows the newest run should show another one now."""
-        if self._wanted or self._error or (self._feed is not None and self._feed.state.live):
+        state = None if self._feed is None else self._feed.state
+        going_on = state is not None and state.live and state.silent_since(time.time()) is None
+        if self._wanted or going_on:
             return False
-        newest = self._newest()
-        return bool(newest) and (self._feed is None or newest != self._feed.state.uid)
+        return self._newest() not in ("", self._tried)
 
     def _close(self, _context: Any) -> None:
         self._closed = True
@@ -122,23 +139,25 @@ class Page:
 
     def _update(self) -> None:
         """Send what has changed since the last look."""
-        if self._newer_run() and not self._opening:
+        now = time.monotonic()
+        if not self._opening and (now >= self._retry_at or self._another_run()):
             self._opening = True
             self._document.add_next_tick_callback(self._open)
         index, shown = self._chosen()
         state = None if self._feed is None else self._feed.state
-        version = None if state is None else state.version
-        seen = (version, self._hub.version, index, shown, self._error)
-        if seen == self._seen:
+        known = None
+        if state is not None:
+            known = (state.uid, state.version, state.silent_since(time.time()))
+        hub = (self._hub.version, self._hub.silent(time.time()))
+        seen = (known, hub, index, shown, self._error)
+        late = self._detector_late and now - self._detector_time >= DETECTOR_PERIOD_S
+        if seen == self._seen and not late:
             return
         self._seen = seen
         if self._feed is not None and state is not None and state.loaded:
             self._feed.want(index)
-            self._draw(index, shown)
-        text = json.dumps(self._message(index))
-        if text != self._text:
-            self._text = text
-            self._news.data = {"json": [text]}
+            self._draw(state, index, shown)
+        self._attempt("text", lambda: self._tell(index))
 
     def _chosen(self) -> tuple[int, str]:
         """Return index of the ROI and the C2 to show; what a browser sends is not trusted."""
@@ -148,115 +167,82 @@ class Page:
         valid = isinstance(roi, int | float) and math.isfinite(roi) and 0 <= roi < n_roi
         return (int(roi) if valid else 0), shown if shown in SHOWN else "both"
 
-    def _draw(self, index: int, shown: str) -> None:
-        assert self._feed is not None  # noqa: S101 - for the type checker
-        state = self._feed.state
+    def _draw(self, state: RunState, index: int, shown: str) -> None:
         if not state.labels:
             return
         roi = f"ROI {state.labels[index]}"
         self._once(
-            "c2", views.two_time(state, index), lambda v: self._c2.show(v, shown, roi), shown
+            "C2",
+            lambda: views.two_time(state, index),
+            lambda v: self._c2.show(v, shown, roi),
+            shown,
         )
         self._once(
-            "g2", views.one_time(state, index), lambda v: self._g2.show(v, roi, live=state.live)
+            "g2",
+            lambda: views.one_time(state, index),
+            lambda v: self._g2.show(v, roi, live=state.live),
         )
-        self._once("gamma", views.rates(state, index), lambda v: self._gamma.show(v, roi))
-        self._once("q", views.dispersion(state), self._dispersion.show)
+        self._once("Gamma", lambda: views.rates(state, index), lambda v: self._gamma.show(v, roi))
+        self._once("Gamma(q)", lambda: views.dispersion(state), self._dispersion.show)
         now = time.monotonic()
-        if now - self._detector_time >= DETECTOR_PERIOD_S or not state.live:
+        self._detector_late = state.live and now - self._detector_time < DETECTOR_PERIOD_S
+        if not self._detector_late:
             self._detector_time = now
-            picture = views.detector(state, index)
             self._once(
-                "detector", picture, lambda v: self._detector.show(v, live=state.live), state.live
+                "the detector",
+                lambda: views.detector(state, index),
+                lambda v: self._detector.show(v, live=state.live),
+                state.live,
             )
 
-    def _once(self, name: str, view: Any, show: Any, *also: Any) -> None:
-        """Show a view unless it is what the browser already has."""
-        if name not in self._drawn or self._drawn[name] != (id(view), also):
-            show(view)
-        self._drawn[name] = (id(view), also)
+    def _once(
+        self, name: str, make: Callable[[], Any], show: Callable[[Any], None], *also: Any
+    ) -> None:
+        """Make a view, and show it unless it is what the browser already has."""
 
-    # --- texts -----------------------------------------------------------------------------
+        def work() -> None:
+            view = make()
+            # The view itself, not its id: another one may be given the same.
+            last, last_also = self._drawn.get(name, (self, ()))
+            if last is not view or last_also != also:
+                show(view)
+                self._drawn[name] = (view, also)
+
+        self._attempt(name, work)
+
+    def _attempt(self, name: str, work: Callable[[], None]) -> None:
+        """Do one part of the page; where that fails, it keeps what it shows and others go on."""
+        try:
+            work()
+        except Exception:
+            if name not in self._failed:
+                self._failed.add(name)
+                logger.exception("Run %s: %s cannot be shown.", self._tried, name)
+
+    def _tell(self, index: int) -> None:
+        text = json.dumps(self._message(index), allow_nan=False)
+        if text != self._text:
+            self._news.data = {"json": [text]}
+            self._text = text
 
     def _message(self, index: int) -> dict[str, Any]:
         """Return everything on the page that is not a plot; the browser takes it as text only."""
-        feed = self._feed
-        uid = "" if feed is None else feed.state.uid
+        state = None if self._feed is None else self._feed.state
+        uid = "" if state is None else state.uid
+        runs, silent = self._hub.runs, self._hub.silent(time.time())
         message: dict[str, Any] = {
-            "runs": [_line(run, run.uid == uid) for run in self._hub.runs],
+            "runs": [
+                texts.list_line(run, current=run.uid == uid, silent=run.uid in silent)
+                for run in runs
+            ],
             "notice": self._hub.notice,
             "error": self._error,
             "newest": not self._wanted,
             "roi": index,
         }
-        if feed is None:
-            return message
-        state = feed.state
-        start = state.metadata.get("start", {})
-        line = next((run for run in self._hub.runs if run.uid == uid), None)
-        stop = state.metadata.get("stop") or {}
-        message["run"] = {
-            "title": _title(start),
-            "loaded": state.loaded,
-            "state": STATES.get("live" if state.live else stop.get("exit_status", ""), "ended"),
-            "n_frames": state.n_frames,
-            "n_expected": state.xpcs.get("n_expected"),
-            "items": _items(state, index, line),
-            "message": " ".join(
-                str(text)
-                for text in (stop.get("reason"), (state.status or {}).get("message"))
-                if text
-            ),
-            "rois": _rois(state),
-        }
+        if state is not None:
+            detector = next((run.detector for run in runs if run.uid == uid), "")
+            message["run"] = texts.run_texts(
+                state, index, detector=detector, silent_since=state.silent_since(time.time())
+            )
         return message
-
-
-def _title(start: Any) -> str:
-    sample = start.get("sample") or start.get("sample_name") or ""
-    if isinstance(sample, dict):
-        sample = sample.get("name", "")
-    scan = start.get("scan_id")
-    return " · ".join(str(part) for part in (f"Scan {scan}" if scan else "", sample) if part) or (
-        f"Run {str(start.get('original_run_uid', ''))[:8]}"
-    )
-
-
-def _line(run: RunSummary, current: bool) -> dict[str, Any]:
-    frames = str(run.n_frames)
-    if run.state == "live" and run.n_expected:
-        frames += f" / {run.n_expected}"
-    return {
-        "uid": run.uid,
-        "scan": run.scan_id or run.raw_uid[:8],
-        "sample": run.sample,
-        "detector": run.detector,
-        "time": run.time,
-        "frames": frames,
-        "state": STATES.get(run.state, "ended"),
-        "current": current,
-    }
-
-
-def _items(state: Any, index: int, line: RunSummary | None) -> list[list[str]]:
-    """Return the facts of the status line: (name, value) pairs."""
-    status = state.status or {}
-    contrast = status.get("contrast") or []
-    items = []
-    if status and state.live:
-        items.append(["behind the detector", f"{float(status['lag_s']):.2f} s"])
-    value = contrast[index] if index < len(contrast) else None
-    items.append(["contrast β*", "–" if value is None else f"{float(value):.3f}"])
-    items.append(["skipped frames", str(int(status.get("n_skipped") or 0))])
-    items.append(["frame time", f"{state.frame_time_s * 1e3:.4g} ms"])
-    if line is not None and line.detector:
-        items.append(["detector", line.detector])
-    return items
-
-
-def _rois(state: Any) -> list[str]:
-    known = state.xpcs.get("q_inv_angstrom") or [None] * len(state.labels)
-    return [
-        f"ROI {label}" + ("" if q is None else f", q = {float(q):.3g} 1/Å")
-        for label, q in zip(state.labels, known, strict=False)
-    ]

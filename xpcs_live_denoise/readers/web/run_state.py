@@ -11,6 +11,9 @@ import numpy as np
 from .c2_map import C2Map
 from .gamma_rows import merged
 
+# A live run is silent when nothing new came for this long, s, and for this many frames.
+SILENT_S, SILENT_FRAMES = 60.0, 10
+
 
 class RunState:
     """The newest state of one run.
@@ -42,6 +45,10 @@ class RunState:
         Whether the stored state has been read.
     complete
         Whether it has been read after the end of the run: nothing is missing, nothing will change.
+    gone
+        Why the run can no longer be read, a sentence or two; empty if it can.
+    news_time
+        When the analysis last gave a sign of life, s since 1970.
     """
 
     def __init__(self, uid: str):
@@ -56,17 +63,28 @@ class RunState:
         self.g2: dict[str, np.ndarray] = {}
         self.loaded = False
         self.complete = False
+        self.gone = ""
+        self.news_time = 0.0
         self._cache: dict[Any, Any] = {}
 
     @property
     def xpcs(self) -> Mapping[str, Any]:
         """How the run was analysed."""
-        return self.metadata.get("start", {}).get("xpcs", {})
+        return (self.metadata.get("start") or {}).get("xpcs") or {}
 
     @property
     def labels(self) -> list[int]:
         """Labels of the ROIs."""
-        return list(self.xpcs.get("roi", ()))
+        return list(self.xpcs.get("roi") or ())
+
+    @property
+    def q_inv_angstrom(self) -> np.ndarray:
+        """Wave vector of every ROI, shape (n_roi,), 1/Angstrom; NaN where unknown."""
+        known = self.xpcs.get("q_inv_angstrom") or ()
+        q = np.full(len(self.labels), np.nan)
+        for index, value in enumerate(known[: len(q)]):
+            q[index] = np.nan if value is None else value
+        return q
 
     @property
     def n_frames(self) -> int:
@@ -80,8 +98,14 @@ class RunState:
 
     @property
     def live(self) -> bool:
-        """Whether the run has not ended."""
-        return "stop" not in self.metadata
+        """Whether the run has not ended, as far as can be read."""
+        return "stop" not in self.metadata and not self.gone
+
+    def silent_since(self, now: float) -> float | None:
+        """Return since when a live run has given no sign of life; None if that is not long."""
+        known = self.live and self.loaded
+        silent = known and is_silent(now - self.news_time, self.frame_time_s)
+        return self.news_time if silent else None
 
     def touch(self) -> None:
         """Tell that something has changed."""
@@ -96,18 +120,31 @@ class RunState:
 
     def set_metadata(self, metadata: Mapping[str, Any]) -> None:
         """Take the run's metadata. An older one that comes late takes nothing back."""
-        if not self.live and "stop" not in metadata:
+        if "stop" in self.metadata and "stop" not in metadata:
             return
         if (metadata.get("n_frames") or 0) < self.n_frames and "stop" not in metadata:
             metadata = {**metadata, "n_frames": self.n_frames}
-        self.metadata = dict(metadata)
+        self.metadata, self.gone = dict(metadata), ""
+        self.hear((metadata.get("start") or {}).get("time") or 0.0)
+        self.touch()
+
+    def hear(self, at: float) -> None:
+        """Take note of a sign of life, s since 1970."""
+        self.news_time = max(self.news_time, float(at))
+
+    def lose(self, why: str) -> None:
+        """Take note that the run can no longer be read."""
+        self.gone = why
         self.touch()
 
     def map_of(self, index: int, kind: str) -> C2Map:
         """Return the map of a ROI, made if there is none."""
         key = (index, kind)
         if key not in self.maps:
-            self.maps[key] = C2Map(max(self.n_frames, self.xpcs.get("n_expected") or 0))
+            made = C2Map(max(self.n_frames, self.xpcs.get("n_expected") or 0))
+            # Maps of one run are compared, and a run of unknown length may have grown meanwhile.
+            made.stride = next((other.stride for other in self.maps.values()), made.stride)
+            self.maps[key] = made
         return self.maps[key]
 
     def patch(self, kind: str, values: np.ndarray, offset: tuple[int, int, int]) -> None:
@@ -136,7 +173,13 @@ class RunState:
                 newest[name] = _decoded(newest.get(name))
             if self.status is None or afresh or newest["seq_num"] >= self.status["seq_num"]:
                 self.status = newest
+                self.hear(newest.get("time") or 0.0)
         self.touch()
+
+
+def is_silent(for_s: float, frame_time_s: float) -> bool:
+    """Whether a live run without news for this long, s, may have lost its analysis."""
+    return for_s > max(SILENT_S, SILENT_FRAMES * frame_time_s)
 
 
 def _decoded(text: Any) -> list[Any]:

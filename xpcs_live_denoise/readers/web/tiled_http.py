@@ -31,7 +31,8 @@ SUMMARY_FIELDS = (
     "{n_frames: n_frames, stop: {exit_status: stop.exit_status, reason: stop.reason}, start: {"
     "uid: start.uid, time: start.time, scan_id: start.scan_id, sample: start.sample, "
     "sample_name: start.sample_name, original_run_uid: start.original_run_uid, "
-    "xpcs: {n_expected: start.xpcs.n_expected, detector: start.xpcs.detector}}}"
+    "xpcs: {n_expected: start.xpcs.n_expected, detector: start.xpcs.detector, "
+    "frame_time_s: start.xpcs.frame_time_s}}}"
 )
 
 
@@ -58,7 +59,7 @@ def base_address(uri: str) -> str:
         raise InvalidInputError(
             f"Tiled server {parts.hostname}: its address holds a key or a password, which would "
             "be seen in the list of processes. Put the key into the environment variable "
-            "TILED_API_KEY, or another one that --api-key-env names."
+            "TILED_API_KEY, another one that --api-key-env names, or a file (--api-key-file)."
         )
     return f"{parts.scheme}://{parts.netloc}{parts.path.partition(API)[0].rstrip('/')}"
 
@@ -84,7 +85,7 @@ class TiledHttp:
         if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
             raise InvalidInputError(
                 "API key of the Tiled server: holds characters that no key has; expected the key "
-                "and nothing else in its environment variable."
+                "and nothing else in its environment variable or file."
             )
         # Not `trust_env`: a proxy of the environment must not see a server on loopback.
         self.headers = {"Authorization": f"Apikey {api_key}"} if api_key else {}
@@ -203,7 +204,7 @@ class TiledHttp:
             raise ResultNotFoundError(
                 f"Tiled server {self.address}: refused the request (status {answer.status_code}). "
                 "Expected an API key that may read; put it into the environment variable "
-                "TILED_API_KEY, or another one that --api-key-env names."
+                "TILED_API_KEY, another one that --api-key-env names, or a file (--api-key-file)."
             )
         if answer.status_code == 404:
             raise ResultNotFoundError(

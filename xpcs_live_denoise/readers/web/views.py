@@ -74,7 +74,8 @@ def _image(values: np.ndarray, pixel_s: float) -> dict[str, list[Any]]:
 
 def detector(state: RunState, index: int) -> dict[str, Any] | None:
     """Return the detector image and the outlines of the ROIs, None where the run has none."""
-    if "image" not in state.picture:
+    image = state.picture.get("image")
+    if image is None or image.ndim != 2:
         return None
     return state.cached(("picture", index), lambda: _detector(state, index))
 
@@ -120,7 +121,7 @@ def _one_time(state: RunState, index: int) -> dict[str, Any]:
     curves = {name: _empty(G2_COLUMNS) for name in ("raw", "denoised", "raw_fit", "denoised_fit")}
     for name in ("raw", "denoised"):
         found = _g2(state, index, name)
-        if found is None:
+        if found is None or not len(found[0]):
             continue
         delay, g2, error = found
         # The last lags rest on a handful of pairs of frames.
@@ -147,13 +148,17 @@ def _one_time(state: RunState, index: int) -> dict[str, Any]:
 
 def _g2(state: RunState, index: int, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Return (delay in s, g2, error): the stored one of a finished run, else of C2 so far."""
-    stored = "g2" if name == "raw" else "g2_denoised"
-    if state.complete and "delay_s" in state.g2:
-        if stored not in state.g2:
+    delay = state.g2.get("delay_s")
+    if state.complete and delay is not None:
+        shape = (len(state.labels), len(delay))
+        # An analysis that broke off may have left some of them out.
+        usable = {key: values[index] for key, values in state.g2.items() if values.shape == shape}
+        g2 = usable.get("g2" if name == "raw" else "g2_denoised")
+        if g2 is not None:
+            unknown = np.full_like(g2, np.nan)
+            return delay, g2, usable.get("g2_error", unknown) if name == "raw" else unknown
+        if name == "denoised":
             return None
-        g2 = state.g2[stored][index]
-        error = state.g2["g2_error"][index] if name == "raw" else np.full_like(g2, np.nan)
-        return state.g2["delay_s"], g2, error
     key = (index, "c2" if name == "raw" else "c2_denoised")
     if key not in state.maps or state.n_frames < LEAST_FRAMES:
         return None
@@ -190,7 +195,8 @@ def _series_fit(
     if state.gamma is not None and state.complete:
         rows = state.gamma
         rows = rows[(rows["source"] == f"series_{name}") & (rows["roi"] == state.labels[index])]
-        return rows.iloc[-1].to_dict() if len(rows) and rows["converged"].iloc[-1] else None
+        rows = rows[rows["converged"] & (rows["relaxation_rate"] > 0)].tail(1)
+        return rows.iloc[0].to_dict() if len(rows) else None
     delay, g2, error = curve
     known = np.isfinite(error) & (error > 0)
     fit = fit_g2(
@@ -253,7 +259,7 @@ def dispersion(state: RunState) -> dict[str, Any]:
 
 def _dispersion(state: RunState) -> dict[str, Any]:
     line = _empty(("x", "y"))
-    q = np.array([np.nan if q is None else q for q in state.xpcs.get("q_inv_angstrom", ())])
+    q = state.q_inv_angstrom
     if not (q > 0).any():
         return {"points": _empty(Q_COLUMNS), "line": line, "title": "q of the ROIs is not known"}
     rates_of_all = rates_by_roi(state.gamma, state.labels)
