@@ -6,9 +6,8 @@ import time
 import bluesky.plans as bp
 import event_model
 import numpy as np
-import pytest
-from bluesky.utils import RunEngineInterrupted
 
+from tests.followed_runs import change_file, eiger, followed  # noqa: F401 - a fixture
 from tests.live_runs import (  # noqa: F401 - two of them are fixtures
     SHAPE,
     assert_same_result,
@@ -18,49 +17,6 @@ from tests.live_runs import (  # noqa: F401 - two of them are fixtures
     subscribe,
 )
 from xpcs_live_denoise.sources.simulated import SimulatedClassicEiger, recorded
-
-
-@pytest.fixture
-def eiger(tmp_path):
-    """Return a function that makes a simulated classic Eiger named cam."""
-
-    def make(frames, **options):
-        options = {"images_per_file": 20, "frame_rate_hz": 100, **options}
-        return SimulatedClassicEiger(
-            recorded(frames),
-            tmp_path / "raw",
-            name="cam",
-            **{"n_frames": len(frames), **options},
-        )
-
-    return make
-
-
-class Changed:
-    """The files of a series, one of which is written by somebody else."""
-
-    def __init__(self, files, number, write):
-        self._files, self._number, self._write = files, number, write
-
-    def __getattr__(self, name):
-        return getattr(self._files, name)
-
-    def write_data(self, number, *args):
-        if number == self._number:
-            self._write(self._files, number, *args)
-        else:
-            self._files.write_data(number, *args)
-
-
-def change_file(detector, number, write):
-    make = detector._files
-    detector._files = lambda *args: Changed(make(*args), number, write)
-
-
-def followed(subscribe, device, **fields):
-    live, sinks = subscribe(**fields)
-    live._device = device
-    return live, sinks
 
 
 def test_frames_are_published_before_any_document_announces_them(engine, subscribe, eiger):
@@ -190,56 +146,6 @@ def test_a_file_that_never_comes_becomes_a_gap_of_its_frames(engine, subscribe, 
     np.testing.assert_allclose(
         sink.result.c2[:, known][:, :, known], whole[:, known][:, :, known], rtol=1e-5
     )
-
-
-def at_frame(live, n, call):
-    """Call something from a thread when a run has so many frames; return the started thread."""
-
-    def wait_and_call():
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            if any(status.n_processed >= n for status in live.status.values()):
-                break
-            time.sleep(0.01)
-        call()
-
-    thread = threading.Thread(target=wait_and_call)
-    thread.start()
-    return thread
-
-
-def test_a_run_that_is_paused_and_resumed_in_the_exposure_says_how_to_replay(
-    engine, subscribe, eiger
-):
-    detector = eiger(series(300), n_frames=100)
-    live, sinks = followed(subscribe, detector)
-    pausing = at_frame(live, 20, engine.request_pause)
-    with pytest.raises(RunEngineInterrupted):
-        engine(bp.count([detector]))
-    pausing.join()
-    (uid,) = engine.resume()
-    assert live.wait(30)
-    (sink,) = sinks
-    assert sink.end.raw_exit_status == "success"
-    assert sink.end.analysis_exit_status == "fail"
-    assert f"xpcs-live-denoise replay {uid}" in sink.end.reason
-
-
-def test_an_aborted_run_gives_what_was_written(engine, subscribe, eiger):
-    frames = series(200)
-    detector = eiger(frames, frame_rate_hz=100)
-    live, sinks = followed(subscribe, detector)
-
-    aborting = at_frame(live, 60, lambda: engine.abort("enough"))
-    with pytest.raises(RunEngineInterrupted):
-        engine(bp.count([detector]))
-    aborting.join()
-    assert live.wait(30)
-    (sink,) = sinks
-    n = sink.result.status.n_processed
-    assert 60 <= n < 200
-    assert_same_result(sink.result, offline(frames[:n]))
-    assert sink.end.raw_exit_status == "abort"
 
 
 def test_an_event_of_another_series_than_the_followed_fails_with_a_remedy(engine, subscribe, eiger):

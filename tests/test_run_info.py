@@ -1,5 +1,8 @@
 """What a run says of frames that it has not analysed."""
 
+import bluesky.plans as bp
+import numpy as np
+
 from tests.live_runs import (  # noqa: F401 - two of them are fixtures
     SHAPE,
     composed_run,
@@ -7,9 +10,16 @@ from tests.live_runs import (  # noqa: F401 - two of them are fixtures
     series,
     subscribe,
 )
+from xpcs_live_denoise import RoiMap
 from xpcs_live_denoise.notes import Notes
 from xpcs_live_denoise.records import Status
 from xpcs_live_denoise.run_info import what_is_missing
+from xpcs_live_denoise.sources.simulated import (
+    SimulatedCamera,
+    SimulatedEiger,
+    fly_series,
+    recorded,
+)
 
 
 def test_the_reason_for_missing_frames_is_theirs_whatever_else_was_told():
@@ -21,6 +31,20 @@ def test_the_reason_for_missing_frames_is_theirs_whatever_else_was_told():
     told = what_is_missing(status, notes.why_missing, 9)
     assert told == "2 of 9 frames could not be had. No such file."
     assert list(notes)[1] == "No such file."
+
+
+def test_a_sentence_about_a_block_is_told_once_however_many_frames_it_holds():
+    notes = Notes("abc")
+    for shape in ("(24, 9, 9)", "(46, 9, 9)", "(46, 9, 8)"):
+        notes.add(f"Frames: got shape {shape}, expected (k, 5, 5).")
+    notes.add("baseline_lags: got shape (24, 9).")
+    notes.add("baseline_lags: got shape (46, 9).")
+    assert [sentence.split("got shape ")[1][:10] for sentence in notes] == [
+        "(24, 9, 9)",
+        "(46, 9, 8)",
+        "(24, 9).",
+        "(46, 9).",
+    ]
 
 
 def test_without_a_reason_of_its_own_the_status_tells():
@@ -53,3 +77,30 @@ def test_nothing_of_a_run_that_is_over_stays_in_memory(subscribe):
     assert (run.roi_map, run.picture) == (None, None)
     assert [feed._sink for feed in run._feeds] == [None]
     assert live.status[uid].n_processed == 6
+
+
+def test_a_file_of_another_shape_is_told_once_and_first(engine, subscribe, caplog, tmp_path):
+    live, sinks = subscribe(rois=RoiMap.from_labels(np.ones((5, 5), int)), block_bytes=40_000)
+    detector = SimulatedEiger(
+        recorded(series(60)), tmp_path, n_frames=60, name="cam", frame_rate_hz=500
+    )
+    engine(fly_series(detector))
+    assert live.wait(30)
+    (sink,) = sinks
+    message = sink.result.status.message
+    assert message.startswith("Frames: got shape")
+    assert "No contrast" not in message
+    assert message.count("expected (k, 5, 5)") == caplog.text.count("expected (k, 5, 5)") == 1
+
+
+def test_weights_that_are_not_there_cost_a_note_not_the_run(engine, subscribe):
+    live, sinks = subscribe(denoise=True, weights="nowhere")
+    live._ensemble = None  # not the fixture's
+    engine(bp.count([SimulatedCamera(recorded(series(60)), name="cam")], num=60))
+    assert live.wait(30)
+    (sink,) = sinks
+    assert sink.end.analysis_exit_status == "success"
+    assert sink.result.status.n_processed == 60
+    assert "Nothing denoised: Ensemble nowhere" in sink.result.status.message
+    assert sink.result.denoised is None
+    assert "bayes" in sink.result.gamma.source

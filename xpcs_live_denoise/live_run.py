@@ -88,7 +88,6 @@ class LiveRun:
         self._notes = Notes(uid)
         self._later_facts: tuple[str, ...] = ()
         self._failure = ""
-        self._n_expected: int | None = None
         self._published_frames = 0
         self._last_publication = float("-inf")
         self._lag_s = 0.0
@@ -191,9 +190,9 @@ class LiveRun:
 
     def _begin_analysis(self, begin: Begin, rois: RoiMap) -> Analysis:
         """Begin with the first frames: files that are followed tell more by then."""
-        begin = begin.with_files()
-        frame_time_s, rois = begin.frame_time_s, rois.with_q(begin.geometry)
-        self._n_expected = n_expected = begin.n_expected
+        self._begin = begin = begin.with_files()
+        frame_time_s, n_expected = begin.frame_time_s, begin.n_expected
+        rois = rois.with_q(begin.geometry)
         if frame_time_s is None:
             frame_time_s = 1.0
             self._notes.add(NO_FRAME_TIME)
@@ -273,10 +272,9 @@ class LiveRun:
             result = None
             self.fail(error)
         status = self._status = self._counted(self._status)
-        self._failure = self._failure or what_is_missing(
-            status, self._notes.why_missing, self._n_expected
-        )
-        run_end = end_of_run(end, result, status, self._failure)
+        n_expected = self._begin and self._begin.n_expected
+        why = self._failure or what_is_missing(status, self._notes.why_missing, n_expected)
+        run_end = end_of_run(end, result, status, why)
         self._source.close()
         self._analysis, self._followed = None, NothingFollowed()
         self.roi_map = self.picture = None  # many runs may wait for a server

@@ -50,6 +50,11 @@ def run_info(
     )
 
 
+def missing(status: Status) -> int:
+    """Return how many frames could not be had; those that screening left out are not among them."""
+    return status.n_skipped - status.n_masked
+
+
 def what_is_missing(status: Status, why: str, n_expected: int | None) -> str:
     """Return what a run that came to its end has not analysed, "" if that is nothing.
 
@@ -62,14 +67,14 @@ def what_is_missing(status: Status, why: str, n_expected: int | None) -> str:
     n_expected
         Frames that were announced when the run began, None where nobody did.
     """
-    n_missing = status.n_skipped - status.n_masked
+    n_missing = missing(status)
     all_frames = status.n_processed + status.n_skipped
     words: list[str] = []
     if all_frames < (n_expected or 0):
         words.append(f"{all_frames} of {n_expected} announced frames came.")
     if n_missing:
-        missing = f"{n_missing} of {all_frames} frames could not be had."
-        words.append(f"{missing} {why or status.message}")
+        gaps = f"{n_missing} of {all_frames} frames could not be had."
+        words.append(f"{gaps} {why or status.message}")
     elif not status.n_processed:
         words.append(f"None of the {all_frames} frames could be used. {status.message}")
     return " ".join(words)
@@ -89,7 +94,8 @@ def end_of_run(end: End, result: Result | None, status: Status, failure: str) ->
     failure
         What went wrong with the analysis, "" if nothing did.
     """
-    failed = result is None or not status.n_processed
+    # A success with a few gaps is one; a result that is mostly gaps is not.
+    failed = result is None or missing(status) >= status.n_processed
     return RunEnd(
         raw_exit_status=end.exit_status,
         analysis_exit_status="fail" if failed else "success",
