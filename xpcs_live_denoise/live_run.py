@@ -191,8 +191,7 @@ class LiveRun:
     def _begin_analysis(self, begin: Begin, rois: RoiMap) -> Analysis:
         """Begin with the first frames: files that are followed tell more by then."""
         self._begin = begin = begin.with_files()
-        frame_time_s, n_expected = begin.frame_time_s, begin.n_expected
-        rois = rois.with_q(begin.geometry)
+        frame_time_s, rois = begin.frame_time_s, rois.with_q(begin.geometry)
         if frame_time_s is None:
             frame_time_s = 1.0
             self._notes.add(NO_FRAME_TIME)
@@ -200,7 +199,7 @@ class LiveRun:
             self._settings,
             rois,
             frame_time_s=frame_time_s,
-            n_frames=n_expected,
+            n_frames=begin.n_expected,
             ensemble=self._ensemble,
         )
         info = run_info(begin, self._settings, self._versions, rois)
@@ -209,7 +208,7 @@ class LiveRun:
                 info,
                 frame_time_s=frame_time_s,
                 engine=self._analysis.engine,
-                n_expected=n_expected and min(n_expected, self._analysis.most_frames),
+                n_expected=info.n_expected and min(info.n_expected, self._analysis.most_frames),
                 model=getattr(self._ensemble, "info", None),
             )
         return self._analysis

@@ -1,9 +1,14 @@
-"""What the open window costs the RunEngine: time of a plan with it over time without it.
+"""What the open window costs: a plan's time with it over that without it, and each update of it.
 
-    python -m tests.benchmarks.plot_cost [--frames 400] [--repeats 5] [--kinds streamed counted]
+    python -m tests.benchmarks.plot_cost [--frames 400] [--repeats 5]
+        [--kinds updates streamed counted]
 
-Both are the same analysis in the same process, in turns, with a window that is open already; the
-median of the ratios counts.
+"updates" draws the publications of a series one after the other: CPU of the main thread for each,
+the least of the repeats, each with a new window; and how many a second that makes in the share of
+the main thread that the window takes.
+
+Of the other kinds both are the same analysis in the same process, in turns, with a window that is
+open already; the median of the ratios counts.
 "streamed" is a detector that writes files at 50 frames/s, as for `series`; "counted" is a camera
 whose frames are in the events of `count`, as fast as the RunEngine can take them, where every bit
 of the interpreter that drawing takes is missing. Without a screen it starts Xvfb.
@@ -24,7 +29,9 @@ import numpy as np
 
 # Most that the window may add, and for which kind the project promises it.
 LIMIT, PROMISED = 0.02, "streamed"
-KINDS = ("streamed", "counted")
+KINDS = ("updates", "streamed", "counted")
+# Every so many seconds there is something new to draw.
+PERIOD_S = 0.1
 
 
 def measure(
@@ -102,6 +109,93 @@ def measure(
     return times
 
 
+def measure_updates(n_frames: int, rate_hz: float, repeats: int) -> list[tuple[float, bool]]:
+    """Return for each update its cost in s and whether axes had changed; print the live rate."""
+    import matplotlib as mpl
+
+    mpl.use("qtagg")
+    from bluesky.run_engine import RunEngine
+
+    from xpcs_live_denoise import LiveDenoise, Settings
+    from xpcs_live_denoise.demo_series import simulated_series
+    from xpcs_live_denoise.sinks.memory import MemorySink
+    from xpcs_live_denoise.sinks.plot import LivePlot
+    from xpcs_live_denoise.sources.simulated import SimulatedEiger, fly_series, recorded
+
+    sample = simulated_series(n_frames, 5)
+    frames = recorded(np.concatenate(list(sample.frames())))
+    engine, sinks, plot = RunEngine({}, context_managers=[]), [], LivePlot()
+
+    def memory(info):
+        sinks.append(MemorySink(info))
+        return sinks[-1]
+
+    live = LiveDenoise(
+        Settings(detector="cam", publish_period_s=PERIOD_S),
+        rois=sample.rois,
+        sinks=[memory],
+        plot=plot,
+    )
+    engine.subscribe(live)
+    for _ in range(2):  # the first one loads the ensemble, imports, finds fonts, opens the window
+        with tempfile.TemporaryDirectory() as folder:
+            options = {"n_frames": n_frames, "name": "cam", "frame_rate_hz": rate_hz}
+            before, begin = plot.window.n_draws, time.perf_counter()
+            engine(fly_series(SimulatedEiger(frames, Path(folder), **options)))
+            seconds, draws = time.perf_counter() - begin, plot.window.n_draws - before
+            live.wait(120)
+    live.close()
+    plot.close()
+    news = len(sinks[-1].publications)
+    print(f"live: {draws} draws in {seconds:.1f} s, while {news} publications came")
+    return replayed(sinks[-1], repeats)
+
+
+def replayed(sink, repeats: int) -> list[tuple[float, bool]]:
+    """Draw all records of a run, each as soon as it is there; return cost (s) and kind of each."""
+    from matplotlib.backends.qt_compat import QtWidgets
+
+    from xpcs_live_denoise.sinks.plot import LivePlot
+
+    best: list[tuple[float, bool]] = []
+    for _ in range(repeats):
+        plot, costs = LivePlot(), []
+        written = plot(sink.info)
+        QtWidgets.QApplication.processEvents()
+        for record in (*sink.publications, sink.result):
+            written.write(record)
+            figure, kinds = plot.window._figure, []
+            update = figure.update
+            figure.update = lambda now, update=update, kinds=kinds: kinds.append(update(now))
+            begin = time.thread_time()
+            plot.window._draw()
+            QtWidgets.QApplication.processEvents()
+            costs.append((time.thread_time() - begin, kinds[0]))
+            figure.update = update
+        plot.close()
+        QtWidgets.QApplication.processEvents()
+        best = [min(pair) for pair in zip(best, costs, strict=True)] if best else costs
+    return best[1:]  # the first one draws the whole figure
+
+
+def report_updates(costs: list[tuple[float, bool]]) -> None:
+    """Print what updates cost and how often they can come."""
+    from xpcs_live_denoise.sinks.plot_window import LEAST_PERIOD_S, SHARE
+
+    for changed, words in ((False, "no axis changes"), (True, "an axis changes")):
+        chosen = [cost for cost, kind in costs if kind == changed]
+        if not chosen:
+            print(f"an update where {words}: there was none")
+            continue
+        cost = float(np.median(chosen))
+        rate = 1 / max(LEAST_PERIOD_S, cost / SHARE)
+        print(
+            f"an update where {words}: {1000 * cost:.1f} ms ({1000 * min(chosen):.1f} to "
+            f"{1000 * max(chosen):.1f}, {len(chosen)} updates), so {rate:.1f} a second; "
+            f"{SHARE / cost:.1f} if they could come faster than every {LEAST_PERIOD_S} s"
+        )
+
+
 def report(times: dict[str, list[list[float]]]) -> bool:
     """Print the ratios; return whether the promise is kept."""
     kept = True
@@ -132,7 +226,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         again = [sys.executable, "-m", "tests.benchmarks.plot_cost", *(arguments or sys.argv[1:])]
         with virtual_screen() as environment:
             return subprocess.run(again, env=environment, check=False).returncode
-    return 0 if report(measure(options.kinds, options.frames, options.rate, options.repeats)) else 1
+    if "updates" in options.kinds:
+        report_updates(measure_updates(options.frames, options.rate, options.repeats))
+    plans = [kind for kind in options.kinds if kind != "updates"]
+    return 0 if report(measure(plans, options.frames, options.rate, options.repeats)) else 1
 
 
 if __name__ == "__main__":

@@ -182,7 +182,8 @@ def test_the_picture_shows_the_mean_with_the_chosen_roi_in_its_colour(synthetic)
     shown = np.ma.filled(image.get_array(), np.nan)
     assert np.isnan(shown[0, 0])
     assert shown[1, 1] < 0.5, "no count is dark, not unknown"
-    orange = np.all(outline.get_array()[..., :3] == mpl.colors.to_rgb(TRUSTED), axis=-1)
+    colour = 255 * np.array(mpl.colors.to_rgb(TRUSTED))
+    orange = np.all(outline.get_array()[..., :3] == np.rint(colour), axis=-1)
     np.testing.assert_array_equal(orange, labels == 2)
 
 
@@ -201,7 +202,7 @@ def test_gamma_against_q_squared_has_its_exponent(synthetic):
     state = with_rates(run, 1e6 * np.array(q) ** 2, q)
     figure, _ = drawn(state, roi=2)
     axes = panel(figure, "Γ against q²")
-    assert r"q^{2.00 \pm 0.00}" in axes.texts[0].get_text()
+    assert "Γ ∝ qⁿ,  n = 2.00 ± 0.00" in axes.texts[0].get_text()
     np.testing.assert_allclose(
         axes.lines[0].get_xydata(), [(one**2, 1e6 * one**2) for one in q], rtol=1e-6
     )
@@ -264,29 +265,6 @@ def test_a_saved_picture_holds_everything_that_the_window_shows(synthetic, tmp_p
     raw_c2 = inked[150:400, 600:850]
     for part in (title, numbers, message, raw_c2):
         assert part.mean() > 0.02
-
-
-def test_an_update_that_moves_no_axis_looks_like_a_figure_drawn_anew(synthetic):
-    run = synthetic(n_frames=60, n_expected=60)
-    state = state_of(run, run.publication(0, 50))
-    figure, live = drawn(state)
-    canvas = figure.canvas
-    background = canvas.copy_from_bbox(figure.bbox)
-    state.add(run.publication(50, 60))
-    moved = live.update(state.snapshot(0))
-    if moved:
-        canvas.draw()
-        background = canvas.copy_from_bbox(figure.bbox)
-        state.add(run.publication(50, 60, status=Status(n_processed=59, lag_s=3.0)))
-        assert not live.update(state.snapshot(0))
-    canvas.restore_region(background)
-    live.draw_moving()
-    quick = np.asarray(canvas.buffer_rgba()).copy()
-    canvas.draw()
-    empty = np.asarray(canvas.buffer_rgba()).copy()
-    live.draw_moving()
-    np.testing.assert_array_equal(quick, np.asarray(canvas.buffer_rgba()))
-    assert (quick != empty).any()
 
 
 def test_noise_far_above_the_signal_does_not_hide_it():

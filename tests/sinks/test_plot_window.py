@@ -77,6 +77,27 @@ def test_the_roi_that_a_user_chose_survives_the_next_run(found):
     assert choice["c2_is_right"]
 
 
+def test_updates_are_right_after_the_window_was_resized_zoomed_and_saved(found):
+    hands_on = found["hands_on"]
+    before, after = hands_on["sizes"]
+    assert before != after
+    assert set(hands_on["differences"]) == {"as it was", "resized", "zoomed", "saved"}
+    assert max(hands_on["differences"].values()) <= 1
+    assert hands_on["zoom"] == [0.5, 1.5]
+
+
+def test_the_file_that_the_toolbar_saves_holds_everything(found):
+    from matplotlib.image import imread
+
+    pixels = imread(found["screenshot"].with_name("saved.png"))[..., :3]
+    vermilion = (abs(pixels - (0xD5 / 255, 0x5E / 255, 0)) < 0.02).all(axis=-1)
+    viridis = (abs(pixels - (0.127568, 0.566949, 0.550556)) < 0.06).all(axis=-1)
+    assert vermilion.sum() > 100
+    assert viridis.sum() > 1000
+    title = pixels[: len(pixels) // 20, : pixels.shape[1] // 3]
+    assert (title < 0.5).any()
+
+
 def test_closing_the_window_harms_nothing_and_the_next_run_opens_it_again(found):
     closing = found["closing"]
     assert 0 < closing["closed_at"] < 120

@@ -8,6 +8,7 @@ import io
 import json
 import sys
 import threading
+import time
 from pathlib import Path
 
 import matplotlib as mpl
@@ -137,7 +138,7 @@ def choice_run(session):
     """The ROI that was chosen by keys is still the chosen one in the next run."""
     session.key("Key_Down")
     chosen = session.window._choice.label
-    after_key = session.window._figure._roi.get_text()
+    after_key = session.window._figure._lines.roi.get_text()
     session.run()
     session.window.draw_now()
     shown = session.panel("C2, raw").images[0].get_array()
@@ -145,9 +146,62 @@ def choice_run(session):
     return {
         "chosen": chosen,
         "after_key": after_key,
-        "in_next_run": session.window._figure._roi.get_text(),
+        "in_next_run": session.window._figure._lines.roi.get_text(),
         "c2_is_right": bool(right),
     }
+
+
+def hands_on(session, folder):
+    """What a user does to the window: resize it, zoom, save it; updates stay right."""
+    canvas = session.window.manager.canvas
+    differences = {}
+
+    wholes = []
+    canvas.mpl_connect("draw_event", wholes.append)
+
+    def at_rest():
+        return not canvas._draw_pending and session.window._size == canvas.get_width_height()
+
+    def drawn_by_parts():
+        before = len(wholes)
+        session.key("Key_Up")
+        return at_rest() and len(wholes) == before
+
+    def compare(name):
+        """Draw an update by its parts, then the whole figure: most that a pixel differs."""
+        settle(drawn_by_parts)
+        by_parts = np.array(canvas.buffer_rgba(), int)
+        canvas.draw()
+        differences[name] = int(abs(by_parts - np.array(canvas.buffer_rgba(), int)).max())
+
+    compare("as it was")
+    size = canvas.get_width_height()
+    session.window.manager.window.resize(1300, 800)
+    settle(lambda: size != canvas.get_width_height())
+    compare("resized")
+    axes = session.panel("Γ(t)")
+    axes.set_xlim(0.5, 1.5)
+    canvas.draw_idle()
+    settle(at_rest)
+    compare("zoomed")
+    canvas.print_figure(folder / "saved.png", dpi=100)
+    canvas.update()  # as closing the dialog does
+    settle(at_rest)
+    compare("saved")
+    return {
+        "differences": differences,
+        "sizes": [list(size), list(canvas.get_width_height())],
+        "zoom": list(axes.get_xlim()),
+    }
+
+
+def settle(done):
+    """Let Qt work until something has happened."""
+    deadline = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < deadline, "the window did not come to rest"
+        QtWidgets.QApplication.processEvents()
+        time.sleep(0.01)
 
 
 def until_drawn(session):
@@ -202,6 +256,7 @@ def main(folder):
         found = {
             "first": first_run(session, folder),
             "choice": choice_run(session),
+            "hands_on": hands_on(session, folder),
             "closing": closing_run(session),
         }
     found["main_thread_only"] = session.threads == {True}

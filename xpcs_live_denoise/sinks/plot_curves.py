@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from xpcs_live_denoise.numerics.kww import fit_g2
 from xpcs_live_denoise.numerics.power_law import fit_power_law
 from xpcs_live_denoise.records import GammaTable
 
+from .plot_cells import Cell, Place
 from .plot_state import Snapshot
 from .plot_style import (
     DENOISED,
@@ -30,8 +31,8 @@ from .plot_style import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SHOWN_LAGS = 0.8  # of the series: what the scale of g2 is taken from
 LEAST_LAGS = 10  # fewer are not fitted
@@ -43,14 +44,17 @@ class G2Panel:
 
     Parameters
     ----------
-    axes
+    figure, axes
         Where to draw.
+    place
+        The part of the figure that belongs to this panel.
     """
 
-    def __init__(self, axes: Axes) -> None:
+    def __init__(self, figure: Figure, axes: Axes, place: Place) -> None:
         self._title = dress(axes, "g2 so far", "delay (s)", "g2")
         axes.set_xscale("log")
         few_logarithmic_ticks(axes.xaxis)
+        axes.ticklabel_format(axis="y", useOffset=False)
         self._limits = Limits(axes)
         self._bars = axes.vlines([], [], [], color=RAW, linewidth=0.7)
         (self._raw,) = axes.plot([], [], "o", ms=3.2, color=RAW, label="raw")
@@ -58,15 +62,18 @@ class G2Panel:
         (self._denoised,) = axes.plot([], [], "o", ms=3.2, color=DENOISED, label="denoised")
         (self._denoised_fit,) = axes.plot([], [], lw=1.3, color=DENOISED, label="fit of denoised")
         axes.legend(loc="upper right", fontsize=SMALL, frameon=False)
+        curves = [self._raw, self._denoised, self._raw_fit, self._denoised_fit]
+        self._cell = Cell(figure, place, axes)
+        self._cell.moving = [self._bars, *curves]
 
     @property
-    def moving(self) -> list[Artist]:
-        """What changes from one snapshot to the next, in the order of drawing."""
-        curves = [self._raw, self._denoised, self._raw_fit, self._denoised_fit]
-        return [self._bars, *curves]
+    def cells(self) -> list[Cell]:
+        """The parts that are drawn by themselves."""
+        return [self._cell]
 
-    def update(self, now: Snapshot) -> bool:
-        """Show the newest g2, fitted here while the run is on; return whether an axis moved."""
+    def update(self, now: Snapshot) -> None:
+        """Show the newest g2, fitted here while the run is on."""
+        self._cell.renew()
         time_s = now.info.frame_time_s
         kept = _evenly(len(now.g2))
         lag, g2 = (kept + 1).astype(np.float64), now.g2[kept]
@@ -82,16 +89,17 @@ class G2Panel:
         )
         self._raw_fit.set_data(*_fitted(now.g2, now.g2_error, now, "series_raw"))
         self._denoised_fit.set_data(*_fitted(denoised, None, now, "series_denoised"))
-        moved = reword(self._title, "g2 of the whole series" if now.final else "g2 so far")
+        title = "g2 of the whole series" if now.final else "g2 so far"
+        self._cell.renew(axes=reword(self._title, title))
         inner = g2[lag <= max(SHOWN_LAGS * len(now.g2), 2)]
         inner = inner[np.isfinite(inner)]
         if not inner.size:
-            return moved
+            return
         low, high = float(inner.min()), float(inner.max())
         margin = 0.12 * (high - low) or 0.05
         longest = max(len(now.g2), 2, 0 if now.final else now.info.n_expected or 0) * time_s
-        ends = (0.8 * time_s, 1.2 * longest), (low - margin, high + margin)
-        return self._limits.show(*ends) or moved
+        ends = (0.85 * time_s, 1.2 * longest), (low - margin, high + margin)
+        self._cell.renew_limits(*self._limits.show(*ends))
 
 
 def _evenly(n: int) -> NDArray[np.int64]:
@@ -145,11 +153,13 @@ class PowerLawPanel:
 
     Parameters
     ----------
-    axes
+    figure, axes
         Where to draw.
+    place
+        The part of the figure that belongs to this panel.
     """
 
-    def __init__(self, axes: Axes) -> None:
+    def __init__(self, figure: Figure, axes: Axes, place: Place) -> None:
         dress(axes, "Γ against q²", "q² (Å⁻²)", "typical Γ (1/s)")
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -162,14 +172,22 @@ class PowerLawPanel:
         self._text = axes.text(
             0.04, 0.95, "", transform=axes.transAxes, va="top", fontsize=LABEL_SIZE
         )
+        self._cell = Cell(figure, place, axes)
+        self._cell.moving = [self._line, self._all, self._chosen, self._text]
+        self._drawn: tuple[Any, ...] = ()
 
     @property
-    def moving(self) -> list[Artist]:
-        """What changes from one snapshot to the next, in the order of drawing."""
-        return [self._line, self._all, self._chosen, self._text]
+    def cells(self) -> list[Cell]:
+        """The parts that are drawn by themselves."""
+        return [self._cell]
 
-    def update(self, now: Snapshot) -> bool:
-        """Show what is recommended so far, one rate a ROI; return whether an axis moved."""
+    def update(self, now: Snapshot) -> None:
+        """Show what is recommended so far, one rate a ROI."""
+        drawn = (now.info, now.roi, now.typical_rates.tobytes())
+        if drawn == self._drawn:
+            return
+        self._drawn = drawn
+        self._cell.renew()
         q = np.array(now.info.q_inv_angstrom, float)
         rates = now.typical_rates
         good = np.isfinite(q) & (q > 0) & np.isfinite(rates)
@@ -183,12 +201,14 @@ class PowerLawPanel:
         else:
             ends = np.array([q[good].min() / 1.1, q[good].max() * 1.1])
             self._line.set_data(ends**2, law.scale * ends**law.exponent)
-            power = rf"{law.exponent:.2f} \pm {law.exponent_error:.2f}"
-            self._text.set_text(rf"$\Gamma \propto q^{{{power}}}$" + "\n2 for diffusion")
+            # A formula would take longer than all the rest of the panel.
+            power = f"{law.exponent:.2f} ± {law.exponent_error:.2f}"
+            self._text.set_text(f"Γ ∝ qⁿ,  n = {power}\nn = 2 for diffusion")
         if not good.any():
-            return False
+            return
         x, y = q[good] ** 2, rates[good]
-        return self._limits.show((x.min() / 1.6, x.max() * 1.6), (y.min() / 2.2, y.max() * 2.8))
+        ends = (x.min() / 1.6, x.max() * 1.6), (y.min() / 2.2, y.max() * 2.8)
+        self._cell.renew_limits(*self._limits.show(*ends))
 
 
 def _why_no_law(q: NDArray[np.float64], good: NDArray[np.bool_]) -> str:

@@ -6,25 +6,24 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from .plot_curves import G2Panel, PowerLawPanel
 from .plot_gamma import GammaPanel
 from .plot_images import C2Panels, PicturePanel
+from .plot_lines import Lines
 from .plot_state import Snapshot
-from .plot_style import DOUBTED, LABEL_SIZE, reword
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 SIZE_INCHES, DPI = (15.0, 9.0), 100
-# Letters of the status that fit into the line at the bottom.
-MESSAGE_LENGTH = 190
+# Edges of the panels with all that belongs to them, as shares of the figure: nothing crosses them.
+ROWS = (0.905, 0.430, 0.030)
+COLUMNS = ((0.0, 0.337, 0.645, 1.0), (0.0, 0.320, 0.6425, 1.0))
 KEYS = {"up": -1, "pageup": -1, "down": 1, "pagedown": 1}
 
 
@@ -60,25 +59,25 @@ class LiveFigure:
             height_ratios=(1.25, 1.0),
         )
         cells = [figure.add_subplot(grid[row, col]) for row in range(2) for col in range(3)]
+        places = [
+            (left, lower, right, upper)
+            for (upper, lower), edges in zip(itertools.pairwise(ROWS), COLUMNS, strict=True)
+            for left, right in itertools.pairwise(edges)
+        ]
         # A detector wider than high fills its cell: its colour bar needs room beside it.
         place = cells[0].get_position()
         cells[0].set_position((place.x0, place.y0, 0.88 * place.width, place.height))
-        self._picture = PicturePanel(figure, cells[0])
+        self._picture = PicturePanel(figure, cells[0], places[0])
+        self._lines = Lines(figure)
         self._panels = (
             self._picture,
-            C2Panels(figure, cells[1], cells[2]),
-            G2Panel(cells[3]),
-            GammaPanel(cells[4]),
-            PowerLawPanel(cells[5]),
+            C2Panels(figure, cells[1], cells[2], (places[1], places[2])),
+            G2Panel(figure, cells[3], places[3]),
+            GammaPanel(figure, cells[4], places[4]),
+            PowerLawPanel(figure, cells[5], places[5]),
+            self._lines,
         )
-        # Texts of axes, unlike those of a figure, are in saved files also when they are animated.
-        page = figure.add_axes((0.0, 0.0, 1.0, 1.0), zorder=-1)
-        page.set_axis_off()
-        page.set_navigate(False)
-        self._title = page.text(0.012, 0.975, "", fontsize=13, weight="bold", va="top")
-        self._numbers = page.text(0.012, 0.932, "", fontsize=11, va="top")
-        self._message = page.text(0.012, 0.012, "", fontsize=LABEL_SIZE, color=DOUBTED)
-        self._roi = page.text(0.862, 0.955, "", fontsize=11, ha="center", va="center")
+        self._cells = [cell for panel in self._panels for cell in panel.cells]
         self._widgets: list[Any] = []
         if step is not None and choose is not None:
             self._listen(step, choose)
@@ -89,36 +88,33 @@ class LiveFigure:
         Returns
         -------
         bool
-            Whether an axis has changed, so that `draw_moving` over what stands is not enough.
+            Whether an axis has changed.
         """
-        changed = [panel.update(now) for panel in self._panels]
-        # What changes but a few times a run stands with the axes.
-        changed.append(reword(self._title, title_line(now)))
-        changed.append(reword(self._roi, _roi_words(now)))
-        self._numbers.set_text(numbers_line(now))
-        self._message.set_text(message_line(now))
-        for artist in self._moving:
-            artist.set_animated(True)  # left out when the figure is drawn, but for saving
-        return any(changed)
+        for panel in self._panels:
+            panel.update(now)
+        for cell in self._cells:
+            for artist in cell.moving:
+                artist.set_animated(True)  # left out when the figure is drawn, but for saving
+        return any(cell.stale_axes for cell in self._cells)
 
     @property
     def words(self) -> str:
         """What the lines above and below the panels say."""
-        lines = (self._title, self._numbers, self._roi, self._message)
-        return "\n".join(text.get_text() for text in lines)
+        return self._lines.words
 
-    def draw_moving(self) -> None:
-        """Draw what changes between snapshots over a figure that has the rest."""
-        from matplotlib.text import Text
+    def keep(self) -> None:
+        """Take what stands from the figure, which was drawn whole, and draw the rest over it."""
+        for cell in self._cells:
+            cell.keep(self.figure.canvas)
 
-        for artist in self._moving:
-            if not (isinstance(artist, Text) and not artist.get_text()):
-                (artist.axes or self.figure).draw_artist(artist)
+    def draw_changes(self) -> Bbox | None:
+        """Draw what updates have changed since; return the rectangle (px) that holds it all."""
+        from matplotlib.transforms import Bbox
 
-    @property
-    def _moving(self) -> list[Artist]:
-        texts: list[Artist] = [self._numbers, self._message]
-        return [artist for panel in self._panels for artist in panel.moving] + texts
+        stale = [cell for cell in self._cells if cell.stale]
+        for cell in stale:
+            cell.draw(self.figure.canvas)
+        return Bbox.union([cell.box for cell in stale]) if stale else None
 
     def _listen(self, step: Callable[[int], None], choose: Callable[[int], None]) -> None:
         from matplotlib.widgets import Button
@@ -141,62 +137,3 @@ class LiveFigure:
         label = self._picture.label_at(event)
         if label:
             choose(label)
-
-
-def _roi_words(now: Snapshot) -> str:
-    q = now.info.q_inv_angstrom[now.roi]
-    known = f"  q = {q:.4g} Å⁻¹" if math.isfinite(q) else ""
-    return f"ROI {now.info.roi[now.roi]} ({now.roi + 1} of {len(now.info.roi)}){known}"
-
-
-def title_line(now: Snapshot) -> str:
-    """Return which run this is and how it stands."""
-    start = now.info.start
-    parts = [f"scan {start.get('scan_id', '-')}", now.info.uid[:8], now.info.detector]
-    sample = start.get("sample") or start.get("sample_name")
-    if isinstance(sample, dict):
-        sample = sample.get("name")
-    if sample:
-        parts.append(str(sample)[:60])
-    if now.end is not None:
-        both = {now.end.raw_exit_status, now.end.analysis_exit_status}
-        incomplete = "ended early" if now.final else "failed"
-        parts.append("finished" if both == {"success"} else incomplete)
-    return "  ·  ".join(parts)
-
-
-def numbers_line(now: Snapshot) -> str:
-    """Return frames, contrast, counts, dose, lag and skipped frames.
-
-    The dose is what a pixel of the ROI has counted in all, frames times mean counts: the flux of
-    the beam is not known here.
-    """
-    status = now.status
-    expected = now.info.n_expected
-    of = f" of {expected}" if expected else ""
-    parts = [f"{now.n_frames}{of} frames"]
-    contrast = status.contrast[now.roi] if now.roi < len(status.contrast) else math.nan
-    parts.append(f"β {contrast:.3f}" if math.isfinite(contrast) else "β -")
-    counts = counts_a_frame(now)
-    if math.isfinite(counts):
-        parts.append(f"{counts:.3g} counts/px/frame")
-        parts.append(f"dose {counts * status.n_processed:.3g} counts/px")
-    parts.append(f"{status.lag_s:.2f} s behind the detector")
-    parts.append(f"{status.n_skipped} skipped")
-    return "  ·  ".join(parts)
-
-
-def message_line(now: Snapshot) -> str:
-    """Return what a user should know, cut to one line."""
-    reason = now.end.reason if now.end is not None else ""
-    words = " ".join(dict.fromkeys(part for part in (reason, now.status.message) if part))
-    return words if len(words) <= MESSAGE_LENGTH else words[: MESSAGE_LENGTH - 1] + "…"
-
-
-def counts_a_frame(now: Snapshot) -> float:
-    """Return the mean counts a pixel and frame in the chosen ROI; NaN before the first picture."""
-    if now.picture is None:
-        return math.nan
-    inside = now.picture.mean[now.picture.labels == now.info.roi[now.roi]]
-    inside = inside[np.isfinite(inside)]
-    return float(inside.mean()) if inside.size else math.nan

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from xpcs_live_denoise.records import GammaTable
 
+from .plot_cells import Cell, Place
 from .plot_state import BAYES, Snapshot
 from .plot_style import (
     DENOISED,
@@ -29,12 +30,13 @@ from .plot_style import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SHOWN_RATES = (5, 95)  # percentiles: the scale is somewhat wider
 # Points of one kind that are drawn, a little more at most: closer ones cannot be told apart.
 MOST_POINTS = 200
+BEHIND = 0.2  # the place in the order of drawing of what lies behind all points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +68,10 @@ class _Points:
         }
         (self.filled,) = axes.plot([], [], mfc=look.colour, **style)
         (self.hollow,) = axes.plot([], [], mfc="none", **style)
-        self.bars = axes.vlines(
-            [],
-            [],
-            [],
-            color=look.colour,
-            linewidth=0.8,
-            alpha=look.bar_alpha,
-            zorder=look.level - 0.5,
+        # One line with gaps is drawn several times faster than as many lines.
+        bars: dict[str, Any] = {"solid_capstyle": "butt", "mec": "none", "mfc": "none"}
+        (self.bars,) = axes.plot(
+            [], [], color=look.colour, lw=0.8, alpha=look.bar_alpha, zorder=look.level - 0.5, **bars
         )
         self.filled.set_label(look.label)
 
@@ -81,17 +79,20 @@ class _Points:
         rows = rows.select(np.arange(0, len(rows), 1 + len(rows) // MOST_POINTS))
         for line, kept in ((self.filled, rows.final), (self.hollow, ~rows.final)):
             line.set_data(rows.age_s[kept], rows.relaxation_rate[kept])
-        self.bars.set_segments(_bars(rows))
+        self.bars.set_data(*_bars(rows))
 
 
-def _bars(rows: GammaTable) -> list[NDArray[np.float64]]:
-    """Return the error bars; what reaches below zero has no place on a logarithmic axis."""
+def _bars(rows: GammaTable) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of the error bars with a gap after each.
+
+    What reaches below zero has no place on a logarithmic axis.
+    """
     known = np.isfinite(rows.relaxation_rate_error)
     age, rate = rows.age_s[known], rows.relaxation_rate[known]
     error = rows.relaxation_rate_error[known]
     low = np.maximum(rate - error, 0.05 * rate)
-    ends = np.stack([np.stack([age, low], 1), np.stack([age, rate + error], 1)], 1)
-    return list(ends)
+    ends = np.stack([low, rate + error, np.full_like(rate, np.nan)], axis=1)
+    return np.repeat(age, 3), ends.ravel()
 
 
 class GammaPanel:
@@ -99,11 +100,13 @@ class GammaPanel:
 
     Parameters
     ----------
-    axes
+    figure, axes
         Where to draw.
+    place
+        The part of the figure that belongs to this panel.
     """
 
-    def __init__(self, axes: Axes) -> None:
+    def __init__(self, figure: Figure, axes: Axes, place: Place) -> None:
         dress(axes, "Γ(t)", "age (s)", "Γ (1/s)")
         axes.set_yscale("log")
         few_logarithmic_ticks(axes.yaxis)
@@ -115,17 +118,23 @@ class GammaPanel:
         self._note = axes.text(
             0.5, 0.5, "", transform=axes.transAxes, ha="center", va="center", fontsize=LABEL_SIZE
         )
+        self._cell = Cell(figure, place, axes)
 
     @property
-    def moving(self) -> list[Artist]:
-        """What changes from one snapshot to the next, in the order of drawing."""
+    def cells(self) -> list[Cell]:
+        """The parts that are drawn by themselves."""
+        return [self._cell]
+
+    def update(self, now: Snapshot) -> None:
+        """Show the rows that hold, but not fits of a whole series."""
+        self._cell.renew()
+        self._show(now)
         points = [*self._points.values(), *self._doubted.values()]
         drawn = [artist for one in points for artist in (one.bars, one.hollow, one.filled)]
-        legend = self._axes.get_legend()
-        return [*drawn, self._note, *([] if legend is None else [legend])]
+        self._cell.moving = [*drawn, self._note]
 
-    def update(self, now: Snapshot) -> bool:
-        """Show the rows that hold, but not fits of a whole series; return whether an axis moved."""
+    def _show(self, now: Snapshot) -> None:
+        """Set points and scale."""
         table = now.gamma
         if table is not None:
             table = table.select(np.isfinite(table.age_s) & (table.relaxation_rate > 0))
@@ -133,11 +142,11 @@ class GammaPanel:
             for points in (*self._points.values(), *self._doubted.values()):
                 points.filled.set_data([], [])
                 points.hollow.set_data([], [])
-                points.bars.set_segments([])
+                points.bars.set_data([], [])
             self._note.set_text(
                 "no fit converged" if now.final else f"from {now.info.window} frames on"
             )
-            return False
+            return
         self._note.set_text("")
         bayes = np.isin(table.source, BAYES)
         trusted = table.recommended & bayes
@@ -147,7 +156,7 @@ class GammaPanel:
         doubted = table.select(bayes & ~trusted)
         self._show_doubted(doubted)
         self._list(table, doubted)
-        return self._show_scale(now, table, bayes)
+        self._show_scale(now, table, bayes)
 
     def _show_doubted(self, rows: GammaTable) -> None:
         for reason in np.unique(rows.reason).tolist():
@@ -178,14 +187,18 @@ class GammaPanel:
         if provisional:
             handles.append(Line2D([], [], ls="", marker="o", ms=5, mfc="none", mec="black"))
             labels.append("hollow: provisional")
-        self._axes.legend(
-            handles, labels, loc="upper right", fontsize=SMALL, frameon=True, framealpha=0.85,
-            edgecolor="none", handletextpad=0.2, borderpad=0.3, labelspacing=0.3,
+        legend = self._axes.legend(
+            handles, labels, loc="upper right", fontsize=SMALL, frameon=False,
+            handletextpad=0.2, borderpad=0.3, labelspacing=0.3,
         )  # fmt: skip
+        # It stands with the axes, behind the points: it hides none, and is not drawn with them.
+        legend.set_zorder(BEHIND)
+        self._cell.renew(axes=True)
 
-    def _show_scale(self, now: Snapshot, table: GammaTable, bayes: NDArray[np.bool_]) -> bool:
+    def _show_scale(self, now: Snapshot, table: GammaTable, bayes: NDArray[np.bool_]) -> None:
         shown = table.relaxation_rate[bayes] if bayes.any() else table.relaxation_rate
         low, high = (float(value) for value in np.percentile(shown, SHOWN_RATES))
         n_frames = now.n_frames if now.final else max(now.n_frames, now.info.n_expected or 0)
         edge = n_frames * now.info.frame_time_s
-        return self._limits.show((-0.02 * edge, 1.02 * edge), (low / 4, high * 6))
+        moved = self._limits.show((-0.02 * edge, 1.02 * edge), (low / 4, high * 6))
+        self._cell.renew_limits(*moved)

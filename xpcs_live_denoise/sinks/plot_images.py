@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .plot_cells import Cell, Place
+from .plot_pixels import show_pixels
 from .plot_state import Snapshot
 from .plot_style import (
     LABEL_SIZE,
@@ -24,7 +26,6 @@ from .plot_style import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -40,18 +41,22 @@ def _empty(axes: Axes, colours: str, norm: Any, origin: Literal["upper", "lower"
     import matplotlib
 
     axes.set_facecolor(UNKNOWN)
-    return axes.imshow(
-        np.full((1, 1), np.nan),
-        cmap=matplotlib.colormaps[colours].with_extremes(bad=UNKNOWN),
-        norm=norm,
-        interpolation="nearest",
-        aspect="equal",
-        origin=origin,
-    )
+    cmap = matplotlib.colormaps[colours].with_extremes(bad=UNKNOWN)
+    return show_pixels(axes, np.full((1, 1), np.nan), cmap=cmap, norm=norm, origin=origin)
 
 
 def _bar(figure: Figure, axes: Axes, image: Any, label: str) -> Any:
-    bar = figure.colorbar(image, cax=axes.inset_axes((1.03, 0.0, 0.045, 1.0)))
+    """Add a colour bar beside axes, also where their picture does not fill their place."""
+    from matplotlib.transforms import Bbox
+
+    def beside(*_: Any) -> Bbox:
+        place = axes.get_position()
+        left, width = place.x1 + 0.03 * place.width, 0.045 * place.width
+        return Bbox.from_bounds(left, place.y0, width, place.height)
+
+    place = figure.add_axes((0.0, 0.0, 0.1, 0.1))
+    place.set_axes_locator(beside)
+    bar = figure.colorbar(image, cax=place)
     bar.set_label(label, fontsize=LABEL_SIZE)
     bar.ax.tick_params(labelsize=SMALL)
     return bar
@@ -64,9 +69,11 @@ class PicturePanel:
     ----------
     figure, axes
         Where to draw.
+    place
+        The part of the figure that belongs to this panel.
     """
 
-    def __init__(self, figure: Figure, axes: Axes) -> None:
+    def __init__(self, figure: Figure, axes: Axes, place: Place) -> None:
         from matplotlib.colors import LogNorm
 
         self._title = dress(axes, "Detector", "column (px)", "row (px)")
@@ -75,25 +82,31 @@ class PicturePanel:
         bar = _bar(figure, axes, self._image, "counts / pixel / frame")
         bar.locator, bar.formatter = logarithmic_ticks()
         bar.minorticks_off()
-        self._lines = axes.imshow(np.zeros((1, 1, 4)), interpolation="nearest", aspect="equal")
+        self._lines = show_pixels(axes, np.zeros((1, 1, 4), np.uint8))
         self._limits = Limits(axes)
         self._picture: Picture | None = None
         self._drawn_roi = -1
+        self._cell = Cell(figure, place, axes, bar.ax)
+        self._cell.moving = [self._image, self._lines, self._title]
 
     @property
-    def moving(self) -> list[Artist]:
-        """What changes from one snapshot to the next, in the order of drawing."""
-        return [self._image, self._lines, self._title]
+    def cells(self) -> list[Cell]:
+        """The parts that are drawn by themselves."""
+        return [self._cell]
 
-    def update(self, now: Snapshot) -> bool:
-        """Show the newest picture; return whether an axis has changed."""
+    def update(self, now: Snapshot) -> None:
+        """Show the newest picture."""
         picture, label = now.picture, now.info.roi[now.roi]
         if picture is None or (picture is self._picture and label == self._drawn_roi):
-            return False
-        moved = picture is not self._picture and self._show(picture)
-        self._lines.set_data(outlines(picture.labels, label))
+            return
+        self._cell.renew()
+        if picture is not self._picture:
+            self._show(picture)
+        before = self._picture
+        same = before is not None and np.array_equal(before.labels, picture.labels)
+        if not same or label != self._drawn_roi:
+            self._lines.set_data(outlines(picture.labels, label))
         self._picture, self._drawn_roi = picture, label
-        return moved
 
     def label_at(self, event: Any) -> int:
         """Return the ROI under a mouse event, 0 for none."""
@@ -104,25 +117,24 @@ class PicturePanel:
         inside = 0 <= row < labels.shape[0] and 0 <= col < labels.shape[1]
         return int(labels[row, col]) if inside else 0
 
-    def _show(self, picture: Picture) -> bool:
+    def _show(self, picture: Picture) -> None:
         rows, cols = (edge * picture.binning for edge in picture.mean.shape)
         for image in (self._image, self._lines):
             image.set_extent((0, cols, rows, 0))
-        moved = self._limits.show((0, cols), (rows, 0))
+        self._cell.renew(axes=any(self._limits.show((0, cols), (rows, 0))))
         positive = picture.mean[picture.mean > 0]
         if positive.size:
             high = float(np.percentile(positive, 99.8))
             low = max(float(np.percentile(positive, 2)), high / PICTURE_RANGE)
-            moved |= _set_colours(self._image.norm, low, max(high, 1.2 * low))
+            self._cell.renew(beside=_set_colours(self._image, low, max(high, 1.2 * low)))
         # Zero has no logarithm: it becomes the least colour, and only NaN stays unknown.
         least = self._image.norm.vmin / 2
         self._image.set_data(np.where(picture.mean <= 0, least, picture.mean))
         frames = "1 frame" if picture.n_frames == 1 else f"{picture.n_frames} frames"
         self._title.set_text(f"Detector, mean of {frames}")
-        return moved
 
 
-def outlines(labels: NDArray[np.int64], chosen: int) -> NDArray[np.float64]:
+def outlines(labels: NDArray[np.int64], chosen: int) -> NDArray[np.uint8]:
     """Return an RGBA image (rows, cols, 4): ROIs in thin white, the chosen one in its colour."""
     from matplotlib.colors import to_rgba
 
@@ -134,15 +146,16 @@ def outlines(labels: NDArray[np.int64], chosen: int) -> NDArray[np.float64]:
     image[edge & (labels > 0)] = (1, 1, 1, 0.55)
     image[labels == chosen] = to_rgba(TRUSTED, 0.16)
     image[edge & (labels == chosen)] = to_rgba(TRUSTED, 1.0)
-    return image
+    return np.rint(255 * image).astype(np.uint8)
 
 
-def _set_colours(norm: Any, low: float, high: float) -> bool:
+def _set_colours(image: Any, low: float, high: float) -> bool:
     """Set the range of a colour scale where another one fits much better; return whether."""
+    norm = image.norm
     span = KEPT_COLOURS * (norm.vmax - norm.vmin)
     if abs(low - norm.vmin) < span and abs(high - norm.vmax) < span:
         return False
-    norm.vmin, norm.vmax = low, high
+    image.set_clim(low, high)
     return True
 
 
@@ -153,9 +166,13 @@ class C2Panels:
     ----------
     figure, raw, denoised
         Where to draw.
+    places
+        The parts of the figure that belong to the two.
     """
 
-    def __init__(self, figure: Figure, raw: Axes, denoised: Axes) -> None:
+    def __init__(
+        self, figure: Figure, raw: Axes, denoised: Axes, places: tuple[Place, Place]
+    ) -> None:
         from matplotlib.colors import Normalize
 
         self._norm = Normalize(0.9, 1.5)
@@ -173,15 +190,18 @@ class C2Panels:
             bar.ax.axhline(np.nan, color="white", linewidth=2.2),
             bar.ax.axhline(np.nan, color="white", linewidth=2.2),
         ]
+        self._raw = Cell(figure, places[0], raw)
+        self._raw.moving = [self._images[0]]
+        self._denoised = Cell(figure, places[1], denoised, bar.ax)
+        self._denoised.moving = [self._images[1], self._note, *self._marks]
 
     @property
-    def moving(self) -> list[Artist]:
-        """What changes from one snapshot to the next, in the order of drawing."""
-        return [*self._images, self._note, *self._marks]
+    def cells(self) -> list[Cell]:
+        """The parts that are drawn by themselves."""
+        return [self._raw, self._denoised]
 
-    def update(self, now: Snapshot) -> bool:
-        """Show the newest C2, and grey what is not measured yet; return whether an axis moved."""
-        moved = False
+    def update(self, now: Snapshot) -> None:
+        """Show the newest C2, and grey what is not measured yet."""
         frame_time_s = now.info.frame_time_s
         edge = len(now.c2) * now.step * frame_time_s
         whole = max(edge, 0 if now.final else (now.info.n_expected or 0) * frame_time_s) or 1.0
@@ -190,19 +210,21 @@ class C2Panels:
             for values in (now.status.contrast, now.status.baseline)
         )
         shown = (now.c2, now.c2_denoised)
-        for image, limits, c2 in zip(self._images, self._limits, shown, strict=True):
+        for image, limits, cell, c2 in zip(
+            self._images, self._limits, self.cells, shown, strict=True
+        ):
             if c2 is None or not c2.size:
                 image.set_data(np.full((1, 1), np.nan))
             else:
                 image.set_data(c2.T)
             image.set_extent((0, edge or 1.0, 0, edge or 1.0))
-            moved |= limits.show((0, whole), (0, whole))
+            cell.renew(axes=any(limits.show((0, whole), (0, whole))))
         self._note.set_text("" if now.c2_denoised is not None else _why_not(now))
-        moved |= _set_colours(self._norm, *colour_range(now.c2, contrast, baseline))
+        colours = colour_range(now.c2, contrast, baseline)
+        self._denoised.renew(beside=_set_colours(self._images[1], *colours))
         known = np.isfinite(contrast) and np.isfinite(baseline)
         for mark, height in zip(self._marks, (baseline, baseline + contrast), strict=True):
             mark.set_ydata([height, height] if known else [np.nan, np.nan])
-        return moved
 
 
 def _why_not(now: Snapshot) -> str:

@@ -103,19 +103,22 @@ class Limits:
         self._axes = axes
         self._set: tuple[tuple[float, float], tuple[float, float]] | None = None
 
-    def show(self, x: tuple[float, float], y: tuple[float, float]) -> bool:
-        """Set the limits, unless a user has chosen others; return whether an axis has moved."""
+    def show(self, x: tuple[float, float], y: tuple[float, float]) -> tuple[bool, bool]:
+        """Set the limits, unless a user has chosen others; return whether x and y have moved."""
         axes = self._axes
         now = axes.get_xlim(), axes.get_ylim()
+        move_x = move_y = True
         if self._set is not None:
             if self._set != now:
-                return False
-            if _fits(x, now[0], axes.get_xscale()) and _fits(y, now[1], axes.get_yscale()):
-                return False
-        axes.set_xlim(x)
-        axes.set_ylim(y)
+                return False, False
+            move_x = not _fits(x, now[0], axes.get_xscale())
+            move_y = not _fits(y, now[1], axes.get_yscale())
+        if move_x:
+            axes.set_xlim(x)
+        if move_y:
+            axes.set_ylim(y)
         self._set = (axes.get_xlim(), axes.get_ylim())
-        return True
+        return move_x, move_y
 
 
 def _fits(wanted: tuple[float, float], shown: tuple[float, float], scale: str) -> bool:

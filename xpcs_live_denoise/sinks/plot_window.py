@@ -25,6 +25,7 @@ LEAST_PERIOD_S, SHARE = 0.2, 0.25
 # Between news and their drawing, s. The last frames are news at the moment when a plan ends: it
 # must return to the prompt before they are drawn, not after.
 PAUSE_S = 0.1
+EDGE = 2  # px that Qt shows around what was drawn: it rounds where its pixels are not the figure's
 
 
 class PlotWindow(QtAwareCallback):
@@ -61,7 +62,7 @@ class PlotWindow(QtAwareCallback):
         self._told = False
         self._figure: LiveFigure | None = None
         self._timer: Any = None
-        self._background: Any = None  # all that stays between two snapshots
+        self._size: Any = None  # of the canvas, px, when the figure was drawn whole
         self._drawn: tuple[Any, ...] = ()
         self._broken = False
         self._began = self._cost_s = self._last = 0.0
@@ -120,13 +121,13 @@ class PlotWindow(QtAwareCallback):
             return
         import matplotlib
         from matplotlib.backends.backend_qt import FigureManagerQT
-        from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
         from matplotlib.backends.qt_compat import QtCore  # pyright: ignore[reportAttributeAccessIssue]
         from matplotlib.figure import Figure
 
+        from .plot_canvas import LiveCanvas
         from .plot_figure import DPI, SIZE_INCHES, LiveFigure
 
-        canvas = FigureCanvasQTAgg(Figure(figsize=SIZE_INCHES, dpi=DPI))
+        canvas = LiveCanvas(Figure(figsize=SIZE_INCHES, dpi=DPI))
         with matplotlib.rc_context({"interactive": False, "figure.raise_window": False}):
             manager = FigureManagerQT(canvas, 0)
         manager.set_window_title("XPCS live")
@@ -136,12 +137,12 @@ class PlotWindow(QtAwareCallback):
         # A person at work elsewhere keeps the keyboard.
         manager.window.setAttribute(QtCore.Qt.WidgetAttribute.WA_ShowWithoutActivating, True)
         manager.window.show()
-        self.manager, self._drawn = manager, ()
+        self.manager, self._drawn, self._size = manager, (), None
 
     def _closed(self) -> None:
         if self._timer is not None:
             self._timer.stop()
-        self.manager = self._figure = self._timer = self._background = None
+        self.manager = self._figure = self._timer = None
 
     def _draw_when_due(self) -> None:
         if self.manager is None or self._timer is not None:
@@ -167,27 +168,27 @@ class PlotWindow(QtAwareCallback):
         self._last = time.monotonic()
         self._began = time.thread_time()  # on a busy machine draws take longer, not more work
         now = state.snapshot(roi)
-        axes_changed = self._figure.update(now)
+        self._figure.update(now)
         self._drawn = (state, now.version, roi)
         self.n_draws += 1
         canvas = self.manager.canvas
-        if axes_changed or self._background is None:
+        if self._size != canvas.get_width_height(physical=True):
             canvas.draw_idle()
             return
-        canvas.restore_region(self._background)
-        self._figure.draw_moving()
-        canvas.blit(canvas.figure.bbox)
+        box = self._figure.draw_changes()
+        if box is not None:
+            canvas.blit(box.padded(EDGE))
         self._cost_s, self._began = time.thread_time() - self._began, 0.0
 
     def _was_drawn(self) -> None:
-        """Keep what was drawn, for updates that change no axis, and draw the rest over it."""
+        """Keep what was drawn, for updates that change a part, and draw the rest over it."""
         if self.manager is None or self._figure is None:
             return
         canvas = self.manager.canvas
         if canvas.is_saving():
             return  # the toolbar's button: everything is in the file
-        self._background = canvas.copy_from_bbox(canvas.figure.bbox)
-        self._figure.draw_moving()
+        self._figure.keep()
+        self._size = canvas.get_width_height(physical=True)
         if self._began:  # a resize or a zoom is no update
             self._cost_s = time.thread_time() - self._began
             self._began = 0.0
