@@ -84,6 +84,7 @@ def test_every_series_of_a_run_is_followed(engine, subscribe, eiger):
     assert live.wait(30)
     assert_same_result(sinks[0].result, offline(frames))
     assert sinks[0].info.n_expected == 90
+    assert "The run joins 3 series of 30 frames; the pauses" in sinks[0].result.status.message
 
 
 def test_two_runs_into_the_same_folder_do_not_mix(engine, subscribe, eiger):

@@ -23,6 +23,7 @@ from .sources.file_roots import FileRoots
 from .sources.following import follow
 from .sources.geometry import find_frame_time, find_geometry, geometry_conflicts
 from .sources.plain_document import plain_document
+from .sources.stream_resources import positive_int
 
 logger = logging.getLogger(__name__)
 
@@ -136,14 +137,16 @@ class RunEdge:
         settings, documents = self._settings, self._documents
         device = _read_configuration(self._device)
         facts = (documents.start, device, documents.configuration, settings.detector)
+        n_expected = self._followed.n_expected or documents.n_expected
+        joined = _joined(positive_int(documents.start.get("num_points")), n_expected)
         return Begin(
             start=plain_document(documents.start),
             image_key=settings.data_key,
             frame_shape=documents.frame_shape,
             frame_time_s=find_frame_time(settings.frame_time_s, *facts),
-            n_expected=self._followed.n_expected or documents.n_expected,
+            n_expected=n_expected,
             geometry=find_geometry(settings.geometry, *facts),
-            notes=geometry_conflicts(settings, *facts),
+            notes=(*geometry_conflicts(settings, *facts), *joined),
             problem=problem,
             followed=self._followed,
         )
@@ -232,6 +235,17 @@ class RunEdge:
 
     def _submit(self, message: Any) -> bool:
         return self._submit_to(self._run, message)
+
+
+def _joined(n_points: int | None, n_expected: int | None) -> tuple[str, ...]:
+    """Return what to say of a run whose points are series of frames, each triggered by itself."""
+    if n_points is None or n_expected is None or not 1 < n_points < n_expected:
+        return ()
+    return (
+        f"The run joins {n_points} series of {n_expected // n_points} frames; the pauses between "
+        "them are not in its time axis: lags and ages across a join are too short. Take one series "
+        "a run to avoid that.",
+    )
 
 
 def _text(value: Any) -> str:
