@@ -20,14 +20,29 @@ def test_only_the_detector_is_required_and_the_defaults_are_the_papers():
     ("fields", "message"),
     [
         ({}, "'detector' is missing"),
-        ({"detector": "d", "widnow": 50}, "'widnow' is unknown; expected one of: .*window"),
+        ({"detector": "d", "widnow": 50}, r"'widnow' is unknown; did you mean 'window'\?$"),
+        ({"detector": "d", "raw_path": "raw"}, "did you mean 'tiled.raw_path'"),
+        ({"detector": "d", "tiled": {"rois": "a.npz"}}, "'tiled.rois' .*did you mean 'rois'"),
         ({"detector": "d", "frame_time_s": -1}, "'frame_time_s': got -1; .*greater than 0"),
         ({"detector": "d", "mode": "ageing"}, "'mode': got 'ageing'; .*nonequilibrium"),
         ({"detector": "d", "engine": "gpu"}, "'engine': got 'gpu'; .*dense"),
-        ({"detector": "d", "window": 20, "step": 30}, "step is 30 and window 20"),
+        (
+            {"detector": "d", "window": 20, "step": 30},
+            "^Setting 'step': got 30; expected at most 20",
+        ),
+        ({"detector": "d", "window": 3}, "^Setting 'step': got 5; expected at most 3"),
         (
             {"detector": "d", "tiled": {"api_key": "secret"}},
             "'tiled.api_key' is unknown; .*api_key_env",
+        ),
+        ({"detector": "d", "tiled": "http://u:pw@h"}, "'tiled': .*dictionary"),
+        ({"detector": "d", "tiled": {"uri": "localhost:8000"}}, "expected http://host:port"),
+        ({"detector": "d", "tiled": {"uri": "u:pw@h:8000"}}, "expected http://host:port"),
+        ({"detector": "d", "tiled": {"uri": "http://"}}, "expected http://host:port"),
+        ({"detector": "d", "tiled": {"path": "/"}}, "'tiled.path': got '/'; expected the name"),
+        (
+            {"detector": "d", "tiled": {"path": "chx/raw", "raw_path": "/chx/raw/"}},
+            "'tiled.raw_path': got '/chx/raw/'; expected another container than tiled.path",
         ),
         ({"detector": "d", "tiled": {"uri": "http://u:pw@h"}}, "'tiled.uri': .*key or a password"),
         ({"detector": "d", "tiled": {"uri": "http://h/?api_key=pw"}}, "'tiled.uri': .*password"),
@@ -39,6 +54,23 @@ def test_a_setting_that_does_not_fit_is_named(fields, message):
         Settings(**fields)
     assert "pw" not in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_names_are_listed_once_and_only_where_none_is_near():
+    with pytest.raises(InvalidInputError, match="Unknown: colour, flavour; expected") as caught:
+        Settings(detector="d", colour="red", flavour="sweet")
+    assert str(caught.value).count("baseline_lags") == 1
+
+
+def test_where_a_list_is_expected_one_thing_does(tmp_path):
+    settings = Settings(detector="d", file_roots="/tmp", tiled={"access_tags": "chx_beamline"})
+    assert settings.file_roots == (Path("/tmp"),)
+    assert settings.tiled.access_tags == ("chx_beamline",)
+    file = tmp_path / "xpcs.yml"
+    file.write_text("detector: d\nfile_roots: frames\ntiled: {api_key_file: key}\n")
+    settings = Settings.load(file)
+    assert settings.file_roots == (tmp_path / "frames",)
+    assert settings.tiled.api_key_file == tmp_path / "key"
 
 
 def test_an_error_about_settings_is_a_value_error():

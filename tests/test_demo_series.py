@@ -64,11 +64,34 @@ def test_of_frames_that_say_everything_twice_one_half_is_taken(recording):
     [
         ({"frames": np.zeros((3, 4))}, r"`frames` of shape \(3, 4\)"),
         ({"frames": np.zeros((0, 4, 4))}, r"`frames` of shape \(0, 4, 4\)"),
+        ({"frames": np.full((3, 4, 4), "a")}, "`frames` of shape .* dtype <U1"),
+        ({"center": np.array([1, 2, 3])}, r"got `center` \[1 2 3\]; expected 2 number"),
+        ({"fps": "fast"}, "got `fps` fast; expected 1 number"),
+        ({"fps": 0.0}, r"got `fps` 0.0; expected 1 number\(s\) above 0"),
     ],
 )
 def test_a_file_without_a_series_is_refused(recording, fields, message):
     with pytest.raises(InvalidInputError, match=message):
         recorded_series(recording(**fields), 10, 2)
+
+
+def test_the_array_of_an_npy_file_is_the_frames(tmp_path):
+    file = tmp_path / "m.npy"
+    np.save(file, np.random.default_rng(2).poisson(2.0, (12, 41, 41)).astype(np.uint16))
+    series = recorded_series(file, 10, 2)
+    assert len(np.concatenate(list(series.frames()))) == series.n_frames == 10
+    np.save(file, np.zeros((41, 41)))
+    with pytest.raises(InvalidInputError, match=r"m\.npy: got `frames` of shape \(41, 41\)"):
+        recorded_series(file, 10, 2)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"frames", b"PK\x03\x04 cut off"])
+def test_a_file_that_is_no_recording_is_refused_in_a_sentence(tmp_path, content):
+    file = tmp_path / "m.npz"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InvalidInputError, match=r"m\.npz: cannot be read .*; expected an \.npz"):
+        recorded_series(file, 10, 2)
 
 
 def test_more_rings_than_pixels_are_refused():

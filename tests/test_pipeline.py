@@ -1,6 +1,7 @@
 """Analysis: what is published while frames come, and what is final."""
 
 import dataclasses
+import re
 import sys
 
 import numpy as np
@@ -237,6 +238,20 @@ def test_without_torch_the_reason_says_how_to_get_it(monkeypatch):
     assert ensemble is None
     assert "torch" in why_not
     assert "pip install" in why_not
+
+
+def test_weights_that_cannot_be_used_cost_the_denoised_c2_only(tmp_path, caplog):
+    ensemble, why_not = open_ensemble(Settings(detector="d", weights=tmp_path / "nowhere"))
+    assert ensemble is None
+    assert re.match("Nothing denoised: Ensemble .*nowhere: .* cannot be read .*train", why_not)
+    assert "nowhere" in caplog.text
+
+
+def test_of_gaps_alone_nobody_hears_that_they_have_no_contrast():
+    made = analysis()
+    made.push_gap(60)
+    for status in (made.publish(0).status, made.finish().status):
+        assert (status.n_processed, status.message) == (0, "")
 
 
 def test_denoising_can_be_switched_off():

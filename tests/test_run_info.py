@@ -85,7 +85,7 @@ def test_a_file_of_another_shape_is_told_once_and_first(engine, subscribe, caplo
         recorded(series(60)), tmp_path, n_frames=60, name="cam", frame_rate_hz=500
     )
     engine(fly_series(detector))
-    assert live.wait(30)
+    assert live.wait(120)
     (sink,) = sinks
     message = sink.result.status.message
     assert message.startswith("Frames: got shape")
@@ -97,7 +97,7 @@ def test_weights_that_are_not_there_cost_a_note_not_the_run(engine, subscribe):
     live, sinks = subscribe(denoise=True, weights="nowhere")
     live._ensemble = None  # not the fixture's
     engine(bp.count([SimulatedCamera(recorded(series(60)), name="cam")], num=60))
-    assert live.wait(30)
+    assert live.wait(120)
     (sink,) = sinks
     assert sink.end.analysis_exit_status == "success"
     assert sink.result.status.n_processed == 60

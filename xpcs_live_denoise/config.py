@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
@@ -10,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from .errors import InvalidInputError
@@ -25,6 +27,7 @@ FrameRange = Annotated[
     tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(gt=0)]],
     Field(description="First frame (or lag), and the one after the last."),
 ]
+OneOrMore = BeforeValidator(lambda given: (given,) if isinstance(given, str | Path) else given)
 
 
 class _Model(BaseModel):
@@ -44,19 +47,35 @@ class TiledSettings(_Model):
     """Environment variable that holds the API key. The key itself is never a setting."""
     api_key_file: Path | None = None
     """File that holds the API key and nothing else; used where the variable is not set."""
-    access_tags: tuple[str, ...] = ()
+    access_tags: Annotated[tuple[str, ...], OneOrMore] = ()
     """Access tags for every node that is created; NSLS-II's server asks for them."""
 
     @field_validator("uri")
     @classmethod
-    def _holds_no_key(cls, uri: str) -> str:
+    def _is_an_address_without_a_key(cls, uri: str) -> str:
         parts = urlsplit(uri)
         if "api_key" in parts.query or parts.username or parts.password:
             raise ValueError(
                 "it holds a key or a password, which logs and every result would show; expected "
                 "the address alone, and the key where api_key_env or api_key_file say"
             )
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("it is no address of a server; expected http://host:port")
         return uri
+
+    @field_validator("path")
+    @classmethod
+    def _names_a_container(cls, path: str) -> str:
+        if not path.strip("/ "):
+            raise ValueError('expected the name of a container, for example "processed"')
+        return path
+
+    @field_validator("raw_path")
+    @classmethod
+    def _is_not_where_results_go(cls, raw_path: str | None, info: ValidationInfo) -> str | None:
+        if raw_path is not None and raw_path.strip("/ ") == info.data.get("path", "").strip("/ "):
+            raise ValueError("expected another container than tiled.path, where results go")
+        return raw_path
 
 
 class GeometrySettings(_Model):
@@ -131,7 +150,7 @@ class Settings(_Model):
     """Scattering geometry, for q where the ROI file has none."""
     orientation: OrientationSettings = OrientationSettings()
     """How ROIs and mask are turned against the frames of the documents."""
-    file_roots: tuple[Path, ...] | None = None
+    file_roots: Annotated[tuple[Path, ...] | None, OneOrMore] = None
     """Folders below which files that documents name may be read, symlinks resolved. Default: any
     regular file, for documents of the same process; `serve` does not start without."""
     follow: FollowSettings | None = None
@@ -143,7 +162,7 @@ class Settings(_Model):
     """How windows are scaled: Eq. 7 (ageing samples) or Eq. 5 of Konstantinova et al. 2021."""
     window: Annotated[int, Field(ge=2)] = WINDOW
     """Window of the denoiser, frames. The shipped ensemble needs its default."""
-    step: Annotated[int, Field(ge=1)] = STEP
+    step: Annotated[int, Field(ge=1, validate_default=True)] = STEP
     """Step of the sliding window, frames."""
     baseline_lags: FrameRange | None = None
     """Lags whose mean is baseline*, frames. Default: derived from the series' length."""
@@ -185,14 +204,12 @@ class Settings(_Model):
         except ValidationError as error:
             raise InvalidInputError(_explain(error)) from error
 
-    @model_validator(mode="after")
-    def _step_fits_window(self) -> Settings:
-        if self.step > self.window:
-            raise ValueError(
-                f"step is {self.step} and window {self.window}; expected step <= window, "
-                "otherwise frames lie in no window."
-            )
-        return self
+    @field_validator("step")
+    @classmethod
+    def _fits_the_window(cls, step: int, info: ValidationInfo) -> int:
+        if step > (window := info.data.get("window", step)):
+            raise ValueError(f"expected at most {window}, the window, or frames lie in no window")
+        return step
 
     @property
     def data_key(self) -> str:
@@ -228,43 +245,55 @@ class Settings(_Model):
                 'at least "detector: <name>".'
             )
         named = {str(name): value for name, value in cast("dict[Any, Any]", fields).items()}
-        for name in ("rois", "mask", "weights", "spool"):
-            if isinstance(named.get(name), str):
-                named[name] = path.parent / Path(named[name]).expanduser()
-        if isinstance(named.get("file_roots"), list):
-            named["file_roots"] = [
-                path.parent / Path(root).expanduser() if isinstance(root, str) else root
-                for root in cast("list[Any]", named["file_roots"])
-            ]
-        if isinstance(named.get("tiled"), dict):
-            tiled = cast("dict[str, Any]", named["tiled"])
-            if isinstance(tiled.get("api_key_file"), str):
-                key_file = path.parent / Path(tiled["api_key_file"]).expanduser()
-                named["tiled"] = {**tiled, "api_key_file": key_file}
+
+        def beside(value: Any) -> Any:
+            if isinstance(value, list):
+                return [beside(item) for item in cast("list[Any]", value)]
+            return path.parent / Path(value).expanduser() if isinstance(value, str) else value
+
+        for name in {"rois", "mask", "weights", "spool", "file_roots"} & named.keys():
+            named[name] = beside(named[name])
+        if isinstance(tiled := cast("Any", named.get("tiled")), dict) and "api_key_file" in tiled:
+            named["tiled"] = {**tiled, "api_key_file": beside(tiled["api_key_file"])}
         return cls(**named)
 
 
-_NESTED: dict[str, type[BaseModel]] = {
-    "tiled": TiledSettings,
-    "geometry": GeometrySettings,
-    "orientation": OrientationSettings,
-    "follow": FollowSettings,
-}
+_NAMES = [
+    *Settings.model_fields,
+    *(f"tiled.{name}" for name in TiledSettings.model_fields),
+    *(f"geometry.{name}" for name in GeometrySettings.model_fields),
+    *(f"orientation.{name}" for name in OrientationSettings.model_fields),
+    *(f"follow.{name}" for name in FollowSettings.model_fields),
+]
 
 
 def _explain(error: ValidationError) -> str:
     """Return a sentence for every setting that does not fit: what was got, what was expected."""
     lines: list[str] = []
+    unheard_of: list[str] = []
     for detail in error.errors():
-        name = ".".join(str(part) for part in detail["loc"]) or "settings"
+        name = ".".join(str(part) for part in detail["loc"])
+        message = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
-            model = _NESTED.get(str(detail["loc"][0]), Settings)
-            known = ", ".join(sorted(model.model_fields))
-            lines.append(f"Setting {name!r} is unknown; expected one of: {known}.")
+            if near := _near(name):
+                lines.append(f"Setting {name!r} is unknown; did you mean {near!r}?")
+            else:
+                unheard_of.append(name)
         elif detail["type"] == "missing":
             lines.append(f"Setting {name!r} is missing; it is required.")
-        elif name.endswith("uri"):  # it may hold a key
-            lines.append(f"Setting {name!r}: {detail['msg']}.")
+        elif name in ("tiled", "tiled.uri"):  # it may hold a key
+            lines.append(f"Setting {name!r}: {message}.")
         else:
-            lines.append(f"Setting {name!r}: got {detail['input']!r}; {detail['msg']}.")
+            lines.append(f"Setting {name!r}: got {detail['input']!r}; {message}.")
+    if unheard_of:
+        sections = {name.rpartition(".")[0] for name in unheard_of}
+        known = sorted(name for name in _NAMES if name.rpartition(".")[0] in sections)
+        lines.append(f"Unknown: {', '.join(unheard_of)}; expected some of: {', '.join(known)}.")
     return " ".join(lines)
+
+
+def _near(name: str) -> str:
+    """Return the setting that is spelled like an unknown one, wherever it belongs; "" if none."""
+    by_last_part = {known.rpartition(".")[2]: known for known in _NAMES}
+    near = difflib.get_close_matches(name.rpartition(".")[2].lower(), by_last_part, 1, 0.65)
+    return by_last_part[near[0]] if near else ""

@@ -47,7 +47,7 @@ class DemoOptions:
     out
         Folder that is kept; None works in a temporary one and leaves only the figure.
     data
-        A recorded series (.npz) instead of the simulation.
+        A recorded series (.npz or .npy) instead of the simulation.
     plot
         "window" shows the run in a window, the path of a .png file writes it there.
     """
@@ -66,7 +66,7 @@ def run_demo(options: DemoOptions, console: Console) -> None:
     Raises
     ------
     InvalidInputError
-        For data that cannot be used.
+        For data, or a folder, that cannot be used.
     XpcsError
         When the results did not reach Tiled within two minutes after the run.
     """
@@ -137,7 +137,14 @@ def _folder(out: Path | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="xpcs-demo-") as temporary:
             yield Path(temporary)
     else:
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=out).close()  # root passes every check of permissions
+        except OSError as error:
+            raise InvalidInputError(
+                f"Folder {out}: cannot be made, or nothing written into it ({error.strerror}); "
+                "expected a folder of yours. Choose another one with --out."
+            ) from error
         yield out
 
 

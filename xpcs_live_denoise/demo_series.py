@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ FIRST_RATE, AGEING_FRAMES = 0.15, 60.0
 SIMULATED_RINGS, RECORDED_RINGS = (0.45, 0.9), (0.2, 0.37)
 # Opposite pixels whose counts are as similar as this are copies of each other.
 COPIES = 0.9
+UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +96,13 @@ def recorded_series(file: Path, n_frames: int, n_rings: int) -> DemoSeries:
     Raises
     ------
     InvalidInputError
-        When the file cannot be read or holds no series of frames.
+        When the file cannot be read, holds no series of frames, or says something impossible of it.
     """
     stored = _load(file)
     recording = stored["frames"]
     n_frames = min(n_frames, len(recording))
     shape: tuple[int, int] = recording.shape[1:]
-    row, col = (float(x) for x in stored.get("center", np.array(shape) / 2))
+    row, col = _numbers(file, stored, "center", 2, default=np.array(shape) / 2)
     center = (row, col)
     to_edge = min(center[0], center[1], shape[0] - 1 - center[0], shape[1] - 1 - center[1])
     edges = _ring_edges(to_edge, RECORDED_RINGS, n_rings)
@@ -110,7 +113,8 @@ def recorded_series(file: Path, n_frames: int, n_rings: int) -> DemoSeries:
         mask = np.broadcast_to(rows > center[0], shape)
     q_inv_angstrom = None
     if "px_per_um" in stored:
-        per_pixel = 2 * np.pi / shape[0] * float(stored["px_per_um"]) * 1e-4
+        (px_per_um,) = _numbers(file, stored, "px_per_um", 1)
+        per_pixel = 2 * np.pi / shape[0] * px_per_um * 1e-4
         q_inv_angstrom = edges.mean(axis=1) * per_pixel
     return DemoSeries(
         title=f"the recorded series {file.name}",
@@ -118,26 +122,52 @@ def recorded_series(file: Path, n_frames: int, n_rings: int) -> DemoSeries:
         n_frames=n_frames,
         rois=RoiMap.rings(shape, center, edges, mask=mask, q_inv_angstrom=q_inv_angstrom),
         geometry=Geometry(beam_center=center),
-        frame_time_s=1 / float(stored["fps"]) if "fps" in stored else None,
+        frame_time_s=1 / _numbers(file, stored, "fps", 1)[0] if "fps" in stored else None,
     )
 
 
 def _load(file: Path) -> dict[str, NDArray[Any]]:
+    """Return what an .npz holds by name; the array of an .npy is the frames."""
+    arrays: dict[str, NDArray[Any]] = {}
     try:
-        with np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, AttributeError) as error:
+        with file.open("rb") as opened:
+            stored = np.load(opened, allow_pickle=False)
+            if isinstance(stored, np.ndarray):
+                arrays["frames"] = stored
+            else:
+                arrays.update((name, stored[name]) for name in stored.files)
+    except UNREADABLE as error:
         raise InvalidInputError(
             f"Recorded series {file}: cannot be read ({error}); expected an .npz file with "
-            "`frames` (n, rows, cols)."
+            "`frames` (n, rows, cols), or an .npy file that holds them."
         ) from error
     frames = arrays.get("frames")
-    if frames is None or frames.ndim != 3 or not frames.size:
-        got = "no `frames`" if frames is None else f"`frames` of shape {frames.shape}"
+    if frames is None or frames.ndim != 3 or not frames.size or frames.dtype.kind not in "uifb":
+        got = "no `frames`"
+        if frames is not None:
+            got = f"`frames` of shape {frames.shape} and dtype {frames.dtype}"
         raise InvalidInputError(
-            f"Recorded series {file}: got {got}; expected `frames` of shape (n, rows, cols)."
+            f"Recorded series {file}: got {got}; expected `frames` of shape (n, rows, cols), "
+            "counts of a pixel."
         )
     return arrays
+
+
+def _numbers(
+    file: Path,
+    stored: dict[str, NDArray[Any]],
+    name: str,
+    n: int,
+    default: NDArray[Any] | None = None,
+) -> tuple[float, ...]:
+    """Return what the file says of the frames: `n` numbers above 0."""
+    got = stored.get(name, default)
+    if got is None or got.size != n or got.dtype.kind not in "uif" or not (got > 0).all():
+        raise InvalidInputError(
+            f"Recorded series {file}: got `{name}` {got}; expected {n} number(s) above 0. "
+            "Correct it, or leave it out."
+        )
+    return tuple(float(number) for number in got.ravel())
 
 
 def _ring_edges(to_edge: float, between: tuple[float, float], n_rings: int) -> NDArray[np.float64]:

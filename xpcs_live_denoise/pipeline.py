@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -15,7 +16,7 @@ from .blas import one_thread
 from .c2_analysis import C2Analysis
 from .config import Settings
 from .contrasts import Contrasts
-from .errors import MissingDependencyError
+from .errors import InvalidInputError, MissingDependencyError
 from .numerics.live_windows import LiveWindows
 from .numerics.rois import RoiMap
 from .numerics.two_time import TwoTimeAccumulator
@@ -23,6 +24,8 @@ from .numerics.windows import Denoiser
 from .rates import RateFitter
 from .records import GammaTable, Publication, Result, Status
 from .screening import FrameScreen, Screened
+
+logger = logging.getLogger(__name__)
 
 # A provisional row is fitted once its age is this many frames old, so that lags to 50 exist.
 LIVE_DELAY = 25
@@ -203,10 +206,13 @@ class Analysis:
         ranges = [*self._gaps, *((index, index + 1) for index in left_out)]
         skipped = merged([*ranges, (n, n + n_beyond)] if n_beyond else ranges)
         n_skipped = sum(stop - start for start, stop in skipped)
+        n_processed = n + n_beyond - n_skipped
         status = dataclasses.replace(
             status,
+            # Of gaps alone C2 has no contrast and no window: nobody needs to hear that.
+            message=status.message if n_processed else "",
             n_seen=n + n_beyond,
-            n_processed=n + n_beyond - n_skipped,
+            n_processed=n_processed,
             n_skipped=n_skipped,
             n_masked=len(left_out),
             skipped=skipped,
@@ -252,13 +258,7 @@ class Analysis:
 
 
 def open_ensemble(settings: Settings) -> tuple[Denoiser | None, str]:
-    """Return the ensemble that the settings name, or None and the sentence that says why.
-
-    Raises
-    ------
-    InvalidInputError
-        When the weights that the settings name cannot be used.
-    """
+    """Return the ensemble that the settings name, or None and the sentence that says why not."""
     if not settings.denoise:
         return None, "Nothing denoised: the setting `denoise` is false."
     try:
@@ -266,6 +266,9 @@ def open_ensemble(settings: Settings) -> tuple[Denoiser | None, str]:
 
         return load_ensemble(settings.weights), ""
     except MissingDependencyError as error:
+        return None, f"Nothing denoised: {error}"
+    except InvalidInputError as error:
+        logger.warning("Nothing will be denoised: %s", error)  # at once, not at the first run only
         return None, f"Nothing denoised: {error}"
 
 

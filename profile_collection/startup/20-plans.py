@@ -2,7 +2,7 @@
 
 from bluesky.plans import count
 
-from xpcs_live_denoise.sources.chx_series import chx_series
+from xpcs_live_denoise.sources.chx_series import chx_series, detector_named
 
 _detectors = {
     "eiger4m": eiger4m_single,
@@ -14,4 +14,5 @@ _detectors = {
 def series(det="eiger4m", expt=0.1, acqp=None, imnum=5, comment="", **md):
     """Take `imnum` images with exposure `expt` and period `acqp` (s)."""
     md = {"comment": comment, **md} if comment else md
-    return RE(chx_series(_detectors[det], expt=expt, acqp=acqp, imnum=imnum, md=md))
+    eiger = detector_named(det, _detectors)
+    return RE(chx_series(eiger, expt=expt, acqp=acqp, imnum=imnum, md=md))

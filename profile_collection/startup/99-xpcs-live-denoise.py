@@ -2,16 +2,14 @@
 
 from xpcs_live_denoise import LiveDenoise, LivePlot, Settings
 from xpcs_live_denoise.progress import SeriesProgress
-from xpcs_live_denoise.sources.simulated_chx import simulated_chx_rings
 
 # At the beamline three lines do: Settings.load("xpcs.yml"), LiveDenoise(settings, device=...),
-# RE.subscribe(...). Here the server and the ROIs are this session's own, and there are three.
+# RE.subscribe(...). Here the server is this session's own, and there are three detectors.
 live_plot = LivePlot(os.environ.get("XPCS_PLOT"))
 live_denoise = {}
 for eiger in (eiger4m_single, eiger1m_single, eiger500K_single):
     live_denoise[eiger.name] = LiveDenoise(
-        Settings(detector=eiger.name, file_roots=[data_folder], tiled={"raw_path": RAW_PATH}),
-        rois=simulated_chx_rings(eiger.name),
+        Settings.load(data_folder / f"{eiger.name}.yml"),
         catalog=catalog,
         device=eiger,
         plot=live_plot,

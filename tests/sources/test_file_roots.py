@@ -49,6 +49,13 @@ def test_a_root_may_be_a_symlink_itself(tree):
     assert FileRoots([tree / "alias"]).check(tree / "data/a.h5") == tree / "data/a.h5"
 
 
+def test_a_root_that_is_not_there_is_told_once(tree, caplog):
+    for _ in range(2):
+        FileRoots([tree / "data", tree / "typo"])
+    (record,) = caplog.records
+    assert "typo' is no folder on this machine; nothing will be read" in record.getMessage()
+
+
 def test_no_root_means_no_file(tree):
     with pytest.raises(UnreadableFramesError, match="there is none"):
         FileRoots([]).check(tree / "data/a.h5")

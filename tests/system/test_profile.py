@@ -14,7 +14,16 @@ PROFILE = Path(__file__).parents[2] / "profile_collection"
 # What a user types; the answers go to a file, because IPython prints much else.
 SESSION = """
 import json
+import subprocess
+import sys
 from xpcs_live_denoise import results
+
+def refused(**arguments):
+    try:
+        return series(**arguments)
+    except ValueError as error:
+        return str(error)
+
 
 uids = series(det="eiger500K", expt=0.01, imnum=120, comment="a test")
 live = live_denoise["eiger500K_single"]
@@ -22,15 +31,24 @@ published = live.wait(120)
 result = results(catalog, uids[0])
 gamma = result.gamma_table(source="bayes")
 raw = result.raw()
+replayed = subprocess.run(
+    [sys.executable, "-m", "xpcs_live_denoise", "replay", uids[0]]
+    + ["--config", str(data_folder / "eiger500K_single.yml")],
+    capture_output=True, text=True,
+)
+key_file = data_folder / "api_key"
 answer = {
     "published": published,
     "faults": live.n_faults,
     "status": {"n": live.status[uids[0]].n_processed, "skipped": live.status[uids[0]].n_skipped},
     "rois": sorted(int(roi) for roi in gamma.roi.unique()),
     "recommended": int(gamma.recommended.sum()),
+    "replayed": [replayed.returncode, replayed.stdout + replayed.stderr],
+    "key_mode": key_file.stat().st_mode & 0o777,
     "raw_uid": raw.metadata["start"]["uid"],
     "images": raw.metadata["start"]["number of images"],
     "n_frames": result.c2(roi=1, denoised=False).shape[0],
+    "asked": [refused(det="eiger9m"), refused(expt="abc"), refused(imnum=0)],
     "names": [name in globals() for name in ("RE", "bec", "eiger4m_single", "count", "series")],
 }
 open(ANSWER, "w").write(json.dumps(answer))
@@ -39,6 +57,7 @@ open(ANSWER, "w").write(json.dumps(answer))
 
 @pytest.mark.system
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_the_profile_takes_a_series_and_reads_gamma_back(tmp_path):
     shutil.copytree(PROFILE / "startup", tmp_path / "profile" / "startup")
     plot = tmp_path / "plot.png"
@@ -60,11 +79,12 @@ def test_the_profile_takes_a_series_and_reads_gamma_back(tmp_path):
             "XPCS_PROFILE_DATA": str(tmp_path / "data"),
             "XPCS_PLOT": str(plot),
             "MPLBACKEND": "agg",
+            "COLUMNS": "200",  # of the table that `replay` prints
         },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=360,
         check=False,
     )
     output = ran.stdout + ran.stderr
@@ -77,6 +97,12 @@ def test_the_profile_takes_a_series_and_reads_gamma_back(tmp_path):
     assert said["recommended"] > 100
     assert said["images"] == "120"
     assert said["n_frames"] == 120
+    assert said["replayed"][0] == 0, said["replayed"][1]
+    assert "max |dC2| over 120 frames" in said["replayed"][1]
+    assert said["key_mode"] == 0o600
+    assert "'eiger4m', 'eiger1m', 'eiger500K'" in said["asked"][0]
+    assert "expt='abc'" in said["asked"][1]
+    assert "imnum=0" in said["asked"][2]
     assert all(said["names"])
     assert plot.stat().st_size > 10_000
     assert "Traceback" not in output, output[-4000:]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import bluesky.plan_stubs as bps
 import bluesky.plans as bp
 
-from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.errors import InvalidInputError, short_repr
 
 if TYPE_CHECKING:
     from bluesky.utils import MsgGenerator
@@ -51,14 +53,55 @@ def chx_series(
     Raises
     ------
     InvalidInputError
-        For times or numbers that are not positive.
+        At the call, before the plan begins: for times or numbers that are not positive.
     """
-    if not (expt > 0 and imnum > 0 and images_per_file > 0 and (acqp is None or acqp > 0)):
+    expt, imnum = _positive("expt", expt), _whole("imnum", imnum)
+    period = max(expt, expt if acqp is None else _positive("acqp", acqp))
+    images_per_file = _whole("images_per_file", images_per_file)
+    return _series(
+        detector, expt=expt, period=period, imnum=imnum, images_per_file=images_per_file, md=md
+    )
+
+
+def detector_named(name: Any, detectors: Mapping[str, Any]) -> Any:
+    """Return the detector of that name.
+
+    Raises
+    ------
+    InvalidInputError
+        When there is none.
+    """
+    if not isinstance(name, str) or name not in detectors:
+        known = ", ".join(map(repr, detectors))
+        raise InvalidInputError(f"series: got det={short_repr(name)}; expected one of {known}.")
+    return detectors[name]
+
+
+def _positive(name: str, value: Any) -> float:
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not 0 < number < math.inf:
         raise InvalidInputError(
-            f"series: got expt={expt}, acqp={acqp}, imnum={imnum}, "
-            f"images_per_file={images_per_file}; expected all of them above 0."
+            f"series: got {name}={short_repr(value)}; expected a number above 0."
         )
-    period = max(expt, acqp or expt)
+    return number
+
+
+def _whole(name: str, value: Any) -> int:
+    number = _positive(name, value)
+    if number != int(number):
+        raise InvalidInputError(f"series: got {name}={value}; expected a whole number above 0.")
+    return int(number)
+
+
+def _series(
+    detector: Any,
+    *,
+    expt: float,
+    period: float,
+    imnum: int,
+    images_per_file: int,
+    md: Mapping[str, Any] | None,
+) -> MsgGenerator[str]:
     yield from bps.mv(
         detector.cam.acquire_time,
         expt,

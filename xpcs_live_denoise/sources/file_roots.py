@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
+
+logger = logging.getLogger(__name__)
 
 
 class FileRoots:
@@ -19,11 +23,13 @@ class FileRoots:
     Parameters
     ----------
     roots
-        The folders. None: every regular file, wherever it is.
+        The folders. None: every regular file, wherever it is. One that is not there is logged.
     """
 
     def __init__(self, roots: Iterable[str | os.PathLike[str]] | None = None) -> None:
         self._roots = None if roots is None else tuple(Path(root).expanduser() for root in roots)
+        for root in self._roots or ():
+            _tell_if_missing(root)
 
     @property
     def restricted(self) -> bool:
@@ -73,3 +79,13 @@ class FileRoots:
                 "expected a regular file. Correct the path in the detector's documents."
             )
         return resolved
+
+
+@functools.cache  # every run makes roots of its own
+def _tell_if_missing(root: Path) -> None:
+    if not os.path.isdir(root):
+        logger.warning(
+            "Setting file_roots: %s is no folder on this machine; nothing will be read below it. "
+            "Correct it, or mount what belongs there.",
+            short_repr(str(root)),
+        )
