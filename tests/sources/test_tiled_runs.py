@@ -203,7 +203,10 @@ def ended(documents):
 
 def test_a_run_is_followed_while_it_is_taken(engine, tiled_client, tiled_server, folder):
     collected = Collected()
-    with follow(tiled_server.client(), collected, roots=FileRoots([])):
+    with follow(tiled_server.client(), collected, roots=FileRoots([])) as runs:
+        deadline = time.monotonic() + 30
+        while runs._before is None and time.monotonic() < deadline:
+            time.sleep(0.05)  # a run that is over at the first look is an old one
         uid = engine(fly_series(eiger(folder)))[0]
         engine(bp.count([SimulatedCamera(recorded(FRAMES), name="camera")], num=1))
         collected.wait_for(ended)
@@ -326,12 +329,49 @@ def test_a_node_that_cannot_be_opened_hides_none_after_it():
         }
     )
     collected = Collected()
-    with TiledRuns(nodes, collected, detector="cam", data_key="cam_image", poll_s=0.01):
-        time.sleep(0.3)
+    with TiledRuns(nodes, collected, detector="cam", data_key="cam_image", poll_s=0.01) as runs:
+        deadline = time.monotonic() + 30
+        while runs._before is None and time.monotonic() < deadline:
+            time.sleep(0.01)
         uid = new.start_doc["uid"]
         nodes[uid] = OldRun([("start", new.start_doc), ("stop", new.compose_stop())])
         collected.wait_for(ended)
     assert [doc.get("run_start", doc.get("uid")) for _, doc in collected.documents] == [uid, uid]
+
+
+class Deletable(dict):
+    """The nodes of a container, some of which may be gone when they are opened."""
+
+    path_parts = ("raw",)
+
+    def keys(self):
+        return self
+
+    def tail(self, n):
+        return list(self)[-n:]
+
+
+@pytest.mark.parametrize("by_patience", [True, False])
+def test_a_run_that_was_deleted_is_ended_with_the_reason_and_forgotten(monkeypatch, by_patience):
+    monkeypatch.setattr(tiled_runs, "MISSING_S" if by_patience else "IDLE_S", 0.0)
+    run = event_model.compose_run()
+    uid, node = run.start_doc["uid"], OldRun([("start", run.start_doc), ("stop", {})])
+    del node.metadata["stop"]
+    nodes, collected = Deletable({uid: node}), Collected()
+    runs = TiledRuns(nodes, collected, detector="cam", data_key="cam_image")
+    runs._look()
+    (followed,) = runs._open.values()
+    runs._pass_on(followed)
+    del nodes[uid]
+    if by_patience:
+        runs._pass_on(followed)
+    else:
+        runs._look()
+    assert collected.names() == ["start", "stop"]
+    stop = collected.documents[1][1]
+    assert (stop["run_start"], stop["exit_status"]) == (uid, "fail")
+    assert f"Run {uid}: not in /raw" in stop["reason"]
+    assert runs._open == runs._last_news == runs._refused == {}
 
 
 def test_a_server_that_does_not_answer_does_not_hold_the_end_up(monkeypatch):

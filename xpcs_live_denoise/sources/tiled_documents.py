@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from xpcs_live_denoise.errors import ResultNotFoundError
+from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.stream_resources import (
     HDF5_MIMETYPE,
     TILED_MIMETYPE,
     UNSUPPORTED_PARAMETERS,
 )
+from xpcs_live_denoise.sources.tiled_eiger import TiledEigerEvents
+from xpcs_live_denoise.sources.tiled_nodes import node_of, start_of
 
 _Documents = Iterator[tuple[str, dict[str, Any]]]
 NO_STOP = "The stored run has no stop document: what took it ended before the run did."
@@ -37,6 +40,17 @@ def raw_container(client: Any, path: str) -> Any:
         ) from None
 
 
+def full_uid(container: Any, uid: str) -> str:
+    """Return the whole uid of a run that a uid or its beginning names.
+
+    Raises
+    ------
+    ResultNotFoundError
+        When there is no such run, or more than one.
+    """
+    return start_of(node_of(container, uid), uid)["uid"]
+
+
 class TiledDocuments:
     """The documents of one run in Tiled, as far as an analysis needs them.
 
@@ -48,12 +62,12 @@ class TiledDocuments:
     container
         The container with the raw runs.
     uid
-        The run.
+        The run, by its whole uid.
     data_key
         The data key that holds the frames.
     roots
-        Where files may be read. Frames of one HDF5 file that can be read here are referred to
-        there, all others as slices of the array in Tiled.
+        Where files may be read. Frames of one HDF5 file that can be read here, and series of an
+        Eiger, are referred to there, all others as slices of the array in Tiled.
 
     Attributes
     ----------
@@ -66,6 +80,9 @@ class TiledDocuments:
     ------
     ResultNotFoundError
         From `news`, when there is no such run.
+    UnreadableFramesError
+        From `news`, when Tiled has no frames that can be read, and the files cannot be found.
+        Nothing is consumed then, not even the start.
     """
 
     def __init__(
@@ -81,65 +98,101 @@ class TiledDocuments:
         self._n_descriptors = 0
         self._n_indices = 0
         self._resource: dict[str, Any] | None = None
+        self._eiger = TiledEigerEvents(uid, data_key, self._roots)
 
     def news(self) -> _Documents:
         """Yield the documents that have come since the last call, in order."""
         if self.ended:
             return
         run = self._refreshed()
-        metadata = run.metadata
+        start, stop = start_of(run, self.uid), run.metadata.get("stop")
+        structured = _is_structured(run)
+        of_streams = self._of_streams(run, over=stop is not None) if structured else []
         if self._run is None:
             self._run = run
-            yield "start", dict(metadata["start"])
-        stop = metadata.get("stop")
-        if not _is_structured(run):
-            if stop is not None:
-                # Broken off, all of them come again: whoever listens knows documents by their uids.
-                yield from _without_start(run.documents())
-                self.ended = True
+            yield "start", dict(start)
+        yield from of_streams
+        if stop is None:
             return
-        yield from self._of_streams(run, over=stop is not None)
-        if stop is not None:
+        if structured:
             self.ended = True
             yield "stop", dict(stop)
+            return
+        # Broken off, all of them come again: whoever listens knows documents by their uids.
+        yield from _without_start(run.documents())
+        self.ended = True
 
     def give_up(self) -> _Documents:
         """Yield what is left, and a stop of our own for a run that has none."""
         yield from self.news()
-        if not self.ended:
-            self.ended = True
-            yield (
-                "stop",
-                {
-                    "uid": f"{self.uid}-stop",
-                    "run_start": self.uid,
-                    "time": time.time(),
-                    "exit_status": "fail",
-                    "reason": NO_STOP,
-                },
-            )
+        yield from self.break_off(NO_STOP)
+
+    def break_off(self, reason: str) -> _Documents:
+        """Yield a stop of our own that says why, and what must come before it; once."""
+        if self.ended:
+            return
+        before: list[tuple[str, dict[str, Any]]] = []
+        with contextlib.suppress(ResultNotFoundError):
+            run = self._refreshed()
+            if self._run is None:
+                before.append(("start", start_of(run, self.uid)))
+            if not self._n_descriptors and _is_structured(run):
+                before += [("descriptor", doc) for doc in self._image_stream(run)[1]]
+        self.ended = True
+        yield from before
+        stop = {
+            "uid": f"{self.uid}-stop",
+            "run_start": self.uid,
+            "time": time.time(),
+            "exit_status": "fail",
+            "reason": reason,
+        }
+        yield "stop", stop
 
     def _refreshed(self) -> Any:
-        try:
-            # Not `refresh`: a client of a run remembers which streams it has.
-            return self._container[self.uid]
-        except KeyError:
-            path = "/".join(self._container.path_parts)
+        # Not `refresh`: a client of a run remembers which streams it has.
+        run = node_of(self._container, self.uid)
+        whole = start_of(run, self.uid).get("uid")
+        if whole != self.uid and str(whole).startswith(self.uid):
             raise ResultNotFoundError(
-                f"Run {self.uid}: not in /{path}. Give the uid of a raw run there, or set "
-                "tiled.raw_path to the container that holds the raw runs."
-            ) from None
+                f"Run {self.uid}: the beginning of a uid; expected the whole one. Give {whole}."
+            )
+        return run
 
-    def _of_streams(self, run: Any, *, over: bool) -> _Documents:
+    def _of_streams(self, run: Any, *, over: bool) -> list[tuple[str, dict[str, Any]]]:
         stream, descriptors = self._image_stream(run)
-        if stream is None:
-            if over:  # whoever listens can then say what the run has instead
-                yield from (("descriptor", doc) for doc in descriptors)
-            return
-        for doc in descriptors[self._n_descriptors :]:
-            self._n_descriptors += 1
-            yield "descriptor", _referring(doc, self._data_key)
-        yield from self._frames(stream, descriptors[0])
+        if stream is None:  # whoever listens can then say what the run has instead
+            return [("descriptor", doc) for doc in descriptors] if over else []
+        key = descriptors[0]["data_keys"][self._data_key]
+        node = self._image_node(stream)
+        if node is None and not over and str(key.get("external") or "").startswith("FILESTORE"):
+            return []  # how the frames are stored is still to come
+        family = "array" if node is None else node.structure_family.value
+        if family == "bytes":
+            frames = self._eiger.news(run.metadata["start"], stream, descriptors[0], over=over)
+        elif family == "array":
+            descriptors = [_referring(doc, self._data_key) for doc in descriptors]
+            frames = [] if node is None else list(self._frames(node, descriptors[0]))
+        else:
+            raise UnreadableFramesError(
+                f"Run {self.uid}: {self._data_key!r} is stored as a {family}; expected an array of "
+                "frames, or the files of an Eiger. Set `image_key` if another data key has them."
+            )
+        new, self._n_descriptors = descriptors[self._n_descriptors :], len(descriptors)
+        return [*(("descriptor", doc) for doc in new), *frames]
+
+    def _image_node(self, stream: Any) -> Any:
+        """Return the node with the frames as it is now, None while there is none."""
+        if self._array is None:
+            if self._data_key not in stream.base:
+                return None
+            node = stream.base[self._data_key]
+            if node.structure_family != "array":
+                return node
+            self._array = node
+        else:
+            self._array.refresh()
+        return self._array
 
     def _image_stream(self, run: Any) -> tuple[Any, list[dict[str, Any]]]:
         """Return the first stream with the data key and its descriptors; else None and all."""
@@ -147,7 +200,9 @@ class TiledDocuments:
         found: list[tuple[float, Any, list[dict[str, Any]]]] = []
         for name in run:
             stream = run[name]
-            descriptors = stream.descriptors
+            descriptors = getattr(stream, "descriptors", None)
+            if not descriptors:  # somebody's node beside the streams
+                continue
             if self._data_key in descriptors[0]["data_keys"]:
                 found.append((descriptors[0]["time"], stream, descriptors))
             else:
@@ -157,20 +212,12 @@ class TiledDocuments:
         _, stream, descriptors = min(found, key=lambda entry: entry[0])
         return stream, descriptors
 
-    def _frames(self, stream: Any, descriptor: dict[str, Any]) -> _Documents:
-        if self._array is None:
-            if self._data_key not in stream.base:
-                return
-            self._array = stream.base[self._data_key]
-        else:
-            self._array.refresh()
-        n_indices = _n_indices(
-            tuple(self._array.shape), descriptor["data_keys"][self._data_key]["shape"]
-        )
+    def _frames(self, array: Any, descriptor: dict[str, Any]) -> _Documents:
+        n_indices = _n_indices(tuple(array.shape), descriptor["data_keys"][self._data_key]["shape"])
         if n_indices <= self._n_indices:
             return
         if self._resource is None:
-            self._resource = self._make_resource(self._array)
+            self._resource = self._make_resource(array)
             yield "stream_resource", self._resource
         begin, self._n_indices = self._n_indices, n_indices
         yield (
@@ -207,7 +254,10 @@ class TiledDocuments:
         parameters = dict(source.parameters)
         if len(uris) != 1 or any(parameters.get(name) for name in UNSUPPORTED_PARAMETERS):
             return None
-        parts = urlsplit(uris[0])
+        try:
+            parts = urlsplit(uris[0])
+        except ValueError:  # no uri at all
+            return None
         if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
             return None
         try:

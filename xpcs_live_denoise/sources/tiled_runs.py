@@ -6,10 +6,10 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from xpcs_live_denoise.errors import text_of
+from xpcs_live_denoise.errors import XpcsError, text_of
 from xpcs_live_denoise.sources.file_roots import FileRoots
 
 from .tiled_documents import TiledDocuments
@@ -33,6 +33,8 @@ PAUSE_S = 0.1
 MAY_BE_RUNNING_S = 3600.0
 # Nothing new for so long, and a later run has begun: its writer has died.
 IDLE_S = 600.0
+# Frames of a stored run that cannot be found for so long: it is ended, and its stop says why.
+MISSING_S = 30.0
 LEAVE_S = 5.0
 MAX_MESSAGE_BYTES = 64 * 2**20
 MOST_REASONS = 50
@@ -78,6 +80,7 @@ class TiledRuns:
         self._pending: dict[str, int] = {}  # known and not opened yet: failed attempts
         self._open: dict[str, TiledDocuments] = {}
         self._last_news: dict[str, float] = {}
+        self._refused: dict[str, float] = {}  # since when
         self._before: frozenset[str] | None = None  # what was there when we came
         self._since = time.time()
         self._told: set[str] = set()
@@ -245,17 +248,30 @@ class TiledRuns:
     def _give_up_the_dead(self, newest: str) -> None:
         for uid, run in list(self._open.items()):
             if uid != newest and time.monotonic() - self._last_news[uid] > IDLE_S:
-                for name, doc in run.give_up():
-                    self._callback(name, doc)
+                try:
+                    self._pass_all(run, run.give_up())
+                except XpcsError as error:
+                    self._pass_all(run, run.break_off(text_of(error)))
                 self._close(uid)
 
     def _pass_on(self, run: TiledDocuments) -> None:
-        for name, doc in run.news():
-            self._last_news[run.uid] = time.monotonic()
-            self._callback(name, doc)
+        try:
+            self._pass_all(run, run.news())
+            self._refused.pop(run.uid, None)
+        except XpcsError as error:  # files may come late
+            now = time.monotonic()
+            if now - self._refused.setdefault(run.uid, now) < MISSING_S:
+                raise
+            self._pass_all(run, run.break_off(text_of(error)))
         if run.ended:
             self._close(run.uid)
+
+    def _pass_all(self, run: TiledDocuments, documents: Iterator[tuple[str, Any]]) -> None:
+        for name, doc in documents:
+            self._last_news[run.uid] = time.monotonic()
+            self._callback(name, doc)
 
     def _close(self, uid: str) -> None:
         del self._open[uid]
         del self._last_news[uid]
+        self._refused.pop(uid, None)
