@@ -66,7 +66,11 @@ class Serving:
         self._reader.start()
 
     def __enter__(self) -> Serving:
-        self.wait_for("Ready")
+        try:
+            self.wait_for("Ready")
+        except BaseException:
+            self.kill()
+            raise
         for line in self.lines:
             if " at tcp://" in line:
                 self.address = line.rsplit(" ", 1)[1].rstrip(".\n")
@@ -141,6 +145,7 @@ def stripes(shape: tuple[int, int], n_roi: int) -> RoiMap:
 def write_settings(folder: Path, rois: RoiMap, uri: str, **fields: Any) -> Settings:
     """Write xpcs.yml and the ROI file; return the settings as `serve` reads them."""
     save_rois(rois, folder / "rois.npz")
+    (folder / "detector").mkdir(exist_ok=True)
     settings = {
         "detector": "eiger",
         "rois": "rois.npz",

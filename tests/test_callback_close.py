@@ -100,7 +100,9 @@ def test_results_that_are_nowhere_are_told_with_the_uid_to_replay(caplog):
     assert asked.wait(60)
     assert not live.close(0)
     answer.set()
-    assert f"not on disk: 1 run(s). `xpcs-live-denoise replay {uid}`" in caplog.text
+    assert (
+        f"not on disk: 1 run(s). `xpcs-live-denoise replay {uid} --config xpcs.yml`" in caplog.text
+    )
     assert live.close(60)
     assert live.status[uid].n_processed == 1
 

@@ -1,10 +1,16 @@
 """Delivery of the spool where something is wrong with it; with a server: test_tiled_outages."""
 
+import uuid
+
 import pytest
+from tiled.structures.core import Spec
+from typer.testing import CliRunner
 
 from xpcs_live_denoise import deliver as deliver_module
+from xpcs_live_denoise.app import app
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.deliver import deliver
+from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.sinks.spool import RunSpool
 
 
@@ -73,6 +79,40 @@ def test_a_run_that_vanishes_between_listing_and_delivery_is_another_processs(
     lines = []
     assert deliver(settings, tell=lines.append)
     assert lines == [f"{box.folder.name}: delivered by another process."]
+
+
+@pytest.mark.parametrize("own", ["", "a_raw_container"])
+def test_a_run_whose_container_does_not_do_is_delivered_elsewhere(
+    settings, synthetic, tiled_server, tiled_client, monkeypatch, own
+):
+    monkeypatch.setenv("XPCS_TEST_KEY", tiled_server.api_key)
+    tiled = settings.tiled.model_copy(update={"uri": tiled_server.uri})
+    settings = settings.model_copy(update={"tiled": tiled})
+    if own:
+        raw = tiled_client.create_container(own)
+        raw.create_container("run", specs=[Spec("BlueskyRun", "3.0")], metadata={"start": {}})
+    run, uid = synthetic(), str(uuid.uuid4())
+    box = RunSpool(settings.spool, run.info, uid=uid, time=5.0, path=own)
+    box.put(run.publication(0, 5))
+    box.close()
+    lines = []
+    assert not deliver(settings, tell=lines.append)
+    assert "not delivered (InvalidInputError: Container" in lines[0]
+    assert "xpcs-live-denoise deliver --config xpcs.yml --path processed" in lines[0]
+    assert deliver(settings, path="else/where", tell=lines.append)
+    assert f"delivered as else/where/{uid}, without an end" in lines[1]
+    stop = tiled_client["else", "where", uid].metadata["stop"]
+    assert f"replay {run.raw_uid} --config xpcs.yml" in stop["reason"]
+    assert deliver(settings, path="else/where", tell=lines.append)
+    assert "Nothing to deliver" in lines[2]
+
+
+def test_an_empty_path_is_refused_and_nothing_is_tried(settings, tmp_path):
+    with pytest.raises(InvalidInputError, match="got '/'; expected a name"):
+        deliver(settings, path="/", tell=pytest.fail)
+    (tmp_path / "xpcs.yml").write_text("detector: eiger")
+    call = ["deliver", f"--config={tmp_path}/xpcs.yml", "--path=/"]
+    assert isinstance(CliRunner().invoke(app, call).exception, InvalidInputError)
 
 
 def test_a_run_that_a_session_has_is_left_to_it(settings, synthetic):

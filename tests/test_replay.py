@@ -10,12 +10,15 @@ import pytest
 from bluesky.run_engine import RunEngine
 from bluesky_tiled_plugins import TiledWriter
 from rich.console import Console
+from tiled.structures.core import Spec
 
 from tests.live_runs import LABELS, Fake, series
-from xpcs_live_denoise import RoiMap, Settings, replay, results
+from xpcs_live_denoise import RoiMap, Settings, replay, results, sink_feed
 from xpcs_live_denoise import callback as callback_module
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, XpcsError
 from xpcs_live_denoise.replay import UNFINISHED, Comparison, compare
+from xpcs_live_denoise.sinks.spool import spooled_folders
+from xpcs_live_denoise.sinks.tiled import TiledSink
 from xpcs_live_denoise.sources.simulated import SimulatedCamera, recorded
 
 FRAMES = series(60)
@@ -75,6 +78,20 @@ def test_a_stored_run_is_computed_and_then_compared(settings, raw_uid, tiled_cli
     assert first.start["uid"][:8] in text
 
 
+def test_the_beginning_of_a_uid_is_enough(settings, raw_uid, tiled_client):
+    run_replay(settings, raw_uid)
+    first = results(tiled_client, raw_uid)
+    comparisons, text = run_replay(settings, raw_uid[:8])
+    assert comparisons[raw_uid[:8]].n_frames == (60, 60)
+    second = results(tiled_client, raw_uid)
+    assert second.start["uid"] != first.start["uid"]
+    assert second.start["original_run_uid"] == raw_uid
+    assert second.n_frames == 60
+    assert f"Run {raw_uid}: computing" in text
+    with pytest.raises(ResultNotFoundError, match="too short"):
+        run_replay(settings, raw_uid[:3])
+
+
 def test_runs_that_cannot_be_replayed_are_told(settings, raw_uid):
     with pytest.raises(ResultNotFoundError, match="Run nowhere: not in /raw"):
         run_replay(settings, "nowhere")
@@ -99,6 +116,93 @@ def test_a_run_that_fails_holds_up_none_after_it(settings, raw_uid, tiled_client
         assert f"ResultNotFoundError: Run {uid}: not in /raw" in line
     assert text.getvalue().count("derived run") == 1, "only of what was stored is there a table"
     assert results(tiled_client, raw_uid).metadata["stop"]["exit_status"] == "success"
+
+
+def test_a_container_with_raw_runs_is_refused_before_anything_is_computed(
+    settings, raw_uid, tiled_client, monkeypatch
+):
+    monkeypatch.setattr(replay, "LiveDenoise", None)
+    other = tiled_client.create_container("other_raw")
+    other.create_container("a-run", specs=[Spec("BlueskyRun", "3.0")], metadata={"start": {}})
+    with pytest.raises(InvalidInputError, match="/other_raw: holds raw runs, a-run for one"):
+        run_replay(to(settings, path="other_raw"), raw_uid)
+    assert list(other) == ["a-run"]
+
+
+def to(settings, **tiled):
+    return settings.model_copy(update={"tiled": settings.tiled.model_copy(update=tiled)})
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(replay, "LOOK_S", 0.05)
+    monkeypatch.setattr(replay, "CLOSE_S", 0.5)
+    monkeypatch.setattr(sink_feed, "FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr(sink_feed, "LONGEST_PAUSE_S", 0.1)
+
+
+@pytest.fixture
+def failing(monkeypatch, impatient):
+    """Return a function: from then on the sink raises an error, as long as `lasts()`."""
+
+    def failing(error, lasts=lambda: True):
+        write = TiledSink.write
+
+        def fail(sink, record):
+            if lasts():
+                raise error
+            write(sink, record)
+
+        monkeypatch.setattr(TiledSink, "write", fail)
+
+    return failing
+
+
+def test_a_result_that_is_refused_for_good_ends_the_wait(settings, raw_uid, failing, state_home):
+    failing(InvalidInputError("Container /x: no."))
+    with pytest.raises(InvalidInputError, match=f"Run {raw_uid}: its result.*Container /x: no"):
+        run_replay(settings, raw_uid)
+    assert spooled_folders(state_home / "xpcs-live-denoise" / "spool")
+
+
+def test_a_wait_for_the_server_is_told_with_its_reason(settings, raw_uid, failing):
+    file = io.StringIO()
+    failing(ConnectionError("it is full"), lasts=lambda: "Ctrl-C" not in file.getvalue())
+    replay.replay(settings, [raw_uid], Console(file=file), rois=ROIS, timeout=100)
+    told = "The server does not take the result: it is full Trying again, Ctrl-C ends it."
+    assert file.getvalue().count(told) == 1
+    assert "derived run" in file.getvalue()
+
+
+class Interrupting(Console):
+    """Somebody presses Ctrl-C when it says that it waits."""
+
+    def print(self, *objects, **kwargs):
+        if "Ctrl-C" in str(objects[0]):
+            raise KeyboardInterrupt
+        super().print(*objects, **kwargs)
+
+
+def test_ctrl_c_ends_a_wait_and_what_is_computed_is_told(settings, raw_uid, failing, caplog):
+    failing(ConnectionError("it is full"))
+    with pytest.raises(KeyboardInterrupt):
+        replay.replay(settings, [raw_uid], Interrupting(file=io.StringIO()), rois=ROIS)
+    assert raw_uid in caplog.text
+    assert "--config xpcs.yml" in caplog.text
+
+
+def test_an_analysis_that_fails_fails_the_command_and_names_the_earlier_result(
+    settings, raw_uid, tiled_client
+):
+    run_replay(settings, raw_uid)
+    earlier = results(tiled_client, raw_uid).start["uid"]
+    text = io.StringIO()
+    smaller = RoiMap.from_labels(LABELS[:-1])
+    failed = rf'analysis failed.*shape.*catalog\["processed"\]\["{earlier}"\]'
+    with pytest.raises(XpcsError, match=failed):
+        replay.replay(settings, [raw_uid], Console(file=text, width=120), rois=smaller, timeout=100)
+    assert "exit status" in text.getvalue(), "the table comes first"
+    assert tiled_client["processed"][earlier].metadata["stop"]["exit_status"] == "success"
 
 
 class StoredResult:

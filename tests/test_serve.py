@@ -8,17 +8,19 @@ import time
 
 import pytest
 from rich.console import Console
+from tiled.structures.core import Spec
 
 from tests.live_runs import composed_run, series
-from xpcs_live_denoise import RoiMap, Settings, save_rois, serve
-from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise import LiveDenoise, RoiMap, Settings, save_rois, serve
+from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
 from xpcs_live_denoise.records import Status
 from xpcs_live_denoise.serve import ServeOptions, StatusLines, status_line
 from xpcs_live_denoise.sources.remote import DocumentPublisher
 
 
 @pytest.fixture
-def settings(tmp_path):
+def settings(tmp_path, monkeypatch):
+    monkeypatch.setenv("TILED_API_KEY", "the-secret")
     labels = RoiMap.from_labels([[1, 1], [2, 2]])
     save_rois(labels, tmp_path / "rois.npz")
     return Settings(
@@ -81,10 +83,10 @@ def publisher(served):
 
 
 def test_documents_of_another_process_are_analysed_and_what_cannot_be_stored_is_kept(
-    served, publisher, settings, monkeypatch
+    served, publisher, settings
 ):
-    monkeypatch.setenv("TILED_API_KEY", "the-secret")
     screen, _, end = served
+    assert "http://127.0.0.1:9: no answer" in screen.text, "told before the first run"
     uid, send, stop = composed_run(publisher, shape=(2, 2))
     for frame in series(6)[:, :2, :2]:
         send(frame)
@@ -149,12 +151,47 @@ def test_ctrl_c_ends_it_and_gives_the_signals_back(settings, monkeypatch):
         ({"tiled": {}}, {"tiled": True}, "raw_path: not set"),
         ({"rois": None}, {"documents": "0"}, "ROI"),
         ({}, {"documents": "here"}, 'expected "tcp://host:port"'),
+        ({"file_roots": ["/no/such"]}, {"documents": "0"}, "file_roots: got /no/such; expected"),
+        ({"tiled": {"api_key_env": "NO_SUCH"}}, {"documents": "0"}, "NO_SUCH is not set"),
     ],
 )
 def test_what_cannot_work_is_refused_at_the_start(settings, fields, options, match):
     fitting = {name: getattr(settings, name) for name in ("detector", "rois", "file_roots")}
     with pytest.raises(InvalidInputError, match=match):
         serve.serve(Settings(**{**fitting, **fields}), ServeOptions(**options), Screen().console)
+
+
+def test_a_container_with_raw_runs_is_refused_before_a_run_comes(
+    settings, tiled_server, tiled_client, monkeypatch
+):
+    monkeypatch.setenv("TILED_API_KEY", tiled_server.api_key)
+    raw = tiled_client.create_container("raw_for_serve")
+    raw.create_container("a-run", specs=[Spec("BlueskyRun", "3.0")], metadata={"start": {}})
+    tiled = settings.tiled.model_copy(update={"uri": tiled_server.uri, "path": "raw_for_serve"})
+    wrong, screen = settings.model_copy(update={"tiled": tiled}), Screen()
+    with pytest.raises(InvalidInputError, match="/raw_for_serve: holds raw runs, a-run for one"):
+        serve.serve(wrong, ServeOptions(documents="0", bind=True), screen.console)
+    assert "Ready" not in screen.text
+
+
+def test_following_a_server_that_is_away_is_refused_at_the_start(settings):
+    screen = Screen()
+    with pytest.raises(TiledUnavailableError, match=r"127\.0\.0\.1:9: no answer"):
+        serve.serve(settings, ServeOptions(tiled=True), screen.console)
+    assert "Ready" not in screen.text
+
+
+def test_a_start_that_fails_leaves_no_thread_that_imports(settings, monkeypatch):
+    prepared = []
+    monkeypatch.setattr(LiveDenoise, "prepare", lambda _live: prepared.append(True))
+    with pytest.raises(InvalidInputError, match="tcp://host:port"):
+        serve.serve(settings, ServeOptions(documents="here"), Screen().console)
+    assert not prepared
+    ending = threading.Event()
+    ending.set()
+    options = ServeOptions(documents="0", bind=True)
+    assert serve.serve(settings, options, Screen().console, ending=ending)
+    assert prepared
 
 
 def test_listening_beyond_this_machine_comes_with_a_warning(settings):

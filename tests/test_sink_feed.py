@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import sink_feed
+from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records import C2Rows, Publication, RunEnd, RunInfo, Status
 from xpcs_live_denoise.sink_feed import SinkFeed
 
@@ -21,14 +22,15 @@ END = RunEnd(raw_exit_status="success", analysis_exit_status="success", reason="
 class Recorder:
     """A sink that fails as often as it is told."""
 
-    def __init__(self, failures=0):
+    def __init__(self, failures=0, error=None):
         self.failures = failures
+        self.error = error or ConnectionError("server is away")
         self.records, self.end = [], None
 
     def write(self, record):
         if self.failures:
             self.failures -= 1
-            raise ConnectionError("server is away")
+            raise self.error
         self.records.append(record)
 
     def finish(self, end):
@@ -109,6 +111,16 @@ def test_a_factory_that_fails_is_tried_again(no_pause):
     feed.write(news(0, 4))
     feed.finish(None, END)
     assert len(attempts) == 2
+    assert sink.end is END
+
+
+def test_what_a_user_must_put_right_is_told_apart_and_offered_again_all_the_same(no_pause):
+    sink = Recorder(failures=1, error=InvalidInputError("this holds raw runs"))
+    feed = feed_of(sink)
+    feed.finish(news(0, 3), END)
+    assert feed.trouble == "Not stored: this holds raw runs"
+    feed.retry()
+    assert feed.trouble == ""
     assert sink.end is END
 
 

@@ -44,7 +44,8 @@ def demo(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="A recorded series instead of the simulation: .npz with `frames` (n, rows, cols) "
+            help="A recorded series instead of the simulation: .npy of frames (n, rows, cols), or "
+            ".npz with `frames` "
             "and, if known, `center` (row, col), `fps`, `px_per_um`."
         ),
     ] = None,
@@ -178,17 +179,16 @@ def deliver(
     spool: Annotated[
         Path | None, typer.Option(help="Folder of the spool; default: the settings', else yours.")
     ] = None,
+    path: Annotated[str | None, typer.Option(help="Container for all; default: its own.")] = None,
 ) -> None:
     """Deliver results that were kept on disk because the Tiled server was away."""
     from .config import Settings
     from .deliver import deliver as deliver_spool
 
-    settings = Settings.load(config)
-
     def tell(line: str) -> None:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
-    if not deliver_spool(settings, spool=spool, tell=tell):
+    if not deliver_spool(Settings.load(config), spool=spool, path=path, tell=tell):
         raise typer.Exit(1)
 
 

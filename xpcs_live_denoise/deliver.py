@@ -11,15 +11,20 @@ from .pipeline import append_note
 from .records import RunEnd, Status
 from .sinks.spool import SpooledRun, default_folder, spooled_folders
 from .sinks.tiled_factory import TiledSinkFactory
+from .sinks.tiled_nodes import results_path
 
 DIED = (
     "The process that analysed the run ended before the run did: what it had published is here. "
-    "xpcs-live-denoise replay computes the whole run."
+    "xpcs-live-denoise replay {uid} --config xpcs.yml computes the whole run."
 )
 
 
 def deliver(
-    settings: Settings, *, spool: Path | None = None, tell: Callable[[str], None] = print
+    settings: Settings,
+    *,
+    spool: Path | None = None,
+    path: str | None = None,
+    tell: Callable[[str], None] = print,
 ) -> bool:
     """Deliver every spooled run to the server of the settings, and remove it from the disk.
 
@@ -32,6 +37,8 @@ def deliver(
         The server and its key. The container and the access tags are those of the run's own time.
     spool
         Folder of the spool. Default: `settings.spool`, else the user's.
+    path
+        Container that every run goes to, instead of its own; for runs whose own does not do.
     tell
         Takes one line a run.
 
@@ -39,16 +46,25 @@ def deliver(
     -------
     bool
         Whether nothing is left but what running sessions will deliver themselves.
+
+    Raises
+    ------
+    InvalidInputError
+        When `path` is empty.
     """
+    if path is not None:
+        results_path(path, None)
     root = spool or settings.spool or default_folder()
     folders = spooled_folders(root)
     if not folders:
         tell(f"Nothing to deliver in {root}.")
-    delivered = [_deliver(folder, settings, tell) for folder in folders]
+    delivered = [_deliver(folder, settings, path, tell) for folder in folders]
     return all(delivered)
 
 
-def _deliver(folder: Path, settings: Settings, tell: Callable[[str], None]) -> bool:
+def _deliver(
+    folder: Path, settings: Settings, path: str | None, tell: Callable[[str], None]
+) -> bool:
     try:
         try:
             run = SpooledRun(folder)
@@ -59,7 +75,7 @@ def _deliver(folder: Path, settings: Settings, tell: Callable[[str], None]) -> b
             tell(f"{folder.name}: delivered by another process.")
             return True
         with run:
-            tell(_write(run, settings))
+            tell(_write(run, settings, path))
             run.remove()
     except Exception as error:  # the next one may be delivered all the same
         tell(f"{folder.name}: not delivered ({type(error).__name__}: {error})")
@@ -67,9 +83,13 @@ def _deliver(folder: Path, settings: Settings, tell: Callable[[str], None]) -> b
     return True
 
 
-def _write(run: SpooledRun, settings: Settings) -> str:
+def _write(run: SpooledRun, settings: Settings, path: str | None) -> str:
     """Write a run to the server; return the line that says so."""
-    places = {"path": run.path, "raw_path": run.raw_path, "access_tags": run.access_tags}
+    places = {
+        "path": run.path if path is None else path,
+        "raw_path": run.raw_path,
+        "access_tags": run.access_tags,
+    }
     make = TiledSinkFactory(settings.tiled.model_copy(update=places))
     try:
         sink = make(run.info, uid=run.uid, created=run.time)
@@ -81,17 +101,18 @@ def _write(run: SpooledRun, settings: Settings) -> str:
             else:
                 sink.write(record)
                 status = record.status
-        sink.finish(end or _died(status))
+        sink.finish(end or _died(status, run.info.uid))
     finally:
         make.close()
     note = "" if end else ", without an end: its process died"
-    return f"Run {run.info.uid}: delivered as {run.path}/{run.uid}{note}."
+    return f"Run {run.info.uid}: delivered as {places['path'].strip('/')}/{run.uid}{note}."
 
 
-def _died(status: Status) -> RunEnd:
+def _died(status: Status, uid: str) -> RunEnd:
+    died = DIED.format(uid=uid)
     return RunEnd(
         raw_exit_status="unknown",
         analysis_exit_status="abort",
-        reason=DIED,
-        status=append_note(status, DIED),
+        reason=died,
+        status=append_note(status, died),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,11 @@ from .callback import LiveDenoise
 from .config import Settings
 from .errors import InvalidInputError, ResultNotFoundError, XpcsError, text_of
 from .readers.client import results
+from .sink_feed import NOT_STORED, REFUSED
 from .sinks.tiled_connection import connect
+from .sinks.tiled_nodes import refuse_raw_runs, results_path
 from .sources.file_roots import FileRoots
-from .sources.tiled_documents import TiledDocuments, raw_container
+from .sources.tiled_documents import TiledDocuments, full_uid, raw_container
 
 if TYPE_CHECKING:
     from .numerics.rois import RoiMap
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
 
 KEYS = ["roi", "age_frame", "source", "width"]
 UNFINISHED = "unfinished"
+# How often a wait looks for what the server says, s.
+LOOK_S = 2.0
+# After Ctrl-C or a refusal: what waits for the server is in the spool, the rest is computed again.
+CLOSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +82,7 @@ def replay(
     settings
         `tiled.raw_path` says where the raw runs are.
     uids
-        Of the raw runs.
+        Of the raw runs, or the beginnings of them.
     console
         Where the tables go.
     rois
@@ -91,10 +98,10 @@ def replay(
     Raises
     ------
     InvalidInputError
-        Without `tiled.raw_path`.
+        Without `tiled.raw_path`; of a single run, when the server takes no result there.
     XpcsError
         When a run failed, after all were tried: it is not there (ResultNotFoundError, of a single
-        run), has no frames of the detector, or its results could not be stored.
+        run), has no frames of the detector, or its analysis or the storing of its results failed.
     """
     if not settings.tiled.raw_path:
         raise InvalidInputError(
@@ -142,7 +149,7 @@ def compare(new: XPCSResult, earlier: XPCSResult) -> Comparison:
     return Comparison(
         n_frames=(new.n_frames, earlier.n_frames),
         n_gaps=(_gaps(new), _gaps(earlier)),
-        exit_status=(_exit_status(new), _exit_status(earlier)),
+        exit_status=(_ended(new), _ended(earlier)),
         n_compared=n_compared,
         c2_difference=difference if difference >= 0 else math.nan,
         n_one_sided=n_one_sided,
@@ -160,22 +167,22 @@ def _replay_one(
     rois: RoiMap | None,
     timeout: float | None,
 ) -> Comparison | None:
+    refuse_raw_runs(client, results_path(settings.tiled.path, settings.tiled.raw_path), uid)
+    container = raw_container(client, settings.tiled.raw_path or "")
+    uid = full_uid(container, uid)
     earlier = _newest(client, uid, settings)
-    documents = TiledDocuments(
-        raw_container(client, settings.tiled.raw_path or ""),
-        uid,
-        data_key=settings.data_key,
-        roots=FileRoots(settings.file_roots),
-    )
+    roots = FileRoots(settings.file_roots)
+    documents = TiledDocuments(container, uid, data_key=settings.data_key, roots=roots)
     live = LiveDenoise(settings, rois=rois, catalog=client, raw=client)
+    stored = False
     try:
         console.print(f"Run {uid}: computing ...", highlight=False, markup=False)
         for name, doc in documents.give_up():
             live(name, doc)
-        stored = live.wait(timeout)
+        stored = _wait(live, uid, console, timeout)
         status = live.status.get(uid)
     finally:
-        live.close(timeout)
+        live.close(timeout if stored else CLOSE_S)
     if status is None:
         raise XpcsError(
             f"Run {uid}: has no frames of {settings.data_key!r}; expected a run of the detector "
@@ -188,7 +195,47 @@ def _replay_one(
         console.print(status.message, style="yellow", markup=False, highlight=False)
     comparison = None if earlier is None else compare(new, earlier)
     console.print(_table(new, earlier, comparison))
+    _raise_if_failed(uid, new, earlier, settings.tiled.path)
     return comparison
+
+
+def _wait(live: LiveDenoise, uid: str, console: Console, timeout: float | None) -> bool:
+    """Wait until the run is stored, and tell each reason why it is not; False after `timeout` s.
+
+    Raises
+    ------
+    InvalidInputError
+        When waiting does not help.
+    """
+    end, told = math.inf if timeout is None else time.monotonic() + timeout, ""
+    while not live.wait(min(LOOK_S, max(0.0, end - time.monotonic()))):
+        status = live.running.get(uid)
+        message = "" if status is None else status.message
+        if refused := message.partition(REFUSED)[2]:
+            raise InvalidInputError(f"Run {uid}: its result cannot be stored. {refused}")
+        if (why := message.partition(NOT_STORED)[2]) and why != told:
+            told = why
+            line = f"The server does not take the result: {why} Trying again, Ctrl-C ends it."
+            console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        if time.monotonic() >= end:
+            return False
+    return True
+
+
+def _raise_if_failed(uid: str, new: XPCSResult, earlier: XPCSResult | None, path: str) -> None:
+    """Raise if the new analysis failed, and tell where the earlier result is."""
+    if _ended(new, "analysis_exit_status") == "success":
+        return
+    kept = ""
+    if earlier is not None:
+        kept = (
+            " The earlier result is still there, but results() now finds this one; read it as "
+            f'catalog["{path.strip("/")}"]["{_uid(earlier)}"].'
+        )
+    raise XpcsError(
+        f"Run {uid}: its analysis failed, and {_uid(new)} is what there is of it. "
+        f"{_ended(new, 'reason')}{kept}"
+    )
 
 
 def _newest(client: Any, uid: str, settings: Settings) -> XPCSResult | None:
@@ -207,9 +254,9 @@ def _gaps(result: XPCSResult) -> int:
     return int(table["n_skipped"].iloc[-1]) if len(table) else 0
 
 
-def _exit_status(result: XPCSResult) -> str:
+def _ended(result: XPCSResult, name: str = "exit_status") -> str:
     metadata: Any = result.metadata
-    return (metadata.get("stop") or {}).get("exit_status", UNFINISHED)
+    return (metadata.get("stop") or {}).get(name, UNFINISHED)
 
 
 def _compare_rates(new: XPCSResult, earlier: XPCSResult) -> tuple[int, float]:
@@ -232,22 +279,15 @@ def _table(new: XPCSResult, earlier: XPCSResult | None, comparison: Comparison |
     table.add_column("")
     table.add_column("new", justify="right")
     table.add_column("earlier" if comparison else "earlier (none)", justify="right")
-    if comparison is None or earlier is None:
-        for name, value in (
-            ("derived run", _uid(new)),
-            ("frames", new.n_frames),
-            ("gaps", _gaps(new)),
-            ("exit status", _exit_status(new)),
-        ):
-            table.add_row(name, str(value), "-")
-        return table
-    table.add_row("derived run", _uid(new), _uid(earlier))
-    for name, values in (
-        ("frames", comparison.n_frames),
-        ("gaps", comparison.n_gaps),
-        ("exit status", comparison.exit_status),
+    for name, of in (
+        ("derived run", _uid),
+        ("frames", lambda result: result.n_frames),
+        ("gaps", _gaps),
+        ("exit status", _ended),
     ):
-        table.add_row(name, *map(str, values))
+        table.add_row(name, str(of(new)), "-" if earlier is None else str(of(earlier)))
+    if comparison is None:
+        return table
     table.add_section()
     c2 = f"max |dC2| over {comparison.n_compared} frames"
     table.add_row(c2, f"{comparison.c2_difference:.3g}", "")

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from .callback import LiveDenoise
 from .config import Settings
-from .errors import InvalidInputError
+from .errors import InvalidInputError, TiledUnavailableError
 from .records import Status
 from .sources.file_roots import FileRoots
 from .sources.rois import open_rois
@@ -106,10 +106,12 @@ def serve(
     Raises
     ------
     InvalidInputError
-        Without `file_roots`, without a source, or when ROIs or address cannot be used.
+        Without `file_roots`, without a source, or when ROIs, address, API key or container cannot
+        be used.
     """
     _check(settings, options)
     open_rois(settings, None)  # better now than in the first run, at night
+    _check_server(settings, options, console)
     with ExitStack() as stack:
         client = None
         if options.tiled:
@@ -118,9 +120,9 @@ def serve(
             client = connect(settings.tiled)
             stack.callback(client.context.close)
         live = LiveDenoise(settings, raw=client, plot=options.plot or False)
-        live.prepare()
         ended = ending or stack.enter_context(_until_signal())
         sources = _start_sources(settings, options, live, client, console)
+        live.prepare()  # not before: what cannot be started must not wait for imports
         # A line that a program which started us can wait for.
         console.print("Ready. Ctrl-C ends it.", highlight=False)
         lines = StatusLines(console)
@@ -136,7 +138,8 @@ def serve(
     if not closed:
         console.print(
             "Not everything could be stored in time. What is in the spool is stored by "
-            "`xpcs-live-denoise deliver`, runs that were under way by `replay`.",
+            "`xpcs-live-denoise deliver --config xpcs.yml`, runs that were under way by "
+            "`xpcs-live-denoise replay UID --config xpcs.yml`.",
             style="yellow",
             soft_wrap=True,
         )
@@ -148,6 +151,11 @@ def _check(settings: Settings, options: ServeOptions) -> None:
         raise InvalidInputError(
             "Setting file_roots: not set; expected the folders below which the detectors write. "
             "Documents of other processes name files, and only those below these folders are read."
+        )
+    if missing := [str(root) for root in settings.file_roots if not root.expanduser().is_dir()]:
+        raise InvalidInputError(
+            f"Setting file_roots: got {', '.join(missing)}; expected folders that are there, on "
+            "this machine. Correct the path, or mount it before."
         )
     if options.documents is None and not options.tiled:
         raise InvalidInputError(
@@ -162,6 +170,22 @@ def _check(settings: Settings, options: ServeOptions) -> None:
         raise InvalidInputError(
             "Setting tiled.raw_path: not set; expected the container with the raw runs to follow."
         )
+
+
+def _check_server(settings: Settings, options: ServeOptions, console: Console) -> None:
+    """Raise if results cannot be stored, unless only the server is away and is not followed."""
+    from .sinks.tiled_factory import TiledSinkFactory
+
+    make = TiledSinkFactory(settings.tiled)
+    try:
+        make.connect()
+    except TiledUnavailableError as error:
+        if options.tiled:
+            raise
+        line = f"{error} Key and container could not be checked."
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    finally:
+        make.close()
 
 
 def _start_sources(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
+from .errors import InvalidInputError
 from .records import Band, C2Rows, GammaTable, Publication, Result, RunEnd, RunInfo, Sink
 
 logger = logging.getLogger(__name__)
@@ -16,6 +17,9 @@ logger = logging.getLogger(__name__)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
 # A sink without a spool has so long after the end of its run, s; then the run is done without it.
 GIVE_UP_S = 60.0
+# How `trouble` begins: what may pass by itself, and what a user must put right.
+NOT_STORED, REFUSED = "Not stored yet: ", "Not stored: "
+END_STORED = "its final results are stored"
 
 
 class Spool(Protocol):
@@ -136,12 +140,8 @@ class SinkFeed:
             self._failed(error)
             return
         if self._pause_s:
-            now = (
-                "publishing again, nothing was lost."
-                if self._end is None
-                else "its final results are stored."
-            )
-            logger.warning("Run %s: %s", self._uid, now)
+            now = "publishing again, nothing was lost" if self._end is None else END_STORED
+            logger.warning("Run %s: %s.", self._uid, now)
         self._pause_s, self.trouble = 0.0, ""
         if self._end is not None:
             self._sink = None  # a plot holds the whole result, and runs stay on show in `status`
@@ -165,11 +165,11 @@ class SinkFeed:
         self._keep_end()
         self._end = self._result = self._sink = None
         self._backlog = Backlog()
-        remedy = "The raw data are untouched: compute them again with replay or analyse."
+        remedy = f"xpcs-live-denoise replay {self._uid} --config xpcs.yml or analyse repeats it."
         if self._spool is not None and self._spool.has_end:
             remedy = (
-                f"They are kept in {self._spool.folder}: deliver them with xpcs-live-denoise "
-                "deliver when the server is back."
+                f"They are kept in {self._spool.folder}: xpcs-live-denoise deliver --config "
+                "xpcs.yml stores them when the server is back."
             )
         logger.error(
             "Run %s: the final results could not be stored. %s %s", self._uid, self.trouble, remedy
@@ -207,7 +207,8 @@ class SinkFeed:
                 self._result = None
 
     def _failed(self, error: Exception) -> None:
-        self.trouble = f"Not stored yet: {' '.join(str(error).split())}"
+        lasts = isinstance(error, InvalidInputError)
+        self.trouble = f"{REFUSED if lasts else NOT_STORED}{' '.join(str(error).split())}"
         if not self._pause_s:
             logger.warning(
                 "Run %s: results cannot be published (%s: %s). The scan and the analysis go on; "

@@ -135,6 +135,7 @@ def kill_in_the_middle(serving):
 
 def test_raw_runs_in_tiled_are_followed(server, tmp_path):
     frames = speckle(120, SHAPE, seed=2)
+    (tmp_path / "elsewhere").mkdir()
     settings = write_settings(
         tmp_path,
         ROIS,

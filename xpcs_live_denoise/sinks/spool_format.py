@@ -102,8 +102,8 @@ def read(path: Path) -> Any:
     except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise InvalidInputError(
             f"Spooled record {path}: cannot be read ({type(error).__name__}: {error}). Expected a "
-            "file that the spool wrote; compute the run again with xpcs-live-denoise replay, and "
-            "remove its folder."
+            "file that the spool wrote; compute the run again with xpcs-live-denoise replay UID "
+            "--config xpcs.yml, and remove its folder."
         ) from error
 
 

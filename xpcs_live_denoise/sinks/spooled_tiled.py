@@ -89,6 +89,6 @@ def what_is_left(spools: Iterable[GuardedSpool], unfinished: Sequence[str]) -> l
     if lost := [uid for uid in unfinished if uid not in kept]:
         lines.append(
             f"Not stored to the end and not on disk: {len(lost)} run(s). `xpcs-live-denoise replay "
-            f"{' '.join(lost)}` computes them again."
+            f"{' '.join(lost)} --config xpcs.yml` computes them again."
         )
     return lines

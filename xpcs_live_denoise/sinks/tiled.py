@@ -119,8 +119,8 @@ class TiledSink:
         ------
         TiledUnavailableError
             When the server does not answer.
-        httpx.HTTPError
-            When it breaks off or refuses.
+        httpx.HTTPError, InvalidInputError
+            When it breaks off or refuses; when the container holds raw runs.
         """
         self._open()
         if self._finished:
@@ -230,7 +230,9 @@ class TiledSink:
         self.probe()
         if self._run is not None:
             return
-        parent = results_container(self._client, self._segments, CATALOG_SPEC, self._tags)
+        parent = results_container(
+            self._client, self._segments, CATALOG_SPEC, self._tags, self._info.uid
+        )
         start = {"start": self._start}
         run = plain(create_container(parent, self.uid, start, RUN_SPECS, self._tags))
         self._adopt(run)

@@ -12,6 +12,7 @@ from xpcs_live_denoise.records import RunInfo
 
 from .tiled import TiledSink
 from .tiled_connection import connect
+from .tiled_nodes import refuse_raw_runs, results_path
 
 
 class TiledSinkFactory:
@@ -53,8 +54,11 @@ class TiledSinkFactory:
         ------
         TiledUnavailableError
             When the server does not answer; the first run tries again.
+        InvalidInputError
+            When there is no key or the server refuses it, or the container holds raw runs.
         """
-        self._connected()
+        segments = results_path(self._settings.path, self._settings.raw_path)
+        refuse_raw_runs(self._connected(), segments)
 
     def close(self) -> None:
         """Close the connection if it was made here; a client that was passed stays open."""

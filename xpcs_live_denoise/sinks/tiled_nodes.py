@@ -8,20 +8,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from tiled.client.utils import ClientError
+from tiled.queries import KeyPresent, KeysFilter, SpecsQuery
 from tiled.structures.core import Spec
 
 from xpcs_live_denoise.errors import InvalidInputError
 
-HTTP_CONFLICT = 409
+# Where results can go that were meant for a container that does not do.
+ELSEWHERE = (
+    "`xpcs-live-denoise deliver --config xpcs.yml --path processed` then stores there what waits "
+    "in the spool."
+)
+HTTP_FORBIDDEN, HTTP_CONFLICT = 403, 409
+# Containers that were asked already what they hold, by connection.
+_without_raw_runs: WeakKeyDictionary[Any, set[tuple[str, ...]]] = WeakKeyDictionary()
 
 
 def create_or_adopt(parent: Any, key: str, create: Callable[[], Any]) -> Any:
-    """Return the node that `create` makes, or the one of that key that is already there."""
+    """Return the node that `create` makes, or the one of that key that is already there.
+
+    Raises
+    ------
+    InvalidInputError
+        When the key of the API may not write there.
+    """
     try:
         return create()
     except ClientError as error:
+        if error.response.status_code == HTTP_FORBIDDEN:
+            place = "/".join(filter(None, parent.path_parts))
+            raise InvalidInputError(
+                f"Container /{place}: the server refuses to create {key!r} in it (status 403); "
+                "expected an API key that may create and write there. Use the key of somebody who "
+                "may, and set tiled.access_tags where the server asks for them."
+            ) from error
         if error.response.status_code != HTTP_CONFLICT:
             raise
         return parent[key]
@@ -62,12 +84,14 @@ def results_path(path: str, raw_path: str | None) -> list[str]:
     raw = [part for part in (raw_path or "").split("/") if part]
     if not segments:
         raise InvalidInputError(
-            f"Container for derived runs: got {path!r}; expected a name such as 'processed'."
+            f"Container for derived runs: got {path!r}; expected a name such as 'processed'. Set "
+            f"tiled.path to it; {ELSEWHERE}"
         )
     if segments == raw:
         raise InvalidInputError(
             f"Container for derived runs: got {path!r}, which holds the raw runs; expected another "
-            "one, otherwise catalog[-1] and catalog[scan_id] would find results instead of runs."
+            "one, otherwise catalog[-1] and catalog[scan_id] would find results instead of runs. "
+            f"Set tiled.path to it; {ELSEWHERE}"
         )
     return segments
 
@@ -77,6 +101,7 @@ def results_container(
     segments: Sequence[str],
     spec: tuple[str, str | None],
     access_tags: list[str] | None,
+    raw_uid: str = "",
 ) -> Any:
     """Return the container for derived runs below a client, made where it is not there.
 
@@ -84,7 +109,15 @@ def results_container(
     ----------
     segments
         Keys on the way down, see `results_path`; the last is the container, and gets `spec`.
+    raw_uid
+        A raw run that must not lie there.
+
+    Raises
+    ------
+    InvalidInputError
+        When raw runs lie there, or nothing may be created.
     """
+    refuse_raw_runs(client, segments, raw_uid)
     parent = client
     for depth, key in enumerate(segments, start=1):
         if key in parent:
@@ -93,3 +126,44 @@ def results_container(
             specs = (spec,) if depth == len(segments) else ()
             parent = create_container(parent, key, {}, specs, access_tags)
     return parent
+
+
+def refuse_raw_runs(client: Any, segments: Sequence[str], raw_uid: str = "") -> None:
+    """Raise if the container for derived runs holds raw ones; asks once a connection.
+
+    A run of another tool that names its origin, in `original_run_uid`, is not a raw one.
+
+    Parameters
+    ----------
+    client
+        Of the root.
+    segments
+        Keys on the way down to the container, which need not be there.
+    raw_uid
+        A raw run that may lie there under its uid, whatever its specs.
+
+    Raises
+    ------
+    InvalidInputError
+        When it does hold raw runs.
+    """
+    known, place = _without_raw_runs.setdefault(client.context, set()), tuple(segments)
+    if place in known:
+        return
+    try:
+        container = plain(client[place])
+    except KeyError:
+        return
+    strangers = container.search(SpecsQuery(["BlueskyRun"], ["XPCSResult"]))
+    found = list(strangers.search(KeyPresent("start.original_run_uid", exists=False)).keys()[:1])
+    if not found and raw_uid:
+        found = list(container.search(KeysFilter([raw_uid])).keys()[:1])
+    if found:
+        raise InvalidInputError(
+            f"Container /{'/'.join(segments)}: holds raw runs, {found[0]} for one; expected one "
+            "for derived runs alone, otherwise catalog[-1] and catalog[scan_id] would find results "
+            "instead of runs. Set tiled.path to another container, for example processed, which "
+            f"is made if it is not there; {ELSEWHERE}"
+        )
+    if len(container):  # the first raw run of an empty one may be on its way
+        known.add(place)

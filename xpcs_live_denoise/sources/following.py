@@ -166,7 +166,7 @@ class Following:
         return (
             f"The documents announce {announced}, but the files of {followed} were followed; "
             "expected the same series. Nothing of the two is mixed. Compute the run again with: "
-            f"xpcs-live-denoise replay {self._uid}"
+            f"xpcs-live-denoise replay {self._uid} --config xpcs.yml"
         )
 
 
