@@ -74,10 +74,31 @@ def test_a_sink_writes_nothing_beside_raw_runs(tiled_client, container, place, s
     assert list(container) == ["a-run"]
 
 
+def refusal(status):
+    request = httpx.Request("POST", "http://server/api")
+    return ClientError("no", request, httpx.Response(status, request=request))
+
+
+def test_a_server_that_cannot_search_by_metadata_is_asked_for_the_raw_run_only(
+    tiled_client, container, place, monkeypatch
+):
+    container.create_container("a-run", specs=RUN, metadata={"start": {}})
+    answers = [500, 400, 400]
+
+    def unsupported(_key, *, exists):
+        raise refusal(answers.pop(0))
+
+    monkeypatch.setattr("xpcs_live_denoise.sinks.tiled_nodes.KeyPresent", unsupported)
+    with pytest.raises(ClientError):  # an error of the server is none of the question
+        refuse_raw_runs(tiled_client, place, "a-run")
+    with pytest.raises(InvalidInputError, match="holds raw runs, a-run"):
+        refuse_raw_runs(tiled_client, place, "a-run")
+    refuse_raw_runs(tiled_client, place, "another")
+
+
 def test_a_key_that_may_not_write_is_told_with_the_container():
     def create():
-        request = httpx.Request("POST", "http://server/api")
-        raise ClientError("no", request, httpx.Response(403, request=request))
+        raise refusal(403)
 
     parent = SimpleNamespace(path_parts=("", "chx", "processed"))
     with pytest.raises(InvalidInputError, match=r"/chx/processed: .* 'run' in it \(status 403\)"):

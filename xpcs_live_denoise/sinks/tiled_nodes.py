@@ -21,7 +21,7 @@ ELSEWHERE = (
     "`xpcs-live-denoise deliver --config xpcs.yml --path processed` then stores there what waits "
     "in the spool."
 )
-HTTP_FORBIDDEN, HTTP_CONFLICT = 403, 409
+HTTP_BAD_REQUEST, HTTP_FORBIDDEN, HTTP_CONFLICT = 400, 403, 409
 # Containers that were asked already what they hold, by connection.
 _without_raw_runs: WeakKeyDictionary[Any, set[tuple[str, ...]]] = WeakKeyDictionary()
 
@@ -154,8 +154,7 @@ def refuse_raw_runs(client: Any, segments: Sequence[str], raw_uid: str = "") -> 
         container = plain(client[place])
     except KeyError:
         return
-    strangers = container.search(SpecsQuery(["BlueskyRun"], ["XPCSResult"]))
-    found = list(strangers.search(KeyPresent("start.original_run_uid", exists=False)).keys()[:1])
+    found = _strangers(container)
     if not found and raw_uid:
         found = list(container.search(KeysFilter([raw_uid])).keys()[:1])
     if found:
@@ -167,3 +166,14 @@ def refuse_raw_runs(client: Any, segments: Sequence[str], raw_uid: str = "") -> 
         )
     if len(container):  # the first raw run of an empty one may be on its way
         known.add(place)
+
+
+def _strangers(container: Any) -> list[str]:
+    """Return the key of a run that was derived from none; nothing if the server cannot tell."""
+    runs = container.search(SpecsQuery(["BlueskyRun"], ["XPCSResult"]))
+    try:
+        return list(runs.search(KeyPresent("start.original_run_uid", exists=False)).keys()[:1])
+    except ClientError as error:
+        if error.response.status_code != HTTP_BAD_REQUEST:
+            raise
+        return []
