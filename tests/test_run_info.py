@@ -33,20 +33,6 @@ def test_the_reason_for_missing_frames_is_theirs_whatever_else_was_told():
     assert list(notes)[1] == "No such file."
 
 
-def test_a_sentence_about_a_block_is_told_once_however_many_frames_it_holds():
-    notes = Notes("abc")
-    for shape in ("(24, 9, 9)", "(46, 9, 9)", "(46, 9, 8)"):
-        notes.add(f"Frames: got shape {shape}, expected (k, 5, 5).")
-    notes.add("baseline_lags: got shape (24, 9).")
-    notes.add("baseline_lags: got shape (46, 9).")
-    assert [sentence.split("got shape ")[1][:10] for sentence in notes] == [
-        "(24, 9, 9)",
-        "(46, 9, 8)",
-        "(24, 9).",
-        "(46, 9).",
-    ]
-
-
 def test_without_a_reason_of_its_own_the_status_tells():
     status = Status(n_seen=9, n_processed=7, n_skipped=2, message="There is room for 7 frames.")
     told = what_is_missing(status, "", None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
 
 from .errors import one_line
@@ -14,8 +13,6 @@ logger = logging.getLogger(__name__)
 MOST_NOTES = 20
 # Of a sentence: what documents hold may be long.
 MOST_CHARACTERS = 2000
-# A block of frames: how many it holds says nothing of what is wrong with them.
-_BLOCK = re.compile(r"got shape \(\d+, (?=\d+, \d+\))")
 
 
 class Notes:
@@ -36,7 +33,6 @@ class Notes:
         self.why_missing = ""
         self._uid = uid
         self._sentences: list[str] = []
-        self._told: set[str] = set()
 
     def add(self, sentence: str, *, missing: bool = False) -> None:
         """Log and keep a sentence, cut to MOST_CHARACTERS, once, and unless MOST_NOTES were.
@@ -46,10 +42,8 @@ class Notes:
         sentence = one_line(sentence, MOST_CHARACTERS)
         if missing:
             self.why_missing = self.why_missing or sentence
-        same = _BLOCK.sub("got shape (k, ", sentence)
-        if same in self._told or len(self._sentences) > MOST_NOTES:
+        if sentence in self._sentences or len(self._sentences) > MOST_NOTES:
             return
-        self._told.add(same)
         if len(self._sentences) == MOST_NOTES:
             sentence = "There was more to tell; only the beginning is kept."
         self._sentences.append(sentence)

@@ -203,8 +203,10 @@ class RoiMap:
             stack = stack[np.newaxis]
         if stack.ndim != 3 or stack.shape[1:] != self.shape:
             rows, cols = self.shape
+            # How many frames a block holds says nothing of what is wrong with them.
+            got = f"(k, {stack.shape[1]}, {stack.shape[2]})" if stack.ndim == 3 else stack.shape
             raise FrameShapeError(
-                f"Frames: got shape {np.shape(frames)}, expected (k, {rows}, {cols}) or "
+                f"Frames: got shape {got}, expected (k, {rows}, {cols}) or "
                 f"({rows}, {cols}), the shape of the ROI map. Use the ROI map of this detector and "
                 "readout mode."
             )
