@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 from xpcs_live_denoise import RoiMap, Settings, analyse, save_rois
-from xpcs_live_denoise.records import Result
+from xpcs_live_denoise.records.results import Result
 
 KEYS = ["roi", "age_frame", "source", "width"]
 FRAME_TIME_S = 0.01

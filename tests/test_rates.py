@@ -7,7 +7,7 @@ import pytest
 
 from xpcs_live_denoise.bayes_rates import BAYES_EARLY, EARLY_DELAY, LIVE_ROWS
 from xpcs_live_denoise.config import Settings
-from xpcs_live_denoise.gamma_table import GammaTable
+from xpcs_live_denoise.records.results import GammaTable
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.simulate import simulate_speckle
 from xpcs_live_denoise.pipeline import Analysis

@@ -12,7 +12,7 @@ from tests.live_runs import (  # noqa: F401 - two of them are fixtures
 )
 from xpcs_live_denoise import RoiMap
 from xpcs_live_denoise.notes import Notes
-from xpcs_live_denoise.records import Status
+from xpcs_live_denoise.records.results import Status
 from xpcs_live_denoise.run_info import what_is_missing
 from xpcs_live_denoise.sources.simulated import (
     SimulatedCamera,

@@ -13,7 +13,7 @@ from tiled.structures.core import Spec
 from tests.live_runs import composed_run, series
 from xpcs_live_denoise import LiveDenoise, RoiMap, Settings, save_rois, serve
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
-from xpcs_live_denoise.records import Status
+from xpcs_live_denoise.records.results import Status
 from xpcs_live_denoise.serve import ServeOptions, StatusLines, status_line
 from xpcs_live_denoise.sources.remote import DocumentPublisher
 

@@ -8,7 +8,7 @@ import pytest
 
 from xpcs_live_denoise import sink_feed
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records import C2Rows, Publication, RunEnd, RunInfo, Status
+from xpcs_live_denoise.records.results import (C2Rows, Publication, RunEnd, RunInfo, Status)
 from xpcs_live_denoise.sink_feed import SinkFeed
 
 INFO = RunInfo(

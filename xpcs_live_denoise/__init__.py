@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .numerics.windows import denoise_two_time
     from .offline import analyse, analyse_c2
     from .readers.client import XPCSResult, results
-    from .records import DenoisedTwoTime, GammaTable, Result
+    from xpcs_live_denoise.records.results import (DenoisedTwoTime, GammaTable, Result)
     from .sinks.plot import LivePlot
     from .sources.remote_publisher import document_publisher
     from .sources.roi_files import load_rois, save_rois

@@ -11,7 +11,7 @@ from .numerics.age_sums import AgeSums
 from .numerics.bayes import BayesEstimator
 from .numerics.bayes_cuts import SeriesFit
 from .rates import RateFitter
-from .records import GammaTable
+from xpcs_live_denoise.records.results import GammaTable
 
 # Source of rows that are said early, with fewer frames behind them.
 BAYES_EARLY = "bayes_early"

@@ -20,7 +20,7 @@ from .numerics.contrast import estimate_contrast
 from .numerics.trust_range import Distance, window_quality
 from .numerics.windows import Denoiser, denoise_two_time
 from .rates import RateFitter, one_time
-from .records import DenoisedTwoTime, GammaTable, OneTime, Result, Status
+from xpcs_live_denoise.records.results import (DenoisedTwoTime, GammaTable, OneTime, Result, Status)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from .live_run import LiveRun, SinkFactory
 from .numerics.rois import RoiMap
 from .numerics.windows import Denoiser
 from .pipeline import open_ensemble
-from .records import RunInfo, Sink, Status, TiledFrames
+from xpcs_live_denoise.records.results import (RunInfo, Sink, Status, TiledFrames)
 from .run_edge import RunEdge
 from .sinks.guarded_spool import GuardedSpool
 from .sinks.spooled_tiled import SpooledTiled, what_is_left

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .errors import InvalidInputError
 from .numerics.rois import RoiMap
 from .numerics.simulate import simulate_speckle
-from .records import Geometry
+from xpcs_live_denoise.records.results import Geometry
 from .sources.simulated import SIMULATED_GEOMETRY, FrameFactory, recorded
 
 SHAPE = (200, 200)

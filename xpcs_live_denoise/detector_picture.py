@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .config import OrientationSettings
 from .numerics.rois import RoiMap
-from .records import Picture
+from xpcs_live_denoise.records.results import Picture
 
 MOST_EDGE = 512
 """Most pixels on an edge of the picture."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .frame_references import FollowedFrames, NothingFollowed
-from .records import EigerFrames, FrameReference, Geometry, HDF5Frames, TiledFrames
+from xpcs_live_denoise.records.frames import (FollowedFrames, NothingFollowed)
+from xpcs_live_denoise.records.results import (EigerFrames, FrameReference, Geometry, HDF5Frames, TiledFrames)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

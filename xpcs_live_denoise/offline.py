@@ -18,7 +18,7 @@ from .numerics.stack import as_stack
 from .numerics.windows import Denoiser
 from .pipeline import Analysis, append_note, open_ensemble
 from .rates import RateFitter
-from .records import Geometry, Result
+from xpcs_live_denoise.records.results import (Geometry, Result)
 from .sources.rois import open_rois
 
 

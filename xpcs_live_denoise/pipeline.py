@@ -22,7 +22,7 @@ from .numerics.rois import RoiMap
 from .numerics.two_time import TwoTimeAccumulator
 from .numerics.windows import Denoiser
 from .rates import RateFitter
-from .records import GammaTable, Publication, Result, Status
+from xpcs_live_denoise.records.results import (GammaTable, Publication, Result, Status)
 from .screening import FrameScreen, Screened
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 from bluesky.utils import ProgressBarManager
 
 from .callback import LiveDenoise
-from .records import Status
+from xpcs_live_denoise.records.results import Status
 
 PERIOD_S = 0.5
 

@@ -17,7 +17,7 @@ from .numerics.one_time import g2_from_c2
 from .numerics.rois import RoiMap
 from .numerics.trust_range import range_reasons
 from .numerics.windows import STEP, WINDOW
-from .records import DenoisedTwoTime, GammaTable, OneTime
+from xpcs_live_denoise.records.results import (DenoisedTwoTime, GammaTable, OneTime)
 
 # Source of rows from a C2 that was coarsened first, because its dynamics are slow.
 DENOISED_COARSE = "denoised_coarse"

@@ -13,11 +13,11 @@ import numpy as np
 
 from .config import GeometrySettings, Settings
 from .errors import FrameShapeError, one_line, short_repr, text_of
-from .frame_references import FollowedFrames, NothingFollowed
+from xpcs_live_denoise.records.frames import (FollowedFrames, NothingFollowed)
 from .live_run import LiveRun
 from .messages import Begin, Contradiction, End, Gathered, Missing, Referenced
 from .notes import MOST_CHARACTERS
-from .records import FrameReference, Geometry, InlineFrames
+from xpcs_live_denoise.records.results import (FrameReference, Geometry, InlineFrames)
 from .sources.documents import RunDocuments
 from .sources.file_roots import FileRoots
 from .sources.following import follow

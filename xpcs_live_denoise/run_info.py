@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from .config import Settings
 from .messages import Begin, End
 from .numerics.rois import RoiMap
-from .records import Result, RunEnd, RunInfo, Status
+from xpcs_live_denoise.records.results import (Result, RunEnd, RunInfo, Status)
 
 NO_FRAME_TIME = (
     "No document tells the frame period: rates are per frame, as if it were 1 s. Set frame_time_s."

@@ -17,7 +17,7 @@ from rich.console import Console
 from .callback import LiveDenoise
 from .config import Settings
 from .errors import InvalidInputError, TiledUnavailableError
-from .records import Status
+from xpcs_live_denoise.records.results import Status
 from .sources.file_roots import FileRoots
 from .sources.rois import open_rois
 

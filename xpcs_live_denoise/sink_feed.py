@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from .errors import InvalidInputError
-from .records import Band, C2Rows, GammaTable, Publication, Result, RunEnd, RunInfo, Sink
+from xpcs_live_denoise.records.results import (Band, C2Rows, GammaTable, Publication, Result, RunEnd, RunInfo, Sink)
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
-from xpcs_live_denoise.gamma_table import GAMMA_COLUMNS
+from xpcs_live_denoise.records.results import GAMMA_COLUMNS
 from xpcs_live_denoise.readers.client import XPCSResult, results
 from xpcs_live_denoise.readers.two_time import mirrored
-from xpcs_live_denoise.records import RunEnd, Status
+from xpcs_live_denoise.records.results import (RunEnd, Status)
 from xpcs_live_denoise.sinks.tiled import TiledSink
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.gamma_table import GammaTable
+from xpcs_live_denoise.records.results import GammaTable
 from xpcs_live_denoise.readers.web import views
 from xpcs_live_denoise.readers.web.gamma_rows import merged
 from xpcs_live_denoise.readers.web.run_state import RunState

@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from tests.live_runs import Fake, composed_run, series
 from xpcs_live_denoise import LiveDenoise, RoiMap, Settings
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records import GammaTable, Picture, RunEnd, Status
+from xpcs_live_denoise.records.results import (GammaTable, Picture, RunEnd, Status)
 from xpcs_live_denoise.sinks.memory import MemorySink
 from xpcs_live_denoise.sinks.plot import LivePlot, PlotSink
 from xpcs_live_denoise.sinks.plot_choice import RoiChoice

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.records import Band, C2Rows
+from xpcs_live_denoise.records.results import (Band, C2Rows)
 from xpcs_live_denoise.sinks.plot_c2 import MOST_EDGE, ShownC2
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from xpcs_live_denoise.records import GammaTable, Picture, Status
+from xpcs_live_denoise.records.results import (GammaTable, Picture, Status)
 from xpcs_live_denoise.sinks.plot_cells import Cell
 from xpcs_live_denoise.sinks.plot_figure import SIZE_INCHES, LiveFigure
 from xpcs_live_denoise.sinks.plot_state import PlotState

@@ -15,7 +15,7 @@ from tests.identical import assert_identical
 from xpcs_live_denoise import sink_feed
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import SpoolInUseError
-from xpcs_live_denoise.records import Publication, Result, RunEnd, Status
+from xpcs_live_denoise.records.results import (Publication, Result, RunEnd, Status)
 from xpcs_live_denoise.sink_feed import SinkFeed
 from xpcs_live_denoise.sinks import guarded_spool, spool
 from xpcs_live_denoise.sinks.memory import MemorySink

@@ -9,7 +9,7 @@ import pytest
 
 from xpcs_live_denoise.config import Settings, TiledSettings
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
-from xpcs_live_denoise.records import RunEnd, Status
+from xpcs_live_denoise.records.results import (RunEnd, Status)
 from xpcs_live_denoise.sinks import tiled_connection
 from xpcs_live_denoise.sinks.tiled import TiledSink
 from xpcs_live_denoise.sinks.tiled_connection import connect

@@ -9,8 +9,8 @@ from event_model import DocumentNames, schema_validators
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xpcs_live_denoise.gamma_table import GAMMA_COLUMNS
-from xpcs_live_denoise.records import RunEnd, Status
+from xpcs_live_denoise.records.results import GAMMA_COLUMNS
+from xpcs_live_denoise.records.results import (RunEnd, Status)
 from xpcs_live_denoise.sinks import schema
 from xpcs_live_denoise.sinks.tiled_arrays import boxes, exact_chunks, largest_divisor, live_edge
 

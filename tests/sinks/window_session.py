@@ -25,7 +25,7 @@ from matplotlib.backends.qt_compat import QtWidgets
 
 from tests.live_runs import Fake, series
 from xpcs_live_denoise import LiveDenoise, RoiMap, Settings
-from xpcs_live_denoise.records import Geometry
+from xpcs_live_denoise.records.results import Geometry
 from xpcs_live_denoise.sinks.memory import MemorySink
 from xpcs_live_denoise.sinks.plot_style import TRUSTED
 from xpcs_live_denoise.sources.simulated import (

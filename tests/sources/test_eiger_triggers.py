@@ -14,7 +14,7 @@ from tests.live_runs import (  # noqa: F401 - two of them are fixtures
     subscribe,
 )
 from tests.sources.eiger_series import FRAMES, frames_of, series_files, write_file, write_series
-from xpcs_live_denoise.frame_references import Gap, read_with_gaps
+from xpcs_live_denoise.records.frames import (Gap, read_with_gaps)
 from xpcs_live_denoise.sources.eiger_files import read_eiger
 from xpcs_live_denoise.sources.eiger_follower import EigerFollower
 from xpcs_live_denoise.sources.eiger_series import NewMasters

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records import InlineFrames
+from xpcs_live_denoise.records.results import InlineFrames
 from xpcs_live_denoise.sources.event_order import MOST_LOST_FRAMES, new_events
 from xpcs_live_denoise.sources.stream_resources import UnreadableFrames
 

@@ -6,7 +6,7 @@ import pytest
 from tests.sources.eiger_series import frames_of, write_series
 from xpcs_live_denoise import Settings
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records import AssetFrames, HDF5Frames, InlineFrames
+from xpcs_live_denoise.records.results import (AssetFrames, HDF5Frames, InlineFrames)
 from xpcs_live_denoise.sources.eiger_follower import EigerFollower
 from xpcs_live_denoise.sources.eiger_series import NumberedSeries
 from xpcs_live_denoise.sources.following import Following, follow

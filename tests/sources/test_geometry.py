@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xpcs_live_denoise.records import Geometry
+from xpcs_live_denoise.records.results import Geometry
 from xpcs_live_denoise.sources.geometry import (
     find_frame_time,
     find_geometry,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from xpcs_live_denoise.records import AssetFrames, EigerFrames, HDF5Frames
+from xpcs_live_denoise.records.results import (AssetFrames, EigerFrames, HDF5Frames)
 from xpcs_live_denoise.sources.documents import MOST_WAITING
 from xpcs_live_denoise.sources.stream_resources import UnreadableFrames
 

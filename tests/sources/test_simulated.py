@@ -15,7 +15,7 @@ from bluesky.utils import FailedStatus, RunEngineInterrupted
 from event_model import RunRouter
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records import Geometry
+from xpcs_live_denoise.records.results import Geometry
 from xpcs_live_denoise.sources.documents import RunDocuments
 from xpcs_live_denoise.sources.frames import FrameReader
 from xpcs_live_denoise.sources.geometry import find_frame_time

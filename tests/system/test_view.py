@@ -11,7 +11,7 @@ import pytest
 
 from tests.written import end, publish
 from xpcs_live_denoise.readers.server import EmbeddedServer
-from xpcs_live_denoise.records import Picture
+from xpcs_live_denoise.records.results import Picture
 from xpcs_live_denoise.sinks.tiled import TiledSink
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.gamma_table import GammaTable
+from xpcs_live_denoise.records.results import GammaTable
 from xpcs_live_denoise.numerics.kww import fit_g2
 from xpcs_live_denoise.numerics.windows import WINDOW
 

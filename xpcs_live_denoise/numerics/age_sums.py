@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xpcs_live_denoise.records import FloatArray
+from xpcs_live_denoise.records.results import FloatArray
 
 from .cuts import NOISE_REACH
 from .lag_bins import bin_of_lag, lag_bin_edges

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.records import FloatArray
+from xpcs_live_denoise.records.results import FloatArray
 
 FORWARD, BACKWARD = 0, 1
 MEAN, SPREAD = 0, 1

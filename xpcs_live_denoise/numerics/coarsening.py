@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.gamma_table import GammaTable
-from xpcs_live_denoise.records import DenoisedTwoTime, FloatArray
+from xpcs_live_denoise.records.results import GammaTable
+from xpcs_live_denoise.records.results import (DenoisedTwoTime, FloatArray)
 
 from .contrast import MODES, check_mode, estimate_contrast
 from .kww import fit_age_cuts

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records import FloatArray
+from xpcs_live_denoise.records.results import FloatArray
 
 from .stack import as_stack
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records import GammaTable
+from xpcs_live_denoise.records.results import GammaTable
 
 from .cuts import age_cuts
 from .fit import KwwBounds, KwwFit, fit_kww, kww

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.records import Band, FloatArray
+from xpcs_live_denoise.records.results import (Band, FloatArray)
 
 from .blend import MEAN, SPREAD, RunningBlend, mean_of_passes, scatter
 from .windows import STEP, WINDOW, Denoiser, check_window, denoised_windows, window_starts

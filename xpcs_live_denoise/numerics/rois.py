@@ -22,7 +22,7 @@ from xpcs_live_denoise.numerics.roi_checks import (
     checked_q,
     checked_shape,
 )
-from xpcs_live_denoise.records import Geometry
+from xpcs_live_denoise.records.results import Geometry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.records import FloatArray
+from xpcs_live_denoise.records.results import FloatArray
 
 
 def window_inputs(

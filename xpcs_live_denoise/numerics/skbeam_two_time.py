@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.records import FloatArray
+from xpcs_live_denoise.records.results import FloatArray
 
 
 class SkbeamProducts:

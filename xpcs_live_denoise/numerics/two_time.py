@@ -13,7 +13,7 @@ from xpcs_live_denoise.numerics.dense_two_time import DenseProducts
 from xpcs_live_denoise.numerics.roi_checks import check_pixels
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.skbeam_two_time import SkbeamProducts
-from xpcs_live_denoise.records import C2Rows, FloatArray
+from xpcs_live_denoise.records.results import (C2Rows, FloatArray)
 
 ENGINES = ("auto", "dense", "skbeam")
 """Names of the ways to compute C2; "auto" takes the fastest, which is "dense"."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records import DenoisedTwoTime, FloatArray
+from xpcs_live_denoise.records.results import (DenoisedTwoTime, FloatArray)
 
 from .blend import BACKWARD, FORWARD, MEAN, SPREAD, RunningBlend, mean_of_passes, scatter
 from .contrast import MODES, check_mode, estimate_contrast

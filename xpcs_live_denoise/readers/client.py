@@ -12,7 +12,7 @@ from tiled.client.constructors import from_context
 from tiled.queries import Eq
 
 from xpcs_live_denoise.errors import ResultNotFoundError
-from xpcs_live_denoise.gamma_table import GAMMA_COLUMNS
+from xpcs_live_denoise.records.results import GAMMA_COLUMNS
 
 from .g2 import read_g2
 from .picture import read_picture

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from xpcs_live_denoise.records import Result, RunEnd
+from xpcs_live_denoise.records.results import (Result, RunEnd)
 from xpcs_live_denoise.sink_feed import Backlog
 
 from .spool import RunSpool

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
-from xpcs_live_denoise.records import Publication, Result, RunEnd, RunInfo
+from xpcs_live_denoise.records.results import (Publication, Result, RunEnd, RunInfo)
 
 from .plot_choice import RoiChoice
 from .plot_file import PlotFile

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.records import Band, C2Rows, Result
+from xpcs_live_denoise.records.results import (Band, C2Rows, Result)
 
 MOST_EDGE = 512
 """Most pixels on an edge of a C2 that is kept for drawing."""

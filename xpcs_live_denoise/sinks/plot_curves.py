@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xpcs_live_denoise.numerics.fit import kww
 from xpcs_live_denoise.numerics.kww import fit_g2
 from xpcs_live_denoise.numerics.power_law import fit_power_law
-from xpcs_live_denoise.records import GammaTable
+from xpcs_live_denoise.records.results import GammaTable
 
 from .plot_cells import Cell, Place
 from .plot_state import Snapshot

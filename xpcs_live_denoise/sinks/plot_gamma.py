@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.records import GammaTable
+from xpcs_live_denoise.records.results import GammaTable
 
 from .plot_cells import Cell, Place
 from .plot_state import BAYES, Snapshot

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from xpcs_live_denoise.records import Picture
+    from xpcs_live_denoise.records.results import Picture
 
 # Colours of the picture span at most this factor.
 PICTURE_RANGE = 1e3

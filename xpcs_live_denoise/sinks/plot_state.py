@@ -14,15 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.numerics.power_law import typical_rates
-from xpcs_live_denoise.records import (
-    GammaTable,
-    Picture,
-    Publication,
-    Result,
-    RunEnd,
-    RunInfo,
-    Status,
-)
+from xpcs_live_denoise.records.results import (GammaTable, Picture, Publication, Result, RunEnd, RunInfo, Status)
 
 from .plot_c2 import ShownC2
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xpcs_live_denoise.errors import InvalidInputError, SpoolInUseError
-from xpcs_live_denoise.records import Publication, Result, RunEnd, RunInfo
+from xpcs_live_denoise.records.results import (Publication, Result, RunEnd, RunInfo)
 
 from . import spool_format
 

@@ -15,20 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records import (
-    Band,
-    C2Rows,
-    DenoisedTwoTime,
-    GammaTable,
-    Geometry,
-    OneTime,
-    Picture,
-    Publication,
-    Result,
-    RunEnd,
-    RunInfo,
-    Status,
-)
+from xpcs_live_denoise.records.results import (Band, C2Rows, DenoisedTwoTime, GammaTable, Geometry, OneTime, Picture, Publication, Result, RunEnd, RunInfo, Status)
 
 TEXT = "json"
 # What a mapping with one of these keys stands for; a user's mapping that has such a key is a PAIRS.

@@ -10,7 +10,7 @@ from pathlib import Path
 from weakref import WeakSet
 
 from xpcs_live_denoise.config import Settings
-from xpcs_live_denoise.records import RunInfo, Sink
+from xpcs_live_denoise.records.results import (RunInfo, Sink)
 
 from .guarded_spool import GuardedSpool
 from .spool import RunSpool, default_folder

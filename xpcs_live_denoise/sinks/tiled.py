@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from xpcs_live_denoise.records import GammaTable, Publication, Result, RunEnd, RunInfo, Status
+from xpcs_live_denoise.records.results import (GammaTable, Publication, Result, RunEnd, RunInfo, Status)
 
 from .schema import (
     ARRAY_DTYPES,

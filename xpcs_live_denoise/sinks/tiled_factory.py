@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from xpcs_live_denoise.config import TiledSettings
-from xpcs_live_denoise.records import RunInfo
+from xpcs_live_denoise.records.results import RunInfo
 
 from .tiled import TiledSink
 from .tiled_connection import connect

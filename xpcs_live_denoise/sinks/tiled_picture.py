@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from xpcs_live_denoise.records import Picture
+from xpcs_live_denoise.records.results import Picture
 
 from .tiled_arrays import TiledArray
 

@@ -18,7 +18,7 @@ from event_model import EventModelError, Filler
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
-from xpcs_live_denoise.records import AssetFrames
+from xpcs_live_denoise.records.results import AssetFrames
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.hdf5_links import open_hdf5, require_own_file
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError, short_repr
-from xpcs_live_denoise.records import FrameReference, InlineFrames
+from xpcs_live_denoise.records.results import (FrameReference, InlineFrames)
 from xpcs_live_denoise.sources.event_order import new_events
 from xpcs_live_denoise.sources.image_key import MOST_FRAMES, ImageKey
 from xpcs_live_denoise.sources.inline_frames import inline_frames

@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records import EigerFrames
+from xpcs_live_denoise.records.results import EigerFrames
 from xpcs_live_denoise.sources.eiger_layout import (
     EVERY_FILE,
     Master,

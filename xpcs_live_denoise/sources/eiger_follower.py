@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from xpcs_live_denoise.records import EigerFrames, Geometry
+from xpcs_live_denoise.records.results import (EigerFrames, Geometry)
 from xpcs_live_denoise.sources.eiger_layout import (
     count_written,
     data_path,

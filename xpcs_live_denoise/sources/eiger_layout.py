@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 
 from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records import Geometry
+from xpcs_live_denoise.records.results import Geometry
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.geometry import in_metres
 from xpcs_live_denoise.sources.hdf5_frames import MOST_FRAME_BYTES, end_of_written

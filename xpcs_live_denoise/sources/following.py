@@ -10,13 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records import (
-    AssetFrames,
-    EigerFrames,
-    FrameReference,
-    Geometry,
-    InlineFrames,
-)
+from xpcs_live_denoise.records.results import (AssetFrames, EigerFrames, FrameReference, Geometry, InlineFrames)
 from xpcs_live_denoise.sources.eiger_follower import EigerFollower
 from xpcs_live_denoise.sources.eiger_series import NewMasters, NumberedSeries, staged_series
 from xpcs_live_denoise.sources.file_roots import FileRoots

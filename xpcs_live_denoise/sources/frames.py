@@ -9,13 +9,7 @@ import hdf5plugin  # noqa: F401 - registers the filters of compressed Eiger file
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records import (
-    AssetFrames,
-    EigerFrames,
-    FrameReference,
-    InlineFrames,
-    TiledFrames,
-)
+from xpcs_live_denoise.records.results import (AssetFrames, EigerFrames, FrameReference, InlineFrames, TiledFrames)
 from xpcs_live_denoise.sources.asset_frames import AssetReader
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.hdf5_frames import HDF5Reader

@@ -15,7 +15,7 @@ import hdf5plugin  # noqa: F401 - registers the filters of compressed Eiger file
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records import HDF5Frames
+from xpcs_live_denoise.records.results import HDF5Frames
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.hdf5_links import open_hdf5, require_own_data
 

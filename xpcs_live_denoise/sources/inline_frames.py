@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xpcs_live_denoise.errors import short_repr
-from xpcs_live_denoise.records import InlineFrames
+from xpcs_live_denoise.records.results import InlineFrames
 from xpcs_live_denoise.sources.image_key import MOST_FRAMES
 from xpcs_live_denoise.sources.stream_resources import UnreadableFrames
 

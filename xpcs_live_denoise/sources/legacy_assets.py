@@ -10,7 +10,7 @@ from typing import Any
 from event_model import unpack_datum_page
 
 from xpcs_live_denoise.errors import InvalidInputError, short_repr
-from xpcs_live_denoise.records import AssetFrames, EigerFrames, FrameReference, HDF5Frames
+from xpcs_live_denoise.records.results import (AssetFrames, EigerFrames, FrameReference, HDF5Frames)
 from xpcs_live_denoise.sources.image_key import MOST_FRAMES, ImageKey
 from xpcs_live_denoise.sources.stream_resources import (
     DEFAULT_DATASET,

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records import Geometry
+from xpcs_live_denoise.records.results import Geometry
 from xpcs_live_denoise.sources.simulated_configuration import (
     SIMULATED_GEOMETRY,
     Configured,

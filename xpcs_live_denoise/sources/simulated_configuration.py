@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from xpcs_live_denoise.records import Geometry
+from xpcs_live_denoise.records.results import Geometry
 from xpcs_live_denoise.sources.simulated_frames import FrameFactory, FrameSupply
 
 # About CHX's: 9.65 keV, 10 m, an Eiger's pixels; the beam in the middle of the detector.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records import Geometry
+from xpcs_live_denoise.records.results import Geometry
 from xpcs_live_denoise.sources.simulated_configuration import SIMULATED_GEOMETRY
 from xpcs_live_denoise.sources.simulated_eiger_files import SeriesFiles
 from xpcs_live_denoise.sources.simulated_eiger_parts import (

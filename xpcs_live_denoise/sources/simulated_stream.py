@@ -13,7 +13,7 @@ import h5py
 from event_model import ComposeStreamResource, ComposeStreamResourceBundle
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records import Geometry
+from xpcs_live_denoise.records.results import Geometry
 from xpcs_live_denoise.sources.simulated_configuration import (
     SIMULATED_GEOMETRY,
     Configured,

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from xpcs_live_denoise.errors import short_repr
-from xpcs_live_denoise.records import HDF5Frames, TiledFrames
+from xpcs_live_denoise.records.results import (HDF5Frames, TiledFrames)
 
 HDF5_MIMETYPE = "application/x-hdf5"
 # Ours: an array in Tiled, with a uri "tiled:<keys from the reading client down to it>".

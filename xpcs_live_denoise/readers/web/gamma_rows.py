@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpcs_live_denoise.gamma_table import GAMMA_COLUMNS
+from xpcs_live_denoise.records.results import GAMMA_COLUMNS
 from xpcs_live_denoise.readers.superseded import without_superseded
 
 KEY = ["roi", "age_frame", "source", "width"]

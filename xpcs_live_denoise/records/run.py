@@ -6,9 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from .frame_references import Geometry
-
+from xpcs_live_denoise.records.frames import Geometry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
