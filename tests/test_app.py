@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.numerics.kww import kww
+from xpcs_live_denoise.numerics.fits import kww
 
 COMMAND = [sys.executable, "-m", "xpcs_live_denoise"]
 

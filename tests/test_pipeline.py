@@ -16,7 +16,7 @@ from xpcs_live_denoise import (
     simulate_speckle,
 )
 from xpcs_live_denoise.numerics.contrast import estimate_contrast
-from xpcs_live_denoise.numerics.one_time import g2_from_c2
+from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.pipeline import LIVE_DELAY, Analysis, append_note, open_ensemble
 from xpcs_live_denoise.records.results import Status
 

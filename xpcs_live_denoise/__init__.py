@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         UnreadableFramesError,
         XpcsError,
     )
-    from .numerics.kww import fit_ages, fit_g2
+    from xpcs_live_denoise.numerics.fits import (fit_ages, fit_g2)
     from .numerics.rois import RoiMap
     from .numerics.simulate import simulate_speckle
     from .numerics.two_time import TwoTimeAccumulator

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .numerics.age_sums import AgeSums
-from .numerics.bayes import BayesEstimator
-from .numerics.bayes_cuts import SeriesFit
+from xpcs_live_denoise.numerics.estimator.sums import AgeSums
+from xpcs_live_denoise.numerics.estimator.ages import BayesEstimator
+from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
 from .rates import RateFitter
 from xpcs_live_denoise.records.results import GammaTable
 

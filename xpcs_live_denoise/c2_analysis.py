@@ -14,7 +14,7 @@ from .bayes_rates import BayesRates
 from .blas import one_thread
 from .config import Settings
 from .contrasts import Contrasts
-from .numerics.age_sums import AgeSums
+from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from .numerics.coarsening import denoise_coarse
 from .numerics.contrast import estimate_contrast
 from .numerics.trust_range import Distance, window_quality

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .numerics.bayes_cuts import SeriesFit
-from .numerics.one_time import g2_from_c2
-from .numerics.photon_statistics import photon_contrast
+from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
+from xpcs_live_denoise.numerics.g2 import g2_from_c2
+from xpcs_live_denoise.numerics.contrast import photon_contrast
 from .numerics.rois import RoiMap
 
 

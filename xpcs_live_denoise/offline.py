@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike
 from .c2_analysis import C2Analysis
 from .config import Settings
 from .errors import FrameShapeError, InvalidInputError
-from .numerics.age_sums import AgeSums
+from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from .numerics.rois import RoiMap
-from .numerics.stack import as_stack
+from xpcs_live_denoise.numerics.arrays import as_stack
 from .numerics.windows import Denoiser
 from .pipeline import Analysis, append_note, open_ensemble
 from .rates import RateFitter

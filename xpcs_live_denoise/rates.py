@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .config import Settings
-from .numerics.bayes import AgeEstimates
-from .numerics.bayes_reasons import reasons
-from .numerics.kww import fit_age_cuts, fit_ages, fit_g2
-from .numerics.one_time import g2_from_c2
+from xpcs_live_denoise.numerics.estimator.ages import AgeEstimates
+from xpcs_live_denoise.numerics.estimator.ages import reasons
+from xpcs_live_denoise.numerics.fits import (fit_age_cuts, fit_ages, fit_g2)
+from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from .numerics.rois import RoiMap
 from .numerics.trust_range import range_reasons
 from .numerics.windows import STEP, WINDOW

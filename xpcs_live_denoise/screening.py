@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .numerics.bad_pixels import BadPixels
 from .numerics.outliers import BELONGS, DARK, OutlierDetector
-from .numerics.roi_checks import check_pixels
+from xpcs_live_denoise.numerics.rois import check_pixels
 from .numerics.rois import RoiMap
 
 BROKEN = "too many bad pixels"

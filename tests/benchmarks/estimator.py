@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from xpcs_live_denoise.numerics.age_sums import AgeSums
-from xpcs_live_denoise.numerics.bayes import AgeEstimates, BayesEstimator
-from xpcs_live_denoise.numerics.bayes_reasons import reasons
+from xpcs_live_denoise.numerics.estimator.sums import AgeSums
+from xpcs_live_denoise.numerics.estimator.ages import (AgeEstimates, BayesEstimator)
+from xpcs_live_denoise.numerics.estimator.ages import reasons
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.simulate import simulate_speckle
 from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator

@@ -18,7 +18,7 @@ from xpcs_live_denoise.denoising.metrics import errors
 from xpcs_live_denoise.denoising.triangle import LAG, one_time
 from xpcs_live_denoise.denoising.truth import LAG_WEIGHTS
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.kww import fit_g2
+from xpcs_live_denoise.numerics.fits import fit_g2
 
 VALIDATION = Path(__file__).resolve().parents[2] / "../shared/data/chx_2tcf_validation.npz"
 

@@ -31,7 +31,7 @@ from xpcs_live_denoise.denoising.latent_files import (
 )
 from xpcs_live_denoise.denoising.triangle import LAG, to_windows
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.fit import kww
+from xpcs_live_denoise.numerics.kww import kww
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data"
 TRAINING = DATA / "chx_2tcf_training.npz"

@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 from xpcs_live_denoise.denoising.ensemble import Ensemble, load_ensemble
 from xpcs_live_denoise.denoising.latent_files import latent_distance
 from xpcs_live_denoise.numerics.contrast import estimate_contrast
-from xpcs_live_denoise.numerics.kww import fit_ages
+from xpcs_live_denoise.numerics.fits import fit_ages
 from xpcs_live_denoise.numerics.trust_range import range_reasons, window_quality
 from xpcs_live_denoise.numerics.windows import denoise_two_time
 

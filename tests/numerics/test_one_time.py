@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.one_time import g2_from_c2
+from xpcs_live_denoise.numerics.g2 import g2_from_c2
 
 
 def speckle_c2(rng, n_frames: int, n_pixels: int, rate: float) -> np.ndarray:

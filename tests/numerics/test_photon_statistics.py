@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import RoiMap, simulate_speckle
-from xpcs_live_denoise.numerics.photon_statistics import photon_contrast
+from xpcs_live_denoise.numerics.contrast import photon_contrast
 
 LABELS = np.repeat([1, 2], 4000).reshape(80, 100)
 ROIS = RoiMap.from_labels(LABELS)

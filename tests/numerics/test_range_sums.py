@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from xpcs_live_denoise.numerics.range_sums import range_sums
+from xpcs_live_denoise.numerics.arrays import range_sums
 
 VALUES = np.random.default_rng(0).normal(size=(20, 3, 2))
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.optimize import curve_fit
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics import speckle_fields
+from xpcs_live_denoise.numerics import simulate as speckle_fields
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.simulate import simulate_speckle
 from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator

@@ -8,14 +8,9 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.kww import kww
+from xpcs_live_denoise.numerics.fits import kww
 from xpcs_live_denoise.numerics.window_bayes import TEMPERATURE, fit_windows, window_noise
-from xpcs_live_denoise.numerics.window_prior import (
-    WindowPrior,
-    excess_covariance,
-    flat_prior,
-    prior_from_fits,
-)
+from xpcs_live_denoise.numerics.window_bayes import (WindowPrior, excess_covariance, flat_prior, prior_from_fits)
 
 LAGS = np.arange(1, 50)
 ENTRIES = 50 - LAGS

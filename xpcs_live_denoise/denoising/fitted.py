@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.kww import fit_g2
+from xpcs_live_denoise.numerics.fits import fit_g2
 from xpcs_live_denoise.numerics.window_bayes import window_noise
-from xpcs_live_denoise.numerics.window_prior import WindowPrior, excess_covariance, prior_from_fits
+from xpcs_live_denoise.numerics.window_bayes import (WindowPrior, excess_covariance, prior_from_fits)
 
 from .carded import load_carded, save_carded
 from .data import WindowData

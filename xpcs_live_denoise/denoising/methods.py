@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.records.results import GammaTable
-from xpcs_live_denoise.numerics.fit import GAMMA_BOUNDS, KwwBounds, KwwFit, fit_kww
-from xpcs_live_denoise.numerics.kww import fit_g2
+from xpcs_live_denoise.numerics.kww import (GAMMA_BOUNDS, KwwBounds, KwwFit, fit_kww)
+from xpcs_live_denoise.numerics.fits import fit_g2
 from xpcs_live_denoise.numerics.window_bayes import WindowRates, fit_windows
 from xpcs_live_denoise.numerics.windows import WINDOW
 

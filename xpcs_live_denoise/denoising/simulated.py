@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.fit import kww
-from xpcs_live_denoise.numerics.scaling import window_inputs
+from xpcs_live_denoise.numerics.kww import kww
+from xpcs_live_denoise.numerics.windows import window_inputs
 from xpcs_live_denoise.numerics.simulate import simulate_speckle
 from xpcs_live_denoise.numerics.windows import WINDOW
 

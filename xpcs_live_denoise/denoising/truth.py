@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.records.results import GammaTable
-from xpcs_live_denoise.numerics.kww import fit_g2
+from xpcs_live_denoise.numerics.fits import fit_g2
 from xpcs_live_denoise.numerics.windows import WINDOW
 
 from .data import WindowData

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
-
 from xpcs_live_denoise.errors import InvalidInputError
-
-from .rois import RoiMap
+from xpcs_live_denoise.numerics.rois import RoiMap
 
 FEW = 0.01
 """Fraction of a ROI's pixels that may turn bad in a frame that is still used."""

@@ -1,27 +1,29 @@
 """Slow dynamics for the denoiser: C2 averaged over squares of frames brings Gamma into range."""
 
-# numpy's stubs leave the types of arange and the like unknown.
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import GammaTable
 from xpcs_live_denoise.records.results import (DenoisedTwoTime, FloatArray)
+from xpcs_live_denoise.numerics.contrast import (MODES, check_mode, estimate_contrast)
+from xpcs_live_denoise.numerics.fits import fit_age_cuts
+from xpcs_live_denoise.numerics.arrays import (as_stack, per_roi)
+from xpcs_live_denoise.numerics.trust_range import (TRUSTED_RATES, Distance, WindowQuality, range_reasons, window_quality)
+from xpcs_live_denoise.numerics.windows import (STEP, WINDOW, Denoiser, check_window, denoise_two_time)
 
-from .contrast import MODES, check_mode, estimate_contrast
-from .kww import fit_age_cuts
-from .stack import as_stack, per_roi
-from .trust_range import TRUSTED_RATES, Distance, WindowQuality, range_reasons, window_quality
-from .windows import STEP, WINDOW, Denoiser, check_window, denoise_two_time
+# numpy's stubs leave the types of arange and the like unknown.
+
+
+
+
+
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,21 +1,23 @@
 """Age cuts: g2 at one age, from the pixels of C2 around a line perpendicular to its diagonal."""
 
-# numpy's stubs leave the types of arange, indices and the like unknown.
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import FloatArray
+from xpcs_live_denoise.numerics.arrays import as_stack
 
-from .stack import as_stack
+# numpy's stubs leave the types of arange, indices and the like unknown.
+
+
+
+
+
 
 # Ages within this many frames of a cut tell the noise of its entries.
 NOISE_REACH = 20

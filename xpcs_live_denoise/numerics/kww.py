@@ -1,243 +1,459 @@
-"""Gamma(t): fits of the KWW model to age cuts of C2 and to g2, as rows of a table."""
+"""The KWW model and its batched fit: thousands of g2 curves in one call."""
 
-# numpy's stubs leave the types of arange, indices and the like unknown.
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
-import dataclasses
-
+from dataclasses import dataclass
 import numpy as np
-from numpy.typing import ArrayLike
-
+from numpy.typing import ArrayLike, NDArray
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import GammaTable
+from dataclasses import dataclass
+import numpy as np
+from numpy.typing import NDArray
 
-from .cuts import age_cuts
-from .fit import KwwBounds, KwwFit, fit_kww, kww
-from .stack import as_stack, per_roi
-
-__all__ = ["KwwBounds", "KwwFit", "fit_age_cuts", "fit_ages", "fit_g2", "fit_kww", "kww"]
-
-# A row is recommended up to this standard error of ln Gamma.
-MAX_LN_GAMMA_ERROR = 0.5
-# Ages that are cut and fitted at once: bounds the memory.
-_AGES = 128
-# Least variance of an entry of C2. Entries are near 1 and known to 1e-16 at best, so this is far
-# above rounding and far below any measurement; it keeps noise-free input from infinite weights.
-_LEAST_VARIANCE = 1e-20
+# numpy's stubs leave the types of arange, indices and the like unknown.
 
 
-def fit_ages(
-    c2: ArrayLike,
-    *,
-    beta: ArrayLike,
-    width: int = 1,
-    frame_time_s: float = 1.0,
-    max_lag: int | None = None,
-) -> GammaTable:
-    """Fit the cut at every integer age, beta fixed: the fit of the paper.
 
-    Free are Gamma, alpha and the baseline. A lag weighs with the number of pixels averaged over
-    the local variance of one (`age_cuts`), and standard errors come from the Jacobian with these
-    weights. They hold where entries of C2 fluctuate independently (few counts). Where the speckle
-    itself limits, neighbours are alike, the errors come out several times too small, and a
-    `reduced_chi_square` well above 1 shows it.
+
+
+
+Bounds = tuple[float, float]
+
+GAMMA_BOUNDS: Bounds = (1e-3, 1.0)  # per frame
+ALPHA_BOUNDS: Bounds = (0.3, 2.5)
+BETA_BOUNDS: Bounds = (0.05, 2.0)
+BASELINE_BOUNDS: Bounds = (0.5, 1.5)
+
+# Fewer lags than this do not tell the parameters apart.
+MIN_LAGS = 5
+# The lowest Gamma allowed turns 2 (Gamma lag) into 0.2 at the longest lag, or is that of the paper.
+_SLOWEST = 0.1
+# Numbers in one array of a chunk: a chunk stays in the processor's cache.
+_CHUNK = 2**17
+# A parameter nearer to a bound than this share of its range lies on it.
+_EDGE = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KwwBounds:
+    """Bounds of the parameters, each (lowest, highest).
+
+    Attributes
+    ----------
+    relaxation_rate
+        Gamma per frame. None: GAMMA_BOUNDS, the lower one not above 0.1 / longest lag.
+    alpha, beta, baseline
+        Without a unit. A beta that is given is not bounded.
+    """
+
+    relaxation_rate: Bounds | None = None
+    alpha: Bounds = ALPHA_BOUNDS
+    beta: Bounds = BETA_BOUNDS
+    baseline: Bounds = BASELINE_BOUNDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KwwFit:
+    """Fitted parameters of m curves; every attribute has shape (m,).
+
+    Attributes
+    ----------
+    relaxation_rate, alpha, beta, baseline
+        Gamma per frame and the others; NaN where no fit was possible.
+    relaxation_rate_error, alpha_error, beta_error, baseline_error
+        Standard errors from the Jacobian; 0 for a beta that was given; NaN where not converged.
+    reduced_chi_square
+        chi-square over its degrees of freedom; NaN where no fit was possible.
+    n_lags
+        Lags with a finite value and a weight above 0.
+    converged
+        The last step was small and no parameter lies on a bound.
+    """
+
+    relaxation_rate: NDArray[np.float64]
+    relaxation_rate_error: NDArray[np.float64]
+    alpha: NDArray[np.float64]
+    alpha_error: NDArray[np.float64]
+    beta: NDArray[np.float64]
+    beta_error: NDArray[np.float64]
+    baseline: NDArray[np.float64]
+    baseline_error: NDArray[np.float64]
+    reduced_chi_square: NDArray[np.float64]
+    n_lags: NDArray[np.int64]
+    converged: NDArray[np.bool_]
+
+
+def kww(
+    lags: ArrayLike,
+    relaxation_rate: ArrayLike,
+    alpha: ArrayLike = 1.0,
+    beta: ArrayLike = 1.0,
+    baseline: ArrayLike = 1.0,
+) -> NDArray[np.float64]:
+    """Return g2 = baseline + beta exp(-2 (Gamma lag)^alpha), Eq. 3 of the paper.
 
     Parameters
     ----------
-    c2
-        Shape (n, n) or (n_roi, n, n).
-    beta
-        Contrast, scalar or (n_roi,). NaN (not known) gives rows that did not converge.
-    width
-        Of the cuts, frames.
-    frame_time_s
-        Frame period, s.
-    max_lag
-        Longest lag in frames; default n - 1.
-
-    Returns
-    -------
-    GammaTable
-        n rows a ROI, in order of ROI then age; source "raw", rates in s^-1, ROIs numbered from 1, q
-        unknown.
-
-    Raises
-    ------
-    InvalidInputError
-        When the shape of C2 or beta does not fit, or width, frame_time_s or max_lag is not
-        positive.
+    lags, relaxation_rate
+        In frames and per frame, or any pair of units whose product has none. All broadcast.
 
     References
     ----------
-    Konstantinova et al., Sci. Rep. 11, 14756 (2021), Eq. 3.
+    Konstantinova et al., Sci. Rep. 11, 14756 (2021).
     """
-    ages = np.arange(as_stack(c2).shape[-1])
-    return fit_age_cuts(
-        c2, ages, beta=beta, width=width, frame_time_s=frame_time_s, max_lag=max_lag
-    )
+    decay = (np.asarray(relaxation_rate, np.float64) * np.asarray(lags)) ** np.asarray(alpha)
+    return np.asarray(baseline) + np.asarray(beta) * np.exp(-2 * decay)
 
 
-def fit_age_cuts(
-    c2: ArrayLike,
-    ages: ArrayLike,
-    *,
-    beta: ArrayLike,
-    width: int = 1,
-    frame_time_s: float = 1.0,
-    max_lag: int | None = None,
-) -> GammaTable:
-    """Fit cuts at some ages only, as `fit_ages` does; only C2 around them is read.
-
-    Parameters
-    ----------
-    c2, beta, width, frame_time_s, max_lag
-        As in `fit_ages`.
-    ages
-        Centres of the cuts, frames.
-
-    Returns
-    -------
-    GammaTable
-        One row for each ROI and age, in order of ROI then `ages`.
-
-    Raises
-    ------
-    InvalidInputError
-        As in `fit_ages`.
-    """
-    stack = as_stack(c2)
-    _check_frame_time(frame_time_s)
-    n_roi = len(stack)
-    contrast = per_roi(beta, n_roi, "beta")
-    centres = np.asarray(ages, np.float64).reshape(-1)
-    tables: list[GammaTable] = []
-    # An empty list of ages still makes one (empty) table, with the right columns.
-    for first in range(0, max(centres.size, 1), _AGES):
-        some = centres[first : first + _AGES]
-        cuts = age_cuts(stack, width=width, ages=some, max_lag=max_lag)
-        variance = np.maximum(cuts.noise, _LEAST_VARIANCE)[:, :, np.newaxis]
-        shape = (n_roi * some.size, cuts.lag.size)
-        weights = (cuts.n_pixels / variance).reshape(shape)
-        fixed = np.repeat(contrast, some.size)
-        fit = fit_kww(cuts.lag, cuts.mean.reshape(shape), weights, beta=fixed)
-        fit = _widened(fit)
-        table = _table(fit, frame_time_s, source="raw", width=width, error_kind="residual")
-        tables.append(
-            table.replace(
-                roi=np.repeat(np.arange(1, n_roi + 1), some.size),
-                # A cut without pixels still has its centre.
-                age_s=np.where(np.isnan(cuts.mean_age), some, cuts.mean_age).reshape(-1)
-                * frame_time_s,
-                age_frame=np.tile(some, n_roi),
-            )
-        )
-    joined = GammaTable.concatenate(tables)
-    return joined.select(np.argsort(joined.roi, kind="stable"))
-
-
-def fit_g2(
-    g2: ArrayLike,
+def fit_kww(
+    lags: ArrayLike,
+    y: ArrayLike,
+    weights: ArrayLike,
     *,
     beta: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
-    g2_error: ArrayLike | None = None,
-    frame_time_s: float = 1.0,
-) -> GammaTable:
-    """Fit the g2 of whole series, or any curves at lags 1, 2, ..., n_lag.
+    bounds: KwwBounds | None = None,
+    scale_errors: bool = False,
+) -> KwwFit:
+    """Fit g2 = baseline + beta exp(-2 (Gamma lag)^alpha) to m curves.
+
+    Every curve starts from the best point of a grid of (Gamma, alpha), where beta and baseline are
+    solved for, and goes on with bounded Levenberg-Marquardt steps.
 
     Parameters
     ----------
-    g2
-        Shape (n_lag,) or (n, n_lag). NaN is left out.
+    lags
+        Shape (n_lag,), frames, above 0, ascending.
+    y, weights
+        Shape (m, n_lag) or (n_lag,): g2 and the inverse variance of each value. NaN in either, or a
+        weight of 0, leaves the lag out.
     beta
-        Contrast to hold, scalar or (n,); default: free.
-    weights
-        Shape (n_lag,) or (n, n_lag), known up to a factor (all equal by default): the standard
-        errors are scaled by the scatter about the fit, `error_kind` is "residual", and
-        `reduced_chi_square` is in units of these weights.
-    g2_error
-        Shape like g2: standard error of each value, instead of weights; `error_kind` is "fit".
-        Errors of neighbouring lags are taken as independent.
-    frame_time_s
-        Frame period, s.
+        Scalar or (m,): held there. A value that is not finite and positive makes that fit
+        impossible. Default: beta is free.
+    bounds
+        Default: those of `KwwBounds`.
+    scale_errors
+        True where weights are known up to a factor only: the errors are then multiplied by the
+        square root of the reduced chi-square.
 
     Returns
     -------
-    GammaTable
-        One row a curve, numbered from 1 as ROIs; source "series_raw", age NaN, width n_lag + 1.
+    KwwFit
+        A curve with fewer than 5 lags gives NaN and `converged` False, never an exception.
 
     Raises
     ------
     InvalidInputError
-        When shapes do not fit, when both weights and g2_error are given, or when frame_time_s is
-        not positive.
+        When shapes do not fit or lags are not positive.
     """
-    curves = np.atleast_2d(np.asarray(g2, np.float64))
-    _check_frame_time(frame_time_s)
-    if weights is not None and g2_error is not None:
-        raise InvalidInputError("fit_g2: got both weights and g2_error; expected one of them.")
-    weight: ArrayLike = 1.0 if weights is None else weights
-    if g2_error is not None:
-        error = np.asarray(g2_error, np.float64)
-        weight = 1 / np.maximum(error**2, _LEAST_VARIANCE)
-    lags = np.arange(1, curves.shape[-1] + 1)
-    fit = fit_kww(lags, curves, weight, beta=beta, scale_errors=g2_error is None)
-    kind = "residual" if g2_error is None else "fit"
-    table = _table(fit, frame_time_s, source="series_raw", width=lags.size + 1, error_kind=kind)
-    return table.replace(roi=np.arange(1, len(table) + 1))
-
-
-def _widened(fit: KwwFit) -> KwwFit:
-    """Return the fit with its errors times the root of the reduced chi-square, never smaller."""
-    factor = np.sqrt(np.fmax(fit.reduced_chi_square, 1.0))
-    return dataclasses.replace(
-        fit,
-        relaxation_rate_error=fit.relaxation_rate_error * factor,
-        alpha_error=fit.alpha_error * factor,
-        baseline_error=fit.baseline_error * factor,
-    )
-
-
-def _table(
-    fit: KwwFit, frame_time_s: float, *, source: str, width: int, error_kind: str
-) -> GammaTable:
-    """Return the rows of a fit, of ROI 1 and no age."""
-    n = len(fit.converged)
-    nothing = np.full(n, np.nan)
-    # A fit that did not converge has no error, and NaN is not below the limit.
-    precise = fit.relaxation_rate_error <= MAX_LN_GAMMA_ERROR * fit.relaxation_rate
-    why_not = np.where(fit.converged, "imprecise", "not_converged")
-    return GammaTable(
-        roi=np.ones(n, np.int64),
-        q_inv_angstrom=nothing,
-        age_s=nothing,
-        age_frame=nothing,
-        source=np.full(n, source),
-        width=np.full(n, width, np.int64),
-        relaxation_rate=fit.relaxation_rate / frame_time_s,
-        relaxation_rate_error=fit.relaxation_rate_error / frame_time_s,
-        error_kind=np.full(n, error_kind),
-        alpha=fit.alpha,
-        alpha_error=fit.alpha_error,
-        baseline=fit.baseline,
-        baseline_error=fit.baseline_error,
-        beta=fit.beta,
-        beta_error=fit.beta_error,
-        reduced_chi_square=fit.reduced_chi_square,
-        n_lags=fit.n_lags,
-        converged=fit.converged,
-        in_range=fit.converged,
-        recommended=precise,
-        reason=np.where(precise, "", why_not),
-        final=np.ones(n, np.bool_),
-    )
-
-
-def _check_frame_time(frame_time_s: float) -> None:
-    if not (np.isfinite(frame_time_s) and frame_time_s > 0):
+    lag = np.asarray(lags, np.float64)
+    values = np.atleast_2d(np.asarray(y, np.float64))
+    if lag.ndim != 1 or values.ndim != 2 or values.shape[1] != lag.size or (lag <= 0).any():
         raise InvalidInputError(
-            f"frame_time_s: got {frame_time_s}; expected the frame period in s, above 0."
+            f"Fit: got lags of shape {lag.shape} and curves of shape {values.shape}; expected lags "
+            "(n_lag,) above 0 and curves (m, n_lag)."
         )
+    weight = _rows(weights, values.shape, "weights")
+    fixed = None if beta is None else _rows(beta, (len(values),), "beta")
+    counted = np.isfinite(values) & np.isfinite(weight) & (weight > 0)
+    n_lags = counted.sum(axis=1)
+    possible = n_lags >= MIN_LAGS
+    if fixed is not None:
+        possible &= np.isfinite(fixed) & (fixed > 0)
+    low, high = _box(bounds or KwwBounds(), lag)
+    values, weight = np.where(counted, values, 0.0), np.where(counted, weight, 0.0)
+    out = np.full((9, len(values)), np.nan)
+    settled = np.zeros(len(values), dtype=np.bool_)
+    todo = np.flatnonzero(possible)
+    size = max(1, _CHUNK // max(1, lag.size))
+    for some in (todo[i : i + size] for i in range(0, todo.size, size)):
+        # No lag beyond the longest that any of these curves has.
+        n = int(np.flatnonzero(counted[some].any(axis=0))[-1]) + 1
+        curves = Curves(
+            ln_lag=np.log(lag[:n]),
+            y=values[some, :n],
+            weights=weight[some, :n],
+            beta=None if fixed is None else fixed[some],
+            low=low,
+            high=high,
+        )
+        out[:, some], settled[some] = _fit_chunk(curves, scale_errors=scale_errors)
+    return KwwFit(
+        **dict(zip(KwwFit.__dataclass_fields__, out, strict=False)),
+        n_lags=n_lags,
+        converged=settled,
+    )
+
+
+def _fit_chunk(
+    curves: Curves, *, scale_errors: bool
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the nine float columns of KwwFit, (9, m), and `converged` (m,)."""
+    theta, curvature, chi_square, settled = minimise(curves, grid_start(curves))
+    free, low, high = curves.free, curves.low, curves.high
+    margin = _EDGE * (high - low)
+    inside = ((theta > low + margin) & (theta < high - margin))[:, free].all(axis=1)
+    freedom = curves.freedom
+    reduced = np.where(freedom > 0, chi_square / np.maximum(freedom, 1), np.nan)
+    error = np.zeros_like(theta)
+    error[:, free] = _standard_errors(curvature)
+    converged = settled & inside & np.isfinite(error).all(axis=1)
+    if scale_errors:
+        error *= np.sqrt(reduced)[:, np.newaxis]
+    error[~converged] = np.nan
+    theta[:, :BETA] = np.exp(theta[:, :BETA])
+    error[:, :BETA] *= theta[:, :BETA]  # d Gamma = Gamma d ln Gamma
+    columns = np.stack([theta, error], axis=2).reshape(len(theta), 8)  # value, error, value, ...
+    return np.column_stack([columns, reduced]).T, converged
+
+
+def _standard_errors(curvature: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the roots of the diagonal of the inverse, (m, p); NaN where it has none."""
+    size = np.sqrt(np.einsum("mpp->mp", curvature))
+    scaled = curvature / np.maximum(size[:, :, np.newaxis] * size[:, np.newaxis, :], 1e-300)
+    good = np.isfinite(scaled).all(axis=(1, 2))
+    good[good] = np.linalg.cond(scaled[good]) < 1e12
+    errors = np.full(size.shape, np.nan)
+    variance = np.einsum("mpp->mp", np.linalg.inv(scaled[good]))
+    errors[good] = np.sqrt(np.where(variance > 0, variance, np.nan)) / size[good]
+    return errors
+
+
+def _box(
+    bounds: KwwBounds, lag: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the lower and upper bounds of theta, (4,) each."""
+    slowest = min(GAMMA_BOUNDS[0], _SLOWEST / lag.max(initial=1.0))
+    rate = bounds.relaxation_rate or (slowest, GAMMA_BOUNDS[1])
+    box = np.array([np.log(rate), np.log(bounds.alpha), bounds.beta, bounds.baseline])
+    if not (np.isfinite(box).all() and (box[:, 0] < box[:, 1]).all()):
+        raise InvalidInputError(f"Fit: got {bounds}; expected (lowest, highest), rates above 0.")
+    return box[:, 0], box[:, 1]
+
+
+def _rows(value: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[np.float64]:
+    """Return `value` broadcast to one row a curve."""
+    array = np.asarray(value, np.float64)
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError as error:
+        raise InvalidInputError(
+            f"Fit: got {name} of shape {array.shape}; expected {shape} or what broadcasts to it."
+        ) from error
+
+
+# numpy's stubs leave the types of arange, indices and the like unknown.
+
+
+
+
+Floats = NDArray[np.float64]
+
+# Columns of theta (m, 4). The logarithms keep steps and bounds of the same size everywhere.
+LN_GAMMA, LN_ALPHA, BETA, BASELINE = range(4)
+
+_N_GRID_GAMMA, _N_GRID_ALPHA = 28, 8
+_MAX_STEPS = 200
+# A step is small where it lowers chi-square by less than this share of chi-square per degree of
+# freedom (1e-3 standard errors), or where no parameter changes by more than _SMALL_STEP.
+_SMALL_GAIN = 1e-6
+_SMALL_STEP = 1e-9
+_FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-10, 1e10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curves:
+    """m curves to fit.
+
+    Attributes
+    ----------
+    ln_lag
+        Shape (n_lag,).
+    y, weights
+        Shape (m, n_lag), finite; weight 0 for what does not count.
+    beta
+        Shape (m,) where it is fixed, else None.
+    low, high
+        Shape (4,): the box that theta is kept in, but for a fixed beta.
+    """
+
+    ln_lag: Floats
+    y: Floats
+    weights: Floats
+    beta: Floats | None
+    low: Floats
+    high: Floats
+
+    @property
+    def free(self) -> list[int]:
+        """Columns of theta that may change."""
+        return [LN_GAMMA, LN_ALPHA, *([BETA] if self.beta is None else []), BASELINE]
+
+    @property
+    def freedom(self) -> NDArray[np.int64]:
+        """Degrees of freedom, (m,)."""
+        return np.count_nonzero(self.weights, axis=1) - len(self.free)
+
+
+def grid_start(curves: Curves) -> Floats:
+    """Return the best of a grid of (Gamma, alpha), beta and baseline solved for at each point.
+
+    All curves share the grid and the lags, so the sums of the linear problems are three matrix
+    products, whatever the number of curves.
+
+    Returns
+    -------
+    NDArray
+        Shape (m, 4), inside the box but for a fixed beta.
+    """
+    low, high, weights = curves.low, curves.high, curves.weights
+    # Half a grid step inside the box: a start on a bound would be a bad one.
+    edges = [
+        np.linspace(low[k], high[k], count + 1)
+        for k, count in ((LN_GAMMA, _N_GRID_GAMMA), (LN_ALPHA, _N_GRID_ALPHA))
+    ]
+    ln_gamma, ln_alpha = np.meshgrid(*((edge[1:] + edge[:-1]) / 2 for edge in edges))
+    ln_gamma, ln_alpha = ln_gamma.reshape(-1, 1), ln_alpha.reshape(-1, 1)
+    f = np.exp(-2 * np.exp(np.exp(ln_alpha) * (ln_gamma + curves.ln_lag)))  # (n_grid, n_lag)
+    w = weights / weights.sum(axis=1, keepdims=True)
+    mean = (w * curves.y).sum(axis=1, keepdims=True)
+    wy = w * (curves.y - mean)  # about the mean: no digits are lost in the sums
+    s_f, s_ff, s_fy = w @ f.T, w @ (f * f).T, wy @ f.T  # (m, n_grid) each
+    if curves.beta is None:
+        slope = s_fy / np.maximum(s_ff - s_f**2, 1e-12)
+        slope = np.clip(slope, low[BETA], high[BETA])
+    else:
+        slope = curves.beta[:, np.newaxis]
+    offset = np.clip(mean - slope * s_f, low[BASELINE], high[BASELINE])
+    about = offset - mean
+    # chi-square less its part that no parameter changes
+    cost = slope * (slope * s_ff - 2 * s_fy + 2 * about * s_f) + about**2
+    best = cost.argmin(axis=1)
+    at = np.arange(len(best)), best
+    slopes = np.broadcast_to(slope, cost.shape)
+    return np.stack([ln_gamma[best, 0], ln_alpha[best, 0], slopes[at], offset[at]], axis=1)
+
+
+def minimise(curves: Curves, start: Floats) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
+    """Minimise sum w (y - model)^2 of every curve over its free parameters, inside the box.
+
+    Each curve has its own damping and stops on its own. A parameter on a bound that wants to leave
+    the box stays there for the step.
+
+    Parameters
+    ----------
+    start
+        Shape (m, 4).
+
+    Returns
+    -------
+    theta
+        Shape (m, 4).
+    curvature
+        Shape (m, p, p) for p free parameters: J^T W J there, whose inverse is their covariance.
+    chi_square
+        Shape (m,).
+    settled
+        Shape (m,): the last step was small.
+
+    References
+    ----------
+    Marquardt, J. SIAM 11, 431 (1963); damping scaled by the diagonal of J^T W J.
+    """
+    theta, free = start.copy(), np.array(curves.free)
+    box = curves.low[free], curves.high[free]
+    freedom = np.maximum(curves.freedom, 1)
+    todo = np.arange(len(theta))
+    chi_square, gradient, curvature = _normal_equations(curves, todo, theta)
+    settled = np.zeros(len(theta), dtype=np.bool_)
+    damping = np.full(len(theta), _FIRST_DAMPING)
+    for _ in range(_MAX_STEPS):
+        here = theta[np.ix_(todo, free)]
+        force = gradient[todo]
+        step = _step_in_box(curvature[todo], force, damping[todo], here, box)
+        bend = np.einsum("mp,mpq,mq->m", step, curvature[todo], step)
+        gain = 2 * (force * step).sum(axis=1) - bend
+        small = np.abs(gain) <= _SMALL_GAIN * chi_square[todo] / freedom[todo]
+        small |= np.abs(step).max(axis=1) <= _SMALL_STEP
+        small &= damping[todo] < 1  # a short step is no sign of a minimum while it is held back
+        settled[todo[small]] = True
+        go = ~small & (damping[todo] < _MOST_DAMPING)
+        todo, here, step = todo[go], here[go], step[go]
+        if not todo.size:
+            break
+        trial = theta[todo]
+        trial[:, free] = here + step
+        cost, slope, bends = _normal_equations(curves, todo, trial)
+        chi_square_before = chi_square[todo]
+        better = cost < chi_square_before
+        won = todo[better]
+        theta[won], chi_square[won] = trial[better], cost[better]
+        gradient[won], curvature[won] = slope[better], bends[better]
+        # How much of the gain that was expected came: a straight valley takes less damping, a bent
+        # one more.
+        came, expected = chi_square_before - cost, np.maximum(gain[go], 0.0)
+        factor = np.where(better, 2.0, 8.0)
+        factor[came > 0.25 * expected] = 0.5
+        factor[came > 0.75 * expected] = 0.1
+        damping[todo] = np.maximum(damping[todo] * factor, _LEAST_DAMPING)
+    return theta, curvature, chi_square, settled
+
+
+def _normal_equations(
+    curves: Curves, some: NDArray[np.int64], theta: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Return chi-square (m,), J^T W r (m, p) and J^T W J (m, p, p) of `some` at theta (m, 4)."""
+    y, weights = curves.y[some], curves.weights[some]
+    ln_gamma, ln_alpha, beta, baseline = (theta[:, k, np.newaxis] for k in range(4))
+    alpha = np.exp(ln_alpha)
+    exponent = alpha * (ln_gamma + curves.ln_lag)  # ln (Gamma lag)^alpha, (m, n_lag)
+    decay = np.exp(exponent)
+    jacobian = np.empty((len(y), 4, y.shape[1]))
+    f = np.exp(-2 * decay, out=jacobian[:, BETA])
+    jacobian[:, BASELINE] = 1.0
+    np.multiply(decay, f, out=decay)
+    np.multiply(decay, -2 * beta * alpha, out=jacobian[:, LN_GAMMA])
+    np.multiply(decay, -2 * beta * exponent, out=jacobian[:, LN_ALPHA])
+    residual = y - baseline - beta * f
+    if curves.beta is not None:
+        jacobian = jacobian[:, curves.free]
+    weighted = jacobian * weights[:, np.newaxis]
+    gradient = (weighted @ residual[:, :, np.newaxis])[:, :, 0]
+    curvature = weighted @ jacobian.transpose(0, 2, 1)
+    return np.einsum("ml,ml,ml->m", weights, residual, residual), gradient, curvature
+
+
+def _step_in_box(
+    curvature: Floats,
+    gradient: Floats,
+    damping: Floats,
+    here: Floats,
+    box: tuple[Floats, Floats],
+) -> Floats:
+    """Return the damped step (m, p) that ends inside the box.
+
+    What presses against a bound stays; what would cross a bound stops on it, and the step of the
+    others is solved for anew, since it is not theirs any more.
+    """
+    low, high = box
+    size = np.sqrt(np.einsum("mpp->mp", curvature))
+    size = np.where(size > 0, size, 1.0)
+    scaled = curvature / (size[:, :, np.newaxis] * size[:, np.newaxis, :])
+    diagonal = np.arange(size.shape[1])
+    held = ((here <= low) & (gradient < 0)) | ((here >= high) & (gradient > 0))
+    step = np.zeros_like(here)
+    for _ in diagonal:
+        pull = np.einsum("mpq,mq->mp", scaled, np.where(held, step * size, 0.0))
+        force = np.where(held, 0.0, gradient / size - pull)
+        matrix = np.where(held[:, :, np.newaxis] | held[:, np.newaxis, :], 0.0, scaled)
+        # A parameter without effect has no diagonal: the damping alone keeps the matrix regular.
+        matrix[:, diagonal, diagonal] += np.where(held, 1.0, damping[:, np.newaxis])
+        solved = np.linalg.solve(matrix, force[:, :, np.newaxis])[:, :, 0] / size
+        wanted = np.where(held, step, solved)
+        step = np.clip(here + wanted, low, high) - here
+        crossing = ~held & ((here + wanted < low) | (here + wanted > high))
+        if not crossing.any():
+            break
+        held |= crossing
+    return step

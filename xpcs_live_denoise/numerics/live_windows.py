@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
-
 from xpcs_live_denoise.records.results import (Band, FloatArray)
-
-from .blend import MEAN, SPREAD, RunningBlend, mean_of_passes, scatter
-from .windows import STEP, WINDOW, Denoiser, check_window, denoised_windows, window_starts
-
+from xpcs_live_denoise.numerics.windows import (MEAN, SPREAD, RunningBlend, mean_of_passes, scatter)
+from xpcs_live_denoise.numerics.windows import (STEP, WINDOW, Denoiser, check_window, denoised_windows, window_starts)
 
 class LiveWindows:
     """Denoised C2 of a growing series, over the windows complete so far.

@@ -1,20 +1,32 @@
 """Speckle series with known Gamma(q, t), alpha and contrast, a block of frames at a time."""
-# scipy carries no types.
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+
+# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
-
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.roi_checks import checked_shape
+from xpcs_live_denoise.numerics.rois import checked_shape
 from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.numerics.speckle_fields import Dynamics, intensities, mode_weights
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+from xpcs_live_denoise.errors import InvalidInputError
+
+# scipy carries no types.
+
+
+
+
 
 MOST_MEAN_COUNTS = 4000.0
 """Highest mean counts a pixel: speckle 16 times brighter still fits uint16."""
@@ -196,3 +208,231 @@ def _check_whole(name: str, value: int, lowest: int) -> None:
 def _check_range(name: str, value: float, low: float, high: float) -> None:
     if not low < value <= high:
         raise InvalidInputError(f"{name}: got {value}, expected {low} < value <= {high:g}.")
+
+
+# scipy carries no types.
+
+
+
+
+
+LONGEST_WINDOW = 600
+"""Frames on either side of a block that may be correlated with it where alpha is not 1."""
+
+_BLOCK = 50  # frames that are computed at once, fewer for large frames:
+_BLOCK_PIXELS = 2**23
+_CACHE_BYTES = 2**28
+_FORGOTTEN = 0.01  # field correlation below which frames count as independent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dynamics:
+    """How every pixel of a frame fluctuates.
+
+    Attributes
+    ----------
+    shape
+        (rows, cols).
+    group
+        Shape (rows * cols,): which row of `clock` and `alpha` a pixel follows.
+    clock
+        Shape (n_group, n_frames): the integral of the relaxation rate from frame 0, no unit.
+    alpha
+        Shape (n_group, n_frames): the exponent at every frame.
+    weights
+        Shape (n_mode,): share of each coherent mode in the mean intensity.
+    speckle_size
+        FWHM of a speckle, pixels; 1 = independent pixels.
+    seed
+        Seed of the random fields.
+    """
+
+    shape: tuple[int, int]
+    group: NDArray[np.intp]
+    clock: NDArray[np.float64]
+    alpha: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    speckle_size: float
+    seed: int
+
+    @property
+    def n_frames(self) -> int:
+        """Length of the series."""
+        return self.clock.shape[1]
+
+    @property
+    def block(self) -> int:
+        """Frames that are computed at once; depends on the size of a frame only."""
+        return max(1, min(_BLOCK, _BLOCK_PIXELS // len(self.group)))
+
+
+def mode_weights(contrast: float) -> NDArray[np.float64]:
+    """Return the weights of the fewest modes whose contrast, the sum of squares, is as given.
+
+    One mode is stronger than the others, which are equal, unless 1 / contrast is whole.
+    """
+    n_mode = math.ceil(1 / contrast - 1e-9)
+    if n_mode == 1:
+        return np.ones(1)
+    excess = math.sqrt(max(0.0, contrast - 1 / n_mode) * (n_mode - 1) / n_mode)
+    weights = np.full(n_mode, 1 / n_mode - excess / (n_mode - 1))
+    weights[0] = 1 / n_mode + excess
+    return weights
+
+
+def intensities(dynamics: Dynamics) -> Iterator[NDArray[np.float32]]:
+    """Return the intensity of consecutive blocks of frames, (k, rows * cols), mean 1.
+
+    Raises
+    ------
+    InvalidInputError
+        Where alpha is not 1 and a series is too long for its slowest rate, at once.
+    """
+    if (dynamics.alpha == 1).all():
+        return _markov_intensities(dynamics)
+    starts = range(0, dynamics.n_frames, dynamics.block)
+    for start in starts:
+        for group in range(len(dynamics.clock)):
+            _window(dynamics, group, start)
+    return _windowed_intensities(dynamics)
+
+
+def _white_field(dynamics: Dynamics, mode: int, index: int) -> NDArray[np.complex64]:
+    """Return block `index` of a field that is independent from frame to frame, <|E|^2> = 1."""
+    rng = np.random.default_rng([dynamics.seed, 0, mode, index])
+    rows, cols = dynamics.shape
+    if dynamics.speckle_size == 1:
+        return _complex_normal(rng, (dynamics.block, rows * cols))
+    # Space for the correlation to die out, so that opposite edges of the frame are independent.
+    margin = math.ceil(2 * dynamics.speckle_size)
+    fast_length: Any = fft.next_fast_len
+    grid: tuple[int, int] = (fast_length(rows + margin), fast_length(cols + margin))
+    spectrum = _complex_normal(rng, (dynamics.block, *grid))
+    spectrum *= np.sqrt(np.multiply.outer(*(_power(n, dynamics.speckle_size) for n in grid)))
+    inverse: Any = fft.ifft2
+    field: NDArray[np.complex64] = inverse(spectrum, norm="ortho", overwrite_x=True)
+    return field[:, :rows, :cols].reshape(dynamics.block, -1)
+
+
+def _complex_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.complex64]:
+    pairs = rng.standard_normal((*shape, 2), dtype=np.float32)
+    pairs *= np.float32(math.sqrt(0.5))
+    return pairs.view(np.complex64)[..., 0]
+
+
+def _power(n: int, speckle_size: float) -> NDArray[np.float32]:
+    """Return the power spectrum, (n,), of a field whose intensity has a Gaussian peak of that FWHM.
+
+    The intensity correlates as the square of the field: exp(-4 ln 2 d^2 / FWHM^2).
+    """
+    distance = np.minimum(np.arange(n), n - np.arange(n))
+    correlation = np.exp(-2 * math.log(2) * (distance / speckle_size) ** 2)
+    power = np.clip(np.fft.fft(correlation).real, 0, None)
+    return (power / power.mean()).astype(np.float32)
+
+
+def _markov_intensities(dynamics: Dynamics) -> Iterator[NDArray[np.float32]]:
+    """Yield intensities for alpha = 1: each frame's field remembers only the one before.
+
+    E(t) = a E(t - 1) + sqrt(1 - a^2) noise with a = exp(-rate) is exact, whatever the rate does.
+    """
+    step = np.diff(dynamics.clock, axis=1, prepend=np.inf)  # frame 0 remembers nothing
+    keep = np.exp(-np.abs(step))
+    fresh = np.sqrt(-np.expm1(-2 * np.abs(step)))
+    uniform = len(dynamics.clock) == 1
+    fields = np.zeros((len(dynamics.weights), len(dynamics.group)), np.complex64)
+    for index, start in enumerate(range(0, dynamics.n_frames, dynamics.block)):
+        stop = min(start + dynamics.block, dynamics.n_frames)
+        total = np.zeros((stop - start, len(dynamics.group)), np.float32)
+        for mode, weight in enumerate(dynamics.weights):
+            noise = _white_field(dynamics, mode, index)
+            field = fields[mode]
+            for t in range(start, stop):
+                a, b = keep[:, t].astype(np.float32), fresh[:, t].astype(np.float32)
+                field *= a[0] if uniform else a[dynamics.group]
+                noise[t - start] *= b[0] if uniform else b[dynamics.group]
+                field += noise[t - start]
+                total[t - start] += np.float32(weight) * (field.real**2 + field.imag**2)
+        yield total
+
+
+def _windowed_intensities(dynamics: Dynamics) -> Iterator[NDArray[np.float32]]:
+    """Yield intensities for any alpha: weighted sums of noise frames before and after each frame.
+
+    The weights are rows of the square root of the matrix of prescribed correlations, taken over
+    the frames around a block that are correlated with it. Noise is drawn anew for each block from
+    its own seed: memory does not grow with the series.
+    """
+    n_cached = _CACHE_BYTES // (8 * dynamics.block * len(dynamics.group))
+    noise = functools.lru_cache(maxsize=n_cached)(functools.partial(_white_field, dynamics))
+    pixels = [np.flatnonzero(dynamics.group == group) for group in range(len(dynamics.clock))]
+    for start in range(0, dynamics.n_frames, dynamics.block):
+        roots = [_root_rows(dynamics, group, start) for group in range(len(pixels))]
+        first = min(low for low, _ in roots) // dynamics.block
+        last = max(low + rows.shape[1] - 1 for low, rows in roots) // dynamics.block
+        total = np.zeros((len(roots[0][1]), len(dynamics.group)), np.float32)
+        for mode, weight in enumerate(dynamics.weights):
+            field = np.zeros((len(total), 2 * len(dynamics.group)), np.float32)
+            field = field.view(np.complex64)
+            for index in range(first, last + 1):
+                white = noise(mode, index)
+                for (low, rows), where in zip(roots, pixels, strict=True):
+                    _add_product(field, rows, white, low - index * dynamics.block, where)
+            total += np.float32(weight) * (field.real**2 + field.imag**2)
+        yield total
+
+
+def _add_product(
+    field: NDArray[np.complex64],
+    rows: NDArray[np.float32],
+    white: NDArray[np.complex64],
+    offset: int,
+    where: NDArray[np.intp],
+) -> None:
+    """Add rows @ white for the pixels `where`; column 0 of rows belongs to frame `offset`."""
+    begin, end = max(0, offset), min(len(white), offset + rows.shape[1])
+    if begin >= end:
+        return
+    weights = rows[:, begin - offset : end - offset]
+    everything = len(where) == field.shape[1]
+    part = white[begin:end] if everything else white[begin:end, where]
+    product = (weights @ part.view(np.float32)).view(np.complex64)  # real weights: half the work
+    if everything:
+        field += product
+    else:
+        field[:, where] += product
+
+
+def _window(dynamics: Dynamics, group: int, start: int) -> tuple[int, int]:
+    """Return the frames [low, high) that are correlated with the block at `start`."""
+    clock = dynamics.clock[group]
+    stop = min(start + dynamics.block, dynamics.n_frames)
+    reach = math.log(1 / _FORGOTTEN) ** (1 / dynamics.alpha[group].min())
+    low = int(np.searchsorted(clock, clock[start] - reach, side="left"))
+    high = int(np.searchsorted(clock, clock[stop - 1] + reach, side="right"))
+    if max(start - low, high - stop) > LONGEST_WINDOW:
+        raise InvalidInputError(
+            f"Relaxation rate: around frame {start} the speckle remembers more than "
+            f"{LONGEST_WINDOW} frames, got a mean rate of "
+            f"{(clock[high - 1] - clock[low]) / max(1, high - 1 - low):.2g} per frame; expected at "
+            f"least {reach / LONGEST_WINDOW:.2g} for a series of this length where alpha is not "
+            f"1. Take fewer frames, a faster rate or alpha 1."
+        )
+    return low, high
+
+
+def _root_rows(dynamics: Dynamics, group: int, start: int) -> tuple[int, NDArray[np.float32]]:
+    """Return the first noise frame and the weights, (k, n noise frames), of the block at `start`.
+
+    exp(-|x1 - x2|^alpha) is positive definite for one alpha <= 2. Where alpha changes with time,
+    two frames take the mean of theirs, and what little is negative is cut off.
+    """
+    low, high = _window(dynamics, group, start)
+    clock, alpha = dynamics.clock[group, low:high], dynamics.alpha[group, low:high]
+    exponent = (alpha[:, np.newaxis] + alpha) / 2
+    correlation = np.exp(-(np.abs(clock[:, np.newaxis] - clock) ** exponent))
+    values, vectors = np.linalg.eigh(correlation)
+    block = vectors[start - low : min(start + dynamics.block, dynamics.n_frames) - low]
+    rows = (block * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return low, rows.astype(np.float32)

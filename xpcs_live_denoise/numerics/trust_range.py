@@ -1,21 +1,23 @@
 """Where the denoiser can be trusted: by Gamma, by the noise, and by likeness to what it learned."""
 
-# numpy's stubs leave the types of arange and the like unknown.
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from xpcs_live_denoise.numerics.windows import window_inputs
+from xpcs_live_denoise.numerics.arrays import (as_stack, per_roi)
+from xpcs_live_denoise.numerics.window_bayes import window_noise
+from xpcs_live_denoise.numerics.windows import (STEP, WINDOW, check_window, window_starts)
 
-from .scaling import window_inputs
-from .stack import as_stack, per_roi
-from .window_bayes import window_noise
-from .windows import STEP, WINDOW, check_window, window_starts
+# numpy's stubs leave the types of arange and the like unknown.
+
+
+
+
 
 TRUSTED_RATES = (0.01, 0.15)
 """Gamma a frame (Konstantinova et al., Sci. Rep. 11, 14756 (2021))."""

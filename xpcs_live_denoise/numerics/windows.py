@@ -1,20 +1,25 @@
 """The sliding window: denoises a whole C2 in windows along its diagonal."""
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import (DenoisedTwoTime, FloatArray)
-
-from .blend import BACKWARD, FORWARD, MEAN, SPREAD, RunningBlend, mean_of_passes, scatter
-from .contrast import MODES, check_mode, estimate_contrast
-from .scaling import restore, window_inputs
-from .stack import as_stack, per_roi
+from xpcs_live_denoise.numerics.contrast import (MODES, check_mode, estimate_contrast)
+from xpcs_live_denoise.numerics.arrays import (as_stack, per_roi)
+from typing import Any
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+from xpcs_live_denoise.records.results import FloatArray
+import numpy as np
+from numpy.typing import NDArray
+from xpcs_live_denoise.records.results import FloatArray
 
 __all__ = ["MODES", "STEP", "WINDOW", "Denoiser", "denoise_two_time", "denoised_windows"]
 
@@ -213,3 +218,235 @@ def _refuse(bad: NDArray[np.bool_], value: ArrayLike, name: str, expected: str) 
             f"{name}: got {value!r}; of ROI index {int(np.argmax(bad))} (of {bad.size}) it must be "
             f"{expected}. Leave it out to have it estimated."
         )
+
+
+# numpy's stubs leave the types of arange, indices and the like unknown.
+
+
+
+
+
+FORWARD, BACKWARD = 0, 1
+MEAN, SPREAD = 0, 1
+
+
+class RunningBlend:
+    """Both passes over the windows added so far, which come in order, `step` frames apart.
+
+    In a pass a pixel that was written before becomes the average of what is there and the new
+    value. With y_n the n-th value of a pixel, the forward pass is F = (F + y_n)/2 and the backward
+    pass over the same windows is B = B + (y_n - y_(n-1))/2^(n-1); both are y_1 for n = 1. So a
+    window is needed once. Reading consumes nothing.
+
+    The state lies along the diagonal, (n, 2 window - 1) values a ROI, since nothing farther from
+    it is ever written; NaN marks what no window has covered.
+    """
+
+    def __init__(self, n_roi: int, *, window: int, step: int, n_frames: int = 0) -> None:
+        self._window, self._step = window, step
+        # (pass, mean or spread, n_roi, t1, t2 - t1 + window - 1)
+        self._bands = np.full((2, 2, n_roi, n_frames, 2 * window - 1), np.nan)
+        self._last = np.zeros((2, n_roi, window, window))  # the newest window's values
+        self._streak = np.zeros(n_roi, dtype=np.int64)  # windows in a row, per ROI
+        edge = np.maximum.outer(np.arange(window), np.arange(window))
+        self._reach = (window - 1 - edge) // step  # how many windows back still cover a pixel
+        self.n_frames = 0
+
+    def add(self, start: int, values: FloatArray, active: NDArray[np.bool_]) -> None:
+        """Blend the window that starts at frame `start`.
+
+        Parameters
+        ----------
+        start
+            `step` more than at the call before.
+        values
+            Shape (2, n_roi, window, window): mean and spread. NaN pixels stay NaN.
+        active
+            Shape (n_roi,): False for a ROI that has no values for this window.
+        """
+        stop = start + self._window
+        self._reserve(stop)
+        forward, backward = self._block(start)
+        before = np.minimum(self._streak[:, np.newaxis, np.newaxis], self._reach)  # n - 1
+        last = np.zeros_like(self._last)
+        overlap = max(self._window - self._step, 0)
+        last[..., :overlap, :overlap] = self._last[..., self._step :, self._step :]
+        write = active[:, np.newaxis, np.newaxis]
+        again = before > 0
+        new_forward = np.where(again, (forward + values) / 2, values)
+        new_backward = np.where(again, backward + (values - last) * 0.5**before, values)
+        np.copyto(forward, new_forward, where=write)
+        np.copyto(backward, new_backward, where=write)
+        self._last = values
+        self._streak = np.where(active, self._streak + 1, 0)
+        self.n_frames = stop
+
+    def passes(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Return rows [start, stop) of both passes: (2, 2, n_roi, stop - start, 2 window - 1).
+
+        The axes are: pass; mean or spread; ROI; t1; t2 - t1 + window - 1. A view.
+        """
+        return self._bands[:, :, :, start:stop]
+
+    def _block(self, start: int) -> NDArray[np.float64]:
+        """Return a view of the square of one window: (2, 2, n_roi, window, window)."""
+        corner = self._bands[:, :, :, start:, self._window - 1 :]
+        # One row down at the same t2 is one row further and one step back in t2 - t1.
+        row, item = corner.strides[-2:]
+        return as_strided(
+            corner,
+            shape=(*corner.shape[:3], self._window, self._window),
+            strides=(*corner.strides[:3], row - item, item),
+        )
+
+    def _reserve(self, n_frames: int) -> None:
+        capacity = self._bands.shape[3]
+        if n_frames <= capacity:
+            return
+        shape = list(self._bands.shape)
+        shape[3] = max(n_frames, 2 * capacity)
+        bands = np.full(shape, np.nan)
+        bands[:, :, :, :capacity] = self._bands
+        self._bands = bands
+
+
+def mean_of_passes(forward: FloatArray, backward: FloatArray) -> NDArray[np.float64]:
+    """Return the mean of two passes; where only one has covered a pixel, that one alone."""
+    both = (forward + backward) / 2
+    return np.where(np.isnan(forward), backward, np.where(np.isnan(backward), forward, both))
+
+
+def scatter(band: FloatArray, into: NDArray[Any]) -> None:
+    """Write what is finite in `band` over the same pixels of `into`.
+
+    Parameters
+    ----------
+    band
+        Shape (n_roi, k, 2 w - 1), the last axis t2 - t1 + w - 1.
+    into
+        Shape (n_roi, k, k), changed in place.
+    """
+    size = into.shape[-1]
+    half = band.shape[-1] // 2
+    frame = np.arange(size)[:, np.newaxis]
+    other = frame + np.arange(-half, half + 1)  # t2, (k, 2 w - 1)
+    inside = (other >= 0) & (other < size)
+    t1, t2 = np.nonzero(inside)[0], other[inside]
+    values = band[:, inside]
+    into[:, t1, t2] = np.where(np.isnan(values), into[:, t1, t2], values)
+
+
+# numpy's stubs leave the types of arange, indices and the like unknown.
+
+
+
+
+
+def window_inputs(
+    windows: FloatArray,
+    starts: NDArray[np.int64],
+    rois: NDArray[np.int64],
+    *,
+    contrast: NDArray[np.float64],
+    baseline: NDArray[np.float64],
+    seed: int,
+) -> NDArray[np.float32]:
+    """Replace the diagonal and the gaps of windows, and scale them: (C2 - baseline*)/beta* + 1.
+
+    The diagonal (lag 0) takes values drawn at random from the window's own lag-1 values. A NaN
+    takes a value drawn from the finite values of its lag; where a lag has none, from the nearest
+    lag that has some; where the window has none, the baseline. The generator of the draws is keyed
+    by (seed, ROI, start of the window): it does not matter when or beside which others a window is
+    prepared.
+
+    Parameters
+    ----------
+    windows
+        Shape (m, w, w), C2; the upper triangle is what is drawn from.
+    starts, rois
+        Shape (m,): first frame of each window and index of its ROI.
+    contrast, baseline
+        Shape (m,): beta* and baseline* of each window.
+    seed
+        Any integer.
+
+    Returns
+    -------
+    NDArray
+        Shape (m, w, w), float32.
+
+    References
+    ----------
+    Konstantinova et al., Sci. Rep. 11, 14756 (2021), Eq. 5 and 7.
+    """
+    values = windows.astype(np.float64)  # (m, w, w), a copy
+    width = values.shape[-1]
+    generators = [
+        np.random.default_rng([seed % 2**64, int(roi), int(start)])
+        for start, roi in zip(starts, rois, strict=True)
+    ]
+    draws = np.stack([generator.random(width) for generator in generators])  # (m, w)
+    diagonal = np.arange(width)
+    lag_1 = np.diagonal(values, offset=1, axis1=1, axis2=2)  # (m, w - 1)
+    values[:, diagonal, diagonal] = _draw(lag_1, draws)
+    gaps = np.flatnonzero(np.isnan(values).any(axis=(1, 2)))
+    if gaps.size:
+        draws = np.stack([generators[i].random((width - 1, width)) for i in gaps])
+        values[gaps] = _fill(values[gaps], draws, baseline[gaps])
+    scale = contrast[:, np.newaxis, np.newaxis]
+    return ((values - baseline[:, np.newaxis, np.newaxis]) / scale + 1).astype(np.float32)
+
+
+def restore(
+    mean: FloatArray,
+    spread: FloatArray,
+    *,
+    contrast: NDArray[np.float64],
+    baseline: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Undo the scaling of a denoiser's output.
+
+    Parameters
+    ----------
+    mean, spread
+        Shape (m, w, w), scaled.
+    contrast, baseline
+        Shape (m,).
+
+    Returns
+    -------
+    NDArray
+        Shape (2, m, w, w): mean and spread in units of C2.
+    """
+    scale = contrast[:, np.newaxis, np.newaxis]
+    back = (mean.astype(np.float64) - 1) * scale + baseline[:, np.newaxis, np.newaxis]
+    return np.stack([back, spread * scale])
+
+
+def _draw(pool: FloatArray, uniform: FloatArray) -> FloatArray:
+    """Draw from the finite values on the last axis of `pool`; NaN where there are none."""
+    missing = np.isnan(pool)
+    # A stable sort on "missing" moves the finite values to the front and keeps their order.
+    front = np.take_along_axis(pool, np.argsort(missing, axis=-1, kind="stable"), axis=-1)
+    count = pool.shape[-1] - missing.sum(axis=-1, keepdims=True)
+    return np.take_along_axis(front, (uniform * count).astype(np.intp), axis=-1)
+
+
+def _fill(windows: FloatArray, uniform: FloatArray, baseline: FloatArray) -> FloatArray:
+    """Fill the NaN entries of (p, w, w) windows; `uniform` (p, w - 1, w) are numbers in [0, 1)."""
+    width = windows.shape[-1]
+    lags = np.arange(1, width)[:, np.newaxis]  # (w - 1, 1)
+    rows = np.arange(width - 1)  # (w - 1,)
+    inside = rows + lags < width
+    by_lag = windows[:, rows, np.minimum(rows + lags, width - 1)]  # (p, w - 1, w - 1)
+    by_lag[:, ~inside] = np.nan
+    empty = np.isnan(by_lag).all(axis=-1)  # (p, w - 1)
+    distance = np.abs(lags - lags.T) + np.where(empty, width, 0)[:, np.newaxis, :]
+    nearest = distance.argmin(axis=-1)  # (p, w - 1): the lag itself unless it is empty
+    pool = np.take_along_axis(by_lag, nearest[:, :, np.newaxis], axis=1)
+    drawn = _draw(pool, uniform)  # (p, w - 1, w): one draw for each lag and frame
+    drawn = np.where(np.isnan(drawn), baseline[:, np.newaxis, np.newaxis], drawn)
+    t1, t2 = np.indices((width, width))
+    lag = np.maximum(np.abs(t2 - t1), 1)  # the diagonal is lag-1 values
+    fill = drawn[:, lag - 1, np.minimum(t1, t2)]  # symmetric
+    return np.where(np.isnan(windows), fill, windows)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.numerics.fit import kww
-from xpcs_live_denoise.numerics.kww import fit_g2
-from xpcs_live_denoise.numerics.power_law import fit_power_law
+from xpcs_live_denoise.numerics.kww import kww
+from xpcs_live_denoise.numerics.fits import fit_g2
+from xpcs_live_denoise.numerics.fits import fit_power_law
 from xpcs_live_denoise.records.results import GammaTable
 
 from .plot_cells import Cell, Place

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.numerics.power_law import typical_rates
+from xpcs_live_denoise.numerics.fits import typical_rates
 from xpcs_live_denoise.records.results import (GammaTable, Picture, Publication, Result, RunEnd, RunInfo, Status)
 
 from .plot_c2 import ShownC2

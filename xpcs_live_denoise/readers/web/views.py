@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from xpcs_live_denoise.numerics.kww import fit_g2
-from xpcs_live_denoise.numerics.one_time import g2_from_c2
-from xpcs_live_denoise.numerics.power_law import fit_power_law, typical_rates
+from xpcs_live_denoise.numerics.fits import fit_g2
+from xpcs_live_denoise.numerics.g2 import g2_from_c2
+from xpcs_live_denoise.numerics.fits import (fit_power_law, typical_rates)
 
 from .c2_map import for_screen
 from .gamma_rows import of_roi, rates_by_roi

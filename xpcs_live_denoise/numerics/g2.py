@@ -1,18 +1,20 @@
 """g2 of a whole series: the mean of C2 along its diagonals, with an honest standard error."""
 
-# numpy's stubs leave the types of arange, indices and the like unknown.
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import FloatArray
+from xpcs_live_denoise.numerics.arrays import as_stack
 
-from .stack import as_stack
+# numpy's stubs leave the types of arange, indices and the like unknown.
+
+
+
+
 
 # Variance and autocorrelation are pooled over the lags within this share of a lag on either side: a
 # single diagonal, the more a short one, does not tell its own correlation time.

@@ -1,20 +1,22 @@
 """Fits of cuts of one ROI: the whole series first, then cuts with its contrast and baseline."""
 
-# numpy's stubs leave the types of arange, indices and the like unknown.
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
+from xpcs_live_denoise.numerics.estimator.sums import BinnedCuts
+from xpcs_live_denoise.numerics.estimator.grid import (LinearPrior, Posterior, posterior, rate_posterior)
+from xpcs_live_denoise.numerics.estimator.sums import jackknife_variance
+from xpcs_live_denoise.numerics.estimator.grid import KwwGrid
 
-from .age_sums import BinnedCuts
-from .bayes_grid import LinearPrior, Posterior, posterior, rate_posterior
-from .jackknife import jackknife_variance
-from .kww_grid import KwwGrid
+# numpy's stubs leave the types of arange, indices and the like unknown.
+
+
+
+
 
 # Entries of C2 are near 1 and known to 1e-7 in single precision.
 _LEAST_VARIANCE = 1e-13

@@ -1,21 +1,23 @@
 """Where Gamma jumps: a cut that reaches across mixes what came before with what came after."""
 
-# numpy's stubs leave the types of arange, indices and the like unknown.
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
+from xpcs_live_denoise.numerics.estimator.sums import AgeSums
+from xpcs_live_denoise.numerics.estimator.cuts import (CutFits, fit_cuts, fit_rates, noise_weights)
+from xpcs_live_denoise.numerics.estimator.grid import LinearPrior
+from xpcs_live_denoise.numerics.estimator.sums import jackknife_variance
+from xpcs_live_denoise.numerics.estimator.grid import KwwGrid
 
-from .age_sums import AgeSums
-from .bayes_cuts import CutFits, fit_cuts, fit_rates, noise_weights
-from .bayes_grid import LinearPrior
-from .jackknife import jackknife_variance
-from .kww_grid import KwwGrid
+# numpy's stubs leave the types of arange, indices and the like unknown.
+
+
+
+
 
 # Frames on either side that tell Gamma before and after, at least and at most.
 _LEAST_SIDE, _SIDE = 20, 40

@@ -1,30 +1,28 @@
 """Gamma(t) of one ROI: priors from its whole series, the best width at each age, honest errors."""
 
-# numpy's stubs leave the types of arange, indices and the like unknown.
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from xpcs_live_denoise.numerics.estimator.sums import (AgeSums, BinnedCuts)
+from xpcs_live_denoise.numerics.estimator.cuts import (CutFits, SeriesFit, fit_cuts, fit_rates, fit_series, posterior_left_out)
+from xpcs_live_denoise.numerics.estimator.jumps import (Jump, bounds, find_jumps)
+from xpcs_live_denoise.numerics.estimator.sums import (StackedResiduals, jackknife_variance)
+from xpcs_live_denoise.numerics.estimator.grid import (KwwGrid, kww_grid)
+import numpy as np
+from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
-from .age_sums import AgeSums, BinnedCuts
-from .age_widths import (
-    CURVE_WIDTH,
-    REACH,
-    WIDTHS,
-    cut_rows,
-    slope_and_curvature,
-    width_bias,
-)
-from .bayes_cuts import CutFits, SeriesFit, fit_cuts, fit_rates, fit_series, posterior_left_out
-from .bayes_jumps import Jump, bounds, find_jumps
-from .jackknife import StackedResiduals, jackknife_variance
-from .kww_grid import KwwGrid, kww_grid
+# numpy's stubs leave the types of arange, indices and the like unknown.
+
+
+
+
 
 # Every so many ages of the curve that tells slope and curvature: neighbours are much alike.
 _CURVE_STEP = 4
@@ -267,3 +265,131 @@ def _join(parts: list[AgeEstimates]) -> AgeEstimates:
         fits=CutFits.concatenate([part.fits for part in parts]),
         **arrays,
     )
+
+
+# numpy's stubs leave the types of arange, indices and the like unknown.
+
+
+
+WIDTHS = (3, 5, 9, 15, 25, 41, 65)
+"""Widths of cuts, frames, of which each age takes the best."""
+
+CURVE_WIDTH = 41
+"""Width of the cuts whose Gamma tells slope and curvature."""
+
+REACH = 40
+"""Ages that tell slope and curvature at one: up to this many frames away."""
+
+
+def slope_and_curvature(
+    age: NDArray[np.float64],
+    curve_age: NDArray[np.float64],
+    ln_rate: NDArray[np.float64],
+    ln_rate_sd: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return first and second derivative of ln Gamma with age, from a weighted quadratic.
+
+    Parameters
+    ----------
+    age
+        Shape (n,): where they are wanted, frames.
+    curve_age, ln_rate, ln_rate_sd
+        Shape (m,): the curve and its standard deviations, which weigh it.
+
+    Returns
+    -------
+    slope, curvature
+        Shape (n,): per frame, per frame^2. 0 where less than four points tell.
+    """
+    distance = (curve_age - age[:, np.newaxis]) / REACH  # (n, m)
+    near = np.abs(distance) <= 1
+    weight = np.where(near, 1 / np.maximum(ln_rate_sd, 1e-3) ** 2, 0.0)
+    weight /= np.maximum(weight.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    powers = distance[..., np.newaxis] ** np.arange(3)  # (n, m, 3)
+    matrix = np.einsum("nm,nmi,nmj->nij", weight, powers, powers)
+    vector = np.einsum("nm,nmi,m->ni", weight, powers, ln_rate)
+    enough = near.sum(axis=1) >= 4
+    solved = np.zeros((len(age), 3))
+    if enough.any():
+        inverse = np.linalg.pinv(matrix[enough], hermitian=True)
+        solved[enough] = np.einsum("nij,nj->ni", inverse, vector[enough])
+    return solved[:, 1] / REACH, 2 * solved[:, 2] / REACH**2
+
+
+def width_bias(
+    slope: NDArray[np.float64], curvature: NDArray[np.float64], rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the bias of ln Gamma that each width brings: r^2/24 (|curvature| + slope^2).
+
+    Parameters
+    ----------
+    slope, curvature
+        Shape (n,), of `slope_and_curvature`.
+    rows
+        Shape (n, n_width): r, frames that the cuts of WIDTHS have; less than their width where
+        they leave the series or would reach across a jump.
+    """
+    return rows**2 / 24 * (np.abs(curvature) + slope**2)[:, np.newaxis]
+
+
+def cut_rows(
+    age: NDArray[np.int64], first: NDArray[np.int64], stop: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return how many frames of [first, stop) the cuts of WIDTHS at each age have, (n, n_width)."""
+    reach = np.array(WIDTHS) // 2
+    low = np.maximum(age[:, np.newaxis] - reach, first[:, np.newaxis])
+    high = np.minimum(age[:, np.newaxis] + reach + 1, stop[:, np.newaxis])
+    return high - low
+
+
+# numpy's stubs leave the types of arange, indices and the like unknown.
+
+
+
+
+MAX_LN_RATE_ERROR = 0.5
+"""A rate is recommended up to this standard error of ln Gamma."""
+
+_LEAST_CONTRAST = 3.0  # beta over its standard error
+# Of lag 1. Below, one lag holds so much of the signal that beta cannot be told: at Gamma = 0.5 a
+# frame (0.37) rates came out 15 to 35 % low, at 0.3 (0.55) they did not.
+_LEAST_LAG_2 = 0.4
+_LEAST_DECAY = 0.5  # Gamma times the longest lag
+_MOST_EDGE_MASS = 0.05
+_MOST_MISFIT = 2.5  # T; a correct model stayed below 2.2 in 72 simulations
+_MOST_STATIC = 0.03  # (baseline - 1) / beta, and
+_STATIC_ERRORS = 3.0  # in standard errors
+
+
+def reasons(estimates: AgeEstimates) -> NDArray[np.str_]:
+    """Return why each age is not recommended, "" where it is; the gravest reason first.
+
+    "no_contrast": beta is not known to 3 standard errors, or most contrast is gone at lag 2; Gamma
+    is a lower limit at best. "static_or_nonuniform": the baseline of the series differs from 1 by
+    more than 0.03 beta; Gamma may be up to 2 times too low. "not_kww": residuals stacked over ages
+    are larger than their jackknife variance allows (T > 2.5). "too_slow": Gamma, less its standard
+    error, times the longest lag is below 0.5: an upper limit. "grid_edge": more than 5 % of the
+    posterior lies at the edge of the grid. "prior": the standard error of ln Gamma is above 0.5,
+    the data hardly tell more than the prior.
+    """
+    fitted, series = estimates.fits.posterior, estimates.series
+    beta = fitted.linear[:, 0]
+    static = (series.baseline - 1) / series.beta
+    static_error = series.baseline_error / series.beta
+    # A baseline below 1 is as impossible as one above: the intensity drifts inside the ROI.
+    is_static = abs(static) > max(_MOST_STATIC, _STATIC_ERRORS * static_error)
+    known = np.isfinite(estimates.ln_rate_error) & np.isfinite(estimates.cuts.noise)
+    no_contrast = (beta < _LEAST_CONTRAST * estimates.beta_error) | (
+        series.beta < _LEAST_CONTRAST * series.beta_error or series.lag_2_share < _LEAST_LAG_2
+    )
+    every = np.ones(len(beta), np.bool_)
+    tests = {
+        "no_contrast": ~known | no_contrast,
+        "static_or_nonuniform": every & is_static,
+        "not_kww": every & (estimates.misfit > _MOST_MISFIT),
+        "too_slow": np.exp(fitted.ln_rate - estimates.ln_rate_error) * estimates.cuts.longest_lag
+        < _LEAST_DECAY,
+        "grid_edge": fitted.edge_mass > _MOST_EDGE_MASS,
+        "prior": estimates.ln_rate_error > MAX_LN_RATE_ERROR,
+    }
+    return np.select(list(tests.values()), list(tests), default="")

@@ -1,0 +1,115 @@
+"""Small tools on arrays: stacks of C2, sums over ranges of rows, logarithmic bins of the lag."""
+
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+from typing import Any
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.records.results import FloatArray
+import numpy as np
+from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
+
+def as_stack(c2: ArrayLike) -> FloatArray:
+    """Return C2 with a ROI axis, (n_roi, n, n), without a copy where the dtype is floating.
+
+    Raises
+    ------
+    InvalidInputError
+        When `c2` is neither (n, n) nor (n_roi, n, n), or not real.
+    """
+    array = np.asarray(c2)
+    if array.ndim not in (2, 3) or array.shape[-1] != array.shape[-2]:
+        raise InvalidInputError(
+            f"C2: got shape {array.shape}; expected (n, n) or (n_roi, n, n), one row and one "
+            "column a frame."
+        )
+    if not np.issubdtype(array.dtype, np.floating):
+        if array.dtype.kind not in "iub":
+            raise InvalidInputError(f"C2: got dtype {array.dtype}; expected real numbers.")
+        array = array.astype(np.float64)
+    return array if array.ndim == 3 else array[np.newaxis]
+
+
+def per_roi(value: ArrayLike, n_roi: int, name: str) -> NDArray[np.float64]:
+    """Return a scalar or one value a ROI as an array (n_roi,).
+
+    Raises
+    ------
+    InvalidInputError
+        When there are neither one nor `n_roi` values.
+    """
+    array: NDArray[Any] = np.asarray(value, dtype=np.float64)
+    if array.ndim > 1 or array.size not in (1, n_roi):
+        raise InvalidInputError(
+            f"{name}: got shape {array.shape}; expected a scalar or one value for each of the "
+            f"{n_roi} ROIs of C2."
+        )
+    return np.broadcast_to(array.reshape(-1), (n_roi,)).copy()
+
+
+# numpy's stubs leave the types of arange, indices and the like unknown.
+
+
+
+
+def range_sums(
+    values: NDArray[np.generic], begin: NDArray[np.int64], end: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the sums of values[begin:end] along axis 0.
+
+    Parameters
+    ----------
+    values
+        Shape (m, ...).
+    begin, end
+        Shape (n,), 0 <= begin <= end <= m; or (n, k), a range for each of the k columns along
+        axis 1 of `values`.
+
+    Returns
+    -------
+    sums
+        Shape (n, ...), to the rounding of sums from the first row on.
+    """
+    total = np.zeros((len(values) + 1, *values.shape[1:]))
+    np.cumsum(values, axis=0, out=total[1:])
+    if begin.ndim == 1:
+        return total[end] - total[begin]
+    column = np.arange(begin.shape[1])
+    return total[end, column] - total[begin, column]
+
+
+RATIO = 1.07
+"""Upper edge over lower edge of a bin, where bins are wider than one lag."""
+
+
+def lag_bin_edges(longest: int) -> NDArray[np.int64]:
+    """Return the edges of the bins that hold the lags 1 .. `longest`.
+
+    A longer series has the same bins and some more: the edges do not depend on `longest`, which
+    only says where to stop.
+
+    Parameters
+    ----------
+    longest
+        Longest lag, frames, at least 1.
+
+    Returns
+    -------
+    edges
+        Shape (n_bin + 1,): bin i holds the lags edges[i] .. edges[i + 1] - 1. The first ones hold
+        one lag each; the last may reach beyond `longest`.
+    """
+    edges = [1]
+    while edges[-1] <= longest:
+        edges.append(max(edges[-1] + 1, round(RATIO * edges[-1])))
+    return np.array(edges, dtype=np.int64)
+
+
+def bin_of_lag(edges: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the bin of every lag 1 .. edges[-1] - 1, in that order."""
+    return np.repeat(np.arange(len(edges) - 1), np.diff(edges))
