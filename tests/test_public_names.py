@@ -58,8 +58,8 @@ def test_training_and_evaluation_are_loaded_by_their_commands_alone():
     assert "xpcs_live_denoise.denoising.ensemble" in loaded
     assert (
         not {
-            "xpcs_live_denoise.denoising.train",
-            "xpcs_live_denoise.denoising.evaluate",
+            "xpcs_live_denoise.denoising.training.train",
+            "xpcs_live_denoise.denoising.evaluation.evaluate",
         }
         & loaded
     )

@@ -101,9 +101,9 @@ def train(
     """Train an ensemble of CNN encoder-decoders; the setting `weights` makes a run use it."""
     from rich.progress import Progress
 
-    from .denoising.recipe import recipe_of
-    from .denoising.train import TrainingProgress, training_data
-    from .denoising.train import train as train_ensemble
+    from xpcs_live_denoise.denoising.training.methods import recipe_of
+    from xpcs_live_denoise.denoising.training.train import (TrainingProgress, training_data)
+    from xpcs_live_denoise.denoising.training.train import train as train_ensemble
 
     with Progress(console=console) as bar:
         task = bar.add_task("simulating" if simulated else "reading", total=None)
@@ -152,7 +152,7 @@ def evaluate(
     import numpy as np
 
     from .denoising.ensemble import load_ensemble
-    from .denoising.evaluate import evaluate as evaluate_windows
+    from xpcs_live_denoise.denoising.evaluation.evaluate import evaluate as evaluate_windows
 
     for file in (json, predictions):
         if file is not None and not file.parent.is_dir():

@@ -190,6 +190,6 @@ def open_distance(ensemble: Denoiser | None) -> tuple[Distance | None, str]:
 
 @functools.lru_cache(maxsize=4)
 def _latent_distance(ensemble: Denoiser) -> tuple[Distance | None, str]:
-    from .denoising.latent_files import latent_distance  # torch
+    from xpcs_live_denoise.denoising.latent import latent_distance  # torch
 
     return latent_distance(ensemble)

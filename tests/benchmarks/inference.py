@@ -19,7 +19,7 @@ import torch
 
 from xpcs_live_denoise.denoising.ensemble import Ensemble, load_ensemble, save_ensemble
 from xpcs_live_denoise.denoising.model import CnnEncoderDecoder, mirrored
-from xpcs_live_denoise.denoising.tied import TiedEncoderDecoder
+from xpcs_live_denoise.denoising.model import TiedEncoderDecoder
 
 CARD = {"name": "benchmark", "trained_on": {}, "metrics": {}}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.denoising.triangle import LAG
+from xpcs_live_denoise.denoising.model import LAG
 
 
 @pytest.fixture(scope="module")

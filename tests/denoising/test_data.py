@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.denoising.data import load_windows
+from xpcs_live_denoise.denoising.training.data import load_windows
 from xpcs_live_denoise.errors import InvalidInputError
 
 

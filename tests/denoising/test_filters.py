@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.denoising import filters
-from xpcs_live_denoise.denoising.triangle import LAG, to_windows
+from xpcs_live_denoise.denoising.evaluation import methods as filters
+from xpcs_live_denoise.denoising.model import (LAG, to_windows)
 
 
 @pytest.fixture(scope="module")

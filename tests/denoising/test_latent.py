@@ -10,11 +10,11 @@ import pytest
 
 pytest.importorskip("torch")
 
-from xpcs_live_denoise.denoising.carded import CARD_NAME
-from xpcs_live_denoise.denoising.data import WindowData, load_windows
+from xpcs_live_denoise.denoising.ensemble import FITTED_CARD_NAME as CARD_NAME
+from xpcs_live_denoise.denoising.training.data import (WindowData, load_windows)
 from xpcs_live_denoise.denoising.ensemble import Ensemble, load_ensemble
-from xpcs_live_denoise.denoising.fitted import triangle_noise
-from xpcs_live_denoise.denoising.fused import FusedMembers
+from xpcs_live_denoise.denoising.evaluation.fitted import triangle_noise
+from xpcs_live_denoise.denoising.inference import FusedMembers
 from xpcs_live_denoise.denoising.latent import (
     KERNEL,
     LatentDistance,
@@ -22,14 +22,8 @@ from xpcs_live_denoise.denoising.latent import (
     latent_values,
     learn_latent_range,
 )
-from xpcs_live_denoise.denoising.latent_files import (
-    ARRAYS_NAME,
-    SHIPPED,
-    latent_distance,
-    load_latent_range,
-    save_latent_range,
-)
-from xpcs_live_denoise.denoising.triangle import LAG, to_windows
+from xpcs_live_denoise.denoising.latent import (ARRAYS_NAME, SHIPPED, latent_distance, load_latent_range, save_latent_range)
+from xpcs_live_denoise.denoising.model import (LAG, to_windows)
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.kww import kww
 

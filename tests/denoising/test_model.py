@@ -14,7 +14,7 @@ from xpcs_live_denoise.denoising.model import (
     forward_by_products,
     mirrored,
 )
-from xpcs_live_denoise.denoising.triangle import to_triangle, to_windows
+from xpcs_live_denoise.denoising.model import (to_triangle, to_windows)
 
 
 def network(shape: tuple[int, int], seed: int = 0) -> CnnEncoderDecoder:

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch")
 
 from xpcs_live_denoise.denoising.ensemble import Ensemble, load_ensemble
-from xpcs_live_denoise.denoising.latent_files import latent_distance
+from xpcs_live_denoise.denoising.latent import latent_distance
 from xpcs_live_denoise.numerics.contrast import estimate_contrast
 from xpcs_live_denoise.numerics.fits import fit_ages
 from xpcs_live_denoise.numerics.trust_range import range_reasons, window_quality

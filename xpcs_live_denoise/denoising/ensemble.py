@@ -6,23 +6,30 @@ import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
 import numpy as np
 from numpy.typing import NDArray
-
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 from xpcs_live_denoise.numerics.windows import WINDOW
-
-from .triangle import to_triangle, to_windows
+from xpcs_live_denoise.denoising.model import (to_triangle, to_windows)
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from xpcs_live_denoise.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-    from .fused import FusedMembers
-    from .model import CnnEncoderDecoder
-    from .tied_kernel import TiedKernel
+    from xpcs_live_denoise.denoising.inference import FusedMembers
+    from xpcs_live_denoise.denoising.model import CnnEncoderDecoder
+    from xpcs_live_denoise.denoising.inference import TiedKernel
 
 SHIPPED = Path(__file__).parent / "weights"
 WEIGHTS_NAME = "weights.safetensors"
@@ -115,7 +122,7 @@ def load_ensemble(path: str | Path | None = None, *, device: str = "cpu") -> Ens
         import safetensors.torch
         import torch
 
-        from .fused import fuse
+        from xpcs_live_denoise.denoising.inference import fuse
     except ImportError as error:
         raise MissingDependencyError(
             f"load_ensemble: torch and safetensors are needed to denoise ({error}). Install them: "
@@ -167,8 +174,8 @@ def save_ensemble(
     """
     import safetensors.torch
 
-    from .fused import stack_members
-    from .model import TRIANGLE_SHAPE
+    from xpcs_live_denoise.denoising.inference import stack_members
+    from xpcs_live_denoise.denoising.model import TRIANGLE_SHAPE
 
     shapes = {member.shape for member in members}
     if shapes != {TRIANGLE_SHAPE}:
@@ -233,7 +240,7 @@ def _read_card(folder: Path) -> dict[str, Any]:
 
 
 def _check_shapes(folder: Path, card: Mapping[str, Any], stacked: Mapping[str, Tensor]) -> None:
-    from .fused import expected_shapes
+    from xpcs_live_denoise.denoising.inference import expected_shapes
 
     expected = expected_shapes(card["n_members"])
     got = {name: tuple(tensor.shape) for name, tensor in stacked.items()}
@@ -246,3 +253,64 @@ def _check_shapes(folder: Path, card: Mapping[str, Any], stacked: Mapping[str, T
             f"Ensemble {folder}: {WEIGHTS_NAME} holds {name} of shape {got.get(name)}; expected "
             f"{expected.get(name)} for {card['n_members']} members of this architecture."
         )
+
+
+FITTED_CARD_NAME = "card.json"
+
+
+def save_carded(
+    path: str | Path, name: str, arrays: Mapping[str, ArrayLike], card: Mapping[str, Any]
+) -> Path:
+    """Write arrays as the file `name` into a folder, and beside it the card with their hash.
+
+    Returns
+    -------
+    Path
+        The folder, which is created if absent.
+    """
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    stored: dict[str, Any] = {key: np.asarray(array) for key, array in arrays.items()}
+    np.savez_compressed(buffer, **stored)
+    (folder / name).write_bytes(buffer.getvalue())
+    whole = {**card, "sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
+    (folder / FITTED_CARD_NAME).write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def load_carded(
+    path: str | Path, name: str, *, arrays: Sequence[str], card: Sequence[str] = ()
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read a folder of `save_carded`.
+
+    Parameters
+    ----------
+    path, name
+        Folder, and its file of arrays.
+    arrays, card
+        Entries that each must have.
+
+    Raises
+    ------
+    InvalidInputError
+        When a file is missing or cannot be read, lacks an entry, or does not belong to the card.
+    """
+    folder = Path(path)
+    try:
+        content = (folder / name).read_bytes()
+        written: dict[str, Any] = json.loads((folder / FITTED_CARD_NAME).read_text(encoding="utf-8"))
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            found = {key: file[key] for key in arrays}
+        digest, *_ = [written[key] for key in ("sha256", *card)]
+    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise InvalidInputError(
+            f"Folder {folder}: cannot be read ({error}). Expected {name} and {FITTED_CARD_NAME} as this "
+            "package writes them."
+        ) from error
+    if digest != hashlib.sha256(content).hexdigest():
+        raise InvalidInputError(
+            f"Folder {folder}: {name} is not the file that {FITTED_CARD_NAME} names. Copy the whole "
+            "folder again."
+        )
+    return found, written

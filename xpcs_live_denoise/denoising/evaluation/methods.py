@@ -8,21 +8,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
-
 from xpcs_live_denoise.records.results import GammaTable
 from xpcs_live_denoise.numerics.kww import (GAMMA_BOUNDS, KwwBounds, KwwFit, fit_kww)
 from xpcs_live_denoise.numerics.fits import fit_g2
 from xpcs_live_denoise.numerics.window_bayes import WindowRates, fit_windows
 from xpcs_live_denoise.numerics.windows import WINDOW
-
-from . import filters
-from .ensemble import Ensemble, denoise_triangles
-from .fitted import Fitted, load_fitted, triangle_noise
-from .triangle import LAG, one_time
-from .truth import LAG_WEIGHTS, weighted_fit
+from xpcs_live_denoise.denoising.ensemble import (Ensemble, denoise_triangles)
+from xpcs_live_denoise.denoising.evaluation.fitted import (Fitted, load_fitted, triangle_noise)
+from xpcs_live_denoise.denoising.model import (LAG, one_time)
+from xpcs_live_denoise.denoising.evaluation.metrics import (LAG_WEIGHTS, weighted_fit)
+from typing import Any
+import numpy as np
+from numpy.typing import NDArray
+from xpcs_live_denoise.denoising.model import (to_triangle, to_windows)
 
 # A raw fit this sure of ln Gamma needs no prior, and a prior can only pull it away.
 SURE_LN_ERROR = 0.04
@@ -160,7 +160,7 @@ class Methods:
         """Keep the first eight principal components of the training inputs."""
         learned = self.fitted
         return self.denoised(
-            lambda c2: filters.principal_components(c2, learned.center, learned.components)
+            lambda c2: principal_components(c2, learned.center, learned.components)
         )
 
     def cnn(self) -> Output:
@@ -185,9 +185,9 @@ METHODS: dict[str, Callable[[Methods], Output]] = {
     "raw": Methods.raw,
     "raw_weighted": lambda methods: methods.raw_weighted,
     "raw_fixed_baseline": Methods.raw_fixed_baseline,
-    "gaussian": lambda methods: methods.denoised(filters.gaussian),
-    "median": lambda methods: methods.denoised(filters.median),
-    "tv": lambda methods: methods.denoised(filters.total_variation),
+    "gaussian": lambda methods: methods.denoised(gaussian),
+    "median": lambda methods: methods.denoised(median),
+    "tv": lambda methods: methods.denoised(total_variation),
     "pca8": Methods.pca8,
     "paper": Methods.paper,
     "cnn": Methods.cnn,
@@ -207,3 +207,44 @@ def fit_at_baseline_one(c2: NDArray[Any]) -> Rates:
     weights = np.append(LAG_WEIGHTS, 1e9)
     bounds = KwwBounds(relaxation_rate=GAMMA_BOUNDS)
     return Rates.of(fit_kww(lags, values, weights, bounds=bounds, scale_errors=True))
+
+
+GAUSSIAN_SIGMA = 1.0  # pixels
+MEDIAN_SIZE = 3  # pixels
+# Of the total variation. The least cost on every 60th training input, among powers of 2.
+TV_WEIGHT = 16.0
+
+Triangles = NDArray[np.float32]
+
+
+def gaussian(c2: Triangles) -> Triangles:
+    """Return triangles (n, 1275) after a Gaussian filter over the windows they stand for."""
+    from scipy.ndimage import gaussian_filter
+
+    sigma = (0, GAUSSIAN_SIGMA, GAUSSIAN_SIGMA)
+    return to_triangle(gaussian_filter(to_windows(c2), sigma=sigma))
+
+
+def median(c2: Triangles) -> Triangles:
+    """Return triangles (n, 1275) after a median filter of 3x3 pixels."""
+    from scipy.ndimage import median_filter
+
+    return to_triangle(median_filter(to_windows(c2), size=(1, MEDIAN_SIZE, MEDIAN_SIZE)))
+
+
+def total_variation(c2: Triangles, weight: float = TV_WEIGHT) -> Triangles:
+    """Return triangles (n, 1275) denoised by total variation.
+
+    Reference: Chambolle, J. Math. Imaging Vis. 20, 89 (2004).
+    """
+    from skimage.restoration import denoise_tv_chambolle  # scikit-beam brings scikit-image
+
+    windows: Any = [denoise_tv_chambolle(window, weight=weight) for window in to_windows(c2)]
+    return to_triangle(np.stack(windows).astype(np.float32))
+
+
+def principal_components(
+    c2: Triangles, center: Triangles, components: Triangles
+) -> NDArray[np.floating[Any]]:
+    """Return what some orthonormal components (k, 1275) hold of triangles (n, 1275)."""
+    return (c2 - center) @ components.T @ components + center

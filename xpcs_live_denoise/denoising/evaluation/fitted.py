@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
-
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.fits import fit_g2
 from xpcs_live_denoise.numerics.window_bayes import window_noise
 from xpcs_live_denoise.numerics.window_bayes import (WindowPrior, excess_covariance, prior_from_fits)
-
-from .carded import load_carded, save_carded
-from .data import WindowData
-from .triangle import N_PIXELS, one_time, to_windows
-from .truth import LAG_WEIGHTS
+from xpcs_live_denoise.denoising.ensemble import (load_carded, save_carded)
+from xpcs_live_denoise.denoising.training.data import WindowData
+from xpcs_live_denoise.denoising.model import (N_PIXELS, one_time, to_windows)
+from xpcs_live_denoise.denoising.evaluation.metrics import LAG_WEIGHTS
 
 SHIPPED = Path(__file__).parent / "window_prior"
 ARRAYS_NAME = "fitted.npz"
@@ -146,7 +143,7 @@ def _card(data: WindowData, name: str, n_fits: int, n_converged: int) -> dict[st
             "targets": len(data.target),
             "experiments": len(np.unique(data.experiment)),
         },
-        "made_by": "xpcs_live_denoise.denoising.fitted: save_fitted(learn(load_windows(FILE), "
+        "made_by": "xpcs_live_denoise.denoising.evaluation.fitted: save_fitted(learn(load_windows(FILE), "
         "name), folder)",
         "prior": {
             "from": "50-lag weighted fits of the training targets",
