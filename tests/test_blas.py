@@ -3,7 +3,7 @@
 import numpy as np
 from threadpoolctl import threadpool_info
 
-from xpcs_live_denoise.blas import one_thread
+from xpcs_live_denoise.analysis.c2 import one_thread
 
 
 def blas_threads():

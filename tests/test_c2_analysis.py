@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import RoiMap, Settings, analyse, load_ensemble, simulate_speckle
-from xpcs_live_denoise.c2_analysis import open_distance
+from xpcs_live_denoise.analysis.c2 import open_distance
 
 ROIS = RoiMap.from_labels(np.repeat([1, 2], 2000).reshape(40, 100), q_inv_angstrom=[0.1, 0.2])
 SLOW, FAST = 0.004, 0.06

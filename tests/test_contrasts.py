@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import RoiMap, Settings, analyse, analyse_c2, simulate_speckle
-from xpcs_live_denoise.contrasts import Contrasts
+from xpcs_live_denoise.analysis.contrast import Contrasts
 
 ROIS = RoiMap.from_labels(np.repeat([1, 2], 2000).reshape(40, 100))
 BETA, RATE = 0.3, 0.1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import FrameShapeError, RoiMap, simulate_speckle
-from xpcs_live_denoise.screening import FrameScreen
+from xpcs_live_denoise.analysis.screening import FrameScreen
 
 ROIS = RoiMap.from_labels(np.repeat([[1], [2]], 450, axis=1).reshape(30, 30))
 FRAMES = np.concatenate(

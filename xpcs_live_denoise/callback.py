@@ -20,7 +20,7 @@ from .errors import short_repr, text_of
 from .live_run import LiveRun, SinkFactory
 from .numerics.rois import RoiMap
 from .numerics.windows import Denoiser
-from .pipeline import open_ensemble
+from xpcs_live_denoise.analysis.series import open_ensemble
 from xpcs_live_denoise.records.results import (RunInfo, Sink, Status, TiledFrames)
 from .run_edge import RunEdge
 from .sinks.guarded_spool import GuardedSpool

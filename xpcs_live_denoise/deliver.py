@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .config import Settings
 from .errors import SpoolInUseError
-from .pipeline import append_note
+from xpcs_live_denoise.analysis.series import append_note
 from xpcs_live_denoise.records.results import (RunEnd, Status)
 from .sinks.spool import SpooledRun, default_folder, spooled_folders
 from .sinks.tiled_factory import TiledSinkFactory

@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from .config import Settings
-from .detector_picture import DetectorPicture
+from xpcs_live_denoise.analysis.detector_image import DetectorPicture
 from .errors import FrameShapeError, InvalidInputError, UnreadableFramesError, XpcsError, text_of
 from xpcs_live_denoise.records.frames import (FollowedFrames, Gap, NothingFollowed, read_with_gaps)
 from .messages import Begin, Contradiction, End, Gathered, Missing, Referenced
 from .notes import Notes
 from .numerics.rois import RoiMap
 from .numerics.windows import Denoiser
-from .pipeline import Analysis, append_note
+from xpcs_live_denoise.analysis.series import (Analysis, append_note)
 from xpcs_live_denoise.records.results import (FrameReference, FrameSource, Result, RunInfo, Sink, Status)
 from .run_info import NO_FRAME_TIME, end_of_run, run_info, what_is_missing
 from .sink_feed import SinkFeed

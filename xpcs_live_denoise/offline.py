@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .c2_analysis import C2Analysis
+from xpcs_live_denoise.analysis.c2 import C2Analysis
 from .config import Settings
 from .errors import FrameShapeError, InvalidInputError
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from .numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.arrays import as_stack
 from .numerics.windows import Denoiser
-from .pipeline import Analysis, append_note, open_ensemble
-from .rates import RateFitter
+from xpcs_live_denoise.analysis.series import (Analysis, append_note, open_ensemble)
+from xpcs_live_denoise.analysis.rates import RateFitter
 from xpcs_live_denoise.records.results import (Geometry, Result)
 from .sources.rois import open_rois
 

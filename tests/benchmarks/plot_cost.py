@@ -46,7 +46,7 @@ def measure(
 
     from xpcs_live_denoise import LiveDenoise, Settings
     from xpcs_live_denoise.demo_series import simulated_series
-    from xpcs_live_denoise.pipeline import open_ensemble
+    from xpcs_live_denoise.analysis.series import open_ensemble
     from xpcs_live_denoise.sinks.memory import MemorySink
     from xpcs_live_denoise.sinks.plot import LivePlot
     from xpcs_live_denoise.sources.simulated import (

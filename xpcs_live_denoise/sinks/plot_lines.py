@@ -10,7 +10,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
-from xpcs_live_denoise.detector_picture import mean_counts
+from xpcs_live_denoise.analysis.detector_image import mean_counts
 
 from .plot_cells import Cell, Place
 from .plot_state import Snapshot

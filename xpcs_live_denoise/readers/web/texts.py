@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from xpcs_live_denoise.detector_picture import mean_counts
+from xpcs_live_denoise.analysis.detector_image import mean_counts
 
 from .run_state import RunState
 from .run_summary import RunSummary, mapping, sample_of

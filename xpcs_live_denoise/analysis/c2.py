@@ -6,22 +6,22 @@ import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
-
-from .bayes_rates import BayesRates
-from .blas import one_thread
-from .config import Settings
-from .contrasts import Contrasts
+from xpcs_live_denoise.analysis.rates import BayesRates
+from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.analysis.contrast import Contrasts
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
-from .numerics.coarsening import denoise_coarse
-from .numerics.contrast import estimate_contrast
-from .numerics.trust_range import Distance, window_quality
-from .numerics.windows import Denoiser, denoise_two_time
-from .rates import RateFitter, one_time
+from xpcs_live_denoise.numerics.coarsening import denoise_coarse
+from xpcs_live_denoise.numerics.contrast import estimate_contrast
+from xpcs_live_denoise.numerics.trust_range import (Distance, window_quality)
+from xpcs_live_denoise.numerics.windows import (Denoiser, denoise_two_time)
+from xpcs_live_denoise.analysis.rates import (RateFitter, one_time)
 from xpcs_live_denoise.records.results import (DenoisedTwoTime, GammaTable, OneTime, Result, Status)
-
+import functools
+from contextlib import AbstractContextManager
+from typing import Any
+from threadpoolctl import ThreadpoolController
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class C2Analysis:
@@ -193,3 +193,17 @@ def _latent_distance(ensemble: Denoiser) -> tuple[Distance | None, str]:
     from xpcs_live_denoise.denoising.latent import latent_distance  # torch
 
     return latent_distance(ensemble)
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """Return a context in which numpy's BLAS uses one thread.
+
+    The fits multiply thousands of small matrices. On a machine whose cores are busy (the detector,
+    the server, the scan) two threads took ten times as long for them as one.
+    """
+    return _controller().limit(limits=1, user_api="blas")
+
+
+@functools.cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-
 import numpy as np
 from numpy.typing import NDArray
-
-from .numerics.bad_pixels import BadPixels
-from .numerics.outliers import BELONGS, DARK, OutlierDetector
+from xpcs_live_denoise.numerics.bad_pixels import BadPixels
+from xpcs_live_denoise.numerics.outliers import (BELONGS, DARK, OutlierDetector)
 from xpcs_live_denoise.numerics.rois import check_pixels
-from .numerics.rois import RoiMap
+from xpcs_live_denoise.numerics.rois import RoiMap
 
 BROKEN = "too many bad pixels"
 MOST_TOLD = 12

@@ -7,23 +7,21 @@ import logging
 import math
 from collections.abc import Iterable
 from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
-
-from .bayes_rates import BayesRates
-from .blas import one_thread
-from .c2_analysis import C2Analysis
-from .config import Settings
-from .contrasts import Contrasts
-from .errors import InvalidInputError, MissingDependencyError
-from .numerics.live_windows import LiveWindows
-from .numerics.rois import RoiMap
-from .numerics.two_time import TwoTimeAccumulator
-from .numerics.windows import Denoiser
-from .rates import RateFitter
+from xpcs_live_denoise.analysis.rates import BayesRates
+from xpcs_live_denoise.analysis.c2 import one_thread
+from xpcs_live_denoise.analysis.c2 import C2Analysis
+from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.analysis.contrast import Contrasts
+from xpcs_live_denoise.errors import (InvalidInputError, MissingDependencyError)
+from xpcs_live_denoise.numerics.live_windows import LiveWindows
+from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
+from xpcs_live_denoise.numerics.windows import Denoiser
+from xpcs_live_denoise.analysis.rates import RateFitter
 from xpcs_live_denoise.records.results import (GammaTable, Publication, Result, Status)
-from .screening import FrameScreen, Screened
+from xpcs_live_denoise.analysis.screening import (FrameScreen, Screened)
 
 logger = logging.getLogger(__name__)
 
@@ -262,7 +260,7 @@ def open_ensemble(settings: Settings) -> tuple[Denoiser | None, str]:
     if not settings.denoise:
         return None, "Nothing denoised: the setting `denoise` is false."
     try:
-        from .denoising.ensemble import load_ensemble
+        from xpcs_live_denoise.denoising.ensemble import load_ensemble
 
         return load_ensemble(settings.weights), ""
     except MissingDependencyError as error:
