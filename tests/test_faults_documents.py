@@ -27,7 +27,7 @@ from tests.live_runs import (  # noqa: F401 - two of them are fixtures
 )
 from xpcs_live_denoise import callback
 from xpcs_live_denoise.sources.frames import FrameReader
-from xpcs_live_denoise.sources.simulated import SimulatedCamera, recorded
+from xpcs_live_denoise.simulation import (SimulatedCamera, recorded)
 
 DATASET = "/entry/data/data"
 

@@ -19,7 +19,7 @@ from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, Xpc
 from xpcs_live_denoise.replay import UNFINISHED, Comparison, compare
 from xpcs_live_denoise.sinks.spool import spooled_folders
 from xpcs_live_denoise.sinks.tiled import TiledSink
-from xpcs_live_denoise.sources.simulated import SimulatedCamera, recorded
+from xpcs_live_denoise.simulation import (SimulatedCamera, recorded)
 
 FRAMES = series(60)
 ROIS = RoiMap.from_labels(LABELS, q_inv_angstrom=[0.001, 0.002])

@@ -14,12 +14,7 @@ from xpcs_live_denoise import RoiMap
 from xpcs_live_denoise.notes import Notes
 from xpcs_live_denoise.records.results import Status
 from xpcs_live_denoise.run_info import what_is_missing
-from xpcs_live_denoise.sources.simulated import (
-    SimulatedCamera,
-    SimulatedEiger,
-    fly_series,
-    recorded,
-)
+from xpcs_live_denoise.simulation import (SimulatedCamera, SimulatedEiger, fly_series, recorded)
 
 
 def test_the_reason_for_missing_frames_is_theirs_whatever_else_was_told():

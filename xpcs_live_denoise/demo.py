@@ -22,8 +22,8 @@ from .errors import InvalidInputError, XpcsError
 from .readers.server import RAW_PATH, EmbeddedServer
 from .sinks.terminal import TerminalSink
 from .sinks.tiled_factory import TiledSinkFactory
-from .sources.plans import fly_series
-from .sources.simulated import SimulatedEiger
+from xpcs_live_denoise.simulation.stream import fly_series
+from xpcs_live_denoise.simulation import SimulatedEiger
 
 if TYPE_CHECKING:
     from .readers.client import XPCSResult

@@ -15,7 +15,7 @@ from .errors import InvalidInputError
 from .numerics.rois import RoiMap
 from .numerics.simulate import simulate_speckle
 from xpcs_live_denoise.records.results import Geometry
-from .sources.simulated import SIMULATED_GEOMETRY, FrameFactory, recorded
+from xpcs_live_denoise.simulation import (SIMULATED_GEOMETRY, FrameFactory, recorded)
 
 SHAPE = (200, 200)
 SPECKLE_CONTRAST = 0.25

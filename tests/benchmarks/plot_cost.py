@@ -49,12 +49,7 @@ def measure(
     from xpcs_live_denoise.analysis.series import open_ensemble
     from xpcs_live_denoise.sinks.memory import MemorySink
     from xpcs_live_denoise.sinks.plot import LivePlot
-    from xpcs_live_denoise.sources.simulated import (
-        SimulatedCamera,
-        SimulatedEiger,
-        fly_series,
-        recorded,
-    )
+    from xpcs_live_denoise.simulation import (SimulatedCamera, SimulatedEiger, fly_series, recorded)
 
     sample = simulated_series(n_frames, 5)
     frames = recorded(np.concatenate(list(sample.frames())))
@@ -120,7 +115,7 @@ def measure_updates(n_frames: int, rate_hz: float, repeats: int) -> list[tuple[f
     from xpcs_live_denoise.demo_series import simulated_series
     from xpcs_live_denoise.sinks.memory import MemorySink
     from xpcs_live_denoise.sinks.plot import LivePlot
-    from xpcs_live_denoise.sources.simulated import SimulatedEiger, fly_series, recorded
+    from xpcs_live_denoise.simulation import (SimulatedEiger, fly_series, recorded)
 
     sample = simulated_series(n_frames, 5)
     frames = recorded(np.concatenate(list(sample.frames())))

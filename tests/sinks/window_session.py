@@ -28,12 +28,7 @@ from xpcs_live_denoise import LiveDenoise, RoiMap, Settings
 from xpcs_live_denoise.records.results import Geometry
 from xpcs_live_denoise.sinks.memory import MemorySink
 from xpcs_live_denoise.sinks.plot_style import TRUSTED
-from xpcs_live_denoise.sources.simulated import (
-    SimulatedCamera,
-    SimulatedEiger,
-    fly_series,
-    recorded,
-)
+from xpcs_live_denoise.simulation import (SimulatedCamera, SimulatedEiger, fly_series, recorded)
 
 N_FRAMES = 120
 LEAST_DRAWS, MOST_FRAMES = 3, 1500

@@ -10,7 +10,7 @@ from tests.live_runs import ROIS, engine, series, subscribe  # noqa: F401 - two 
 from tests.sources.eiger_series import series_files
 from xpcs_live_denoise.records.results import Geometry
 from xpcs_live_denoise.sources.eiger_layout import read_master
-from xpcs_live_denoise.sources.simulated import SimulatedClassicEiger, recorded
+from xpcs_live_denoise.simulation import (SimulatedClassicEiger, recorded)
 
 KNOWN = Geometry(
     beam_center=(15.0, 20.5),

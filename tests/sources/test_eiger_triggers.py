@@ -20,7 +20,7 @@ from xpcs_live_denoise.sources.eiger_follower import EigerFollower
 from xpcs_live_denoise.sources.eiger_series import NewMasters
 from xpcs_live_denoise.sources.following import Following
 from xpcs_live_denoise.sources.frames import FrameReader
-from xpcs_live_denoise.sources.simulated import SimulatedClassicEiger, recorded
+from xpcs_live_denoise.simulation import (SimulatedClassicEiger, recorded)
 
 
 @pytest.fixture

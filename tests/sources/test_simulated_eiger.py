@@ -16,8 +16,8 @@ from bluesky.utils import FailedStatus
 
 from tests.sources.eiger_series import FRAMES
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
-from xpcs_live_denoise.sources.simulated import SimulatedClassicEiger, recorded
-from xpcs_live_denoise.sources.simulated_eiger_files import chip_gaps
+from xpcs_live_denoise.simulation import (SimulatedClassicEiger, recorded)
+from xpcs_live_denoise.simulation.eiger_files import chip_gaps
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def test_two_detectors_in_one_run_write_their_own_series(engine, tmp_path):
 
 
 def test_without_ophyd_the_message_says_how_to_get_it(monkeypatch):
-    module = "xpcs_live_denoise.sources.simulated_eiger"
+    module = "xpcs_live_denoise.simulation.eiger"
     for name in (module, f"{module}_parts"):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "ophyd", None)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.sources.simulated import recorded
-from xpcs_live_denoise.sources.simulated_frames import FrameSupply
+from xpcs_live_denoise.simulation import recorded
+from xpcs_live_denoise.simulation.camera import FrameSupply
 
 
 @pytest.fixture

@@ -19,13 +19,13 @@ from xpcs_live_denoise import LiveDenoise, Settings, replay, results
 from xpcs_live_denoise import callback as callback_module
 from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError
 from xpcs_live_denoise.sources import tiled_runs
-from xpcs_live_denoise.sources.chx_series import chx_series
+from xpcs_live_denoise.simulation.chx import chx_series
 from xpcs_live_denoise.sources.documents import RunDocuments
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frames import FrameReader
-from xpcs_live_denoise.sources.simulated import recorded
-from xpcs_live_denoise.sources.simulated_eiger import SimulatedClassicEiger
-from xpcs_live_denoise.sources.simulated_eiger_parts import SimulatedEigerFilePlugin
+from xpcs_live_denoise.simulation import recorded
+from xpcs_live_denoise.simulation.eiger import SimulatedClassicEiger
+from xpcs_live_denoise.simulation.eiger import SimulatedEigerFilePlugin
 from xpcs_live_denoise.sources.tiled_documents import TiledDocuments, full_uid
 from xpcs_live_denoise.sources.tiled_runs import TiledRuns
 

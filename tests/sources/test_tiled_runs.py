@@ -17,12 +17,7 @@ from xpcs_live_denoise.sources import tiled_runs
 from xpcs_live_denoise.sources.documents import RunDocuments
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frames import FrameReader
-from xpcs_live_denoise.sources.simulated import (
-    SimulatedCamera,
-    SimulatedEiger,
-    fly_series,
-    recorded,
-)
+from xpcs_live_denoise.simulation import (SimulatedCamera, SimulatedEiger, fly_series, recorded)
 from xpcs_live_denoise.sources.tiled_documents import TiledDocuments, raw_container
 from xpcs_live_denoise.sources.tiled_frames import read_tiled
 from xpcs_live_denoise.sources.tiled_runs import TiledRuns

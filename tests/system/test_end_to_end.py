@@ -11,12 +11,7 @@ from bluesky_tiled_plugins import TiledWriter
 
 from xpcs_live_denoise import LiveDenoise, RoiMap, Settings, results, save_rois, sink_feed
 from xpcs_live_denoise.readers.server import EmbeddedServer
-from xpcs_live_denoise.sources.simulated import (
-    SimulatedCamera,
-    SimulatedEiger,
-    fly_series,
-    recorded,
-)
+from xpcs_live_denoise.simulation import (SimulatedCamera, SimulatedEiger, fly_series, recorded)
 
 pytestmark = pytest.mark.system
 

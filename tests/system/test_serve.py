@@ -19,7 +19,7 @@ from tests.serving import (
 from xpcs_live_denoise.readers.server import EmbeddedServer
 from xpcs_live_denoise.replay import UNFINISHED, replay
 from xpcs_live_denoise.sources.remote import document_publisher
-from xpcs_live_denoise.sources.simulated import SimulatedEiger, fly_series, recorded
+from xpcs_live_denoise.simulation import (SimulatedEiger, fly_series, recorded)
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 

@@ -8,18 +8,22 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
 import h5py
 from event_model import ComposeStreamResource, ComposeStreamResourceBundle
-
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import Geometry
-from xpcs_live_denoise.sources.simulated_configuration import (
-    SIMULATED_GEOMETRY,
-    Configured,
-)
-from xpcs_live_denoise.sources.simulated_frames import FrameFactory, FrameSupply
-from xpcs_live_denoise.sources.simulated_status import SimulatedStatus
+from xpcs_live_denoise.simulation.camera import (SIMULATED_GEOMETRY, Configured)
+from xpcs_live_denoise.simulation.camera import (FrameFactory, FrameSupply)
+from xpcs_live_denoise.simulation.camera import SimulatedStatus
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+import bluesky.plan_stubs as bps
+import bluesky.preprocessors as bpp
+
+if TYPE_CHECKING:
+    from bluesky.utils import MsgGenerator
+
+    pass  # MOVED
 
 DATASET = "/entry/data/data"
 # Frames that fall due within this time are written together.
@@ -236,3 +240,50 @@ class SimulatedEiger(Configured):
             "stream_datum",
             self._resource.compose_stream_datum({"start": start, "stop": stop}),
         )
+
+
+def fly_series(
+    detector: SimulatedEiger,
+    *,
+    md: Mapping[str, Any] | None = None,
+    flush_period: float = 0.25,
+    stream_name: str = "primary",
+) -> MsgGenerator[str]:
+    """Take one series of frames and announce them while it runs.
+
+    The stream has to be declared before the kickoff: bluesky refuses to collect a detector of
+    stream assets otherwise. However the plan ends, the run is closed first and the detector
+    unstaged after it.
+
+    Parameters
+    ----------
+    detector
+        A device that is Stageable, Flyable, Collectable and WritesStreamAssets, with `n_frames`.
+    md
+        Further metadata for the start document.
+    flush_period
+        Longest time between two announcements, s.
+    stream_name
+        Name of the stream that holds the frames.
+
+    Returns
+    -------
+    str
+        Uid of the run.
+    """
+    metadata = {
+        "plan_name": "fly_series",
+        "detectors": [detector.name],
+        "num_points": detector.n_frames,
+        **(md or {}),
+    }
+
+    def series() -> MsgGenerator[None]:
+        yield from bps.declare_stream(detector, name=stream_name, collect=True)  # pyright: ignore[reportArgumentType]
+        yield from bps.kickoff(detector, wait=True)
+        yield from bps.collect_while_completing(
+            [detector], [detector], flush_period=flush_period, stream_name=stream_name
+        )
+
+    run = bpp.run_wrapper(series(), md=metadata)
+    return (yield from bpp.stage_wrapper(run, [detector]))
