@@ -28,7 +28,7 @@ def state_home(tmp_path_factory, monkeypatch):
 @pytest.fixture(scope="session")
 def tiled_server(tmp_path_factory):
     """A running embedded server: `.uri`, `.api_key`, `.client()`."""
-    from xpcs_live_denoise.readers.server import EmbeddedServer
+    from xpcs_live_denoise.catalog.server import EmbeddedServer
 
     directory = tmp_path_factory.mktemp("tiled")
     with EmbeddedServer(directory, log_path=directory / "server.log") as server:

@@ -11,7 +11,7 @@ from xpcs_live_denoise.analysis.series import append_note
 from xpcs_live_denoise.records.results import (RunEnd, Status)
 from .sinks.spool import SpooledRun, default_folder, spooled_folders
 from .sinks.tiled_factory import TiledSinkFactory
-from .sinks.tiled_nodes import results_path
+from xpcs_live_denoise.catalog.nodes import results_path
 
 DIED = (
     "The process that analysed the run ended before the run did: what it had published is here. "

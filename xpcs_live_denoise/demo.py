@@ -19,7 +19,7 @@ from .callback import LiveDenoise
 from .config import Settings
 from .demo_series import DemoSeries, recorded_series, simulated_series
 from .errors import InvalidInputError, XpcsError
-from .readers.server import RAW_PATH, EmbeddedServer
+from xpcs_live_denoise.catalog.server import (RAW_PATH, EmbeddedServer)
 from .sinks.terminal import TerminalSink
 from .sinks.tiled_factory import TiledSinkFactory
 from xpcs_live_denoise.simulation.stream import fly_series

@@ -17,8 +17,8 @@ from .config import Settings
 from .errors import InvalidInputError, ResultNotFoundError, XpcsError, text_of
 from .readers.client import results
 from .sink_feed import NOT_STORED, REFUSED
-from .sinks.tiled_connection import connect
-from .sinks.tiled_nodes import refuse_raw_runs, results_path
+from xpcs_live_denoise.catalog.connection import connect
+from xpcs_live_denoise.catalog.nodes import (refuse_raw_runs, results_path)
 from .sources.file_roots import FileRoots
 from .sources.tiled_documents import TiledDocuments, full_uid, raw_container
 

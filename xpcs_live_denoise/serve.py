@@ -115,7 +115,7 @@ def serve(
     with ExitStack() as stack:
         client = None
         if options.tiled:
-            from .sinks.tiled_connection import connect
+            from xpcs_live_denoise.catalog.connection import connect
 
             client = connect(settings.tiled)
             stack.callback(client.context.close)

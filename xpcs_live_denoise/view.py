@@ -110,7 +110,7 @@ def view(options: ViewOptions, console: Console) -> None:
 
 def _key(path: Path | None, option: str, variable: str) -> str | None:
     """Return a key from the file that an option names, else from the environment."""
-    from .readers.web.key_file import key_in_file
+    from xpcs_live_denoise.catalog.connection import key_in_file
 
     if path is not None:
         return key_in_file(path.expanduser(), option)

@@ -12,7 +12,7 @@ import tempfile
 import time
 
 from tests.conftest import SyntheticRun
-from xpcs_live_denoise.readers.server import EmbeddedServer
+from xpcs_live_denoise.catalog.server import EmbeddedServer
 from xpcs_live_denoise.sinks.tiled import TiledSink
 
 N_FRAMES, N_ROI, STEP, OPENINGS, UPDATES = 400, 5, 10, 4, 10

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, ServerStartError
-from xpcs_live_denoise.readers import server as module
-from xpcs_live_denoise.readers.server import EmbeddedServer, embedded_config
+from xpcs_live_denoise.catalog import server as module
+from xpcs_live_denoise.catalog.server import (EmbeddedServer, embedded_config)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -132,7 +132,7 @@ def test_a_slow_start_is_an_error_and_leaves_no_process(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for the process in /proc")
 def test_the_server_ends_with_its_owner_and_its_directory_is_served_again(tmp_path):
     code = (
-        "import sys, numpy; from xpcs_live_denoise.readers.server import EmbeddedServer\n"
+        "import sys, numpy; from xpcs_live_denoise.catalog.server import EmbeddedServer\n"
         "server = EmbeddedServer(sys.argv[1]).start()\n"
         "server.client().write_array(numpy.arange(6.0).reshape(2, 3), key='kept')\n"
         "print(server._process.pid, flush=True); sys.stdin.read()"

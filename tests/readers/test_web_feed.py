@@ -9,7 +9,7 @@ import pytest
 from tests.written import end, publish
 from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.readers.client import results
-from xpcs_live_denoise.readers.server import EmbeddedServer
+from xpcs_live_denoise.catalog.server import EmbeddedServer
 from xpcs_live_denoise.readers.web.hub import Hub
 from xpcs_live_denoise.readers.web.stored import G2
 from xpcs_live_denoise.readers.web.tiled_http import TiledHttp

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.readers.web.key_file import MOST_BYTES, key_in_file
+from xpcs_live_denoise.catalog.connection import (MOST_BYTES, key_in_file)
 
 KEY = "only visitors know this"
 

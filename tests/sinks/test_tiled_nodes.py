@@ -10,7 +10,7 @@ from tiled.structures.core import Spec
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.sinks.tiled import TiledSink
-from xpcs_live_denoise.sinks.tiled_nodes import create_or_adopt, refuse_raw_runs
+from xpcs_live_denoise.catalog.nodes import (create_or_adopt, refuse_raw_runs)
 
 RUN = [Spec("BlueskyRun", "3.0")]
 
@@ -88,7 +88,7 @@ def test_a_server_that_cannot_search_by_metadata_is_asked_for_the_raw_run_only(
     def unsupported(_key, *, exists):
         raise refusal(answers.pop(0))
 
-    monkeypatch.setattr("xpcs_live_denoise.sinks.tiled_nodes.KeyPresent", unsupported)
+    monkeypatch.setattr("xpcs_live_denoise.catalog.nodes.KeyPresent", unsupported)
     with pytest.raises(ClientError):  # an error of the server is none of the question
         refuse_raw_runs(tiled_client, place, "a-run")
     with pytest.raises(InvalidInputError, match="holds raw runs, a-run"):

@@ -10,7 +10,7 @@ from bluesky.run_engine import RunEngine
 from bluesky_tiled_plugins import TiledWriter
 
 from xpcs_live_denoise import LiveDenoise, RoiMap, Settings, results, save_rois, sink_feed
-from xpcs_live_denoise.readers.server import EmbeddedServer
+from xpcs_live_denoise.catalog.server import EmbeddedServer
 from xpcs_live_denoise.simulation import (SimulatedCamera, SimulatedEiger, fly_series, recorded)
 
 pytestmark = pytest.mark.system

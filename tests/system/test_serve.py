@@ -16,7 +16,7 @@ from tests.serving import (
     wait_for_result,
     write_settings,
 )
-from xpcs_live_denoise.readers.server import EmbeddedServer
+from xpcs_live_denoise.catalog.server import EmbeddedServer
 from xpcs_live_denoise.replay import UNFINISHED, replay
 from xpcs_live_denoise.sources.remote import document_publisher
 from xpcs_live_denoise.simulation import (SimulatedEiger, fly_series, recorded)

@@ -15,7 +15,7 @@ from tiled.queries import Eq
 from tests.live_runs import ROIS, Fake, composed_run, offline, series
 from xpcs_live_denoise import LiveDenoise, Settings, results, sink_feed
 from xpcs_live_denoise.analysis.series import Analysis
-from xpcs_live_denoise.readers.server import EmbeddedServer
+from xpcs_live_denoise.catalog.server import EmbeddedServer
 from xpcs_live_denoise.sinks.spool import spooled_folders
 
 pytestmark = pytest.mark.system

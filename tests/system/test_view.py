@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.written import end, publish
-from xpcs_live_denoise.readers.server import EmbeddedServer
+from xpcs_live_denoise.catalog.server import EmbeddedServer
 from xpcs_live_denoise.records.results import Picture
 from xpcs_live_denoise.sinks.tiled import TiledSink
 

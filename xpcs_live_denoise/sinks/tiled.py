@@ -18,23 +18,10 @@ from typing import Any
 
 from xpcs_live_denoise.records.results import (GammaTable, Publication, Result, RunEnd, RunInfo, Status)
 
-from .schema import (
-    ARRAY_DTYPES,
-    CATALOG_SPEC,
-    GAMMA_SCHEMA,
-    RUN_SPECS,
-    STREAM_SPECS,
-    TABLES,
-    descriptor_metadata,
-    json_safe,
-    start_document,
-    status_columns,
-    stop_document,
-    table_data_keys,
-)
+from xpcs_live_denoise.catalog.schema import (ARRAY_DTYPES, CATALOG_SPEC, GAMMA_SCHEMA, RUN_SPECS, STREAM_SPECS, TABLES, descriptor_metadata, json_safe, start_document, status_columns, stop_document, table_data_keys)
 from .tiled_arrays import TiledArray
-from .tiled_connection import probe
-from .tiled_nodes import create_container, plain, results_container, results_path
+from xpcs_live_denoise.catalog.connection import probe
+from xpcs_live_denoise.catalog.nodes import (create_container, plain, results_container, results_path)
 from .tiled_picture import TiledPicture
 from .tiled_tables import TABLE_KEY, TiledTable
 

@@ -11,8 +11,8 @@ from xpcs_live_denoise.config import TiledSettings
 from xpcs_live_denoise.records.results import RunInfo
 
 from .tiled import TiledSink
-from .tiled_connection import connect
-from .tiled_nodes import refuse_raw_runs, results_path
+from xpcs_live_denoise.catalog.connection import connect
+from xpcs_live_denoise.catalog.nodes import (refuse_raw_runs, results_path)
 
 
 class TiledSinkFactory:

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from .schema import arrow_schema
-from .tiled_nodes import create_or_adopt
+from xpcs_live_denoise.catalog.schema import arrow_schema
+from xpcs_live_denoise.catalog.nodes import create_or_adopt
 
 TABLE_KEY = "internal"
 # Room for what a message holds besides its rows: names and types of fifty columns.

@@ -16,9 +16,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
-
 import httpx
-
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, ServerStartError
 
 RAW_PATH = "raw"

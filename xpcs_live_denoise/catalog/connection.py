@@ -1,8 +1,7 @@
 """Connects to a Tiled server, and finds out in short time that it is away."""
 
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownParameterType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownParameterType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -12,13 +11,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
 import httpx
 from tiled.client import from_uri
 from tiled.client.utils import handle_error
-
 from xpcs_live_denoise.config import TiledSettings
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
+import os
+import stat
+from pathlib import Path
+from xpcs_live_denoise.errors import InvalidInputError
 
 logger = logging.getLogger(__name__)
 
@@ -138,3 +139,53 @@ def _unavailable(uri: str, why: str) -> TiledUnavailableError:
         f"Tiled server {uri}: no answer ({why}). Expected a running server; "
         "results are kept and offered again."
     )
+
+
+MOST_BYTES = 4096
+
+
+def key_in_file(path: Path, option: str) -> str:
+    """Return the one line of a file; no message holds any of it.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    option
+        Of the command line that named it, for messages.
+
+    Raises
+    ------
+    InvalidInputError
+        For what is no readable file, a file that others may read, or one without exactly one line.
+    """
+    subject = f"Key file {path} ({option})"
+    try:
+        with open(path, "rb", opener=_opener) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise InvalidInputError(f"{subject}: no regular file; expected one with the key.")
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise InvalidInputError(
+            f"{subject}: cannot be read ({error.strerror}); expected a file with the key."
+        ) from error
+    if found.st_mode & 0o077:
+        raise InvalidInputError(
+            f"{subject}: others may read or change it (mode {stat.S_IMODE(found.st_mode):o}); "
+            f"expected a file of yours alone. Run: chmod 600 {path}"
+        )
+    try:
+        lines = data.decode().strip().splitlines()
+    except UnicodeDecodeError:
+        lines = []
+    if len(lines) != 1 or len(data) > MOST_BYTES:
+        raise InvalidInputError(
+            f"{subject}: got {len(data)} bytes that are not one line of text; expected the key and "
+            "nothing else. Write it anew."
+        )
+    return lines[0]
+
+
+def _opener(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NONBLOCK)  # not to wait for the writer of a pipe

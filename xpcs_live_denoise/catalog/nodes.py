@@ -1,19 +1,16 @@
 """Creates nodes in Tiled such that a repeat after a lost answer finds what the first one made."""
 
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownParameterType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownParameterType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
-
 from tiled.client.utils import ClientError
 from tiled.queries import KeyPresent, KeysFilter, SpecsQuery
 from tiled.structures.core import Spec
-
 from xpcs_live_denoise.errors import InvalidInputError
 
 # Where results can go that were meant for a container that does not do.

@@ -1,8 +1,7 @@
 """What a derived run looks like in Tiled: documents, columns and data keys of schema version 1."""
 
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownParameterType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownParameterType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -12,10 +11,8 @@ import math
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
-
 import numpy as np
 import pyarrow as pa
-
 from xpcs_live_denoise.records.results import (RunEnd, RunInfo, Status)
 
 SCHEMA_VERSION = 1
