@@ -5,7 +5,7 @@ import pytest
 
 from xpcs_live_denoise.messages import End, Gathered, Missing, Referenced
 from xpcs_live_denoise.records.results import (EigerFrames, HDF5Frames, InlineFrames)
-from xpcs_live_denoise.sources.stream_resources import UnreadableFrames
+from xpcs_live_denoise.sources.assets import UnreadableFrames
 
 
 def frames(start, stop, path="a.h5", dataset="x"):

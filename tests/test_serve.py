@@ -15,7 +15,7 @@ from xpcs_live_denoise import LiveDenoise, RoiMap, Settings, save_rois, serve
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
 from xpcs_live_denoise.records.results import Status
 from xpcs_live_denoise.serve import ServeOptions, StatusLines, status_line
-from xpcs_live_denoise.sources.remote import DocumentPublisher
+from xpcs_live_denoise.sources.remote.receiver import DocumentPublisher
 
 
 @pytest.fixture

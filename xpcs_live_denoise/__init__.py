@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .readers.client import XPCSResult, results
     from xpcs_live_denoise.records.results import (DenoisedTwoTime, GammaTable, Result)
     from .sinks.plot import LivePlot
-    from .sources.remote_publisher import document_publisher
+    from xpcs_live_denoise.sources.remote.publisher import document_publisher
     from .sources.roi_files import load_rois, save_rois
 
 # Where each public name lives. Imported on first use: the package itself loads nothing heavy.

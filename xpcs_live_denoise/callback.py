@@ -27,9 +27,9 @@ from .sinks.guarded_spool import GuardedSpool
 from .sinks.spooled_tiled import SpooledTiled, what_is_left
 from .sources.file_roots import FileRoots
 from .sources.frames import FrameReader
-from .sources.rois import open_rois
-from .sources.run_router import DocumentsByRun
-from .sources.tiled_frames import read_tiled
+from xpcs_live_denoise.sources.roi_files import open_rois
+from xpcs_live_denoise.sources.router import DocumentsByRun
+from xpcs_live_denoise.sources.stored.frames import read_tiled
 from .worker import Errand, Worker
 
 if TYPE_CHECKING:

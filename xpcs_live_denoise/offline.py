@@ -19,7 +19,7 @@ from .numerics.windows import Denoiser
 from xpcs_live_denoise.analysis.series import (Analysis, append_note, open_ensemble)
 from xpcs_live_denoise.analysis.rates import RateFitter
 from xpcs_live_denoise.records.results import (Geometry, Result)
-from .sources.rois import open_rois
+from xpcs_live_denoise.sources.roi_files import open_rois
 
 
 def analyse(

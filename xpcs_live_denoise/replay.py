@@ -20,7 +20,7 @@ from .sink_feed import NOT_STORED, REFUSED
 from xpcs_live_denoise.catalog.connection import connect
 from xpcs_live_denoise.catalog.nodes import (refuse_raw_runs, results_path)
 from .sources.file_roots import FileRoots
-from .sources.tiled_documents import TiledDocuments, full_uid, raw_container
+from xpcs_live_denoise.sources.stored.documents import (TiledDocuments, full_uid, raw_container)
 
 if TYPE_CHECKING:
     from .numerics.rois import RoiMap

@@ -20,10 +20,10 @@ from .notes import MOST_CHARACTERS
 from xpcs_live_denoise.records.results import (FrameReference, Geometry, InlineFrames)
 from .sources.documents import RunDocuments
 from .sources.file_roots import FileRoots
-from .sources.following import follow
-from .sources.geometry import find_frame_time, find_geometry, geometry_conflicts
-from .sources.plain_document import plain_document
-from .sources.stream_resources import positive_int
+from xpcs_live_denoise.sources.eiger.reconcile import follow
+from xpcs_live_denoise.sources.metadata import (find_frame_time, find_geometry, geometry_conflicts)
+from xpcs_live_denoise.sources.documents import plain_document
+from xpcs_live_denoise.sources.assets import positive_int
 
 logger = logging.getLogger(__name__)
 

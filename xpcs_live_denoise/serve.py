@@ -19,7 +19,7 @@ from .config import Settings
 from .errors import InvalidInputError, TiledUnavailableError
 from xpcs_live_denoise.records.results import Status
 from .sources.file_roots import FileRoots
-from .sources.rois import open_rois
+from xpcs_live_denoise.sources.roi_files import open_rois
 
 # How often a run that goes on gets a line, s.
 LINE_EVERY_S = 5.0
@@ -195,8 +195,8 @@ def _start_sources(
     if options.documents is not None:
         sources.append(_start_remote(options, live, console))
     if options.tiled:
-        from .sources.tiled_documents import raw_container
-        from .sources.tiled_runs import TiledRuns
+        from xpcs_live_denoise.sources.stored.documents import raw_container
+        from xpcs_live_denoise.sources.stored.runs import TiledRuns
 
         path = settings.tiled.raw_path or ""
         sources.append(
@@ -215,7 +215,7 @@ def _start_sources(
 
 def _start_remote(options: ServeOptions, live: LiveDenoise, console: Console) -> _Source:
     try:
-        from .sources.remote import RemoteDocuments
+        from xpcs_live_denoise.sources.remote.receiver import RemoteDocuments
     except ImportError as error:
         from .errors import MissingDependencyError
 

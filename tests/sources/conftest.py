@@ -8,7 +8,7 @@ import event_model
 import pytest
 
 from xpcs_live_denoise.sources.documents import RunDocuments
-from xpcs_live_denoise.sources.run_router import DocumentsByRun
+from xpcs_live_denoise.sources.router import DocumentsByRun
 
 IMAGE_KEY = "eiger_image"
 

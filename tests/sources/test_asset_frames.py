@@ -15,7 +15,7 @@ import pytest
 
 from xpcs_live_denoise.errors import UnreadableFramesError
 from xpcs_live_denoise.records.results import AssetFrames
-from xpcs_live_denoise.sources.asset_frames import MOST_HANDLERS, AssetReader
+from xpcs_live_denoise.sources.handlers import (MOST_HANDLERS, AssetReader)
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frames import FrameReader
 
@@ -165,7 +165,7 @@ def test_a_file_that_comes_late_and_grows_is_waited_for(tmp_path):
 
 
 def test_a_resource_that_failed_is_not_waited_for_again(tmp_path, monkeypatch):
-    from xpcs_live_denoise.sources import asset_frames
+    from xpcs_live_denoise.sources import handlers as asset_frames
 
     naps = []
     monkeypatch.setattr(asset_frames.time, "sleep", naps.append)

@@ -10,7 +10,7 @@ import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import InlineFrames
-from xpcs_live_denoise.sources.stream_resources import UnreadableFrames
+from xpcs_live_denoise.sources.assets import UnreadableFrames
 
 KEY = "eiger_image"
 

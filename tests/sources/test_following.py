@@ -7,10 +7,10 @@ from tests.sources.eiger_series import frames_of, write_series
 from xpcs_live_denoise import Settings
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import (AssetFrames, HDF5Frames, InlineFrames)
-from xpcs_live_denoise.sources.eiger_follower import EigerFollower
-from xpcs_live_denoise.sources.eiger_series import NumberedSeries
-from xpcs_live_denoise.sources.following import Following, follow
-from xpcs_live_denoise.sources.stream_resources import UnreadableFrames
+from xpcs_live_denoise.sources.eiger.follow import EigerFollower
+from xpcs_live_denoise.sources.eiger.follow import NumberedSeries
+from xpcs_live_denoise.sources.eiger.reconcile import (Following, follow)
+from xpcs_live_denoise.sources.assets import UnreadableFrames
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from xpcs_live_denoise.records.results import (AssetFrames, EigerFrames, HDF5Frames)
 from xpcs_live_denoise.sources.documents import MOST_WAITING
-from xpcs_live_denoise.sources.stream_resources import UnreadableFrames
+from xpcs_live_denoise.sources.assets import UnreadableFrames
 
 KEY = "eiger_image"
 

@@ -9,7 +9,7 @@ import pytest
 from xpcs_live_denoise.errors import InvalidInputError, UnreadableFramesError
 from xpcs_live_denoise.records.results import (HDF5Frames, TiledFrames)
 from xpcs_live_denoise.sources.frames import FrameReader
-from xpcs_live_denoise.sources.stream_resources import UnreadableFrames
+from xpcs_live_denoise.sources.assets import UnreadableFrames
 
 KEY = "eiger_image"
 

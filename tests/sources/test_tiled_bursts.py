@@ -6,8 +6,8 @@ import uuid
 import event_model
 from bluesky_tiled_plugins import TiledWriter
 
-from xpcs_live_denoise.sources import tiled_runs
-from xpcs_live_denoise.sources.tiled_runs import TiledRuns
+from xpcs_live_denoise.sources.stored import runs as tiled_runs
+from xpcs_live_denoise.sources.stored.runs import TiledRuns
 
 
 class Stored:

@@ -6,7 +6,7 @@ import pytest
 from xpcs_live_denoise.errors import UnreadableFramesError
 from xpcs_live_denoise.records.results import TiledFrames
 from xpcs_live_denoise.sources.frames import FrameReader
-from xpcs_live_denoise.sources.tiled_frames import read_tiled
+from xpcs_live_denoise.sources.stored.frames import read_tiled
 
 FRAMES = np.arange(20 * 3 * 4, dtype=np.uint16).reshape(20, 3, 4)
 FRAME_BYTES = FRAMES[0].nbytes

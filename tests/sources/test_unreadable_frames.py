@@ -11,7 +11,7 @@ import pytest
 
 from xpcs_live_denoise.errors import UnreadableFramesError
 from xpcs_live_denoise.records.results import HDF5Frames
-from xpcs_live_denoise.sources import hdf5_frames as frames_module
+from xpcs_live_denoise.sources import hdf5 as frames_module
 from xpcs_live_denoise.sources.frames import FrameReader
 
 DATASET = "/entry/data/data"

@@ -18,7 +18,7 @@ from tests.serving import (
 )
 from xpcs_live_denoise.catalog.server import EmbeddedServer
 from xpcs_live_denoise.replay import UNFINISHED, replay
-from xpcs_live_denoise.sources.remote import document_publisher
+from xpcs_live_denoise.sources.remote.receiver import document_publisher
 from xpcs_live_denoise.simulation import (SimulatedEiger, fly_series, recorded)
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]

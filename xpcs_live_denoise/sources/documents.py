@@ -6,18 +6,25 @@ import operator
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError, short_repr
 from xpcs_live_denoise.records.results import (FrameReference, InlineFrames)
-from xpcs_live_denoise.sources.event_order import new_events
-from xpcs_live_denoise.sources.image_key import MOST_FRAMES, ImageKey
-from xpcs_live_denoise.sources.inline_frames import inline_frames
-from xpcs_live_denoise.sources.legacy_assets import LegacyAssets
-from xpcs_live_denoise.sources.stream_resources import (
-    StreamResource,
-    UnreadableFrames,
-    positive_int,
-)
+from xpcs_live_denoise.sources.assets import (MOST_FRAMES, ImageKey)
+from xpcs_live_denoise.sources.assets import LegacyAssets
+from xpcs_live_denoise.sources.assets import (StreamResource, UnreadableFrames, positive_int)
+import operator
+from collections.abc import Sequence
+from typing import Any
+from xpcs_live_denoise.errors import InvalidInputError, short_repr
+from typing import Any
+import numpy as np
+from xpcs_live_denoise.errors import short_repr
+from xpcs_live_denoise.records.results import InlineFrames
+from xpcs_live_denoise.sources.assets import MOST_FRAMES
+from xpcs_live_denoise.sources.assets import UnreadableFrames
+from collections.abc import Mapping
+from typing import Any
+import numpy as np
+from xpcs_live_denoise.errors import short_repr
 
 # Events that wait for the datum of the first of them; then that one is given up.
 MOST_WAITING = 16
@@ -294,3 +301,159 @@ class RunDocuments:
     def _refusal(self, reason: str) -> InvalidInputError:
         uid = short_repr(self.start.get("uid"))
         return InvalidInputError(f"Run {uid}: {reason}. The document is left out.")
+
+
+# Frames that may be missing between two events; beyond it a seq_num is a mistake.
+MOST_LOST_FRAMES = 100_000
+
+
+def new_events(
+    last: int, seq_nums: Sequence[Any], frames_per_event: int = 1
+) -> tuple[list[int | None], int]:
+    """Sort out the events of one stream by their numbers.
+
+    Parameters
+    ----------
+    last
+        Highest `seq_num` so far; 0 before the first event, which has 1.
+    seq_nums
+        Of the events in the order in which they came. None: the next one.
+    frames_per_event
+        Frames that each of them stands for.
+
+    Returns
+    -------
+    n_lost
+        For each event how many are missing before it; None for one whose number came before.
+    last
+        Highest `seq_num` now.
+
+    Raises
+    ------
+    InvalidInputError
+        When more frames than MOST_LOST_FRAMES would be missing, or a number is below 1.
+    TypeError
+        For what is no whole number.
+    """
+    n_lost: list[int | None] = []
+    n_missing = 0
+    for seq_num in seq_nums:
+        number = last + 1 if seq_num is None else operator.index(seq_num)
+        if number < 1:
+            raise InvalidInputError(
+                f"An event has the seq_num {short_repr(number)}; expected >= 1."
+            )
+        if number <= last:
+            n_lost.append(None)
+            continue
+        n_missing += number - last - 1
+        if n_missing * frames_per_event > MOST_LOST_FRAMES:
+            raise InvalidInputError(
+                f"An event has the seq_num {short_repr(number)} after {last}; expected the next "
+                f"one, or a gap of at most {MOST_LOST_FRAMES} frames. The document is left out."
+            )
+        n_lost.append(number - last - 1)
+        last = number
+    return n_lost, last
+
+
+# What numpy raises for rows of different lengths, lists that hold themselves, and worse.
+_NO_ARRAY = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError)
+
+
+def inline_frames(value: Any, *, data_key: str, n_frames: int) -> InlineFrames | UnreadableFrames:
+    """Return the frames that a value is; arrays are shared, not copied.
+
+    Parameters
+    ----------
+    value
+        Expected: (rows, cols) or (k, rows, cols) of real numbers, an array or nested lists.
+    data_key
+        Its name, for the message.
+    n_frames
+        Frames that the event stands for if it cannot be used.
+    """
+    if value is None:
+        return UnreadableFrames.gap(
+            n_frames, f"Data key {data_key!r}: missing in events of its stream."
+        )
+    try:
+        frames = np.asarray(value)
+    except _NO_ARRAY:
+        frames = np.empty(0, object)
+    if frames.dtype.kind not in "buif" or frames.ndim not in (2, 3) or not frames.size:
+        return UnreadableFrames.gap(
+            n_frames,
+            f"Data key {data_key!r}: got frames of shape {frames.shape} and dtype "
+            f"{_name(frames.dtype)}; expected real numbers of shape (rows, cols) or "
+            "(k, rows, cols).",
+        )
+    if frames.ndim == 3 and len(frames) > MOST_FRAMES:
+        return UnreadableFrames.gap(
+            n_frames,
+            f"Data key {data_key!r}: got {len(frames)} frames in one event, expected at most "
+            f"{MOST_FRAMES}.",
+        )
+    return InlineFrames(frames=frames[np.newaxis] if frames.ndim == 2 else frames)
+
+
+def _name(dtype: np.dtype[Any]) -> str:
+    return str(dtype) if dtype.names is None else short_repr(dtype)
+
+
+MOST_DEPTH = 20
+MOST_VALUES = 10_000
+MOST_CHARACTERS = 100_000
+
+
+def plain_document(doc: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a copy of a document that holds only what JSON knows, of bounded depth and size.
+
+    Arrays become lists. What JSON does not know, what lies deeper than MOST_DEPTH, integers of more
+    than 64 bits and long texts become a short text that shows them; after MOST_VALUES values the
+    rest is left out. Never raises.
+    """
+    return {
+        _text(key): value for key, value in zip(doc, _Plain().values(doc.values(), 1), strict=False)
+    }
+
+
+class _Plain:
+    """One document on its way; counts the values."""
+
+    def __init__(self) -> None:
+        self._n_left = MOST_VALUES
+
+    def values(self, values: Any, depth: int) -> list[Any]:
+        plain: list[Any] = []
+        for value in values:
+            if self._n_left <= 0:
+                break
+            self._n_left -= 1
+            plain.append(self._value(value, depth))
+        return plain
+
+    def _value(self, value: Any, depth: int) -> Any:
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, np.ndarray) and value.size <= MOST_VALUES:
+            value = value.tolist()
+        if isinstance(value, list | tuple | Mapping) and depth < MOST_DEPTH:
+            return self._container(value, depth + 1)
+        is_known = value is None or isinstance(value, bool | float)
+        if is_known or (isinstance(value, int) and -(2**63) <= value < 2**63):
+            return value
+        return _text(value)
+
+    def _container(self, value: Any, depth: int) -> Any:
+        if not isinstance(value, Mapping):
+            return self.values(value, depth)
+        inner = self.values(value.values(), depth)
+        return {_text(key): one for key, one in zip(value, inner, strict=False)}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > MOST_CHARACTERS:
+        return short_repr(value)
+    # PostgreSQL takes no null characters, which EPICS leaves at the end of texts.
+    return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "")

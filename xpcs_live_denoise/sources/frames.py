@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
-
 import hdf5plugin  # noqa: F401 - registers the filters of compressed Eiger files
 from numpy.typing import NDArray
-
 from xpcs_live_denoise.errors import UnreadableFramesError
 from xpcs_live_denoise.records.results import (AssetFrames, EigerFrames, FrameReference, InlineFrames, TiledFrames)
-from xpcs_live_denoise.sources.asset_frames import AssetReader
+from xpcs_live_denoise.sources.handlers import AssetReader
 from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.hdf5_frames import HDF5Reader
-from xpcs_live_denoise.sources.stream_resources import UnreadableFrames
-
+from xpcs_live_denoise.sources.hdf5 import HDF5Reader
+from xpcs_live_denoise.sources.assets import UnreadableFrames
 
 class FrameReader:
     """Reads the frames behind references; a `records.FrameSource`.
@@ -73,7 +70,7 @@ class FrameReader:
         elif isinstance(reference, UnreadableFrames):
             raise UnreadableFramesError(reference.reason)
         elif isinstance(reference, EigerFrames):
-            from xpcs_live_denoise.sources.eiger_files import read_eiger
+            from xpcs_live_denoise.sources.eiger.files import read_eiger
 
             yield from read_eiger(
                 reference, max_bytes, timeout_s=self._timeout_s, roots=self._roots

@@ -9,12 +9,9 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
-
 import zmq
-
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError
-
-from .remote_codec import packed_pieces
+from xpcs_live_denoise.sources.remote.codec import packed_pieces
 
 logger = logging.getLogger(__name__)
 

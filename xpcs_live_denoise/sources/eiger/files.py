@@ -1,31 +1,199 @@
-"""Frames out of the files of a DECTRIS series, in bounded blocks; a missing file is a gap."""
+"""The files of a DECTRIS series: where frames lie, and how many are there by now."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+import h5py
+from xpcs_live_denoise.errors import UnreadableFramesError
+from xpcs_live_denoise.records.results import Geometry
+from xpcs_live_denoise.sources.file_roots import FileRoots
+from xpcs_live_denoise.sources.metadata import in_metres
+from xpcs_live_denoise.sources.hdf5 import (MOST_FRAME_BYTES, end_of_written)
+from xpcs_live_denoise.sources.hdf5 import open_hdf5
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
 from numpy.typing import NDArray
-
 from xpcs_live_denoise.errors import UnreadableFramesError
 from xpcs_live_denoise.records.results import EigerFrames
-from xpcs_live_denoise.sources.eiger_layout import (
-    EVERY_FILE,
-    Master,
-    NotYetError,
-    count_written,
-    data_path,
-    frames_dataset,
-    later_files,
-    read_master,
-)
 from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.hdf5_frames import block_end, end_of_written
-from xpcs_live_denoise.sources.hdf5_links import open_hdf5
-from xpcs_live_denoise.sources.image_key import MOST_FRAMES
+from xpcs_live_denoise.sources.hdf5 import (block_end, end_of_written)
+from xpcs_live_denoise.sources.hdf5 import open_hdf5
+from xpcs_live_denoise.sources.assets import MOST_FRAMES
+
+# Links of a master that are looked at: more files than any series has.
+MOST_FILES = 1_000_000
+EVERY_FILE = range(1, MOST_FILES)
+_DETECTOR = "entry/instrument/detector"
+
+
+class NotYetError(Exception):
+    """The frames are not there now, but a writer may still bring them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Master:
+    """What a master file tells of its series.
+
+    Attributes
+    ----------
+    links
+        Number of a data file -> path of the file and name of the dataset in it.
+    n_frames
+        Frames of the series.
+    frame_time_s
+        Frame period, s.
+    geometry
+        As the detector was told it.
+    """
+
+    links: Mapping[int, tuple[Path, str]] = dataclasses.field(default_factory=dict)
+    n_frames: int | None = None
+    frame_time_s: float | None = None
+    geometry: Geometry = dataclasses.field(default_factory=Geometry)
+
+
+def data_path(series: str, number: int) -> Path:
+    """Return the path of a data file by its name; they count from 1."""
+    return Path(f"{series}_data_{number:06d}.h5")
+
+
+def read_master(
+    series: str, roots: FileRoots | None = None, numbers: range = EVERY_FILE
+) -> Master | None:
+    """Return what the master file tells, with the links to files `numbers`; None if unreadable.
+
+    Raises
+    ------
+    UnreadableFramesError
+        When it lies outside the roots.
+    """
+    path = Path(f"{series}_master.h5")
+    if not os.path.exists(path):
+        return None
+    path = path if roots is None else roots.check(path)
+    try:
+        with open_hdf5(path, swmr=False) as file:
+            n_images = _number(file, f"{_DETECTOR}/detectorSpecific/nimages")
+            n_triggers = _number(file, f"{_DETECTOR}/detectorSpecific/ntrigger") or 1
+            return Master(
+                links=dict(_links(file, path, numbers)),
+                n_frames=int(n_images * n_triggers) if n_images else None,
+                frame_time_s=_number(file, f"{_DETECTOR}/frame_time"),
+                geometry=_geometry(file),
+            )
+    except (OSError, RuntimeError, KeyError):
+        return None
+
+
+def count_written(
+    path: Path, roots: FileRoots | None = None, dataset: str | None = None
+) -> int | None:
+    """Return how many frames a data file holds by now; None while it cannot be read.
+
+    Raises
+    ------
+    UnreadableFramesError
+        When it lies outside the roots, or holds no frames.
+    """
+    try:
+        size = os.stat(path).st_size
+        checked = path if roots is None else roots.check(path)
+        with open_hdf5(checked, swmr=False) as file:
+            found = frames_dataset(file, checked, dataset)
+            return end_of_written(found, 0, found.shape[0], size)
+    except (NotYetError, OSError, RuntimeError, KeyError) as error:
+        if isinstance(error, UnreadableFramesError):
+            raise
+        return None
+
+
+def later_files(series: str, number: int) -> list[int]:
+    """Return the numbers of the data files after `number` that exist, in order."""
+    path = Path(series)
+    pattern = re.compile(re.escape(path.name) + r"_data_(\d{6,9})\.h5")
+    try:
+        names = os.listdir(path.parent)
+    except OSError:
+        return []
+    found = (pattern.fullmatch(name) for name in names)
+    return sorted(n for match in found if match and (n := int(match[1])) > number)
+
+
+def _links(file: h5py.File, master: Path, numbers: range) -> Iterator[tuple[int, tuple[Path, str]]]:
+    group = file.get("entry/data")
+    if not isinstance(group, h5py.Group):
+        return
+    few = len(numbers) < len(group)
+    for name in [f"data_{number:06d}" for number in numbers] if few else group:
+        link = group.get(name, getlink=True) if name in group else None
+        match = re.fullmatch(r"data_(\d{6,9})", str(name))
+        if match and isinstance(link, h5py.ExternalLink):
+            yield int(match[1]), (master.parent / link.filename, link.path)
+
+
+def _geometry(file: h5py.File) -> Geometry:
+    """Return the geometry; DECTRIS writes Angstrom, m and pixels, and 0 for what nobody set."""
+    row, col = (_number(file, f"{_DETECTOR}/beam_center_{axis}") for axis in "yx")
+    distance = _number(file, f"{_DETECTOR}/detector_distance")
+    return Geometry(
+        beam_center=None if row is None or col is None else (row, col),
+        wavelength_angstrom=_number(file, "entry/instrument/beam/incident_wavelength"),
+        detector_distance_m=None if distance is None else in_metres(distance),
+        pixel_size_m=_number(file, f"{_DETECTOR}/x_pixel_size"),
+    )
+
+
+def _number(file: h5py.File, name: str) -> float | None:
+    """Return a positive number from a file, None where there is no such."""
+    node = file.get(name)
+    if not isinstance(node, h5py.Dataset) or node.size != 1 or node.dtype.kind not in "uif":
+        return None
+    value = float(node[()].item() if node.shape == () else node[(0,) * node.ndim])
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def frames_dataset(file: h5py.File, path: Path, name: str | None) -> h5py.Dataset:
+    """Return the dataset of frames in a data file: the named one, a usual one, the only one."""
+    usual = f"entry/data/{'_'.join(path.stem.rsplit('_', 2)[1:])}"  # entry/data/data_000001
+    for candidate in (name, "entry/data/data", usual):
+        node = file.get(candidate) if candidate else None
+        if isinstance(node, h5py.Dataset):
+            return _checked(node, path)
+    found: list[h5py.Dataset] = []
+
+    def visit(_: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset) and node.ndim == 3:
+            found.append(node)
+
+    file.visititems(visit)
+    if len(found) != 1:
+        raise NotYetError(f"the file holds {len(found)} datasets of three dimensions, not one")
+    return _checked(found[0], path)
+
+
+def _checked(dataset: h5py.Dataset, path: Path) -> h5py.Dataset:
+    """Refuse what is no frames, and what lies in another file than the one that was checked."""
+    elsewhere = dataset.is_virtual or dataset.external or dataset.file.filename != str(path)
+    n_bytes = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+    frames = dataset.ndim == 3 and dataset.dtype.kind in "buif" and n_bytes <= MOST_FRAME_BYTES
+    if elsewhere or not frames:
+        raise UnreadableFramesError(
+            f"{path}, {dataset.name}: got a dataset of shape {dataset.shape} and dtype "
+            f"{dataset.dtype}{' that lies in another file' if elsewhere else ''}; expected frames "
+            "of a DECTRIS data file, real numbers of shape (n, rows, cols)."
+        )
+    return dataset
+
 
 POLL_S = 0.02
 

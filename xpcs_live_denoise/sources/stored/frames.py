@@ -6,9 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from typing import Any
-
 from numpy.typing import NDArray
-
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr, text_of
 from xpcs_live_denoise.records.results import TiledFrames
 

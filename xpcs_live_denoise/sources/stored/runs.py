@@ -8,11 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
-
 from xpcs_live_denoise.errors import XpcsError, text_of
 from xpcs_live_denoise.sources.file_roots import FileRoots
-
-from .tiled_documents import TiledDocuments
+from xpcs_live_denoise.sources.stored.documents import TiledDocuments
 
 logger = logging.getLogger(__name__)
 

@@ -8,16 +8,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
-
 from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError
 from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.stream_resources import (
-    HDF5_MIMETYPE,
-    TILED_MIMETYPE,
-    UNSUPPORTED_PARAMETERS,
-)
-from xpcs_live_denoise.sources.tiled_eiger import TiledEigerEvents
-from xpcs_live_denoise.sources.tiled_nodes import node_of, start_of
+from xpcs_live_denoise.sources.assets import (HDF5_MIMETYPE, TILED_MIMETYPE, UNSUPPORTED_PARAMETERS)
+from xpcs_live_denoise.sources.stored.eiger import TiledEigerEvents
+from collections.abc import Mapping
+from typing import Any
+from xpcs_live_denoise.errors import ResultNotFoundError, text_of
 
 _Documents = Iterator[tuple[str, dict[str, Any]]]
 NO_STOP = "The stored run has no stop document: what took it ended before the run did."
@@ -295,3 +292,45 @@ def _n_indices(array_shape: tuple[int, ...], key_shape: list[int | None]) -> int
     """Return how many indices of a stream an array holds: the frames of the data key each."""
     leading = [n or 1 for n in key_shape[:-2]]
     return math.prod(array_shape[:-2]) // max(1, math.prod(leading))
+
+
+def node_of(container: Any, uid: str) -> Any:
+    """Return the node of a run, whose uid may be only its beginning.
+
+    Raises
+    ------
+    ResultNotFoundError
+        When there is none, or more than one, or it is no run.
+    """
+    why = ""
+    try:
+        node = container[uid]
+        found = str(start_of(node, uid)["uid"]).startswith(uid)
+        # Tiled takes % and _ in the beginning of a uid for anything.
+        if found or node.path_parts[-1] == uid:
+            return node
+    except KeyError:
+        pass
+    except ValueError as error:  # too short, or the beginning of several
+        why = f" ({text_of(error, 200)})"
+    path = "/".join(filter(None, container.path_parts))
+    raise ResultNotFoundError(
+        f"Run {uid}: not in /{path}{why}. Give the uid of a raw run there, or set "
+        "tiled.raw_path to the container that holds the raw runs."
+    )
+
+
+def start_of(node: Any, uid: str) -> dict[str, Any]:
+    """Return the start document of a node.
+
+    Raises
+    ------
+    ResultNotFoundError
+        When it is no run.
+    """
+    start = node.metadata.get("start")
+    if not isinstance(start, Mapping) or "uid" not in start:
+        raise ResultNotFoundError(
+            f"Run {uid}: a node without a start document; expected a raw run. Give the uid of one."
+        )
+    return dict(start)

@@ -1,0 +1,393 @@
+"""Frames that events announce by the id of a datum: resource and datum documents of one run."""
+
+from __future__ import annotations
+
+import operator
+import posixpath
+from collections.abc import Mapping
+from typing import Any
+from event_model import unpack_datum_page
+from xpcs_live_denoise.errors import InvalidInputError, short_repr
+from xpcs_live_denoise.records.results import (AssetFrames, EigerFrames, FrameReference, HDF5Frames)
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from xpcs_live_denoise.errors import short_repr
+from xpcs_live_denoise.records.results import (HDF5Frames, TiledFrames)
+import math
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from xpcs_live_denoise.errors import InvalidInputError, short_repr
+
+# Series of a DECTRIS Eiger. The published handler gives the first file's frames for every file.
+EIGER_SPECS = frozenset({"AD_EIGER", "AD_EIGER2", "AD_EIGER_SLICE"})
+# The published handler fails on its second datum.
+SWMR_SPEC = "AD_HDF5_SWMR"
+# Datum documents that are kept, the newest; those of other data keys are among them.
+MOST_DATUMS = 100_000
+
+_Document = Mapping[str, Any]
+
+
+class LegacyAssets:
+    """The resource and datum documents of a run; `reference` consumes nothing."""
+
+    def __init__(self) -> None:
+        self._resources: dict[str, _Document] = {}
+        self._datums: dict[str, _Document] = {}
+
+    def resource(self, doc: _Document) -> None:
+        """Keep a resource.
+
+        Raises
+        ------
+        KeyError, TypeError
+            When it is malformed.
+        """
+        _keep(self._resources, doc["uid"], doc)
+
+    def datum_page(self, doc: _Document) -> None:
+        """Keep the datums of a page, whether their resource came or not.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, AttributeError
+            When it is malformed.
+        """
+        for datum in list(unpack_datum_page(doc)):  # type: ignore[arg-type]
+            _keep(self._datums, datum["datum_id"], datum)
+
+    def datum(self, doc: _Document) -> None:
+        """Keep a single datum."""
+        _keep(self._datums, doc["datum_id"], doc)
+
+    def reference(self, datum_id: str, key: ImageKey) -> FrameReference | None:
+        """Return where the frames of an event are; None while one of their documents is missing.
+
+        Frames whose documents are malformed are `UnreadableFrames`, which say why.
+        """
+        datum = self._datums.get(datum_id)
+        resource = None if datum is None else self._resources.get(datum["resource"])
+        if datum is None or resource is None:
+            return None
+        try:
+            return _reference(resource, datum, key)
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            return UnreadableFrames.gap(
+                key.frames_per_event,
+                f"Datum {short_repr(datum_id)}: its frames cannot be found "
+                f"({type(error).__name__}: {short_repr(str(error))}); expected the fields of "
+                "the event model and of the spec in its resource and datum.",
+            )
+
+
+def _keep(documents: dict[str, _Document], uid: Any, doc: _Document) -> None:
+    if not isinstance(uid, str):
+        raise TypeError(f"got the id {short_repr(uid)}, expected text")
+    documents[uid] = doc
+    if len(documents) > MOST_DATUMS:
+        del documents[next(iter(documents))]
+
+
+def _reference(resource: _Document, datum: _Document, key: ImageKey) -> FrameReference:
+    spec, options, where = resource["spec"], resource["resource_kwargs"], datum["datum_kwargs"]
+    if not isinstance(spec, str) or not isinstance(resource["resource_path"], str):
+        raise TypeError("spec and resource_path must be text")
+    path = posixpath.join(str(resource.get("root") or ""), resource["resource_path"])
+    if spec in EIGER_SPECS:
+        return _eiger_series(path, options, where, key)
+    n_frames = positive_int(options.get("frame_per_point")) or key.frames_per_event
+    _require_sensible(n_frames)
+    if spec == SWMR_SPEC:
+        point = _whole(where["point_number"])
+        return HDF5Frames(
+            path=path,
+            dataset=DEFAULT_DATASET,
+            start=point * n_frames,
+            stop=(point + 1) * n_frames,
+            swmr=True,
+        )
+    return AssetFrames(resource=resource, datum=datum, n_frames=n_frames)
+
+
+def _eiger_series(path: str, options: _Document, where: _Document, key: ImageKey) -> EigerFrames:
+    start, stop, is_whole = 0, key.frames_per_asset, True
+    if where.get("frame_num") is not None:  # an event for each frame
+        start = _whole(where["frame_num"])
+        stop, is_whole = start + 1, False
+    images_per_file = positive_int(options.get("images_per_file"))
+    return EigerFrames(
+        prefix=path,
+        sequence_id=_whole(where["seq_id"]),
+        start=start,
+        stop=stop,
+        images_per_file=images_per_file or positive_int(options.get("frame_per_point")),
+        open_ended=is_whole,
+    )
+
+
+def _whole(value: Any) -> int:
+    """Return a whole number from 0 on, also from text."""
+    number = int(value) if isinstance(value, str) else operator.index(value)
+    if not 0 <= number < 2**53:
+        raise ValueError(f"got {short_repr(value)}, expected a whole number from 0 on")
+    return number
+
+
+def _require_sensible(n_frames: int) -> None:
+    if n_frames > MOST_FRAMES:
+        raise InvalidInputError(
+            f"got {n_frames} frames behind one datum, expected at most {MOST_FRAMES}"
+        )
+
+
+HDF5_MIMETYPE = "application/x-hdf5"
+# Ours: an array in Tiled, with a uri "tiled:<keys from the reading client down to it>".
+TILED_MIMETYPE = "application/x-tiled-array"
+# What areaDetector's file plugin and ophyd-async call the dataset where the document does not.
+DEFAULT_DATASET = "/entry/data/data"
+# Parameters of a stream_resource that change which frames an index means.
+UNSUPPORTED_PARAMETERS = ("template", "slice")
+
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableFrames(HDF5Frames):
+    """Frames that documents announce in a form that cannot be read here.
+
+    They keep their place in the series: a FrameReader raises UnreadableFramesError with `reason`,
+    and the caller counts `n_frames` gaps.
+
+    Attributes
+    ----------
+    reason
+        What was got, what was expected, and the remedy.
+    """
+
+    reason: str
+
+    @classmethod
+    def gap(cls, n_frames: int, reason: str) -> UnreadableFrames:
+        """Return as many frames that are in no file."""
+        return cls(path="", dataset="", start=0, stop=n_frames, reason=reason)
+
+
+class StreamResource:
+    """One stream_resource document, of today's event model or of before 1.20.
+
+    Attributes
+    ----------
+    n_announced
+        Where the indices end that stream_datum documents have announced; None before the first.
+        Its owner keeps it.
+    multiplier
+        Frames of one index, where the document tells.
+    """
+
+    def __init__(self, doc: _Document) -> None:
+        if "mimetype" in doc:
+            mimetype, uri, parameters = doc["mimetype"], doc["uri"], doc["parameters"]
+        else:  # event-model before 1.20
+            mimetype = HDF5_MIMETYPE if "HDF5" in doc["spec"] else doc["spec"]
+            uri = "/".join(part for part in (doc.get("root"), doc["resource_path"]) if part)
+            parameters = doc["resource_kwargs"]
+        if not isinstance(uri, str) or not isinstance(mimetype, str):
+            raise TypeError("uri and mimetype must be text")
+        self.n_announced: int | None = None
+        self.multiplier = positive_int(
+            parameters.get("multiplier", parameters.get("frame_per_point"))
+        )
+        self._dataset = str(parameters.get("dataset") or parameters.get("path") or DEFAULT_DATASET)
+        self._swmr = bool(parameters.get("swmr", True))
+        self._in_tiled = mimetype == TILED_MIMETYPE
+        self._path = _tiled_path(uri) if self._in_tiled else _local_path(uri)
+        self._reason = _why_unreadable(mimetype, uri, parameters)
+
+    def continued(self, start: int, stream_datum: _Document, *, is_first: bool) -> int:
+        """Return the index from which a stream_datum has news: where the one before it ended.
+
+        The first one of a run (`is_first`) has the `seq_num` 1. Where it has another, those before
+        it were lost on their way, but their frames are in the file.
+        """
+        if self.n_announced is not None:
+            return self.n_announced
+        seq_nums = stream_datum.get("seq_nums")
+        first = positive_int(seq_nums.get("start")) if isinstance(seq_nums, Mapping) else None
+        return max(0, start + 1 - first) if is_first and first else start
+
+    def reference(self, start: int, stop: int, frames_per_index: int) -> HDF5Frames | TiledFrames:
+        """Return the frames of the indices [start, stop)."""
+        if self._in_tiled and not self._reason:
+            return TiledFrames(
+                path=self._path, start=start * frames_per_index, stop=stop * frames_per_index
+            )
+        where: dict[str, Any] = {
+            "path": self._path,
+            "dataset": self._dataset,
+            "start": start * frames_per_index,
+            "stop": stop * frames_per_index,
+            "swmr": self._swmr,
+        }
+        if self._reason:
+            return UnreadableFrames(**where, reason=self._reason)
+        return HDF5Frames(**where)
+
+
+def _why_unreadable(mimetype: str, uri: str, parameters: _Document) -> str:
+    """Return why a stream cannot be read here, "" if it can."""
+    parts = urlsplit(uri)
+    subject = f"Stream resource {_cut(uri)}"
+    if mimetype == TILED_MIMETYPE:
+        fits = parts.scheme == "tiled" and _tiled_path(uri)
+        return "" if fits else f"{subject}: expected tiled:<path of the array>."
+    if mimetype != HDF5_MIMETYPE:
+        return (
+            f"{subject}: got the mimetype {short_repr(mimetype)}, expected {HDF5_MIMETYPE!r}. "
+            "Let the detector write HDF5."
+        )
+    if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
+        return (
+            f"{subject}: not a local file; expected file://localhost/... "
+            "Run the analysis where the file system with the frames is mounted."
+        )
+    if unsupported := [name for name in UNSUPPORTED_PARAMETERS if parameters.get(name)]:
+        return (
+            f"{subject}: has the parameter {unsupported[0]!r}; expected one dataset in one file, "
+            "whole. Let the detector write a single HDF5 file a run."
+        )
+    return ""
+
+
+def _local_path(uri: str) -> str:
+    parts = urlsplit(uri)
+    return unquote(parts.path) if parts.scheme == "file" else uri
+
+
+def _tiled_path(uri: str) -> str:
+    return unquote(urlsplit(uri).path).strip("/")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def positive_int(value: Any) -> int | None:
+    """Return a positive whole number, also from text as CHX stores it; None for anything else."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return int(number) if number > 0 and number.is_integer() else None
+
+
+# More frames than any C2 has room for: a document that speaks of more is wrong.
+MOST_FRAMES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageKey:
+    """The data key of the frames.
+
+    Attributes
+    ----------
+    shape
+        Shape of one event's value as (..., rows, cols); None stands for an unknown length.
+    external
+        What the data key says under "external", "" if nothing.
+    configured_images
+        Frames of one exposure as the detector's configuration says; None where it does not.
+    """
+
+    shape: tuple[int | None, ...] = ()
+    external: str = ""
+    configured_images: int | None = None
+
+    @classmethod
+    def of(cls, descriptor: Mapping[str, Any], data_key: str, detector: str) -> ImageKey:
+        """Read a descriptor.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            When the data key has no usable shape.
+        InvalidInputError
+            When an event would hold more frames than MOST_FRAMES.
+        """
+        key = descriptor["data_keys"][data_key]
+        external = key.get("external")
+        images = _configured_images(descriptor.get("configuration"), detector)
+        found = cls(
+            shape=tuple(None if n is None else operator.index(n) for n in key["shape"]),
+            external=str(external) if external else "",
+            configured_images=images,
+        )
+        found = cls(shape=found._in_order(), external=found.external, configured_images=images)
+        if found.frames_per_index() > MOST_FRAMES:
+            raise InvalidInputError(
+                f"Data key {data_key!r}: an event of the shape {short_repr(key['shape'])} holds "
+                f"more than {MOST_FRAMES} frames. Correct the detector's descriptor."
+            )
+        return found
+
+    @property
+    def in_streams(self) -> bool:
+        """Whether stream_datum documents announce the frames, and events do not hold them."""
+        return self.external.startswith(("STREAM", "TILED"))
+
+    @property
+    def in_assets(self) -> bool:
+        """Whether events hold ids of datum documents."""
+        return bool(self.external) and not self.in_streams
+
+    @property
+    def frame_shape(self) -> tuple[int, int] | None:
+        """(rows, cols); None if unknown."""
+        *_, rows, cols = (None, None, *self.shape)
+        return None if rows is None or cols is None else (rows, cols)
+
+    def frames_per_index(self, multiplier: int | None = None) -> int:
+        """Frames of one event, or of one index of a stream: k of [k, rows, cols], else 1."""
+        per_index = math.prod(1 if n is None else n for n in self.shape[:-2])
+        # areaDetector's frames per point, where the descriptor has the shape of one frame
+        return multiplier if multiplier and per_index == 1 else per_index
+
+    @property
+    def frames_per_asset(self) -> int | None:
+        """Frames behind one datum as the configuration or the shape say; None if neither does."""
+        if self.configured_images is not None:
+            return self.configured_images
+        leading = self.shape[:-2]
+        return self.frames_per_index() if leading and None not in leading else None
+
+    @property
+    def frames_per_event(self) -> int:
+        """Frames of one event, 1 if nothing tells."""
+        per_asset = self.frames_per_asset if self.in_assets else None
+        return per_asset or self.frames_per_index()
+
+    def _in_order(self) -> tuple[int | None, ...]:
+        """Return the shape with rows and columns last; an axis without length is None.
+
+        Assets of old ophyd say [cols, rows, n], with n = 0 where nobody knew it.
+        """
+        shape = tuple(n if n is None or n > 0 else None for n in self.shape)
+        if not self.in_assets or len(shape) != 3:
+            return shape
+        first, middle, last = shape
+        images = self.configured_images
+        n_is_last = last is None and first is not None
+        n_is_last |= images is not None and last == images and first not in (images, None)
+        return (last, middle, first) if n_is_last else shape
+
+
+def _configured_images(configuration: Any, detector: str) -> int | None:
+    for part in (detector, "data"):
+        configuration = configuration.get(part) if isinstance(configuration, Mapping) else None
+    if not isinstance(configuration, Mapping):
+        return None
+    names = (f"{detector}_cam_num_images", f"{detector}_num_images", "num_images")
+    values = (positive_int(configuration.get(name)) for name in names)
+    return next((value for value in values if value is not None and value <= MOST_FRAMES), None)
