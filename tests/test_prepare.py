@@ -22,7 +22,7 @@ class Answering:
 @pytest.fixture
 def live(monkeypatch):
     monkeypatch.setattr(callback, "open_ensemble", lambda settings: (Fake(), ""))
-    monkeypatch.setattr("xpcs_live_denoise.sinks.tiled_factory.TiledSinkFactory", Answering)
+    monkeypatch.setattr("xpcs_live_denoise.sinks.run.TiledSinkFactory", Answering)
     made = LiveDenoise(Settings(detector="cam"))
     yield made
     assert made.close(10)

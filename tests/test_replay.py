@@ -18,7 +18,7 @@ from xpcs_live_denoise import callback as callback_module
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, XpcsError
 from xpcs_live_denoise.replay import UNFINISHED, Comparison, compare
 from xpcs_live_denoise.sinks.spool import spooled_folders
-from xpcs_live_denoise.sinks.tiled import TiledSink
+from xpcs_live_denoise.sinks.run import TiledSink
 from xpcs_live_denoise.simulation import (SimulatedCamera, recorded)
 
 FRAMES = series(60)

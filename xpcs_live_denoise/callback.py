@@ -34,7 +34,7 @@ from .worker import Errand, Worker
 
 if TYPE_CHECKING:
     from .sinks.plot import LivePlot
-    from .sinks.tiled_factory import TiledSinkFactory
+    from xpcs_live_denoise.sinks.run import TiledSinkFactory
 
 logger = logging.getLogger(__name__)
 
@@ -255,7 +255,7 @@ class LiveDenoise:
     def _tiled_factory(self) -> TiledSinkFactory:
         """Return what makes the sinks. Called by the worker's thread: the import takes a second."""
         if self._make_tiled_sink is None:
-            from .sinks.tiled_factory import TiledSinkFactory
+            from xpcs_live_denoise.sinks.run import TiledSinkFactory
 
             self._make_tiled_sink = TiledSinkFactory(self._settings.tiled, self._catalog)
         return self._make_tiled_sink

@@ -10,7 +10,7 @@ from .errors import SpoolInUseError
 from xpcs_live_denoise.analysis.series import append_note
 from xpcs_live_denoise.records.results import (RunEnd, Status)
 from .sinks.spool import SpooledRun, default_folder, spooled_folders
-from .sinks.tiled_factory import TiledSinkFactory
+from xpcs_live_denoise.sinks.run import TiledSinkFactory
 from xpcs_live_denoise.catalog.nodes import results_path
 
 DIED = (

@@ -21,7 +21,7 @@ from .demo_series import DemoSeries, recorded_series, simulated_series
 from .errors import InvalidInputError, XpcsError
 from xpcs_live_denoise.catalog.server import (RAW_PATH, EmbeddedServer)
 from .sinks.terminal import TerminalSink
-from .sinks.tiled_factory import TiledSinkFactory
+from xpcs_live_denoise.sinks.run import TiledSinkFactory
 from xpcs_live_denoise.simulation.stream import fly_series
 from xpcs_live_denoise.simulation import SimulatedEiger
 

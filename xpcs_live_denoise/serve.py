@@ -174,7 +174,7 @@ def _check(settings: Settings, options: ServeOptions) -> None:
 
 def _check_server(settings: Settings, options: ServeOptions, console: Console) -> None:
     """Raise if results cannot be stored, unless only the server is away and is not followed."""
-    from .sinks.tiled_factory import TiledSinkFactory
+    from xpcs_live_denoise.sinks.run import TiledSinkFactory
 
     make = TiledSinkFactory(settings.tiled)
     try:

@@ -13,7 +13,7 @@ import time
 
 from tests.conftest import SyntheticRun
 from xpcs_live_denoise.catalog.server import EmbeddedServer
-from xpcs_live_denoise.sinks.tiled import TiledSink
+from xpcs_live_denoise.sinks.run import TiledSink
 
 N_FRAMES, N_ROI, STEP, OPENINGS, UPDATES = 400, 5, 10, 4, 10
 FIRST_PLOT = """

@@ -16,7 +16,7 @@ from xpcs_live_denoise.records.results import GAMMA_COLUMNS
 from xpcs_live_denoise.readers.client import XPCSResult, results
 from xpcs_live_denoise.readers.two_time import mirrored
 from xpcs_live_denoise.records.results import (RunEnd, Status)
-from xpcs_live_denoise.sinks.tiled import TiledSink
+from xpcs_live_denoise.sinks.run import TiledSink
 
 
 def write(client, run, *, live=False, denoised=True, path="processed", raw_path=None):

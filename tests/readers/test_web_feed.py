@@ -13,7 +13,7 @@ from xpcs_live_denoise.catalog.server import EmbeddedServer
 from xpcs_live_denoise.readers.web.hub import Hub
 from xpcs_live_denoise.readers.web.stored import G2
 from xpcs_live_denoise.readers.web.tiled_http import TiledHttp
-from xpcs_live_denoise.sinks.tiled import TiledSink
+from xpcs_live_denoise.sinks.run import TiledSink
 
 DEADLINE_S = 120
 

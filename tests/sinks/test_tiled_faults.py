@@ -6,7 +6,7 @@ import pytest
 
 from xpcs_live_denoise.errors import TiledUnavailableError
 from xpcs_live_denoise.records.results import RunEnd
-from xpcs_live_denoise.sinks.tiled import TiledSink
+from xpcs_live_denoise.sinks.run import TiledSink
 
 SUCCESS = {"raw_exit_status": "success", "analysis_exit_status": "success", "reason": ""}
 

@@ -6,8 +6,8 @@ import pytest
 from xpcs_live_denoise import results
 from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.records.results import (Picture, RunEnd, Status)
-from xpcs_live_denoise.sinks import tiled_picture
-from xpcs_live_denoise.sinks.tiled import TiledSink
+from xpcs_live_denoise.sinks import run as tiled_picture
+from xpcs_live_denoise.sinks.run import TiledSink
 
 END = RunEnd(raw_exit_status="success", analysis_exit_status="success", reason="", status=Status())
 SHAPE = (30, 41)

@@ -4,8 +4,8 @@ import httpx
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.sinks import tiled_tables
-from xpcs_live_denoise.sinks.tiled_tables import TiledTable
+from xpcs_live_denoise.sinks import tables as tiled_tables
+from xpcs_live_denoise.sinks.tables import TiledTable
 
 SCHEMA = {"roi": ("int", ""), "age_frame": ("float", "frames")}
 

@@ -80,7 +80,7 @@ def stored_frames(server, uid):
 
 def spooled_frames(tmp_path):
     """Frames of which the spool holds C2, without taking it from its session."""
-    from xpcs_live_denoise.sinks import spool_format
+    from xpcs_live_denoise.sinks import spool as spool_format
 
     news = sorted((tmp_path / "spool").glob("*/*-publication.npz"))
     return spool_format.read(news[-1]).n_frames if news else 0

@@ -12,7 +12,7 @@ import pytest
 from tests.written import end, publish
 from xpcs_live_denoise.catalog.server import EmbeddedServer
 from xpcs_live_denoise.records.results import Picture
-from xpcs_live_denoise.sinks.tiled import TiledSink
+from xpcs_live_denoise.sinks.run import TiledSink
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from xpcs_live_denoise.records.results import (Publication, Result, RunEnd, RunInfo)
 
-
 class MemorySink:
     """Keeps every record in lists.
 

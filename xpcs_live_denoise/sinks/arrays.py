@@ -1,8 +1,7 @@
 """One array node of a derived run: its capacity, its chunks, and its messages below a limit."""
 
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownParameterType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownParameterType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -10,13 +9,11 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from tiled.structures.array import ArrayStructure, BuiltinDtype
 from tiled.structures.core import StructureFamily
 from tiled.structures.data_source import DataSource
-
 from xpcs_live_denoise.catalog.schema import (ARRAY_DIMS, array_data_key)
 from xpcs_live_denoise.catalog.nodes import create_or_adopt
 

@@ -4,9 +4,8 @@ The run is laid out as bluesky-tiled-plugins' TiledWriter would, but created her
 a run up at its first error, and this one has to go on when the server comes back.
 """
 
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownParameterType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownParameterType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -15,15 +14,22 @@ import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
-
 from xpcs_live_denoise.records.results import (GammaTable, Publication, Result, RunEnd, RunInfo, Status)
-
 from xpcs_live_denoise.catalog.schema import (ARRAY_DTYPES, CATALOG_SPEC, GAMMA_SCHEMA, RUN_SPECS, STREAM_SPECS, TABLES, descriptor_metadata, json_safe, start_document, status_columns, stop_document, table_data_keys)
-from .tiled_arrays import TiledArray
+from xpcs_live_denoise.sinks.arrays import TiledArray
 from xpcs_live_denoise.catalog.connection import probe
 from xpcs_live_denoise.catalog.nodes import (create_container, plain, results_container, results_path)
-from .tiled_picture import TiledPicture
-from .tiled_tables import TABLE_KEY, TiledTable
+from xpcs_live_denoise.sinks.tables import (TABLE_KEY, TiledTable)
+import time
+from collections.abc import Callable
+import numpy as np
+from xpcs_live_denoise.records.results import Picture
+from xpcs_live_denoise.sinks.arrays import TiledArray
+from typing import Any
+from xpcs_live_denoise.config import TiledSettings
+from xpcs_live_denoise.records.results import RunInfo
+from xpcs_live_denoise.catalog.connection import connect
+from xpcs_live_denoise.catalog.nodes import (refuse_raw_runs, results_path)
 
 logger = logging.getLogger(__name__)
 
@@ -284,3 +290,101 @@ class TiledSink:
         if changed:
             self._run.update_metadata(changed, drop_revision=True)
             self._metadata.update(changed)
+
+
+PERIOD_S = 2.0  # least time between two pictures of a live run
+
+
+class TiledPicture:
+    """Overwrites one picture with the next; a live one waits while the last is too young.
+
+    Parameters
+    ----------
+    array
+        Returns the array of a name, "image" or "roi_labels", of the stream.
+    """
+
+    def __init__(self, array: Callable[[str], TiledArray]) -> None:
+        self._array = array
+        self._waiting: Picture | None = None
+        self._written: Picture | None = None
+        self._not_before = float("-inf")
+
+    def offer(self, picture: Picture | None, *, last: bool = False) -> None:
+        """Write a picture, or the one that waits; may be repeated after a failure.
+
+        Parameters
+        ----------
+        picture
+            None: there is no newer one.
+        last
+            No other comes: write it now.
+        """
+        self._waiting = picture or self._waiting
+        if self._waiting is None or (not last and time.monotonic() < self._not_before):
+            return
+        newest, before = self._waiting, self._written
+        if before is None or not np.array_equal(newest.labels, before.labels):
+            self._array("roi_labels").replace(newest.labels)
+        image = self._array("image")
+        image.replace(newest.mean)
+        image.describe({"binning": newest.binning, "n_frames": newest.n_frames})
+        self._waiting, self._written = None, newest
+        self._not_before = time.monotonic() + PERIOD_S
+
+
+class TiledSinkFactory:
+    """Call it with the RunInfo of a run to get its sink.
+
+    Parameters
+    ----------
+    settings
+        Where results go.
+    client
+        Tiled client of the root. Default: the first write of the first run connects to
+        `settings.uri` with the key in the environment variable `settings.api_key_env`, else in
+        the file `settings.api_key_file`.
+    """
+
+    def __init__(self, settings: TiledSettings, client: Any | None = None) -> None:
+        self._settings = settings
+        self._client = client
+        self._is_ours = client is None
+
+    def __call__(
+        self, info: RunInfo, *, uid: str | None = None, created: float | None = None
+    ) -> TiledSink:
+        """Return the sink of a run, with `uid` and time of the derived run. Connects to nothing."""
+        return TiledSink(
+            info,
+            client=self._connected,
+            path=self._settings.path,
+            raw_path=self._settings.raw_path,
+            access_tags=self._settings.access_tags,
+            uid=uid,
+            created=created,
+        )
+
+    def connect(self) -> None:
+        """Connect now, so that the first run does not wait for it.
+
+        Raises
+        ------
+        TiledUnavailableError
+            When the server does not answer; the first run tries again.
+        InvalidInputError
+            When there is no key or the server refuses it, or the container holds raw runs.
+        """
+        segments = results_path(self._settings.path, self._settings.raw_path)
+        refuse_raw_runs(self._connected(), segments)
+
+    def close(self) -> None:
+        """Close the connection if it was made here; a client that was passed stays open."""
+        if self._is_ours and self._client is not None:
+            self._client.context.close()
+            self._client = None
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            self._client = connect(self._settings)
+        return self._client

@@ -1,20 +1,17 @@
 """One appendable table of a derived run: each row exactly once, whatever the network does."""
 
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownParameterType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownParameterType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
-
 import httpx
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-
 from xpcs_live_denoise.catalog.schema import arrow_schema
 from xpcs_live_denoise.catalog.nodes import create_or_adopt
 
