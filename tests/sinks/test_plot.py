@@ -19,7 +19,7 @@ from xpcs_live_denoise.sinks.plot import LivePlot, PlotSink
 from xpcs_live_denoise.sinks.plot_choice import RoiChoice
 from xpcs_live_denoise.sinks.plot_figure import LiveFigure
 from xpcs_live_denoise.sinks.plot_file import save_figure
-from xpcs_live_denoise.sinks.plot_state import PlotState
+from xpcs_live_denoise.views.state import PlotState
 from xpcs_live_denoise.sinks.plot_style import DOUBTED, TRUSTED, colour_range
 
 

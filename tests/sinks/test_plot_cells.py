@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from xpcs_live_denoise.records.results import (GammaTable, Picture, Status)
 from xpcs_live_denoise.sinks.plot_cells import Cell
 from xpcs_live_denoise.sinks.plot_figure import SIZE_INCHES, LiveFigure
-from xpcs_live_denoise.sinks.plot_state import PlotState
+from xpcs_live_denoise.views.state import PlotState
 from xpcs_live_denoise.sinks.plot_words import WordCanvas
 
 REASONS = ("", "too_slow", "")

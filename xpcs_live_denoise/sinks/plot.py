@@ -15,7 +15,7 @@ from xpcs_live_denoise.records.results import (Publication, Result, RunEnd, RunI
 
 from .plot_choice import RoiChoice
 from .plot_file import PlotFile
-from .plot_state import PlotState
+from xpcs_live_denoise.views.state import PlotState
 
 if TYPE_CHECKING:
     from .plot_window import PlotWindow

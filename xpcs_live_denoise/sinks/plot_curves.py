@@ -17,7 +17,7 @@ from xpcs_live_denoise.numerics.fits import fit_power_law
 from xpcs_live_denoise.records.results import GammaTable
 
 from .plot_cells import Cell, Place
-from .plot_state import Snapshot
+from xpcs_live_denoise.views.state import Snapshot
 from .plot_style import (
     DENOISED,
     LABEL_SIZE,

@@ -14,7 +14,7 @@ from .plot_curves import G2Panel, PowerLawPanel
 from .plot_gamma import GammaPanel
 from .plot_images import C2Panels, PicturePanel
 from .plot_lines import Lines
-from .plot_state import Snapshot
+from xpcs_live_denoise.views.state import Snapshot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

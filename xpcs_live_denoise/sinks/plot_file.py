@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 from .plot_choice import RoiChoice
-from .plot_state import PlotState
+from xpcs_live_denoise.views.state import PlotState
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xpcs_live_denoise.records.results import GammaTable
 
 from .plot_cells import Cell, Place
-from .plot_state import BAYES, Snapshot
+from xpcs_live_denoise.views.state import (BAYES, Snapshot)
 from .plot_style import (
     DENOISED,
     DOUBTED,

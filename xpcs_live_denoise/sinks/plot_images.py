@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .plot_cells import Cell, Place
 from .plot_pixels import show_pixels
-from .plot_state import Snapshot
+from xpcs_live_denoise.views.state import Snapshot
 from .plot_style import (
     LABEL_SIZE,
     SMALL,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from xpcs_live_denoise.analysis.detector_image import mean_counts
 
 from .plot_cells import Cell, Place
-from .plot_state import Snapshot
+from xpcs_live_denoise.views.state import Snapshot
 from .plot_style import DOUBTED, LABEL_SIZE, reword
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bluesky.callbacks.mpl_plotting import QtAwareCallback
 
 from .plot_choice import RoiChoice
-from .plot_state import PlotState
+from xpcs_live_denoise.views.state import PlotState
 
 if TYPE_CHECKING:
     from .plot_figure import LiveFigure
