@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .offline import analyse, analyse_c2
     from .readers.client import XPCSResult, results
     from xpcs_live_denoise.records.results import (DenoisedTwoTime, GammaTable, Result)
-    from .sinks.plot import LivePlot
+    from xpcs_live_denoise.window.live_plot import LivePlot
     from xpcs_live_denoise.sources.remote.publisher import document_publisher
     from .sources.roi_files import load_rois, save_rois
 

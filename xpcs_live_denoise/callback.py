@@ -33,7 +33,7 @@ from xpcs_live_denoise.sources.stored.frames import read_tiled
 from .worker import Errand, Worker
 
 if TYPE_CHECKING:
-    from .sinks.plot import LivePlot
+    from xpcs_live_denoise.window.live_plot import LivePlot
     from xpcs_live_denoise.sinks.run import TiledSinkFactory
 
 logger = logging.getLogger(__name__)
@@ -282,7 +282,7 @@ def _open_plot(plot: LivePlot | bool | str | Path) -> SinkFactory | None:
         return None
     if not isinstance(plot, bool | str | Path):
         return plot
-    from .sinks.plot import LivePlot
+    from xpcs_live_denoise.window.live_plot import LivePlot
 
     return LivePlot(None if isinstance(plot, bool) else plot)
 

@@ -48,7 +48,7 @@ def measure(
     from xpcs_live_denoise.demo_series import simulated_series
     from xpcs_live_denoise.analysis.series import open_ensemble
     from xpcs_live_denoise.sinks.memory import MemorySink
-    from xpcs_live_denoise.sinks.plot import LivePlot
+    from xpcs_live_denoise.window.live_plot import LivePlot
     from xpcs_live_denoise.simulation import (SimulatedCamera, SimulatedEiger, fly_series, recorded)
 
     sample = simulated_series(n_frames, 5)
@@ -114,7 +114,7 @@ def measure_updates(n_frames: int, rate_hz: float, repeats: int) -> list[tuple[f
     from xpcs_live_denoise import LiveDenoise, Settings
     from xpcs_live_denoise.demo_series import simulated_series
     from xpcs_live_denoise.sinks.memory import MemorySink
-    from xpcs_live_denoise.sinks.plot import LivePlot
+    from xpcs_live_denoise.window.live_plot import LivePlot
     from xpcs_live_denoise.simulation import (SimulatedEiger, fly_series, recorded)
 
     sample = simulated_series(n_frames, 5)
@@ -150,7 +150,7 @@ def replayed(sink, repeats: int) -> list[tuple[float, bool]]:
     """Draw all records of a run, each as soon as it is there; return cost (s) and kind of each."""
     from matplotlib.backends.qt_compat import QtWidgets
 
-    from xpcs_live_denoise.sinks.plot import LivePlot
+    from xpcs_live_denoise.window.live_plot import LivePlot
 
     best: list[tuple[float, bool]] = []
     for _ in range(repeats):
@@ -175,7 +175,7 @@ def replayed(sink, repeats: int) -> list[tuple[float, bool]]:
 
 def report_updates(costs: list[tuple[float, bool]]) -> None:
     """Print what updates cost and how often they can come."""
-    from xpcs_live_denoise.sinks.plot_window import LEAST_PERIOD_S, SHARE
+    from xpcs_live_denoise.window.qt_window import (LEAST_PERIOD_S, SHARE)
 
     for changed, words in ((False, "no axis changes"), (True, "an axis changes")):
         chosen = [cost for cost, kind in costs if kind == changed]

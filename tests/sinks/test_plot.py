@@ -15,12 +15,12 @@ from xpcs_live_denoise import LiveDenoise, RoiMap, Settings
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import (GammaTable, Picture, RunEnd, Status)
 from xpcs_live_denoise.sinks.memory import MemorySink
-from xpcs_live_denoise.sinks.plot import LivePlot, PlotSink
-from xpcs_live_denoise.sinks.plot_choice import RoiChoice
-from xpcs_live_denoise.sinks.plot_figure import LiveFigure
-from xpcs_live_denoise.sinks.plot_file import save_figure
+from xpcs_live_denoise.window.live_plot import (LivePlot, PlotSink)
+from xpcs_live_denoise.window.qt_window import RoiChoice
+from xpcs_live_denoise.window.figure import LiveFigure
+from xpcs_live_denoise.window.live_plot import save_figure
 from xpcs_live_denoise.views.state import PlotState
-from xpcs_live_denoise.sinks.plot_style import DOUBTED, TRUSTED, colour_range
+from xpcs_live_denoise.window.style import (DOUBTED, TRUSTED, colour_range)
 
 
 @pytest.fixture(autouse=True)

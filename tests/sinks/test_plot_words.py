@@ -6,8 +6,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from xpcs_live_denoise.sinks import plot_words
-from xpcs_live_denoise.sinks.plot_words import WordCanvas, WordRenderer
+from xpcs_live_denoise.window import cells as plot_words
+from xpcs_live_denoise.window.cells import (WordCanvas, WordRenderer)
 
 
 @pytest.fixture(autouse=True)

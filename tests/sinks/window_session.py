@@ -27,7 +27,7 @@ from tests.live_runs import Fake, series
 from xpcs_live_denoise import LiveDenoise, RoiMap, Settings
 from xpcs_live_denoise.records.results import Geometry
 from xpcs_live_denoise.sinks.memory import MemorySink
-from xpcs_live_denoise.sinks.plot_style import TRUSTED
+from xpcs_live_denoise.window.style import TRUSTED
 from xpcs_live_denoise.simulation import (SimulatedCamera, SimulatedEiger, fly_series, recorded)
 
 N_FRAMES = 120

@@ -1,22 +1,25 @@
 """The window of the live plot: created and drawn on the main thread, told by the worker's."""
 
-# matplotlib's and bluesky's types are partly unknown.
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false
+# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
 
 from __future__ import annotations
 
 import logging
 import time
 from typing import TYPE_CHECKING, Any
-
 from bluesky.callbacks.mpl_plotting import QtAwareCallback
-
-from .plot_choice import RoiChoice
 from xpcs_live_denoise.views.state import PlotState
 
 if TYPE_CHECKING:
-    from .plot_figure import LiveFigure
+    from xpcs_live_denoise.window.figure import LiveFigure
+
+# matplotlib's and bluesky's types are partly unknown.
+
+
+
+
+
 
 logger = logging.getLogger(__name__)
 
@@ -124,8 +127,8 @@ class PlotWindow(QtAwareCallback):
         from matplotlib.backends.qt_compat import QtCore  # pyright: ignore[reportAttributeAccessIssue]
         from matplotlib.figure import Figure
 
-        from .plot_canvas import LiveCanvas
-        from .plot_figure import DPI, SIZE_INCHES, LiveFigure
+        from xpcs_live_denoise.window.cells import LiveCanvas
+        from xpcs_live_denoise.window.figure import (DPI, SIZE_INCHES, LiveFigure)
 
         canvas = LiveCanvas(Figure(figsize=SIZE_INCHES, dpi=DPI))
         with matplotlib.rc_context({"interactive": False, "figure.raise_window": False}):
@@ -201,3 +204,29 @@ class PlotWindow(QtAwareCallback):
     def _choose(self, label: int) -> None:
         self._choice.label = label
         self._guarded(self._draw)
+
+
+class RoiChoice:
+    """The label of the ROI that is shown.
+
+    Parameters
+    ----------
+    label
+        The first choice; None takes the middle ROI of each run until somebody chooses.
+
+    Attributes
+    ----------
+    label
+        The choice; a run without this ROI shows its middle one and leaves the choice alone.
+    """
+
+    def __init__(self, label: int | None = None) -> None:
+        self.label = label
+
+    def index(self, labels: tuple[int, ...]) -> int:
+        """Return the index of the choice among the labels of a run."""
+        return labels.index(self.label) if self.label in labels else len(labels) // 2
+
+    def step(self, labels: tuple[int, ...], by: int) -> None:
+        """Choose the ROI `by` places on; the first follows the last."""
+        self.label = labels[(self.index(labels) + by) % len(labels)]

@@ -1,35 +1,30 @@
 """The image panels of the live window: the detector with its ROIs, and C2 raw and denoised."""
 
-# matplotlib's types are partly unknown.
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false, reportUnknownParameterType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownParameterType=false
+# pyright: reportUnknownVariableType=false
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
-
 import numpy as np
 from numpy.typing import NDArray
-
-from .plot_cells import Cell, Place
-from .plot_pixels import show_pixels
+from xpcs_live_denoise.window.cells import (Cell, Place)
+from xpcs_live_denoise.window.cells import show_pixels
 from xpcs_live_denoise.views.state import Snapshot
-from .plot_style import (
-    LABEL_SIZE,
-    SMALL,
-    TRUSTED,
-    UNKNOWN,
-    Limits,
-    colour_range,
-    dress,
-    logarithmic_ticks,
-)
+from xpcs_live_denoise.window.style import (LABEL_SIZE, SMALL, TRUSTED, UNKNOWN, Limits, colour_range, dress, logarithmic_ticks)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from xpcs_live_denoise.records.results import Picture
+
+# matplotlib's types are partly unknown.
+
+
+
+
+
 
 # Colours of the picture span at most this factor.
 PICTURE_RANGE = 1e3

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
 import numpy as np
-
 from xpcs_live_denoise.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .client import XPCSResult
+    from xpcs_live_denoise.readers.client import XPCSResult
 
 STYLES = {
     "raw": {"color": "0.6", "marker": ".", "markersize": 4, "zorder": 1},

@@ -1,13 +1,10 @@
 """How the live window draws things: colours, signs, words, and axes that leave a user's zoom."""
 
-# matplotlib's types are partly unknown.
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +13,12 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.text import Text
     from matplotlib.ticker import Formatter, Locator
+
+# matplotlib's types are partly unknown.
+
+
+
+
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 RAW, DENOISED, TRUSTED, DOUBTED = "#8C8C8C", "#0072B2", "#D55E00", "#8A4A83"
