@@ -14,7 +14,7 @@ import yaml
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS
 from xpcs_live_denoise.readers.client import XPCSResult, results
-from xpcs_live_denoise.readers.two_time import mirrored
+from xpcs_live_denoise.readers.client import mirrored
 from xpcs_live_denoise.records.results import (RunEnd, Status)
 from xpcs_live_denoise.sinks.run import TiledSink
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from xpcs_live_denoise.readers.superseded import without_superseded
+from xpcs_live_denoise.readers.client import without_superseded
 
 
 def table(*rows):

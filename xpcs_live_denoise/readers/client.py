@@ -5,24 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
-
 import numpy as np
 from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRunV3
 from tiled.client.constructors import from_context
 from tiled.queries import Eq
-
 from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS
-
-from .g2 import read_g2
-from .picture import read_picture
-from .superseded import without_superseded
-from .two_time import labelled, mirrored, roi_index
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+import numpy as np
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+import numpy as np
+from xpcs_live_denoise.errors import InvalidInputError
+from typing import TYPE_CHECKING, Any
+import numpy as np
+from xpcs_live_denoise.errors import ResultNotFoundError
+from typing import Any
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
     from matplotlib.figure import Figure
+    import pandas as pd
+    import xarray as xr
+    import xarray as xr
 
 RUN_CATALOG = "CatalogOfBlueskyRuns"
 RESULT_SPEC = "XPCSResult"
@@ -292,3 +299,147 @@ def _catalogs_of_runs(container: Any) -> list[str]:
 
 def _names(places: Sequence[Sequence[str]]) -> str:
     return ", ".join(f"/{'/'.join(place)}" for place in dict.fromkeys(map(tuple, places))) or "/"
+
+
+def read_g2(run: Any, xpcs: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the table that `XPCSResult.g2_table` describes.
+
+    Parameters
+    ----------
+    run
+        Plain container client of a derived run.
+    xpcs
+        The entry `xpcs` of its start document.
+    """
+    import pandas as pd
+
+    columns = ["roi", "q_inv_angstrom", "delay_s", "g2", "g2_error", "g2_denoised"]
+    if "g2" not in run:
+        return pd.DataFrame(columns=columns)
+    stream = run["g2"].base
+    delay_s, g2 = stream["delay_s"].read(), stream["g2"].read()
+    denoised = stream["g2_denoised"].read() if "g2_denoised" in stream else g2 * np.nan
+    repeat = len(delay_s)
+    values = (
+        np.repeat(xpcs["roi"], repeat),
+        np.repeat(q_of(xpcs), repeat),
+        np.tile(delay_s, len(g2)),
+        g2.ravel(),
+        stream["g2_error"].read().ravel(),
+        denoised.ravel(),
+    )
+    return pd.DataFrame(dict(zip(columns, values, strict=True)))
+
+
+def mirrored(lower: np.ndarray) -> np.ndarray:
+    """Return the symmetric array of a lower triangle; what is above the diagonal is ignored."""
+    below = np.tril(lower, -1)
+    return np.tril(lower) + np.swapaxes(below, -1, -2)
+
+
+def roi_index(xpcs: Mapping[str, Any], roi: int | None) -> slice | int:
+    """Return the index of a ROI label on the first axis; of all of them for None.
+
+    Raises
+    ------
+    InvalidInputError
+        For a label that the result does not have.
+    """
+    if roi is None:
+        return slice(None)
+    labels = xpcs["roi"]
+    if roi not in labels:
+        raise InvalidInputError(
+            f"ROI {roi!r}: not in this result; expected one of the labels {list(labels)}."
+        )
+    return labels.index(roi)
+
+
+def q_of(xpcs: Mapping[str, Any]) -> np.ndarray:
+    """Return q of every ROI, inverse Angstrom; NaN where unknown."""
+    return np.array(xpcs["q_inv_angstrom"], dtype=float)
+
+
+def labelled(
+    values: np.ndarray, xpcs: Mapping[str, Any], roi: int | None, name: str
+) -> xr.DataArray:
+    """Return C2 with its dims and coordinates.
+
+    Parameters
+    ----------
+    values
+        Shape (n_roi, n, n), or (n, n) for one ROI.
+    xpcs
+        The entry `xpcs` of the result's start document.
+    roi
+        Label of the one ROI, None for all.
+    name
+        Name of the array.
+    """
+    import xarray as xr
+
+    times = np.arange(values.shape[-1]) * xpcs["frame_time_s"]
+    which = roi_index(xpcs, roi)
+    labels, q = np.array(xpcs["roi"])[which], q_of(xpcs)[which]
+    coords: dict[str, Any] = {
+        "t1_s": ("t1", times),
+        "t2_s": ("t2", times),
+        "roi": labels,
+        "q_inv_angstrom": q if roi is not None else ("roi", q),
+    }
+    dims = ("t1", "t2") if roi is not None else ("roi", "t1", "t2")
+    array = xr.DataArray(values, dims=dims, coords=coords, name=name)
+    for coord in ("t1_s", "t2_s"):
+        array[coord].attrs["units"] = "s"
+    array["q_inv_angstrom"].attrs["units"] = "1/angstrom"
+    return array
+
+
+def read_picture(run: Any) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return the mean image of the detector and the ROI under each of its pixels.
+
+    Parameters
+    ----------
+    run
+        Plain container client of a derived run.
+
+    Raises
+    ------
+    ResultNotFoundError
+        When the run has no picture.
+    """
+    import xarray as xr
+
+    stream = getattr(run["image"], "base", run["image"]) if "image" in run else {}
+    if "image" not in stream or "roi_labels" not in stream:
+        raise ResultNotFoundError(
+            f"Result {run.metadata['start']['uid']}: no picture of the detector; expected the "
+            "stream `image`, which a live run has after its first frames and an offline one never."
+        )
+    node = stream["image"]
+    binning = node.metadata.get("binning", 1)
+    mean, labels = node.read(), stream["roi_labels"].read()
+    # The centre of each binned pixel, in pixels of the frames that the ROIs are drawn on.
+    coords: dict[str, Any] = {
+        name: (name, (np.arange(n) + 0.5) * binning - 0.5, {"units": "pixels"})
+        for name, n in zip(("row", "col"), mean.shape, strict=True)
+    }
+    attrs = {"binning": binning, "n_frames": node.metadata.get("n_frames", 0)}
+    return (
+        xr.DataArray(mean, dims=("row", "col"), coords=coords, name="image", attrs=attrs),
+        xr.DataArray(labels, dims=("row", "col"), coords=coords, name="roi_labels", attrs=attrs),
+    )
+
+
+def without_superseded(table: Any) -> Any:
+    """Return the rows of a gamma table (a DataFrame) that no better one of its age stands in for.
+
+    A final row replaces provisional ones of its ROI, age and source, whatever their width; a row
+    of source "bayes" replaces "bayes_early".
+    """
+    at = [table["roi"], table["age_frame"]]
+    # An estimator that chooses its width may have chosen another one while the run was on.
+    has_final = table["final"].groupby([*at, table["source"]], dropna=False).transform("any")
+    late = (table["source"] == "bayes").groupby(at, dropna=False).transform("any")
+    early = (table["source"] == "bayes_early") & late
+    return table[(table["final"] | ~has_final) & ~early]

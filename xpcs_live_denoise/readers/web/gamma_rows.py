@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS
-from xpcs_live_denoise.readers.superseded import without_superseded
+from xpcs_live_denoise.readers.client import without_superseded
 
 KEY = ["roi", "age_frame", "source", "width"]
 COLUMNS = ["seq_num", *GAMMA_COLUMNS]
