@@ -72,9 +72,9 @@ def view(options: ViewOptions, console: Console) -> None:
             "xpcs-live-denoise view: bokeh is not installed. It comes with the extra `view`: "
             "pip install 'xpcs-live-denoise[view]'."
         )
-    from .readers.web.gate import checked_key
-    from .readers.web.server import serve_page
-    from .readers.web.tiled_http import TiledHttp
+    from xpcs_live_denoise.page.server import checked_key
+    from xpcs_live_denoise.page.server import serve_page
+    from xpcs_live_denoise.page.tiled_http import TiledHttp
 
     where = f"the environment variable {options.key_env} or the file of --key-file"
     key = checked_key(options.host, _key(options.key_file, "--key-file", options.key_env), where)

@@ -10,9 +10,9 @@ from tests.written import end, publish
 from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.readers.client import results
 from xpcs_live_denoise.catalog.server import EmbeddedServer
-from xpcs_live_denoise.readers.web.hub import Hub
-from xpcs_live_denoise.readers.web.stored import G2
-from xpcs_live_denoise.readers.web.tiled_http import TiledHttp
+from xpcs_live_denoise.page.hub import Hub
+from xpcs_live_denoise.page.feed import G2
+from xpcs_live_denoise.page.tiled_http import TiledHttp
 from xpcs_live_denoise.sinks.run import TiledSink
 
 DEADLINE_S = 120
@@ -191,7 +191,7 @@ def test_a_server_without_streams_is_asked_again_and_again(
         "stream_address",
         lambda self, path: self.address.replace("http", "ws") + "/api/v1/stream-of-none",
     )
-    monkeypatch.setattr("xpcs_live_denoise.readers.web.hub.POLL_S", 0.1)
+    monkeypatch.setattr("xpcs_live_denoise.page.hub.POLL_S", 0.1)
 
     async def work(hub):
         feed = await hub.open(sink.uid)

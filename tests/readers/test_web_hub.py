@@ -8,8 +8,8 @@ import pytest
 
 from tests.readers.test_web_feed import until
 from xpcs_live_denoise.errors import ResultNotFoundError, TiledUnavailableError
-from xpcs_live_denoise.readers.web import hub as hub_module
-from xpcs_live_denoise.readers.web.hub import Hub
+from xpcs_live_denoise.page import hub as hub_module
+from xpcs_live_denoise.page.hub import Hub
 
 XPCS = {"roi": [1], "frame_time_s": 0.5, "n_expected": 20, "detector": "eiger"}
 

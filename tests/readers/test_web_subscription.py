@@ -6,9 +6,9 @@ import msgpack
 import pytest
 from websockets.asyncio.server import serve
 
-from xpcs_live_denoise.readers.web import subscription
-from xpcs_live_denoise.readers.web.subscription import StreamingUnavailableError, Subscription
-from xpcs_live_denoise.readers.web.tiled_http import TiledHttp
+from xpcs_live_denoise.page import subscription
+from xpcs_live_denoise.page.subscription import (StreamingUnavailableError, Subscription)
+from xpcs_live_denoise.page.tiled_http import TiledHttp
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.records.results import GammaTable
-from xpcs_live_denoise.readers.web import views
-from xpcs_live_denoise.readers.web.gamma_rows import merged
-from xpcs_live_denoise.readers.web.run_state import RunState
+from xpcs_live_denoise.page import views
+from xpcs_live_denoise.page.run_state import merged
+from xpcs_live_denoise.page.run_state import RunState
 
 N, ROIS, Q = 40, [1, 2, 3], [0.01, 0.02, 0.04]
 

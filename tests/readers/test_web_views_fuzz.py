@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from tests.conftest import SyntheticRun
-from xpcs_live_denoise.readers.web import texts, views
-from xpcs_live_denoise.readers.web.c2_map import C2Map
-from xpcs_live_denoise.readers.web.curves import DispersionFigure, G2Figure, GammaFigure
-from xpcs_live_denoise.readers.web.images import C2Figures, DetectorFigure
-from xpcs_live_denoise.readers.web.run_state import RunState
+from xpcs_live_denoise.page import (page as texts, views)
+from xpcs_live_denoise.page.run_state import C2Map
+from xpcs_live_denoise.page.figures import (DispersionFigure, G2Figure, GammaFigure)
+from xpcs_live_denoise.page.figures import (C2Figures, DetectorFigure)
+from xpcs_live_denoise.page.run_state import RunState
 
 N, N_ROI, CASES = 24, 3, 40
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-
 import numpy as np
-
 from xpcs_live_denoise.numerics.fits import fit_g2
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.fits import (fit_power_law, typical_rates)
-
-from .c2_map import for_screen
-from .gamma_rows import of_roi, rates_by_roi
-from .run_state import RunState
+from xpcs_live_denoise.page.run_state import for_screen
+from xpcs_live_denoise.page.run_state import (of_roi, rates_by_roi)
+from xpcs_live_denoise.page.run_state import RunState
 
 COLOUR_RANGE = (1, 99)  # percentiles of the raw C2 off its diagonal
 MOST_POINTS = 600  # of one kind in the plot of Gamma(t)

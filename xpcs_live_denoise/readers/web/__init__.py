@@ -1,1 +1,0 @@
-"""The web page: what `xpcs-live-denoise view` serves."""
