@@ -25,7 +25,7 @@ from tests.live_runs import (  # noqa: F401 - two of them are fixtures
     series,
     subscribe,
 )
-from xpcs_live_denoise import callback
+from xpcs_live_denoise.live import callback
 from xpcs_live_denoise.sources.frames import FrameReader
 from xpcs_live_denoise.simulation import (SimulatedCamera, recorded)
 

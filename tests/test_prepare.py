@@ -3,7 +3,8 @@
 import pytest
 
 from tests.live_runs import Fake
-from xpcs_live_denoise import LiveDenoise, Settings, callback
+from xpcs_live_denoise import (LiveDenoise, Settings)
+from xpcs_live_denoise.live import callback
 
 
 class Answering:

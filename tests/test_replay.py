@@ -13,8 +13,9 @@ from rich.console import Console
 from tiled.structures.core import Spec
 
 from tests.live_runs import LABELS, Fake, series
-from xpcs_live_denoise import RoiMap, Settings, replay, results, sink_feed
-from xpcs_live_denoise import callback as callback_module
+from xpcs_live_denoise import (RoiMap, Settings, replay, results)
+from xpcs_live_denoise.live import outbox as sink_feed
+from xpcs_live_denoise.live import callback as callback_module
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, XpcsError
 from xpcs_live_denoise.replay import UNFINISHED, Comparison, compare
 from xpcs_live_denoise.sinks.spool import spooled_folders

@@ -11,9 +11,9 @@ from tests.live_runs import (  # noqa: F401 - two of them are fixtures
     subscribe,
 )
 from xpcs_live_denoise import RoiMap
-from xpcs_live_denoise.notes import Notes
+from xpcs_live_denoise.live.run import Notes
 from xpcs_live_denoise.records.results import Status
-from xpcs_live_denoise.run_info import what_is_missing
+from xpcs_live_denoise.live.run import what_is_missing
 from xpcs_live_denoise.simulation import (SimulatedCamera, SimulatedEiger, fly_series, recorded)
 
 

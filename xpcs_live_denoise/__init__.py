@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .callback import LiveDenoise
+    from xpcs_live_denoise.live.callback import LiveDenoise
     from .config import Settings
     from .denoising.ensemble import Ensemble, load_ensemble
     from .errors import (

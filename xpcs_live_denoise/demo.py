@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from .callback import LiveDenoise
+from xpcs_live_denoise.live.callback import LiveDenoise
 from .config import Settings
 from .demo_series import DemoSeries, recorded_series, simulated_series
 from .errors import InvalidInputError, XpcsError

@@ -12,11 +12,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from .callback import LiveDenoise
+from xpcs_live_denoise.live.callback import LiveDenoise
 from .config import Settings
 from .errors import InvalidInputError, ResultNotFoundError, XpcsError, text_of
 from .readers.client import results
-from .sink_feed import NOT_STORED, REFUSED
+from xpcs_live_denoise.live.outbox import (NOT_STORED, REFUSED)
 from xpcs_live_denoise.catalog.connection import connect
 from xpcs_live_denoise.catalog.nodes import (refuse_raw_runs, results_path)
 from .sources.file_roots import FileRoots

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from .callback import LiveDenoise
+from xpcs_live_denoise.live.callback import LiveDenoise
 from .config import Settings
 from .errors import InvalidInputError, TiledUnavailableError
 from xpcs_live_denoise.records.results import Status

@@ -9,7 +9,8 @@ import pytest
 from bluesky.run_engine import RunEngine
 from bluesky_tiled_plugins import TiledWriter
 
-from xpcs_live_denoise import LiveDenoise, RoiMap, Settings, results, save_rois, sink_feed
+from xpcs_live_denoise import (LiveDenoise, RoiMap, Settings, results, save_rois)
+from xpcs_live_denoise.live import outbox as sink_feed
 from xpcs_live_denoise.catalog.server import EmbeddedServer
 from xpcs_live_denoise.simulation import (SimulatedCamera, SimulatedEiger, fly_series, recorded)
 
@@ -134,7 +135,7 @@ def test_a_server_that_is_down_at_the_start_gets_everything_when_it_comes(
         assert not live.wait(5), "nothing can have been stored yet"
         assert live.status[uid].n_processed == 60
         assert "Not stored yet" in live.status[uid].message
-        ours = [r for r in caplog.records if r.name.startswith("xpcs_live_denoise.sink_feed")]
+        ours = [r for r in caplog.records if r.name.startswith("xpcs_live_denoise.live.outbox")]
         assert len(ours) == 1
         with server:
             assert live.wait(60)

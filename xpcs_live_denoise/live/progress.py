@@ -5,10 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
-
 from bluesky.utils import ProgressBarManager
-
-from .callback import LiveDenoise
+from xpcs_live_denoise.live.callback import LiveDenoise
 from xpcs_live_denoise.records.results import Status
 
 PERIOD_S = 0.5

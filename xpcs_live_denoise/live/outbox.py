@@ -7,9 +7,23 @@ import logging
 import time
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
-
-from .errors import InvalidInputError
+from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import (Band, C2Rows, GammaTable, Publication, Result, RunEnd, RunInfo, Sink)
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from xpcs_live_denoise.records.results import (Result, RunEnd)
+from xpcs_live_denoise.sinks.spool import RunSpool
+import shlex
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from weakref import WeakSet
+from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.records.results import (RunInfo, Sink)
+from xpcs_live_denoise.sinks.spool import (RunSpool, default_folder)
 
 logger = logging.getLogger(__name__)
 
@@ -297,3 +311,182 @@ def _uncovered(bands: list[Band]) -> tuple[Band, ...]:
             left.pop()
         left.append(band)
     return tuple(left)
+
+
+PAUSE_S = 60.0  # after a fault of the disk
+
+
+class GuardedSpool:
+    """How much of a backlog is on disk. Only `result` raises; a fault is logged once.
+
+    Parameters
+    ----------
+    make
+        Returns the spool; called when the first record is written.
+    uid
+        Of the raw run.
+
+    Attributes
+    ----------
+    uid
+        Of the raw run.
+    has_end
+        Whether the end and the final result are on disk.
+    """
+
+    def __init__(self, make: Callable[[], RunSpool], uid: str) -> None:
+        self.has_end = False
+        self.uid = uid
+        self._make = make
+        self._spool: RunSpool | None = None
+        self._n_pieces = 0
+        self._n_frames = 0
+        self._not_before = 0.0
+        self._told = False
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it lies; None where nothing does."""
+        kept = self._n_pieces > 0 or self.has_end
+        return self._spool.folder if self._spool is not None and kept else None
+
+    def keep(self, backlog: Backlog) -> None:
+        """Write what the backlog got since the last call."""
+        if len(backlog) <= self._n_pieces or time.monotonic() < self._not_before:
+            return
+        news = backlog.joined(self._n_pieces, self._n_frames)
+        if self._guard(lambda: self._open().put(news)):
+            self._n_pieces, self._n_frames = len(backlog), news.n_frames
+
+    def keep_end(self, backlog: Backlog, result: Result | None, end: RunEnd) -> None:
+        """Write the end, once; `backlog` holds the facts that a result does not."""
+        if self.has_end:
+            return
+        self._not_before = 0.0  # it may be the last chance
+        if result is None:
+            self.keep(backlog)
+        facts = backlog.joined() if len(backlog) and result is not None else None
+        self.has_end = self._guard(lambda: self._open().put_end(facts, result, end))
+
+    def result(self) -> Result | None:
+        """Return the result that `keep_end` was given.
+
+        Raises
+        ------
+        InvalidInputError, OSError
+            When it cannot be read any more.
+        """
+        return None if self._spool is None else self._spool.result()
+
+    def clear(self) -> None:
+        """Remove everything: it is delivered."""
+        self._n_pieces = self._n_frames = 0
+        self.has_end = False
+        if self._spool is not None:
+            self._guard(self._spool.clear)
+
+    def close(self) -> None:
+        """Let another process deliver what is there."""
+        if self._spool is not None:
+            self._guard(self._spool.close)
+
+    def _open(self) -> RunSpool:
+        if self._spool is None:
+            self._spool = self._make()
+        return self._spool
+
+    def _guard(self, call: Callable[[], None]) -> bool:
+        try:
+            call()
+        except Exception as error:  # a disk is foreign ground: the analysis goes on in memory
+            self._not_before = time.monotonic() + PAUSE_S
+            if not self._told:
+                logger.warning(
+                    "Run %s: what the server does not take cannot be kept on disk (%s: %s). It "
+                    "stays in memory until the server is back; make room, or set `spool` to "
+                    "another folder.",
+                    self.uid,
+                    type(error).__name__,
+                    error,
+                )
+            self._told = True
+            return False
+        return True
+
+
+class SpooledTiled:
+    """A sink factory for one run whose spool carries the same derived uid as its sink.
+
+    Parameters
+    ----------
+    settings
+        Where results go, and the folder of the spool.
+    make_sink
+        Makes the sink from RunInfo, uid and time of the derived run. Imported and connected as
+        late as possible, so not by this module.
+    opened
+        Gets every spool that is opened; for `what_is_left`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        make_sink: Callable[[RunInfo, str, float], Sink],
+        opened: WeakSet[GuardedSpool] | None = None,
+    ) -> None:
+        self._opened: WeakSet[GuardedSpool] = WeakSet() if opened is None else opened
+        self.uid = str(uuid.uuid4())
+        self._created = time.time()
+        self._settings = settings
+        self._make_sink = make_sink
+
+    def __call__(self, info: RunInfo) -> Sink:
+        """Return the sink of the run."""
+        return self._make_sink(info, self.uid, self._created)
+
+    def open_spool(self, info: RunInfo) -> GuardedSpool:
+        """Return the spool of the run. Touches no disk."""
+        spool = GuardedSpool(lambda: self._spool(info), info.uid)
+        self._opened.add(spool)
+        return spool
+
+    def _spool(self, info: RunInfo) -> RunSpool:
+        tiled = self._settings.tiled
+        root: Path = self._settings.spool or default_folder()
+        return RunSpool(
+            root,
+            info,
+            uid=self.uid,
+            time=self._created,
+            path=tiled.path,
+            raw_path=tiled.raw_path,
+            access_tags=tiled.access_tags,
+        )
+
+
+def what_is_left(spools: Iterable[GuardedSpool], unfinished: Sequence[str]) -> list[str]:
+    """Return what a session that ends should say of results that are not stored, a line each.
+
+    Parameters
+    ----------
+    spools
+        Those that were opened.
+    unfinished
+        Uids of raw runs whose stop came but whose results are not delivered yet.
+    """
+    waiting = [spool for spool in list(spools) if spool.folder is not None]
+    lines: list[str] = []
+    if waiting and waiting[0].folder is not None:
+        root = waiting[0].folder.parent
+        runs = "1 run wait" if len(waiting) == 1 else f"{len(waiting)} runs wait"
+        lines.append(
+            f"Results of {runs} in {root}: `xpcs-live-denoise deliver --config xpcs.yml --spool "
+            f"{shlex.quote(str(root))}` stores them when the server is back."
+        )
+    kept = {spool.uid for spool in waiting if spool.has_end}
+    if lost := [uid for uid in unfinished if uid not in kept]:
+        lines.append(
+            f"Not stored to the end and not on disk: {len(lost)} run(s). `xpcs-live-denoise replay "
+            f"{' '.join(lost)} --config xpcs.yml` computes them again."
+        )
+    return lines

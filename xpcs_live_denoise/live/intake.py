@@ -8,18 +8,16 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
 import numpy as np
-
-from .config import GeometrySettings, Settings
-from .errors import FrameShapeError, one_line, short_repr, text_of
+from xpcs_live_denoise.config import (GeometrySettings, Settings)
+from xpcs_live_denoise.errors import (FrameShapeError, one_line, short_repr, text_of)
 from xpcs_live_denoise.records.frames import (FollowedFrames, NothingFollowed)
-from .live_run import LiveRun
-from .messages import Begin, Contradiction, End, Gathered, Missing, Referenced
-from .notes import MOST_CHARACTERS
+from xpcs_live_denoise.live.run import LiveRun
+from xpcs_live_denoise.live.messages import (Begin, Contradiction, End, Gathered, Missing, Referenced)
+from xpcs_live_denoise.live.run import MOST_CHARACTERS
 from xpcs_live_denoise.records.results import (FrameReference, Geometry, InlineFrames)
-from .sources.documents import RunDocuments
-from .sources.file_roots import FileRoots
+from xpcs_live_denoise.sources.documents import RunDocuments
+from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.eiger.reconcile import follow
 from xpcs_live_denoise.sources.metadata import (find_frame_time, find_geometry, geometry_conflicts)
 from xpcs_live_denoise.sources.documents import plain_document

@@ -7,19 +7,24 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
-
-from .config import Settings
+from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.analysis.detector_image import DetectorPicture
-from .errors import FrameShapeError, InvalidInputError, UnreadableFramesError, XpcsError, text_of
+from xpcs_live_denoise.errors import (FrameShapeError, InvalidInputError, UnreadableFramesError, XpcsError, text_of)
 from xpcs_live_denoise.records.frames import (FollowedFrames, Gap, NothingFollowed, read_with_gaps)
-from .messages import Begin, Contradiction, End, Gathered, Missing, Referenced
-from .notes import Notes
-from .numerics.rois import RoiMap
-from .numerics.windows import Denoiser
+from xpcs_live_denoise.live.messages import (Begin, Contradiction, End, Gathered, Missing, Referenced)
+from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.numerics.windows import Denoiser
 from xpcs_live_denoise.analysis.series import (Analysis, append_note)
 from xpcs_live_denoise.records.results import (FrameReference, FrameSource, Result, RunInfo, Sink, Status)
-from .run_info import NO_FRAME_TIME, end_of_run, run_info, what_is_missing
-from .sink_feed import SinkFeed
+from xpcs_live_denoise.live.outbox import SinkFeed
+from collections.abc import Mapping
+from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.live.messages import (Begin, End)
+from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.records.results import (Result, RunEnd, RunInfo, Status)
+import logging
+from collections.abc import Iterator
+from xpcs_live_denoise.errors import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -298,3 +303,142 @@ class LiveRun:
         self._status = append_note(self._counted(result.status), *self._notes)
         picture = None if self.picture is None else self.picture.picture()
         return dataclasses.replace(result, status=self._status, picture=picture)
+
+
+NO_FRAME_TIME = (
+    "No document tells the frame period: rates are per frame, as if it were 1 s. Set frame_time_s."
+)
+
+
+def run_info(
+    begin: Begin, settings: Settings, versions: Mapping[str, str], rois: RoiMap | None = None
+) -> RunInfo:
+    """Return what is known of a run; without ROIs, enough to say what went wrong with them.
+
+    Parameters
+    ----------
+    begin
+        What the documents tell.
+    settings
+        Stored with the result; they hold nothing secret.
+    versions
+        Library name -> version.
+    rois
+        The ROIs, once they are there.
+    """
+    return RunInfo(
+        start=begin.start,
+        detector=settings.detector,
+        image_key=begin.image_key,
+        frame_shape=(begin.frame_shape or (0, 0)) if rois is None else rois.shape,
+        frame_time_s=begin.frame_time_s or 1.0,
+        n_expected=begin.n_expected,
+        roi=() if rois is None else tuple(rois.labels.tolist()),
+        q_inv_angstrom=() if rois is None else tuple(rois.q_inv_angstrom.tolist()),
+        n_pixels=() if rois is None else tuple(rois.n_pixels.tolist()),
+        window=settings.window,
+        step=settings.step,
+        mode=settings.mode,
+        engine=settings.engine,
+        geometry=begin.geometry,
+        settings=settings.model_dump(mode="json"),
+        versions=versions,
+    )
+
+
+def missing(status: Status) -> int:
+    """Return how many frames could not be had; those that screening left out are not among them."""
+    return status.n_skipped - status.n_masked
+
+
+def what_is_missing(status: Status, why: str, n_expected: int | None) -> str:
+    """Return what a run that came to its end has not analysed, "" if that is nothing.
+
+    Parameters
+    ----------
+    status
+        The last status.
+    why
+        What happened to the first frames that are missing; "": the status tells.
+    n_expected
+        Frames that were announced when the run began, None where nobody did.
+    """
+    n_missing = missing(status)
+    all_frames = status.n_processed + status.n_skipped
+    words: list[str] = []
+    if all_frames < (n_expected or 0):
+        words.append(f"{all_frames} of {n_expected} announced frames came.")
+    if n_missing:
+        gaps = f"{n_missing} of {all_frames} frames could not be had."
+        words.append(f"{gaps} {why or status.message}")
+    elif not status.n_processed:
+        words.append(f"None of the {all_frames} frames could be used. {status.message}")
+    return " ".join(words)
+
+
+def end_of_run(end: End, result: Result | None, status: Status, failure: str) -> RunEnd:
+    """Return how a run and its analysis ended.
+
+    Parameters
+    ----------
+    end
+        The stop document.
+    result
+        None where there is none.
+    status
+        The last status.
+    failure
+        What went wrong with the analysis, "" if nothing did.
+    """
+    # A success with a few gaps is one; a result that is mostly gaps is not.
+    failed = result is None or missing(status) >= status.n_processed
+    return RunEnd(
+        raw_exit_status=end.exit_status,
+        analysis_exit_status="fail" if failed else "success",
+        reason=" ".join(part for part in (end.reason, failure) if part),
+        status=status,
+    )
+
+
+# Sentences that a run keeps: a detector that fails a thousand times must not fill the log.
+MOST_NOTES = 20
+# Of a sentence: what documents hold may be long.
+MOST_CHARACTERS = 2000
+
+
+class Notes:
+    """The sentences of one run, in order; iterating consumes nothing.
+
+    Parameters
+    ----------
+    uid
+        Of the run, for the log.
+
+    Attributes
+    ----------
+    why_missing
+        The first sentence that told of missing frames, "" if none did.
+    """
+
+    def __init__(self, uid: str) -> None:
+        self.why_missing = ""
+        self._uid = uid
+        self._sentences: list[str] = []
+
+    def add(self, sentence: str, *, missing: bool = False) -> None:
+        """Log and keep a sentence, cut to MOST_CHARACTERS, once, and unless MOST_NOTES were.
+
+        `missing`: it tells of frames that could not be had.
+        """
+        sentence = one_line(sentence, MOST_CHARACTERS)
+        if missing:
+            self.why_missing = self.why_missing or sentence
+        if sentence in self._sentences or len(self._sentences) > MOST_NOTES:
+            return
+        if len(self._sentences) == MOST_NOTES:
+            sentence = "There was more to tell; only the beginning is kept."
+        self._sentences.append(sentence)
+        logger.warning("Run %s: %s", self._uid, sentence)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sentences)
