@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from xpcs_live_denoise import InvalidInputError, load_rois
-from xpcs_live_denoise.app import app
-from xpcs_live_denoise.convert_rois import convert_rois
+from xpcs_live_denoise.commands.cli import app
+from xpcs_live_denoise.commands.convert_rois import convert_rois
 
 MASK = np.array([[0, 1, 1], [2, 2, 3]])
 Q = {0: [0.01], 1: [0.02], 2: [0.03]}
@@ -159,6 +159,6 @@ def test_the_command_warns_and_asks(tmp_path):
 def test_nothing_else_of_the_package_opens_pickles():
     code = (
         "import xpcs_live_denoise as x, sys; x.load_rois; x.LiveDenoise; x.analyse\n"
-        "assert 'xpcs_live_denoise.convert_rois' not in sys.modules"
+        "assert 'xpcs_live_denoise.commands.convert_rois' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -6,10 +6,10 @@ import pytest
 from tiled.structures.core import Spec
 from typer.testing import CliRunner
 
-from xpcs_live_denoise import deliver as deliver_module
-from xpcs_live_denoise.app import app
+from xpcs_live_denoise.commands import deliver as deliver_module
+from xpcs_live_denoise.commands.cli import app
 from xpcs_live_denoise.config import Settings
-from xpcs_live_denoise.deliver import deliver
+from xpcs_live_denoise.commands.deliver import deliver
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.sinks.spool import RunSpool
 

@@ -45,7 +45,7 @@ def measure(
     from bluesky.run_engine import RunEngine
 
     from xpcs_live_denoise import LiveDenoise, Settings
-    from xpcs_live_denoise.demo_series import simulated_series
+    from xpcs_live_denoise.commands.demo import simulated_series
     from xpcs_live_denoise.analysis.series import open_ensemble
     from xpcs_live_denoise.sinks.memory import MemorySink
     from xpcs_live_denoise.window.live_plot import LivePlot
@@ -112,7 +112,7 @@ def measure_updates(n_frames: int, rate_hz: float, repeats: int) -> list[tuple[f
     from bluesky.run_engine import RunEngine
 
     from xpcs_live_denoise import LiveDenoise, Settings
-    from xpcs_live_denoise.demo_series import simulated_series
+    from xpcs_live_denoise.commands.demo import simulated_series
     from xpcs_live_denoise.sinks.memory import MemorySink
     from xpcs_live_denoise.window.live_plot import LivePlot
     from xpcs_live_denoise.simulation import (SimulatedEiger, fly_series, recorded)

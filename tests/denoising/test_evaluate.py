@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from xpcs_live_denoise.app import app
+from xpcs_live_denoise.commands.cli import app
 from xpcs_live_denoise.denoising.training.data import load_windows
 from xpcs_live_denoise.denoising.ensemble import load_ensemble
 from xpcs_live_denoise.denoising.evaluation.evaluate import (Evaluation, evaluate)

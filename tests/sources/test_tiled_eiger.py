@@ -15,7 +15,8 @@ from rich.console import Console
 from tiled.structures.core import Spec
 
 from tests.live_runs import ROIS, SHAPE, Fake, series
-from xpcs_live_denoise import LiveDenoise, Settings, replay, results
+from xpcs_live_denoise import (LiveDenoise, Settings, results)
+from xpcs_live_denoise.commands import replay
 from xpcs_live_denoise.live import callback as callback_module
 from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError
 from xpcs_live_denoise.sources.stored import runs as tiled_runs

@@ -17,7 +17,7 @@ from tests.serving import (
     write_settings,
 )
 from xpcs_live_denoise.catalog.server import EmbeddedServer
-from xpcs_live_denoise.replay import UNFINISHED, replay
+from xpcs_live_denoise.commands.replay import (UNFINISHED, replay)
 from xpcs_live_denoise.sources.remote.receiver import document_publisher
 from xpcs_live_denoise.simulation import (SimulatedEiger, fly_series, recorded)
 

@@ -6,12 +6,10 @@ import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
-
 import numpy as np
-
-from .errors import InvalidInputError
-from .numerics.rois import RoiMap
-from .sources.roi_files import save_rois
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.sources.roi_files import save_rois
 
 WARNING = (
     "{path} is a pickle, a kind of file that can run code when it is opened. Only numpy arrays and "

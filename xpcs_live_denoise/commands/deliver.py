@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-
-from .config import Settings
-from .errors import SpoolInUseError
+from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.errors import SpoolInUseError
 from xpcs_live_denoise.analysis.series import append_note
 from xpcs_live_denoise.records.results import (RunEnd, Status)
-from .sinks.spool import SpooledRun, default_folder, spooled_folders
+from xpcs_live_denoise.sinks.spool import (SpooledRun, default_folder, spooled_folders)
 from xpcs_live_denoise.sinks.run import TiledSinkFactory
 from xpcs_live_denoise.catalog.nodes import results_path
 

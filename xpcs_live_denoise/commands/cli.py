@@ -5,12 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, cast
-
 import typer
 from rich.console import Console
 from rich.text import Text
-
-from .errors import InvalidInputError, XpcsError
+from xpcs_live_denoise.errors import (InvalidInputError, XpcsError)
 
 app = typer.Typer(
     add_completion=False,
@@ -54,7 +52,7 @@ def demo(
     ] = None,
 ) -> None:
     """Run the main job: an ageing sample, from the detector's documents to Gamma(t) in Tiled."""
-    from .demo import DemoOptions, run_demo
+    from xpcs_live_denoise.commands.demo import (DemoOptions, run_demo)
 
     run_demo(
         DemoOptions(frames=frames, rate=rate, rois=rois, out=out, data=data, plot=plot), console
@@ -67,7 +65,7 @@ def catalog(
     port: Port = None,
 ) -> None:
     """Serve a catalog again, on this machine only, until Ctrl-C."""
-    from .demo import serve_catalog
+    from xpcs_live_denoise.commands.demo import serve_catalog
 
     serve_catalog(folder, port, console)
 
@@ -151,7 +149,7 @@ def evaluate(
     """Compare all methods with the truth: cost, g2, Gamma with its error bar, alpha, beta."""
     import numpy as np
 
-    from .denoising.ensemble import load_ensemble
+    from xpcs_live_denoise.denoising.ensemble import load_ensemble
     from xpcs_live_denoise.denoising.evaluation.evaluate import evaluate as evaluate_windows
 
     for file in (json, predictions):
@@ -182,8 +180,8 @@ def deliver(
     path: Annotated[str | None, typer.Option(help="Container for all; default: its own.")] = None,
 ) -> None:
     """Deliver results that were kept on disk because the Tiled server was away."""
-    from .config import Settings
-    from .deliver import deliver as deliver_spool
+    from xpcs_live_denoise.config import Settings
+    from xpcs_live_denoise.commands.deliver import deliver as deliver_spool
 
     def tell(line: str) -> None:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -209,8 +207,8 @@ def view(
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
 ) -> None:
     """Serve a web page with all runs, live and finished, until Ctrl-C."""
-    from .view import ViewOptions
-    from .view import view as serve_view
+    from xpcs_live_denoise.commands.view import ViewOptions
+    from xpcs_live_denoise.commands.view import view as serve_view
 
     serve_view(
         ViewOptions(
@@ -236,8 +234,8 @@ def convert_rois(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
 ) -> None:
     """Turn a pickled ROI set into a ROI file. A pickle can run code: know who wrote it."""
-    from .convert_rois import WARNING
-    from .convert_rois import convert_rois as convert
+    from xpcs_live_denoise.commands.convert_rois import WARNING
+    from xpcs_live_denoise.commands.convert_rois import convert_rois as convert
 
     warning = WARNING.format(path=old)
     console.print(warning, style="yellow", soft_wrap=True, highlight=False, markup=False)
@@ -268,9 +266,9 @@ def serve(
     ] = None,
 ) -> None:
     """Analyse runs of other processes, in this one, until Ctrl-C."""
-    from .config import Settings
-    from .serve import ServeOptions
-    from .serve import serve as serve_runs
+    from xpcs_live_denoise.config import Settings
+    from xpcs_live_denoise.commands.serve import ServeOptions
+    from xpcs_live_denoise.commands.serve import serve as serve_runs
 
     options = ServeOptions(documents=documents, bind=bind, prefix=prefix, tiled=tiled, plot=plot)
     if not serve_runs(Settings.load(config), options, console):
@@ -283,8 +281,8 @@ def replay(
     config: Annotated[Path, typer.Option(help="The settings, YAML.")] = Path("xpcs.yml"),
 ) -> None:
     """Compute stored runs again, and compare with their earlier results."""
-    from .config import Settings
-    from .replay import replay as replay_runs
+    from xpcs_live_denoise.config import Settings
+    from xpcs_live_denoise.commands.replay import replay as replay_runs
 
     replay_runs(Settings.load(config), uids, console)
 

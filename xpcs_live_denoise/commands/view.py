@@ -10,12 +10,10 @@ import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from .errors import MissingDependencyError
+from xpcs_live_denoise.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from rich.console import Console
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewOptions:

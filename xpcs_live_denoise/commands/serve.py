@@ -11,14 +11,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-
 from rich.console import Console
-
 from xpcs_live_denoise.live.callback import LiveDenoise
-from .config import Settings
-from .errors import InvalidInputError, TiledUnavailableError
+from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.errors import (InvalidInputError, TiledUnavailableError)
 from xpcs_live_denoise.records.results import Status
-from .sources.file_roots import FileRoots
+from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.roi_files import open_rois
 
 # How often a run that goes on gets a line, s.
@@ -217,7 +215,7 @@ def _start_remote(options: ServeOptions, live: LiveDenoise, console: Console) ->
     try:
         from xpcs_live_denoise.sources.remote.receiver import RemoteDocuments
     except ImportError as error:
-        from .errors import MissingDependencyError
+        from xpcs_live_denoise.errors import MissingDependencyError
 
         raise MissingDependencyError(
             f"Documents over 0MQ: {error.name} is not installed. It needs the extra `remote`: "
