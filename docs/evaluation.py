@@ -17,7 +17,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from xpcs_live_denoise.denoising.ensemble import load_ensemble
-from xpcs_live_denoise.denoising.evaluation.evaluate import (Evaluation, evaluate)
+from xpcs_live_denoise.denoising.evaluation.evaluate import Evaluation, evaluate
 
 HERE = Path(__file__).parent
 # On the other validation experiments members, prior and thresholds were chosen.

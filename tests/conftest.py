@@ -13,8 +13,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.records.results import GammaTable
-from xpcs_live_denoise.records.results import (Band, C2Rows, DenoisedTwoTime, OneTime, Publication, Result, RunInfo, Status)
+from xpcs_live_denoise.records.results import (
+    Band,
+    C2Rows,
+    DenoisedTwoTime,
+    GammaTable,
+    OneTime,
+    Publication,
+    Result,
+    RunInfo,
+    Status,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from xpcs_live_denoise.simulation import (SimulatedClassicEiger, recorded)
+from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.live_runs import (  # noqa: F401 - two of them are fixtures
     series,
     subscribe,
 )
-from xpcs_live_denoise.simulation import (SimulatedCamera, SimulatedEiger, fly_series, recorded)
+from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
 
 
 @pytest.mark.parametrize("frames_per_event", [1, 4])

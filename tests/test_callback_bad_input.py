@@ -22,7 +22,7 @@ from tests.live_runs import (  # noqa: F401 - two of them are fixtures
     subscribe,
 )
 from xpcs_live_denoise import RoiMap
-from xpcs_live_denoise.simulation import (SimulatedCamera, SimulatedEiger, fly_series, recorded)
+from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
 
 
 def test_a_run_without_frames_of_the_detector_is_ignored(engine, subscribe, caplog):

@@ -15,9 +15,9 @@ from tests.live_runs import (  # noqa: F401 - two of them are fixtures
     series,
     subscribe,
 )
-from xpcs_live_denoise import (LiveDenoise, Settings)
-from xpcs_live_denoise.live import outbox as sink_feed
+from xpcs_live_denoise import LiveDenoise, Settings
 from xpcs_live_denoise.errors import SpoolInUseError
+from xpcs_live_denoise.live import outbox as sink_feed
 from xpcs_live_denoise.sinks.memory import MemorySink
 from xpcs_live_denoise.sinks.spool import SpooledRun, spooled_folders
 

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from xpcs_live_denoise.commands import deliver as deliver_module
 from xpcs_live_denoise.commands.cli import app
-from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.commands.deliver import deliver
+from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.sinks.spool import RunSpool
 

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from xpcs_live_denoise import InvalidInputError
-from xpcs_live_denoise.commands.demo import (DemoOptions, run_demo)
+from xpcs_live_denoise.commands.demo import DemoOptions, run_demo
 
 
 @pytest.mark.parametrize("name", ["file", "file/below", "/proc/none"])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import RoiMap
+from xpcs_live_denoise.analysis.detector_image import MOST_EDGE, DetectorPicture, mean_counts
 from xpcs_live_denoise.config import OrientationSettings
-from xpcs_live_denoise.analysis.detector_image import (MOST_EDGE, DetectorPicture, mean_counts)
 
 LABELS = np.zeros((30, 40), int)
 LABELS[2:14, 5:] = 1

@@ -26,8 +26,8 @@ from tests.live_runs import (  # noqa: F401 - two of them are fixtures
     subscribe,
 )
 from xpcs_live_denoise.live import callback
+from xpcs_live_denoise.simulation import SimulatedCamera, recorded
 from xpcs_live_denoise.sources.frames import FrameReader
-from xpcs_live_denoise.simulation import (SimulatedCamera, recorded)
 
 DATASET = "/entry/data/data"
 

@@ -16,7 +16,7 @@ from tests.live_runs import (  # noqa: F401 - two of them are fixtures
     series,
     subscribe,
 )
-from xpcs_live_denoise.simulation import (SimulatedClassicEiger, recorded)
+from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
 
 
 def test_frames_are_published_before_any_document_announces_them(engine, subscribe, eiger):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from xpcs_live_denoise.records.frames import (AssetFrames, Gap, read_with_gaps)
+from xpcs_live_denoise.records.frames import AssetFrames, Gap, read_with_gaps
 
 
 class Short:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import GammaTable, InvalidInputError, fit_g2
-from xpcs_live_denoise.records.results import GAMMA_COLUMNS
 from xpcs_live_denoise.numerics.fits import kww
+from xpcs_live_denoise.records.results import GAMMA_COLUMNS
 
 
 @pytest.fixture

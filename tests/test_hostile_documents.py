@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.hostile_documents import HUGE, KEY, SHAPE, proper_run, spoiled_runs, values
 from tests.live_runs import ROIS
-from xpcs_live_denoise import (LiveDenoise, Settings)
+from xpcs_live_denoise import LiveDenoise, Settings
 from xpcs_live_denoise.live import callback
 from xpcs_live_denoise.live.run import MOST_CHARACTERS
 from xpcs_live_denoise.sinks.memory import MemorySink

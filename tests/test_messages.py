@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.live.messages import (End, Gathered, Missing, Referenced)
-from xpcs_live_denoise.records.results import (EigerFrames, HDF5Frames, InlineFrames)
+from xpcs_live_denoise.live.messages import End, Gathered, Missing, Referenced
+from xpcs_live_denoise.records.results import EigerFrames, HDF5Frames, InlineFrames
 from xpcs_live_denoise.sources.assets import UnreadableFrames
 
 

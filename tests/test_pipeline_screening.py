@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import InvalidInputError, RoiMap, Settings, analyse, simulate_speckle
-from xpcs_live_denoise.analysis.series import (Analysis, merged, most_frames)
+from xpcs_live_denoise.analysis.series import Analysis, merged, most_frames
 
 ROIS = RoiMap.from_labels(np.repeat([[3], [7]], 450, axis=1).reshape(30, 30))
 RATE = 0.05

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.live_runs import Fake
-from xpcs_live_denoise import (LiveDenoise, Settings)
+from xpcs_live_denoise import LiveDenoise, Settings
 from xpcs_live_denoise.live import callback
 
 

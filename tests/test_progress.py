@@ -9,7 +9,7 @@ from bluesky.run_engine import RunEngine
 from tests.live_runs import ROIS, SHAPE, composed_run, engine, series, subscribe  # noqa: F401
 from xpcs_live_denoise import LiveDenoise, Settings
 from xpcs_live_denoise.live.progress import SeriesProgress
-from xpcs_live_denoise.simulation import (SimulatedClassicEiger, recorded)
+from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
 
 
 class Bars:

@@ -5,13 +5,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.analysis.rates import (BAYES_EARLY, EARLY_DELAY, LIVE_ROWS)
+from xpcs_live_denoise.analysis.rates import BAYES, BAYES_EARLY, BETTER, EARLY_DELAY, LIVE_ROWS
+from xpcs_live_denoise.analysis.series import Analysis
 from xpcs_live_denoise.config import Settings
-from xpcs_live_denoise.records.results import GammaTable
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.simulate import simulate_speckle
-from xpcs_live_denoise.analysis.series import Analysis
-from xpcs_live_denoise.analysis.rates import (BAYES, BETTER)
+from xpcs_live_denoise.records.results import GammaTable
 
 RATES = np.array([0.05, 0.1])
 FRAME_TIME_S = 0.5

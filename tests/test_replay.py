@@ -13,15 +13,15 @@ from rich.console import Console
 from tiled.structures.core import Spec
 
 from tests.live_runs import LABELS, Fake, series
-from xpcs_live_denoise import (RoiMap, Settings, results)
+from xpcs_live_denoise import RoiMap, Settings, results
 from xpcs_live_denoise.commands import replay
-from xpcs_live_denoise.live import outbox as sink_feed
-from xpcs_live_denoise.live import callback as callback_module
+from xpcs_live_denoise.commands.replay import UNFINISHED, Comparison, compare
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, XpcsError
-from xpcs_live_denoise.commands.replay import (UNFINISHED, Comparison, compare)
-from xpcs_live_denoise.sinks.spool import spooled_folders
+from xpcs_live_denoise.live import callback as callback_module
+from xpcs_live_denoise.live import outbox as sink_feed
+from xpcs_live_denoise.simulation import SimulatedCamera, recorded
 from xpcs_live_denoise.sinks.run import TiledSink
-from xpcs_live_denoise.simulation import (SimulatedCamera, recorded)
+from xpcs_live_denoise.sinks.spool import spooled_folders
 
 FRAMES = series(60)
 ROIS = RoiMap.from_labels(LABELS, q_inv_angstrom=[0.001, 0.002])

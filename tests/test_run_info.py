@@ -11,10 +11,9 @@ from tests.live_runs import (  # noqa: F401 - two of them are fixtures
     subscribe,
 )
 from xpcs_live_denoise import RoiMap
-from xpcs_live_denoise.live.run import Notes
+from xpcs_live_denoise.live.run import Notes, what_is_missing
 from xpcs_live_denoise.records.results import Status
-from xpcs_live_denoise.live.run import what_is_missing
-from xpcs_live_denoise.simulation import (SimulatedCamera, SimulatedEiger, fly_series, recorded)
+from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
 
 
 def test_the_reason_for_missing_frames_is_theirs_whatever_else_was_told():

@@ -11,11 +11,11 @@ from rich.console import Console
 from tiled.structures.core import Spec
 
 from tests.live_runs import composed_run, series
-from xpcs_live_denoise import (LiveDenoise, RoiMap, Settings, save_rois)
+from xpcs_live_denoise import LiveDenoise, RoiMap, Settings, save_rois
 from xpcs_live_denoise.commands import serve
+from xpcs_live_denoise.commands.serve import ServeOptions, StatusLines, status_line
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
 from xpcs_live_denoise.records.results import Status
-from xpcs_live_denoise.commands.serve import (ServeOptions, StatusLines, status_line)
 from xpcs_live_denoise.sources.remote.receiver import DocumentPublisher
 
 

@@ -6,8 +6,8 @@ import io
 import pytest
 from rich.console import Console
 
+from xpcs_live_denoise.commands.view import ViewOptions, view
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
-from xpcs_live_denoise.commands.view import (ViewOptions, view)
 
 URI = "http://127.0.0.1:9"
 

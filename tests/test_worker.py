@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from xpcs_live_denoise.live.worker import (Errand, Worker)
+from xpcs_live_denoise.live.worker import Errand, Worker
 
 
 @dataclass

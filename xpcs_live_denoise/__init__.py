@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.live.callback import LiveDenoise
+    from xpcs_live_denoise.numerics.fits import fit_ages, fit_g2
+    from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, Result
+    from xpcs_live_denoise.sources.remote.publisher import document_publisher
+    from xpcs_live_denoise.window.live_plot import LivePlot
+
     from .config import Settings
     from .denoising.ensemble import Ensemble, load_ensemble
     from .errors import (
@@ -17,16 +22,12 @@ if TYPE_CHECKING:
         UnreadableFramesError,
         XpcsError,
     )
-    from xpcs_live_denoise.numerics.fits import (fit_ages, fit_g2)
     from .numerics.rois import RoiMap
     from .numerics.simulate import simulate_speckle
     from .numerics.two_time import TwoTimeAccumulator
     from .numerics.windows import denoise_two_time
     from .offline import analyse, analyse_c2
     from .readers.client import XPCSResult, results
-    from xpcs_live_denoise.records.results import (DenoisedTwoTime, GammaTable, Result)
-    from xpcs_live_denoise.window.live_plot import LivePlot
-    from xpcs_live_denoise.sources.remote.publisher import document_publisher
     from .sources.roi_files import load_rois, save_rois
 
 # Where each public name lives. Imported on first use: the package itself loads nothing heavy.

@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.analysis.c2 import C2Analysis
+from xpcs_live_denoise.analysis.rates import RateFitter
+from xpcs_live_denoise.analysis.series import Analysis, append_note, open_ensemble
+from xpcs_live_denoise.numerics.arrays import as_stack
+from xpcs_live_denoise.numerics.estimator.sums import AgeSums
+from xpcs_live_denoise.records.results import Geometry, Result
+from xpcs_live_denoise.sources.roi_files import open_rois
+
 from .config import Settings
 from .errors import FrameShapeError, InvalidInputError
-from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from .numerics.rois import RoiMap
-from xpcs_live_denoise.numerics.arrays import as_stack
 from .numerics.windows import Denoiser
-from xpcs_live_denoise.analysis.series import (Analysis, append_note, open_ensemble)
-from xpcs_live_denoise.analysis.rates import RateFitter
-from xpcs_live_denoise.records.results import (Geometry, Result)
-from xpcs_live_denoise.sources.roi_files import open_rois
 
 
 def analyse(

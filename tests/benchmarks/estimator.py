@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from xpcs_live_denoise.numerics.estimator.ages import AgeEstimates, BayesEstimator, reasons
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
-from xpcs_live_denoise.numerics.estimator.ages import (AgeEstimates, BayesEstimator)
-from xpcs_live_denoise.numerics.estimator.ages import reasons
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.simulate import simulate_speckle
 from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator

@@ -29,7 +29,7 @@ from bluesky.run_engine import RunEngine
 from tests.benchmarks.two_time import ring_map
 from xpcs_live_denoise import LiveDenoise, Settings
 from xpcs_live_denoise.catalog.server import EmbeddedServer
-from xpcs_live_denoise.simulation import (SimulatedClassicEiger, SimulatedEiger, fly_series, recorded)
+from xpcs_live_denoise.simulation import SimulatedClassicEiger, SimulatedEiger, fly_series, recorded
 
 WINDOW, IMAGES_PER_FILE, RATE_HZ = 50, 50, 100.0
 

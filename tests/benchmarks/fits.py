@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import curve_fit
 
-from xpcs_live_denoise.numerics.kww import (fit_kww, kww)
+from xpcs_live_denoise.numerics.kww import fit_kww, kww
 
 BETA = 0.3
 

@@ -18,8 +18,7 @@ import numpy as np
 import torch
 
 from xpcs_live_denoise.denoising.ensemble import Ensemble, load_ensemble, save_ensemble
-from xpcs_live_denoise.denoising.model import CnnEncoderDecoder, mirrored
-from xpcs_live_denoise.denoising.model import TiedEncoderDecoder
+from xpcs_live_denoise.denoising.model import CnnEncoderDecoder, TiedEncoderDecoder, mirrored
 
 CARD = {"name": "benchmark", "trained_on": {}, "metrics": {}}
 

@@ -45,11 +45,11 @@ def measure(
     from bluesky.run_engine import RunEngine
 
     from xpcs_live_denoise import LiveDenoise, Settings
-    from xpcs_live_denoise.commands.demo import simulated_series
     from xpcs_live_denoise.analysis.series import open_ensemble
+    from xpcs_live_denoise.commands.demo import simulated_series
+    from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
     from xpcs_live_denoise.sinks.memory import MemorySink
     from xpcs_live_denoise.window.live_plot import LivePlot
-    from xpcs_live_denoise.simulation import (SimulatedCamera, SimulatedEiger, fly_series, recorded)
 
     sample = simulated_series(n_frames, 5)
     frames = recorded(np.concatenate(list(sample.frames())))
@@ -113,9 +113,9 @@ def measure_updates(n_frames: int, rate_hz: float, repeats: int) -> list[tuple[f
 
     from xpcs_live_denoise import LiveDenoise, Settings
     from xpcs_live_denoise.commands.demo import simulated_series
+    from xpcs_live_denoise.simulation import SimulatedEiger, fly_series, recorded
     from xpcs_live_denoise.sinks.memory import MemorySink
     from xpcs_live_denoise.window.live_plot import LivePlot
-    from xpcs_live_denoise.simulation import (SimulatedEiger, fly_series, recorded)
 
     sample = simulated_series(n_frames, 5)
     frames = recorded(np.concatenate(list(sample.frames())))
@@ -175,7 +175,7 @@ def replayed(sink, repeats: int) -> list[tuple[float, bool]]:
 
 def report_updates(costs: list[tuple[float, bool]]) -> None:
     """Print what updates cost and how often they can come."""
-    from xpcs_live_denoise.window.qt_window import (LEAST_PERIOD_S, SHARE)
+    from xpcs_live_denoise.window.qt_window import LEAST_PERIOD_S, SHARE
 
     for changed, words in ((False, "no axis changes"), (True, "an axis changes")):
         chosen = [cost for cost, kind in costs if kind == changed]

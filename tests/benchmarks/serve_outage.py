@@ -25,8 +25,8 @@ from tests.serving import (
     write_settings,
 )
 from xpcs_live_denoise.catalog.server import EmbeddedServer
+from xpcs_live_denoise.simulation import SimulatedEiger, fly_series, recorded
 from xpcs_live_denoise.sources.remote.receiver import document_publisher
-from xpcs_live_denoise.simulation import (SimulatedEiger, fly_series, recorded)
 
 SHAPE = (100, 200)
 

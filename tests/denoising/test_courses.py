@@ -10,12 +10,19 @@ import pytest
 import torch
 
 from tests.denoising.series import write_series
-from xpcs_live_denoise.denoising.training.methods import (course_of, eq8, eq8_of_curves)
+from xpcs_live_denoise.denoising.model import LAG, LAG_MEANS, TiedEncoderDecoder, one_time
 from xpcs_live_denoise.denoising.training.data import load_windows
-from xpcs_live_denoise.denoising.training.methods import (lag_weights, reduced_rank_regression, set_linear_start)
-from xpcs_live_denoise.denoising.training.methods import (PaperRecipe, Recipe, recipe_of)
-from xpcs_live_denoise.denoising.model import TiedEncoderDecoder
-from xpcs_live_denoise.denoising.model import (LAG, LAG_MEANS, one_time)
+from xpcs_live_denoise.denoising.training.methods import (
+    PaperRecipe,
+    Recipe,
+    course_of,
+    eq8,
+    eq8_of_curves,
+    lag_weights,
+    recipe_of,
+    reduced_rank_regression,
+    set_linear_start,
+)
 from xpcs_live_denoise.errors import InvalidInputError
 
 

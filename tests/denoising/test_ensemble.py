@@ -18,8 +18,8 @@ from xpcs_live_denoise.denoising.ensemble import (
     load_ensemble,
     save_ensemble,
 )
-from xpcs_live_denoise.denoising.model import TRIANGLE_SHAPE, CnnEncoderDecoder, mirrored
 from xpcs_live_denoise.denoising.inference import is_tied
+from xpcs_live_denoise.denoising.model import TRIANGLE_SHAPE, CnnEncoderDecoder, mirrored
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 
 CARD = {"name": "test", "trained_on": {"file": "none"}, "metrics": {}}

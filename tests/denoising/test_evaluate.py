@@ -10,13 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from xpcs_live_denoise.commands.cli import app
-from xpcs_live_denoise.denoising.training.data import load_windows
 from xpcs_live_denoise.denoising.ensemble import load_ensemble
-from xpcs_live_denoise.denoising.evaluation.evaluate import (Evaluation, evaluate)
+from xpcs_live_denoise.denoising.evaluation.evaluate import Evaluation, evaluate
 from xpcs_live_denoise.denoising.evaluation.methods import METHODS
-from xpcs_live_denoise.denoising.evaluation.metrics import errors
-from xpcs_live_denoise.denoising.model import (LAG, one_time)
-from xpcs_live_denoise.denoising.evaluation.metrics import LAG_WEIGHTS
+from xpcs_live_denoise.denoising.evaluation.metrics import LAG_WEIGHTS, errors
+from xpcs_live_denoise.denoising.model import LAG, one_time
+from xpcs_live_denoise.denoising.training.data import load_windows
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.fits import fit_g2
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.denoising.evaluation import methods as filters
-from xpcs_live_denoise.denoising.model import (LAG, to_windows)
+from xpcs_live_denoise.denoising.model import LAG, to_windows
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.denoising.ensemble import FITTED_CARD_NAME as CARD_NAME
-from xpcs_live_denoise.denoising.training.data import (WindowData, load_windows)
+from xpcs_live_denoise.denoising.evaluation.fitted import (
+    ARRAYS_NAME,
+    SHIPPED,
+    learn,
+    load_fitted,
+    save_fitted,
+    triangle_noise,
+)
 from xpcs_live_denoise.denoising.evaluation.methods import principal_components
-from xpcs_live_denoise.denoising.evaluation.fitted import (ARRAYS_NAME, SHIPPED, learn, load_fitted, save_fitted, triangle_noise)
-from xpcs_live_denoise.denoising.model import (LAG, to_windows)
+from xpcs_live_denoise.denoising.model import LAG, to_windows
+from xpcs_live_denoise.denoising.training.data import WindowData, load_windows
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.window_bayes import window_noise
 

@@ -11,19 +11,23 @@ import pytest
 pytest.importorskip("torch")
 
 from xpcs_live_denoise.denoising.ensemble import FITTED_CARD_NAME as CARD_NAME
-from xpcs_live_denoise.denoising.training.data import (WindowData, load_windows)
 from xpcs_live_denoise.denoising.ensemble import Ensemble, load_ensemble
 from xpcs_live_denoise.denoising.evaluation.fitted import triangle_noise
 from xpcs_live_denoise.denoising.inference import FusedMembers
 from xpcs_live_denoise.denoising.latent import (
+    ARRAYS_NAME,
     KERNEL,
+    SHIPPED,
     LatentDistance,
     LatentRange,
+    latent_distance,
     latent_values,
     learn_latent_range,
+    load_latent_range,
+    save_latent_range,
 )
-from xpcs_live_denoise.denoising.latent import (ARRAYS_NAME, SHIPPED, latent_distance, load_latent_range, save_latent_range)
-from xpcs_live_denoise.denoising.model import (LAG, to_windows)
+from xpcs_live_denoise.denoising.model import LAG, to_windows
+from xpcs_live_denoise.denoising.training.data import WindowData, load_windows
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.kww import kww
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 
-from xpcs_live_denoise.denoising.training.data import load_windows
 from xpcs_live_denoise.denoising.evaluation.evaluate import evaluate
-from xpcs_live_denoise.denoising.evaluation.methods import (HETEROGENEITY, fit_at_baseline_one)
-from xpcs_live_denoise.denoising.model import one_time
+from xpcs_live_denoise.denoising.evaluation.methods import HETEROGENEITY, fit_at_baseline_one
 from xpcs_live_denoise.denoising.evaluation.metrics import LAG_WEIGHTS
+from xpcs_live_denoise.denoising.model import one_time
+from xpcs_live_denoise.denoising.training.data import load_windows
 
 
 def test_a_fixed_baseline_is_one_and_the_rest_is_the_best_fit_there(path: Path):

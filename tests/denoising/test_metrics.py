@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from xpcs_live_denoise.denoising.evaluation.metrics import disjoint_truth, errors, improved, summary
+from xpcs_live_denoise.denoising.model import one_time, to_windows
 from xpcs_live_denoise.denoising.training.data import WindowData
-from xpcs_live_denoise.denoising.evaluation.metrics import (disjoint_truth, errors, improved, summary)
-from xpcs_live_denoise.denoising.model import (one_time, to_windows)
 
 
 def make_data(seed: int = 0) -> WindowData:

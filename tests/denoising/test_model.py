@@ -13,8 +13,9 @@ from xpcs_live_denoise.denoising.model import (
     CnnEncoderDecoder,
     forward_by_products,
     mirrored,
+    to_triangle,
+    to_windows,
 )
-from xpcs_live_denoise.denoising.model import (to_triangle, to_windows)
 
 
 def network(shape: tuple[int, int], seed: int = 0) -> CnnEncoderDecoder:

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from tests.denoising.series import write_series
-from xpcs_live_denoise.denoising.training.data import load_windows
-from xpcs_live_denoise.denoising.training.methods import Recipe
-from xpcs_live_denoise.denoising.training.methods import (Samples, random_curves)
 from xpcs_live_denoise.denoising.model import LAG
+from xpcs_live_denoise.denoising.training.data import load_windows
+from xpcs_live_denoise.denoising.training.methods import Recipe, Samples, random_curves
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from xpcs_live_denoise.denoising.model import LAG, one_time
 from xpcs_live_denoise.denoising.training.data import simulate_windows
-from xpcs_live_denoise.denoising.model import (LAG, one_time)
 from xpcs_live_denoise.errors import InvalidInputError
 
 

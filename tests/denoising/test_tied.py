@@ -10,11 +10,23 @@ import pytest
 import torch
 
 from xpcs_live_denoise.denoising.ensemble import load_ensemble, save_ensemble
-from xpcs_live_denoise.denoising.inference import (FusedMembers, fuse, stack_members)
-from xpcs_live_denoise.denoising.model import TRIANGLE_SHAPE, CnnEncoderDecoder, mirrored
-from xpcs_live_denoise.denoising.model import TiedEncoderDecoder
-from xpcs_live_denoise.denoising.inference import (TiedKernel, compiled_encoder, is_tied)
-from xpcs_live_denoise.denoising.model import (LAG, to_triangle, to_windows)
+from xpcs_live_denoise.denoising.inference import (
+    FusedMembers,
+    TiedKernel,
+    compiled_encoder,
+    fuse,
+    is_tied,
+    stack_members,
+)
+from xpcs_live_denoise.denoising.model import (
+    LAG,
+    TRIANGLE_SHAPE,
+    CnnEncoderDecoder,
+    TiedEncoderDecoder,
+    mirrored,
+    to_triangle,
+    to_windows,
+)
 
 CPU = torch.device("cpu")
 

@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from tests.denoising.series import write_series
-from xpcs_live_denoise.denoising.training.member import (Choice, experiments_of)
-from xpcs_live_denoise.denoising.training.data import load_windows
 from xpcs_live_denoise.denoising.ensemble import CARD_NAME, WEIGHTS_NAME, load_ensemble
-from xpcs_live_denoise.denoising.inference import stack_members
-from xpcs_live_denoise.denoising.training.methods import set_linear_start
-from xpcs_live_denoise.denoising.training.member import train_member
-from xpcs_live_denoise.denoising.model import CnnEncoderDecoder
-from xpcs_live_denoise.denoising.training.methods import (PaperRecipe, Recipe)
-from xpcs_live_denoise.denoising.training.data import simulate_windows
-from xpcs_live_denoise.denoising.model import TiedEncoderDecoder
-from xpcs_live_denoise.denoising.inference import is_tied
-from xpcs_live_denoise.denoising.training.train import (LOG_NAME, TrainingProgress, train, training_data)
+from xpcs_live_denoise.denoising.inference import is_tied, stack_members
+from xpcs_live_denoise.denoising.model import CnnEncoderDecoder, TiedEncoderDecoder
+from xpcs_live_denoise.denoising.training.data import load_windows, simulate_windows
+from xpcs_live_denoise.denoising.training.member import Choice, experiments_of, train_member
+from xpcs_live_denoise.denoising.training.methods import PaperRecipe, Recipe, set_linear_start
+from xpcs_live_denoise.denoising.training.train import (
+    LOG_NAME,
+    TrainingProgress,
+    train,
+    training_data,
+)
 from xpcs_live_denoise.errors import InvalidInputError
 
 SHORT = Recipe(epochs=2, batch=8)

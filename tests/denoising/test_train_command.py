@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from xpcs_live_denoise.commands.cli import app
-from xpcs_live_denoise.denoising.training import train as train_module
 from xpcs_live_denoise.denoising.ensemble import CARD_NAME, load_ensemble
+from xpcs_live_denoise.denoising.training import train as train_module
 from xpcs_live_denoise.denoising.training.train import LOG_NAME
 from xpcs_live_denoise.errors import InvalidInputError
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.denoising.training.data import load_windows
-from xpcs_live_denoise.denoising.evaluation.metrics import disjoint_truth
+from xpcs_live_denoise.denoising.evaluation.metrics import disjoint_truth, truths, weighted_fit
 from xpcs_live_denoise.denoising.model import LAG
-from xpcs_live_denoise.denoising.evaluation.metrics import (truths, weighted_fit)
+from xpcs_live_denoise.denoising.training.data import load_windows
 
 
 def test_each_truth_is_the_weighted_fit_to_its_c2(path: Path):

@@ -2,7 +2,12 @@
 
 import numpy as np
 
-from xpcs_live_denoise.numerics.estimator.ages import (WIDTHS, cut_rows, slope_and_curvature, width_bias)
+from xpcs_live_denoise.numerics.estimator.ages import (
+    WIDTHS,
+    cut_rows,
+    slope_and_curvature,
+    width_bias,
+)
 
 
 def test_a_parabola_gives_its_own_derivatives_also_at_its_ends():

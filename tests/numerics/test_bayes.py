@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.estimator import CASES, Case, final, frames_of, live, score, sums_of
+from xpcs_live_denoise.numerics.estimator.ages import BayesEstimator, reasons
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
-from xpcs_live_denoise.numerics.estimator.ages import BayesEstimator
-from xpcs_live_denoise.numerics.estimator.ages import reasons
 
 # Not among the seeds (0-3, 20-55, 100-107, 200-207) on which constants were chosen.
 SEEDS = range(300, 304)

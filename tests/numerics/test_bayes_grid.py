@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.numerics.estimator import grid as bayes_grid
-from xpcs_live_denoise.numerics.estimator.grid import (LinearPrior, posterior, rate_posterior)
-from xpcs_live_denoise.numerics.estimator.grid import kww_grid
 from xpcs_live_denoise.numerics.arrays import lag_bin_edges
+from xpcs_live_denoise.numerics.estimator import grid as bayes_grid
+from xpcs_live_denoise.numerics.estimator.grid import (
+    LinearPrior,
+    kww_grid,
+    posterior,
+    rate_posterior,
+)
 
 EDGES = lag_bin_edges(99)
 N_BIN = len(EDGES) - 1

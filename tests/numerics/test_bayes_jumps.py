@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.estimator import Case, final, frames_of, sums_of
-from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.estimator.cuts import fit_series
-from xpcs_live_denoise.numerics.estimator.jumps import (Jump, bounds, find_jumps)
 from xpcs_live_denoise.numerics.estimator.grid import kww_grid
+from xpcs_live_denoise.numerics.estimator.jumps import Jump, bounds, find_jumps
+from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 
 N_FRAMES, AT = 160, 80
 STEP = np.where(np.arange(350) < AT, 0.15, 0.03)

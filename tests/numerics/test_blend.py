@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpcs_live_denoise.numerics.windows import (BACKWARD, FORWARD, MEAN, RunningBlend, mean_of_passes, scatter)
+from xpcs_live_denoise.numerics.windows import (
+    BACKWARD,
+    FORWARD,
+    MEAN,
+    RunningBlend,
+    mean_of_passes,
+    scatter,
+)
 
 YES = np.array([True])
 

@@ -12,8 +12,8 @@ from xpcs_live_denoise.numerics.coarsening import (
     denoise_coarse,
 )
 from xpcs_live_denoise.numerics.contrast import estimate_contrast
-from xpcs_live_denoise.numerics.kww import (fit_kww, kww)
 from xpcs_live_denoise.numerics.fits import fit_ages
+from xpcs_live_denoise.numerics.kww import fit_kww, kww
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.simulate import simulate_speckle
 from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator

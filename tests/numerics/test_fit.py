@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import least_squares
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.kww import (KwwBounds, fit_kww, kww)
+from xpcs_live_denoise.numerics.kww import KwwBounds, fit_kww, kww
 
 LAGS = np.arange(1.0, 61.0)
 LOW = np.array([1e-3, 0.3, 0.05, 0.5])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.numerics.estimator.sums import (StackedResiduals, jackknife_variance)
+from xpcs_live_denoise.numerics.estimator.sums import StackedResiduals, jackknife_variance
 
 
 def test_of_a_mean_the_jackknife_is_the_textbook_variance():

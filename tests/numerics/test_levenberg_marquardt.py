@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from xpcs_live_denoise.numerics.kww import kww
-from xpcs_live_denoise.numerics.kww import (BASELINE, LN_ALPHA, LN_GAMMA, Curves, grid_start, minimise)
+from xpcs_live_denoise.numerics.kww import (
+    BASELINE,
+    LN_ALPHA,
+    LN_GAMMA,
+    Curves,
+    grid_start,
+    kww,
+    minimise,
+)
 
 LAGS = np.arange(1.0, 81.0)
 LOW = np.array([np.log(1e-3), np.log(0.3), 0.05, 0.5])

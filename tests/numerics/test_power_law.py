@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.numerics.fits import (fit_power_law, typical_rates)
+from xpcs_live_denoise.numerics.fits import fit_power_law, typical_rates
 
 
 def test_rois_that_are_known_at_different_ages_are_compared_at_the_same_ones():

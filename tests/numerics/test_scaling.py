@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.numerics.windows import (restore, window_inputs)
+from xpcs_live_denoise.numerics.windows import restore, window_inputs
 
 SIZE = 12
 

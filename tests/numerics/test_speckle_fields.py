@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.numerics import simulate as speckle_fields
-from xpcs_live_denoise.numerics.simulate import (Dynamics, intensities, mode_weights)
+from xpcs_live_denoise.numerics.simulate import Dynamics, intensities, mode_weights
 
 
 def dynamics(rate, alpha, n_frames, shape=(4, 4)):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.arrays import (as_stack, per_roi)
+from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
 
 
 def test_a_single_c2_gets_a_roi_axis_without_a_copy():

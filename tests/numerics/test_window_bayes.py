@@ -9,8 +9,15 @@ import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.fits import kww
-from xpcs_live_denoise.numerics.window_bayes import TEMPERATURE, fit_windows, window_noise
-from xpcs_live_denoise.numerics.window_bayes import (WindowPrior, excess_covariance, flat_prior, prior_from_fits)
+from xpcs_live_denoise.numerics.window_bayes import (
+    TEMPERATURE,
+    WindowPrior,
+    excess_covariance,
+    fit_windows,
+    flat_prior,
+    prior_from_fits,
+    window_noise,
+)
 
 LAGS = np.arange(1, 50)
 ENTRIES = 50 - LAGS

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.windows import window_inputs
-from xpcs_live_denoise.numerics.windows import WINDOW, denoise_two_time
+from xpcs_live_denoise.numerics.windows import WINDOW, denoise_two_time, window_inputs
 
 
 class FakeEnsemble:

@@ -12,10 +12,8 @@ import pytest
 import yaml
 
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
-from xpcs_live_denoise.records.results import GAMMA_COLUMNS
-from xpcs_live_denoise.readers.client import XPCSResult, results
-from xpcs_live_denoise.readers.client import mirrored
-from xpcs_live_denoise.records.results import (RunEnd, Status)
+from xpcs_live_denoise.readers.client import XPCSResult, mirrored, results
+from xpcs_live_denoise.records.results import GAMMA_COLUMNS, RunEnd, Status
 from xpcs_live_denoise.sinks.run import TiledSink
 
 

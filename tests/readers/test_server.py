@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import yaml
 
-from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, ServerStartError
 from xpcs_live_denoise.catalog import server as module
-from xpcs_live_denoise.catalog.server import (EmbeddedServer, embedded_config)
+from xpcs_live_denoise.catalog.server import EmbeddedServer, embedded_config
+from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, ServerStartError
 
 ROOT = Path(__file__).resolve().parents[2]
 

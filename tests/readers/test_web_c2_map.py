@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.page.run_state import (C2Map, for_screen, stride_for)
+from xpcs_live_denoise.page.run_state import C2Map, for_screen, stride_for
 
 
 def symmetric(n, seed=0):

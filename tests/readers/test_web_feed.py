@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from tests.written import end, publish
-from xpcs_live_denoise.errors import ResultNotFoundError
-from xpcs_live_denoise.readers.client import results
 from xpcs_live_denoise.catalog.server import EmbeddedServer
-from xpcs_live_denoise.page.hub import Hub
+from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.page.feed import G2
+from xpcs_live_denoise.page.hub import Hub
 from xpcs_live_denoise.page.tiled_http import TiledHttp
+from xpcs_live_denoise.readers.client import results
 from xpcs_live_denoise.sinks.run import TiledSink
 
 DEADLINE_S = 120

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from xpcs_live_denoise.catalog.connection import MOST_BYTES, key_in_file
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.catalog.connection import (MOST_BYTES, key_in_file)
 
 KEY = "only visitors know this"
 

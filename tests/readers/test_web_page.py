@@ -11,9 +11,9 @@ from bokeh.document import Document
 from xpcs_live_denoise.errors import ResultNotFoundError, TiledUnavailableError
 from xpcs_live_denoise.page import page as page_module
 from xpcs_live_denoise.page import views
+from xpcs_live_denoise.page.hub import summary
 from xpcs_live_denoise.page.page import Page
 from xpcs_live_denoise.page.run_state import RunState
-from xpcs_live_denoise.page.hub import summary
 
 XPCS = {"roi": [1, 2], "q_inv_angstrom": [0.01, None], "frame_time_s": 0.5, "n_expected": 20}
 

@@ -7,7 +7,7 @@ import pytest
 from websockets.asyncio.server import serve
 
 from xpcs_live_denoise.page import subscription
-from xpcs_live_denoise.page.subscription import (StreamingUnavailableError, Subscription)
+from xpcs_live_denoise.page.subscription import StreamingUnavailableError, Subscription
 from xpcs_live_denoise.page.tiled_http import TiledHttp
 
 

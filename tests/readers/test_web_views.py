@@ -5,10 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.records.results import GammaTable
 from xpcs_live_denoise.page import views
-from xpcs_live_denoise.page.run_state import merged
-from xpcs_live_denoise.page.run_state import RunState
+from xpcs_live_denoise.page.run_state import RunState, merged
+from xpcs_live_denoise.records.results import GammaTable
 
 N, ROIS, Q = 40, [1, 2, 3], [0.01, 0.02, 0.04]
 

@@ -9,11 +9,16 @@ import pandas as pd
 import pytest
 
 from tests.conftest import SyntheticRun
-from xpcs_live_denoise.page import (page as texts, views)
-from xpcs_live_denoise.page.run_state import C2Map
-from xpcs_live_denoise.page.figures import (DispersionFigure, G2Figure, GammaFigure)
-from xpcs_live_denoise.page.figures import (C2Figures, DetectorFigure)
-from xpcs_live_denoise.page.run_state import RunState
+from xpcs_live_denoise.page import page as texts
+from xpcs_live_denoise.page import views
+from xpcs_live_denoise.page.figures import (
+    C2Figures,
+    DetectorFigure,
+    DispersionFigure,
+    G2Figure,
+    GammaFigure,
+)
+from xpcs_live_denoise.page.run_state import C2Map, RunState
 
 N, N_ROI, CASES = 24, 3, 40
 

@@ -13,14 +13,13 @@ from matplotlib.image import imread
 from tests.live_runs import Fake, composed_run, series
 from xpcs_live_denoise import LiveDenoise, RoiMap, Settings
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import (GammaTable, Picture, RunEnd, Status)
+from xpcs_live_denoise.records.results import GammaTable, Picture, RunEnd, Status
 from xpcs_live_denoise.sinks.memory import MemorySink
-from xpcs_live_denoise.window.live_plot import (LivePlot, PlotSink)
-from xpcs_live_denoise.window.qt_window import RoiChoice
-from xpcs_live_denoise.window.figure import LiveFigure
-from xpcs_live_denoise.window.live_plot import save_figure
 from xpcs_live_denoise.views.state import PlotState
-from xpcs_live_denoise.window.style import (DOUBTED, TRUSTED, colour_range)
+from xpcs_live_denoise.window.figure import LiveFigure
+from xpcs_live_denoise.window.live_plot import LivePlot, PlotSink, save_figure
+from xpcs_live_denoise.window.qt_window import RoiChoice
+from xpcs_live_denoise.window.style import DOUBTED, TRUSTED, colour_range
 
 
 @pytest.fixture(autouse=True)

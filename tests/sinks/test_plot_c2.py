@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.records.results import (Band, C2Rows)
-from xpcs_live_denoise.views.state import (MOST_EDGE, ShownC2)
+from xpcs_live_denoise.records.results import Band, C2Rows
+from xpcs_live_denoise.views.state import MOST_EDGE, ShownC2
 
 
 def symmetric(n, n_roi=2, seed=0):

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from xpcs_live_denoise.records.results import (GammaTable, Picture, Status)
-from xpcs_live_denoise.window.cells import Cell
-from xpcs_live_denoise.window.figure import (SIZE_INCHES, LiveFigure)
+from xpcs_live_denoise.records.results import GammaTable, Picture, Status
 from xpcs_live_denoise.views.state import PlotState
-from xpcs_live_denoise.window.cells import WordCanvas
+from xpcs_live_denoise.window.cells import Cell, WordCanvas
+from xpcs_live_denoise.window.figure import SIZE_INCHES, LiveFigure
 
 REASONS = ("", "too_slow", "")
 Q = (0.002, 0.003, 0.004)

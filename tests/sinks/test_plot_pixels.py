@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from xpcs_live_denoise.window.cells import (Pixels, show_pixels)
+from xpcs_live_denoise.window.cells import Pixels, show_pixels
 
 
 @pytest.fixture(autouse=True)

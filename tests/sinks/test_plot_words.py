@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from xpcs_live_denoise.window import cells as plot_words
-from xpcs_live_denoise.window.cells import (WordCanvas, WordRenderer)
+from xpcs_live_denoise.window.cells import WordCanvas, WordRenderer
 
 
 @pytest.fixture(autouse=True)

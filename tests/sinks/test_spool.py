@@ -12,16 +12,15 @@ import numpy as np
 import pytest
 
 from tests.identical import assert_identical
-from xpcs_live_denoise.live import outbox as sink_feed
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import SpoolInUseError
-from xpcs_live_denoise.records.results import (Publication, Result, RunEnd, Status)
-from xpcs_live_denoise.live.outbox import SinkFeed
 from xpcs_live_denoise.live import outbox as guarded_spool
+from xpcs_live_denoise.live import outbox as sink_feed
+from xpcs_live_denoise.live.outbox import SinkFeed, SpooledTiled
+from xpcs_live_denoise.records.results import Publication, Result, RunEnd, Status
 from xpcs_live_denoise.sinks import spool
 from xpcs_live_denoise.sinks.memory import MemorySink
 from xpcs_live_denoise.sinks.spool import RunSpool, SpooledRun, spooled_folders
-from xpcs_live_denoise.live.outbox import SpooledTiled
 
 END = RunEnd(raw_exit_status="success", analysis_exit_status="success", reason="", status=Status())
 AWAY = ConnectionError("server is away")

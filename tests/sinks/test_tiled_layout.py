@@ -9,10 +9,9 @@ from event_model import DocumentNames, schema_validators
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xpcs_live_denoise.records.results import GAMMA_COLUMNS
-from xpcs_live_denoise.records.results import (RunEnd, Status)
 from xpcs_live_denoise.catalog import schema
-from xpcs_live_denoise.sinks.arrays import (boxes, exact_chunks, largest_divisor, live_edge)
+from xpcs_live_denoise.records.results import GAMMA_COLUMNS, RunEnd, Status
+from xpcs_live_denoise.sinks.arrays import boxes, exact_chunks, largest_divisor, live_edge
 
 
 @given(st.integers(1, 3000), st.integers(1, 300))

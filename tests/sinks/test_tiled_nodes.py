@@ -8,9 +8,9 @@ import pytest
 from tiled.client.utils import ClientError
 from tiled.structures.core import Spec
 
+from xpcs_live_denoise.catalog.nodes import create_or_adopt, refuse_raw_runs
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.sinks.run import TiledSink
-from xpcs_live_denoise.catalog.nodes import (create_or_adopt, refuse_raw_runs)
 
 RUN = [Spec("BlueskyRun", "3.0")]
 

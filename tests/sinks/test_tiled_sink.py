@@ -8,12 +8,11 @@ import pytest
 from event_model import DocumentNames, schema_validators
 from tiled.queries import Eq
 
+from xpcs_live_denoise.catalog.schema import GAMMA_SCHEMA, STATUS_SCHEMA
 from xpcs_live_denoise.config import TiledSettings
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
-from xpcs_live_denoise.records.results import (RunEnd, Status)
-from xpcs_live_denoise.catalog.schema import (GAMMA_SCHEMA, STATUS_SCHEMA)
-from xpcs_live_denoise.sinks.run import TiledSink
-from xpcs_live_denoise.sinks.run import TiledSinkFactory
+from xpcs_live_denoise.records.results import RunEnd, Status
+from xpcs_live_denoise.sinks.run import TiledSink, TiledSinkFactory
 
 
 def ended(status=None, raw="success", analysis="success", reason=""):

@@ -26,9 +26,9 @@ from matplotlib.backends.qt_compat import QtWidgets
 from tests.live_runs import Fake, series
 from xpcs_live_denoise import LiveDenoise, RoiMap, Settings
 from xpcs_live_denoise.records.results import Geometry
+from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
 from xpcs_live_denoise.sinks.memory import MemorySink
 from xpcs_live_denoise.window.style import TRUSTED
-from xpcs_live_denoise.simulation import (SimulatedCamera, SimulatedEiger, fly_series, recorded)
 
 N_FRAMES = 120
 LEAST_DRAWS, MOST_FRAMES = 3, 1500

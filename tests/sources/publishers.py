@@ -6,7 +6,7 @@ import event_model
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.sources.remote.receiver import (DocumentPublisher, RemoteDocuments)
+from xpcs_live_denoise.sources.remote.receiver import DocumentPublisher, RemoteDocuments
 
 
 @pytest.fixture

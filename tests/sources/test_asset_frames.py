@@ -15,9 +15,9 @@ import pytest
 
 from xpcs_live_denoise.errors import UnreadableFramesError
 from xpcs_live_denoise.records.results import AssetFrames
-from xpcs_live_denoise.sources.handlers import (MOST_HANDLERS, AssetReader)
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frames import FrameReader
+from xpcs_live_denoise.sources.handlers import MOST_HANDLERS, AssetReader
 
 FRAMES = np.random.default_rng(4).poisson(3.0, (30, 4, 6)).astype("u2")
 FRAME_BYTES = 48

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import InvalidInputError
-from xpcs_live_denoise.simulation.chx import (chx_series, detector_named)
-from xpcs_live_denoise.simulation.chx import simulated_chx_eiger
+from xpcs_live_denoise.simulation.chx import chx_series, detector_named, simulated_chx_eiger
 
 
 @pytest.mark.parametrize(

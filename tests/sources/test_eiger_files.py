@@ -10,9 +10,8 @@ import pytest
 
 from tests.sources.eiger_series import FRAMES, frames_of, series_files, write_file, write_series
 from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records.frames import (Gap, read_with_gaps)
-from xpcs_live_denoise.sources.eiger.files import read_eiger
-from xpcs_live_denoise.sources.eiger.files import (data_path, read_master)
+from xpcs_live_denoise.records.frames import Gap, read_with_gaps
+from xpcs_live_denoise.sources.eiger.files import data_path, read_eiger, read_master
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frames import FrameReader
 

@@ -7,8 +7,12 @@ import h5py
 import pytest
 
 from tests.sources.eiger_series import FRAMES, series_files, write_file, write_series
-from xpcs_live_denoise.sources.eiger.follow import EigerFollower
-from xpcs_live_denoise.sources.eiger.follow import (NewMasters, NumberedSeries, staged_series)
+from xpcs_live_denoise.sources.eiger.follow import (
+    EigerFollower,
+    NewMasters,
+    NumberedSeries,
+    staged_series,
+)
 
 
 class Clock:

@@ -9,8 +9,8 @@ import pytest
 from tests.live_runs import ROIS, engine, series, subscribe  # noqa: F401 - two of them are fixtures
 from tests.sources.eiger_series import series_files
 from xpcs_live_denoise.records.results import Geometry
+from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
 from xpcs_live_denoise.sources.eiger.files import read_master
-from xpcs_live_denoise.simulation import (SimulatedClassicEiger, recorded)
 
 KNOWN = Geometry(
     beam_center=(15.0, 20.5),

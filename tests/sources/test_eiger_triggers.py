@@ -14,13 +14,12 @@ from tests.live_runs import (  # noqa: F401 - two of them are fixtures
     subscribe,
 )
 from tests.sources.eiger_series import FRAMES, frames_of, series_files, write_file, write_series
-from xpcs_live_denoise.records.frames import (Gap, read_with_gaps)
+from xpcs_live_denoise.records.frames import Gap, read_with_gaps
+from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
 from xpcs_live_denoise.sources.eiger.files import read_eiger
-from xpcs_live_denoise.sources.eiger.follow import EigerFollower
-from xpcs_live_denoise.sources.eiger.follow import NewMasters
+from xpcs_live_denoise.sources.eiger.follow import EigerFollower, NewMasters
 from xpcs_live_denoise.sources.eiger.reconcile import Following
 from xpcs_live_denoise.sources.frames import FrameReader
-from xpcs_live_denoise.simulation import (SimulatedClassicEiger, recorded)
 
 
 @pytest.fixture

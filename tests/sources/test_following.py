@@ -6,11 +6,10 @@ import pytest
 from tests.sources.eiger_series import frames_of, write_series
 from xpcs_live_denoise import Settings
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import (AssetFrames, HDF5Frames, InlineFrames)
-from xpcs_live_denoise.sources.eiger.follow import EigerFollower
-from xpcs_live_denoise.sources.eiger.follow import NumberedSeries
-from xpcs_live_denoise.sources.eiger.reconcile import (Following, follow)
+from xpcs_live_denoise.records.results import AssetFrames, HDF5Frames, InlineFrames
 from xpcs_live_denoise.sources.assets import UnreadableFrames
+from xpcs_live_denoise.sources.eiger.follow import EigerFollower, NumberedSeries
+from xpcs_live_denoise.sources.eiger.reconcile import Following, follow
 
 
 @pytest.fixture

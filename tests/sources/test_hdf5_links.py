@@ -13,8 +13,7 @@ from xpcs_live_denoise.errors import UnreadableFramesError
 from xpcs_live_denoise.records.results import HDF5Frames
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frames import FrameReader
-from xpcs_live_denoise.sources.hdf5 import MOST_FRAME_BYTES
-from xpcs_live_denoise.sources.hdf5 import MOST_LINKS
+from xpcs_live_denoise.sources.hdf5 import MOST_FRAME_BYTES, MOST_LINKS
 
 FRAMES = np.random.default_rng(3).poisson(3.0, (6, 4, 5)).astype("u2")
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.sources.documents import (MOST_DEPTH, MOST_VALUES, plain_document)
+from xpcs_live_denoise.sources.documents import MOST_DEPTH, MOST_VALUES, plain_document
 
 
 def test_an_ordinary_document_stays_as_it_is():

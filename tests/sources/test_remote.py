@@ -13,7 +13,11 @@ import zmq
 
 from tests.sources.publishers import a_run, publish, receive, wait_for  # noqa: F401 - fixtures
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.sources.remote.receiver import (RemoteDocuments, document_publisher, pack_document)
+from xpcs_live_denoise.sources.remote.receiver import (
+    RemoteDocuments,
+    document_publisher,
+    pack_document,
+)
 
 
 @pytest.fixture

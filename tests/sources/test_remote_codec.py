@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.sources.remote import codec as remote_codec
-from xpcs_live_denoise.sources.remote.codec import (ARRAY_TYPE, LARGE_ARRAY_BYTES, pack_document, packed_pieces, unpack_document)
+from xpcs_live_denoise.sources.remote.codec import (
+    ARRAY_TYPE,
+    LARGE_ARRAY_BYTES,
+    pack_document,
+    packed_pieces,
+    unpack_document,
+)
 
 
 @pytest.mark.parametrize(

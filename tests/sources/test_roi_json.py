@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import InvalidInputError, RoiMap, load_rois, save_rois
-from xpcs_live_denoise.sources.roi_files import (rois_from_json, rois_to_json)
+from xpcs_live_denoise.sources.roi_files import rois_from_json, rois_to_json
 
 
 def described(*entries, shape=(20, 30)):

@@ -16,10 +16,10 @@ from event_model import RunRouter
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import Geometry
+from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
 from xpcs_live_denoise.sources.documents import RunDocuments
 from xpcs_live_denoise.sources.frames import FrameReader
 from xpcs_live_denoise.sources.metadata import find_frame_time
-from xpcs_live_denoise.simulation import (SimulatedCamera, SimulatedEiger, fly_series, recorded)
 
 KEY = "eiger4m_single_image"
 

@@ -8,7 +8,7 @@ from bluesky import RunEngine
 from bluesky import plans as bp
 from bluesky_tiled_plugins import TiledWriter
 
-from xpcs_live_denoise.simulation import (SimulatedCamera, SimulatedEiger, fly_series, recorded)
+from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
 
 pytestmark = pytest.mark.system
 

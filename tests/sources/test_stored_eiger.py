@@ -7,7 +7,7 @@ import pytest
 from tests.sources.eiger_series import series_files, write_file, write_series
 from xpcs_live_denoise.errors import UnreadableFramesError
 from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.stored.eiger import (StoredEvents, images_per_file, series_of_events)
+from xpcs_live_denoise.sources.stored.eiger import StoredEvents, images_per_file, series_of_events
 
 BEGAN = 1_700_000_000.0
 

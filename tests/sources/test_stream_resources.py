@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError, UnreadableFramesError
-from xpcs_live_denoise.records.results import (HDF5Frames, TiledFrames)
-from xpcs_live_denoise.sources.frames import FrameReader
+from xpcs_live_denoise.records.results import HDF5Frames, TiledFrames
 from xpcs_live_denoise.sources.assets import UnreadableFrames
+from xpcs_live_denoise.sources.frames import FrameReader
 
 KEY = "eiger_image"
 

@@ -15,19 +15,18 @@ from rich.console import Console
 from tiled.structures.core import Spec
 
 from tests.live_runs import ROIS, SHAPE, Fake, series
-from xpcs_live_denoise import (LiveDenoise, Settings, results)
+from xpcs_live_denoise import LiveDenoise, Settings, results
 from xpcs_live_denoise.commands import replay
-from xpcs_live_denoise.live import callback as callback_module
 from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError
-from xpcs_live_denoise.sources.stored import runs as tiled_runs
+from xpcs_live_denoise.live import callback as callback_module
+from xpcs_live_denoise.simulation import recorded
 from xpcs_live_denoise.simulation.chx import chx_series
+from xpcs_live_denoise.simulation.eiger import SimulatedClassicEiger, SimulatedEigerFilePlugin
 from xpcs_live_denoise.sources.documents import RunDocuments
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frames import FrameReader
-from xpcs_live_denoise.simulation import recorded
-from xpcs_live_denoise.simulation.eiger import SimulatedClassicEiger
-from xpcs_live_denoise.simulation.eiger import SimulatedEigerFilePlugin
-from xpcs_live_denoise.sources.stored.documents import (TiledDocuments, full_uid)
+from xpcs_live_denoise.sources.stored import runs as tiled_runs
+from xpcs_live_denoise.sources.stored.documents import TiledDocuments, full_uid
 from xpcs_live_denoise.sources.stored.runs import TiledRuns
 
 # Tiled's client opens its websocket in a way that websockets is giving up.

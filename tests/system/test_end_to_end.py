@@ -9,10 +9,10 @@ import pytest
 from bluesky.run_engine import RunEngine
 from bluesky_tiled_plugins import TiledWriter
 
-from xpcs_live_denoise import (LiveDenoise, RoiMap, Settings, results, save_rois)
-from xpcs_live_denoise.live import outbox as sink_feed
+from xpcs_live_denoise import LiveDenoise, RoiMap, Settings, results, save_rois
 from xpcs_live_denoise.catalog.server import EmbeddedServer
-from xpcs_live_denoise.simulation import (SimulatedCamera, SimulatedEiger, fly_series, recorded)
+from xpcs_live_denoise.live import outbox as sink_feed
+from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
 
 pytestmark = pytest.mark.system
 

@@ -13,10 +13,10 @@ import pytest
 from tiled.queries import Eq
 
 from tests.live_runs import ROIS, Fake, composed_run, offline, series
-from xpcs_live_denoise import (LiveDenoise, Settings, results)
-from xpcs_live_denoise.live import outbox as sink_feed
+from xpcs_live_denoise import LiveDenoise, Settings, results
 from xpcs_live_denoise.analysis.series import Analysis
 from xpcs_live_denoise.catalog.server import EmbeddedServer
+from xpcs_live_denoise.live import outbox as sink_feed
 from xpcs_live_denoise.sinks.spool import spooled_folders
 
 pytestmark = pytest.mark.system

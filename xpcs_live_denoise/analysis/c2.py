@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
-from xpcs_live_denoise.analysis.rates import BayesRates
-from xpcs_live_denoise.config import Settings
+from threadpoolctl import ThreadpoolController
+
 from xpcs_live_denoise.analysis.contrast import Contrasts
-from xpcs_live_denoise.numerics.estimator.sums import AgeSums
+from xpcs_live_denoise.analysis.rates import BayesRates, RateFitter, one_time
+from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.numerics.coarsening import denoise_coarse
 from xpcs_live_denoise.numerics.contrast import estimate_contrast
-from xpcs_live_denoise.numerics.trust_range import (Distance, window_quality)
-from xpcs_live_denoise.numerics.windows import (Denoiser, denoise_two_time)
-from xpcs_live_denoise.analysis.rates import (RateFitter, one_time)
-from xpcs_live_denoise.records.results import (DenoisedTwoTime, GammaTable, OneTime, Result, Status)
-import functools
-from contextlib import AbstractContextManager
-from typing import Any
-from threadpoolctl import ThreadpoolController
+from xpcs_live_denoise.numerics.estimator.sums import AgeSums
+from xpcs_live_denoise.numerics.trust_range import Distance, window_quality
+from xpcs_live_denoise.numerics.windows import Denoiser, denoise_two_time
+from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime, Result, Status
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class C2Analysis:

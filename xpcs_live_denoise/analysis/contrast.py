@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+from xpcs_live_denoise.numerics.contrast import photon_contrast
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
-from xpcs_live_denoise.numerics.contrast import photon_contrast
 from xpcs_live_denoise.numerics.rois import RoiMap
+
 
 class Contrasts:
     """Estimates of beta of one series; its state is what the first frame told.

@@ -6,8 +6,10 @@ import math
 import time
 from collections import deque
 from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
 from xpcs_live_denoise.config import OrientationSettings
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.records.results import Picture

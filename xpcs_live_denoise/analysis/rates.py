@@ -5,24 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
 from xpcs_live_denoise.config import Settings
-from xpcs_live_denoise.numerics.estimator.ages import AgeEstimates
-from xpcs_live_denoise.numerics.estimator.ages import reasons
-from xpcs_live_denoise.numerics.fits import (fit_age_cuts, fit_ages, fit_g2)
+from xpcs_live_denoise.numerics.estimator.ages import AgeEstimates, BayesEstimator, reasons
+from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
+from xpcs_live_denoise.numerics.estimator.sums import AgeSums
+from xpcs_live_denoise.numerics.fits import fit_age_cuts, fit_ages, fit_g2
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.trust_range import range_reasons
-from xpcs_live_denoise.numerics.windows import (STEP, WINDOW)
-from xpcs_live_denoise.records.results import (DenoisedTwoTime, GammaTable, OneTime)
-from typing import Any
-import numpy as np
-from numpy.typing import NDArray
-from xpcs_live_denoise.numerics.estimator.sums import AgeSums
-from xpcs_live_denoise.numerics.estimator.ages import BayesEstimator
-from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
-from xpcs_live_denoise.records.results import GammaTable
+from xpcs_live_denoise.numerics.windows import STEP, WINDOW
+from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime
 
 # Source of rows from a C2 that was coarsened first, because its dynamics are slow.
 DENOISED_COARSE = "denoised_coarse"

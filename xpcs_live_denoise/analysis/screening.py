@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
 import numpy as np
 from numpy.typing import NDArray
+
 from xpcs_live_denoise.numerics.bad_pixels import BadPixels
-from xpcs_live_denoise.numerics.outliers import (BELONGS, DARK, OutlierDetector)
-from xpcs_live_denoise.numerics.rois import check_pixels
-from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.numerics.outliers import BELONGS, DARK, OutlierDetector
+from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
 
 BROKEN = "too many bad pixels"
 MOST_TOLD = 12

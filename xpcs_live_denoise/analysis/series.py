@@ -7,21 +7,21 @@ import logging
 import math
 from collections.abc import Iterable
 from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
-from xpcs_live_denoise.analysis.rates import BayesRates
-from xpcs_live_denoise.analysis.c2 import one_thread
-from xpcs_live_denoise.analysis.c2 import C2Analysis
-from xpcs_live_denoise.config import Settings
+
+from xpcs_live_denoise.analysis.c2 import C2Analysis, one_thread
 from xpcs_live_denoise.analysis.contrast import Contrasts
-from xpcs_live_denoise.errors import (InvalidInputError, MissingDependencyError)
+from xpcs_live_denoise.analysis.rates import BayesRates, RateFitter
+from xpcs_live_denoise.analysis.screening import FrameScreen, Screened
+from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 from xpcs_live_denoise.numerics.live_windows import LiveWindows
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
 from xpcs_live_denoise.numerics.windows import Denoiser
-from xpcs_live_denoise.analysis.rates import RateFitter
-from xpcs_live_denoise.records.results import (GammaTable, Publication, Result, Status)
-from xpcs_live_denoise.analysis.screening import (FrameScreen, Screened)
+from xpcs_live_denoise.records.results import GammaTable, Publication, Result, Status
 
 logger = logging.getLogger(__name__)
 

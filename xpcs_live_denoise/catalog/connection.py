@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
 import httpx
 from tiled.client import from_uri
 from tiled.client.utils import handle_error
+
 from xpcs_live_denoise.config import TiledSettings
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
-import os
-import stat
-from pathlib import Path
-from xpcs_live_denoise.errors import InvalidInputError
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
+
 from tiled.client.utils import ClientError
 from tiled.queries import KeyPresent, KeysFilter, SpecsQuery
 from tiled.structures.core import Spec
+
 from xpcs_live_denoise.errors import InvalidInputError
 
 # Where results can go that were meant for a container that does not do.

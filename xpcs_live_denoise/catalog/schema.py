@@ -11,9 +11,11 @@ import math
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
+
 import numpy as np
 import pyarrow as pa
-from xpcs_live_denoise.records.results import (RunEnd, RunInfo, Status)
+
+from xpcs_live_denoise.records.results import RunEnd, RunInfo, Status
 
 SCHEMA_VERSION = 1
 RUN_SPECS = (("XPCSResult", None), ("BlueskyRun", "3.0"))

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 
+
 def main() -> None:
     """Run `tiled` with this process' arguments; end when standard input ends.
 

@@ -16,7 +16,9 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
+
 import httpx
+
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, ServerStartError
 
 RAW_PATH = "raw"

@@ -5,10 +5,12 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, cast
+
 import typer
 from rich.console import Console
 from rich.text import Text
-from xpcs_live_denoise.errors import (InvalidInputError, XpcsError)
+
+from xpcs_live_denoise.errors import InvalidInputError, XpcsError
 
 app = typer.Typer(
     add_completion=False,
@@ -52,7 +54,7 @@ def demo(
     ] = None,
 ) -> None:
     """Run the main job: an ageing sample, from the detector's documents to Gamma(t) in Tiled."""
-    from xpcs_live_denoise.commands.demo import (DemoOptions, run_demo)
+    from xpcs_live_denoise.commands.demo import DemoOptions, run_demo
 
     run_demo(
         DemoOptions(frames=frames, rate=rate, rois=rois, out=out, data=data, plot=plot), console
@@ -100,7 +102,7 @@ def train(
     from rich.progress import Progress
 
     from xpcs_live_denoise.denoising.training.methods import recipe_of
-    from xpcs_live_denoise.denoising.training.train import (TrainingProgress, training_data)
+    from xpcs_live_denoise.denoising.training.train import TrainingProgress, training_data
     from xpcs_live_denoise.denoising.training.train import train as train_ensemble
 
     with Progress(console=console) as bar:
@@ -180,8 +182,8 @@ def deliver(
     path: Annotated[str | None, typer.Option(help="Container for all; default: its own.")] = None,
 ) -> None:
     """Deliver results that were kept on disk because the Tiled server was away."""
-    from xpcs_live_denoise.config import Settings
     from xpcs_live_denoise.commands.deliver import deliver as deliver_spool
+    from xpcs_live_denoise.config import Settings
 
     def tell(line: str) -> None:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -266,9 +268,9 @@ def serve(
     ] = None,
 ) -> None:
     """Analyse runs of other processes, in this one, until Ctrl-C."""
-    from xpcs_live_denoise.config import Settings
     from xpcs_live_denoise.commands.serve import ServeOptions
     from xpcs_live_denoise.commands.serve import serve as serve_runs
+    from xpcs_live_denoise.config import Settings
 
     options = ServeOptions(documents=documents, bind=bind, prefix=prefix, tiled=tiled, plot=plot)
     if not serve_runs(Settings.load(config), options, console):
@@ -281,8 +283,8 @@ def replay(
     config: Annotated[Path, typer.Option(help="The settings, YAML.")] = Path("xpcs.yml"),
 ) -> None:
     """Compute stored runs again, and compare with their earlier results."""
-    from xpcs_live_denoise.config import Settings
     from xpcs_live_denoise.commands.replay import replay as replay_runs
+    from xpcs_live_denoise.config import Settings
 
     replay_runs(Settings.load(config), uids, console)
 

@@ -6,7 +6,9 @@ import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
+
 import numpy as np
+
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.sources.roi_files import save_rois

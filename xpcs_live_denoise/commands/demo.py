@@ -6,33 +6,29 @@ import contextlib
 import math
 import sys
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-import numpy as np
-from rich.console import Console
-from rich.table import Table
-from xpcs_live_denoise.live.callback import LiveDenoise
-from xpcs_live_denoise.config import Settings
-from xpcs_live_denoise.errors import (InvalidInputError, XpcsError)
-from xpcs_live_denoise.catalog.server import (RAW_PATH, EmbeddedServer)
-from xpcs_live_denoise.sinks.terminal import TerminalSink
-from xpcs_live_denoise.sinks.run import TiledSinkFactory
-from xpcs_live_denoise.simulation.stream import fly_series
-from xpcs_live_denoise.simulation import SimulatedEiger
-import zipfile
-import zlib
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
-from xpcs_live_denoise.errors import InvalidInputError
+from rich.console import Console
+from rich.table import Table
+
+from xpcs_live_denoise.catalog.server import RAW_PATH, EmbeddedServer
+from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.errors import InvalidInputError, XpcsError
+from xpcs_live_denoise.live.callback import LiveDenoise
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.simulate import simulate_speckle
 from xpcs_live_denoise.records.results import Geometry
-from xpcs_live_denoise.simulation import (SIMULATED_GEOMETRY, FrameFactory, recorded)
+from xpcs_live_denoise.simulation import SIMULATED_GEOMETRY, FrameFactory, SimulatedEiger, recorded
+from xpcs_live_denoise.simulation.stream import fly_series
+from xpcs_live_denoise.sinks.run import TiledSinkFactory
+from xpcs_live_denoise.sinks.terminal import TerminalSink
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.readers.client import XPCSResult

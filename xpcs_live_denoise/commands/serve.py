@@ -11,10 +11,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
 from rich.console import Console
-from xpcs_live_denoise.live.callback import LiveDenoise
+
 from xpcs_live_denoise.config import Settings
-from xpcs_live_denoise.errors import (InvalidInputError, TiledUnavailableError)
+from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
+from xpcs_live_denoise.live.callback import LiveDenoise
 from xpcs_live_denoise.records.results import Status
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.roi_files import open_rois

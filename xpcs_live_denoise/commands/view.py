@@ -10,10 +10,12 @@ import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
 from xpcs_live_denoise.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewOptions:
@@ -70,8 +72,7 @@ def view(options: ViewOptions, console: Console) -> None:
             "xpcs-live-denoise view: bokeh is not installed. It comes with the extra `view`: "
             "pip install 'xpcs-live-denoise[view]'."
         )
-    from xpcs_live_denoise.page.server import checked_key
-    from xpcs_live_denoise.page.server import serve_page
+    from xpcs_live_denoise.page.server import checked_key, serve_page
     from xpcs_live_denoise.page.tiled_http import TiledHttp
 
     where = f"the environment variable {options.key_env} or the file of --key-file"

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-import numpy as np
-from numpy.typing import NDArray
-from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
-from xpcs_live_denoise.numerics.windows import WINDOW
-from xpcs_live_denoise.denoising.model import (to_triangle, to_windows)
-import hashlib
 import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from xpcs_live_denoise.errors import InvalidInputError
+
+from xpcs_live_denoise.denoising.model import to_triangle, to_windows
+from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
+from xpcs_live_denoise.numerics.windows import WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-    from xpcs_live_denoise.denoising.inference import FusedMembers
+    from xpcs_live_denoise.denoising.inference import FusedMembers, TiedKernel
     from xpcs_live_denoise.denoising.model import CnnEncoderDecoder
-    from xpcs_live_denoise.denoising.inference import TiedKernel
 
 SHIPPED = Path(__file__).parent / "weights"
 WEIGHTS_NAME = "weights.safetensors"
@@ -299,7 +293,9 @@ def load_carded(
     folder = Path(path)
     try:
         content = (folder / name).read_bytes()
-        written: dict[str, Any] = json.loads((folder / FITTED_CARD_NAME).read_text(encoding="utf-8"))
+        written: dict[str, Any] = json.loads(
+            (folder / FITTED_CARD_NAME).read_text(encoding="utf-8")
+        )
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             found = {key: file[key] for key in arrays}
         digest, *_ = [written[key] for key in ("sha256", *card)]

@@ -4,21 +4,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-import torch
-from torch import Tensor
-from xpcs_live_denoise.denoising.model import (CHANNELS, LATENT, TRIANGLE_SHAPE, CnnEncoderDecoder)
-from xpcs_live_denoise.denoising.model import N_PIXELS
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from xpcs_live_denoise.denoising.model import (
+    CHANNELS,
+    LAG,
+    LATENT,
+    N_PIXELS,
+    TRIANGLE_SHAPE,
+    CnnEncoderDecoder,
+)
 from xpcs_live_denoise.numerics.windows import WINDOW
-from xpcs_live_denoise.denoising.model import (CHANNELS, LATENT)
-from xpcs_live_denoise.denoising.model import (LAG, N_PIXELS)
 
 # Windows in one pass. On a CPU the features of ten members then take 1 MB, which stay in the cache
 # and are not given back to the system between two products; a GPU wants large products.
@@ -113,10 +116,6 @@ class FusedMembers:
 
 
 # numba carries no types.
-
-
-
-
 
 
 # A register holds 16 numbers, or two registers 8 each: loops end on whole ones.

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from xpcs_live_denoise.numerics.windows import WINDOW
-from xpcs_live_denoise.denoising.training.data import WindowData
-from xpcs_live_denoise.denoising.ensemble import Ensemble
+
+from xpcs_live_denoise.denoising.ensemble import Ensemble, load_carded, save_carded
 from xpcs_live_denoise.denoising.evaluation.fitted import triangle_noise
-from xpcs_live_denoise.denoising.model import (CHANNELS, LATENT)
+from xpcs_live_denoise.denoising.inference import PIXEL, REAL, WIDTH, TiedKernel
+from xpcs_live_denoise.denoising.model import CHANNELS, LAG, LATENT, N_PIXELS, to_triangle
+from xpcs_live_denoise.denoising.training.data import WindowData
 from xpcs_live_denoise.denoising.training.methods import random_curves
-from xpcs_live_denoise.denoising.inference import (PIXEL, REAL, WIDTH, TiedKernel)
-from xpcs_live_denoise.denoising.model import (LAG, N_PIXELS, to_triangle)
-from pathlib import Path
-from typing import Any
-import numpy as np
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.denoising.ensemble import (load_carded, save_carded)
-from xpcs_live_denoise.denoising.ensemble import Ensemble
+from xpcs_live_denoise.numerics.windows import WINDOW
 
 # Two training series this far apart, in units of their scatter, are as good as one: the width of
 # the kernel about each. 0.1 flags simple decays in clean windows, 0.2 lets two-step curves pass.

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from xpcs_live_denoise.numerics.windows import WINDOW
-import math
-import torch
 from torch import Tensor, nn
-from xpcs_live_denoise.numerics.windows import WINDOW
-import math
-import numpy as np
-import torch
-from torch import Tensor, nn
+
 from xpcs_live_denoise.numerics.windows import WINDOW
 
 ROW, COL = np.triu_indices(WINDOW)

@@ -12,27 +12,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
+
 from numpy.typing import NDArray
+
+from xpcs_live_denoise.analysis.series import open_ensemble
 from xpcs_live_denoise.config import Settings
-from xpcs_live_denoise.errors import (short_repr, text_of)
-from xpcs_live_denoise.live.run import (LiveRun, SinkFactory)
+from xpcs_live_denoise.errors import short_repr, text_of
+from xpcs_live_denoise.live.intake import RunEdge
+from xpcs_live_denoise.live.outbox import GuardedSpool, SpooledTiled, what_is_left
+from xpcs_live_denoise.live.run import LiveRun, SinkFactory
+from xpcs_live_denoise.live.worker import Errand, Worker
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.windows import Denoiser
-from xpcs_live_denoise.analysis.series import open_ensemble
-from xpcs_live_denoise.records.results import (RunInfo, Sink, Status, TiledFrames)
-from xpcs_live_denoise.live.intake import RunEdge
-from xpcs_live_denoise.live.outbox import GuardedSpool
-from xpcs_live_denoise.live.outbox import (SpooledTiled, what_is_left)
+from xpcs_live_denoise.records.results import RunInfo, Sink, Status, TiledFrames
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frames import FrameReader
 from xpcs_live_denoise.sources.roi_files import open_rois
 from xpcs_live_denoise.sources.router import DocumentsByRun
 from xpcs_live_denoise.sources.stored.frames import read_tiled
-from xpcs_live_denoise.live.worker import (Errand, Worker)
 
 if TYPE_CHECKING:
-    from xpcs_live_denoise.window.live_plot import LivePlot
     from xpcs_live_denoise.sinks.run import TiledSinkFactory
+    from xpcs_live_denoise.window.live_plot import LivePlot
 
 logger = logging.getLogger(__name__)
 

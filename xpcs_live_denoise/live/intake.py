@@ -8,20 +8,20 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
 import numpy as np
-from xpcs_live_denoise.config import (GeometrySettings, Settings)
-from xpcs_live_denoise.errors import (FrameShapeError, one_line, short_repr, text_of)
-from xpcs_live_denoise.records.frames import (FollowedFrames, NothingFollowed)
-from xpcs_live_denoise.live.run import LiveRun
-from xpcs_live_denoise.live.messages import (Begin, Contradiction, End, Gathered, Missing, Referenced)
-from xpcs_live_denoise.live.run import MOST_CHARACTERS
-from xpcs_live_denoise.records.results import (FrameReference, Geometry, InlineFrames)
-from xpcs_live_denoise.sources.documents import RunDocuments
-from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.eiger.reconcile import follow
-from xpcs_live_denoise.sources.metadata import (find_frame_time, find_geometry, geometry_conflicts)
-from xpcs_live_denoise.sources.documents import plain_document
+
+from xpcs_live_denoise.config import GeometrySettings, Settings
+from xpcs_live_denoise.errors import FrameShapeError, one_line, short_repr, text_of
+from xpcs_live_denoise.live.messages import Begin, Contradiction, End, Gathered, Missing, Referenced
+from xpcs_live_denoise.live.run import MOST_CHARACTERS, LiveRun
+from xpcs_live_denoise.records.frames import FollowedFrames, NothingFollowed
+from xpcs_live_denoise.records.results import FrameReference, Geometry, InlineFrames
 from xpcs_live_denoise.sources.assets import positive_int
+from xpcs_live_denoise.sources.documents import RunDocuments, plain_document
+from xpcs_live_denoise.sources.eiger.reconcile import follow
+from xpcs_live_denoise.sources.file_roots import FileRoots
+from xpcs_live_denoise.sources.metadata import find_frame_time, find_geometry, geometry_conflicts
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,18 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
 from numpy.typing import NDArray
-from xpcs_live_denoise.records.frames import (FollowedFrames, NothingFollowed)
-from xpcs_live_denoise.records.results import (EigerFrames, FrameReference, Geometry, HDF5Frames, TiledFrames)
+
+from xpcs_live_denoise.records.frames import FollowedFrames, NothingFollowed
+from xpcs_live_denoise.records.results import (
+    EigerFrames,
+    FrameReference,
+    Geometry,
+    HDF5Frames,
+    TiledFrames,
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begin:

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import time
-from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
-from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import (Band, C2Rows, GammaTable, Publication, Result, RunEnd, RunInfo, Sink)
-import logging
-import time
-from collections.abc import Callable
-from pathlib import Path
-from xpcs_live_denoise.records.results import (Result, RunEnd)
-from xpcs_live_denoise.sinks.spool import RunSpool
 import shlex
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 from weakref import WeakSet
+
 from xpcs_live_denoise.config import Settings
-from xpcs_live_denoise.records.results import (RunInfo, Sink)
-from xpcs_live_denoise.sinks.spool import (RunSpool, default_folder)
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.records.results import (
+    Band,
+    C2Rows,
+    GammaTable,
+    Publication,
+    Result,
+    RunEnd,
+    RunInfo,
+    Sink,
+)
+from xpcs_live_denoise.sinks.spool import RunSpool, default_folder
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
+
 from bluesky.utils import ProgressBarManager
+
 from xpcs_live_denoise.live.callback import LiveDenoise
 from xpcs_live_denoise.records.results import Status
 

@@ -5,26 +5,34 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
-from xpcs_live_denoise.config import Settings
+
 from xpcs_live_denoise.analysis.detector_image import DetectorPicture
-from xpcs_live_denoise.errors import (FrameShapeError, InvalidInputError, UnreadableFramesError, XpcsError, text_of)
-from xpcs_live_denoise.records.frames import (FollowedFrames, Gap, NothingFollowed, read_with_gaps)
-from xpcs_live_denoise.live.messages import (Begin, Contradiction, End, Gathered, Missing, Referenced)
+from xpcs_live_denoise.analysis.series import Analysis, append_note
+from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.errors import (
+    FrameShapeError,
+    InvalidInputError,
+    UnreadableFramesError,
+    XpcsError,
+    one_line,
+    text_of,
+)
+from xpcs_live_denoise.live.messages import Begin, Contradiction, End, Gathered, Missing, Referenced
+from xpcs_live_denoise.live.outbox import SinkFeed
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.windows import Denoiser
-from xpcs_live_denoise.analysis.series import (Analysis, append_note)
-from xpcs_live_denoise.records.results import (FrameReference, FrameSource, Result, RunInfo, Sink, Status)
-from xpcs_live_denoise.live.outbox import SinkFeed
-from collections.abc import Mapping
-from xpcs_live_denoise.config import Settings
-from xpcs_live_denoise.live.messages import (Begin, End)
-from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.records.results import (Result, RunEnd, RunInfo, Status)
-import logging
-from collections.abc import Iterator
-from xpcs_live_denoise.errors import one_line
+from xpcs_live_denoise.records.frames import FollowedFrames, Gap, NothingFollowed, read_with_gaps
+from xpcs_live_denoise.records.results import (
+    FrameReference,
+    FrameSource,
+    Result,
+    RunEnd,
+    RunInfo,
+    Sink,
+    Status,
+)
 
 logger = logging.getLogger(__name__)
 

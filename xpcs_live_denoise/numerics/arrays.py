@@ -5,14 +5,13 @@
 from __future__ import annotations
 
 from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import FloatArray
-import numpy as np
-from numpy.typing import NDArray
-import numpy as np
-from numpy.typing import NDArray
+
 
 def as_stack(c2: ArrayLike) -> FloatArray:
     """Return C2 with a ROI axis, (n_roi, n, n), without a copy where the dtype is floating.
@@ -53,8 +52,6 @@ def per_roi(value: ArrayLike, n_roi: int, name: str) -> NDArray[np.float64]:
 
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
-
 
 
 def range_sums(

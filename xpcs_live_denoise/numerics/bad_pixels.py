@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.rois import RoiMap
 

@@ -7,23 +7,31 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import GammaTable
-from xpcs_live_denoise.records.results import (DenoisedTwoTime, FloatArray)
-from xpcs_live_denoise.numerics.contrast import (MODES, check_mode, estimate_contrast)
+from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
+from xpcs_live_denoise.numerics.contrast import MODES, check_mode, estimate_contrast
 from xpcs_live_denoise.numerics.fits import fit_age_cuts
-from xpcs_live_denoise.numerics.arrays import (as_stack, per_roi)
-from xpcs_live_denoise.numerics.trust_range import (TRUSTED_RATES, Distance, WindowQuality, range_reasons, window_quality)
-from xpcs_live_denoise.numerics.windows import (STEP, WINDOW, Denoiser, check_window, denoise_two_time)
+from xpcs_live_denoise.numerics.trust_range import (
+    TRUSTED_RATES,
+    Distance,
+    WindowQuality,
+    range_reasons,
+    window_quality,
+)
+from xpcs_live_denoise.numerics.windows import (
+    STEP,
+    WINDOW,
+    Denoiser,
+    check_window,
+    denoise_two_time,
+)
+from xpcs_live_denoise.records.results import DenoisedTwoTime, FloatArray, GammaTable
 
 # numpy's stubs leave the types of arange and the like unknown.
-
-
-
-
-
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

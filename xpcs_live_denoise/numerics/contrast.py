@@ -4,20 +4,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import FloatArray
-from xpcs_live_denoise.numerics.arrays import (as_stack, per_roi)
-from typing import Any
-import numpy as np
-from numpy.typing import NDArray
+from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
 from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.records.results import FloatArray
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
-
-
 
 
 MODES = ("nonequilibrium", "equilibrium")
@@ -151,9 +148,6 @@ def _finite_mean(values: FloatArray) -> NDArray[np.float64]:
 
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
-
-
 
 
 # Contrasts that are tried: ln beta from one hundredth of a percent to 2.

@@ -6,17 +6,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import FloatArray
 from xpcs_live_denoise.numerics.arrays import as_stack
+from xpcs_live_denoise.records.results import FloatArray
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
-
-
-
 
 
 # Ages within this many frames of a cut tell the noise of its entries.

@@ -5,23 +5,19 @@
 from __future__ import annotations
 
 import dataclasses
-import numpy as np
-from numpy.typing import ArrayLike
-from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import GammaTable
-from xpcs_live_denoise.numerics.cuts import age_cuts
-from xpcs_live_denoise.numerics.kww import (KwwBounds, KwwFit, fit_kww, kww)
-from xpcs_live_denoise.numerics.arrays import (as_stack, per_roi)
 import math
 from dataclasses import dataclass
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
+from xpcs_live_denoise.numerics.cuts import age_cuts
+from xpcs_live_denoise.numerics.kww import KwwBounds, KwwFit, fit_kww, kww
+from xpcs_live_denoise.records.results import GammaTable
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
-
-
-
 
 
 __all__ = ["KwwBounds", "KwwFit", "fit_age_cuts", "fit_ages", "fit_g2", "fit_kww", "kww"]
@@ -250,8 +246,6 @@ def _check_frame_time(frame_time_s: float) -> None:
 
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
-
 
 
 LEAST_ROIS = 3

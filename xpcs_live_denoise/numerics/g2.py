@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import FloatArray
 from xpcs_live_denoise.numerics.arrays import as_stack
+from xpcs_live_denoise.records.results import FloatArray
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
-
-
 
 
 # Variance and autocorrelation are pooled over the lags within this share of a lag on either side: a

@@ -5,18 +5,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
 from xpcs_live_denoise.errors import InvalidInputError
-from dataclasses import dataclass
-import numpy as np
-from numpy.typing import NDArray
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
-
-
-
 
 
 Bounds = tuple[float, float]
@@ -244,8 +239,6 @@ def _rows(value: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[np.flo
 
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
-
 
 
 Floats = NDArray[np.float64]

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
-from xpcs_live_denoise.records.results import (Band, FloatArray)
-from xpcs_live_denoise.numerics.windows import (MEAN, SPREAD, RunningBlend, mean_of_passes, scatter)
-from xpcs_live_denoise.numerics.windows import (STEP, WINDOW, Denoiser, check_window, denoised_windows, window_starts)
+
+from xpcs_live_denoise.numerics.windows import (
+    MEAN,
+    SPREAD,
+    STEP,
+    WINDOW,
+    Denoiser,
+    RunningBlend,
+    check_window,
+    denoised_windows,
+    mean_of_passes,
+    scatter,
+    window_starts,
+)
+from xpcs_live_denoise.records.results import Band, FloatArray
+
 
 class LiveWindows:
     """Denoised C2 of a growing series, over the windows complete so far.

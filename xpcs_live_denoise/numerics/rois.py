@@ -6,23 +6,17 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
 from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
 from xpcs_live_denoise.records.results import Geometry
-from collections.abc import Sequence
-from typing import Any
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
 
 # scikit-beam carries no types.
-
-
-
-
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

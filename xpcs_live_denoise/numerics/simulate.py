@@ -5,27 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
-from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.rois import checked_shape
-from xpcs_live_denoise.numerics.rois import RoiMap
 import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
 import numpy as np
-from numpy.typing import NDArray
-from scipy import fft
+from numpy.typing import ArrayLike, NDArray
+from scipy import fft, ndimage
+
 from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.numerics.rois import RoiMap, checked_shape
 
 # scipy carries no types.
-
-
-
 
 
 MOST_MEAN_COUNTS = 4000.0
@@ -211,9 +204,6 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
 
 
 # scipy carries no types.
-
-
-
 
 
 LONGEST_WINDOW = 600

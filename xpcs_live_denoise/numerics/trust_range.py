@@ -6,17 +6,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from xpcs_live_denoise.numerics.windows import window_inputs
-from xpcs_live_denoise.numerics.arrays import (as_stack, per_roi)
+
+from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
 from xpcs_live_denoise.numerics.window_bayes import window_noise
-from xpcs_live_denoise.numerics.windows import (STEP, WINDOW, check_window, window_starts)
+from xpcs_live_denoise.numerics.windows import (
+    STEP,
+    WINDOW,
+    check_window,
+    window_inputs,
+    window_starts,
+)
 
 # numpy's stubs leave the types of arange and the like unknown.
-
-
-
 
 
 TRUSTED_RATES = (0.01, 0.15)

@@ -5,24 +5,16 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Protocol
+
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
-from xpcs_live_denoise.numerics.rois import check_pixels
-from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.records.results import (C2Rows, FloatArray)
-import itertools
-from typing import Any
-import numpy as np
-from numpy.typing import NDArray
-from xpcs_live_denoise.records.results import FloatArray
-from xpcs_live_denoise.numerics.rois import RoiMap
-from typing import Any
-import numpy as np
-from numpy.typing import NDArray
-from xpcs_live_denoise.records.results import FloatArray
+from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
+from xpcs_live_denoise.records.results import C2Rows, FloatArray
 
 ENGINES = ("auto", "dense", "skbeam")
 """Names of the ways to compute C2; "auto" takes the fastest, which is "dense"."""
@@ -446,10 +438,6 @@ def _multiply_rows(history: FloatArray, block: FloatArray, product: FloatArray) 
 
 
 # scikit-beam carries no types.
-
-
-
-
 
 
 class SkbeamProducts:

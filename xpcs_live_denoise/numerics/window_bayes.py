@@ -6,20 +6,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
 from xpcs_live_denoise.errors import InvalidInputError
-from dataclasses import dataclass
-import numpy as np
-from numpy.typing import NDArray
-from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.kww import (ALPHA_BOUNDS, GAMMA_BOUNDS)
+from xpcs_live_denoise.numerics.kww import ALPHA_BOUNDS, GAMMA_BOUNDS
 
 # numpy's stubs leave the types of arange, einsum and the like unknown.
-
-
-
-
 
 
 Array = NDArray[np.float64]
@@ -222,11 +216,6 @@ class _Model:
 
 
 # numpy's stubs leave the types of arange, meshgrid and the like unknown.
-
-
-
-
-
 
 
 # The grid: steps of 7 % in Gamma and 15 % in alpha, both well below what a window can tell apart.

@@ -6,20 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import (DenoisedTwoTime, FloatArray)
-from xpcs_live_denoise.numerics.contrast import (MODES, check_mode, estimate_contrast)
-from xpcs_live_denoise.numerics.arrays import (as_stack, per_roi)
-from typing import Any
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import NDArray
-from xpcs_live_denoise.records.results import FloatArray
-import numpy as np
-from numpy.typing import NDArray
-from xpcs_live_denoise.records.results import FloatArray
+from numpy.typing import ArrayLike, NDArray
+
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
+from xpcs_live_denoise.numerics.contrast import MODES, check_mode, estimate_contrast
+from xpcs_live_denoise.records.results import DenoisedTwoTime, FloatArray
 
 __all__ = ["MODES", "STEP", "WINDOW", "Denoiser", "denoise_two_time", "denoised_windows"]
 
@@ -223,9 +218,6 @@ def _refuse(bad: NDArray[np.bool_], value: ArrayLike, name: str, expected: str) 
 # numpy's stubs leave the types of arange, indices and the like unknown.
 
 
-
-
-
 FORWARD, BACKWARD = 0, 1
 MEAN, SPREAD = 0, 1
 
@@ -337,9 +329,6 @@ def scatter(band: FloatArray, into: NDArray[Any]) -> None:
 
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
-
-
 
 
 def window_inputs(

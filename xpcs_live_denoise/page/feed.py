@@ -8,23 +8,19 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
+
+import numpy as np
+
 from xpcs_live_denoise.errors import ResultNotFoundError, XpcsError
 from xpcs_live_denoise.page.run_state import RunState
-from xpcs_live_denoise.page.subscription import (FIRST_DELAY_S, LAST_DELAY_S, StreamingUnavailableError, Subscription)
-from xpcs_live_denoise.page.subscription import Tasks
-from xpcs_live_denoise.page.tiled_http import TiledHttp
-import asyncio
-import logging
-from collections.abc import Mapping
-from typing import Any
-from xpcs_live_denoise.errors import XpcsError
-from xpcs_live_denoise.page.run_state import RunState
-from xpcs_live_denoise.page.tiled_http import TiledHttp
-from collections.abc import Mapping
-from typing import Any
-import numpy as np
-from xpcs_live_denoise.page.run_state import RunState
-from xpcs_live_denoise.page.tiled_http import read_arrow
+from xpcs_live_denoise.page.subscription import (
+    FIRST_DELAY_S,
+    LAST_DELAY_S,
+    StreamingUnavailableError,
+    Subscription,
+    Tasks,
+)
+from xpcs_live_denoise.page.tiled_http import TiledHttp, read_arrow
 
 logger = logging.getLogger(__name__)
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from typing import Any
-from bokeh.models import ColorBar, ColumnDataSource, CustomJSTickFormatter, LogTicker
-from bokeh.plotting import figure
-from typing import Any
-from bokeh.models import HoverTool
-from xpcs_live_denoise.page.views import (G2_COLUMNS, Q_COLUMNS, RATE_COLUMNS)
-from typing import Any
-from bokeh.models import DataRange1d, HoverTool, LinearColorMapper, LogColorMapper
+
+from bokeh.models import (
+    ColorBar,
+    ColumnDataSource,
+    CustomJSTickFormatter,
+    DataRange1d,
+    HoverTool,
+    LinearColorMapper,
+    LogColorMapper,
+    LogTicker,
+)
 from bokeh.palettes import Cividis256, Greys256
-from xpcs_live_denoise.page.views import IMAGE_COLUMNS
+from bokeh.plotting import figure
+
+from xpcs_live_denoise.page.views import G2_COLUMNS, IMAGE_COLUMNS, Q_COLUMNS, RATE_COLUMNS
 
 # Okabe and Ito's colours, told apart with any colour vision; the markers differ as well.
 RAW, DENOISED, RECOMMENDED, DOUBTFUL = "#777777", "#0072B2", "#D55E00", "#AA4499"

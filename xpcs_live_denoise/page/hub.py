@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import time
-from collections.abc import Mapping
-from typing import Any
-from xpcs_live_denoise.errors import ResultNotFoundError, XpcsError
-from xpcs_live_denoise.page.feed import RunFeed
-from xpcs_live_denoise.page.subscription import (FIRST_DELAY_S, LAST_DELAY_S, StreamingUnavailableError, Subscription)
-from xpcs_live_denoise.page.tiled_http import TiledHttp
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from xpcs_live_denoise.errors import ResultNotFoundError, XpcsError
+from xpcs_live_denoise.page.feed import RunFeed
 from xpcs_live_denoise.page.run_state import is_silent
+from xpcs_live_denoise.page.subscription import (
+    FIRST_DELAY_S,
+    LAST_DELAY_S,
+    StreamingUnavailableError,
+    Subscription,
+)
+from xpcs_live_denoise.page.tiled_http import TiledHttp
 
 logger = logging.getLogger(__name__)
 

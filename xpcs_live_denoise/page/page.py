@@ -6,25 +6,27 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
 import jinja2
 from bokeh.document import Document
 from bokeh.models import ColumnDataSource
+
+from xpcs_live_denoise.analysis.detector_image import mean_counts
 from xpcs_live_denoise.errors import TiledUnavailableError, XpcsError
 from xpcs_live_denoise.page import views
-from xpcs_live_denoise.page.figures import (DispersionFigure, G2Figure, GammaFigure)
 from xpcs_live_denoise.page.feed import RunFeed
-from xpcs_live_denoise.page.hub import Hub
-from xpcs_live_denoise.page.figures import (C2Figures, DetectorFigure)
+from xpcs_live_denoise.page.figures import (
+    C2Figures,
+    DetectorFigure,
+    DispersionFigure,
+    G2Figure,
+    GammaFigure,
+)
+from xpcs_live_denoise.page.hub import Hub, RunSummary, mapping, sample_of
 from xpcs_live_denoise.page.run_state import RunState
-import math
-from collections.abc import Mapping
-from typing import Any
-from xpcs_live_denoise.analysis.detector_image import mean_counts
-from xpcs_live_denoise.page.run_state import RunState
-from xpcs_live_denoise.page.hub import (RunSummary, mapping, sample_of)
 
 logger = logging.getLogger(__name__)
 
@@ -235,8 +237,7 @@ class Page:
         runs, silent = self._hub.runs, self._hub.silent(time.time())
         message: dict[str, Any] = {
             "runs": [
-                list_line(run, current=run.uid == uid, silent=run.uid in silent)
-                for run in runs
+                list_line(run, current=run.uid == uid, silent=run.uid in silent) for run in runs
             ],
             "notice": self._hub.notice,
             "error": self._error,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
 import numpy as np
-import numpy as np
-from collections.abc import Sequence
-from typing import Any
-import numpy as np
-from xpcs_live_denoise.records.results import GAMMA_COLUMNS
+
 from xpcs_live_denoise.readers.client import without_superseded
+from xpcs_live_denoise.records.results import GAMMA_COLUMNS
 
 # A live run is silent when nothing new came for this long, s, and for this many frames.
 SILENT_S, SILENT_FRAMES = 60.0, 10

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Callable
-from typing import Any
-from bokeh.application import Application
-from bokeh.application.handlers.function import FunctionHandler
-from bokeh.document import Document
-from bokeh.server.server import BaseServer
-from tornado.httpserver import HTTPServer
-from tornado.ioloop import IOLoop
-from xpcs_live_denoise.errors import ServerStartError
-from xpcs_live_denoise.page.hub import Hub
-from xpcs_live_denoise.page.page import (Page, page_template)
-from xpcs_live_denoise.page.tiled_http import TiledHttp
 import hmac
 import ipaddress
 import logging
 import secrets
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from bokeh.application import Application
+from bokeh.application.handlers.function import FunctionHandler
+from bokeh.document import Document
+from bokeh.server.server import BaseServer
 from bokeh.server.tornado import BokehTornado
+from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerRequest
+from tornado.ioloop import IOLoop
 from tornado.web import RequestHandler
-from xpcs_live_denoise.errors import InvalidInputError
+
+from xpcs_live_denoise.errors import InvalidInputError, ServerStartError
+from xpcs_live_denoise.page.hub import Hub
+from xpcs_live_denoise.page.page import Page, page_template
+from xpcs_live_denoise.page.tiled_http import TiledHttp
 
 SESSION_LINGER_MS = 5_000
 KEEP_ALIVE_MS = 10_000

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
+
 from xpcs_live_denoise.errors import XpcsError
 from xpcs_live_denoise.page.tiled_http import TiledHttp
-import asyncio
-import logging
-from collections.abc import Coroutine
-from typing import Any
 
 logger = logging.getLogger(__name__)
 

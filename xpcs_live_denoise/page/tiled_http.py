@@ -11,8 +11,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
+
 import httpx
 import numpy as np
+
 from xpcs_live_denoise.errors import (
     InvalidInputError,
     ResultNotFoundError,

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRunV3
 from tiled.client.constructors import from_context
 from tiled.queries import Eq
-from xpcs_live_denoise.errors import ResultNotFoundError
+
+from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-import numpy as np
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-import numpy as np
-from xpcs_live_denoise.errors import InvalidInputError
-from typing import TYPE_CHECKING, Any
-import numpy as np
-from xpcs_live_denoise.errors import ResultNotFoundError
-from typing import Any
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
     from matplotlib.figure import Figure
-    import pandas as pd
-    import xarray as xr
-    import xarray as xr
 
 RUN_CATALOG = "CatalogOfBlueskyRuns"
 RESULT_SPEC = "XPCSResult"

@@ -6,8 +6,11 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
+
 from numpy.typing import NDArray
+
 from xpcs_live_denoise.errors import UnreadableFramesError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InlineFrames:

@@ -5,20 +5,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
-from xpcs_live_denoise.records.frames import (AssetFrames, EigerFrames, FrameReference, FrameSource, Geometry, HDF5Frames, InlineFrames, TiledFrames)
-from xpcs_live_denoise.records.run import (RunEnd, RunInfo, Status)
-import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-import numpy as np
-from numpy.typing import NDArray
+
 from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.records.frames import (
+    AssetFrames,
+    EigerFrames,
+    FrameReference,
+    FrameSource,
+    Geometry,
+    HDF5Frames,
+    InlineFrames,
+    TiledFrames,
+)
+from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -232,11 +237,6 @@ class Sink(Protocol):
 
 
 # pandas carries no types.
-
-
-
-
-
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
 from xpcs_live_denoise.records.frames import Geometry
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:

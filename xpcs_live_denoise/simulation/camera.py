@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from dataclasses import dataclass
-from typing import Any
-from xpcs_live_denoise.records.results import Geometry
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
-from xpcs_live_denoise.errors import InvalidInputError
-import threading
-from collections.abc import Callable
-import time
-from typing import Any
+
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import Geometry
 

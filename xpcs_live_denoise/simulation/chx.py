@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-import numpy as np
-from numpy.typing import NDArray
-from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.numerics.simulate import simulate_speckle
-from xpcs_live_denoise.simulation.eiger import SimulatedClassicEiger
-from xpcs_live_denoise.simulation.camera import FrameFactory
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from numbers import Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
 import bluesky.plan_stubs as bps
 import bluesky.plans as bp
+import numpy as np
+from numpy.typing import NDArray
+
 from xpcs_live_denoise.errors import InvalidInputError, short_repr
+from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.numerics.simulate import simulate_speckle
+from xpcs_live_denoise.simulation.camera import FrameFactory
+from xpcs_live_denoise.simulation.eiger import SimulatedClassicEiger
 
 if TYPE_CHECKING:
     from bluesky.utils import MsgGenerator

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-from typing import Any
-from xpcs_live_denoise.errors import MissingDependencyError
 import threading
 import time
 import uuid
@@ -12,13 +9,14 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
-from xpcs_live_denoise.errors import InvalidInputError
+
+from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 from xpcs_live_denoise.records.results import Geometry
-from xpcs_live_denoise.simulation.camera import SIMULATED_GEOMETRY
+from xpcs_live_denoise.simulation.camera import SIMULATED_GEOMETRY, FrameFactory, FrameSupply
 from xpcs_live_denoise.simulation.eiger_files import SeriesFiles
-from xpcs_live_denoise.simulation.camera import (FrameFactory, FrameSupply)
 
 try:
     from ophyd import Component, Device, DeviceStatus, Signal

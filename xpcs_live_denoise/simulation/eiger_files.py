@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
 import h5py
 import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
+
 from xpcs_live_denoise.records.results import Geometry
 
 # Edges of a module and of the gaps between modules, pixels (rows, cols).

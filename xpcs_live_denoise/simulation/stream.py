@@ -5,20 +5,24 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-import h5py
-from event_model import ComposeStreamResource, ComposeStreamResourceBundle
-from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import Geometry
-from xpcs_live_denoise.simulation.camera import (SIMULATED_GEOMETRY, Configured)
-from xpcs_live_denoise.simulation.camera import (FrameFactory, FrameSupply)
-from xpcs_live_denoise.simulation.camera import SimulatedStatus
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
+import h5py
+from event_model import ComposeStreamResource, ComposeStreamResourceBundle
+
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.records.results import Geometry
+from xpcs_live_denoise.simulation.camera import (
+    SIMULATED_GEOMETRY,
+    Configured,
+    FrameFactory,
+    FrameSupply,
+    SimulatedStatus,
+)
 
 if TYPE_CHECKING:
     from bluesky.utils import MsgGenerator

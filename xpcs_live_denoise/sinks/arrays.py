@@ -9,13 +9,15 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from tiled.structures.array import ArrayStructure, BuiltinDtype
 from tiled.structures.core import StructureFamily
 from tiled.structures.data_source import DataSource
-from xpcs_live_denoise.catalog.schema import (ARRAY_DIMS, array_data_key)
+
 from xpcs_live_denoise.catalog.nodes import create_or_adopt
+from xpcs_live_denoise.catalog.schema import ARRAY_DIMS, array_data_key
 
 # Frames along the edge of a chunk: about a window, so that a live row touches few chunks and a
 # thousand frames make few files.

@@ -12,24 +12,45 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
-from xpcs_live_denoise.records.results import (GammaTable, Publication, Result, RunEnd, RunInfo, Status)
-from xpcs_live_denoise.catalog.schema import (ARRAY_DTYPES, CATALOG_SPEC, GAMMA_SCHEMA, RUN_SPECS, STREAM_SPECS, TABLES, descriptor_metadata, json_safe, start_document, status_columns, stop_document, table_data_keys)
-from xpcs_live_denoise.sinks.arrays import TiledArray
-from xpcs_live_denoise.catalog.connection import probe
-from xpcs_live_denoise.catalog.nodes import (create_container, plain, results_container, results_path)
-from xpcs_live_denoise.sinks.tables import (TABLE_KEY, TiledTable)
-import time
-from collections.abc import Callable
+
 import numpy as np
-from xpcs_live_denoise.records.results import Picture
-from xpcs_live_denoise.sinks.arrays import TiledArray
-from typing import Any
+
+from xpcs_live_denoise.catalog.connection import connect, probe
+from xpcs_live_denoise.catalog.nodes import (
+    create_container,
+    plain,
+    refuse_raw_runs,
+    results_container,
+    results_path,
+)
+from xpcs_live_denoise.catalog.schema import (
+    ARRAY_DTYPES,
+    CATALOG_SPEC,
+    GAMMA_SCHEMA,
+    RUN_SPECS,
+    STREAM_SPECS,
+    TABLES,
+    descriptor_metadata,
+    json_safe,
+    start_document,
+    status_columns,
+    stop_document,
+    table_data_keys,
+)
 from xpcs_live_denoise.config import TiledSettings
-from xpcs_live_denoise.records.results import RunInfo
-from xpcs_live_denoise.catalog.connection import connect
-from xpcs_live_denoise.catalog.nodes import (refuse_raw_runs, results_path)
+from xpcs_live_denoise.records.results import (
+    GammaTable,
+    Picture,
+    Publication,
+    Result,
+    RunEnd,
+    RunInfo,
+    Status,
+)
+from xpcs_live_denoise.sinks.arrays import TiledArray
+from xpcs_live_denoise.sinks.tables import TABLE_KEY, TiledTable
 
 logger = logging.getLogger(__name__)
 

@@ -6,27 +6,35 @@ Only one process at a time has a run's folder: the session that measures it, or 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
+import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
-from xpcs_live_denoise.errors import InvalidInputError, SpoolInUseError
-from xpcs_live_denoise.records.results import (Publication, Result, RunEnd, RunInfo)
-import contextlib
-import dataclasses
-import json
-import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
+
 import numpy as np
 from numpy.typing import NDArray
-from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import (Band, C2Rows, DenoisedTwoTime, GammaTable, Geometry, OneTime, Picture, Publication, Result, RunEnd, RunInfo, Status)
+
+from xpcs_live_denoise.errors import InvalidInputError, SpoolInUseError
+from xpcs_live_denoise.records.results import (
+    Band,
+    C2Rows,
+    DenoisedTwoTime,
+    GammaTable,
+    Geometry,
+    OneTime,
+    Picture,
+    Publication,
+    Result,
+    RunEnd,
+    RunInfo,
+    Status,
+)
 
 RUN, LOCK = "run.npz", "lock"
 NEWS, END = "publication", "end"

@@ -8,12 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+
 import httpx
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from xpcs_live_denoise.catalog.schema import arrow_schema
+
 from xpcs_live_denoise.catalog.nodes import create_or_adopt
+from xpcs_live_denoise.catalog.schema import arrow_schema
 
 TABLE_KEY = "internal"
 # Room for what a message holds besides its rows: names and types of fifty columns.

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+
 import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
-from xpcs_live_denoise.records.results import (GammaTable, Publication, Result, RunEnd, RunInfo, Status)
+
+from xpcs_live_denoise.records.results import (
+    GammaTable,
+    Publication,
+    Result,
+    RunEnd,
+    RunInfo,
+    Status,
+)
 
 # Lines that stand one under the other where the terminal cannot overwrite them: one every so often.
 FRAMES_BETWEEN_LINES = 50

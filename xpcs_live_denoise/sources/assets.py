@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import posixpath
-from collections.abc import Mapping
-from typing import Any
-from event_model import unpack_datum_page
-from xpcs_live_denoise.errors import InvalidInputError, short_repr
-from xpcs_live_denoise.records.results import (AssetFrames, EigerFrames, FrameReference, HDF5Frames)
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
-from xpcs_live_denoise.errors import short_repr
-from xpcs_live_denoise.records.results import (HDF5Frames, TiledFrames)
-import math
-import operator
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+
+from event_model import unpack_datum_page
+
 from xpcs_live_denoise.errors import InvalidInputError, short_repr
+from xpcs_live_denoise.records.results import (
+    AssetFrames,
+    EigerFrames,
+    FrameReference,
+    HDF5Frames,
+    TiledFrames,
+)
 
 # Series of a DECTRIS Eiger. The published handler gives the first file's frames for every file.
 EIGER_SPECS = frozenset({"AD_EIGER", "AD_EIGER2", "AD_EIGER_SLICE"})
@@ -151,7 +150,6 @@ TILED_MIMETYPE = "application/x-tiled-array"
 DEFAULT_DATASET = "/entry/data/data"
 # Parameters of a stream_resource that change which frames an index means.
 UNSUPPORTED_PARAMETERS = ("template", "slice")
-
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,25 +6,19 @@ import operator
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
+
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError, short_repr
-from xpcs_live_denoise.records.results import (FrameReference, InlineFrames)
-from xpcs_live_denoise.sources.assets import (MOST_FRAMES, ImageKey)
-from xpcs_live_denoise.sources.assets import LegacyAssets
-from xpcs_live_denoise.sources.assets import (StreamResource, UnreadableFrames, positive_int)
-import operator
-from collections.abc import Sequence
-from typing import Any
-from xpcs_live_denoise.errors import InvalidInputError, short_repr
-from typing import Any
-import numpy as np
-from xpcs_live_denoise.errors import short_repr
-from xpcs_live_denoise.records.results import InlineFrames
-from xpcs_live_denoise.sources.assets import MOST_FRAMES
-from xpcs_live_denoise.sources.assets import UnreadableFrames
-from collections.abc import Mapping
-from typing import Any
-import numpy as np
-from xpcs_live_denoise.errors import short_repr
+from xpcs_live_denoise.records.results import FrameReference, InlineFrames
+from xpcs_live_denoise.sources.assets import (
+    MOST_FRAMES,
+    ImageKey,
+    LegacyAssets,
+    StreamResource,
+    UnreadableFrames,
+    positive_int,
+)
 
 # Events that wait for the datum of the first of them; then that one is given up.
 MOST_WAITING = 16

@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
 
 logger = logging.getLogger(__name__)

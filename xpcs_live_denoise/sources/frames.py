@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
+
 import hdf5plugin  # noqa: F401 - registers the filters of compressed Eiger files
 from numpy.typing import NDArray
+
 from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records.results import (AssetFrames, EigerFrames, FrameReference, InlineFrames, TiledFrames)
-from xpcs_live_denoise.sources.handlers import AssetReader
-from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.hdf5 import HDF5Reader
+from xpcs_live_denoise.records.results import (
+    AssetFrames,
+    EigerFrames,
+    FrameReference,
+    InlineFrames,
+    TiledFrames,
+)
 from xpcs_live_denoise.sources.assets import UnreadableFrames
+from xpcs_live_denoise.sources.file_roots import FileRoots
+from xpcs_live_denoise.sources.handlers import AssetReader
+from xpcs_live_denoise.sources.hdf5 import HDF5Reader
+
 
 class FrameReader:
     """Reads the frames behind references; a `records.FrameSource`.

@@ -11,14 +11,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
 import h5py
 import numpy as np
 from event_model import EventModelError, Filler
 from numpy.typing import NDArray
+
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
 from xpcs_live_denoise.records.results import AssetFrames
 from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.hdf5 import (open_hdf5, require_own_file)
+from xpcs_live_denoise.sources.hdf5 import open_hdf5, require_own_file
 
 HANDLER_GROUP = "databroker.handlers"
 MOST_HANDLERS = 8

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+import posixpath
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
 import h5py
 import hdf5plugin  # noqa: F401 - registers the filters of compressed Eiger files
 from numpy.typing import NDArray
-from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records.results import HDF5Frames
-from xpcs_live_denoise.sources.file_roots import FileRoots
-import os
-import posixpath
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-import h5py
+
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
+from xpcs_live_denoise.records.results import HDF5Frames
 from xpcs_live_denoise.sources.file_roots import FileRoots
 
 POLL_S = 0.01

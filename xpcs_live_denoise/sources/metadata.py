@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
 from xpcs_live_denoise.errors import short_repr
 from xpcs_live_denoise.records.results import Geometry
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
 import tokenize
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
-import numpy as np
-from numpy.typing import NDArray
-from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.rois import RoiMap
-import json
-import math
 from typing import Any, cast
+
 import numpy as np
 from numpy.typing import NDArray
-from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.rois import RoiMap
+
 from xpcs_live_denoise.config import OrientationSettings, Settings
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.rois import RoiMap

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
+
 from event_model import EventModelError, RunRouter
+
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError, short_repr
 
 NAMES = frozenset(

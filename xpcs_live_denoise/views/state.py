@@ -7,20 +7,24 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
 from xpcs_live_denoise.numerics.fits import typical_rates
-from xpcs_live_denoise.records.results import (GammaTable, Picture, Publication, Result, RunEnd, RunInfo, Status)
-from typing import Any
-import numpy as np
-from numpy.typing import NDArray
-from xpcs_live_denoise.records.results import (Band, C2Rows, Result)
+from xpcs_live_denoise.records.results import (
+    Band,
+    C2Rows,
+    GammaTable,
+    Picture,
+    Publication,
+    Result,
+    RunEnd,
+    RunInfo,
+    Status,
+)
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
-
-
-
 
 
 # Sources of rows by the estimator, whose recommendation counts.
@@ -191,9 +195,6 @@ def _rates_by_roi(table: GammaTable, labels: tuple[int, ...]) -> NDArray[np.floa
 
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
-
-
 
 
 MOST_EDGE = 512

@@ -8,15 +8,11 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
-from numpy.typing import NDArray
-from typing import TYPE_CHECKING, Any
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
-from typing import TYPE_CHECKING, Any
-import numpy as np
-from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
@@ -25,11 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
-    from matplotlib.axes import Axes
 
 # matplotlib's types are partly unknown.
-
-
 
 
 # What a text is made of. Digits stand alone: the numbers of the next update have the same ones.
@@ -135,8 +128,6 @@ class WordCanvas(FigureCanvasAgg):
 
 
 # matplotlib's types are partly unknown.
-
-
 
 
 # Between axes and the colour bar beside them, px; what a number at the end of an upright axis may
@@ -293,10 +284,6 @@ class LiveCanvas(WordCanvas, FigureCanvasQTAgg):
 
 
 # matplotlib's types are partly unknown.
-
-
-
-
 
 
 class Pixels(AxesImage):

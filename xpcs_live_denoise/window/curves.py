@@ -4,37 +4,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-import numpy as np
-from numpy.typing import NDArray
-from xpcs_live_denoise.numerics.kww import kww
-from xpcs_live_denoise.numerics.fits import fit_g2
-from xpcs_live_denoise.numerics.fits import fit_power_law
-from xpcs_live_denoise.records.results import GammaTable
-from xpcs_live_denoise.window.cells import (Cell, Place)
-from xpcs_live_denoise.views.state import Snapshot
-from xpcs_live_denoise.window.style import (DENOISED, LABEL_SIZE, RAW, SMALL, TRUSTED, Limits, dress, few_logarithmic_ticks, reword)
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+from xpcs_live_denoise.numerics.fits import fit_g2, fit_power_law
+from xpcs_live_denoise.numerics.kww import kww
 from xpcs_live_denoise.records.results import GammaTable
-from xpcs_live_denoise.window.cells import (Cell, Place)
-from xpcs_live_denoise.views.state import (BAYES, Snapshot)
-from xpcs_live_denoise.window.style import (DENOISED, DOUBTED, LABEL_SIZE, RAW, SMALL, TRUSTED, Limits, dress, few_logarithmic_ticks, reason_words)
+from xpcs_live_denoise.views.state import BAYES, Snapshot
+from xpcs_live_denoise.window.cells import Cell, Place
+from xpcs_live_denoise.window.style import (
+    DENOISED,
+    DOUBTED,
+    LABEL_SIZE,
+    RAW,
+    SMALL,
+    TRUSTED,
+    Limits,
+    dress,
+    few_logarithmic_ticks,
+    reason_words,
+    reword,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # matplotlib's types are partly unknown.
-
-
-
-
-
 
 
 SHOWN_LAGS = 0.8  # of the series: what the scale of g2 is taken from
@@ -223,11 +222,6 @@ def _why_no_law(q: NDArray[np.float64], good: NDArray[np.bool_]) -> str:
 
 
 # matplotlib's types are partly unknown.
-
-
-
-
-
 
 
 SHOWN_RATES = (5, 95)  # percentiles: the scale is somewhat wider

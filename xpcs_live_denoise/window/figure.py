@@ -5,30 +5,23 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from xpcs_live_denoise.window.curves import (G2Panel, PowerLawPanel)
-from xpcs_live_denoise.window.curves import GammaPanel
-from xpcs_live_denoise.window.images import (C2Panels, PicturePanel)
-from xpcs_live_denoise.views.state import Snapshot
-import itertools
-import math
-from typing import TYPE_CHECKING, Any
+
 from xpcs_live_denoise.analysis.detector_image import mean_counts
-from xpcs_live_denoise.window.cells import (Cell, Place)
 from xpcs_live_denoise.views.state import Snapshot
-from xpcs_live_denoise.window.style import (DOUBTED, LABEL_SIZE, reword)
+from xpcs_live_denoise.window.cells import Cell, Place
+from xpcs_live_denoise.window.curves import G2Panel, GammaPanel, PowerLawPanel
+from xpcs_live_denoise.window.images import C2Panels, PicturePanel
+from xpcs_live_denoise.window.style import DOUBTED, LABEL_SIZE, reword
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from matplotlib.transforms import Bbox
-    from matplotlib.figure import Figure
     from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
 
 # matplotlib's types are partly unknown.
-
-
-
 
 
 SIZE_INCHES, DPI = (15.0, 9.0), 100
@@ -151,10 +144,6 @@ class LiveFigure:
 
 
 # matplotlib's types are partly unknown.
-
-
-
-
 
 
 # Letters of the status that fit into the line at the bottom.

@@ -6,12 +6,22 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
+
 import numpy as np
 from numpy.typing import NDArray
-from xpcs_live_denoise.window.cells import (Cell, Place)
-from xpcs_live_denoise.window.cells import show_pixels
+
 from xpcs_live_denoise.views.state import Snapshot
-from xpcs_live_denoise.window.style import (LABEL_SIZE, SMALL, TRUSTED, UNKNOWN, Limits, colour_range, dress, logarithmic_ticks)
+from xpcs_live_denoise.window.cells import Cell, Place, show_pixels
+from xpcs_live_denoise.window.style import (
+    LABEL_SIZE,
+    SMALL,
+    TRUSTED,
+    UNKNOWN,
+    Limits,
+    colour_range,
+    dress,
+    logarithmic_ticks,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,10 +30,6 @@ if TYPE_CHECKING:
     from xpcs_live_denoise.records.results import Picture
 
 # matplotlib's types are partly unknown.
-
-
-
-
 
 
 # Colours of the picture span at most this factor.

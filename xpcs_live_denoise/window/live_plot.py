@@ -5,27 +5,20 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
-from xpcs_live_denoise.records.results import (Publication, Result, RunEnd, RunInfo)
-from xpcs_live_denoise.window.qt_window import RoiChoice
+from xpcs_live_denoise.records.results import Publication, Result, RunEnd, RunInfo
 from xpcs_live_denoise.views.state import PlotState
-import logging
-import threading
-from pathlib import Path
 from xpcs_live_denoise.window.qt_window import RoiChoice
-from xpcs_live_denoise.views.state import PlotState
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.window.qt_window import PlotWindow
 
 # matplotlib's types are partly unknown.
-
-
-
-
 
 
 logger = logging.getLogger(__name__)
@@ -183,9 +176,6 @@ def _checked(file: Path) -> Path:
 # matplotlib's types are partly unknown.
 
 
-
-
-
 PERIOD_S = 5.0
 """Time between two pictures of a run, s."""
 # The end of a run waits this long for its last picture.
@@ -258,7 +248,7 @@ def save_figure(state: PlotState, roi: int, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from xpcs_live_denoise.window.figure import (DPI, SIZE_INCHES, LiveFigure)
+    from xpcs_live_denoise.window.figure import DPI, SIZE_INCHES, LiveFigure
 
     figure = Figure(figsize=SIZE_INCHES, dpi=DPI)
     FigureCanvasAgg(figure)

@@ -8,17 +8,15 @@ from __future__ import annotations
 import logging
 import time
 from typing import TYPE_CHECKING, Any
+
 from bluesky.callbacks.mpl_plotting import QtAwareCallback
+
 from xpcs_live_denoise.views.state import PlotState
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.window.figure import LiveFigure
 
 # matplotlib's and bluesky's types are partly unknown.
-
-
-
-
 
 
 logger = logging.getLogger(__name__)
@@ -128,7 +126,7 @@ class PlotWindow(QtAwareCallback):
         from matplotlib.figure import Figure
 
         from xpcs_live_denoise.window.cells import LiveCanvas
-        from xpcs_live_denoise.window.figure import (DPI, SIZE_INCHES, LiveFigure)
+        from xpcs_live_denoise.window.figure import DPI, SIZE_INCHES, LiveFigure
 
         canvas = LiveCanvas(Figure(figsize=SIZE_INCHES, dpi=DPI))
         with matplotlib.rc_context({"interactive": False, "figure.raise_window": False}):

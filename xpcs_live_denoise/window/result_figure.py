@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
 import numpy as np
+
 from xpcs_live_denoise.errors import MissingDependencyError
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.ticker import Formatter, Locator
 
 # matplotlib's types are partly unknown.
-
-
-
 
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
-from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.denoising.training.data import (WindowData, load_windows)
-from xpcs_live_denoise.denoising.ensemble import (Ensemble, load_ensemble)
+
+from xpcs_live_denoise.denoising.ensemble import Ensemble, load_ensemble
 from xpcs_live_denoise.denoising.evaluation.fitted import triangle_noise
-from xpcs_live_denoise.denoising.evaluation.methods import (METHODS, Methods, Output, Rates)
+from xpcs_live_denoise.denoising.evaluation.methods import METHODS, Methods, Output, Rates
+from xpcs_live_denoise.denoising.evaluation.metrics import Truth, errors_against, summary, truths
 from xpcs_live_denoise.denoising.model import one_time
-from xpcs_live_denoise.denoising.evaluation.metrics import (Truth, truths)
-from collections.abc import Mapping, Sequence
-from typing import Any
-import numpy as np
-from numpy.typing import NDArray
-from xpcs_live_denoise.denoising.training.data import WindowData
-from xpcs_live_denoise.denoising.evaluation.methods import Output
-from xpcs_live_denoise.denoising.evaluation.metrics import (errors_against, summary)
-from xpcs_live_denoise.denoising.evaluation.metrics import Truth
+from xpcs_live_denoise.denoising.training.data import WindowData, load_windows
+from xpcs_live_denoise.errors import InvalidInputError
 
 # What each truth is, for who reads the table.
 _TRUTHS = {

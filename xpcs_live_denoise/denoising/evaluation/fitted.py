@@ -5,16 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+from xpcs_live_denoise.denoising.ensemble import load_carded, save_carded
+from xpcs_live_denoise.denoising.evaluation.metrics import LAG_WEIGHTS
+from xpcs_live_denoise.denoising.model import N_PIXELS, one_time, to_windows
+from xpcs_live_denoise.denoising.training.data import WindowData
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.fits import fit_g2
-from xpcs_live_denoise.numerics.window_bayes import window_noise
-from xpcs_live_denoise.numerics.window_bayes import (WindowPrior, excess_covariance, prior_from_fits)
-from xpcs_live_denoise.denoising.ensemble import (load_carded, save_carded)
-from xpcs_live_denoise.denoising.training.data import WindowData
-from xpcs_live_denoise.denoising.model import (N_PIXELS, one_time, to_windows)
-from xpcs_live_denoise.denoising.evaluation.metrics import LAG_WEIGHTS
+from xpcs_live_denoise.numerics.window_bayes import (
+    WindowPrior,
+    excess_covariance,
+    prior_from_fits,
+    window_noise,
+)
 
 SHIPPED = Path(__file__).parent / "window_prior"
 ARRAYS_NAME = "fitted.npz"

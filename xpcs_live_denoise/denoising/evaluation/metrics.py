@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-import numpy as np
-from numpy.typing import NDArray
-from xpcs_live_denoise.numerics.windows import WINDOW
-from xpcs_live_denoise.denoising.training.data import WindowData
-from xpcs_live_denoise.denoising.model import (MULTIPLICITY, one_time)
 from dataclasses import dataclass
 from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
-from xpcs_live_denoise.records.results import GammaTable
+
+from xpcs_live_denoise.denoising.model import MULTIPLICITY, one_time
+from xpcs_live_denoise.denoising.training.data import WindowData
 from xpcs_live_denoise.numerics.fits import fit_g2
 from xpcs_live_denoise.numerics.windows import WINDOW
-from xpcs_live_denoise.denoising.training.data import WindowData
-from xpcs_live_denoise.denoising.model import one_time
+from xpcs_live_denoise.records.results import GammaTable
+
 
 def errors(c2: NDArray[Any], data: WindowData) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return cost and MSE(1TCF) of every input against its target, each of shape (n,).

@@ -8,18 +8,15 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
-from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.denoising.model import N_PIXELS
-import numpy as np
-from numpy.typing import NDArray
+
+from xpcs_live_denoise.denoising.model import LAG, N_PIXELS, to_triangle
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.kww import kww
-from xpcs_live_denoise.numerics.windows import window_inputs
 from xpcs_live_denoise.numerics.simulate import simulate_speckle
-from xpcs_live_denoise.numerics.windows import WINDOW
-from xpcs_live_denoise.denoising.model import (LAG, to_triangle)
+from xpcs_live_denoise.numerics.windows import WINDOW, window_inputs
 
 FORMAT = (
     "an .npz with c2 (n, 1275), target (m, 1275), target_index (n,), window (n,) and "

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
-from xpcs_live_denoise.denoising.training.methods import (Course, course_of)
-from xpcs_live_denoise.denoising.training.data import WindowData
-from xpcs_live_denoise.denoising.model import CnnEncoderDecoder
-from xpcs_live_denoise.denoising.training.methods import (PaperRecipe, Recipe)
-import dataclasses
-from typing import Any
-import numpy as np
 from numpy.typing import NDArray
+
+from xpcs_live_denoise.denoising.ensemble import Ensemble, denoise_triangles
+from xpcs_live_denoise.denoising.evaluation.metrics import errors, summary
+from xpcs_live_denoise.denoising.model import CnnEncoderDecoder
 from xpcs_live_denoise.denoising.training.data import WindowData
-from xpcs_live_denoise.denoising.ensemble import (Ensemble, denoise_triangles)
-from xpcs_live_denoise.denoising.evaluation.metrics import (errors, summary)
+from xpcs_live_denoise.denoising.training.methods import Course, PaperRecipe, Recipe, course_of
 
 CHUNK = 64  # inputs in one pass: bounds the memory
 

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
-from xpcs_live_denoise.errors import InvalidInputError
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-import torch
-from torch import Tensor
-from xpcs_live_denoise.numerics.windows import WINDOW
-from xpcs_live_denoise.denoising.training.data import WindowData
-from xpcs_live_denoise.denoising.model import (LAG, LAG_MEANS)
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from xpcs_live_denoise.numerics.windows import WINDOW
-from xpcs_live_denoise.denoising.training.data import WindowData
-from xpcs_live_denoise.denoising.model import LATENT
-from xpcs_live_denoise.denoising.model import TiedEncoderDecoder
-from xpcs_live_denoise.denoising.model import (LAG, LAG_MEANS, MULTIPLICITY)
-import math
-from collections.abc import Iterator
-from typing import Any, Protocol
-import numpy as np
-import torch
 from torch import Tensor, nn
+
+from xpcs_live_denoise.denoising.model import (
+    CHANNELS,
+    LAG,
+    LAG_MEANS,
+    LAG_OF_PIXEL,
+    LATENT,
+    MULTIPLICITY,
+    N_PIXELS,
+    TRIANGLE_SHAPE,
+    CnnEncoderDecoder,
+    TiedEncoderDecoder,
+    forward_by_products,
+)
 from xpcs_live_denoise.denoising.training.data import WindowData
-from xpcs_live_denoise.denoising.model import (CHANNELS, LATENT, TRIANGLE_SHAPE, CnnEncoderDecoder, forward_by_products)
-from xpcs_live_denoise.denoising.model import (LAG_OF_PIXEL, TiedEncoderDecoder)
-from xpcs_live_denoise.denoising.model import (LAG_MEANS, MULTIPLICITY, N_PIXELS)
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.numerics.windows import WINDOW
 
 RecipeName = Literal["own", "paper"]
 

@@ -6,22 +6,28 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from xpcs_live_denoise.numerics.estimator.sums import (AgeSums, BinnedCuts)
-from xpcs_live_denoise.numerics.estimator.cuts import (CutFits, SeriesFit, fit_cuts, fit_rates, fit_series, posterior_left_out)
-from xpcs_live_denoise.numerics.estimator.jumps import (Jump, bounds, find_jumps)
-from xpcs_live_denoise.numerics.estimator.sums import (StackedResiduals, jackknife_variance)
-from xpcs_live_denoise.numerics.estimator.grid import (KwwGrid, kww_grid)
-import numpy as np
-from numpy.typing import NDArray
-import numpy as np
-from numpy.typing import NDArray
+
+from xpcs_live_denoise.numerics.estimator.cuts import (
+    CutFits,
+    SeriesFit,
+    fit_cuts,
+    fit_rates,
+    fit_series,
+    posterior_left_out,
+)
+from xpcs_live_denoise.numerics.estimator.grid import KwwGrid, kww_grid
+from xpcs_live_denoise.numerics.estimator.jumps import Jump, bounds, find_jumps
+from xpcs_live_denoise.numerics.estimator.sums import (
+    AgeSums,
+    BinnedCuts,
+    StackedResiduals,
+    jackknife_variance,
+)
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
-
-
 
 
 # Every so many ages of the curve that tells slope and curvature: neighbours are much alike.
@@ -270,7 +276,6 @@ def _join(parts: list[AgeEstimates]) -> AgeEstimates:
 # numpy's stubs leave the types of arange, indices and the like unknown.
 
 
-
 WIDTHS = (3, 5, 9, 15, 25, 41, 65)
 """Widths of cuts, frames, of which each age takes the best."""
 
@@ -343,8 +348,6 @@ def cut_rows(
 
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
-
 
 
 MAX_LN_RATE_ERROR = 0.5

@@ -5,17 +5,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
-from xpcs_live_denoise.numerics.estimator.sums import BinnedCuts
-from xpcs_live_denoise.numerics.estimator.grid import (LinearPrior, Posterior, posterior, rate_posterior)
-from xpcs_live_denoise.numerics.estimator.sums import jackknife_variance
-from xpcs_live_denoise.numerics.estimator.grid import KwwGrid
+
+from xpcs_live_denoise.numerics.estimator.grid import (
+    KwwGrid,
+    LinearPrior,
+    Posterior,
+    posterior,
+    rate_posterior,
+)
+from xpcs_live_denoise.numerics.estimator.sums import BinnedCuts, jackknife_variance
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
-
-
 
 
 # Entries of C2 are near 1 and known to 1e-7 in single precision.

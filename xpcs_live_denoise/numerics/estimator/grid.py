@@ -4,20 +4,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
-import functools
-from dataclasses import dataclass
-import numpy as np
-from numpy.typing import NDArray
+
 from xpcs_live_denoise.numerics.arrays import lag_bin_edges
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
-
-
 
 
 _TOGETHER = 32  # posteriors at once: what they need stays in the cache
@@ -306,9 +302,6 @@ def _moments(
 
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
-
-
 
 
 N_RATE, N_ALPHA = 160, 20

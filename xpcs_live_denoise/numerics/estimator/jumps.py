@@ -5,18 +5,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
-from xpcs_live_denoise.numerics.estimator.sums import AgeSums
-from xpcs_live_denoise.numerics.estimator.cuts import (CutFits, fit_cuts, fit_rates, noise_weights)
-from xpcs_live_denoise.numerics.estimator.grid import LinearPrior
-from xpcs_live_denoise.numerics.estimator.sums import jackknife_variance
-from xpcs_live_denoise.numerics.estimator.grid import KwwGrid
+
+from xpcs_live_denoise.numerics.estimator.cuts import CutFits, fit_cuts, fit_rates, noise_weights
+from xpcs_live_denoise.numerics.estimator.grid import KwwGrid, LinearPrior
+from xpcs_live_denoise.numerics.estimator.sums import AgeSums, jackknife_variance
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
-
-
 
 
 # Frames on either side that tell Gamma before and after, at least and at most.

@@ -5,21 +5,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from xpcs_live_denoise.records.results import FloatArray
+
+from xpcs_live_denoise.numerics.arrays import as_stack, bin_of_lag, lag_bin_edges, range_sums
 from xpcs_live_denoise.numerics.cuts import NOISE_REACH
-from xpcs_live_denoise.numerics.arrays import (bin_of_lag, lag_bin_edges)
-from xpcs_live_denoise.numerics.arrays import range_sums
-from xpcs_live_denoise.numerics.arrays import as_stack
-import numpy as np
-from numpy.typing import NDArray
+from xpcs_live_denoise.records.results import FloatArray
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
-
-
-
 
 
 FIRST_CAPACITY = 64
@@ -304,7 +298,6 @@ class AgeSums:
 
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
-
 
 
 _SMOOTH = 5  # neighbouring lag bins over which the variance of stacked residuals is averaged

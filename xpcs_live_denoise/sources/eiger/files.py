@@ -6,29 +6,21 @@ import dataclasses
 import math
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
 import h5py
-from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records.results import Geometry
-from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.metadata import in_metres
-from xpcs_live_denoise.sources.hdf5 import (MOST_FRAME_BYTES, end_of_written)
-from xpcs_live_denoise.sources.hdf5 import open_hdf5
-import os
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 from numpy.typing import NDArray
+
 from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records.results import EigerFrames
-from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.hdf5 import (block_end, end_of_written)
-from xpcs_live_denoise.sources.hdf5 import open_hdf5
+from xpcs_live_denoise.records.results import EigerFrames, Geometry
 from xpcs_live_denoise.sources.assets import MOST_FRAMES
+from xpcs_live_denoise.sources.file_roots import FileRoots
+from xpcs_live_denoise.sources.hdf5 import MOST_FRAME_BYTES, block_end, end_of_written, open_hdf5
+from xpcs_live_denoise.sources.metadata import in_metres
 
 # Links of a master that are looked at: more files than any series has.
 MOST_FILES = 1_000_000

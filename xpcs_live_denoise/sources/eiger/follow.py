@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import time
-from collections.abc import Callable
-from pathlib import Path
-from xpcs_live_denoise.records.results import (EigerFrames, Geometry)
-from xpcs_live_denoise.sources.eiger.files import (count_written, data_path, later_files, read_master)
-from xpcs_live_denoise.sources.file_roots import FileRoots
 import datetime
 import fnmatch
 import logging
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from xpcs_live_denoise.records.results import EigerFrames, Geometry
+from xpcs_live_denoise.sources.eiger.files import count_written, data_path, later_files, read_master
+from xpcs_live_denoise.sources.file_roots import FileRoots
 
 # How long to wait for a file while a later one is there, before its frames become a gap, s.
 GRACE_S = 10.0

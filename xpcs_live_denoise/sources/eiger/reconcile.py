@@ -8,12 +8,23 @@ import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import (AssetFrames, EigerFrames, FrameReference, Geometry, InlineFrames)
-from xpcs_live_denoise.sources.eiger.follow import EigerFollower
-from xpcs_live_denoise.sources.eiger.follow import (NewMasters, NumberedSeries, staged_series)
+from xpcs_live_denoise.records.results import (
+    AssetFrames,
+    EigerFrames,
+    FrameReference,
+    Geometry,
+    InlineFrames,
+)
+from xpcs_live_denoise.sources.assets import UnreadableFrames, positive_int
+from xpcs_live_denoise.sources.eiger.follow import (
+    EigerFollower,
+    NewMasters,
+    NumberedSeries,
+    staged_series,
+)
 from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.assets import (UnreadableFrames, positive_int)
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.config import Settings

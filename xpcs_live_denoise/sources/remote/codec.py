@@ -8,9 +8,11 @@ import math
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
+
 import msgpack
 import numpy as np
 from numpy.typing import NDArray
+
 from xpcs_live_denoise.errors import InvalidInputError
 
 # Our extension type of msgpack: an array as [dtype, shape, bytes].

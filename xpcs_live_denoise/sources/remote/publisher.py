@@ -9,7 +9,9 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
+
 import zmq
+
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError
 from xpcs_live_denoise.sources.remote.codec import packed_pieces
 

@@ -8,12 +8,20 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
+
 import zmq
 from event_model import DocumentNames
 from zmq.utils.monitor import recv_monitor_message
+
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.sources.remote.codec import (pack_document, unpack_document)
-from xpcs_live_denoise.sources.remote.publisher import (MAX_DOCUMENT_BYTES, DocumentPublisher, check_prefix, document_address, document_publisher)
+from xpcs_live_denoise.sources.remote.codec import pack_document, unpack_document
+from xpcs_live_denoise.sources.remote.publisher import (
+    MAX_DOCUMENT_BYTES,
+    DocumentPublisher,
+    check_prefix,
+    document_address,
+    document_publisher,
+)
 
 __all__ = [
     "DocumentPublisher",

@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
-from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError
+
+from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError, text_of
+from xpcs_live_denoise.sources.assets import HDF5_MIMETYPE, TILED_MIMETYPE, UNSUPPORTED_PARAMETERS
 from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.assets import (HDF5_MIMETYPE, TILED_MIMETYPE, UNSUPPORTED_PARAMETERS)
 from xpcs_live_denoise.sources.stored.eiger import TiledEigerEvents
-from collections.abc import Mapping
-from typing import Any
-from xpcs_live_denoise.errors import ResultNotFoundError, text_of
 
 _Documents = Iterator[tuple[str, dict[str, Any]]]
 NO_STOP = "The stored run has no stop document: what took it ended before the run did."

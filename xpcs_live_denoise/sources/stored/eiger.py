@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-from urllib.parse import unquote, urlsplit
-from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
-from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.assets import ImageKey
-from xpcs_live_denoise.sources.assets import EIGER_SPECS
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
-from xpcs_live_denoise.sources.eiger.files import (Master, count_written, data_path, later_files, read_master)
+from xpcs_live_denoise.sources.assets import EIGER_SPECS, ImageKey
+from xpcs_live_denoise.sources.eiger.files import (
+    Master,
+    count_written,
+    data_path,
+    later_files,
+    read_master,
+)
 from xpcs_live_denoise.sources.file_roots import FileRoots
 
 _SPECS = ", ".join(sorted(EIGER_SPECS))

@@ -6,7 +6,9 @@ import math
 import time
 from collections.abc import Iterator
 from typing import Any
+
 from numpy.typing import NDArray
+
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr, text_of
 from xpcs_live_denoise.records.results import TiledFrames
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+
 from xpcs_live_denoise.errors import XpcsError, text_of
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.stored.documents import TiledDocuments
