@@ -1,5 +1,5 @@
 """`python -m xpcs_live_denoise` is the command line."""
 
-from xpcs_live_denoise.commands.cli import main
+from xpcs_live_denoise.commands import main
 
 main()

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xpcs_live_denoise.analysis.c2 import C2Analysis
-from xpcs_live_denoise.analysis.rates import RateFitter
-from xpcs_live_denoise.analysis.series import Analysis, append_note, open_ensemble
+from xpcs_live_denoise.analysis import Analysis, C2Analysis, RateFitter, append_note, open_ensemble
 from xpcs_live_denoise.numerics.arrays import as_stack
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.records.results import Geometry, Result
-from xpcs_live_denoise.sources.roi_files import open_rois
+from xpcs_live_denoise.sources import open_rois
 
 from .config import Settings
 from .errors import FrameShapeError, InvalidInputError

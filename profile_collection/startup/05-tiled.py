@@ -4,7 +4,7 @@ import os
 
 from bluesky_tiled_plugins import TiledWriter
 
-from xpcs_live_denoise.catalog.server import RAW_PATH, EmbeddedServer
+from xpcs_live_denoise.catalog import RAW_PATH, EmbeddedServer
 
 tiled_server = EmbeddedServer(
     data_folder / "catalog", log_path=data_folder / "tiled.log", readable=data_folder

@@ -2,7 +2,7 @@
 
 from bluesky.plans import count
 
-from xpcs_live_denoise.simulation.chx import chx_series, detector_named
+from xpcs_live_denoise.simulation import chx_series, detector_named
 
 _detectors = {
     "eiger4m": eiger4m_single,

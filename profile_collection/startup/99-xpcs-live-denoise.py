@@ -1,7 +1,7 @@
 """Live XPCS: C2, Gamma(t) and a window while a series is taken; results go to Tiled."""
 
 from xpcs_live_denoise import LiveDenoise, LivePlot, Settings
-from xpcs_live_denoise.live.progress import SeriesProgress
+from xpcs_live_denoise.live import SeriesProgress
 
 # At the beamline three lines do: Settings.load("xpcs.yml"), LiveDenoise(settings, device=...),
 # RE.subscribe(...). Here the server is this session's own, and there are three detectors.

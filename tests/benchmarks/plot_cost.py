@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     options = parser.parse_args(arguments)
     if not os.environ.get("DISPLAY"):
-        from tests.sinks.xvfb import virtual_screen
+        from tests.support.xvfb import virtual_screen
 
         again = [sys.executable, "-m", "tests.benchmarks.plot_cost", *(arguments or sys.argv[1:])]
         with virtual_screen() as environment:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bluesky.run_engine import RunEngine
 
-from tests.serving import (
+from tests.support.serving import (
     Serving,
     differences,
     speckle,

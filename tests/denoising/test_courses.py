@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.denoising.series import write_series
+from tests.support.window_series import write_series
 from xpcs_live_denoise.denoising.model import LAG, LAG_MEANS, TiedEncoderDecoder, one_time
 from xpcs_live_denoise.denoising.training.data import load_windows
 from xpcs_live_denoise.denoising.training.methods import (

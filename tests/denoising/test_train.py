@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.denoising.series import write_series
+from tests.support.window_series import write_series
 from xpcs_live_denoise.denoising.ensemble import CARD_NAME, WEIGHTS_NAME, load_ensemble
 from xpcs_live_denoise.denoising.inference import is_tied, stack_members
 from xpcs_live_denoise.denoising.model import CnnEncoderDecoder, TiedEncoderDecoder

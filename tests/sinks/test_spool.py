@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.identical import assert_identical
+from tests.support.identical import assert_identical
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import SpoolInUseError
 from xpcs_live_denoise.live import outbox as guarded_spool

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.identical import assert_identical
+from tests.support.identical import assert_identical
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import Picture, RunEnd, Status
 from xpcs_live_denoise.sinks import spool as spool_format
@@ -31,8 +31,8 @@ def test_every_record_comes_back_bit_for_bit(tmp_path, synthetic):
         run.result(denoised=False),
         END,
     ):
-        spool_format.write(tmp_path / "record.npz", record)
-        assert_identical(spool_format.read(tmp_path / "record.npz"), record)
+        spool_format.write_record(tmp_path / "record.npz", record)
+        assert_identical(spool_format.read_record(tmp_path / "record.npz"), record)
 
 
 @pytest.mark.parametrize(
@@ -46,38 +46,38 @@ def test_every_record_comes_back_bit_for_bit(tmp_path, synthetic):
     ],
 )
 def test_exotic_values_of_documents_come_back(tmp_path, value):
-    spool_format.write(tmp_path / "value.npz", value)
-    assert_identical(spool_format.read(tmp_path / "value.npz"), value)
+    spool_format.write_record(tmp_path / "value.npz", value)
+    assert_identical(spool_format.read_record(tmp_path / "value.npz"), value)
 
 
 def test_what_only_a_pickle_could_hold_becomes_plain_values_or_text(tmp_path):
     value = {"objects": np.array([{"a": 1}, None], dtype=object), "other": {1}, "path": tmp_path}
-    spool_format.write(tmp_path / "value.npz", value)
+    spool_format.write_record(tmp_path / "value.npz", value)
     expected = {"objects": [{"a": 1}, None], "other": "{1}", "path": str(tmp_path)}
-    assert spool_format.read(tmp_path / "value.npz") == expected
+    assert spool_format.read_record(tmp_path / "value.npz") == expected
     with np.load(tmp_path / "value.npz", allow_pickle=False) as stored:
         assert json.loads(stored["json"].tobytes())["other"] == "{1}"
 
 
 def test_a_damaged_record_is_refused_with_a_remedy(tmp_path, synthetic):
     path = tmp_path / "record.npz"
-    spool_format.write(path, synthetic().publication(0, 30))
+    spool_format.write_record(path, synthetic().publication(0, 30))
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", whole.replace(b"Publication", b"Publicatiox")):
         path.write_bytes(damaged)
         with pytest.raises(InvalidInputError, match=r"record\.npz: cannot be read .* replay"):
-            spool_format.read(path)
+            spool_format.read_record(path)
 
 
 def test_a_write_that_fails_leaves_the_file_before_it_and_no_other(tmp_path, monkeypatch):
     path = tmp_path / "record.npz"
-    spool_format.write(path, "first")
+    spool_format.write_record(path, "first")
 
     def full(_descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(spool_format.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        spool_format.write(path, "second")
-    assert spool_format.read(path) == "first"
+        spool_format.write_record(path, "second")
+    assert spool_format.read_record(path) == "first"
     assert [file.name for file in tmp_path.iterdir()] == ["record.npz"]

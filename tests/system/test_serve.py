@@ -8,7 +8,7 @@ from bluesky.run_engine import RunEngine
 from bluesky_tiled_plugins import TiledWriter
 from rich.console import Console
 
-from tests.serving import (
+from tests.support.serving import (
     Serving,
     differences,
     speckle,

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from tiled.queries import Eq
 
-from tests.live_runs import ROIS, Fake, composed_run, offline, series
+from tests.support.live_runs import ROIS, Fake, composed_run, offline, series
 from xpcs_live_denoise import LiveDenoise, Settings, results
 from xpcs_live_denoise.analysis.series import Analysis
 from xpcs_live_denoise.catalog.server import EmbeddedServer
@@ -84,7 +84,7 @@ def spooled_frames(tmp_path):
     from xpcs_live_denoise.sinks import spool as spool_format
 
     news = sorted((tmp_path / "spool").glob("*/*-publication.npz"))
-    return spool_format.read(news[-1]).n_frames if news else 0
+    return spool_format.read_record(news[-1]).n_frames if news else 0
 
 
 def deliver(tmp_path):
@@ -210,7 +210,7 @@ def test_down_at_the_stop_and_back_when_the_session_has_ended(
 
 SESSION = """
 import sys
-from tests.live_runs import ROIS, Fake, composed_run, series
+from tests.support.live_runs import ROIS, Fake, composed_run, series
 from xpcs_live_denoise import LiveDenoise, Settings, sink_feed
 
 sink_feed.FIRST_PAUSE_S, sink_feed.LONGEST_PAUSE_S = 0.3, 0.5

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.written import end, publish
+from tests.support.written import end, publish
 from xpcs_live_denoise.catalog.server import EmbeddedServer
 from xpcs_live_denoise.records.results import Picture
 from xpcs_live_denoise.sinks.run import TiledSink

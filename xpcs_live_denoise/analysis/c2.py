@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from xpcs_live_denoise.analysis.contrast import Contrasts
-from xpcs_live_denoise.analysis.rates import BayesRates, RateFitter, one_time
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.numerics.coarsening import denoise_coarse
 from xpcs_live_denoise.numerics.contrast import estimate_contrast
@@ -21,6 +19,9 @@ from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.trust_range import Distance, window_quality
 from xpcs_live_denoise.numerics.windows import Denoiser, denoise_two_time
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime, Result, Status
+
+from .contrast import Contrasts
+from .rates import BayesRates, RateFitter, one_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +191,7 @@ def open_distance(ensemble: Denoiser | None) -> tuple[Distance | None, str]:
 
 @functools.lru_cache(maxsize=4)
 def _latent_distance(ensemble: Denoiser) -> tuple[Distance | None, str]:
-    from xpcs_live_denoise.denoising.latent import latent_distance  # torch
+    from xpcs_live_denoise.denoising import latent_distance  # torch
 
     return latent_distance(ensemble)
 

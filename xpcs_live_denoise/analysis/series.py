@@ -11,10 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.analysis.c2 import C2Analysis, one_thread
-from xpcs_live_denoise.analysis.contrast import Contrasts
-from xpcs_live_denoise.analysis.rates import BayesRates, RateFitter
-from xpcs_live_denoise.analysis.screening import FrameScreen, Screened
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 from xpcs_live_denoise.numerics.live_windows import LiveWindows
@@ -22,6 +18,11 @@ from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
 from xpcs_live_denoise.numerics.windows import Denoiser
 from xpcs_live_denoise.records.results import GammaTable, Publication, Result, Status
+
+from .c2 import C2Analysis, one_thread
+from .contrast import Contrasts
+from .rates import BayesRates, RateFitter
+from .screening import FrameScreen, Screened
 
 logger = logging.getLogger(__name__)
 
@@ -260,7 +261,7 @@ def open_ensemble(settings: Settings) -> tuple[Denoiser | None, str]:
     if not settings.denoise:
         return None, "Nothing denoised: the setting `denoise` is false."
     try:
-        from xpcs_live_denoise.denoising.ensemble import load_ensemble
+        from xpcs_live_denoise.denoising import load_ensemble
 
         return load_ensemble(settings.weights), ""
     except MissingDependencyError as error:

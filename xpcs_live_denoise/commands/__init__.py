@@ -1,1 +1,5 @@
-"""TODO."""
+"""What people type: one file a command."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

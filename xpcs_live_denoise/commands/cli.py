@@ -54,7 +54,7 @@ def demo(
     ] = None,
 ) -> None:
     """Run the main job: an ageing sample, from the detector's documents to Gamma(t) in Tiled."""
-    from xpcs_live_denoise.commands.demo import DemoOptions, run_demo
+    from .demo import DemoOptions, run_demo
 
     run_demo(
         DemoOptions(frames=frames, rate=rate, rois=rois, out=out, data=data, plot=plot), console
@@ -67,7 +67,7 @@ def catalog(
     port: Port = None,
 ) -> None:
     """Serve a catalog again, on this machine only, until Ctrl-C."""
-    from xpcs_live_denoise.commands.demo import serve_catalog
+    from .demo import serve_catalog
 
     serve_catalog(folder, port, console)
 
@@ -101,9 +101,8 @@ def train(
     """Train an ensemble of CNN encoder-decoders; the setting `weights` makes a run use it."""
     from rich.progress import Progress
 
-    from xpcs_live_denoise.denoising.training.methods import recipe_of
-    from xpcs_live_denoise.denoising.training.train import TrainingProgress, training_data
-    from xpcs_live_denoise.denoising.training.train import train as train_ensemble
+    from xpcs_live_denoise.denoising import TrainingProgress, recipe_of, training_data
+    from xpcs_live_denoise.denoising import train as train_ensemble
 
     with Progress(console=console) as bar:
         task = bar.add_task("simulating" if simulated else "reading", total=None)
@@ -151,8 +150,8 @@ def evaluate(
     """Compare all methods with the truth: cost, g2, Gamma with its error bar, alpha, beta."""
     import numpy as np
 
-    from xpcs_live_denoise.denoising.ensemble import load_ensemble
-    from xpcs_live_denoise.denoising.evaluation.evaluate import evaluate as evaluate_windows
+    from xpcs_live_denoise.denoising import evaluate as evaluate_windows
+    from xpcs_live_denoise.denoising import load_ensemble
 
     for file in (json, predictions):
         if file is not None and not file.parent.is_dir():
@@ -182,8 +181,9 @@ def deliver(
     path: Annotated[str | None, typer.Option(help="Container for all; default: its own.")] = None,
 ) -> None:
     """Deliver results that were kept on disk because the Tiled server was away."""
-    from xpcs_live_denoise.commands.deliver import deliver as deliver_spool
     from xpcs_live_denoise.config import Settings
+
+    from .deliver import deliver as deliver_spool
 
     def tell(line: str) -> None:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -209,8 +209,8 @@ def view(
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
 ) -> None:
     """Serve a web page with all runs, live and finished, until Ctrl-C."""
-    from xpcs_live_denoise.commands.view import ViewOptions
-    from xpcs_live_denoise.commands.view import view as serve_view
+    from .view import ViewOptions
+    from .view import view as serve_view
 
     serve_view(
         ViewOptions(
@@ -236,8 +236,8 @@ def convert_rois(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
 ) -> None:
     """Turn a pickled ROI set into a ROI file. A pickle can run code: know who wrote it."""
-    from xpcs_live_denoise.commands.convert_rois import WARNING
-    from xpcs_live_denoise.commands.convert_rois import convert_rois as convert
+    from .convert_rois import WARNING
+    from .convert_rois import convert_rois as convert
 
     warning = WARNING.format(path=old)
     console.print(warning, style="yellow", soft_wrap=True, highlight=False, markup=False)
@@ -268,9 +268,10 @@ def serve(
     ] = None,
 ) -> None:
     """Analyse runs of other processes, in this one, until Ctrl-C."""
-    from xpcs_live_denoise.commands.serve import ServeOptions
-    from xpcs_live_denoise.commands.serve import serve as serve_runs
     from xpcs_live_denoise.config import Settings
+
+    from .serve import ServeOptions
+    from .serve import serve as serve_runs
 
     options = ServeOptions(documents=documents, bind=bind, prefix=prefix, tiled=tiled, plot=plot)
     if not serve_runs(Settings.load(config), options, console):
@@ -283,8 +284,9 @@ def replay(
     config: Annotated[Path, typer.Option(help="The settings, YAML.")] = Path("xpcs.yml"),
 ) -> None:
     """Compute stored runs again, and compare with their earlier results."""
-    from xpcs_live_denoise.commands.replay import replay as replay_runs
     from xpcs_live_denoise.config import Settings
+
+    from .replay import replay as replay_runs
 
     replay_runs(Settings.load(config), uids, console)
 

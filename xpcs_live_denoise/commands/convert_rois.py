@@ -11,7 +11,7 @@ import numpy as np
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.sources.roi_files import save_rois
+from xpcs_live_denoise.sources import save_rois
 
 WARNING = (
     "{path} is a pickle, a kind of file that can run code when it is opened. Only numpy arrays and "

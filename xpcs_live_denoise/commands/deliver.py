@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from xpcs_live_denoise.analysis.series import append_note
-from xpcs_live_denoise.catalog.nodes import results_path
+from xpcs_live_denoise.analysis import append_note
+from xpcs_live_denoise.catalog import results_path
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import SpoolInUseError
 from xpcs_live_denoise.records.results import RunEnd, Status
-from xpcs_live_denoise.sinks.run import TiledSinkFactory
-from xpcs_live_denoise.sinks.spool import SpooledRun, default_folder, spooled_folders
+from xpcs_live_denoise.sinks import SpooledRun, TiledSinkFactory, default_folder, spooled_folders
 
 DIED = (
     "The process that analysed the run ended before the run did: what it had published is here. "

@@ -18,20 +18,24 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from xpcs_live_denoise.catalog.server import RAW_PATH, EmbeddedServer
+from xpcs_live_denoise.catalog import RAW_PATH, EmbeddedServer
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError
-from xpcs_live_denoise.live.callback import LiveDenoise
+from xpcs_live_denoise.live import LiveDenoise
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.simulate import simulate_speckle
 from xpcs_live_denoise.records.results import Geometry
-from xpcs_live_denoise.simulation import SIMULATED_GEOMETRY, FrameFactory, SimulatedEiger, recorded
-from xpcs_live_denoise.simulation.stream import fly_series
-from xpcs_live_denoise.sinks.run import TiledSinkFactory
-from xpcs_live_denoise.sinks.terminal import TerminalSink
+from xpcs_live_denoise.simulation import (
+    SIMULATED_GEOMETRY,
+    FrameFactory,
+    SimulatedEiger,
+    fly_series,
+    recorded,
+)
+from xpcs_live_denoise.sinks import TerminalSink, TiledSinkFactory
 
 if TYPE_CHECKING:
-    from xpcs_live_denoise.readers.client import XPCSResult
+    from xpcs_live_denoise.readers import XPCSResult
 
 DETECTOR = "eiger500K_single"
 DEFAULT_RATE_HZ = 25.0
@@ -205,7 +209,7 @@ def _measure(
 
 
 def _read_back(server: EmbeddedServer, uid: str) -> XPCSResult:
-    from xpcs_live_denoise.readers.client import results
+    from xpcs_live_denoise.readers import results
 
     return results(server.client(), uid)
 

@@ -12,19 +12,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from xpcs_live_denoise.catalog.connection import connect
-from xpcs_live_denoise.catalog.nodes import refuse_raw_runs, results_path
+from xpcs_live_denoise.catalog import connect, refuse_raw_runs, results_path
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, XpcsError, text_of
-from xpcs_live_denoise.live.callback import LiveDenoise
-from xpcs_live_denoise.live.outbox import NOT_STORED, REFUSED
-from xpcs_live_denoise.readers.client import results
-from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.stored.documents import TiledDocuments, full_uid, raw_container
+from xpcs_live_denoise.live import NOT_STORED, REFUSED, LiveDenoise
+from xpcs_live_denoise.readers import results
+from xpcs_live_denoise.sources import FileRoots, TiledDocuments, full_uid, raw_container
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.numerics.rois import RoiMap
-    from xpcs_live_denoise.readers.client import XPCSResult
+    from xpcs_live_denoise.readers import XPCSResult
 
 KEYS = ["roi", "age_frame", "source", "width"]
 UNFINISHED = "unfinished"

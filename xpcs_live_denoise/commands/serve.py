@@ -16,10 +16,9 @@ from rich.console import Console
 
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
-from xpcs_live_denoise.live.callback import LiveDenoise
+from xpcs_live_denoise.live import LiveDenoise
 from xpcs_live_denoise.records.results import Status
-from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.roi_files import open_rois
+from xpcs_live_denoise.sources import FileRoots, open_rois
 
 # How often a run that goes on gets a line, s.
 LINE_EVERY_S = 5.0
@@ -115,7 +114,7 @@ def serve(
     with ExitStack() as stack:
         client = None
         if options.tiled:
-            from xpcs_live_denoise.catalog.connection import connect
+            from xpcs_live_denoise.catalog import connect
 
             client = connect(settings.tiled)
             stack.callback(client.context.close)
@@ -174,7 +173,7 @@ def _check(settings: Settings, options: ServeOptions) -> None:
 
 def _check_server(settings: Settings, options: ServeOptions, console: Console) -> None:
     """Raise if results cannot be stored, unless only the server is away and is not followed."""
-    from xpcs_live_denoise.sinks.run import TiledSinkFactory
+    from xpcs_live_denoise.sinks import TiledSinkFactory
 
     make = TiledSinkFactory(settings.tiled)
     try:
@@ -195,8 +194,7 @@ def _start_sources(
     if options.documents is not None:
         sources.append(_start_remote(options, live, console))
     if options.tiled:
-        from xpcs_live_denoise.sources.stored.documents import raw_container
-        from xpcs_live_denoise.sources.stored.runs import TiledRuns
+        from xpcs_live_denoise.sources import TiledRuns, raw_container
 
         path = settings.tiled.raw_path or ""
         sources.append(
@@ -215,7 +213,7 @@ def _start_sources(
 
 def _start_remote(options: ServeOptions, live: LiveDenoise, console: Console) -> _Source:
     try:
-        from xpcs_live_denoise.sources.remote.receiver import RemoteDocuments
+        from xpcs_live_denoise.sources import RemoteDocuments
     except ImportError as error:
         from xpcs_live_denoise.errors import MissingDependencyError
 

@@ -72,8 +72,7 @@ def view(options: ViewOptions, console: Console) -> None:
             "xpcs-live-denoise view: bokeh is not installed. It comes with the extra `view`: "
             "pip install 'xpcs-live-denoise[view]'."
         )
-    from xpcs_live_denoise.page.server import checked_key, serve_page
-    from xpcs_live_denoise.page.tiled_http import TiledHttp
+    from xpcs_live_denoise.page import TiledHttp, checked_key, serve_page
 
     where = f"the environment variable {options.key_env} or the file of --key-file"
     key = checked_key(options.host, _key(options.key_file, "--key-file", options.key_env), where)
@@ -109,7 +108,7 @@ def view(options: ViewOptions, console: Console) -> None:
 
 def _key(path: Path | None, option: str, variable: str) -> str | None:
     """Return a key from the file that an option names, else from the environment."""
-    from xpcs_live_denoise.catalog.connection import key_in_file
+    from xpcs_live_denoise.catalog import key_in_file
 
     if path is not None:
         return key_in_file(path.expanduser(), option)

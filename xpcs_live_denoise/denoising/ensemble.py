@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xpcs_live_denoise.denoising.model import to_triangle, to_windows
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 from xpcs_live_denoise.numerics.windows import WINDOW
+
+from .model import to_triangle, to_windows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-    from xpcs_live_denoise.denoising.inference import FusedMembers, TiedKernel
-    from xpcs_live_denoise.denoising.model import CnnEncoderDecoder
+    from .inference import FusedMembers, TiedKernel
+    from .model import CnnEncoderDecoder
 
 SHIPPED = Path(__file__).parent / "weights"
 WEIGHTS_NAME = "weights.safetensors"
@@ -116,7 +117,7 @@ def load_ensemble(path: str | Path | None = None, *, device: str = "cpu") -> Ens
         import safetensors.torch
         import torch
 
-        from xpcs_live_denoise.denoising.inference import fuse
+        from .inference import fuse
     except ImportError as error:
         raise MissingDependencyError(
             f"load_ensemble: torch and safetensors are needed to denoise ({error}). Install them: "
@@ -168,8 +169,8 @@ def save_ensemble(
     """
     import safetensors.torch
 
-    from xpcs_live_denoise.denoising.inference import stack_members
-    from xpcs_live_denoise.denoising.model import TRIANGLE_SHAPE
+    from .inference import stack_members
+    from .model import TRIANGLE_SHAPE
 
     shapes = {member.shape for member in members}
     if shapes != {TRIANGLE_SHAPE}:
@@ -234,7 +235,7 @@ def _read_card(folder: Path) -> dict[str, Any]:
 
 
 def _check_shapes(folder: Path, card: Mapping[str, Any], stacked: Mapping[str, Tensor]) -> None:
-    from xpcs_live_denoise.denoising.inference import expected_shapes
+    from .inference import expected_shapes
 
     expected = expected_shapes(card["n_members"])
     got = {name: tuple(tensor.shape) for name, tensor in stacked.items()}

@@ -13,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xpcs_live_denoise.denoising.model import (
+from xpcs_live_denoise.numerics.windows import WINDOW
+
+from .model import (
     CHANNELS,
     LAG,
     LATENT,
@@ -21,7 +23,6 @@ from xpcs_live_denoise.denoising.model import (
     TRIANGLE_SHAPE,
     CnnEncoderDecoder,
 )
-from xpcs_live_denoise.numerics.windows import WINDOW
 
 # Windows in one pass. On a CPU the features of ten members then take 1 MB, which stay in the cache
 # and are not given back to the system between two products; a GPU wants large products.

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.denoising.ensemble import Ensemble, load_carded, save_carded
-from xpcs_live_denoise.denoising.evaluation.fitted import triangle_noise
-from xpcs_live_denoise.denoising.inference import PIXEL, REAL, WIDTH, TiedKernel
-from xpcs_live_denoise.denoising.model import CHANNELS, LAG, LATENT, N_PIXELS, to_triangle
-from xpcs_live_denoise.denoising.training.data import WindowData
-from xpcs_live_denoise.denoising.training.methods import random_curves
+from xpcs_live_denoise.denoising.evaluation import triangle_noise
+from xpcs_live_denoise.denoising.training import WindowData, random_curves
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.windows import WINDOW
+
+from .ensemble import Ensemble, load_carded, save_carded
+from .inference import PIXEL, REAL, WIDTH, TiedKernel
+from .model import CHANNELS, LAG, LATENT, N_PIXELS, to_triangle
 
 # Two training series this far apart, in units of their scatter, are as good as one: the width of
 # the kernel about each. 0.1 flags simple decays in clean windows, 0.2 lets two-step curves pass.

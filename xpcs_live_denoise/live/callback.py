@@ -15,25 +15,22 @@ from weakref import WeakSet
 
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.analysis.series import open_ensemble
+from xpcs_live_denoise.analysis import open_ensemble
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import short_repr, text_of
-from xpcs_live_denoise.live.intake import RunEdge
-from xpcs_live_denoise.live.outbox import GuardedSpool, SpooledTiled, what_is_left
-from xpcs_live_denoise.live.run import LiveRun, SinkFactory
-from xpcs_live_denoise.live.worker import Errand, Worker
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.windows import Denoiser
 from xpcs_live_denoise.records.results import RunInfo, Sink, Status, TiledFrames
-from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.frames import FrameReader
-from xpcs_live_denoise.sources.roi_files import open_rois
-from xpcs_live_denoise.sources.router import DocumentsByRun
-from xpcs_live_denoise.sources.stored.frames import read_tiled
+from xpcs_live_denoise.sources import DocumentsByRun, FileRoots, FrameReader, open_rois, read_tiled
+
+from .intake import RunEdge
+from .outbox import GuardedSpool, SpooledTiled, what_is_left
+from .run import LiveRun, SinkFactory
+from .worker import Errand, Worker
 
 if TYPE_CHECKING:
-    from xpcs_live_denoise.sinks.run import TiledSinkFactory
-    from xpcs_live_denoise.window.live_plot import LivePlot
+    from xpcs_live_denoise.sinks import TiledSinkFactory
+    from xpcs_live_denoise.window import LivePlot
 
 logger = logging.getLogger(__name__)
 
@@ -254,7 +251,7 @@ class LiveDenoise:
     def _tiled_factory(self) -> TiledSinkFactory:
         """Return what makes the sinks. Called by the worker's thread: the import takes a second."""
         if self._make_tiled_sink is None:
-            from xpcs_live_denoise.sinks.run import TiledSinkFactory
+            from xpcs_live_denoise.sinks import TiledSinkFactory
 
             self._make_tiled_sink = TiledSinkFactory(self._settings.tiled, self._catalog)
         return self._make_tiled_sink
@@ -281,7 +278,7 @@ def _open_plot(plot: LivePlot | bool | str | Path) -> SinkFactory | None:
         return None
     if not isinstance(plot, bool | str | Path):
         return plot
-    from xpcs_live_denoise.window.live_plot import LivePlot
+    from xpcs_live_denoise.window import LivePlot
 
     return LivePlot(None if isinstance(plot, bool) else plot)
 

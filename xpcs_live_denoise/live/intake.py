@@ -13,15 +13,21 @@ import numpy as np
 
 from xpcs_live_denoise.config import GeometrySettings, Settings
 from xpcs_live_denoise.errors import FrameShapeError, one_line, short_repr, text_of
-from xpcs_live_denoise.live.messages import Begin, Contradiction, End, Gathered, Missing, Referenced
-from xpcs_live_denoise.live.run import MOST_CHARACTERS, LiveRun
 from xpcs_live_denoise.records.frames import FollowedFrames, NothingFollowed
 from xpcs_live_denoise.records.results import FrameReference, Geometry, InlineFrames
-from xpcs_live_denoise.sources.assets import positive_int
-from xpcs_live_denoise.sources.documents import RunDocuments, plain_document
-from xpcs_live_denoise.sources.eiger.reconcile import follow
-from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.metadata import find_frame_time, find_geometry, geometry_conflicts
+from xpcs_live_denoise.sources import (
+    FileRoots,
+    RunDocuments,
+    find_frame_time,
+    find_geometry,
+    follow,
+    geometry_conflicts,
+    plain_document,
+    positive_int,
+)
+
+from .messages import Begin, Contradiction, End, Gathered, Missing, Referenced
+from .run import MOST_CHARACTERS, LiveRun
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from xpcs_live_denoise.records.results import (
     RunInfo,
     Sink,
 )
-from xpcs_live_denoise.sinks.spool import RunSpool, default_folder
+from xpcs_live_denoise.sinks import RunSpool, default_folder
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from bluesky.utils import ProgressBarManager
 
-from xpcs_live_denoise.live.callback import LiveDenoise
 from xpcs_live_denoise.records.results import Status
+
+from .callback import LiveDenoise
 
 PERIOD_S = 0.5
 

@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from xpcs_live_denoise.analysis.detector_image import DetectorPicture
-from xpcs_live_denoise.analysis.series import Analysis, append_note
+from xpcs_live_denoise.analysis import Analysis, DetectorPicture, append_note
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import (
     FrameShapeError,
@@ -19,8 +18,6 @@ from xpcs_live_denoise.errors import (
     one_line,
     text_of,
 )
-from xpcs_live_denoise.live.messages import Begin, Contradiction, End, Gathered, Missing, Referenced
-from xpcs_live_denoise.live.outbox import SinkFeed
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.windows import Denoiser
 from xpcs_live_denoise.records.frames import FollowedFrames, Gap, NothingFollowed, read_with_gaps
@@ -33,6 +30,9 @@ from xpcs_live_denoise.records.results import (
     Sink,
     Status,
 )
+
+from .messages import Begin, Contradiction, End, Gathered, Missing, Referenced
+from .outbox import SinkFeed
 
 logger = logging.getLogger(__name__)
 

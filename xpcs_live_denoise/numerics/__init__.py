@@ -1,1 +1,1 @@
-"""The science: arrays in, arrays out."""
+"""The science: arrays in, arrays out; no clock, log, thread, file or torch."""

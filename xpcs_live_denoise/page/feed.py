@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from xpcs_live_denoise.errors import ResultNotFoundError, XpcsError
-from xpcs_live_denoise.page.run_state import RunState
-from xpcs_live_denoise.page.subscription import (
+
+from .run_state import RunState
+from .subscription import (
     FIRST_DELAY_S,
     LAST_DELAY_S,
     StreamingUnavailableError,
     Subscription,
     Tasks,
 )
-from xpcs_live_denoise.page.tiled_http import TiledHttp, read_arrow
+from .tiled_http import TiledHttp, read_arrow
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from bokeh.models import (
 from bokeh.palettes import Cividis256, Greys256
 from bokeh.plotting import figure
 
-from xpcs_live_denoise.page.views import G2_COLUMNS, IMAGE_COLUMNS, Q_COLUMNS, RATE_COLUMNS
+from .views import G2_COLUMNS, IMAGE_COLUMNS, Q_COLUMNS, RATE_COLUMNS
 
 # Okabe and Ito's colours, told apart with any colour vision; the markers differ as well.
 RAW, DENOISED, RECOMMENDED, DOUBTFUL = "#777777", "#0072B2", "#D55E00", "#AA4499"

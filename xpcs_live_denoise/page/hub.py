@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpcs_live_denoise.errors import ResultNotFoundError, XpcsError
-from xpcs_live_denoise.page.feed import RunFeed
-from xpcs_live_denoise.page.run_state import is_silent
-from xpcs_live_denoise.page.subscription import (
+
+from .feed import RunFeed
+from .run_state import is_silent
+from .subscription import (
     FIRST_DELAY_S,
     LAST_DELAY_S,
     StreamingUnavailableError,
     Subscription,
 )
-from xpcs_live_denoise.page.tiled_http import TiledHttp
+from .tiled_http import TiledHttp
 
 logger = logging.getLogger(__name__)
 

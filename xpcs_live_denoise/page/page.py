@@ -14,19 +14,20 @@ import jinja2
 from bokeh.document import Document
 from bokeh.models import ColumnDataSource
 
-from xpcs_live_denoise.analysis.detector_image import mean_counts
+from xpcs_live_denoise.analysis import mean_counts
 from xpcs_live_denoise.errors import TiledUnavailableError, XpcsError
 from xpcs_live_denoise.page import views
-from xpcs_live_denoise.page.feed import RunFeed
-from xpcs_live_denoise.page.figures import (
+
+from .feed import RunFeed
+from .figures import (
     C2Figures,
     DetectorFigure,
     DispersionFigure,
     G2Figure,
     GammaFigure,
 )
-from xpcs_live_denoise.page.hub import Hub, RunSummary, mapping, sample_of
-from xpcs_live_denoise.page.run_state import RunState
+from .hub import Hub, RunSummary, mapping, sample_of
+from .run_state import RunState
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xpcs_live_denoise.readers.client import without_superseded
+from xpcs_live_denoise.readers import without_superseded
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS
 
 # A live run is silent when nothing new came for this long, s, and for this many frames.

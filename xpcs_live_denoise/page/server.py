@@ -24,9 +24,10 @@ from tornado.ioloop import IOLoop
 from tornado.web import RequestHandler
 
 from xpcs_live_denoise.errors import InvalidInputError, ServerStartError
-from xpcs_live_denoise.page.hub import Hub
-from xpcs_live_denoise.page.page import Page, page_template
-from xpcs_live_denoise.page.tiled_http import TiledHttp
+
+from .hub import Hub
+from .page import Page, page_template
+from .tiled_http import TiledHttp
 
 SESSION_LINGER_MS = 5_000
 KEEP_ALIVE_MS = 10_000

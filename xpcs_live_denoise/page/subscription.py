@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from xpcs_live_denoise.errors import XpcsError
-from xpcs_live_denoise.page.tiled_http import TiledHttp
+
+from .tiled_http import TiledHttp
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from xpcs_live_denoise.numerics.fits import fit_g2, fit_power_law, typical_rates
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
-from xpcs_live_denoise.page.run_state import RunState, for_screen, of_roi, rates_by_roi
+
+from .run_state import RunState, for_screen, of_roi, rates_by_roi
 
 COLOUR_RANGE = (1, 99)  # percentiles of the raw C2 off its diagonal
 MOST_POINTS = 600  # of one kind in the plot of Gamma(t)

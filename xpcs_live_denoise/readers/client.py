@@ -192,7 +192,7 @@ class XPCSResult(BlueskyRunV3):
         MissingDependencyError
             Without matplotlib.
         """
-        from xpcs_live_denoise.window.result_figure import plot_result
+        from xpcs_live_denoise.window import plot_result
 
         return plot_result(self, self.xpcs["roi"][0] if roi is None else roi)
 

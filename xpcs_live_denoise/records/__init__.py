@@ -1,1 +1,1 @@
-"""TODO."""
+"""The frozen records that pass between the stages."""

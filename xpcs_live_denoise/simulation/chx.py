@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from xpcs_live_denoise.errors import InvalidInputError, short_repr
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.simulate import simulate_speckle
-from xpcs_live_denoise.simulation.camera import FrameFactory
-from xpcs_live_denoise.simulation.eiger import SimulatedClassicEiger
+
+from .camera import FrameFactory
+from .eiger import SimulatedClassicEiger
 
 if TYPE_CHECKING:
     from bluesky.utils import MsgGenerator

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 from xpcs_live_denoise.records.results import Geometry
-from xpcs_live_denoise.simulation.camera import SIMULATED_GEOMETRY, FrameFactory, FrameSupply
-from xpcs_live_denoise.simulation.eiger_files import SeriesFiles
+
+from .camera import SIMULATED_GEOMETRY, FrameFactory, FrameSupply
+from .eiger_files import SeriesFiles
 
 try:
     from ophyd import Component, Device, DeviceStatus, Signal

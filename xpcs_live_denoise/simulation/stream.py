@@ -16,7 +16,8 @@ from event_model import ComposeStreamResource, ComposeStreamResourceBundle
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import Geometry
-from xpcs_live_denoise.simulation.camera import (
+
+from .camera import (
     SIMULATED_GEOMETRY,
     Configured,
     FrameFactory,

@@ -16,8 +16,7 @@ from tiled.structures.array import ArrayStructure, BuiltinDtype
 from tiled.structures.core import StructureFamily
 from tiled.structures.data_source import DataSource
 
-from xpcs_live_denoise.catalog.nodes import create_or_adopt
-from xpcs_live_denoise.catalog.schema import ARRAY_DIMS, array_data_key
+from xpcs_live_denoise.catalog import ARRAY_DIMS, array_data_key, create_or_adopt
 
 # Frames along the edge of a chunk: about a window, so that a live row touches few chunks and a
 # thousand frames make few files.

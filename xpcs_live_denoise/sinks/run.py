@@ -17,23 +17,22 @@ from typing import Any
 
 import numpy as np
 
-from xpcs_live_denoise.catalog.connection import connect, probe
-from xpcs_live_denoise.catalog.nodes import (
-    create_container,
-    plain,
-    refuse_raw_runs,
-    results_container,
-    results_path,
-)
-from xpcs_live_denoise.catalog.schema import (
+from xpcs_live_denoise.catalog import (
     ARRAY_DTYPES,
     CATALOG_SPEC,
     GAMMA_SCHEMA,
     RUN_SPECS,
     STREAM_SPECS,
     TABLES,
+    connect,
+    create_container,
     descriptor_metadata,
     json_safe,
+    plain,
+    probe,
+    refuse_raw_runs,
+    results_container,
+    results_path,
     start_document,
     status_columns,
     stop_document,
@@ -49,8 +48,9 @@ from xpcs_live_denoise.records.results import (
     RunInfo,
     Status,
 )
-from xpcs_live_denoise.sinks.arrays import TiledArray
-from xpcs_live_denoise.sinks.tables import TABLE_KEY, TiledTable
+
+from .arrays import TiledArray
+from .tables import TABLE_KEY, TiledTable
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.catalog.nodes import create_or_adopt
-from xpcs_live_denoise.catalog.schema import arrow_schema
+from xpcs_live_denoise.catalog import arrow_schema, create_or_adopt
 
 TABLE_KEY = "internal"
 # Room for what a message holds besides its rows: names and types of fifty columns.

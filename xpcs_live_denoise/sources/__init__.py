@@ -1,1 +1,5 @@
-"""Where frames come from: documents, files, simulated detectors."""
+"""Where frames come from: documents, files, other processes, stored runs."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

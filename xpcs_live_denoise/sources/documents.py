@@ -11,7 +11,8 @@ import numpy as np
 
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError, short_repr
 from xpcs_live_denoise.records.results import FrameReference, InlineFrames
-from xpcs_live_denoise.sources.assets import (
+
+from .assets import (
     MOST_FRAMES,
     ImageKey,
     LegacyAssets,

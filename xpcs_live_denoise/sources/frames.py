@@ -16,10 +16,11 @@ from xpcs_live_denoise.records.results import (
     InlineFrames,
     TiledFrames,
 )
-from xpcs_live_denoise.sources.assets import UnreadableFrames
-from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.handlers import AssetReader
-from xpcs_live_denoise.sources.hdf5 import HDF5Reader
+
+from .assets import UnreadableFrames
+from .file_roots import FileRoots
+from .handlers import AssetReader
+from .hdf5 import HDF5Reader
 
 
 class FrameReader:
@@ -79,7 +80,7 @@ class FrameReader:
         elif isinstance(reference, UnreadableFrames):
             raise UnreadableFramesError(reference.reason)
         elif isinstance(reference, EigerFrames):
-            from xpcs_live_denoise.sources.eiger.files import read_eiger
+            from xpcs_live_denoise.sources.eiger import read_eiger
 
             yield from read_eiger(
                 reference, max_bytes, timeout_s=self._timeout_s, roots=self._roots

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
 from xpcs_live_denoise.records.results import AssetFrames
-from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.hdf5 import open_hdf5, require_own_file
+
+from .file_roots import FileRoots
+from .hdf5 import open_hdf5, require_own_file
 
 HANDLER_GROUP = "databroker.handlers"
 MOST_HANDLERS = 8

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
 from xpcs_live_denoise.records.results import HDF5Frames
-from xpcs_live_denoise.sources.file_roots import FileRoots
+
+from .file_roots import FileRoots
 
 POLL_S = 0.01
 MAX_OPEN_FILES = 8

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from xpcs_live_denoise.numerics.fits import fit_g2, fit_power_law
 from xpcs_live_denoise.numerics.kww import kww
 from xpcs_live_denoise.records.results import GammaTable
-from xpcs_live_denoise.views.state import BAYES, Snapshot
-from xpcs_live_denoise.window.cells import Cell, Place
-from xpcs_live_denoise.window.style import (
+from xpcs_live_denoise.views import BAYES, Snapshot
+
+from .cells import Cell, Place
+from .style import (
     DENOISED,
     DOUBTED,
     LABEL_SIZE,

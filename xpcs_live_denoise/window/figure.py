@@ -9,12 +9,13 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from xpcs_live_denoise.analysis.detector_image import mean_counts
-from xpcs_live_denoise.views.state import Snapshot
-from xpcs_live_denoise.window.cells import Cell, Place
-from xpcs_live_denoise.window.curves import G2Panel, GammaPanel, PowerLawPanel
-from xpcs_live_denoise.window.images import C2Panels, PicturePanel
-from xpcs_live_denoise.window.style import DOUBTED, LABEL_SIZE, reword
+from xpcs_live_denoise.analysis import mean_counts
+from xpcs_live_denoise.views import Snapshot
+
+from .cells import Cell, Place
+from .curves import G2Panel, GammaPanel, PowerLawPanel
+from .images import C2Panels, PicturePanel
+from .style import DOUBTED, LABEL_SIZE, reword
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

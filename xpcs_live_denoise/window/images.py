@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.views.state import Snapshot
-from xpcs_live_denoise.window.cells import Cell, Place, show_pixels
-from xpcs_live_denoise.window.style import (
+from xpcs_live_denoise.views import Snapshot
+
+from .cells import Cell, Place, show_pixels
+from .style import (
     LABEL_SIZE,
     SMALL,
     TRUSTED,

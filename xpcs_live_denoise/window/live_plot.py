@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 from xpcs_live_denoise.records.results import Publication, Result, RunEnd, RunInfo
-from xpcs_live_denoise.views.state import PlotState
-from xpcs_live_denoise.window.qt_window import RoiChoice
+from xpcs_live_denoise.views import PlotState
+
+from .qt_window import RoiChoice
 
 if TYPE_CHECKING:
-    from xpcs_live_denoise.window.qt_window import PlotWindow
+    from .qt_window import PlotWindow
 
 # matplotlib's types are partly unknown.
 
@@ -102,7 +103,7 @@ class LivePlot:
         try:
             from bluesky.callbacks.mpl_plotting import initialize_qt_teleporter
 
-            from xpcs_live_denoise.window.qt_window import PlotWindow
+            from .qt_window import PlotWindow
 
             initialize_qt_teleporter()
             return PlotWindow(self.choice)
@@ -248,7 +249,7 @@ def save_figure(state: PlotState, roi: int, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from xpcs_live_denoise.window.figure import DPI, SIZE_INCHES, LiveFigure
+    from .figure import DPI, SIZE_INCHES, LiveFigure
 
     figure = Figure(figsize=SIZE_INCHES, dpi=DPI)
     FigureCanvasAgg(figure)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from bluesky.callbacks.mpl_plotting import QtAwareCallback
 
-from xpcs_live_denoise.views.state import PlotState
+from xpcs_live_denoise.views import PlotState
 
 if TYPE_CHECKING:
-    from xpcs_live_denoise.window.figure import LiveFigure
+    from .figure import LiveFigure
 
 # matplotlib's and bluesky's types are partly unknown.
 
@@ -125,8 +125,8 @@ class PlotWindow(QtAwareCallback):
         from matplotlib.backends.qt_compat import QtCore  # pyright: ignore[reportAttributeAccessIssue]
         from matplotlib.figure import Figure
 
-        from xpcs_live_denoise.window.cells import LiveCanvas
-        from xpcs_live_denoise.window.figure import DPI, SIZE_INCHES, LiveFigure
+        from .cells import LiveCanvas
+        from .figure import DPI, SIZE_INCHES, LiveFigure
 
         canvas = LiveCanvas(Figure(figsize=SIZE_INCHES, dpi=DPI))
         with matplotlib.rc_context({"interactive": False, "figure.raise_window": False}):

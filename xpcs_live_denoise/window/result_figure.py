@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from xpcs_live_denoise.readers.client import XPCSResult
+    from xpcs_live_denoise.readers import XPCSResult
 
 STYLES = {
     "raw": {"color": "0.6", "marker": ".", "markersize": 4, "zorder": 1},

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.denoising.ensemble import Ensemble, load_ensemble
-from xpcs_live_denoise.denoising.evaluation.fitted import triangle_noise
-from xpcs_live_denoise.denoising.evaluation.methods import METHODS, Methods, Output, Rates
-from xpcs_live_denoise.denoising.evaluation.metrics import Truth, errors_against, summary, truths
 from xpcs_live_denoise.denoising.model import one_time
-from xpcs_live_denoise.denoising.training.data import WindowData, load_windows
+from xpcs_live_denoise.denoising.training import WindowData, load_windows
 from xpcs_live_denoise.errors import InvalidInputError
+
+from .fitted import triangle_noise
+from .methods import METHODS, Methods, Output, Rates
+from .metrics import Truth, errors_against, summary, truths
 
 # What each truth is, for who reads the table.
 _TRUTHS = {

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.denoising.ensemble import load_carded, save_carded
-from xpcs_live_denoise.denoising.evaluation.metrics import LAG_WEIGHTS
 from xpcs_live_denoise.denoising.model import N_PIXELS, one_time, to_windows
-from xpcs_live_denoise.denoising.training.data import WindowData
+from xpcs_live_denoise.denoising.training import WindowData
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.fits import fit_g2
 from xpcs_live_denoise.numerics.window_bayes import (
@@ -21,6 +20,8 @@ from xpcs_live_denoise.numerics.window_bayes import (
     prior_from_fits,
     window_noise,
 )
+
+from .metrics import LAG_WEIGHTS
 
 SHIPPED = Path(__file__).parent / "window_prior"
 ARRAYS_NAME = "fitted.npz"

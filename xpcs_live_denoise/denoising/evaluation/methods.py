@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.denoising.ensemble import Ensemble, denoise_triangles
-from xpcs_live_denoise.denoising.evaluation.fitted import Fitted, load_fitted, triangle_noise
-from xpcs_live_denoise.denoising.evaluation.metrics import LAG_WEIGHTS, weighted_fit
 from xpcs_live_denoise.denoising.model import LAG, one_time, to_triangle, to_windows
 from xpcs_live_denoise.numerics.fits import fit_g2
 from xpcs_live_denoise.numerics.kww import GAMMA_BOUNDS, KwwBounds, KwwFit, fit_kww
 from xpcs_live_denoise.numerics.window_bayes import WindowRates, fit_windows
 from xpcs_live_denoise.numerics.windows import WINDOW
 from xpcs_live_denoise.records.results import GammaTable
+
+from .fitted import Fitted, load_fitted, triangle_noise
+from .metrics import LAG_WEIGHTS, weighted_fit
 
 # A raw fit this sure of ln Gamma needs no prior, and a prior can only pull it away.
 SURE_LN_ERROR = 0.04

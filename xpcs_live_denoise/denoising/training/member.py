@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.denoising.ensemble import Ensemble, denoise_triangles
-from xpcs_live_denoise.denoising.evaluation.metrics import errors, summary
+from xpcs_live_denoise.denoising.evaluation import errors, summary
 from xpcs_live_denoise.denoising.model import CnnEncoderDecoder
-from xpcs_live_denoise.denoising.training.data import WindowData
-from xpcs_live_denoise.denoising.training.methods import Course, PaperRecipe, Recipe, course_of
+
+from .data import WindowData
+from .methods import Course, PaperRecipe, Recipe, course_of
 
 CHUNK = 64  # inputs in one pass: bounds the memory
 

@@ -25,9 +25,10 @@ from xpcs_live_denoise.denoising.model import (
     TiedEncoderDecoder,
     forward_by_products,
 )
-from xpcs_live_denoise.denoising.training.data import WindowData
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.windows import WINDOW
+
+from .data import WindowData
 
 RecipeName = Literal["own", "paper"]
 

@@ -18,10 +18,11 @@ import torch
 
 from xpcs_live_denoise.denoising.ensemble import Ensemble, load_ensemble, save_ensemble
 from xpcs_live_denoise.denoising.model import CHANNELS, LATENT, CnnEncoderDecoder
-from xpcs_live_denoise.denoising.training.data import WindowData, load_windows, simulate_windows
-from xpcs_live_denoise.denoising.training.member import Choice, Epoch, train_member
-from xpcs_live_denoise.denoising.training.methods import PaperRecipe, Recipe
 from xpcs_live_denoise.errors import InvalidInputError
+
+from .data import WindowData, load_windows, simulate_windows
+from .member import Choice, Epoch, train_member
+from .methods import PaperRecipe, Recipe
 
 LOG_NAME = "training.jsonl"
 # Simulated windows to learn from and to choose by: half a minute of computing.

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from xpcs_live_denoise.records.results import EigerFrames, Geometry
-from xpcs_live_denoise.sources.eiger.files import count_written, data_path, later_files, read_master
 from xpcs_live_denoise.sources.file_roots import FileRoots
+
+from .files import count_written, data_path, later_files, read_master
 
 # How long to wait for a file while a later one is there, before its frames become a gap, s.
 GRACE_S = 10.0

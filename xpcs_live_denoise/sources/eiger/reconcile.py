@@ -18,13 +18,14 @@ from xpcs_live_denoise.records.results import (
     InlineFrames,
 )
 from xpcs_live_denoise.sources.assets import UnreadableFrames, positive_int
-from xpcs_live_denoise.sources.eiger.follow import (
+from xpcs_live_denoise.sources.file_roots import FileRoots
+
+from .follow import (
     EigerFollower,
     NewMasters,
     NumberedSeries,
     staged_series,
 )
-from xpcs_live_denoise.sources.file_roots import FileRoots
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.config import Settings

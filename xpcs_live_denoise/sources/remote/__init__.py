@@ -1,1 +1,1 @@
-"""TODO."""
+"""Documents from and to other processes over 0MQ, never as a pickle."""

@@ -13,7 +13,8 @@ from typing import Any
 import zmq
 
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError
-from xpcs_live_denoise.sources.remote.codec import packed_pieces
+
+from .codec import packed_pieces
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,9 @@ from event_model import DocumentNames
 from zmq.utils.monitor import recv_monitor_message
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.sources.remote.codec import pack_document, unpack_document
-from xpcs_live_denoise.sources.remote.publisher import (
+
+from .codec import pack_document, unpack_document
+from .publisher import (
     MAX_DOCUMENT_BYTES,
     DocumentPublisher,
     check_prefix,

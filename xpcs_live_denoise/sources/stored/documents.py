@@ -12,7 +12,8 @@ from urllib.parse import quote, unquote, urlsplit
 from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError, text_of
 from xpcs_live_denoise.sources.assets import HDF5_MIMETYPE, TILED_MIMETYPE, UNSUPPORTED_PARAMETERS
 from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.stored.eiger import TiledEigerEvents
+
+from .eiger import TiledEigerEvents
 
 _Documents = Iterator[tuple[str, dict[str, Any]]]
 NO_STOP = "The stored run has no stop document: what took it ended before the run did."

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
 from xpcs_live_denoise.sources.assets import EIGER_SPECS, ImageKey
-from xpcs_live_denoise.sources.eiger.files import (
+from xpcs_live_denoise.sources.eiger import (
     Master,
     count_written,
     data_path,

@@ -11,7 +11,8 @@ from typing import Any
 
 from xpcs_live_denoise.errors import XpcsError, text_of
 from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.stored.documents import TiledDocuments
+
+from .documents import TiledDocuments
 
 logger = logging.getLogger(__name__)
 

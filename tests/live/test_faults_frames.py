@@ -1,0 +1,169 @@
+"""LiveDenoise: frames that hold something else than the sample's speckle."""
+
+import numpy as np
+import pytest
+
+from tests.support.live_runs import (  # noqa: F401
+    ROIS,
+    SHAPE,
+    composed_run,
+    engine,
+    offline,
+    series,
+    subscribe,
+)
+
+FRAMES = series(90, seed=5)
+STRANGER = series(1, seed=6)[0]
+
+
+def beam_dump(frames):
+    frames[40:45] = 0
+
+
+def no_beam_at_first(frames):
+    frames[:5] = 0
+
+
+def written_twice(frames):
+    frames[40] = frames[39]
+
+
+def frozen_detector(frames):
+    frames[80:] = frames[79]
+
+
+def cosmic_hit(frames):
+    frames[40, 5, 7] = 3000
+
+
+def stray_burst(frames):
+    frames[40] = frames[40] * 20 + 30
+
+
+def stray_frame(frames):
+    frames[40] = STRANGER
+
+
+def dead_readout(frames):
+    frames[40, :20] = 65535
+
+
+GAPS = {
+    beam_dump: (range(40, 45), "no counts (beam dump)"),
+    no_beam_at_first: (range(5), "no counts before the first light"),
+    written_twice: ([40], "the same as the frame before"),
+    frozen_detector: (range(80, 90), "the same as the frame before"),
+    cosmic_hit: ([40], "single pixels far above all others"),
+    stray_burst: ([40], "intensity far above its level"),
+    stray_frame: ([40], "unlike both neighbours"),
+    dead_readout: ([40], "too many bad pixels"),
+}
+
+
+def live_result(subscribe, frames, per_event=1, **fields):
+    live, sinks = subscribe(**fields)
+    _, send, stop = composed_run(live, shape=[per_event, *SHAPE], **{"acquire period": 0.01})
+    for start in range(0, len(frames), per_event):
+        send(frames[start : start + per_event])
+    stop()
+    assert live.wait(60)
+    (sink,) = sinks
+    assert sink.end.analysis_exit_status == "success"
+    return sink.result, sink.end
+
+
+@pytest.mark.parametrize("per_event", [1, 45])
+@pytest.mark.parametrize("fault", GAPS)
+def test_frames_that_do_not_belong_become_gaps_live_and_offline(
+    subscribe,
+    fault,
+    per_event,
+):
+    bad, reason = GAPS[fault]
+    frames = FRAMES.copy()
+    fault(frames)
+    result, end = live_result(subscribe, frames, per_event)
+    expected = np.zeros(90, bool)
+    expected[list(bad)] = True
+    for one in (result, offline(frames)):
+        np.testing.assert_array_equal(np.isnan(one.c2).all(axis=(0, 2)), expected)
+        assert one.status.skipped == ((bad[0], bad[-1] + 1),)
+        assert (one.status.n_seen, one.status.n_processed) == (90, 90 - len(bad))
+        assert reason in one.status.message
+    assert "could not be had" not in end.reason
+    kept = np.flatnonzero(~expected)
+    clean = offline(FRAMES).c2[:, kept][:, :, kept]
+    np.testing.assert_allclose(result.c2[:, kept][:, :, kept], clean, rtol=1e-5)
+
+
+def test_a_jump_in_exposure_leaves_c2_as_it_is(subscribe):
+    frames = FRAMES.copy()
+    frames[45:] *= 2
+    result, _ = live_result(subscribe, frames)
+    assert result.status.n_skipped == 0
+    np.testing.assert_allclose(result.c2, offline(FRAMES).c2, rtol=1e-5)
+
+
+def test_an_attenuator_that_went_out_costs_nine_frames_and_a_note(subscribe):
+    frames = FRAMES.copy()
+    frames[45:] *= 10
+    result, _ = live_result(subscribe, frames)
+    assert result.status.skipped == ((45, 54),)
+    assert "went to a new level 1 time;" in result.status.message
+
+
+@pytest.mark.parametrize(("dtype", "bad"), [("u2", 65535), ("u4", 2**32 - 1), ("i4", -1)])
+def test_dead_pixels_are_left_out_of_the_whole_run(subscribe, dtype, bad):
+    frames = FRAMES.astype(dtype)
+    frames[:, 5, 10:20] = bad
+    result, _ = live_result(subscribe, frames)
+    mask = np.ones(SHAPE, bool)
+    mask[5, 10:20] = False
+    assert result.status.n_skipped == 0
+    assert "10 pixels of the ROIs are bad" in result.status.message
+    masked = ROIS.with_mask(mask)
+    assert masked.n_pixels.tolist() == [470, 520]
+    from xpcs_live_denoise import Settings, analyse
+
+    expected = analyse(FRAMES, Settings(detector="cam", denoise=False), rois=masked)
+    np.testing.assert_allclose(result.c2, expected.c2, rtol=1e-4)
+
+
+def test_a_detector_that_delivers_only_its_bad_value_ends_with_an_error(subscribe):
+    live, sinks = subscribe()
+    _, send, stop = composed_run(live)
+    for frame in FRAMES[:20]:
+        send(np.where(np.arange(30)[:, np.newaxis] < 14, frame, 65535).astype(np.uint16))
+    stop()
+    assert live.wait(30)
+    assert sinks[0].end.analysis_exit_status == "fail"
+    assert "ROI 2: got 0 good pixels of 520" in sinks[0].end.reason
+
+
+def test_a_run_of_unusable_frames_ends_as_failed_with_the_reason(subscribe):
+    live, sinks = subscribe()
+    _, send, stop = composed_run(live)
+    for _ in range(10):
+        send(np.full(SHAPE, np.nan))
+    stop()
+    assert live.wait(30)
+    end = sinks[0].end
+    assert end.analysis_exit_status == "fail"
+    assert "None of the 10 frames could be used" in end.reason
+    assert "too many bad pixels" in end.reason
+
+
+def test_a_series_longer_than_its_room_ends_with_what_there_is_room_for(subscribe):
+    live, sinks = subscribe(c2_bytes=2 * 60 * 60 * 4)
+    _, send, stop = composed_run(live, **{"number of images": 90, "acquire period": 0.01})
+    for frame in FRAMES:
+        send(frame)
+    stop()
+    assert live.wait(30)
+    (sink,) = sinks
+    assert sink.info.n_expected == 60
+    np.testing.assert_allclose(sink.result.c2, offline(FRAMES[:60]).c2, rtol=1e-5)
+    assert sink.end.analysis_exit_status == "success"
+    assert "30 of 90 frames could not be had" in sink.end.reason
+    assert "Raise c2_bytes" in sink.end.reason

@@ -1,0 +1,86 @@
+"""What a run says of frames that it has not analysed."""
+
+import bluesky.plans as bp
+import numpy as np
+
+from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
+    SHAPE,
+    composed_run,
+    engine,
+    series,
+    subscribe,
+)
+from xpcs_live_denoise import RoiMap
+from xpcs_live_denoise.live.run import Notes, what_is_missing
+from xpcs_live_denoise.records.results import Status
+from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
+
+
+def test_the_reason_for_missing_frames_is_theirs_whatever_else_was_told():
+    notes = Notes("abc")
+    notes.add("No document tells the frame period.")
+    notes.add("No  such file.", missing=True)
+    notes.add("Another file is cut off.", missing=True)
+    status = Status(n_seen=9, n_processed=7, n_skipped=2, message="All that was told.")
+    told = what_is_missing(status, notes.why_missing, 9)
+    assert told == "2 of 9 frames could not be had. No such file."
+    assert list(notes)[1] == "No such file."
+
+
+def test_without_a_reason_of_its_own_the_status_tells():
+    status = Status(n_seen=9, n_processed=7, n_skipped=2, message="There is room for 7 frames.")
+    told = what_is_missing(status, "", None)
+    assert told == "2 of 9 frames could not be had. There is room for 7 frames."
+    assert what_is_missing(Status(n_seen=9, n_processed=9), "", 9) == ""
+
+
+def test_the_stop_of_a_run_with_a_gap_tells_of_the_gap(subscribe):
+    live, sinks = subscribe()
+    _, send, stop = composed_run(live)  # nothing tells the frame period: that is a note, too
+    for frame in series(6):
+        send(frame)
+    send(series(1)[0, : SHAPE[0] // 2])
+    stop()
+    assert live.wait(30)
+    reason = sinks[0].end.reason
+    assert reason.startswith("1 of 7 frames could not be had. Frames: got shape"), reason
+
+
+def test_nothing_of_a_run_that_is_over_stays_in_memory(subscribe):
+    live, _ = subscribe()
+    uid, send, stop = composed_run(live)
+    for frame in series(6):
+        send(frame)
+    stop()
+    assert live.wait(30)
+    run = live._runs[uid]
+    assert (run.roi_map, run.picture) == (None, None)
+    assert [feed._sink for feed in run._feeds] == [None]
+    assert live.status[uid].n_processed == 6
+
+
+def test_a_file_of_another_shape_is_told_once_and_first(engine, subscribe, caplog, tmp_path):
+    live, sinks = subscribe(rois=RoiMap.from_labels(np.ones((5, 5), int)), block_bytes=40_000)
+    detector = SimulatedEiger(
+        recorded(series(60)), tmp_path, n_frames=60, name="cam", frame_rate_hz=500
+    )
+    engine(fly_series(detector))
+    assert live.wait(120)
+    (sink,) = sinks
+    message = sink.result.status.message
+    assert message.startswith("Frames: got shape")
+    assert "No contrast" not in message
+    assert message.count("expected (k, 5, 5)") == caplog.text.count("expected (k, 5, 5)") == 1
+
+
+def test_weights_that_are_not_there_cost_a_note_not_the_run(engine, subscribe):
+    live, sinks = subscribe(denoise=True, weights="nowhere")
+    live._ensemble = None  # not the fixture's
+    engine(bp.count([SimulatedCamera(recorded(series(60)), name="cam")], num=60))
+    assert live.wait(120)
+    (sink,) = sinks
+    assert sink.end.analysis_exit_status == "success"
+    assert sink.result.status.n_processed == 60
+    assert "Nothing denoised: Ensemble nowhere" in sink.result.status.message
+    assert sink.result.denoised is None
+    assert "bayes" in sink.result.gamma.source

@@ -1,0 +1,206 @@
+"""What the pages share, on a server that is not there."""
+
+import asyncio
+import dataclasses
+import time
+
+import pytest
+
+from tests.page.test_feed import until
+from xpcs_live_denoise.errors import ResultNotFoundError, TiledUnavailableError
+from xpcs_live_denoise.page import hub as hub_module
+from xpcs_live_denoise.page.hub import Hub
+
+XPCS = {"roi": [1], "frame_time_s": 0.5, "n_expected": 20, "detector": "eiger"}
+
+
+def run(started, n_frames=10, **more):
+    return {"start": {"xpcs": XPCS, "time": started}, "n_frames": n_frames, **more}
+
+
+class FakeHttp:
+    """A server with nothing but the metadata of runs; `away` when it does not answer."""
+
+    address = "http://nowhere"
+
+    def __init__(self, **runs):
+        self.stored, self.away = runs, False
+
+    def _check(self):
+        if self.away:
+            raise TiledUnavailableError("no answer")
+
+    async def metadata(self, path):
+        self._check()
+        uid = path.rpartition("/")[2]
+        if uid not in self.stored:
+            raise ResultNotFoundError(f"nothing at {uid}")
+        return self.stored[uid]
+
+    async def children(self, path):
+        self._check()
+        return {}
+
+    async def runs(self, path, *, limit, raw_uid=None):
+        self._check()
+        newest = sorted(self.stored, key=lambda uid: self.stored[uid]["start"]["time"])[::-1]
+        return {uid: self.stored[uid] for uid in newest[:limit]}
+
+    async def close(self):
+        pass
+
+
+def news(uid, metadata):
+    return {"key": uid, "specs": [{"name": "XPCSResult"}], "metadata": metadata}
+
+
+def with_hub(http, work):
+    async def main():
+        hub = Hub(http, "processed")
+        hub.streaming = False
+        await hub._read_list()
+        try:
+            await work(hub)
+        finally:
+            await hub.close()
+
+    asyncio.run(main())
+
+
+async def opened(hub, uid):
+    feed = await hub.open(uid)
+    await feed.loaded(60)
+    return feed
+
+
+def uids(hub):
+    return [line.uid for line in hub.runs]
+
+
+def test_the_list_keeps_the_newest_runs_and_those_that_are_open(monkeypatch):
+    monkeypatch.setattr(hub_module, "LISTED_RUNS", 3)
+    http = FakeHttp(a=run(1), b=run(2), c=run(3))
+
+    async def work(hub):
+        feed = await opened(hub, "a")
+        for time_ in range(4, 9):
+            http.stored[f"n{time_}"] = run(time_)
+            hub._on_update(news(f"n{time_}", run(time_)))
+        assert uids(hub) == ["n8", "n7", "n6", "a"]
+        await hub._read_list()
+        assert uids(hub) == ["n8", "n7", "n6", "a"]
+        hub.release(feed)
+        await hub._read_list()
+        assert uids(hub) == ["n8", "n7", "n6"]
+
+    with_hub(http, work)
+
+
+def test_a_run_that_is_deleted_while_it_is_shown_is_told_and_stops_nothing_else():
+    http = FakeHttp(a=run(1), b=run(2))
+
+    async def work(hub):
+        feed, other = await opened(hub, "a"), await opened(hub, "b")
+        stored = http.stored.pop("a")
+        http.stored["b"] = run(2, 15)
+        await hub._attend()
+        assert feed.state.gone == "nothing at a"
+        assert not feed.state.live
+        assert uids(hub) == ["b"]
+        assert other.state.n_frames == 15
+        assert not hub._lost
+        http.stored["a"] = stored  # another server stood behind the address for a while
+        await hub._attend()
+        assert feed.state.live
+
+    with_hub(http, work)
+
+
+def test_a_run_that_is_deleted_while_it_is_read_is_told():
+    http = FakeHttp(a=run(1))
+
+    async def work(hub):
+        feed = await hub.open("a")
+        del http.stored["a"]
+        assert await feed.loaded(60)
+        assert feed.state.gone
+        assert not hub._lost
+
+    with_hub(http, work)
+
+
+def test_a_page_that_is_left_while_the_server_is_away_leaves_no_notice():
+    http = FakeHttp(a=run(1))
+
+    async def work(hub):
+        feed = await hub.open("a")
+        http.away = True
+        await until(lambda: hub._lost)
+        hub.release(feed)
+        await until(lambda: not hub._lost)
+
+    with_hub(http, work)
+
+
+def test_a_run_that_ends_while_it_is_read_is_read_again():
+    http = FakeHttp(a=run(1))
+
+    async def work(hub):
+        feed = await hub.open("a")
+        http.away = True
+        await until(lambda: hub._lost)
+        ended = run(1, 20, stop={"exit_status": "success"})
+        hub._on_update(news("a", ended))
+        http.stored["a"], http.away = ended, False
+        await until(lambda: feed.state.complete)
+        assert not hub._lost
+
+    with_hub(http, work)
+
+
+@pytest.mark.parametrize("nonsense", [None, "x", 3, [], float("nan")])
+def test_nonsense_in_the_metadata_of_one_run_spoils_no_list(nonsense):
+    names = ("n_frames", "n_expected", "frame_time_s", "detector")
+    bad = {"start": {"xpcs": dict.fromkeys(names, nonsense), "time": 2}, "n_frames": nonsense}
+    http = FakeHttp(a=run(1), b=bad, c={"start": {"xpcs": nonsense, "time": 3}, "stop": nonsense})
+
+    async def work(hub):
+        assert uids(hub) == ["c", "b", "a"]
+        hub._on_update(news("d", {"start": nonsense, "n_frames": 5}))
+        assert uids(hub) == ["c", "b", "a", "d"]
+
+    with_hub(http, work)
+
+
+def test_a_live_run_is_silent_after_a_minute_and_ten_frames_without_a_change():
+    slow = run(2)
+    slow["start"]["xpcs"] = XPCS | {"frame_time_s": 10.0}
+    http = FakeHttp(a=run(1), b=slow, c=run(3, stop={"exit_status": "success"}))
+
+    async def work(hub):
+        now = time.time() - 1
+        for line in hub.runs:
+            hub._runs[line.uid] = dataclasses.replace(line, heard=now)
+        for later, expected in ((0, ""), (59, ""), (65, "a"), (95, "a"), (105, "ab")):
+            assert hub.silent(now + later) == set(expected)
+        hub._on_update(news("a", run(1)))  # nothing new
+        hub._on_update(news("b", slow | {"n_frames": 11}))
+        assert hub._runs["a"].heard == now
+        assert hub._runs["b"].heard > now
+
+    with_hub(http, work)
+
+
+def test_a_run_that_was_found_silent_stays_so_when_its_page_is_left():
+    http = FakeHttp(a=run(time.time() - 3600))
+
+    async def work(hub):
+        assert not hub.silent(time.time())
+        feed = await opened(hub, "a")
+        assert hub.silent(time.time()) == {"a"}
+        hub.release(feed)
+        assert hub.silent(time.time()) == {"a"}
+        await hub._read_list()
+        assert hub.silent(time.time()) == {"a"}
+
+    with_hub(http, work)

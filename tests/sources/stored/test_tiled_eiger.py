@@ -1,0 +1,289 @@
+"""Runs of a classic Eiger out of Tiled, which stores of their files nothing but the prefix."""
+
+import io
+import time
+import uuid
+
+import bluesky.plans as bp
+import event_model
+import numpy as np
+import pytest
+from bluesky.run_engine import RunEngine
+from bluesky_tiled_plugins import TiledWriter
+from ophyd import Device
+from rich.console import Console
+from tiled.structures.core import Spec
+
+from tests.support.live_runs import ROIS, SHAPE, Fake, series
+from xpcs_live_denoise import LiveDenoise, Settings, results
+from xpcs_live_denoise.commands import replay
+from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError
+from xpcs_live_denoise.live import callback as callback_module
+from xpcs_live_denoise.simulation import recorded
+from xpcs_live_denoise.simulation.chx import chx_series
+from xpcs_live_denoise.simulation.eiger import SimulatedClassicEiger, SimulatedEigerFilePlugin
+from xpcs_live_denoise.sources.documents import RunDocuments
+from xpcs_live_denoise.sources.file_roots import FileRoots
+from xpcs_live_denoise.sources.frames import FrameReader
+from xpcs_live_denoise.sources.stored import runs as tiled_runs
+from xpcs_live_denoise.sources.stored.documents import TiledDocuments, full_uid
+from xpcs_live_denoise.sources.stored.runs import TiledRuns
+
+# Tiled's client opens its websocket in a way that websockets is giving up.
+pytestmark = pytest.mark.filterwarnings("ignore:connect\\(\\) must be used:DeprecationWarning")
+
+FRAMES = series(60)
+RUNS = Spec("CatalogOfBlueskyRuns", version="3.0")
+
+
+@pytest.fixture
+def engine(tiled_client, tmp_path):
+    """A RunEngine with the writer of the profile."""
+    engine = RunEngine({}, context_managers=[])
+    engine.subscribe(
+        TiledWriter(tiled_client["raw"], batch_size=1, backup_directory=str(tmp_path / "backup"))
+    )
+    yield engine
+    assert not list((tmp_path / "backup").glob("*")), "the writer failed"
+
+
+@pytest.fixture
+def eiger(tmp_path):
+    return SimulatedClassicEiger(
+        recorded(FRAMES),
+        tmp_path / "files",
+        name="eiger",
+        n_frames=20,
+        images_per_file=8,
+        frame_rate_hz=1000,
+        write_delay_s=0.0,
+    )
+
+
+def stored(client, uid, folder, data_key="eiger_image"):
+    return TiledDocuments(client["raw"], uid, data_key=data_key, roots=FileRoots([folder]))
+
+
+def frames_of(documents, folder):
+    """Return the frames that a reader of the documents gets."""
+    run = RunDocuments(dict(documents)["start"], detector="eiger", data_key="eiger_image")
+    reader = FrameReader(roots=FileRoots([folder]))
+    references = [found for name, doc in documents for found in run.receive(name, doc)]
+    blocks = [block for one in references for block in reader.read(one, 10**6)]
+    reader.close()
+    return np.concatenate(blocks)
+
+
+def series_in(documents):
+    return [doc["datum_kwargs"]["seq_id"] for name, doc in documents if name == "datum"]
+
+
+def plans(eiger):
+    """By name: a plan, and the frames that it takes."""
+    return {
+        "series": (chx_series(eiger, expt=0.001, imnum=30, images_per_file=8), 30),
+        "two events": (bp.count([eiger], num=2), 40),
+        "one file": (chx_series(eiger, expt=0.001, imnum=5, images_per_file=8), 5),
+        "three triggers": (bp.count([eiger]), 60),
+    }
+
+
+@pytest.mark.parametrize("plan", ["series", "two events", "one file", "three triggers"])
+def test_a_stored_run_gives_the_documents_and_frames_that_it_had(
+    engine, eiger, tiled_client, tmp_path, plan
+):
+    eiger.num_triggers.put(3 if plan == "three triggers" else 1)
+    told = []
+    engine.subscribe(lambda name, doc: told.append((name, dict(doc))))
+    taken, n_frames = plans(eiger)[plan]
+    uid = engine(taken)[0]
+    documents = list(stored(tiled_client, uid, tmp_path).news())
+    for name, doc in documents:
+        event_model.schema_validators[event_model.DocumentNames[name]].validate(dict(doc))
+    assert [name for name, _ in documents] == [name for name, _ in told]
+    assert series_in(documents) == series_in(told)
+    np.testing.assert_array_equal(frames_of(documents, tmp_path), FRAMES[:n_frames])
+    np.testing.assert_array_equal(frames_of(told, tmp_path), FRAMES[:n_frames])
+
+
+def test_two_runs_with_one_prefix_are_kept_apart(
+    engine, eiger, tiled_client, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(SimulatedEigerFilePlugin, "stage", Device.stage)
+    eiger.file.file_write_name_pattern.put("gel_$id")
+    uids = [engine(bp.count([eiger], num=num))[0] for num in (2, 1, 2)]
+    found = [series_in(list(stored(tiled_client, uid, tmp_path).news())) for uid in uids]
+    assert found == [[1, 2], [3], [4, 5]]
+
+
+def test_events_are_given_out_while_the_run_goes_on(tiled_client, tmp_path, engine, eiger):
+    told = []
+    engine.subscribe(lambda name, doc: told.append((name, dict(doc))))
+    uid = engine(bp.count([eiger], num=2))[0]
+    again = event_model.compose_run()
+    uids = {uid: again.start_doc["uid"], dict(told)["stop"]["uid"]: again.compose_stop()["uid"]}
+    writer = TiledWriter(tiled_client["raw"], batch_size=1)
+    source = stored(tiled_client, again.start_doc["uid"], tmp_path)
+    names = []
+    for name, doc in told:
+        copy = {key: uids.get(value, value) if key in ("uid", "run_start") else value
+                for key, value in doc.items()}  # fmt: skip
+        writer(name, copy)
+        names.append([found for found, _ in source.news()])
+    assert [name for found in names for name in found] == [name for name, _ in told]
+    assert [len(found) for found in names].count(0) > 2
+    assert names[-1] == ["stop"]
+    events = [k for k, found in enumerate(names) if "event" in found]
+    assert len(events) == 2, "each came by itself"
+    assert source.ended
+
+
+def test_what_cannot_be_found_is_told_before_anything_is_given_out(
+    engine, eiger, tiled_client, tmp_path
+):
+    uid = engine(bp.count([eiger]))[0]
+    (master,) = (tmp_path / "files").glob("*_master.h5")
+    master.rename(tmp_path / "files" / "away")
+    source = stored(tiled_client, uid, tmp_path)
+    for _ in range(2):
+        with pytest.raises(UnreadableFramesError, match=f"Run {uid}, eiger_image: .*no master"):
+            next(source.give_up())
+    with pytest.raises(UnreadableFramesError, match="not below a folder that may be read"):
+        next(stored(tiled_client, uid, tmp_path / "elsewhere").news())
+    (tmp_path / "files" / "away").rename(master)
+    assert [name for name, _ in source.give_up()][-1] == "stop"
+
+
+def write_run(client, spec):
+    """Write a run of one event whose frames are in a file of that spec."""
+    run = event_model.compose_run()
+    key = {"source": "test", "dtype": "array", "shape": [4, 6, 8], "external": "FILESTORE:"}
+    stream = run.compose_descriptor(name="primary", data_keys={"a_image": key})
+    resource = run.compose_resource(
+        spec=spec, root="/", resource_path="tmp/nowhere/gel", resource_kwargs={}
+    )
+    datum = resource.compose_datum(datum_kwargs={"seq_id": 1})
+    event = stream.compose_event(
+        data={"a_image": datum["datum_id"]},
+        timestamps={"a_image": 0.0},
+        filled={"a_image": False},
+        validate=False,
+    )
+    writer = TiledWriter(client["raw"], batch_size=1)
+    for name, doc in (
+        ("start", run.start_doc),
+        ("descriptor", stream.descriptor_doc),
+        ("resource", resource.resource_doc),
+        ("datum", datum),
+        ("event", event),
+        ("stop", run.compose_stop()),
+    ):
+        writer(name, doc)
+    return run.start_doc["uid"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("AD_EIGER", "no master file"),
+        ("EIGER_NONE", "a file of the spec 'EIGER_NONE' that Tiled cannot read; expected an array"),
+    ],
+)
+def test_other_files_that_tiled_cannot_read_are_told(tiled_client, tmp_path, spec, message):
+    uid = write_run(tiled_client, spec)
+    with pytest.raises(UnreadableFramesError, match=message):
+        next(TiledDocuments(tiled_client["raw"], uid, data_key="a_image").news())
+
+
+def test_frames_stored_as_something_else_are_told(tiled_client):
+    run = event_model.compose_run()
+    uid = run.start_doc["uid"]
+    key = {"source": "test", "dtype": "array", "shape": [4, 6, 8], "external": "FILESTORE:"}
+    stream = run.compose_descriptor(name="primary", data_keys={"a_image": key})
+    writer = TiledWriter(tiled_client["raw"], batch_size=1)
+    writer("start", run.start_doc)
+    writer("descriptor", stream.descriptor_doc)
+    tiled_client["raw"][uid].create_container("notes")  # no stream
+    tiled_client["raw"][uid]["primary"].base.create_container("a_image")
+    writer("stop", run.compose_stop())
+    source = TiledDocuments(tiled_client["raw"], uid, data_key="a_image")
+    with pytest.raises(UnreadableFramesError, match="'a_image' is stored as a container; expected"):
+        next(source.news())
+
+
+def test_the_beginning_of_a_uid_names_one_run_or_none(tiled_client):
+    runs = tiled_client.create_container(f"raw_{uuid.uuid4()}", specs=[RUNS])
+    uid, twin = "abcdef12-3456-7890-abcd-000000000000", "fedcba98-0000"
+    for key in (uid, f"{twin}-1", f"{twin}-2"):
+        spec = Spec("BlueskyRun", version="3.0")
+        runs.create_container(key, metadata={"start": {"uid": key}}, specs=[spec])
+    assert full_uid(runs, uid[:8]) == full_uid(runs, uid) == uid
+    with pytest.raises(ResultNotFoundError, match=f"the beginning of a uid.* Give {uid}"):
+        next(TiledDocuments(runs, uid[:8], data_key="a_image").give_up())
+    for wrong in (uid[:4], "", "nowhere", f"%{uid[1:9]}", f"{uid[:-1]}/", "%%%%%"):
+        with pytest.raises(ResultNotFoundError, match="not in /raw"):
+            full_uid(runs, wrong)
+    with pytest.raises(ResultNotFoundError, match=r"not in /raw.*multiple matches"):
+        full_uid(runs, twin)
+    runs.create_container("a-folder")
+    with pytest.raises(ResultNotFoundError, match="not in /raw"):
+        full_uid(runs, "a-folder")
+    plain = tiled_client.create_container(f"raw_{uuid.uuid4()}")
+    plain.create_container("a-folder")
+    with pytest.raises(ResultNotFoundError, match="Run a-folder: a node without a start document"):
+        full_uid(plain, "a-folder")
+
+
+@pytest.fixture
+def settings(tiled_server, tmp_path, monkeypatch):
+    monkeypatch.setattr(callback_module, "open_ensemble", lambda _settings: (Fake(), ""))
+    monkeypatch.setenv("TILED_API_KEY", tiled_server.api_key)
+    return Settings(
+        detector="eiger",
+        file_roots=[tmp_path],
+        tiled={"uri": tiled_server.uri, "raw_path": "raw"},
+    )
+
+
+def test_a_replay_equals_what_was_computed_live(engine, eiger, settings, tiled_client):
+    live = LiveDenoise(settings, rois=ROIS, catalog=tiled_client, device=eiger)
+    engine.subscribe(live)
+    uid = engine(chx_series(eiger, expt=0.01, imnum=60, images_per_file=8))[0]
+    assert live.wait(120)
+    assert live.close(120)
+    found = replay.replay(settings, [uid], Console(file=io.StringIO()), rois=ROIS, timeout=120)
+    assert found[uid].n_frames == (60, 60)
+    assert found[uid].n_gaps == (0, 0)
+    assert found[uid].exit_status == ("success", "success")
+    assert found[uid].n_one_sided == 0
+    assert found[uid].c2_difference < 1e-5
+    assert found[uid].n_rates > 0
+    assert found[uid].rate_difference < 1e-3
+    assert results(tiled_client, uid).image()[0].shape == SHAPE
+
+
+def test_a_followed_run_whose_files_are_missing_is_ended_with_the_reason(
+    engine, eiger, tiled_server, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tiled_runs, "MISSING_S", 0.3)
+    documents = []
+    runs = TiledRuns(
+        tiled_server.client()["raw"],
+        lambda name, doc: documents.append((name, doc)),
+        detector="eiger",
+        data_key="eiger_image",
+        roots=FileRoots([tmp_path / "elsewhere"]),
+        poll_s=0.1,
+    )
+    with runs:
+        deadline = time.monotonic() + 60
+        while runs._before is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        uid = engine(bp.count([eiger]))[0]
+        while not (documents and documents[-1][0] == "stop") and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert [name for name, _ in documents] == ["start", "descriptor", "stop"]
+    stop = documents[-1][1]
+    assert (stop["run_start"], stop["exit_status"]) == (uid, "fail")
+    assert "Add its folder to the setting `file_roots`" in stop["reason"]
+    assert runs._open == {}

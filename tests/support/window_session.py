@@ -1,0 +1,267 @@
+"""A session with a real Qt window, run by test_plot_window.py; prints what it found as JSON.
+
+Usage: python -m tests.support.window_session FOLDER
+"""
+
+import contextlib
+import io
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("qtagg")
+
+import bluesky.plan_stubs as bps
+import bluesky.preprocessors as bpp
+import numpy as np
+from bluesky.callbacks.best_effort import BestEffortCallback
+from bluesky.run_engine import RunEngine
+from matplotlib.backends.backend_qt import QtCore
+from matplotlib.backends.qt_compat import QtWidgets
+
+from tests.support.live_runs import Fake, series
+from xpcs_live_denoise import LiveDenoise, RoiMap, Settings
+from xpcs_live_denoise.records.results import Geometry
+from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
+from xpcs_live_denoise.sinks.memory import MemorySink
+from xpcs_live_denoise.window.style import TRUSTED
+
+N_FRAMES = 120
+LEAST_DRAWS, MOST_FRAMES = 3, 1500
+
+
+class Session:
+    """A RunEngine with LiveDenoise, its window and a best-effort callback."""
+
+    def __init__(self, folder):
+        self.sinks = []
+        labels = np.zeros((30, 40), int)
+        labels[1:9], labels[10:19], labels[20:29] = 1, 2, 3
+        self.live = LiveDenoise(
+            Settings(detector="cam", publish_period_s=0.05),
+            rois=RoiMap.from_labels(labels, q_inv_angstrom=[0.002, 0.003, 0.004]),
+            sinks=[self._memory],
+            plot=True,
+        )
+        self.live._ensemble = (Fake(), "")
+        self.window = self.live._plot.window
+        self.engine = RunEngine({}, context_managers=[])
+        self.best_effort = BestEffortCallback()
+        self.engine.subscribe(self.best_effort)
+        self.engine.subscribe(self.live)
+        self.detector = SimulatedEiger(
+            recorded(series(N_FRAMES)),
+            folder / "frames",
+            n_frames=N_FRAMES,
+            name="cam",
+            frame_rate_hz=40,
+            geometry=Geometry(),
+        )
+        self.threads = set()
+        draw = self.window._draw
+
+        def watched():
+            self.threads.add(threading.current_thread() is threading.main_thread())
+            draw()
+
+        self.window._draw = watched
+
+    def _memory(self, info):
+        self.sinks.append(MemorySink(info))
+        return self.sinks[-1]
+
+    def run(self, plan=None):
+        """Run a plan; return how often the window was drawn while it ran."""
+        before = self.window.n_draws
+        self.engine(plan or fly_series(self.detector, md={"sample": "silica", "scan_id": 77}))
+        draws = self.window.n_draws - before
+        assert self.live.wait(60)
+        return draws
+
+    def panel(self, title):
+        axes = self.window._figure.figure.axes
+        return next(one for one in axes if one.get_title(loc="left").startswith(title))
+
+    def key(self, name):
+        """Press a key in the window, as Qt delivers it."""
+        canvas = self.window.manager.canvas
+        QtWidgets.QApplication.sendEvent(
+            canvas, _key_event(QtCore.QEvent.Type.KeyPress, getattr(QtCore.Qt.Key, name))
+        )
+        canvas.flush_events()
+
+
+def _key_event(kind, key):
+    from matplotlib.backends.qt_compat import QtGui
+
+    return QtGui.QKeyEvent(kind, key, QtCore.Qt.KeyboardModifier.NoModifier)
+
+
+def first_run(session, folder):
+    """The window ends with the final result."""
+    session.run()
+    session.window.draw_now()
+    window = session.window.manager.window
+    image = window.grab()
+    image.save(str(folder / "window.png"))
+    result = session.sinks[0].result
+    gamma = session.panel("Γ(t)")
+    rows = result.gamma.select(
+        (result.gamma.roi == 2) & result.gamma.recommended & np.isfinite(result.gamma.age_s)
+    )
+    points = sum(
+        len(line.get_xydata()) for line in gamma.lines if line.get_markeredgecolor() == TRUSTED
+    )
+    shown = session.panel("C2, raw").images[0].get_array()
+    attribute = QtCore.Qt.WidgetAttribute.WA_ShowWithoutActivating
+    return {
+        "size": [image.width(), image.height()],
+        "words": session.window._figure.words,
+        "c2_is_right": bool(np.allclose(shown, result.c2[1].T, equal_nan=True)),
+        "points": points,
+        "rows": len(rows),
+        "shown_without_activating": window.testAttribute(attribute),
+        "raise_window": mpl.rcParams["figure.raise_window"],
+    }
+
+
+def choice_run(session):
+    """The ROI that was chosen by keys is still the chosen one in the next run."""
+    session.key("Key_Down")
+    chosen = session.window._choice.label
+    after_key = session.window._figure._lines.roi.get_text()
+    session.run()
+    session.window.draw_now()
+    shown = session.panel("C2, raw").images[0].get_array()
+    right = np.allclose(shown, session.sinks[-1].result.c2[2].T, equal_nan=True)
+    return {
+        "chosen": chosen,
+        "after_key": after_key,
+        "in_next_run": session.window._figure._lines.roi.get_text(),
+        "c2_is_right": bool(right),
+    }
+
+
+def hands_on(session, folder):
+    """What a user does to the window: resize it, zoom, save it; updates stay right."""
+    canvas = session.window.manager.canvas
+    differences = {}
+
+    wholes = []
+    canvas.mpl_connect("draw_event", wholes.append)
+
+    def at_rest():
+        return not canvas._draw_pending and session.window._size == canvas.get_width_height()
+
+    def drawn_by_parts():
+        before = len(wholes)
+        session.key("Key_Up")
+        return at_rest() and len(wholes) == before
+
+    def compare(name):
+        """Draw an update by its parts, then the whole figure: most that a pixel differs."""
+        settle(drawn_by_parts)
+        by_parts = np.array(canvas.buffer_rgba(), int)
+        canvas.draw()
+        differences[name] = int(abs(by_parts - np.array(canvas.buffer_rgba(), int)).max())
+
+    compare("as it was")
+    size = canvas.get_width_height()
+    session.window.manager.window.resize(1300, 800)
+    settle(lambda: size != canvas.get_width_height())
+    compare("resized")
+    axes = session.panel("Γ(t)")
+    axes.set_xlim(0.5, 1.5)
+    canvas.draw_idle()
+    settle(at_rest)
+    compare("zoomed")
+    canvas.print_figure(folder / "saved.png", dpi=100)
+    canvas.update()  # as closing the dialog does
+    settle(at_rest)
+    compare("saved")
+    return {
+        "differences": differences,
+        "sizes": [list(size), list(canvas.get_width_height())],
+        "zoom": list(axes.get_xlim()),
+    }
+
+
+def settle(done):
+    """Let Qt work until something has happened."""
+    deadline = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < deadline, "the window did not come to rest"
+        QtWidgets.QApplication.processEvents()
+        time.sleep(0.01)
+
+
+def until_drawn(session):
+    """Take frames inside events until the window was drawn anew LEAST_DRAWS times."""
+    camera = SimulatedCamera(recorded(series(MOST_FRAMES)), name="cam")
+    before = session.window.n_draws
+
+    @bpp.stage_decorator([camera])
+    @bpp.run_decorator(md={"detectors": ["cam"]})
+    def plan():
+        for _ in range(MOST_FRAMES):
+            yield from bps.trigger_and_read([camera])
+            yield from bps.sleep(0.02)
+            if session.window.n_draws - before >= LEAST_DRAWS:
+                break
+
+    return plan()
+
+
+def closing_run(session):
+    """A window that is closed in the middle stays closed; the next run opens it again."""
+    closed_at = []
+
+    def close():
+        closed_at.append(session.sinks[-1].publications[-1].n_frames)
+        session.window.manager.window.close()
+
+    QtCore.QTimer.singleShot(900, close)
+    session.run()
+    open_after = session.window.manager is not None
+    sink = session.sinks[-1]
+    draws = session.run(until_drawn(session))
+    session.window.draw_now()
+    return {
+        "closed_at": closed_at[0],
+        "open_after": open_after,
+        "status": sink.end.analysis_exit_status,
+        "n_frames": sink.result.c2.shape[-1],
+        "draws_in_next_run": draws,
+        "open_in_next_run": session.window.manager is not None,
+        "broken": session.window._broken,
+        "picture_of_inline_frames": session.sinks[-1].result.picture.n_frames,
+    }
+
+
+def main(folder):
+    import matplotlib.pyplot as plt
+
+    session = Session(folder)
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        found = {
+            "first": first_run(session, folder),
+            "choice": choice_run(session),
+            "hands_on": hands_on(session, folder),
+            "closing": closing_run(session),
+        }
+    found["main_thread_only"] = session.threads == {True}
+    found["n_faults"] = session.live.n_faults
+    found["figures_of_pyplot"] = plt.get_fignums()
+    found["best_effort_output"] = output.getvalue()
+    assert session.live.close(20)
+    session.live._plot.close()
+    (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,31 @@
+"""Live two-time XPCS with CNN denoising, from Bluesky documents to derived runs in Tiled."""
+
+from .live import LiveDenoise as LiveDenoise
+from .config import Settings as Settings
+from .denoising import Ensemble as Ensemble
+from .denoising import load_ensemble as load_ensemble
+from .errors import FrameShapeError as FrameShapeError
+from .errors import InvalidInputError as InvalidInputError
+from .errors import MissingDependencyError as MissingDependencyError
+from .errors import ResultNotFoundError as ResultNotFoundError
+from .errors import UnreadableFramesError as UnreadableFramesError
+from .errors import XpcsError as XpcsError
+from .numerics.fits import fit_ages as fit_ages
+from .numerics.fits import fit_g2 as fit_g2
+from .numerics.rois import RoiMap as RoiMap
+from .numerics.simulate import simulate_speckle as simulate_speckle
+from .numerics.two_time import TwoTimeAccumulator as TwoTimeAccumulator
+from .numerics.windows import denoise_two_time as denoise_two_time
+from .offline import analyse as analyse
+from .offline import analyse_c2 as analyse_c2
+from .readers import XPCSResult as XPCSResult
+from .readers import results as results
+from .records.results import DenoisedTwoTime as DenoisedTwoTime
+from .records.results import GammaTable as GammaTable
+from .records.results import Result as Result
+from .window import LivePlot as LivePlot
+from .sources import document_publisher as document_publisher
+from .sources import load_rois as load_rois
+from .sources import save_rois as save_rois
+
+__version__: str

@@ -1,0 +1,5 @@
+"""How results are found in Tiled and taken out again."""
+
+from .client import XPCSResult as XPCSResult
+from .client import results as results
+from .client import without_superseded as without_superseded
