@@ -21,9 +21,8 @@ from xpcs_live_denoise.records.results import (
     OneTime,
     Publication,
     Result,
-    RunInfo,
-    Status,
 )
+from xpcs_live_denoise.records.run import RunInfo, Status
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """Live two-time XPCS with CNN denoising, from Bluesky documents to derived runs in Tiled."""
 
-from .live import LiveDenoise as LiveDenoise
 from .config import Settings as Settings
 from .denoising import Ensemble as Ensemble
 from .denoising import load_ensemble as load_ensemble
@@ -10,6 +9,7 @@ from .errors import MissingDependencyError as MissingDependencyError
 from .errors import ResultNotFoundError as ResultNotFoundError
 from .errors import UnreadableFramesError as UnreadableFramesError
 from .errors import XpcsError as XpcsError
+from .live import LiveDenoise as LiveDenoise
 from .numerics.fits import fit_ages as fit_ages
 from .numerics.fits import fit_g2 as fit_g2
 from .numerics.rois import RoiMap as RoiMap
@@ -23,9 +23,9 @@ from .readers import results as results
 from .records.results import DenoisedTwoTime as DenoisedTwoTime
 from .records.results import GammaTable as GammaTable
 from .records.results import Result as Result
-from .window import LivePlot as LivePlot
 from .sources import document_publisher as document_publisher
 from .sources import load_rois as load_rois
 from .sources import save_rois as save_rois
+from .window import LivePlot as LivePlot
 
 __version__: str

@@ -44,6 +44,27 @@ def text_of(error: BaseException, most: int = 2000) -> str:
         return "it cannot say what"
 
 
+class Once:
+    """Which sentences a user has been told: each is told once, and no more than `most` of them.
+
+    Parameters
+    ----------
+    most
+        Different sentences that are told: what goes wrong a thousand ways must not fill the log.
+    """
+
+    def __init__(self, most: int = 50) -> None:
+        self._most = most
+        self._told: set[str] = set()
+
+    def is_news(self, sentence: str) -> bool:
+        """Whether it was not told yet; asking counts as telling."""
+        if sentence in self._told or len(self._told) >= self._most:
+            return False
+        self._told.add(sentence)
+        return True
+
+
 class XpcsError(Exception):
     """Base of every exception that this package raises on purpose."""
 

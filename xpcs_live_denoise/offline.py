@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 from xpcs_live_denoise.analysis import Analysis, C2Analysis, RateFitter, append_note, open_ensemble
 from xpcs_live_denoise.numerics.arrays import as_stack
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
-from xpcs_live_denoise.records.results import Geometry, Result
+from xpcs_live_denoise.records.frames import Geometry
+from xpcs_live_denoise.records.results import Result
 from xpcs_live_denoise.sources import open_rois
 
 from .config import Settings

@@ -18,7 +18,7 @@ from xpcs_live_denoise import (
 from xpcs_live_denoise.analysis.series import LIVE_DELAY, Analysis, append_note, open_ensemble
 from xpcs_live_denoise.numerics.contrast import estimate_contrast
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
-from xpcs_live_denoise.records.results import Status
+from xpcs_live_denoise.records.run import Status
 
 LABELS = np.zeros((24, 24), int)
 LABELS[:12] = 3

@@ -11,7 +11,7 @@ from xpcs_live_denoise.catalog import connection as tiled_connection
 from xpcs_live_denoise.catalog.connection import connect
 from xpcs_live_denoise.config import Settings, TiledSettings
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
-from xpcs_live_denoise.records.results import RunEnd, Status
+from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks.run import TiledSink
 
 KEY = "5e1f0c0ffee5ec4e7" * 3

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.live.messages import End, Gathered, Missing, Referenced
-from xpcs_live_denoise.records.results import EigerFrames, HDF5Frames, InlineFrames
+from xpcs_live_denoise.records.frames import EigerFrames, HDF5Frames, InlineFrames
 from xpcs_live_denoise.sources.assets import UnreadableFrames
 
 

@@ -12,7 +12,7 @@ from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
 )
 from xpcs_live_denoise import RoiMap
 from xpcs_live_denoise.live.run import Notes, what_is_missing
-from xpcs_live_denoise.records.results import Status
+from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
 
 

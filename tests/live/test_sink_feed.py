@@ -9,7 +9,8 @@ import pytest
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.live import outbox as sink_feed
 from xpcs_live_denoise.live.outbox import SinkFeed
-from xpcs_live_denoise.records.results import C2Rows, Publication, RunEnd, RunInfo, Status
+from xpcs_live_denoise.records.results import C2Rows, Publication
+from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
 
 INFO = RunInfo(
     start={"uid": "abc"}, detector="d", image_key="d_image", frame_shape=(4, 4), frame_time_s=1.0,

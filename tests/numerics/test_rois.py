@@ -6,7 +6,7 @@ from skbeam.core import roi as skbeam_roi
 
 from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
 from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.records.results import Geometry
+from xpcs_live_denoise.records.frames import Geometry
 
 LABELS = np.array([[0, 3, 3], [1, 1, 0], [3, 0, 1]])
 

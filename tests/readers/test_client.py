@@ -13,7 +13,8 @@ import yaml
 
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
 from xpcs_live_denoise.readers.client import XPCSResult, mirrored, results
-from xpcs_live_denoise.records.results import GAMMA_COLUMNS, RunEnd, Status
+from xpcs_live_denoise.records.results import GAMMA_COLUMNS
+from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks.run import TiledSink
 
 

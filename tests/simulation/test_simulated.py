@@ -15,7 +15,7 @@ from bluesky.utils import FailedStatus, RunEngineInterrupted
 from event_model import RunRouter
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import Geometry
+from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
 from xpcs_live_denoise.sources.documents import RunDocuments
 from xpcs_live_denoise.sources.frames import FrameReader

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xpcs_live_denoise.records.results import RunEnd, Status
+from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks.memory import MemorySink
 
 

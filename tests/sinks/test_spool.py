@@ -17,7 +17,8 @@ from xpcs_live_denoise.errors import SpoolInUseError
 from xpcs_live_denoise.live import outbox as guarded_spool
 from xpcs_live_denoise.live import outbox as sink_feed
 from xpcs_live_denoise.live.outbox import SinkFeed, SpooledTiled
-from xpcs_live_denoise.records.results import Publication, Result, RunEnd, Status
+from xpcs_live_denoise.records.results import Publication, Result
+from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks import spool
 from xpcs_live_denoise.sinks.memory import MemorySink
 from xpcs_live_denoise.sinks.spool import RunSpool, SpooledRun, spooled_folders

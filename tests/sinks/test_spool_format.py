@@ -9,7 +9,8 @@ import pytest
 
 from tests.support.identical import assert_identical
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import Picture, RunEnd, Status
+from xpcs_live_denoise.records.results import Picture
+from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks import spool as spool_format
 
 END = RunEnd(raw_exit_status="success", analysis_exit_status="success", reason="", status=Status())

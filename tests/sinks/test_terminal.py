@@ -5,7 +5,7 @@ import io
 import numpy as np
 from rich.console import Console
 
-from xpcs_live_denoise.records.results import RunEnd, Status
+from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks.terminal import TerminalSink
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import TiledUnavailableError
-from xpcs_live_denoise.records.results import RunEnd
+from xpcs_live_denoise.records.run import RunEnd
 from xpcs_live_denoise.sinks.run import TiledSink
 
 SUCCESS = {"raw_exit_status": "success", "analysis_exit_status": "success", "reason": ""}

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xpcs_live_denoise.catalog import schema
-from xpcs_live_denoise.records.results import GAMMA_COLUMNS, RunEnd, Status
+from xpcs_live_denoise.records.results import GAMMA_COLUMNS
+from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks.arrays import boxes, exact_chunks, largest_divisor, live_edge
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from xpcs_live_denoise import results
 from xpcs_live_denoise.errors import ResultNotFoundError
-from xpcs_live_denoise.records.results import Picture, RunEnd, Status
+from xpcs_live_denoise.records.results import Picture
+from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks import run as tiled_picture
 from xpcs_live_denoise.sinks.run import TiledSink
 

@@ -11,7 +11,7 @@ from tiled.queries import Eq
 from xpcs_live_denoise.catalog.schema import GAMMA_SCHEMA, STATUS_SCHEMA
 from xpcs_live_denoise.config import TiledSettings
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
-from xpcs_live_denoise.records.results import RunEnd, Status
+from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks.run import TiledSink, TiledSinkFactory
 
 

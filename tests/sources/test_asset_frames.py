@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records.results import AssetFrames
+from xpcs_live_denoise.records.frames import AssetFrames
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frames import FrameReader
 from xpcs_live_denoise.sources.handlers import MOST_HANDLERS, AssetReader

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import InlineFrames
+from xpcs_live_denoise.records.frames import InlineFrames
 from xpcs_live_denoise.sources.assets import UnreadableFrames
 from xpcs_live_denoise.sources.documents import MOST_LOST_FRAMES, new_events
 

@@ -13,7 +13,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.records.results import HDF5Frames, InlineFrames
+from xpcs_live_denoise.records.frames import HDF5Frames, InlineFrames
 from xpcs_live_denoise.sources import hdf5 as frames_module
 from xpcs_live_denoise.sources.frames import FrameReader
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records.results import HDF5Frames
+from xpcs_live_denoise.records.frames import HDF5Frames
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frames import FrameReader
 from xpcs_live_denoise.sources.hdf5 import MOST_FRAME_BYTES, MOST_LINKS

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from xpcs_live_denoise.records.results import AssetFrames, EigerFrames, HDF5Frames
+from xpcs_live_denoise.records.frames import AssetFrames, EigerFrames, HDF5Frames
 from xpcs_live_denoise.sources.assets import UnreadableFrames
 from xpcs_live_denoise.sources.documents import MOST_WAITING
 

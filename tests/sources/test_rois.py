@@ -7,7 +7,7 @@ import pytest
 
 from xpcs_live_denoise import InvalidInputError, RoiMap, Settings, analyse, save_rois
 from xpcs_live_denoise.config import OrientationSettings
-from xpcs_live_denoise.records.results import Geometry
+from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.sources.roi_files import open_rois
 
 ROIS = RoiMap.from_labels(np.repeat([[1], [2]], 4, axis=1))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError, UnreadableFramesError
-from xpcs_live_denoise.records.results import HDF5Frames, TiledFrames
+from xpcs_live_denoise.records.frames import HDF5Frames, TiledFrames
 from xpcs_live_denoise.sources.assets import UnreadableFrames
 from xpcs_live_denoise.sources.frames import FrameReader
 

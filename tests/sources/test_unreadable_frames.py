@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records.results import HDF5Frames
+from xpcs_live_denoise.records.frames import HDF5Frames
 from xpcs_live_denoise.sources import hdf5 as frames_module
 from xpcs_live_denoise.sources.frames import FrameReader
 

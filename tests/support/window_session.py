@@ -25,7 +25,7 @@ from matplotlib.backends.qt_compat import QtWidgets
 
 from tests.support.live_runs import Fake, series
 from xpcs_live_denoise import LiveDenoise, RoiMap, Settings
-from xpcs_live_denoise.records.results import Geometry
+from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
 from xpcs_live_denoise.sinks.memory import MemorySink
 from xpcs_live_denoise.window.style import TRUSTED

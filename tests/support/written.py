@@ -4,7 +4,7 @@ import time
 
 import httpx
 
-from xpcs_live_denoise.records.results import RunEnd
+from xpcs_live_denoise.records.run import RunEnd
 
 
 def publish(sink, record):

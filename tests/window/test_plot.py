@@ -13,7 +13,8 @@ from matplotlib.image import imread
 from tests.support.live_runs import Fake, composed_run, series
 from xpcs_live_denoise import LiveDenoise, RoiMap, Settings
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import GammaTable, Picture, RunEnd, Status
+from xpcs_live_denoise.records.results import GammaTable, Picture
+from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks.memory import MemorySink
 from xpcs_live_denoise.views.state import PlotState
 from xpcs_live_denoise.window.figure import LiveFigure

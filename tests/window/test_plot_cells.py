@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from xpcs_live_denoise.records.results import GammaTable, Picture, Status
+from xpcs_live_denoise.records.results import GammaTable, Picture
+from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.views.state import PlotState
 from xpcs_live_denoise.window.cells import Cell, WordCanvas
 from xpcs_live_denoise.window.figure import SIZE_INCHES, LiveFigure

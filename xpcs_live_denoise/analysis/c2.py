@@ -18,7 +18,8 @@ from xpcs_live_denoise.numerics.contrast import estimate_contrast
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.trust_range import Distance, window_quality
 from xpcs_live_denoise.numerics.windows import Denoiser, denoise_two_time
-from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime, Result, Status
+from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime, Result
+from xpcs_live_denoise.records.run import Status
 
 from .contrast import Contrasts
 from .rates import BayesRates, RateFitter, one_time

@@ -17,7 +17,8 @@ from xpcs_live_denoise.numerics.live_windows import LiveWindows
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
 from xpcs_live_denoise.numerics.windows import Denoiser
-from xpcs_live_denoise.records.results import GammaTable, Publication, Result, Status
+from xpcs_live_denoise.records.results import GammaTable, Publication, Result
+from xpcs_live_denoise.records.run import Status
 
 from .c2 import C2Analysis, one_thread
 from .contrast import Contrasts

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 
-from xpcs_live_denoise.records.results import RunEnd, RunInfo, Status
+from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
 
 SCHEMA_VERSION = 1
 RUN_SPECS = (("XPCSResult", None), ("BlueskyRun", "3.0"))

@@ -9,7 +9,7 @@ from xpcs_live_denoise.analysis import append_note
 from xpcs_live_denoise.catalog import results_path
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import SpoolInUseError
-from xpcs_live_denoise.records.results import RunEnd, Status
+from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks import SpooledRun, TiledSinkFactory, default_folder, spooled_folders
 
 DIED = (

@@ -24,7 +24,7 @@ from xpcs_live_denoise.errors import InvalidInputError, XpcsError
 from xpcs_live_denoise.live import LiveDenoise
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.simulate import simulate_speckle
-from xpcs_live_denoise.records.results import Geometry
+from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.simulation import (
     SIMULATED_GEOMETRY,
     FrameFactory,

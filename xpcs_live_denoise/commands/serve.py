@@ -17,7 +17,7 @@ from rich.console import Console
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
 from xpcs_live_denoise.live import LiveDenoise
-from xpcs_live_denoise.records.results import Status
+from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.sources import FileRoots, open_rois
 
 # How often a run that goes on gets a line, s.

@@ -20,7 +20,9 @@ from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import short_repr, text_of
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.windows import Denoiser
-from xpcs_live_denoise.records.results import RunInfo, Sink, Status, TiledFrames
+from xpcs_live_denoise.records.frames import TiledFrames
+from xpcs_live_denoise.records.results import Sink
+from xpcs_live_denoise.records.run import RunInfo, Status
 from xpcs_live_denoise.sources import DocumentsByRun, FileRoots, FrameReader, open_rois, read_tiled
 
 from .intake import RunEdge

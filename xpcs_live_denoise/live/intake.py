@@ -13,8 +13,13 @@ import numpy as np
 
 from xpcs_live_denoise.config import GeometrySettings, Settings
 from xpcs_live_denoise.errors import FrameShapeError, one_line, short_repr, text_of
-from xpcs_live_denoise.records.frames import FollowedFrames, NothingFollowed
-from xpcs_live_denoise.records.results import FrameReference, Geometry, InlineFrames
+from xpcs_live_denoise.records.frames import (
+    FollowedFrames,
+    FrameReference,
+    Geometry,
+    InlineFrames,
+    NothingFollowed,
+)
 from xpcs_live_denoise.sources import (
     FileRoots,
     RunDocuments,

@@ -9,12 +9,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.records.frames import FollowedFrames, NothingFollowed
-from xpcs_live_denoise.records.results import (
+from xpcs_live_denoise.records.frames import (
     EigerFrames,
+    FollowedFrames,
     FrameReference,
     Geometry,
     HDF5Frames,
+    NothingFollowed,
     TiledFrames,
 )
 

@@ -14,16 +14,8 @@ from weakref import WeakSet
 
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import (
-    Band,
-    C2Rows,
-    GammaTable,
-    Publication,
-    Result,
-    RunEnd,
-    RunInfo,
-    Sink,
-)
+from xpcs_live_denoise.records.results import Band, C2Rows, GammaTable, Publication, Result, Sink
+from xpcs_live_denoise.records.run import RunEnd, RunInfo
 from xpcs_live_denoise.sinks import RunSpool, default_folder
 
 logger = logging.getLogger(__name__)

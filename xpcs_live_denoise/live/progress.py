@@ -8,7 +8,7 @@ from typing import Any
 
 from bluesky.utils import ProgressBarManager
 
-from xpcs_live_denoise.records.results import Status
+from xpcs_live_denoise.records.run import Status
 
 from .callback import LiveDenoise
 

@@ -20,16 +20,16 @@ from xpcs_live_denoise.errors import (
 )
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.windows import Denoiser
-from xpcs_live_denoise.records.frames import FollowedFrames, Gap, NothingFollowed, read_with_gaps
-from xpcs_live_denoise.records.results import (
+from xpcs_live_denoise.records.frames import (
+    FollowedFrames,
     FrameReference,
     FrameSource,
-    Result,
-    RunEnd,
-    RunInfo,
-    Sink,
-    Status,
+    Gap,
+    NothingFollowed,
+    read_with_gaps,
 )
+from xpcs_live_denoise.records.results import Result, Sink
+from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
 
 from .messages import Begin, Contradiction, End, Gathered, Missing, Referenced
 from .outbox import SinkFeed

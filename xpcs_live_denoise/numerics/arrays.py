@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import FloatArray
+from xpcs_live_denoise.records.types import FloatArray
 
 
 def as_stack(c2: ArrayLike) -> FloatArray:

@@ -29,7 +29,8 @@ from xpcs_live_denoise.numerics.windows import (
     check_window,
     denoise_two_time,
 )
-from xpcs_live_denoise.records.results import DenoisedTwoTime, FloatArray, GammaTable
+from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable
+from xpcs_live_denoise.records.types import FloatArray
 
 # numpy's stubs leave the types of arange and the like unknown.
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
 from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.records.results import FloatArray
+from xpcs_live_denoise.records.types import FloatArray
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
 

@@ -20,7 +20,8 @@ from xpcs_live_denoise.numerics.windows import (
     scatter,
     window_starts,
 )
-from xpcs_live_denoise.records.results import Band, FloatArray
+from xpcs_live_denoise.records.results import Band
+from xpcs_live_denoise.records.types import FloatArray
 
 
 class LiveWindows:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
-from xpcs_live_denoise.records.results import Geometry
+from xpcs_live_denoise.records.frames import Geometry
 
 # scikit-beam carries no types.
 

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
-from xpcs_live_denoise.records.results import C2Rows, FloatArray
+from xpcs_live_denoise.records.results import C2Rows
+from xpcs_live_denoise.records.types import FloatArray
 
 ENGINES = ("auto", "dense", "skbeam")
 """Names of the ways to compute C2; "auto" takes the fastest, which is "dense"."""

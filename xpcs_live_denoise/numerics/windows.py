@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
 from xpcs_live_denoise.numerics.contrast import MODES, check_mode, estimate_contrast
-from xpcs_live_denoise.records.results import DenoisedTwoTime, FloatArray
+from xpcs_live_denoise.records.results import DenoisedTwoTime
+from xpcs_live_denoise.records.types import FloatArray
 
 __all__ = ["MODES", "STEP", "WINDOW", "Denoiser", "denoise_two_time", "denoised_windows"]
 

@@ -1,4 +1,4 @@
-"""The frozen records that pass between the stages, and the Protocol of the sinks."""
+"""What the analysis makes: C2, g2 and Gamma(t) as records, and the Protocol of the sinks."""
 
 # pyright: reportMissingTypeStubs=false
 
@@ -7,52 +7,40 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.frames import (
-    AssetFrames,
-    EigerFrames,
-    FrameReference,
-    FrameSource,
-    Geometry,
-    HDF5Frames,
-    InlineFrames,
-    TiledFrames,
-)
-from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
+from xpcs_live_denoise.records.run import RunEnd, Status
+from xpcs_live_denoise.records.types import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "GAMMA_COLUMNS",
-    "AssetFrames",
-    "Band",
-    "C2Rows",
-    "DenoisedTwoTime",
-    "EigerFrames",
-    "FrameReference",
-    "FrameSource",
-    "GammaTable",
-    "Geometry",
-    "HDF5Frames",
-    "InlineFrames",
-    "OneTime",
-    "Picture",
-    "Publication",
-    "Result",
-    "RunEnd",
-    "RunInfo",
-    "Sink",
-    "Status",
-    "TiledFrames",
-]
 
-FloatArray: TypeAlias = NDArray[np.floating[Any]]
+class RowSource(StrEnum):
+    """Which estimate a row of Gamma(t) is: the column `source`."""
+
+    RAW = "raw"  # the paper's fit of a cut of one frame
+    DENOISED = "denoised"  # the same fit of the denoised C2
+    DENOISED_COARSE = "denoised_coarse"  # of C2 that was coarsened before, for slow dynamics
+    BAYES = "bayes"  # the estimator, each age with the width that suits it
+    BAYES_EARLY = "bayes_early"  # the same while the run is on, closer behind the detector
+    SERIES_RAW = "series_raw"  # one fit of g2 of the whole series
+    SERIES_DENOISED = "series_denoised"  # the same of the denoised g2
+
+    @property
+    def is_denoised(self) -> bool:
+        """Whether the network made it: such rows have no error bar and are never recommended."""
+        return self in (RowSource.DENOISED, RowSource.DENOISED_COARSE, RowSource.SERIES_DENOISED)
+
+    @property
+    def is_series(self) -> bool:
+        """Whether it is a fit of the whole series, which has no age."""
+        return self in (RowSource.SERIES_RAW, RowSource.SERIES_DENOISED)
 
 
 # --- from the pixels to C2 and Gamma(t) -----------------------------------------------------

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import Geometry
+from xpcs_live_denoise.records.frames import Geometry
 
 # About CHX's: 9.65 keV, 10 m, an Eiger's pixels; the beam in the middle of the detector.
 SIMULATED_GEOMETRY = Geometry(

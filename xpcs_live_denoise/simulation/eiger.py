@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
-from xpcs_live_denoise.records.results import Geometry
+from xpcs_live_denoise.records.frames import Geometry
 
 from .camera import SIMULATED_GEOMETRY, FrameFactory, FrameSupply
 from .eiger_files import SeriesFiles

@@ -16,7 +16,7 @@ import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.records.results import Geometry
+from xpcs_live_denoise.records.frames import Geometry
 
 # Edges of a module and of the gaps between modules, pixels (rows, cols).
 MODULE, GAP = (514, 1030), (37, 10)

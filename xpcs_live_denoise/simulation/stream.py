@@ -15,7 +15,7 @@ import h5py
 from event_model import ComposeStreamResource, ComposeStreamResourceBundle
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import Geometry
+from xpcs_live_denoise.records.frames import Geometry
 
 from .camera import (
     SIMULATED_GEOMETRY,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from xpcs_live_denoise.records.results import Publication, Result, RunEnd, RunInfo
+from xpcs_live_denoise.records.results import Publication, Result
+from xpcs_live_denoise.records.run import RunEnd, RunInfo
 
 
 class MemorySink:

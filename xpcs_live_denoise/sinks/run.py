@@ -39,15 +39,8 @@ from xpcs_live_denoise.catalog import (
     table_data_keys,
 )
 from xpcs_live_denoise.config import TiledSettings
-from xpcs_live_denoise.records.results import (
-    GammaTable,
-    Picture,
-    Publication,
-    Result,
-    RunEnd,
-    RunInfo,
-    Status,
-)
+from xpcs_live_denoise.records.results import GammaTable, Picture, Publication, Result
+from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
 
 from .arrays import TiledArray
 from .tables import TABLE_KEY, TiledTable

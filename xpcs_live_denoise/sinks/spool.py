@@ -21,20 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError, SpoolInUseError
+from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.records.results import (
     Band,
     C2Rows,
     DenoisedTwoTime,
     GammaTable,
-    Geometry,
     OneTime,
     Picture,
     Publication,
     Result,
-    RunEnd,
-    RunInfo,
-    Status,
 )
+from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
 
 RUN, LOCK = "run.npz", "lock"
 NEWS, END = "publication", "end"

@@ -9,14 +9,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from xpcs_live_denoise.records.results import (
-    GammaTable,
-    Publication,
-    Result,
-    RunEnd,
-    RunInfo,
-    Status,
-)
+from xpcs_live_denoise.records.results import GammaTable, Publication, Result
+from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
 
 # Lines that stand one under the other where the terminal cannot overwrite them: one every so often.
 FRAMES_BETWEEN_LINES = 50

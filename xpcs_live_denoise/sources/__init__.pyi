@@ -9,8 +9,8 @@ from .frames import FrameReader as FrameReader
 from .metadata import find_frame_time as find_frame_time
 from .metadata import find_geometry as find_geometry
 from .metadata import geometry_conflicts as geometry_conflicts
-from .remote.receiver import RemoteDocuments as RemoteDocuments
 from .remote.publisher import document_publisher as document_publisher
+from .remote.receiver import RemoteDocuments as RemoteDocuments
 from .roi_files import load_rois as load_rois
 from .roi_files import open_rois as open_rois
 from .roi_files import save_rois as save_rois

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from event_model import unpack_datum_page
 
 from xpcs_live_denoise.errors import InvalidInputError, short_repr
-from xpcs_live_denoise.records.results import (
+from xpcs_live_denoise.records.frames import (
     AssetFrames,
     EigerFrames,
     FrameReference,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError, short_repr
-from xpcs_live_denoise.records.results import FrameReference, InlineFrames
+from xpcs_live_denoise.records.frames import FrameReference, InlineFrames
 
 from .assets import (
     MOST_FRAMES,

@@ -9,7 +9,7 @@ import hdf5plugin  # noqa: F401 - registers the filters of compressed Eiger file
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records.results import (
+from xpcs_live_denoise.records.frames import (
     AssetFrames,
     EigerFrames,
     FrameReference,

@@ -18,7 +18,7 @@ from event_model import EventModelError, Filler
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
-from xpcs_live_denoise.records.results import AssetFrames
+from xpcs_live_denoise.records.frames import AssetFrames
 
 from .file_roots import FileRoots
 from .hdf5 import open_hdf5, require_own_file

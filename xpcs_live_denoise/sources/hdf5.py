@@ -17,7 +17,7 @@ import hdf5plugin  # noqa: F401 - registers the filters of compressed Eiger file
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
-from xpcs_live_denoise.records.results import HDF5Frames
+from xpcs_live_denoise.records.frames import HDF5Frames
 
 from .file_roots import FileRoots
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xpcs_live_denoise.errors import short_repr
-from xpcs_live_denoise.records.results import Geometry
+from xpcs_live_denoise.records.frames import Geometry
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.config import GeometrySettings, Settings

@@ -12,17 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.numerics.fits import typical_rates
-from xpcs_live_denoise.records.results import (
-    Band,
-    C2Rows,
-    GammaTable,
-    Picture,
-    Publication,
-    Result,
-    RunEnd,
-    RunInfo,
-    Status,
-)
+from xpcs_live_denoise.records.results import Band, C2Rows, GammaTable, Picture, Publication, Result
+from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
-from xpcs_live_denoise.records.results import Publication, Result, RunEnd, RunInfo
+from xpcs_live_denoise.records.results import Publication, Result
+from xpcs_live_denoise.records.run import RunEnd, RunInfo
 from xpcs_live_denoise.views import PlotState
 
 from .qt_window import RoiChoice

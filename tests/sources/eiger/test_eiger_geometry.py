@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.eiger_series import series_files
 from tests.support.live_runs import ROIS, engine, series, subscribe  # noqa: F401 - two of them are fixtures
-from xpcs_live_denoise.records.results import Geometry
+from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
 from xpcs_live_denoise.sources.eiger.files import read_master
 

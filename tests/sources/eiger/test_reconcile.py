@@ -6,7 +6,7 @@ import pytest
 from tests.support.eiger_series import frames_of, write_series
 from xpcs_live_denoise import Settings
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import AssetFrames, HDF5Frames, InlineFrames
+from xpcs_live_denoise.records.frames import AssetFrames, HDF5Frames, InlineFrames
 from xpcs_live_denoise.sources.assets import UnreadableFrames
 from xpcs_live_denoise.sources.eiger.follow import EigerFollower, NumberedSeries
 from xpcs_live_denoise.sources.eiger.reconcile import Following, follow

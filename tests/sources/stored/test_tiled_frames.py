@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records.results import TiledFrames
+from xpcs_live_denoise.records.frames import TiledFrames
 from xpcs_live_denoise.sources.frames import FrameReader
 from xpcs_live_denoise.sources.stored.frames import read_tiled
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xpcs_live_denoise.numerics.arrays import as_stack, bin_of_lag, lag_bin_edges, range_sums
 from xpcs_live_denoise.numerics.cuts import NOISE_REACH
-from xpcs_live_denoise.records.results import FloatArray
+from xpcs_live_denoise.records.types import FloatArray
 
 # numpy's stubs leave the types of arange, indices and the like unknown.
 

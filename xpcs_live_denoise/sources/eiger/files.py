@@ -16,7 +16,7 @@ import h5py
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records.results import EigerFrames, Geometry
+from xpcs_live_denoise.records.frames import EigerFrames, Geometry
 from xpcs_live_denoise.sources.assets import MOST_FRAMES
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.hdf5 import MOST_FRAME_BYTES, block_end, end_of_written, open_hdf5

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from xpcs_live_denoise.records.results import EigerFrames, Geometry
+from xpcs_live_denoise.records.frames import EigerFrames, Geometry
 from xpcs_live_denoise.sources.file_roots import FileRoots
 
 from .files import count_written, data_path, later_files, read_master

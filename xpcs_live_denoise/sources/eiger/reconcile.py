@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import (
+from xpcs_live_denoise.records.frames import (
     AssetFrames,
     EigerFrames,
     FrameReference,

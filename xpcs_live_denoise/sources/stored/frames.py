@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr, text_of
-from xpcs_live_denoise.records.results import TiledFrames
+from xpcs_live_denoise.records.frames import TiledFrames
 
 POLL_S = 0.1
 
