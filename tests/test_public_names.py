@@ -52,7 +52,8 @@ def test_constructing_the_callback_loads_no_torch_matplotlib_or_tiled():
 
 def test_training_and_evaluation_are_loaded_by_their_commands_alone():
     loaded = modules_after(
-        "import xpcs_live_denoise.commands.cli, xpcs_live_denoise.offline, xpcs_live_denoise.live.callback\n"
+        "import xpcs_live_denoise.commands.cli, xpcs_live_denoise.offline\n"
+        "import xpcs_live_denoise.live.callback\n"
         "from xpcs_live_denoise import load_ensemble\n"
     )
     assert "xpcs_live_denoise.denoising.ensemble" in loaded

@@ -302,12 +302,12 @@ def load_carded(
         digest, *_ = [written[key] for key in ("sha256", *card)]
     except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise InvalidInputError(
-            f"Folder {folder}: cannot be read ({error}). Expected {name} and {FITTED_CARD_NAME} as this "
-            "package writes them."
+            f"Folder {folder}: cannot be read ({error}). Expected {name} and "
+            f"{FITTED_CARD_NAME} as this package writes them."
         ) from error
     if digest != hashlib.sha256(content).hexdigest():
         raise InvalidInputError(
-            f"Folder {folder}: {name} is not the file that {FITTED_CARD_NAME} names. Copy the whole "
-            "folder again."
+            f"Folder {folder}: {name} is not the file that {FITTED_CARD_NAME} names. Copy the "
+            "whole folder again."
         )
     return found, written

@@ -150,8 +150,8 @@ def _card(data: WindowData, name: str, n_fits: int, n_converged: int) -> dict[st
             "targets": len(data.target),
             "experiments": len(np.unique(data.experiment)),
         },
-        "made_by": "xpcs_live_denoise.denoising.evaluation.fitted: save_fitted(learn(load_windows(FILE), "
-        "name), folder)",
+        "made_by": "xpcs_live_denoise.denoising.evaluation.fitted: "
+        "save_fitted(learn(load_windows(FILE), name), folder)",
         "prior": {
             "from": "50-lag weighted fits of the training targets",
             "fits": n_fits,
