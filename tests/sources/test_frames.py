@@ -13,6 +13,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 
+from tests.support.file_roots import ANYWHERE
 from xpcs_live_denoise.records.frames import HDF5Frames, InlineFrames
 from xpcs_live_denoise.sources import hdf5 as frames_module
 from xpcs_live_denoise.sources.frames import FrameReader
@@ -29,13 +30,13 @@ def frames():
 
 @pytest.fixture
 def reader():
-    with contextlib.closing(FrameReader(timeout_s=0.05)) as reader:
+    with contextlib.closing(FrameReader(roots=ANYWHERE, timeout_s=0.05)) as reader:
         yield reader
 
 
 @pytest.fixture
 def patient_reader():
-    with contextlib.closing(FrameReader(timeout_s=30.0)) as reader:
+    with contextlib.closing(FrameReader(roots=ANYWHERE, timeout_s=30.0)) as reader:
         yield reader
 
 
@@ -246,7 +247,7 @@ def test_a_growing_file_is_opened_once(tmp_path, reader, frames, monkeypatch):
 
 
 def test_few_files_are_held_open_and_close_closes_them(tmp_path, frames):
-    reader = FrameReader()
+    reader = FrameReader(roots=ANYWHERE)
     for i in range(12):
         write(tmp_path / f"{i}.h5", frames)
         read(reader, reference(tmp_path / f"{i}.h5", 0, 1))

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.support.file_roots import ANYWHERE
 from xpcs_live_denoise.errors import UnreadableFramesError
 from xpcs_live_denoise.records.frames import HDF5Frames
 from xpcs_live_denoise.sources import hdf5 as frames_module
@@ -26,7 +27,7 @@ def frames():
 
 @pytest.fixture
 def reader():
-    with contextlib.closing(FrameReader(timeout_s=0.05)) as reader:
+    with contextlib.closing(FrameReader(roots=ANYWHERE, timeout_s=0.05)) as reader:
         yield reader
 
 
@@ -192,7 +193,7 @@ def test_a_file_that_failed_is_not_waited_for_again_until_it_is_there(
 ):
     naps = []
     monkeypatch.setattr(frames_module.time, "sleep", naps.append)
-    with contextlib.closing(FrameReader(timeout_s=0.05)) as reader:
+    with contextlib.closing(FrameReader(roots=ANYWHERE, timeout_s=0.05)) as reader:
         ref = reference(tmp_path / "a.h5", 0, 5)
         refuse(reader, ref)
         assert naps

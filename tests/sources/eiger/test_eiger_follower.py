@@ -7,6 +7,7 @@ import h5py
 import pytest
 
 from tests.support.eiger_series import FRAMES, series_files, write_file, write_series
+from tests.support.file_roots import ANYWHERE
 from xpcs_live_denoise.sources.eiger.follow import (
     EigerFollower,
     NewMasters,
@@ -32,7 +33,13 @@ def clock():
 @pytest.fixture
 def follow(tmp_path, clock):
     def follow(**options):
-        options = {"images_per_file": 10, "n_images": 23, "clock": clock, **options}
+        options = {
+            "images_per_file": 10,
+            "n_images": 23,
+            "clock": clock,
+            "roots": ANYWHERE,
+            **options,
+        }
         names = options.pop("names", None) or NumberedSeries(str(tmp_path / "gel"), 3)
         return EigerFollower(names, **options)
 

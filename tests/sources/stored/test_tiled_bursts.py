@@ -6,6 +6,7 @@ import uuid
 import event_model
 from bluesky_tiled_plugins import TiledWriter
 
+from tests.support.file_roots import ANYWHERE
 from xpcs_live_denoise.sources.stored import runs as tiled_runs
 from xpcs_live_denoise.sources.stored.runs import TiledRuns
 
@@ -61,7 +62,7 @@ def looking(nodes):
         if name == "start":
             started.append(doc["uid"])
 
-    runs = TiledRuns(nodes, collect, detector="cam", data_key="cam_image")
+    runs = TiledRuns(nodes, collect, detector="cam", data_key="cam_image", roots=ANYWHERE)
 
     def look():
         runs._look()

@@ -14,6 +14,7 @@ from ophyd import Device
 from rich.console import Console
 from tiled.structures.core import Spec
 
+from tests.support.file_roots import ANYWHERE
 from tests.support.live_runs import ROIS, SHAPE, Fake, series
 from xpcs_live_denoise import LiveDenoise, Settings, results
 from xpcs_live_denoise.commands import replay
@@ -192,7 +193,7 @@ def write_run(client, spec):
 def test_other_files_that_tiled_cannot_read_are_told(tiled_client, tmp_path, spec, message):
     uid = write_run(tiled_client, spec)
     with pytest.raises(UnreadableFramesError, match=message):
-        next(TiledDocuments(tiled_client["raw"], uid, data_key="a_image").news())
+        next(TiledDocuments(tiled_client["raw"], uid, data_key="a_image", roots=ANYWHERE).news())
 
 
 def test_frames_stored_as_something_else_are_told(tiled_client):
@@ -206,7 +207,7 @@ def test_frames_stored_as_something_else_are_told(tiled_client):
     tiled_client["raw"][uid].create_container("notes")  # no stream
     tiled_client["raw"][uid]["primary"].base.create_container("a_image")
     writer("stop", run.compose_stop())
-    source = TiledDocuments(tiled_client["raw"], uid, data_key="a_image")
+    source = TiledDocuments(tiled_client["raw"], uid, data_key="a_image", roots=ANYWHERE)
     with pytest.raises(UnreadableFramesError, match="'a_image' is stored as a container; expected"):
         next(source.news())
 
@@ -219,7 +220,7 @@ def test_the_beginning_of_a_uid_names_one_run_or_none(tiled_client):
         runs.create_container(key, metadata={"start": {"uid": key}}, specs=[spec])
     assert full_uid(runs, uid[:8]) == full_uid(runs, uid) == uid
     with pytest.raises(ResultNotFoundError, match=f"the beginning of a uid.* Give {uid}"):
-        next(TiledDocuments(runs, uid[:8], data_key="a_image").give_up())
+        next(TiledDocuments(runs, uid[:8], data_key="a_image", roots=ANYWHERE).give_up())
     for wrong in (uid[:4], "", "nowhere", f"%{uid[1:9]}", f"{uid[:-1]}/", "%%%%%"):
         with pytest.raises(ResultNotFoundError, match="not in /raw"):
             full_uid(runs, wrong)

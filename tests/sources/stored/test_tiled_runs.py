@@ -12,14 +12,14 @@ import pytest
 from bluesky.run_engine import RunEngine
 from bluesky_tiled_plugins import TiledWriter
 
+from tests.support.file_roots import ANYWHERE
 from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
 from xpcs_live_denoise.sources.documents import RunDocuments
 from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.frames import FrameReader
+from xpcs_live_denoise.sources.frames import FrameReader, read_tiled
 from xpcs_live_denoise.sources.stored import runs as tiled_runs
 from xpcs_live_denoise.sources.stored.documents import TiledDocuments, raw_container
-from xpcs_live_denoise.sources.stored.frames import read_tiled
 from xpcs_live_denoise.sources.stored.runs import TiledRuns
 
 # Tiled's client opens its websocket in a way that websockets is giving up.
@@ -50,7 +50,7 @@ def eiger(folder):
 def frames_behind(documents, data_key, client, detector):
     """Return the frames that a reader of documents gets, and the kinds of their references."""
     run = RunDocuments(dict(documents)["start"], detector=detector, data_key=data_key)
-    reader = FrameReader(tiled=lambda *args: read_tiled(client, *args, below="raw"))
+    reader = FrameReader(roots=ANYWHERE, tiled=lambda *args: read_tiled(client, *args, below="raw"))
     blocks, kinds = [], set()
     for name, doc in documents[1:]:
         for reference in run.receive(name, doc):
@@ -62,7 +62,7 @@ def frames_behind(documents, data_key, client, detector):
 
 def test_frames_of_events_are_referred_to_as_slices(engine, tiled_client):
     uid = engine(bp.count([SimulatedCamera(recorded(FRAMES), name="camera")], num=24))[0]
-    source = TiledDocuments(tiled_client["raw"], uid, data_key="camera_image")
+    source = TiledDocuments(tiled_client["raw"], uid, data_key="camera_image", roots=ANYWHERE)
     documents = list(source.news())
     assert [name for name, _ in documents] == [
         "start", "descriptor", "stream_resource", "stream_datum", "stop",
@@ -89,7 +89,7 @@ def test_frames_in_a_file_are_read_there_where_that_is_allowed(
 
 
 def test_a_run_that_is_not_there_is_told(tiled_client):
-    source = TiledDocuments(tiled_client["raw"], "nowhere", data_key="a")
+    source = TiledDocuments(tiled_client["raw"], "nowhere", data_key="a", roots=ANYWHERE)
     with pytest.raises(ResultNotFoundError, match="not in /raw"):
         list(source.news())
 
@@ -98,7 +98,9 @@ def test_a_run_without_a_stop_is_ended_when_it_is_given_up(tiled_client):
     run = event_model.compose_run()
     writer = TiledWriter(tiled_client["raw"], batch_size=1)
     writer("start", run.start_doc)
-    source = TiledDocuments(tiled_client["raw"], run.start_doc["uid"], data_key="a_image")
+    source = TiledDocuments(
+        tiled_client["raw"], run.start_doc["uid"], data_key="a_image", roots=ANYWHERE
+    )
     assert [name for name, _ in source.news()] == ["start"]
     assert [name for name, _ in source.news()] == []
     (name, stop), *rest = source.give_up()
@@ -109,7 +111,7 @@ def test_a_run_without_a_stop_is_ended_when_it_is_given_up(tiled_client):
 
 def test_a_run_without_the_data_key_still_tells_what_it_has(engine, tiled_client):
     uid = engine(bp.count([SimulatedCamera(recorded(FRAMES), name="camera")], num=1))[0]
-    source = TiledDocuments(tiled_client["raw"], uid, data_key="other_image")
+    source = TiledDocuments(tiled_client["raw"], uid, data_key="other_image", roots=ANYWHERE)
     documents = list(source.news())
     assert [name for name, _ in documents] == ["start", "descriptor", "stop"]
     assert "camera_image" in documents[1][1]["data_keys"]
@@ -139,7 +141,7 @@ def test_documents_of_an_old_catalog_are_passed_on_as_they_are():
         ("stop", run.compose_stop()),
     ]
     uid = run.start_doc["uid"]
-    source = TiledDocuments({uid: OldRun(documents)}, uid, data_key="a_image")
+    source = TiledDocuments({uid: OldRun(documents)}, uid, data_key="a_image", roots=ANYWHERE)
     assert list(source.news()) == documents
 
 
@@ -153,7 +155,7 @@ def test_documents_of_an_old_catalog_that_break_off_come_again():
         raise ConnectionError("no route")
 
     stored.documents = broken
-    source = TiledDocuments({uid: stored}, uid, data_key="a_image")
+    source = TiledDocuments({uid: stored}, uid, data_key="a_image", roots=ANYWHERE)
     with pytest.raises(ConnectionError):
         list(source.news())
     assert not source.ended
@@ -189,6 +191,7 @@ class Collected:
 
 
 def follow(client, collected, data_key="eiger_image", detector="eiger", **options):
+    options = {"roots": ANYWHERE, **options}
     return TiledRuns(client["raw"], collected, detector=detector, data_key=data_key, **options)
 
 
@@ -289,7 +292,9 @@ class DeadServer:
 
 def test_a_server_that_is_away_is_told_once_and_asked_again(caplog):
     with caplog.at_level(logging.WARNING):
-        runs = TiledRuns(DeadServer(), print, detector="a", data_key="b", poll_s=0.01)
+        runs = TiledRuns(
+            DeadServer(), print, detector="a", data_key="b", roots=ANYWHERE, poll_s=0.01
+        )
         with runs:
             deadline = time.monotonic() + 10
             while "does not tell of news" not in caplog.text and time.monotonic() < deadline:
@@ -324,7 +329,9 @@ def test_a_node_that_cannot_be_opened_hides_none_after_it():
         }
     )
     collected = Collected()
-    with TiledRuns(nodes, collected, detector="cam", data_key="cam_image", poll_s=0.01) as runs:
+    with TiledRuns(
+        nodes, collected, detector="cam", data_key="cam_image", roots=ANYWHERE, poll_s=0.01
+    ) as runs:
         deadline = time.monotonic() + 30
         while runs._before is None and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -353,7 +360,7 @@ def test_a_run_that_was_deleted_is_ended_with_the_reason_and_forgotten(monkeypat
     uid, node = run.start_doc["uid"], OldRun([("start", run.start_doc), ("stop", {})])
     del node.metadata["stop"]
     nodes, collected = Deletable({uid: node}), Collected()
-    runs = TiledRuns(nodes, collected, detector="cam", data_key="cam_image")
+    runs = TiledRuns(nodes, collected, detector="cam", data_key="cam_image", roots=ANYWHERE)
     runs._look()
     (followed,) = runs._open.values()
     runs._pass_on(followed)
@@ -379,7 +386,9 @@ def test_a_server_that_does_not_answer_does_not_hold_the_end_up(monkeypatch):
             answer.wait(30)
             return super().keys()
 
-    runs = TiledRuns(Silent(), print, detector="a", data_key="b", poll_s=0.01).start()
+    runs = TiledRuns(
+        Silent(), print, detector="a", data_key="b", roots=ANYWHERE, poll_s=0.01
+    ).start()
     assert asked.wait(10)
     began = time.monotonic()
     runs.stop()

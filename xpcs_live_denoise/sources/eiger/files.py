@@ -6,7 +6,6 @@ import dataclasses
 import math
 import os
 import re
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +18,21 @@ from xpcs_live_denoise.errors import UnreadableFramesError
 from xpcs_live_denoise.records.frames import EigerFrames, Geometry
 from xpcs_live_denoise.sources.assets import MOST_FRAMES
 from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.hdf5 import MOST_FRAME_BYTES, block_end, end_of_written, open_hdf5
+from xpcs_live_denoise.sources.hdf5 import (
+    MOST_FRAME_BYTES,
+    NOT_YET,
+    NotYetError,
+    Patience,
+    block_end,
+    end_of_written,
+    open_hdf5,
+)
 from xpcs_live_denoise.sources.metadata import in_metres
 
 # Links of a master that are looked at: more files than any series has.
 MOST_FILES = 1_000_000
 EVERY_FILE = range(1, MOST_FILES)
 _DETECTOR = "entry/instrument/detector"
-
-
-class NotYetError(Exception):
-    """The frames are not there now, but a writer may still bring them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +62,7 @@ def data_path(series: str, number: int) -> Path:
     return Path(f"{series}_data_{number:06d}.h5")
 
 
-def read_master(
-    series: str, roots: FileRoots | None = None, numbers: range = EVERY_FILE
-) -> Master | None:
+def read_master(series: str, roots: FileRoots, numbers: range = EVERY_FILE) -> Master | None:
     """Return what the master file tells, with the links to files `numbers`; None if unreadable.
 
     Raises
@@ -72,7 +73,7 @@ def read_master(
     path = Path(f"{series}_master.h5")
     if not os.path.exists(path):
         return None
-    path = path if roots is None else roots.check(path)
+    path = roots.check(path)
     try:
         with open_hdf5(path, swmr=False) as file:
             n_images = _number(file, f"{_DETECTOR}/detectorSpecific/nimages")
@@ -87,9 +88,7 @@ def read_master(
         return None
 
 
-def count_written(
-    path: Path, roots: FileRoots | None = None, dataset: str | None = None
-) -> int | None:
+def count_written(path: Path, roots: FileRoots, dataset: str | None = None) -> int | None:
     """Return how many frames a data file holds by now; None while it cannot be read.
 
     Raises
@@ -99,11 +98,11 @@ def count_written(
     """
     try:
         size = os.stat(path).st_size
-        checked = path if roots is None else roots.check(path)
+        checked = roots.check(path)
         with open_hdf5(checked, swmr=False) as file:
             found = frames_dataset(file, checked, dataset)
             return end_of_written(found, 0, found.shape[0], size)
-    except (NotYetError, OSError, RuntimeError, KeyError) as error:
+    except NOT_YET as error:
         if isinstance(error, UnreadableFramesError):
             raise
         return None
@@ -187,15 +186,12 @@ def _checked(dataset: h5py.Dataset, path: Path) -> h5py.Dataset:
     return dataset
 
 
-POLL_S = 0.02
-
-
 def read_eiger(
     reference: EigerFrames,
     max_bytes: int,
     *,
+    roots: FileRoots,
     timeout_s: float = 2.0,
-    roots: FileRoots | None = None,
 ) -> Iterator[NDArray[Any]]:
     """Yield the frames of a series in order, as arrays (k, rows, cols).
 
@@ -209,10 +205,10 @@ def read_eiger(
         what the master tells of behind `stop`, too.
     max_bytes
         Most bytes of a block; a single frame may be larger.
-    timeout_s
-        How long to wait for a file that is missing or not complete, s.
     roots
         Checks every file before it is opened.
+    timeout_s
+        How long to wait for a file that is missing or not complete, s.
 
     Raises
     ------
@@ -238,11 +234,10 @@ class _Series:
         Where the frames that are wanted end.
     """
 
-    def __init__(self, reference: EigerFrames, roots: FileRoots | None, timeout_s: float) -> None:
+    def __init__(self, reference: EigerFrames, roots: FileRoots, timeout_s: float) -> None:
         self._name = reference.series
         self._roots = roots
-        self._timeout_s = timeout_s
-        self._deadline = time.monotonic() + timeout_s
+        self._patience = Patience(timeout_s, (0.02,))
         self._master = read_master(self._name, roots, _numbers(reference)) or Master()
         self._images_per_file = self._find_images_per_file(reference)
         announced = self._announced(reference)
@@ -257,14 +252,13 @@ class _Series:
             try:
                 for block in self._blocks(number, position - first, end - first, max_bytes):
                     position += len(block)
-                    self._deadline = time.monotonic() + self._timeout_s
+                    self._patience.restart()
                     yield block
                 if position < end:
                     raise NotYetError(f"the file holds {position - first} frames")
-            except (NotYetError, OSError, RuntimeError, KeyError) as error:
-                if isinstance(error, UnreadableFramesError) or time.monotonic() >= self._deadline:
+            except NOT_YET as error:
+                if isinstance(error, UnreadableFramesError) or not self._patience.wait():
                     raise self._missing(number, position, error) from error
-                time.sleep(POLL_S)
 
     def _find_images_per_file(self, reference: EigerFrames) -> int:
         """Return the frames of a full file: what the document says, unless a file holds more."""
@@ -274,9 +268,8 @@ class _Series:
             found = count_written(path, self._roots, dataset)
             if told or found:
                 return max(told, found or 0)
-            if time.monotonic() >= self._deadline:
+            if not self._patience.wait():
                 break
-            time.sleep(POLL_S)
         raise UnreadableFramesError(
             f"Eiger series {self._name}: its first data file cannot be read, and no document tells "
             f"how many frames a file holds; expected {path}. Check that the files are complete "
@@ -303,7 +296,7 @@ class _Series:
         """Yield frames [start, stop) of one data file, as far as it holds them."""
         path, name = self._place(number)
         size = os.stat(path).st_size
-        checked = path if self._roots is None else self._roots.check(path)
+        checked = self._roots.check(path)
         with open_hdf5(checked, swmr=False) as file:
             dataset = frames_dataset(file, checked, name)
             stop = min(stop, dataset.shape[0])

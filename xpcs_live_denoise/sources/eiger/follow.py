@@ -68,10 +68,10 @@ class EigerFollower:
         self,
         names: SeriesNames,
         *,
+        roots: FileRoots,
         images_per_file: int | None = None,
         n_images: int | None = None,
         n_series: int = 1,
-        roots: FileRoots | None = None,
         grace_s: float = GRACE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

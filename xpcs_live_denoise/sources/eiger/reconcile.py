@@ -180,7 +180,7 @@ class Following:
 
 
 def follow(
-    device: Any, settings: Settings, start: Mapping[str, Any], roots: FileRoots | None = None
+    device: Any, settings: Settings, start: Mapping[str, Any], roots: FileRoots
 ) -> Following | None:
     """Return what follows the detector's files during a run; None where nothing tells them.
 

@@ -81,14 +81,12 @@ class TiledDocuments:
         Nothing is consumed then, not even the start.
     """
 
-    def __init__(
-        self, container: Any, uid: str, *, data_key: str, roots: FileRoots | None = None
-    ) -> None:
+    def __init__(self, container: Any, uid: str, *, data_key: str, roots: FileRoots) -> None:
         self.uid = uid
         self.ended = False
         self._container = container
         self._data_key = data_key
-        self._roots = roots or FileRoots()
+        self._roots = roots
         self._run: Any = None
         self._array: Any = None
         self._n_descriptors = 0

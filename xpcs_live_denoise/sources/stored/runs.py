@@ -66,7 +66,7 @@ class TiledRuns:
         *,
         detector: str,
         data_key: str,
-        roots: FileRoots | None = None,
+        roots: FileRoots,
         poll_s: float = POLL_S,
     ) -> None:
         self._subscription: Any = None
