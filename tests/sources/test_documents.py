@@ -179,14 +179,6 @@ def test_documents_of_no_interest_give_nothing(Run):
     assert documents.receive("bulk_events", {}) == ()
 
 
-def test_the_stop_document_is_kept(Run):
-    run = Run()
-    assert run.documents.stop is None
-    stop = run.bundle.compose_stop()
-    run.router("stop", stop)
-    assert run.documents.stop == stop
-
-
 # --- the expected number of frames ------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import hdf5plugin  # noqa: F401 - registers the filters of compressed Eiger files
 
@@ -22,6 +22,8 @@ from xpcs_live_denoise.records.types import Array
 from .file_roots import FileRoots
 from .handlers import AssetReader
 from .hdf5 import HDF5Reader, NotYetError, Patience
+
+Node: TypeAlias = Any  # a Tiled client, or one of its nodes: untyped
 
 
 class FrameReader:
@@ -114,7 +116,7 @@ def _split(frames: Array, max_bytes: int) -> Iterator[Array]:
 
 
 def read_tiled(
-    client: Any, reference: TiledFrames, max_bytes: int, *, below: str = "", timeout_s: float = 2.0
+    client: Node, reference: TiledFrames, max_bytes: int, *, below: str = "", timeout_s: float = 2.0
 ) -> Iterator[Array]:
     """Yield the frames of a reference in order, as arrays (k, rows, cols).
 
@@ -172,7 +174,7 @@ def _keys(reference: TiledFrames, below: str) -> tuple[str, ...]:
     return keys
 
 
-def _read_block(array: Any, reference: TiledFrames, position: int, max_bytes: int) -> Array:
+def _read_block(array: Node, reference: TiledFrames, position: int, max_bytes: int) -> Array:
     """Return the next frames, at least one."""
     shape, dtype = getattr(array, "shape", ()), getattr(array, "dtype", None)
     if shape is None or len(shape) < 3 or dtype is None or dtype.kind not in "buif":

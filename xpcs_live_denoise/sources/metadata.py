@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from xpcs_live_denoise.errors import short_repr
 from xpcs_live_denoise.records.frames import Geometry
+from xpcs_live_denoise.records.types import Fields
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.config import GeometrySettings, Settings
@@ -24,8 +25,6 @@ LONGEST_DISTANCE_M = 100.0
 EIGER_PIXEL_SIZE_M = 75e-6
 # Sources that agree within this do not differ: documents round.
 RELATIVE_TOLERANCE = 1e-3
-
-Document = Mapping[str, Any]
 
 
 def in_metres(distance: float) -> float:
@@ -60,9 +59,9 @@ _QUANTITIES = (_BEAM_ROW, _BEAM_COL, _WAVELENGTH, _DISTANCE, _PIXEL_SIZE, _FRAME
 
 def find_geometry(
     settings: GeometrySettings,
-    start: Document,
-    device_configuration: Document | None,
-    descriptor_configuration: Document | None,
+    start: Fields,
+    device_configuration: Fields | None,
+    descriptor_configuration: Fields | None,
     detector: str,
 ) -> Geometry:
     """Return the geometry: each quantity from the first source that has it.
@@ -105,9 +104,9 @@ def find_geometry(
 
 def find_frame_time(
     settings_value: float | None,
-    start: Document,
-    device_configuration: Document | None,
-    descriptor_configuration: Document | None,
+    start: Fields,
+    device_configuration: Fields | None,
+    descriptor_configuration: Fields | None,
     detector: str,
 ) -> float | None:
     """Return the frame period in s (the acquire period, never the exposure); None if unknown.
@@ -120,9 +119,9 @@ def find_frame_time(
 
 def geometry_conflicts(
     settings: Settings,
-    start: Document,
-    device_configuration: Document | None,
-    descriptor_configuration: Document | None,
+    start: Fields,
+    device_configuration: Fields | None,
+    descriptor_configuration: Fields | None,
     detector: str,
 ) -> tuple[str, ...]:
     """Return a sentence for every source that says something else than what is used.
@@ -170,11 +169,11 @@ class _Number:
 
 
 def _sources(
-    start: Document,
-    device_configuration: Document | None,
-    descriptor_configuration: Document | None,
+    start: Fields,
+    device_configuration: Fields | None,
+    descriptor_configuration: Fields | None,
     detector: str,
-) -> list[tuple[str, Document]]:
+) -> list[tuple[str, Fields]]:
     """Return the documents in order of precedence, each with its name."""
     device = {
         key: reading["value"]
@@ -193,7 +192,7 @@ def _sources(
 
 def _numbers(
     quantity: _Quantity,
-    sources: list[tuple[str, Document]],
+    sources: list[tuple[str, Fields]],
     detector: str,
 ) -> Iterator[_Number]:
     """Yield, source by source, the first usable number and whatever stood before it."""
@@ -214,7 +213,7 @@ def _first(numbers: Iterator[_Number]) -> float | None:
     return next((number.value for number in numbers if number.value is not None), None)
 
 
-def _beam_center(sources: list[tuple[str, Document]], detector: str) -> tuple[float, float] | None:
+def _beam_center(sources: list[tuple[str, Fields]], detector: str) -> tuple[float, float] | None:
     """Return (row, col) from the first source that has both."""
     for source in sources:
         row = _first(_numbers(_BEAM_ROW, [source], detector))

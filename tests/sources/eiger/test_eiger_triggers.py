@@ -25,7 +25,7 @@ from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
 from xpcs_live_denoise.records.frames import MissingFrames, read_with_gaps
 from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
 from xpcs_live_denoise.sources.eiger.files import read_eiger
-from xpcs_live_denoise.sources.eiger.follow import EigerFollower, NewMasters
+from xpcs_live_denoise.sources.eiger.follow import EigerFollower, new_masters
 from xpcs_live_denoise.sources.eiger.reconcile import Following
 from xpcs_live_denoise.sources.frames import FrameReader
 
@@ -169,7 +169,7 @@ def test_an_absurd_number_in_a_master_is_not_believed(tmp_path):
 
 
 def test_an_event_of_one_trigger_adds_what_was_not_followed_of_all(tmp_path):
-    names = NewMasters(str(tmp_path))
+    names = new_masters(str(tmp_path))
     triggered(tmp_path, 1, without=[3])
     following = Following(EigerFollower(names, roots=ANYWHERE), "the-run")
     assert [(r.start, r.stop) for r in following.poll()] == [(0, 20)]

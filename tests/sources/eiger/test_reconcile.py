@@ -8,13 +8,13 @@ from tests.support.file_roots import ANYWHERE
 from xpcs_live_denoise import Settings
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.frames import AssetFrames, HDF5Frames, InlineFrames, MissingFrames
-from xpcs_live_denoise.sources.eiger.follow import EigerFollower, NumberedSeries
+from xpcs_live_denoise.sources.eiger.follow import EigerFollower, numbered_series
 from xpcs_live_denoise.sources.eiger.reconcile import Following, follow
 
 
 @pytest.fixture
 def following(tmp_path):
-    names = NumberedSeries(str(tmp_path / "gel"), 3)
+    names = numbered_series(str(tmp_path / "gel"), 3)
     follower = EigerFollower(names, roots=ANYWHERE, images_per_file=10, n_images=23, n_series=2)
     return Following(follower, "the-run")
 
@@ -34,7 +34,7 @@ def test_an_event_adds_what_was_not_followed_yet(following, tmp_path):
 
 @pytest.mark.parametrize("n_images", [23, None])
 def test_an_event_that_does_not_say_how_many_frames_it_has_is_read_to_the_end(tmp_path, n_images):
-    names = NumberedSeries(str(tmp_path / "gel"), 3)
+    names = numbered_series(str(tmp_path / "gel"), 3)
     follower = EigerFollower(names, roots=ANYWHERE, images_per_file=10, n_images=n_images)
     following = Following(follower, "the-run")
     write_series(tmp_path, without=[3], master=False)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import UnreadableFramesError
 from xpcs_live_denoise.records.frames import EigerFrames, Geometry
+from xpcs_live_denoise.records.types import Array
 from xpcs_live_denoise.sources.assets import MOST_FRAMES
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.hdf5 import (
@@ -192,7 +192,7 @@ def read_eiger(
     *,
     roots: FileRoots,
     timeout_s: float = 2.0,
-) -> Iterator[NDArray[Any]]:
+) -> Iterator[Array]:
     """Yield the frames of a series in order, as arrays (k, rows, cols).
 
     Data files are found by the master's links, or without a master by their names. Files are
@@ -243,7 +243,7 @@ class _Series:
         announced = self._announced(reference)
         self.stop = self._held() if announced is None else announced
 
-    def read_file(self, position: int, max_bytes: int) -> Iterator[NDArray[Any]]:
+    def read_file(self, position: int, max_bytes: int) -> Iterator[Array]:
         """Yield what one data file holds from `position` on; raise if that is not all it should."""
         number = position // self._images_per_file + 1
         first = (number - 1) * self._images_per_file
@@ -292,7 +292,7 @@ class _Series:
         held = count_written(path, self._roots, dataset) or 0
         return (last - 1) * self._images_per_file + held
 
-    def _blocks(self, number: int, start: int, stop: int, max_bytes: int) -> Iterator[NDArray[Any]]:
+    def _blocks(self, number: int, start: int, stop: int, max_bytes: int) -> Iterator[Array]:
         """Yield frames [start, stop) of one data file, as far as it holds them."""
         path, name = self._place(number)
         size = os.stat(path).st_size

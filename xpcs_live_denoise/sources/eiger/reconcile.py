@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from xpcs_live_denoise.errors import InvalidInputError
@@ -18,13 +17,14 @@ from xpcs_live_denoise.records.frames import (
     InlineFrames,
     MissingFrames,
 )
+from xpcs_live_denoise.records.types import Fields
 from xpcs_live_denoise.sources.assets import positive_int
 from xpcs_live_denoise.sources.file_roots import FileRoots
 
 from .follow import (
     EigerFollower,
-    NewMasters,
-    NumberedSeries,
+    new_masters,
+    numbered_series,
     staged_series,
 )
 
@@ -135,15 +135,15 @@ class Following:
         return n_known
 
     def _hand_out(self, references: list[EigerFrames]) -> tuple[FrameReference, ...]:
-        news: list[FrameReference] = []
+        new: list[FrameReference] = []
         for reference in references:
             series, stop = os.path.realpath(reference.series), reference.stop or 0
             start = max(reference.start, self._handed.get(series, 0))
             if start < stop:  # else an event brought them
                 self._newest = series
                 self._handed[series] = stop
-                news.append(dataclasses.replace(reference, start=start))
-        return tuple(news)
+                new.append(dataclasses.replace(reference, start=start))
+        return tuple(new)
 
     def _reconcile_series(self, reference: EigerFrames) -> tuple[FrameReference, ...]:
         series = os.path.realpath(reference.series)
@@ -179,9 +179,7 @@ class Following:
         )
 
 
-def follow(
-    device: Any, settings: Settings, start: Mapping[str, Any], roots: FileRoots
-) -> Following | None:
+def follow(device: Any, settings: Settings, start: Fields, roots: FileRoots) -> Following | None:
     """Return what follows the detector's files during a run; None where nothing tells them.
 
     Call it when the start document comes: the device is staged then and its files are still to
@@ -205,15 +203,15 @@ def follow(
     staged = None if device is None else staged_series(device)
     if staged is not None:
         follower = EigerFollower(
-            NumberedSeries(staged.prefix, staged.sequence_id),
+            numbered_series(staged.prefix, staged.sequence_id),
             images_per_file=staged.images_per_file,
-            n_images=staged.n_images,
+            n_images=staged.n_frames,
             n_series=n_points,
             roots=roots,
         )
-        return Following(follower, str(start.get("uid")), staged.n_images * n_points)
+        return Following(follower, str(start.get("uid")), staged.n_frames * n_points)
     if settings.follow is not None:
-        names = NewMasters(settings.follow.folder, settings.follow.prefix)
+        names = new_masters(settings.follow.folder, settings.follow.prefix)
         follower = EigerFollower(names, n_series=n_points, roots=roots)
         return Following(follower, str(start.get("uid")))
     return None
