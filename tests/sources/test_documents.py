@@ -95,7 +95,7 @@ def test_a_run_without_the_data_key_has_no_images_but_names_what_looks_like_them
     run.describe(
         pilatus_image=image_key((1, 9, 9)), temperature=image_key(()), spectrum=image_key([7])
     )
-    assert not run.documents.has_images
+    assert run.documents.image_descriptor is None
     assert run.documents.image_descriptor is None
     assert run.documents.frame_shape is None
     assert run.documents.configuration == {}

@@ -21,6 +21,8 @@ from xpcs_live_denoise.records.frames import (
 )
 from xpcs_live_denoise.records.types import Fields
 
+from .metadata import detector_data
+
 # Series of a DECTRIS Eiger. The published handler gives the first file's frames for every file.
 EIGER_SPECS = frozenset({"AD_EIGER", "AD_EIGER2", "AD_EIGER_SLICE"})
 # The published handler fails on its second datum.
@@ -28,15 +30,7 @@ SWMR_SPEC = "AD_HDF5_SWMR"
 
 
 def datum_reference(resource: Fields, datum: Fields, key: ImageKey) -> FrameReference:
-    """Return where the frames of a datum are.
-
-    Raises
-    ------
-    LookupError, TypeError, ValueError, AttributeError, ArithmeticError
-        When the documents lack what the event model or the spec asks for.
-    InvalidInputError
-        When the datum would hold more frames than MOST_FRAMES.
-    """
+    """Return where the frames of a datum are; raises whatever malformed documents make it raise."""
     spec, options, where = resource["spec"], resource["resource_kwargs"], datum["datum_kwargs"]
     if not isinstance(spec, str) or not isinstance(resource["resource_path"], str):
         raise TypeError("spec and resource_path must be text")
@@ -153,7 +147,7 @@ class StreamResource:
 def _why_unreadable(mimetype: str, uri: str, parameters: Fields) -> str:
     """Return why a stream cannot be read here, "" if it can."""
     parts = urlsplit(uri)
-    subject = f"Stream resource {_cut(uri)}"
+    subject = f"Stream resource {uri if len(uri) <= 200 else f'{uri[:197]}...'}"
     if mimetype == TILED_MIMETYPE:
         fits = parts.scheme == "tiled" and _tiled_path(uri)
         return "" if fits else f"{subject}: expected tiled:<path of the array>."
@@ -182,10 +176,6 @@ def _local_path(uri: str) -> str:
 
 def _tiled_path(uri: str) -> str:
     return unquote(urlsplit(uri).path).strip("/")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def positive_int(value: Any) -> int | None:
@@ -298,10 +288,7 @@ class ImageKey:
 
 
 def _configured_images(configuration: object, detector: str) -> int | None:
-    for part in (detector, "data"):
-        configuration = configuration.get(part) if isinstance(configuration, Mapping) else None
-    if not isinstance(configuration, Mapping):
-        return None
+    data = detector_data(configuration, detector)
     names = (f"{detector}_cam_num_images", f"{detector}_num_images", "num_images")
-    values = (positive_int(configuration.get(name)) for name in names)
+    values = (positive_int(data.get(name)) for name in names)
     return next((value for value in values if value is not None and value <= MOST_FRAMES), None)

@@ -72,11 +72,6 @@ class RunDocuments:
         self._events = EventFrames(data_key)
 
     @property
-    def has_images(self) -> bool:
-        """Whether a descriptor with the data key has come."""
-        return self.image_descriptor is not None
-
-    @property
     def image_like_keys(self) -> tuple[str, ...]:
         """Every data key so far that looks like frames (two dimensions or more)."""
         return tuple(self._image_like)
@@ -102,7 +97,7 @@ class RunDocuments:
         points = positive_int(self.start.get("num_points"))
         candidates = (
             positive_int(self.start.get("number of images")),
-            points * self._key.frames_per_event if points and self.has_images else None,
+            points * self._key.frames_per_event if points and self.image_descriptor else None,
             self._key.configured_images,
         )
         least, most = max(2, self.n_frames), MOST_FRAMES
@@ -349,30 +344,11 @@ def _keep(documents: dict[str, Fields], uid: object, doc: Fields) -> None:
 def new_events(
     last: int, seq_nums: Sequence[Any], frames_per_event: int = 1
 ) -> tuple[list[int | None], int]:
-    """Sort out the events of one stream by their numbers.
+    """Return how many events are missing before each one, and the highest `seq_num` now.
 
-    Parameters
-    ----------
-    last
-        Highest `seq_num` so far; 0 before the first event, which has 1.
-    seq_nums
-        Of the events in the order in which they came. None: the next one.
-    frames_per_event
-        Frames that each of them stands for.
-
-    Returns
-    -------
-    n_lost
-        For each event how many are missing before it; None for one whose number came before.
-    last
-        Highest `seq_num` now.
-
-    Raises
-    ------
-    InvalidInputError
-        When more frames than MOST_LOST_FRAMES would be missing, or a number is below 1.
-    TypeError
-        For what is no whole number.
+    `last` is the highest one before; the first event has 1. An event without a number is the next
+    one; of one whose number came before, None is returned. A number below 1, and one before which
+    more than MOST_LOST_FRAMES would be missing, is an InvalidInputError.
     """
     n_lost: list[int | None] = []
     n_missing = 0

@@ -43,11 +43,6 @@ class FrameReader:
     tiled
         Reads `TiledFrames`: called with the reference and the most bytes of a block, returns
         blocks (k, rows, cols).
-
-    Raises
-    ------
-    UnreadableFramesError
-        From `read`; names the file, the dataset, what was got, what was expected, the remedy.
     """
 
     def __init__(

@@ -39,17 +39,8 @@ class AssetReader:
     """Reads legacy assets through `event_model.Filler`.
 
     A handler stays open for the datums of its resource; one that fails is made anew, since most
-    of them do not see that their file has grown.
-
-    Parameters
-    ----------
-    timeout_s
-        How long to wait for frames whose file is not there or too short, s.
-    roots
-        Where files may lie.
-    find_handler
-        Returns the handler class of a spec, None where there is none. Default: by the entry
-        points `databroker.handlers`.
+    of them do not see that their file has grown. `find_handler` returns the handler class of a
+    spec, None where there is none; by default it asks the entry points `databroker.handlers`.
     """
 
     def __init__(
@@ -75,12 +66,8 @@ class AssetReader:
     def read(self, reference: AssetFrames, max_bytes: int) -> Iterator[Array]:
         """Yield the frames of one datum in order, as arrays (k, rows, cols).
 
-        What a handler gives lazily (dask) is computed in blocks of at most `max_bytes`.
-
-        Raises
-        ------
-        UnreadableFramesError
-            When there is no handler, it fails, gives no frames, or its files may not be read.
+        What a handler gives lazily (dask) is computed in blocks of at most `max_bytes`. Whatever
+        goes wrong is an UnreadableFramesError.
         """
         try:
             frames = self._frames(reference)
@@ -167,11 +154,7 @@ class AssetReader:
                 )
 
     def _check_files(self, filler: Filler, reference: AssetFrames) -> None:
-        """Check the files of a datum before its handler reads them, as far as anybody tells them.
-
-        That is the resource's path where it is a file, and what `get_file_list` of the handler
-        names.
-        """
+        """Check the files of a datum, as far as anybody tells them, before its handler reads."""
         path = self._roots.inside(_path(reference.resource))
         is_file = path.exists() and not path.is_dir()
         if is_file:

@@ -75,15 +75,8 @@ class HDF5Reader:
     """Reads frames of HDF5 datasets; files in SWMR mode stay open between reads.
 
     At most `MAX_OPEN_FILES` of them; a file that was replaced is opened again. Other files are
-    opened for each read, since a reader's lock would keep their writer out.
-
-    Parameters
-    ----------
-    timeout_s
-        How long to wait for frames that the file does not show yet, s; counted anew after every
-        frame that came. A file that has failed is not waited for again until it can be read.
-    roots
-        Where files may lie, and those that they refer to.
+    opened for each read, since a reader's lock would keep their writer out. A file that has failed
+    is not waited for again until it can be read.
     """
 
     def __init__(self, *, timeout_s: float, roots: FileRoots) -> None:
@@ -98,13 +91,7 @@ class HDF5Reader:
             self._files.popitem()[1].file.close()
 
     def read(self, reference: HDF5Frames, max_bytes: int) -> Iterator[Array]:
-        """Yield the frames in order, as arrays (k, rows, cols) of at most `max_bytes` or one frame.
-
-        Raises
-        ------
-        UnreadableFramesError
-            When frames cannot be read; those yielded before are good.
-        """
+        """Yield the frames in order, as `FrameReader.read` does."""
         position = reference.start
         patience = Patience(0.0 if reference.path in self._failed else self._timeout_s)
         while position < reference.stop:
@@ -266,18 +253,7 @@ def require_allowed_data(
 
     External links and the sources of a virtual dataset must be regular files below the roots, all
     the way; raw storage outside of HDF5 is refused always. A dataset that does not exist (yet)
-    passes.
-
-    Parameters
-    ----------
-    file
-        The open file.
-    name
-        Path of the dataset in it.
-    roots
-        Where files may be.
-    n_left
-        Links that may still follow.
+    passes. `n_left`: links that may still follow.
 
     Raises
     ------

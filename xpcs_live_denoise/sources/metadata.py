@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from xpcs_live_denoise.errors import short_repr
 from xpcs_live_denoise.records.frames import Geometry
@@ -54,6 +54,8 @@ _DISTANCE = _Quantity(
 )
 _PIXEL_SIZE = _Quantity("pixel size", "m", ("x_pixel_size", "y_pixel_size", "pixel_size"))
 _FRAME_TIME = _Quantity("frame time", "s", ("acquire period", "acquire_period"))
+# A source, the key under which it has a number, what stands there, and its value (None: no number).
+_Number: TypeAlias = tuple[str, str, Any, float | None]
 _QUANTITIES = (_BEAM_ROW, _BEAM_COL, _WAVELENGTH, _DISTANCE, _PIXEL_SIZE, _FRAME_TIME)
 
 
@@ -144,28 +146,15 @@ def geometry_conflicts(
     for quantity in _QUANTITIES:
         numbers = list(_numbers(quantity, sources, detector))
         used = preset[quantity] or _first(iter(numbers))
-        for number in numbers:
-            if number.value is None:
+        for source, key, raw, value in numbers:
+            subject = f"The {source}'s {key!r} ({quantity.name}) is"
+            if value is None:
+                sentences.append(f"{subject} {short_repr(raw)}, no usable number; it was ignored.")
+            elif used and not math.isclose(value, used, rel_tol=RELATIVE_TOLERANCE):
                 sentences.append(
-                    f"The {number.source}'s {number.key!r} ({quantity.name}) is "
-                    f"{short_repr(number.raw)}, no usable number; it was ignored."
-                )
-            elif used and not math.isclose(number.value, used, rel_tol=RELATIVE_TOLERANCE):
-                sentences.append(
-                    f"The {number.source}'s {number.key!r} ({quantity.name}) is "
-                    f"{number.value:.6g} {quantity.unit}; {used:.6g} {quantity.unit} is used."
+                    f"{subject} {value:.6g} {quantity.unit}; {used:.6g} {quantity.unit} is used."
                 )
     return tuple(sentences)
-
-
-@dataclass(frozen=True, slots=True)
-class _Number:
-    """What one source has under one key; `value` is None if that is no positive number."""
-
-    source: str
-    key: str
-    raw: Any
-    value: float | None
 
 
 def _sources(
@@ -180,20 +169,22 @@ def _sources(
         for key, reading in (device_configuration or {}).items()
         if isinstance(reading, Mapping) and "value" in reading
     }
-    configuration: Any = descriptor_configuration
-    for part in (detector, "data"):  # of documents that may hold anything
-        configuration = configuration.get(part) if isinstance(configuration, Mapping) else None
     return [
         ("start document", start),
         ("device's configuration", device),
-        ("descriptor", configuration if isinstance(configuration, Mapping) else {}),
+        ("descriptor", detector_data(descriptor_configuration, detector)),
     ]
 
 
+def detector_data(configuration: object, detector: str) -> Fields:
+    """Return the data of the detector in a descriptor's configuration; {} where there are none."""
+    for part in (detector, "data"):  # of documents that may hold anything
+        configuration = configuration.get(part) if isinstance(configuration, Mapping) else None
+    return configuration if isinstance(configuration, Mapping) else {}
+
+
 def _numbers(
-    quantity: _Quantity,
-    sources: list[tuple[str, Fields]],
-    detector: str,
+    quantity: _Quantity, sources: list[tuple[str, Fields]], detector: str
 ) -> Iterator[_Number]:
     """Yield, source by source, the first usable number and whatever stood before it."""
     prefixes = (f"{detector}_", f"{detector}_cam_", "")
@@ -204,13 +195,13 @@ def _numbers(
                 continue
             value = _usable(document[key], quantity.signed)
             converted = None if value is None else quantity.convert(value)
-            yield _Number(source, key, document[key], converted)
+            yield source, key, document[key], converted
             if value is not None:
                 break
 
 
 def _first(numbers: Iterator[_Number]) -> float | None:
-    return next((number.value for number in numbers if number.value is not None), None)
+    return next((value for *_, value in numbers if value is not None), None)
 
 
 def _beam_center(sources: list[tuple[str, Fields]], detector: str) -> tuple[float, float] | None:

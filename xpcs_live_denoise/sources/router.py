@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from event_model import EventModelError, RunRouter
+from event_model import DocumentNames, EventModelError, RunRouter
 
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError, short_repr
 from xpcs_live_denoise.records.types import Document, Fields
 
-NAMES = frozenset(
-    ("start", "descriptor", "event", "event_page", "resource", "datum", "datum_page", "stop")
-    + ("stream_resource", "stream_datum")
-)
+NAMES = frozenset(name.name for name in DocumentNames) - {"bulk_datum", "bulk_events"}
 # Runs without a stop document that are waited for; an older one is ended.
 MOST_OPEN_RUNS = 32
 MOST_UID_CHARACTERS = 200

@@ -146,13 +146,6 @@ class GrowingSeries:
     """One series while it is written: how far its frames were handed out, and what is next.
 
     `next_file` and `last_file` consume what they return.
-
-    Attributes
-    ----------
-    name
-        Path of the files up to, without, "_master.h5".
-    n_images
-        Frames of the series, None while nobody told.
     """
 
     def __init__(
@@ -293,29 +286,15 @@ class LaterFiles:
 
 
 def numbered_series(prefix: str, first: int) -> Iterator[SeriesName]:
-    """Return the names of the series of a detector whose next sequence id is known.
-
-    Parameters
-    ----------
-    prefix
-        Path of the files up to, without, "_<sequence id>".
-    first
-        Sequence id of the first series.
-    """
+    """Return the names of the series of a detector whose next sequence id is known."""
     return ((prefix, number) for number in itertools.count(first))
 
 
 def new_masters(folder: str, prefix: str = "*") -> Iterator[SeriesName | None]:
     """Return the names of the series of which a master file appears in a folder from now on.
 
-    The oldest one that is new comes next; None while there is none.
-
-    Parameters
-    ----------
-    folder
-        Folder of the master files; strftime fields are filled in with the time now.
-    prefix
-        Pattern of the file names before "_<sequence id>_master.h5".
+    The oldest one that is new comes next; None while there is none. strftime fields in `folder` are
+    filled in with the time now; `prefix` is a pattern of what stands before "_<id>_master.h5".
     """
     where = Path(datetime.datetime.now().astimezone().strftime(folder)).expanduser()
     known = set(_masters(where, prefix))

@@ -41,16 +41,8 @@ LAST_FILE_S, LONGEST_S, POLL_S = 2.0, 10.0, 0.05
 class Following:
     """The frames of one run that come from followed files, and what documents add to them.
 
-    `poll`, `finish` and `reconcile` consume what they return.
-
-    Parameters
-    ----------
-    follower
-        Finds the files.
-    uid
-        Of the run, for messages.
-    n_expected
-        Frames of the whole run, where somebody tells.
+    `poll`, `finish` and `reconcile` consume what they return. `uid` is the run's, for messages;
+    `n_expected` are the frames of the whole run, where somebody tells.
     """
 
     def __init__(self, follower: EigerFollower, uid: str, n_expected: int | None = None) -> None:
@@ -101,11 +93,8 @@ class Following:
     def reconcile(self, reference: FrameReference) -> tuple[FrameReference, ...]:
         """Return what is left to read of frames that a document announces.
 
-        Raises
-        ------
-        InvalidInputError
-            When the document names another series than the one that was followed, or frames that
-            cannot be told apart from those.
+        Another series than the one that was followed, and frames that cannot be told apart from
+        those, are an InvalidInputError.
         """
         if isinstance(reference, EigerFrames):
             return self._reconcile_series(reference)

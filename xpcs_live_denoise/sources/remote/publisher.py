@@ -192,13 +192,7 @@ def document_publisher(address: str | int, prefix: bytes = b"") -> DocumentPubli
 
 
 def document_address(address: str | int) -> str:
-    """Return an address as 0MQ spells it; a port alone is one on this machine.
-
-    Raises
-    ------
-    InvalidInputError
-        When it names no host and port.
-    """
+    """Return an address as 0MQ spells it; a port alone is one on this machine."""
     text = str(address)
     if text.startswith("ipc://"):
         return text
@@ -211,13 +205,7 @@ def document_address(address: str | int) -> str:
 
 
 def check_prefix(prefix: bytes) -> bytes:
-    """Return a prefix that can stand in front of a message.
-
-    Raises
-    ------
-    InvalidInputError
-        When it is no bytes or holds a space.
-    """
+    """Return a prefix that can stand in front of a message: bytes without a space."""
     if not isinstance(prefix, bytes) or b" " in prefix:
         raise InvalidInputError(f"Prefix {prefix!r}: expected bytes without a space.")
     return prefix

@@ -79,7 +79,7 @@ class TiledDocuments:
     ResultNotFoundError
         From `new_documents`, when there is no such run.
     UnreadableFramesError
-        From `new_documents`, when Tiled has no frames that can be read, and the files are not found.
+        From `new_documents`, when Tiled has no frames that can be read and the files are not found.
         Nothing is consumed then, not even the start.
     """
 
@@ -296,13 +296,7 @@ def _n_indices(array_shape: tuple[int, ...], key_shape: list[int | None]) -> int
 
 
 def node_of(container: Node, uid: str) -> Node:
-    """Return the node of a run, whose uid may be only its beginning.
-
-    Raises
-    ------
-    ResultNotFoundError
-        When there is none, or more than one, or it is no run.
-    """
+    """Return the node of a run, whose uid may be only its beginning; else ResultNotFoundError."""
     why = ""
     try:
         node = container[uid]
@@ -322,13 +316,7 @@ def node_of(container: Node, uid: str) -> Node:
 
 
 def start_of(node: Node, uid: str) -> Document:
-    """Return the start document of a node.
-
-    Raises
-    ------
-    ResultNotFoundError
-        When it is no run.
-    """
+    """Return the start document of a node; ResultNotFoundError when it is no run."""
     start = node.metadata.get("start")
     if not isinstance(start, Mapping) or "uid" not in start:
         raise ResultNotFoundError(

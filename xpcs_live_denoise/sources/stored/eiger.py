@@ -29,17 +29,7 @@ _TABLES = ("internal", "internal_0")
 
 
 class TiledEigerEvents:
-    """The events of one stream whose frames an Eiger wrote; reading `new_documents` consumes it.
-
-    Parameters
-    ----------
-    uid
-        The run.
-    data_key
-        The data key that holds the frames.
-    roots
-        Where files may be read.
-    """
+    """The events of one stream whose frames an Eiger wrote; reading `new_documents` consumes it."""
 
     def __init__(self, uid: str, data_key: str, roots: FileRoots) -> None:
         self._uid = uid
@@ -54,21 +44,8 @@ class TiledEigerEvents:
     ) -> list[tuple[str, Document]]:
         """Return the documents of the events that have come since the last call, in order.
 
-        Parameters
-        ----------
-        start
-            The run's start document.
-        stream
-            Tiled client of the stream.
-        descriptor
-            Its first descriptor.
-        over
-            Whether the run has ended: what cannot be told by then never will be.
-
-        Raises
-        ------
-        UnreadableFramesError
-            When the run is over and its series cannot be found.
+        Where the run is over and its series cannot be found, an UnreadableFramesError: what cannot
+        be told by then never will be.
         """
         events = _events_in(stream)
         if len(events) <= len(self._given):
@@ -107,8 +84,8 @@ class TiledEigerEvents:
         if spec is not None and spec not in EIGER_SPECS:
             raise UnreadableFramesError(
                 f"{self._subject}: stored as a file of the spec {short_repr(spec)} that Tiled "
-                f"cannot read; expected an array, or a series of an Eiger ({_SPECS}). Give TiledWriter "
-                "the mimetype of the spec (spec_to_mimetype)."
+                f"cannot read; expected an array, or a series of an Eiger ({_SPECS}). Give "
+                "TiledWriter the mimetype of the spec (spec_to_mimetype)."
             )
         uris = dict.fromkeys(asset.data_uri for source in sources for asset in source.assets)
         return [_path(uri, self._subject) for uri in uris]
@@ -192,22 +169,12 @@ MOST_COUNTED = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSeries:
-    """A series on disk: `<prefix>_<sequence_id>_master.h5`, what it says, and when it was written.
-
-    Attributes
-    ----------
-    prefix, sequence_id
-        As in EigerFrames.
-    master
-        What the master file tells.
-    written_s
-        When the master file was written, s since 1970.
-    """
+    """A series on disk: what its master file says, and when that was written."""
 
     prefix: str
     sequence_id: int
     master: Master
-    written_s: float
+    written_s: float  # since 1970
 
     @property
     def name(self) -> str:

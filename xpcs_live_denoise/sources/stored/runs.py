@@ -139,11 +139,6 @@ class TiledRuns:
         """Whether the server tells of updates by itself."""
         return self._updates.subscribed
 
-    @property
-    def n_open(self) -> int:
-        """Runs that are passed on now."""
-        return len(self._open)
-
     def look(self) -> None:
         """Look once, as the thread does over and over: pass on what has come."""
         with _going_on(self._told, "looking for new runs"):
@@ -197,18 +192,8 @@ class TiledRuns:
 class NewRuns:
     """The runs that come to a container; `take` consumes what it returns.
 
-    Parameters
-    ----------
-    container
-        Tiled client of the container.
-    detector
-        Runs whose start names other detectors alone are left out.
-    told
-        What was logged already.
-    newest, most_new
-        Nodes that every look asks for at first, and at most.
-    most_tries
-        A node that cannot be opened is given up after so many looks.
+    Every look asks for the `newest` nodes, and for twice as many and again, up to `most_new`, until
+    one of them is known. A node that cannot be opened is given up after `most_tries` looks.
     """
 
     def __init__(
@@ -230,11 +215,6 @@ class NewRuns:
         self._pending: dict[str, int] = {}  # known and not opened yet: failed attempts
         self._before: frozenset[str] | None = None  # what was there when we came
         self._since_s = time.time()
-
-    @property
-    def n_pending(self) -> int:
-        """Nodes that were seen and not opened yet."""
-        return len(self._pending)
 
     @property
     def n_known(self) -> int:
