@@ -115,7 +115,7 @@ class StreamResource:
         self._dataset = str(parameters.get("dataset") or parameters.get("path") or DEFAULT_DATASET)
         self._swmr = bool(parameters.get("swmr", True))
         self._in_tiled = mimetype == TILED_MIMETYPE
-        self._path = _tiled_path(uri) if self._in_tiled else _local_path(uri)
+        self._path = _tiled_path(uri) if self._in_tiled else local_path(uri) or uri
         self._reason = _why_unreadable(mimetype, uri, parameters)
 
     def continued(self, start: int, stream_datum: Fields, *, is_first: bool) -> int:
@@ -169,9 +169,14 @@ def _why_unreadable(mimetype: str, uri: str, parameters: Fields) -> str:
     return ""
 
 
-def _local_path(uri: str) -> str:
-    parts = urlsplit(uri)
-    return unquote(parts.path) if parts.scheme == "file" else uri
+def local_path(uri: str) -> str | None:
+    """Return the path that a file:// URI has on this machine; None for anything else."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return None
+    is_local = parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path
+    return unquote(parts.path) if is_local else None
 
 
 def _tiled_path(uri: str) -> str:

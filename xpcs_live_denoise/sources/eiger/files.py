@@ -56,6 +56,14 @@ class Master:
     frame_time_s: float | None = None
     geometry: Geometry = dataclasses.field(default_factory=Geometry)
 
+    def place(self, series: str, number: int) -> tuple[Path, str | None]:
+        """Return the path of a data file and the dataset in it, None where only its name tells."""
+        return self.links.get(number) or (data_path(series, number), None)
+
+    def numbers(self, series: str) -> list[int]:
+        """Return the numbers of the data files that are linked or there, in order."""
+        return sorted({*self.links, *later_files(series, 0)})
+
 
 def data_path(series: str, number: int) -> Path:
     """Return the path of a data file by its name; they count from 1."""
@@ -264,7 +272,7 @@ class _Series:
         """Return the frames of a full file: what the document says, unless a file holds more."""
         told = reference.images_per_file or 0
         while True:
-            path, dataset = self._place(1)
+            path, dataset = self._master.place(self._name, 1)
             found = count_written(path, self._roots, dataset)
             if told or found:
                 return max(told, found or 0)
@@ -288,13 +296,13 @@ class _Series:
         """Return the frames that the files hold."""
         there = [number for number in self._master.links if self._is_there(number)]
         last = max([*there, *later_files(self._name, 0)], default=1)
-        path, dataset = self._place(last)
+        path, dataset = self._master.place(self._name, last)
         held = count_written(path, self._roots, dataset) or 0
         return (last - 1) * self._images_per_file + held
 
     def _blocks(self, number: int, start: int, stop: int, max_bytes: int) -> Iterator[Array]:
         """Yield frames [start, stop) of one data file, as far as it holds them."""
-        path, name = self._place(number)
+        path, name = self._master.place(self._name, number)
         size = os.stat(path).st_size
         checked = self._roots.check(path)
         with open_hdf5(checked, swmr=False) as file:
@@ -308,18 +316,15 @@ class _Series:
                 yield dataset[start:end]
                 start = end
 
-    def _place(self, number: int) -> tuple[Path, str | None]:
-        return self._master.links.get(number) or (data_path(self._name, number), None)
-
     def _is_there(self, number: int) -> bool:
-        return os.path.exists(self._place(number)[0])
+        return os.path.exists(self._master.place(self._name, number)[0])
 
     def _missing(self, number: int, position: int, error: Exception) -> UnreadableFramesError:
         """Return the error that names the file and says where reading can go on."""
         later = [n for n in self._master.links if n > number and self._is_there(n)]
         later += later_files(self._name, number)
         until = min((min(later) - 1) * self._images_per_file if later else self.stop, self.stop)
-        path, _ = self._place(number)
+        path, _ = self._master.place(self._name, number)
         reason = "no such file" if isinstance(error, FileNotFoundError) else error
         return UnreadableFramesError(
             f"Eiger series {Path(self._name).name}: frames [{position}, {until}) cannot be read "

@@ -7,11 +7,16 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError, text_of
 from xpcs_live_denoise.records.types import Document
-from xpcs_live_denoise.sources.assets import HDF5_MIMETYPE, TILED_MIMETYPE, UNSUPPORTED_PARAMETERS
+from xpcs_live_denoise.sources.assets import (
+    HDF5_MIMETYPE,
+    TILED_MIMETYPE,
+    UNSUPPORTED_PARAMETERS,
+    local_path,
+)
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frames import Node
 
@@ -252,14 +257,11 @@ class TiledDocuments:
         parameters = dict(source.parameters)
         if len(uris) != 1 or any(parameters.get(name) for name in UNSUPPORTED_PARAMETERS):
             return None
-        try:
-            parts = urlsplit(uris[0])
-        except ValueError:  # no uri at all
-            return None
-        if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        path = local_path(uris[0])
+        if path is None:
             return None
         try:
-            with self._roots.check(unquote(parts.path)).open("rb"):
+            with self._roots.check(path).open("rb"):
                 pass
         except OSError:  # not here, or not ours to read
             return None

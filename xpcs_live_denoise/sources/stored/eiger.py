@@ -8,16 +8,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
 from xpcs_live_denoise.records.types import Document, Fields
-from xpcs_live_denoise.sources.assets import EIGER_SPECS, ImageKey
+from xpcs_live_denoise.sources.assets import EIGER_SPECS, ImageKey, local_path
 from xpcs_live_denoise.sources.eiger import (
     Master,
     count_written,
-    data_path,
-    later_files,
     read_master,
 )
 from xpcs_live_denoise.sources.file_roots import FileRoots
@@ -88,7 +85,7 @@ class TiledEigerEvents:
                 "TiledWriter the mimetype of the spec (spec_to_mimetype)."
             )
         uris = dict.fromkeys(asset.data_uri for source in sources for asset in source.assets)
-        return [_path(uri, self._subject) for uri in uris]
+        return [_prefix(uri, self._subject) for uri in uris]
 
     def _documents(
         self, series: StoredSeries, event: tuple[int, float], descriptor: Fields
@@ -138,17 +135,14 @@ def _events_in(stream: Node) -> list[tuple[int, float]]:
     return list(dict.fromkeys((int(seq_num), float(time)) for seq_num, time in rows))
 
 
-def _path(uri: str, subject: str) -> str:
-    try:
-        parts = urlsplit(uri)
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path:
+def _prefix(uri: str, subject: str) -> str:
+    path = local_path(uri)
+    if path is None:
         raise UnreadableFramesError(
             f"{subject}: stored as {short_repr(uri)}; expected a local file, file://localhost/... "
             "Run the analysis where the file system with the frames is mounted."
         )
-    return unquote(parts.path)
+    return path
 
 
 def _n_images(descriptor: Fields, data_key: str) -> int | None:
@@ -236,7 +230,7 @@ def series_of_events(
 
 def images_per_file(series: StoredSeries, roots: FileRoots) -> int | None:
     """Return the frames of a full data file, None where no file that is there tells."""
-    numbers = _numbers(series)
+    numbers = series.master.numbers(series.name)
     # The last one may hold fewer.
     counts = (_count(series, number, roots) for number in numbers[:-1] or numbers)
     return max(itertools.islice((n for n in counts if n), MOST_COUNTED), default=None)
@@ -268,16 +262,13 @@ def _fits(master: Master, n_images: int | None) -> bool:
 
 def _is_complete(series: StoredSeries, roots: FileRoots) -> bool:
     """Whether the data files hold all the frames that the master tells of."""
-    held = sum(_count(series, number, roots) or 0 for number in _numbers(series))
+    numbers = series.master.numbers(series.name)
+    held = sum(_count(series, number, roots) or 0 for number in numbers)
     return held >= (series.master.n_frames or 1)
 
 
-def _numbers(series: StoredSeries) -> list[int]:
-    return sorted({*series.master.links, *later_files(series.name, 0)})
-
-
 def _count(series: StoredSeries, number: int, roots: FileRoots) -> int | None:
-    path, dataset = series.master.links.get(number) or (data_path(series.name, number), None)
+    path, dataset = series.master.place(series.name, number)
     try:
         return count_written(path, roots, dataset)
     except UnreadableFramesError:
