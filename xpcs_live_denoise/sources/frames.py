@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import hdf5plugin  # noqa: F401 - registers the filters of compressed Eiger files
 
@@ -19,11 +19,13 @@ from xpcs_live_denoise.records.frames import (
 )
 from xpcs_live_denoise.records.types import Array
 
+from .eiger import read_eiger
 from .file_roots import FileRoots
 from .handlers import AssetReader
 from .hdf5 import HDF5Reader, NotYetError, Patience
 
-Node: TypeAlias = Any  # a Tiled client, or one of its nodes: untyped
+if TYPE_CHECKING:
+    from xpcs_live_denoise.catalog import Node
 
 
 class FrameReader:
@@ -78,8 +80,6 @@ class FrameReader:
         elif isinstance(reference, MissingFrames):
             raise UnreadableFramesError(reference.reason)
         elif isinstance(reference, EigerFrames):
-            from xpcs_live_denoise.sources.eiger import read_eiger
-
             yield from read_eiger(
                 reference, max_bytes, timeout_s=self._timeout_s, roots=self._roots
             )

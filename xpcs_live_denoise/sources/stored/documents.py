@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
 from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError, text_of
@@ -18,9 +18,11 @@ from xpcs_live_denoise.sources.assets import (
     local_path,
 )
 from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.frames import Node
 
 from .eiger import TiledEigerEvents
+
+if TYPE_CHECKING:
+    from xpcs_live_denoise.catalog import Node
 
 Documents: TypeAlias = Iterator[tuple[str, Document]]
 NO_STOP = "The stored run has no stop document: what took it ended before the run did."

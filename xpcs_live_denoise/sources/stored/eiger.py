@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
 from xpcs_live_denoise.records.types import Document, Fields
@@ -18,7 +19,9 @@ from xpcs_live_denoise.sources.eiger import (
     read_master,
 )
 from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.frames import Node
+
+if TYPE_CHECKING:
+    from xpcs_live_denoise.catalog import Node
 
 _SPECS = ", ".join(sorted(EIGER_SPECS))
 # Names of the table with the events of a stream; the second where it has very many columns.

@@ -9,14 +9,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xpcs_live_denoise.errors import Once, XpcsError, text_of
 from xpcs_live_denoise.records.types import Document, Fields
 from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.frames import Node
 
 from .documents import TiledDocuments
+
+if TYPE_CHECKING:
+    from xpcs_live_denoise.catalog import Node
 
 logger = logging.getLogger(__name__)
 
