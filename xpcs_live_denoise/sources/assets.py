@@ -119,7 +119,7 @@ class StreamResource:
         self._reason = _why_unreadable(mimetype, uri, parameters)
 
     def continued(self, start: int, stream_datum: Fields, *, is_first: bool) -> int:
-        """Return the index from which a stream_datum has news: where the one before it ended.
+        """Return the index from which a stream_datum is new: where the one before it ended.
 
         The first one of a run (`is_first`) has the `seq_num` 1. Where it has another, those before
         it were lost on their way, but their frames are in the file.

@@ -216,9 +216,9 @@ def _datasets(reference: AssetFrames, handler: object = None) -> list[str]:
     The usual ones, what the documents say (any text in them may be a name), and what the published
     handlers keep as `_key`.
     """
-    said = {**reference.resource["resource_kwargs"], **reference.datum["datum_kwargs"]}.values()
+    options = {**reference.resource["resource_kwargs"], **reference.datum["datum_kwargs"]}.values()
     key = getattr(handler, "_key", ())
-    names = (*USUAL_DATASETS, *said, *(key if isinstance(key, list | tuple) else (key,)))
+    names = (*USUAL_DATASETS, *options, *(key if isinstance(key, list | tuple) else (key,)))
     return list(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 

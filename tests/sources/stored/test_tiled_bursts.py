@@ -44,7 +44,7 @@ def stored_run(age_s=0.0, ended=True):
 
 def looking(nodes, **bounds):
     """Follow these nodes; return what looks once and returns the runs that came so far."""
-    new_runs, came = NewRuns(nodes, "cam", told=Once(), **bounds), []
+    new_runs, came = NewRuns(nodes, "cam", logged=Once(), **bounds), []
 
     def look():
         new_runs.look()

@@ -48,7 +48,7 @@ class Master:
     frame_time_s
         Frame period, s.
     geometry
-        As the detector was told it.
+        As it was entered at the detector.
     """
 
     links: Mapping[int, tuple[Path, str]] = dataclasses.field(default_factory=dict)
@@ -270,12 +270,12 @@ class _Series:
 
     def _find_images_per_file(self, reference: EigerFrames) -> int:
         """Return the frames of a full file: what the document says, unless a file holds more."""
-        told = reference.images_per_file or 0
+        announced = reference.images_per_file or 0
         while True:
             path, dataset = self._master.place(self._name, 1)
             found = count_written(path, self._roots, dataset)
-            if told or found:
-                return max(told, found or 0)
+            if announced or found:
+                return max(announced, found or 0)
             if not self._patience.wait():
                 break
         raise UnreadableFramesError(

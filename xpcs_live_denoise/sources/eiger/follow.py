@@ -58,9 +58,9 @@ class EigerFollower:
     Attributes
     ----------
     frame_time_s
-        Frame period that a master file told, s; None before.
+        Frame period that a master file gives, s; None before.
     geometry
-        Scattering geometry that a master file told; empty before.
+        Scattering geometry that a master file gives; empty before.
 
     Raises
     ------
@@ -91,7 +91,7 @@ class EigerFollower:
 
     @property
     def n_images(self) -> int | None:
-        """Frames of a series, None while nobody told."""
+        """Frames of a series, None if unknown."""
         return self._n_images if self._series is None else self._series.n_images
 
     @property

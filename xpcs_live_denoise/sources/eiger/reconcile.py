@@ -49,30 +49,30 @@ class Following:
         self._follower = follower
         self._uid = uid
         self._n_expected = n_expected
-        self._handed: dict[str, int] = {}  # series -> where its frames that were handed out end
+        self._read_until: dict[str, int] = {}  # series -> where its frames that were handed out end
         self._announced: set[str] = set()  # series that an event named
         self._newest = ""
-        self._off = False
+        self._documents_only = False
         self._n_dropped = 0
 
     @property
     def n_expected(self) -> int | None:
-        """Frames of the whole run, None while nobody told."""
+        """Frames of the whole run, None if unknown."""
         return self._n_expected or self._follower.n_images
 
     @property
     def frame_time_s(self) -> float | None:
-        """Frame period that a master file told, s; None before."""
+        """Frame period that a master file gives, s; None before."""
         return self._follower.frame_time_s
 
     @property
     def geometry(self) -> Geometry:
-        """Scattering geometry as far as a master file told it."""
+        """Scattering geometry as far as a master file gives it."""
         return self._follower.geometry
 
     def poll(self) -> tuple[FrameReference, ...]:
         """Return the frames that have become complete on disk."""
-        return () if self._off else self._hand_out(self._follower.poll())
+        return () if self._documents_only else self._hand_out(self._follower.poll())
 
     def finish(self) -> tuple[FrameReference, ...]:
         """Return what is left on disk of a run that is over; nothing of series that events named.
@@ -80,7 +80,7 @@ class Following:
         What an event named was read when it came, or is missing. Without an event (the series was
         stopped) the last file is still to come: waits LAST_FILE_S after each that came.
         """
-        if self._off or self._newest in self._announced:
+        if self._documents_only or self._newest in self._announced:
             return ()
         found = self._follower.finish()
         until, latest = (time.monotonic() + wait_s for wait_s in (LAST_FILE_S, LONGEST_S))
@@ -118,8 +118,8 @@ class Following:
 
         `came`: the document brings them or says where they are, so that documents win from now on.
         """
-        self._off = self._off or came
-        n_known = min(n_frames, sum(self._handed.values()) - self._n_dropped)
+        self._documents_only = self._documents_only or came
+        n_known = min(n_frames, sum(self._read_until.values()) - self._n_dropped)
         self._n_dropped += n_known
         return n_known
 
@@ -127,40 +127,40 @@ class Following:
         new: list[FrameReference] = []
         for reference in references:
             series, stop = os.path.realpath(reference.series), reference.stop or 0
-            start = max(reference.start, self._handed.get(series, 0))
+            start = max(reference.start, self._read_until.get(series, 0))
             if start < stop:  # else an event brought them
                 self._newest = series
-                self._handed[series] = stop
+                self._read_until[series] = stop
                 new.append(dataclasses.replace(reference, start=start))
         return tuple(new)
 
     def _reconcile_series(self, reference: EigerFrames) -> tuple[FrameReference, ...]:
         series = os.path.realpath(reference.series)
-        if series not in self._handed:
-            if set(self._handed) - self._announced:
+        if series not in self._read_until:
+            if set(self._read_until) - self._announced:
                 raise InvalidInputError(self._mixed(f"the series {reference.series}"))
             # Nothing of it was followed: whether it is what the follower waits for, nobody knows.
-            self._off = True
-            self._handed[series] = 0
+            self._documents_only = True
+            self._read_until[series] = 0
             self._newest = series
         self._announced.add(series)
-        start = max(reference.start, self._handed[series])
+        start = max(reference.start, self._read_until[series])
         stop, followed = reference.stop, self._follower.n_images
         if stop is None or (reference.open_ended and stop < (followed or 0)):
             stop = followed
         if stop is None:  # nobody knows where the series ends: from here on documents tell
-            self._off = True
+            self._documents_only = True
         else:
             self._follower.pass_over(reference.series, stop)
-            self._handed[series] = max(start, stop)
-        accounted = sum(self._handed[known] for known in self._announced)
+            self._read_until[series] = max(start, stop)
+        accounted = sum(self._read_until[known] for known in self._announced)
         self._n_dropped = max(self._n_dropped, accounted)
         if series != self._newest or (stop is not None and start >= stop):
             return ()
         return (dataclasses.replace(reference, start=start, stop=stop),)
 
     def _mixed(self, announced: str) -> str:
-        followed = ", ".join(series for series in self._handed if series not in self._announced)
+        followed = ", ".join(series for series in self._read_until if series not in self._announced)
         return (
             f"The documents announce {announced}, but the files of {followed} were followed; "
             "expected the same series. Nothing of the two is mixed. Compute the run again with: "

@@ -88,7 +88,7 @@ class DocumentPublisher:
         self._waiting: deque[tuple[zmq.MessageTracker, int]] = deque()  # large ones, their bytes
         self._lock = threading.Lock()  # made by one thread, called by another
         self._topics: set[bytes] = set()
-        self._told = Once()
+        self._logged = Once()
         context = zmq.Context()
         # XPUB instead of PUB: it tells whether anybody listens, and when its queue is full.
         self._socket = context.socket(zmq.XPUB)
@@ -177,7 +177,7 @@ class DocumentPublisher:
         return bool(self._topics)
 
     def _warn_once(self, reason: str) -> None:
-        if self._told.is_news(reason):
+        if self._logged.is_news(reason):
             logger.warning(
                 "Publishing documents to %s: %s. The scan goes on.", self.address, reason
             )

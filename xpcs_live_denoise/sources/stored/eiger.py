@@ -159,7 +159,7 @@ def _n_images(descriptor: Fields, data_key: str) -> int | None:
 
 # How far the clock of the detector's files may be from that of the documents, s: the smallest with
 # which enough series are found. Times of files are no finer than the first.
-CLOCKS_APART_S = (0.01, 2.0, 60.0)
+CLOCKS_DIFFER_S = (0.01, 2.0, 60.0)
 # Data files that are opened to see how many frames a full one holds.
 MOST_COUNTED = 10
 
@@ -211,8 +211,8 @@ def series_of_events(
     there = [found for prefix in prefixes for found in _series(prefix, roots)]
     found = [series for series in there if _fits(series.master, n_images)]
     wanted, in_time = len(times_s), []
-    for apart in CLOCKS_APART_S if wanted else ():
-        first, last = began_s - apart, times_s[-1] + apart
+    for difference_s in CLOCKS_DIFFER_S if wanted else ():
+        first, last = began_s - difference_s, times_s[-1] + difference_s
         in_time = [series for series in found if first <= series.written_s <= last]
         if len(in_time) >= wanted:
             break

@@ -45,13 +45,13 @@ MAX_MESSAGE_BYTES = 64 * 2**20
 
 
 @contextlib.contextmanager
-def _going_on(told: Once, what: str) -> Iterator[None]:
+def _going_on(logged: Once, what: str) -> Iterator[None]:
     """Log what goes wrong, each reason once: the server is foreign ground, the next look may do."""
     try:
         yield
     except Exception as error:
         reason = f"{what}: {type(error).__name__}: {text_of(error, 300)}"
-        if told.is_news(reason):
+        if logged.is_news(reason):
             logger.warning("Following runs in Tiled, %s. Trying again.", reason)
 
 
@@ -106,8 +106,8 @@ class TiledRuns:
         self._poll_s = poll_s
         self._idle_s = idle_s
         self._missing_s = missing_s
-        self._told = Once()
-        self._new_runs = NewRuns(container, detector, told=self._told)
+        self._logged = Once()
+        self._new_runs = NewRuns(container, detector, logged=self._logged)
         self._updates = ServerUpdates(container)
         self._open: dict[str, _OpenRun] = {}
         self._stopping = threading.Event()
@@ -143,13 +143,13 @@ class TiledRuns:
 
     def look(self) -> None:
         """Look once, as the thread does over and over: pass on what has come."""
-        with _going_on(self._told, "looking for new runs"):
+        with _going_on(self._logged, "looking for new runs"):
             newest = self._new_runs.look()
             for uid in self._new_runs.take(AT_ONCE - len(self._open)):
                 self._open[uid] = _OpenRun(self._documents_of(uid), time.monotonic())
             self._end_the_dead(newest)
         for run in list(self._open.values()):
-            with _going_on(self._told, f"run {run.documents.uid}"):
+            with _going_on(self._logged, f"run {run.documents.uid}"):
                 self._pass_on(run)
 
     # --- on the thread ------------------------------------------------------------------------
@@ -203,14 +203,14 @@ class NewRuns:
         container: Node,
         detector: str,
         *,
-        told: Once,
+        logged: Once,
         newest: int = NEWEST,
         most_new: int = MOST_NEW,
         most_tries: int = MOST_TRIES,
     ) -> None:
         self._container = container
         self._detector = detector
-        self._told = told
+        self._logged = logged
         self._n_newest, self._most_new = newest, most_new
         self._most_tries = most_tries
         self._known: dict[str, None] = {}  # oldest first
@@ -243,7 +243,7 @@ class NewRuns:
                 return
             is_wanted = False
             # A node that cannot be opened must not hide those after it.
-            with _going_on(self._told, f"run {uid}"):
+            with _going_on(self._logged, f"run {uid}"):
                 is_wanted = self._is_wanted(uid)
             if is_wanted:
                 most -= 1
