@@ -289,4 +289,5 @@ def test_a_followed_run_whose_files_are_missing_is_ended_with_the_reason(
     stop = documents[-1][1]
     assert (stop["run_start"], stop["exit_status"]) == (uid, "fail")
     assert "Add its folder to the setting `file_roots`" in stop["reason"]
-    assert runs._open == {}
+    runs.look()
+    assert len(documents) == 3
