@@ -11,6 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from tests.support.networks import mirrored
 from xpcs_live_denoise.denoising.ensemble import (
     CARD_NAME,
     SHIPPED,
@@ -19,7 +20,7 @@ from xpcs_live_denoise.denoising.ensemble import (
     save_ensemble,
 )
 from xpcs_live_denoise.denoising.inference import is_tied
-from xpcs_live_denoise.denoising.model import TRIANGLE_SHAPE, CnnEncoderDecoder, mirrored
+from xpcs_live_denoise.denoising.model import TRIANGLE_SHAPE, CnnEncoderDecoder
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 
 CARD = {"name": "test", "trained_on": {"file": "none"}, "metrics": {}}
@@ -42,9 +43,14 @@ def make_windows(n: int, seed: int = 0) -> np.ndarray:
     return windows.astype(np.float32)
 
 
+@pytest.fixture(scope="module")
+def members() -> list[CnnEncoderDecoder]:
+    return make_members(3)
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return save_ensemble(make_members(3), CARD, tmp_path / "ensemble")
+def folder(members: list[CnnEncoderDecoder], tmp_path: Path) -> Path:
+    return save_ensemble(members, CARD, tmp_path / "ensemble")
 
 
 @pytest.mark.parametrize("n", [1, 7, 8, 21])
