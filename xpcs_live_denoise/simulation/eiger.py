@@ -193,7 +193,7 @@ class SimulatedClassicEiger(Device):
 
     # --- Triggerable and Readable -------------------------------------------------------------
 
-    def trigger(self) -> SimulatedStatus:
+    def trigger(self) -> Any:
         """Take one series; done when all its files are written.
 
         Raises

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
@@ -197,7 +197,7 @@ class SimulatedEiger(SimulatedDetector):
         """Return how many frames are in the file."""
         return self.n_written
 
-    def collect_asset_docs(self, index: int | None = None) -> Iterator[tuple[str, Document]]:
+    def collect_asset_docs(self, index: int | None = None) -> Iterator[tuple[str, Any]]:
         """Yield the documents of what has been written since the last call, up to `index`."""
         stop = self.n_written if index is None else min(index, self.n_written)
         if stop <= self._n_announced or self.path is None:
