@@ -18,6 +18,7 @@ from xpcs_live_denoise.denoising.ensemble import (
     Ensemble,
     load_ensemble,
 )
+from xpcs_live_denoise.denoising.evaluation.metrics import errors
 from xpcs_live_denoise.denoising.inference import is_tied, stack_members
 from xpcs_live_denoise.denoising.model import CnnEncoderDecoder, TiedEncoderDecoder
 from xpcs_live_denoise.denoising.training.data import WindowData, load_windows, simulate_windows
@@ -28,7 +29,6 @@ from xpcs_live_denoise.denoising.training.train import (
     train,
     train_member,
     training_data,
-    validation_cost,
     validation_parts,
 )
 from xpcs_live_denoise.errors import InvalidInputError
@@ -97,7 +97,7 @@ def choosing_part(path: Path) -> WindowData:
 def cost_of(network: CnnEncoderDecoder, data: WindowData) -> float:
     with torch.no_grad():
         output = network(torch.from_numpy(data.c2).unsqueeze(1)).squeeze(1).numpy()
-    return validation_cost(output, data)[0]
+    return errors(output, data)[0].mean()
 
 
 def test_the_network_of_the_lowest_validation_cost_is_kept_and_training_ends(

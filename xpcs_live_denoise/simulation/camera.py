@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import TypeAlias
 
 import numpy as np
@@ -125,51 +125,37 @@ class SimulatedStatus:
 
     def __init__(self, name: str = "", n_frames: int = 0) -> None:
         self._name, self._n_frames, self._n_done = name, n_frames, 0
-        self._lock = threading.Lock()
-        self._done = threading.Event()
-        self._exception: BaseException | None = None
-        self._callbacks: list[Callable[[SimulatedStatus], None]] = []
+        self._future: Future[None] = Future()
         self._watchers: list[Callable[..., None]] = []
 
     def finish(self, exception: BaseException | None = None) -> None:
-        """Mark as done; later calls change nothing."""
-        with self._lock:
-            if self._done.is_set():
-                return
-            self._exception = exception
-            self._done.set()
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback(self)
+        """Mark as done, once."""
+        if exception is None:
+            self._future.set_result(None)
+        else:
+            self._future.set_exception(exception)
 
     def add_callback(self, callback: Callable[[SimulatedStatus], None]) -> None:
         """Call `callback` with this status when it is done, at once if it is."""
-        with self._lock:
-            if not self._done.is_set():
-                self._callbacks.append(callback)
-                return
-        callback(self)
+        self._future.add_done_callback(lambda _: callback(self))
 
     def exception(self, timeout: float | None = 0.0) -> BaseException | None:
         """Return what went wrong, None if nothing did, after at most `timeout` s."""
-        if not self._done.wait(timeout):
-            raise TimeoutError("The status is not done.")
-        return self._exception
+        return self._future.exception(timeout)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until it is done; raise what went wrong."""
+        self._future.result(timeout)
 
     @property
     def done(self) -> bool:
         """Whether the operation has ended."""
-        return self._done.is_set()
+        return self._future.done()
 
     @property
     def success(self) -> bool:
         """Whether it has ended well."""
-        return self.done and self._exception is None
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait until it is done; raise what went wrong."""
-        if (error := self.exception(timeout)) is not None:
-            raise error
+        return self.done and self._future.exception() is None
 
     def watch(self, func: Callable[..., None]) -> None:
         """Call `func` now, and with the number of frames whenever there are more of them."""

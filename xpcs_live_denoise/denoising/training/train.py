@@ -1,6 +1,6 @@
 """Train CNN encoder-decoders on two-time correlation functions, and keep the best.
 
-`train` tells the whole course, `train_member` trains one network. Architecture and loss are the
+`train` does it all, `train_member` trains one network. Architecture and loss are the
 paper's; our recipe differs: weights shared along diagonals, a linear start, half synthetic inputs.
 """
 
@@ -31,7 +31,7 @@ from xpcs_live_denoise.denoising.model import (
     TiedEncoderDecoder,
 )
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.types import Array, Document
+from xpcs_live_denoise.records.types import Document
 
 from .data import WindowData, load_windows, simulate_windows
 from .recipes import PaperRecipe, Recipe
@@ -153,12 +153,9 @@ def train(
     networks: list[CnnEncoderDecoder] = []
     log: list[Document] = []
     for i in range(candidates):
+        report_epoch = partial(report, i, seed + i)
         network, epochs = train_member(
-            data,
-            recipe,
-            seed + i,
-            choosing=parts.get("choosing"),
-            report=partial(report, i, seed + i),
+            data, recipe, seed + i, choosing=parts.get("choosing"), report=report_epoch
         )
         networks.append(network)
         log.append(_candidate(seed + i, epochs))
@@ -254,15 +251,9 @@ def _validated(
     with torch.inference_mode():
         parts = torch.from_numpy(choosing.c2).split(CHUNK)
         output = torch.cat([network.denoise(part) for part in parts]).numpy()
-    cost, mse_g2 = validation_cost(output, choosing)
+    cost, mse_g2 = (float(values.mean()) for values in errors(output, choosing))
     lowest = min((e.cost for e in before if e.cost is not None), default=float("inf"))
     return replace(epoch, cost=cost, mse_g2=mse_g2, best=cost < lowest)
-
-
-def validation_cost(output: Array, choosing: WindowData) -> tuple[float, float]:
-    """Return cost and MSE(1TCF) of denoised triangles (n, 1275), means over the inputs."""
-    cost, mse_g2 = errors(output, choosing)
-    return float(cost.mean()), float(mse_g2.mean())
 
 
 @contextmanager
