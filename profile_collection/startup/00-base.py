@@ -10,7 +10,7 @@ from bluesky.utils import ProgressBarManager
 from platformdirs import user_data_path
 
 # The simulated beamline, chx_simulation.py, lies beside the startup files' folder.
-sys.path.append(get_ipython().profile_dir.location)
+sys.path.append(str(Path(get_ipython().profile_dir.location).resolve()))
 
 # A window needs a display; without one, XPCS_PLOT=live.png is drawn instead.
 if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -194,6 +195,19 @@ def test_a_missing_library_is_named_with_the_remedy(
         MissingDependencyError, match=rf"{library}.*pip install xpcs-live-denoise\[torch\]"
     ):
         load_ensemble(folder)
+
+
+def test_without_torch_the_faces_can_be_imported_and_the_remedy_is_named():
+    script = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from xpcs_live_denoise.denoising import evaluate, load_ensemble\n"
+        "try:\n    load_ensemble()\n"
+        "except ImportError as error:\n    print(type(error).__name__, error)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert run.stdout.startswith("MissingDependencyError load_ensemble: torch and safetensors")
 
 
 def test_members_for_whole_windows_cannot_be_saved(tmp_path: Path):

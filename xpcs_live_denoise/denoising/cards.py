@@ -30,7 +30,7 @@ def save_with_card(
 
 
 def load_with_card(
-    subject: str, folder: Path, name: str, *, card_name: str, keys: Sequence[str]
+    subject: str, folder: Path, name: str, *, card_name: str, keys: Sequence[str], writer: str
 ) -> tuple[bytes, Document]:
     """Return the content of a file and its card.
 
@@ -42,6 +42,8 @@ def load_with_card(
         As `save_with_card` was given them.
     keys
         Entries that the card must have, "sha256" among them.
+    writer
+        What writes such folders, for errors.
 
     Raises
     ------
@@ -55,7 +57,7 @@ def load_with_card(
         except OSError as error:
             raise InvalidInputError(
                 f"{subject} {folder}: {file} cannot be read ({error.strerror}). Expected a folder "
-                f"with {name} and {card_name}, as `xpcs-live-denoise train` writes it."
+                f"with {name} and {card_name}, as `{writer}` writes it."
             ) from error
     try:
         card = json.loads(texts[card_name].decode("utf-8"))

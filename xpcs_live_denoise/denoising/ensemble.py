@@ -118,7 +118,12 @@ def load_ensemble(path: str | Path | None = None, *, device: str = "cpu") -> Ens
             "pip install xpcs-live-denoise[torch]."
         ) from error
     weights, card = load_with_card(
-        "Ensemble", folder, WEIGHTS_NAME, card_name=CARD_NAME, keys=INFO_KEYS
+        "Ensemble",
+        folder,
+        WEIGHTS_NAME,
+        card_name=CARD_NAME,
+        keys=INFO_KEYS,
+        writer="xpcs-live-denoise train",
     )
     try:
         stacked = safetensors.torch.load(weights)

@@ -143,7 +143,12 @@ def load_fitted(path: str | Path | None = None) -> Fitted:
     """
     folder = SHIPPED if path is None else Path(path)
     content, card = load_with_card(
-        "Folder", folder, ARRAYS_NAME, card_name=CARD_NAME, keys=["sha256"]
+        "Folder",
+        folder,
+        ARRAYS_NAME,
+        card_name=CARD_NAME,
+        keys=["sha256"],
+        writer="save_fitted",
     )
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
