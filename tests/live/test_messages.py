@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.live.messages import End, Gathered, Missing, Referenced
-from xpcs_live_denoise.records.frames import EigerFrames, HDF5Frames, InlineFrames
-from xpcs_live_denoise.sources.assets import UnreadableFrames
+from xpcs_live_denoise.records.frames import EigerFrames, HDF5Frames, InlineFrames, MissingFrames
 
 
 def frames(start, stop, path="a.h5", dataset="x"):
@@ -47,10 +46,19 @@ def test_frames_of_one_eiger_series_merge_and_those_of_two_do_not():
 
 
 def test_references_of_different_kinds_never_become_one():
-    unreadable = UnreadableFrames(path="a.h5", dataset="x", start=5, stop=9, reason="no handler")
+    unreadable = MissingFrames(n_frames=4, reason="no handler")
     later = Referenced(reference=unreadable, arrival=0.0)
     assert frames(3, 5).merge(later) is None
     assert later.merge(frames(9, 12)) is None
+
+
+def test_announced_frames_that_are_missing_merge_if_their_reason_is_the_same():
+    def missing(n_frames, reason):
+        reference = MissingFrames(n_frames=n_frames, reason=reason)
+        return Referenced(reference=reference, arrival=0.0)
+
+    assert missing(2, "a").merge(missing(3, "a")).reference.n_frames == 5
+    assert missing(2, "a").merge(missing(3, "b")) is None
 
 
 def test_gaps_merge_if_their_reason_is_the_same():

@@ -19,7 +19,7 @@ from tests.support.serving import (
 from xpcs_live_denoise.catalog.server import EmbeddedServer
 from xpcs_live_denoise.commands.replay import UNFINISHED, replay
 from xpcs_live_denoise.simulation import SimulatedEiger, fly_series, recorded
-from xpcs_live_denoise.sources.remote.receiver import document_publisher
+from xpcs_live_denoise.sources.remote.publisher import document_publisher
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 

@@ -15,6 +15,7 @@ from xpcs_live_denoise.records.frames import (
     FrameReference,
     Geometry,
     HDF5Frames,
+    MissingFrames,
     NothingFollowed,
     TiledFrames,
 )
@@ -98,24 +99,25 @@ class Referenced:
     n_bytes: int = 0
 
     def merge(self, later: Any) -> Referenced | None:
-        """Join frames of the same dataset or series that follow directly."""
+        """Join frames of the same dataset or series that follow directly, or of one reason."""
         if not isinstance(later, Referenced):
             return None
-        here, there = self.reference, later.reference
-        if not isinstance(here, HDF5Frames | EigerFrames | TiledFrames):
-            return None
-        if not isinstance(there, HDF5Frames | EigerFrames | TiledFrames):
-            return None
-        if (
-            type(here) is not type(there)
-            or here.stop != there.start
-            or dataclasses.replace(there, start=0, stop=0)
-            != (dataclasses.replace(here, start=0, stop=0))
-        ):
-            return None  # another place, or another kind of reference
-        return Referenced(
-            reference=dataclasses.replace(here, stop=there.stop), arrival=later.arrival
-        )
+        joined = _joined(self.reference, later.reference)
+        return None if joined is None else Referenced(reference=joined, arrival=later.arrival)
+
+
+def _joined(here: FrameReference, there: FrameReference) -> FrameReference | None:
+    """Return both in one; None for another place, another kind of reference or another reason."""
+    if isinstance(here, MissingFrames) and isinstance(there, MissingFrames):
+        n_frames = here.n_frames + there.n_frames
+        same = here.reason == there.reason
+        return dataclasses.replace(here, n_frames=n_frames) if same else None
+    if not isinstance(here, HDF5Frames | EigerFrames | TiledFrames):
+        return None
+    if not isinstance(there, HDF5Frames | EigerFrames | TiledFrames):
+        return None
+    same = dataclasses.replace(there, start=0, stop=0) == dataclasses.replace(here, start=0, stop=0)
+    return dataclasses.replace(here, stop=there.stop) if same and here.stop == there.start else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from xpcs_live_denoise.records.frames import (
     FollowedFrames,
     FrameReference,
     FrameSource,
-    Gap,
+    MissingFrames,
     NothingFollowed,
     read_with_gaps,
 )
@@ -238,7 +238,7 @@ class LiveRun:
         analysis, n_done = self._require_analysis(), 0
         try:
             for piece in read_with_gaps(self._source, reference, self._settings.block_bytes):
-                if isinstance(piece, Gap):
+                if isinstance(piece, MissingFrames):
                     self._skip(piece.n_frames, piece.reason)
                     n_done += piece.n_frames
                     continue
