@@ -24,6 +24,14 @@ from xpcs_live_denoise.records.results import (
 )
 from xpcs_live_denoise.records.run import RunInfo, Status
 
+# Files that a worker should begin with: started last, they would be what the others wait for.
+LONG = ("tests/system/", "tests/commands/", "tests/live/", "tests/sources/")
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first; the order within a file stays."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
 
 @pytest.fixture(autouse=True)
 def state_home(tmp_path_factory, monkeypatch):
