@@ -38,6 +38,7 @@ def fake_ensemble(monkeypatch):
 @pytest.fixture
 def settings(tiled_server, monkeypatch):
     monkeypatch.setenv("TILED_API_KEY", tiled_server.api_key)
+    monkeypatch.setenv("COLUMNS", "120")  # of the tables
     return Settings(
         detector="camera",
         frame_time_s=0.01,

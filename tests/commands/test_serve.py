@@ -1,10 +1,8 @@
 """Serve without a Tiled server: what it refuses, what it says, how it ends."""
 
-import io
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 
@@ -53,12 +51,17 @@ def config(tmp_path, fields):
     return write
 
 
-class Screen(io.StringIO):
+class Screen:
     """Standard output whose text can be waited for."""
+
+    def __init__(self, capsys):
+        self._capsys, self._text, self._lock = capsys, "", threading.Lock()
 
     @property
     def text(self):
-        return self.getvalue()
+        with self._lock:
+            self._text += self._capsys.readouterr().out
+            return self._text
 
     def wait_for(self, text, timeout=120):
         deadline = time.monotonic() + timeout
@@ -68,9 +71,8 @@ class Screen(io.StringIO):
 
 
 @pytest.fixture
-def screen(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", made := Screen())
-    return made
+def screen(capsys):
+    return Screen(capsys)
 
 
 @pytest.fixture

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 RAW_PATH = "raw"
 PROCESSED_PATH = "processed"
-CATALOG_SPEC = ("CatalogOfBlueskyRuns", "3.0")
 SERVER_MODULES = ("fastapi", "uvicorn", "zarr", "adbc_driver_sqlite")
 LOG_LINES = 15
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # terminal codes in the server's log
@@ -257,6 +256,8 @@ class EmbeddedServer:
 
     def _create_containers(self) -> None:
         from tiled.structures.core import Spec
+
+        from .schema import CATALOG_SPEC
 
         client = self.client()
         for path in (RAW_PATH, PROCESSED_PATH):
