@@ -23,10 +23,32 @@ OBJECT_NAME = "xpcs"
 
 # What a user searches results by; copied from the raw run where it has it.
 COPIED_KEYS = (
-    "scan_id sample sample_name T_sample plan_name plan_type plan_args purpose measurement "
-    "Measurement proposal proposal_id proposal_num data_session cycle SAF PI operator user group "
-    "owner project institution facility beamline_id"
-).split()
+    "scan_id",
+    "sample",
+    "sample_name",
+    "T_sample",
+    "plan_name",
+    "plan_type",
+    "plan_args",
+    "purpose",
+    "measurement",
+    "Measurement",
+    "proposal",
+    "proposal_id",
+    "proposal_num",
+    "data_session",
+    "cycle",
+    "SAF",
+    "PI",
+    "operator",
+    "user",
+    "group",
+    "owner",
+    "project",
+    "institution",
+    "facility",
+    "beamline_id",
+)
 
 _KINDS: dict[str, tuple[pa.DataType, str, str]] = {
     # kind -> type in the table, JSON type and numpy type in the data key

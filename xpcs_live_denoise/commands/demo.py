@@ -49,7 +49,6 @@ def demo(
 ) -> None:
     """Run the main job: an ageing sample, from the detector's documents to Gamma(t) in Tiled."""
     from xpcs_live_denoise.catalog import EmbeddedServer
-    from xpcs_live_denoise.readers import results
     from xpcs_live_denoise.simulation import recorded_series, simulated_series
 
     series = simulated_series(frames, rois) if data is None else recorded_series(data, frames, rois)
@@ -64,15 +63,7 @@ def demo(
                 f"second of {series.title}; {len(series.rois.labels)} ROIs."
             )
             uid = _measure(series, rate_hz, server, folder, plot)
-            result = results(server.client(), uid)
-            typer.echo(
-                f"\nA fresh client found the result of run {uid[:8]}: results(catalog, {uid!r})"
-            )
-            _print_rates(result, series)
-            _print_series(result)
-            figure = (out or Path.cwd()) / "xpcs-live-denoise-demo.png"
-            _save_figure(result, series, figure)
-            typer.echo(f"Figure: {figure.resolve()}")
+            _show(server, uid, series, (out or Path.cwd()) / "xpcs-live-denoise-demo.png")
         if out is not None:
             typer.echo(
                 f"The catalog stays in {out}. Serve it again with\n"
@@ -143,6 +134,18 @@ def _measure(
             f"the server is {folder / 'tiled.log'}."
         )
     return uid
+
+
+def _show(server: EmbeddedServer, uid: str, series: DemoSeries, figure: Path) -> None:
+    """Print what a fresh client finds of a run, and save its figure."""
+    from xpcs_live_denoise.readers import results
+
+    result = results(server.client(), uid)
+    typer.echo(f"\nA fresh client found the result of run {uid[:8]}: results(catalog, {uid!r})")
+    _print_rates(result, series)
+    _print_series(result)
+    _save_figure(result, series, figure)
+    typer.echo(f"Figure: {figure.resolve()}")
 
 
 def _print_rates(result: XPCSResult, series: DemoSeries) -> None:

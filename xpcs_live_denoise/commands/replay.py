@@ -84,10 +84,8 @@ def replay_runs(
 
     Parameters
     ----------
-    settings
-        `tiled.raw_path` says where the raw runs are.
-    uids
-        Of the raw runs, or the beginnings of them.
+    settings, uids
+        `settings.tiled.raw_path` says where the raw runs are; the beginning of a uid is enough.
     rois
         The ROI map, instead of the file that `settings.rois` names.
     timeout
@@ -100,11 +98,8 @@ def replay_runs(
 
     Raises
     ------
-    InvalidInputError
-        Without `tiled.raw_path`; of a single run, when the server takes no result there.
     XpcsError
-        When a run failed, after all were tried: it is not there (ResultNotFoundError, of a single
-        run), has no frames of the detector, or its analysis or the storing of its results failed.
+        When a run failed, after all were tried; of a single run, what it failed with.
     """
     from xpcs_live_denoise.catalog import connect
 

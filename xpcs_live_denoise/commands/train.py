@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from xpcs_live_denoise.denoising import TrainingProgress
 
 
@@ -52,16 +54,6 @@ def train(
 
     with Progress() as bar:
         task = bar.add_task("simulating" if simulated else "reading", total=None)
-
-        def show(now: TrainingProgress) -> None:
-            bar.update(
-                task,
-                total=now.n_candidates * now.n_epochs,
-                completed=now.candidate * now.n_epochs + now.epoch.epoch,
-                description=f"network {now.candidate + 1} of {now.n_candidates}, epoch "
-                f"{now.epoch.epoch}, loss {now.epoch.loss:.4f}",
-            )
-
         learning, choosing = training_data(data, validation, simulated=simulated, seed=seed)
         ensemble = train_ensemble(
             learning,
@@ -71,6 +63,16 @@ def train(
             candidates=candidates,
             recipe=recipe_of(recipe.value, epochs=epochs),
             seed=seed,
-            progress=show,
+            progress=lambda now: _show(now, bar, task),
         )
     typer.echo(f"{ensemble.info['n_members']} members are in {out}.")
+
+
+def _show(now: TrainingProgress, bar: Progress, task: TaskID) -> None:
+    bar.update(
+        task,
+        total=now.n_candidates * now.n_epochs,
+        completed=now.candidate * now.n_epochs + now.epoch.epoch,
+        description=f"network {now.candidate + 1} of {now.n_candidates}, epoch "
+        f"{now.epoch.epoch}, loss {now.epoch.loss:.4f}",
+    )
