@@ -11,7 +11,7 @@ from xpcs_live_denoise.commands.cli import app
 from xpcs_live_denoise.commands.deliver import deliver
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.sinks.spool import RunSpool
+from xpcs_live_denoise.sinks.spool import Spool
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def settings(tmp_path, monkeypatch):
 
 
 def spooled(settings, run, uid):
-    box = RunSpool(settings.spool, run.info, uid=uid, time=5.0, path="processed")
+    box = Spool(settings.spool, run.info, uid=uid, time=5.0, path="processed")
     box.put(run.publication(0, 5))
     return box
 
@@ -63,7 +63,7 @@ def test_a_file_that_is_missing_on_the_way_to_the_server_is_no_delivery(
     def no_certificate(*_):
         raise FileNotFoundError(2, "No such file or directory", "ca.pem")
 
-    monkeypatch.setattr(deliver_module, "TiledSinkFactory", no_certificate)
+    monkeypatch.setattr(deliver_module, "TiledDestination", no_certificate)
     lines = []
     assert not deliver(settings, tell=lines.append)
     assert "not delivered (FileNotFoundError" in lines[0]
@@ -92,7 +92,7 @@ def test_a_run_whose_container_does_not_do_is_delivered_elsewhere(
         raw = tiled_client.create_container(own)
         raw.create_container("run", specs=[Spec("BlueskyRun", "3.0")], metadata={"start": {}})
     run, uid = synthetic(), str(uuid.uuid4())
-    box = RunSpool(settings.spool, run.info, uid=uid, time=5.0, path=own)
+    box = Spool(settings.spool, run.info, uid=uid, time=5.0, path=own)
     box.put(run.publication(0, 5))
     box.close()
     lines = []

@@ -12,24 +12,19 @@ from bluesky_tiled_plugins import TiledWriter
 from rich.console import Console
 from tiled.structures.core import Spec
 
-from tests.support.live_runs import LABELS, Fake, series
+from tests.support.live_runs import LABELS, series
 from xpcs_live_denoise import RoiMap, Settings, results
 from xpcs_live_denoise.commands import replay
 from xpcs_live_denoise.commands.replay import UNFINISHED, Comparison, compare
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, XpcsError
-from xpcs_live_denoise.live import callback as callback_module
-from xpcs_live_denoise.live import outbox as sink_feed
+from xpcs_live_denoise.live import Timings
 from xpcs_live_denoise.simulation import SimulatedCamera, recorded
 from xpcs_live_denoise.sinks.run import TiledSink
 from xpcs_live_denoise.sinks.spool import spooled_folders
 
 FRAMES = series(60)
+IMPATIENT = Timings(first_pause_s=0.1, longest_pause_s=0.1)
 ROIS = RoiMap.from_labels(LABELS, q_inv_angstrom=[0.001, 0.002])
-
-
-@pytest.fixture(autouse=True)
-def fake_ensemble(monkeypatch):
-    monkeypatch.setattr(callback_module, "open_ensemble", lambda _settings: (Fake(), ""))
 
 
 @pytest.fixture
@@ -37,6 +32,7 @@ def settings(tiled_server, monkeypatch):
     monkeypatch.setenv("TILED_API_KEY", tiled_server.api_key)
     return Settings(
         detector="camera",
+        denoise=False,
         frame_time_s=0.01,
         tiled={"uri": tiled_server.uri, "raw_path": "raw"},
     )
@@ -54,7 +50,8 @@ def raw_uid(tiled_server):
 def run_replay(settings, *uids):
     text = io.StringIO()
     console = Console(file=text, width=120)
-    return replay.replay(settings, uids, console, rois=ROIS, timeout=100), text.getvalue()
+    found = replay.replay(settings, uids, console, rois=ROIS, timeout=100, timings=IMPATIENT)
+    return found, text.getvalue()
 
 
 def test_a_stored_run_is_computed_and_then_compared(settings, raw_uid, tiled_client):
@@ -139,8 +136,6 @@ def to(settings, **tiled):
 def impatient(monkeypatch):
     monkeypatch.setattr(replay, "LOOK_S", 0.05)
     monkeypatch.setattr(replay, "CLOSE_S", 0.5)
-    monkeypatch.setattr(sink_feed, "FIRST_PAUSE_S", 0.1)
-    monkeypatch.setattr(sink_feed, "LONGEST_PAUSE_S", 0.1)
 
 
 @pytest.fixture
@@ -170,7 +165,8 @@ def test_a_result_that_is_refused_for_good_ends_the_wait(settings, raw_uid, fail
 def test_a_wait_for_the_server_is_told_with_its_reason(settings, raw_uid, failing):
     file = io.StringIO()
     failing(ConnectionError("it is full"), lasts=lambda: "Ctrl-C" not in file.getvalue())
-    replay.replay(settings, [raw_uid], Console(file=file), rois=ROIS, timeout=100)
+    console = Console(file=file)
+    replay.replay(settings, [raw_uid], console, rois=ROIS, timeout=100, timings=IMPATIENT)
     told = "The server does not take the result: it is full Trying again, Ctrl-C ends it."
     assert file.getvalue().count(told) == 1
     assert "derived run" in file.getvalue()

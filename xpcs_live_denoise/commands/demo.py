@@ -32,7 +32,7 @@ from xpcs_live_denoise.simulation import (
     fly_series,
     recorded,
 )
-from xpcs_live_denoise.sinks import TerminalSink, TiledSinkFactory
+from xpcs_live_denoise.sinks import TerminalSink, TiledSink
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.readers import XPCSResult
@@ -180,7 +180,7 @@ def _measure(
         settings,
         rois=series.rois,
         sinks=[
-            TiledSinkFactory(settings.tiled, client),
+            lambda info: TiledSink(info, client=client, raw_path=RAW_PATH),
             lambda info: TerminalSink(info, console=console),
         ],
         plot=plot == "window" or plot or False,

@@ -15,8 +15,9 @@ from rich.table import Table
 from xpcs_live_denoise.catalog import connect, refuse_raw_runs, results_path
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, XpcsError, text_of
-from xpcs_live_denoise.live import NOT_STORED, REFUSED, LiveDenoise
+from xpcs_live_denoise.live import LiveDenoise, Timings
 from xpcs_live_denoise.readers import results
+from xpcs_live_denoise.records.run import Delivery, DeliveryState
 from xpcs_live_denoise.sources import FileRoots, TiledDocuments, full_uid, raw_container
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def replay(
     *,
     rois: RoiMap | None = None,
     timeout: float | None = None,
+    timings: Timings | None = None,
 ) -> dict[str, Comparison | None]:
     """Analyse stored runs again; each becomes a new derived run.
 
@@ -86,6 +88,8 @@ def replay(
         The ROI map, instead of the file that `settings.rois` names.
     timeout
         Longest wait for the end of a run, s; None waits as long as it takes.
+    timings
+        Of the analysis.
 
     Returns
     -------
@@ -112,7 +116,13 @@ def replay(
         for uid in uids:
             try:
                 comparisons[uid] = _replay_one(
-                    settings, uid, client, console, rois=rois, timeout=timeout
+                    settings,
+                    uid,
+                    client,
+                    console,
+                    rois=rois,
+                    timeout=timeout,
+                    timings=timings,
                 )
             except Exception as error:  # of this run: the next one may go well
                 if len(uids) == 1:
@@ -163,6 +173,7 @@ def _replay_one(
     *,
     rois: RoiMap | None,
     timeout: float | None,
+    timings: Timings | None,
 ) -> Comparison | None:
     refuse_raw_runs(client, results_path(settings.tiled.path, settings.tiled.raw_path), uid)
     container = raw_container(client, settings.tiled.raw_path or "")
@@ -170,7 +181,7 @@ def _replay_one(
     earlier = _newest(client, uid, settings)
     roots = FileRoots(settings.file_roots)
     documents = TiledDocuments(container, uid, data_key=settings.data_key, roots=roots)
-    live = LiveDenoise(settings, rois=rois, catalog=client, raw=client)
+    live = LiveDenoise(settings, rois=rois, catalog=client, raw=client, timings=timings)
     stored = False
     try:
         console.print(f"Run {uid}: computing ...", highlight=False, markup=False)
@@ -206,13 +217,12 @@ def _wait(live: LiveDenoise, uid: str, console: Console, timeout: float | None) 
     """
     end, told = math.inf if timeout is None else time.monotonic() + timeout, ""
     while not live.wait(min(LOOK_S, max(0.0, end - time.monotonic()))):
-        status = live.running.get(uid)
-        message = "" if status is None else status.message
-        if refused := message.partition(REFUSED)[2]:
-            raise InvalidInputError(f"Run {uid}: its result cannot be stored. {refused}")
-        if (why := message.partition(NOT_STORED)[2]) and why != told:
-            told = why
-            line = f"The server does not take the result: {why} Trying again, Ctrl-C ends it."
+        delivery = live.delivery.get(uid, Delivery())
+        if delivery.state is DeliveryState.REFUSED:
+            raise InvalidInputError(f"Run {uid}: its result cannot be stored. {delivery.reason}")
+        if delivery.reason and delivery.reason != told:
+            told = delivery.reason
+            line = f"The server does not take the result: {told} Trying again, Ctrl-C ends it."
             console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
         if time.monotonic() >= end:
             return False

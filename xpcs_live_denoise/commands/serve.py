@@ -173,18 +173,18 @@ def _check(settings: Settings, options: ServeOptions) -> None:
 
 def _check_server(settings: Settings, options: ServeOptions, console: Console) -> None:
     """Raise if results cannot be stored, unless only the server is away and is not followed."""
-    from xpcs_live_denoise.sinks import TiledSinkFactory
+    from xpcs_live_denoise.sinks import TiledDestination
 
-    make = TiledSinkFactory(settings.tiled)
+    tiled = TiledDestination(settings)
     try:
-        make.connect()
+        tiled.check()
     except TiledUnavailableError as error:
         if options.tiled:
             raise
         line = f"{error} Key and container could not be checked."
         console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     finally:
-        make.close()
+        tiled.close()
 
 
 def _start_sources(

@@ -1,20 +1,16 @@
 """One appendable table of a derived run: each row exactly once, whatever the network does."""
 
-# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownParameterType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import httpx
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from xpcs_live_denoise.catalog import arrow_schema, create_or_adopt
+from xpcs_live_denoise.catalog import Node, arrow_schema, create_or_adopt
+from xpcs_live_denoise.records.types import BoolArray, Fields
 
 TABLE_KEY = "internal"
 # Room for what a message holds besides its rows: names and types of fifty columns.
@@ -47,7 +43,7 @@ class TiledTable:
 
     def __init__(
         self,
-        stream: Any,
+        stream: Node,
         schema: Mapping[str, tuple[str, str]],
         *,
         key: Sequence[str],
@@ -60,7 +56,7 @@ class TiledTable:
         self._key = tuple(key)
         self._access_tags = access_tags
         self._max_bytes = max(1, max_message_bytes - MESSAGE_OVERHEAD)
-        self._node: Any = None
+        self._node: Node = None
         self._unsettled: list[pa.Table] = []
         self._in_doubt: pa.Table | None = None
         self._adopted: set[tuple[str, ...]] = set()
@@ -74,7 +70,7 @@ class TiledTable:
         self._adopted = set(self._keys(pa.table(columns)))
         self.n_rows = int(stored["seq_num"].max()) if len(stored) else 0
 
-    def append(self, columns: Mapping[str, Any]) -> None:
+    def append(self, columns: Fields) -> None:
         """Append rows, less those that an unsettled append has already brought.
 
         Parameters
@@ -92,7 +88,7 @@ class TiledTable:
             )
         self._resolve_doubt()
         table = pa.table({name: np.asarray(columns[name]) for name in self._columns})
-        table = table.filter(pa.array(self._is_news(table)))
+        table = table.filter(pa.array(self._is_new(table)))
         if not table.num_rows:
             return
         full = self._complete(table)
@@ -140,7 +136,7 @@ class TiledTable:
         self._in_doubt = None
         return arrived
 
-    def _is_news(self, table: pa.Table) -> NDArray[np.bool_]:
+    def _is_new(self, table: pa.Table) -> BoolArray:
         known = {row for part in self._unsettled for row in self._keys(part)}
         if not known and not self._adopted:
             return np.ones(table.num_rows, dtype=bool)

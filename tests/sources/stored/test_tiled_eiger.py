@@ -14,11 +14,10 @@ from ophyd import Device
 from rich.console import Console
 from tiled.structures.core import Spec
 
-from tests.support.live_runs import ROIS, SHAPE, Fake, series
+from tests.support.live_runs import ROIS, SHAPE, series
 from xpcs_live_denoise import LiveDenoise, Settings, results
 from xpcs_live_denoise.commands import replay
 from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError
-from xpcs_live_denoise.live import callback as callback_module
 from xpcs_live_denoise.simulation import recorded
 from xpcs_live_denoise.simulation.chx import chx_series
 from xpcs_live_denoise.simulation.eiger import SimulatedClassicEiger, SimulatedEigerFilePlugin
@@ -236,10 +235,10 @@ def test_the_beginning_of_a_uid_names_one_run_or_none(tiled_client):
 
 @pytest.fixture
 def settings(tiled_server, tmp_path, monkeypatch):
-    monkeypatch.setattr(callback_module, "open_ensemble", lambda _settings: (Fake(), ""))
     monkeypatch.setenv("TILED_API_KEY", tiled_server.api_key)
     return Settings(
         detector="eiger",
+        denoise=False,
         file_roots=[tmp_path],
         tiled={"uri": tiled_server.uri, "raw_path": "raw"},
     )
