@@ -60,7 +60,7 @@ def measure(
     frames = recorded(np.concatenate(list(sample.frames())))
     engine = RunEngine({}, context_managers=[])
     settings = Settings(detector="cam")
-    ensemble = open_ensemble(settings)
+    ensemble, _ = open_ensemble(settings)
     times: dict[str, list[list[float]]] = {kind: [[], [], []] for kind in kinds}
     with tempfile.TemporaryDirectory() as folder:
 
@@ -74,8 +74,9 @@ def measure(
 
         def run(kind: str, plot: bool) -> tuple[float, int]:
             options = {"plot": window} if plot else {}
-            live = LiveDenoise(settings, rois=sample.rois, sinks=[MemorySink], **options)
-            live._ensemble = ensemble
+            live = LiveDenoise(
+                settings, rois=sample.rois, sinks=[MemorySink], ensemble=ensemble, **options
+            )
             token = engine.subscribe(live)
             ticks = {}
             clock = engine.subscribe(lambda name, _doc: ticks.update({name: time.perf_counter()}))

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.frames import InlineFrames
-from xpcs_live_denoise.sources.assets import UnreadableFrames
+from xpcs_live_denoise.records.frames import InlineFrames, MissingFrames
 
 KEY = "eiger_image"
 
@@ -122,7 +121,7 @@ def test_what_is_no_frame_keeps_its_place(Run, value):
     documents = Run().documents
     documents.receive("descriptor", {"uid": "d", "data_keys": {KEY: image_key()}})
     (reference,) = documents.receive("event", {"descriptor": "d", "data": {KEY: value}})
-    assert isinstance(reference, UnreadableFrames)
+    assert isinstance(reference, MissingFrames)
     assert "expected real numbers of shape (rows, cols)" in reference.reason
     assert documents.n_frames == 1
 

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError, UnreadableFramesError
-from xpcs_live_denoise.records.frames import HDF5Frames, TiledFrames
-from xpcs_live_denoise.sources.assets import UnreadableFrames
+from xpcs_live_denoise.records.frames import HDF5Frames, MissingFrames, TiledFrames
 from xpcs_live_denoise.sources.frames import FrameReader
 
 KEY = "eiger_image"
@@ -189,7 +188,7 @@ def test_an_array_in_tiled_has_an_uri_of_its_own(Run, uri):
     stream = run.describe(**{KEY: image_key(external="STREAM:")})
     run.datum(run.resource(mimetype="application/x-tiled-array", uri=uri), stream, 0, 3)
     (reference,) = run.references
-    assert isinstance(reference, UnreadableFrames)
+    assert isinstance(reference, MissingFrames)
     assert "expected tiled:<path" in reference.reason
     assert reference.n_frames == 3
 

@@ -99,7 +99,7 @@ def _measure(
     from xpcs_live_denoise.config import Settings
     from xpcs_live_denoise.live import LiveDenoise
     from xpcs_live_denoise.simulation import SimulatedEiger, fly_series
-    from xpcs_live_denoise.sinks import TerminalSink, TiledSinkFactory
+    from xpcs_live_denoise.sinks import TerminalSink, TiledSink
 
     client = server.client()
     settings = Settings(
@@ -110,7 +110,10 @@ def _measure(
     live = LiveDenoise(
         settings,
         rois=series.rois,
-        sinks=[TiledSinkFactory(settings.tiled, client), TerminalSink],
+        sinks=[
+            lambda info: TiledSink(info, client=client, raw_path=RAW_PATH),
+            TerminalSink,
+        ],
         plot=plot == "window" or plot or False,
     )
     engine = RunEngine({"beamline_id": "demo"})

@@ -18,6 +18,7 @@ from xpcs_live_denoise.records.frames import (
     EigerFrames,
     FrameReference,
     HDF5Frames,
+    MissingFrames,
     TiledFrames,
 )
 
@@ -66,7 +67,7 @@ class LegacyAssets:
     def reference(self, datum_id: str, key: ImageKey) -> FrameReference | None:
         """Return where the frames of an event are; None while one of their documents is missing.
 
-        Frames whose documents are malformed are `UnreadableFrames`, which say why.
+        Frames whose documents are malformed are `MissingFrames`, which say why.
         """
         datum = self._datums.get(datum_id)
         resource = None if datum is None else self._resources.get(datum["resource"])
@@ -75,9 +76,9 @@ class LegacyAssets:
         try:
             return _reference(resource, datum, key)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            return UnreadableFrames.gap(
-                key.frames_per_event,
-                f"Datum {short_repr(datum_id)}: its frames cannot be found "
+            return MissingFrames(
+                n_frames=key.frames_per_event,
+                reason=f"Datum {short_repr(datum_id)}: its frames cannot be found "
                 f"({type(error).__name__}: {short_repr(str(error))}); expected the fields of "
                 "the event model and of the spec in its resource and datum.",
             )
@@ -152,27 +153,6 @@ DEFAULT_DATASET = "/entry/data/data"
 UNSUPPORTED_PARAMETERS = ("template", "slice")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnreadableFrames(HDF5Frames):
-    """Frames that documents announce in a form that cannot be read here.
-
-    They keep their place in the series: a FrameReader raises UnreadableFramesError with `reason`,
-    and the caller counts `n_frames` gaps.
-
-    Attributes
-    ----------
-    reason
-        What was got, what was expected, and the remedy.
-    """
-
-    reason: str
-
-    @classmethod
-    def gap(cls, n_frames: int, reason: str) -> UnreadableFrames:
-        """Return as many frames that are in no file."""
-        return cls(path="", dataset="", start=0, stop=n_frames, reason=reason)
-
-
 class StreamResource:
     """One stream_resource document, of today's event model or of before 1.20.
 
@@ -216,22 +196,18 @@ class StreamResource:
         first = positive_int(seq_nums.get("start")) if isinstance(seq_nums, Mapping) else None
         return max(0, start + 1 - first) if is_first and first else start
 
-    def reference(self, start: int, stop: int, frames_per_index: int) -> HDF5Frames | TiledFrames:
+    def reference(
+        self, start: int, stop: int, frames_per_index: int
+    ) -> HDF5Frames | TiledFrames | MissingFrames:
         """Return the frames of the indices [start, stop)."""
-        if self._in_tiled and not self._reason:
-            return TiledFrames(
-                path=self._path, start=start * frames_per_index, stop=stop * frames_per_index
-            )
-        where: dict[str, Any] = {
-            "path": self._path,
-            "dataset": self._dataset,
-            "start": start * frames_per_index,
-            "stop": stop * frames_per_index,
-            "swmr": self._swmr,
-        }
+        start, stop = start * frames_per_index, stop * frames_per_index
         if self._reason:
-            return UnreadableFrames(**where, reason=self._reason)
-        return HDF5Frames(**where)
+            return MissingFrames(n_frames=stop - start, reason=self._reason)
+        if self._in_tiled:
+            return TiledFrames(path=self._path, start=start, stop=stop)
+        return HDF5Frames(
+            path=self._path, dataset=self._dataset, start=start, stop=stop, swmr=self._swmr
+        )
 
 
 def _why_unreadable(mimetype: str, uri: str, parameters: _Document) -> str:

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError, short_repr
-from xpcs_live_denoise.records.frames import FrameReference, InlineFrames
+from xpcs_live_denoise.records.frames import FrameReference, InlineFrames, MissingFrames
 
 from .assets import (
     MOST_FRAMES,
     ImageKey,
     LegacyAssets,
     StreamResource,
-    UnreadableFrames,
     positive_int,
 )
 
@@ -201,7 +200,7 @@ class RunDocuments:
             if n_lost is None:
                 continue
             if n_lost:
-                taken.append(UnreadableFrames.gap(n_lost * per_event, LOST_EVENTS))
+                taken.append(MissingFrames(n_frames=n_lost * per_event, reason=LOST_EVENTS))
             taken.append(
                 value
                 if isinstance(value, str)
@@ -220,9 +219,9 @@ class RunDocuments:
                 found = self._assets.reference(first, self._key)
                 if found is None and not all_of_them and len(self._waiting) <= MOST_WAITING:
                     break
-                first = found or UnreadableFrames.gap(
-                    self._key.frames_per_event,
-                    f"Data key {self._data_key!r}: its events name datums that never came, "
+                first = found or MissingFrames(
+                    n_frames=self._key.frames_per_event,
+                    reason=f"Data key {self._data_key!r}: its events name datums that never came, "
                     f"{short_repr(first)} for one; expected their resource and datum documents.",
                 )
             elif isinstance(first, InlineFrames) and self._inline_shape is None:
@@ -356,7 +355,7 @@ def new_events(
 _NO_ARRAY = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError)
 
 
-def inline_frames(value: Any, *, data_key: str, n_frames: int) -> InlineFrames | UnreadableFrames:
+def inline_frames(value: Any, *, data_key: str, n_frames: int) -> InlineFrames | MissingFrames:
     """Return the frames that a value is; arrays are shared, not copied.
 
     Parameters
@@ -369,25 +368,25 @@ def inline_frames(value: Any, *, data_key: str, n_frames: int) -> InlineFrames |
         Frames that the event stands for if it cannot be used.
     """
     if value is None:
-        return UnreadableFrames.gap(
-            n_frames, f"Data key {data_key!r}: missing in events of its stream."
+        return MissingFrames(
+            n_frames=n_frames, reason=f"Data key {data_key!r}: missing in events of its stream."
         )
     try:
         frames = np.asarray(value)
     except _NO_ARRAY:
         frames = np.empty(0, object)
     if frames.dtype.kind not in "buif" or frames.ndim not in (2, 3) or not frames.size:
-        return UnreadableFrames.gap(
-            n_frames,
-            f"Data key {data_key!r}: got frames of shape {frames.shape} and dtype "
+        return MissingFrames(
+            n_frames=n_frames,
+            reason=f"Data key {data_key!r}: got frames of shape {frames.shape} and dtype "
             f"{_name(frames.dtype)}; expected real numbers of shape (rows, cols) or "
             "(k, rows, cols).",
         )
     if frames.ndim == 3 and len(frames) > MOST_FRAMES:
-        return UnreadableFrames.gap(
-            n_frames,
-            f"Data key {data_key!r}: got {len(frames)} frames in one event, expected at most "
-            f"{MOST_FRAMES}.",
+        return MissingFrames(
+            n_frames=n_frames,
+            reason=f"Data key {data_key!r}: got {len(frames)} frames in one event, expected at "
+            f"most {MOST_FRAMES}.",
         )
     return InlineFrames(frames=frames[np.newaxis] if frames.ndim == 2 else frames)
 

@@ -14,10 +14,10 @@ from xpcs_live_denoise.records.frames import (
     EigerFrames,
     FrameReference,
     InlineFrames,
+    MissingFrames,
     TiledFrames,
 )
 
-from .assets import UnreadableFrames
 from .file_roots import FileRoots
 from .handlers import AssetReader
 from .hdf5 import HDF5Reader
@@ -77,7 +77,7 @@ class FrameReader:
         """
         if isinstance(reference, InlineFrames):
             yield from _split(reference.frames, max_bytes)
-        elif isinstance(reference, UnreadableFrames):
+        elif isinstance(reference, MissingFrames):
             raise UnreadableFramesError(reference.reason)
         elif isinstance(reference, EigerFrames):
             from xpcs_live_denoise.sources.eiger import read_eiger

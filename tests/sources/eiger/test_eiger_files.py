@@ -8,9 +8,15 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.support.eiger_series import FRAMES, frames_of, series_files, write_file, write_series
+from tests.support.eiger_series import (
+    FRAMES,
+    frames_of,
+    series_files,
+    write_file,
+    write_series,
+)
 from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records.frames import Gap, read_with_gaps
+from xpcs_live_denoise.records.frames import MissingFrames, read_with_gaps
 from xpcs_live_denoise.sources.eiger.files import data_path, read_eiger, read_master
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frames import FrameReader
@@ -90,19 +96,23 @@ def test_a_missing_file_says_where_reading_can_go_on(tmp_path):
 @pytest.mark.parametrize(
     ("without", "expected"),
     [
-        ([2], [10, Gap, 3]),
-        ([1], [Gap, 10, 3]),
-        ([3], [10, 10, Gap]),
-        ([1, 2], [Gap, 3]),
-        ([1, 2, 3], [Gap]),
+        ([2], [10, MissingFrames, 3]),
+        ([1], [MissingFrames, 10, 3]),
+        ([3], [10, 10, MissingFrames]),
+        ([1, 2], [MissingFrames, 3]),
+        ([1, 2, 3], [MissingFrames]),
     ],
 )
 def test_each_missing_file_is_a_gap_of_its_own_frames(tmp_path, without, expected):
     write_series(tmp_path, without=without)
     reader = FrameReader(timeout_s=0.05)
     pieces = list(read_with_gaps(reader, frames_of(tmp_path), 10**6))
-    assert [Gap if isinstance(piece, Gap) else len(piece) for piece in pieces] == expected
-    lengths = [piece.n_frames if isinstance(piece, Gap) else len(piece) for piece in pieces]
+    assert [
+        MissingFrames if isinstance(piece, MissingFrames) else len(piece) for piece in pieces
+    ] == expected
+    lengths = [
+        piece.n_frames if isinstance(piece, MissingFrames) else len(piece) for piece in pieces
+    ]
     assert sum(lengths) == 23
 
 
@@ -118,7 +128,7 @@ def test_a_truncated_file_loses_its_own_frames_only(tmp_path):
     files = write_series(tmp_path)
     os.truncate(files.data_path(2), files.data_path(2).stat().st_size // 2)
     pieces = list(read_with_gaps(FrameReader(timeout_s=0.05), frames_of(tmp_path), 10**6))
-    assert [isinstance(piece, Gap) for piece in pieces] == [False, True, False]
+    assert [isinstance(piece, MissingFrames) for piece in pieces] == [False, True, False]
     assert pieces[1].n_frames == 10
     np.testing.assert_array_equal(pieces[2], FRAMES[20:])
 
@@ -164,7 +174,7 @@ def test_files_outside_the_roots_are_not_read(tmp_path):
     (inside / "gel_3_data_000002.h5").symlink_to(outside / "gel_3_data_000002.h5")
     reader = FrameReader(timeout_s=0.05, roots=roots)
     pieces = list(read_with_gaps(reader, frames_of(inside), 10**6))
-    assert [isinstance(piece, Gap) for piece in pieces] == [False, True, False]
+    assert [isinstance(piece, MissingFrames) for piece in pieces] == [False, True, False]
     assert "file_roots" in pieces[1].reason
 
 

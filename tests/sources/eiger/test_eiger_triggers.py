@@ -6,7 +6,14 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.support.eiger_series import FRAMES, frames_of, series_files, write_file, write_series
+from tests.support.eiger_series import (
+    FRAMES,
+    frames_of,
+    lengths_of,
+    series_files,
+    write_file,
+    write_series,
+)
 from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
     assert_same_result,
     engine,
@@ -14,7 +21,7 @@ from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
     series,
     subscribe,
 )
-from xpcs_live_denoise.records.frames import Gap, read_with_gaps
+from xpcs_live_denoise.records.frames import MissingFrames, read_with_gaps
 from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
 from xpcs_live_denoise.sources.eiger.files import read_eiger
 from xpcs_live_denoise.sources.eiger.follow import EigerFollower, NewMasters
@@ -70,9 +77,8 @@ def test_every_frame_of_every_trigger_is_analysed_once(
     detector = eiger(frames, 30)
     (tmp_path / "raw").mkdir()
     follow = {"follow": {"folder": str(tmp_path / "raw")}} if known_by == "folder" else {}
-    live, sinks = subscribe(frame_time_s=0.01, **follow)
-    if known_by == "device":
-        live._device = detector
+    device = detector if known_by == "device" else None
+    live, sinks = subscribe(frame_time_s=0.01, device=device, **follow)
     engine(bp.count([detector], md={"number of images": "30"}))
     assert live.wait(60)
     (sink,) = sinks
@@ -132,12 +138,12 @@ def test_without_a_master_the_document_is_believed(tmp_path):
 def test_a_master_that_tells_fewer_frames_than_the_document_changes_nothing(tmp_path):
     triggered(tmp_path, 1)
     pieces = list(read_with_gaps(FrameReader(timeout_s=0.05), open_ended(tmp_path, 30), 10**6))
-    assert [piece.n_frames if isinstance(piece, Gap) else len(piece) for piece in pieces] == [
-        10, 10, 3, 7,
-    ]  # fmt: skip
+    assert lengths_of(pieces) == [10, 10, 3, 7]
 
 
-@pytest.mark.parametrize(("without", "expected"), [([1], [Gap, 10, 3]), ([2], [10, Gap, 3])])
+@pytest.mark.parametrize(
+    ("without", "expected"), [([1], [MissingFrames, 10, 3]), ([2], [10, MissingFrames, 3])]
+)
 @pytest.mark.parametrize("stop", [5, 12])
 def test_a_file_that_is_missing_behind_the_documents_end_is_a_gap(
     tmp_path, stop, without, expected
@@ -145,7 +151,9 @@ def test_a_file_that_is_missing_behind_the_documents_end_is_a_gap(
     triggered(tmp_path, 1, without)
     reader = FrameReader(timeout_s=0.05)
     pieces = list(read_with_gaps(reader, open_ended(tmp_path, stop), 10**6))
-    assert [Gap if isinstance(piece, Gap) else len(piece) for piece in pieces] == expected
+    assert [
+        MissingFrames if isinstance(piece, MissingFrames) else len(piece) for piece in pieces
+    ] == expected
 
 
 def test_an_absurd_number_in_a_master_is_not_believed(tmp_path):

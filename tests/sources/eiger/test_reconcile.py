@@ -6,8 +6,7 @@ import pytest
 from tests.support.eiger_series import frames_of, write_series
 from xpcs_live_denoise import Settings
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.frames import AssetFrames, HDF5Frames, InlineFrames
-from xpcs_live_denoise.sources.assets import UnreadableFrames
+from xpcs_live_denoise.records.frames import AssetFrames, HDF5Frames, InlineFrames, MissingFrames
 from xpcs_live_denoise.sources.eiger.follow import EigerFollower, NumberedSeries
 from xpcs_live_denoise.sources.eiger.reconcile import Following, follow
 
@@ -111,14 +110,14 @@ def test_inline_frames_go_on_where_the_files_stopped(following, tmp_path):
 def test_announced_frames_that_cannot_be_read_are_no_gap_if_they_were_followed(following, tmp_path):
     write_series(tmp_path)
     following.poll()
-    assert following.reconcile(UnreadableFrames.gap(23, "a datum was lost")) == ()
+    assert following.reconcile(MissingFrames(n_frames=23, reason="a datum was lost")) == ()
 
 
 def test_a_lost_event_after_one_that_was_not_is_a_gap_of_its_own(following, tmp_path):
     write_series(tmp_path)
     following.poll()
     assert following.reconcile(frames_of(tmp_path)) == ()
-    lost = UnreadableFrames.gap(23, "a datum was lost")
+    lost = MissingFrames(n_frames=23, reason="a datum was lost")
     assert following.reconcile(lost) == (lost,)
 
 

@@ -12,12 +12,11 @@ from bluesky_tiled_plugins import TiledWriter
 from ophyd import Device
 from tiled.structures.core import Spec
 
-from tests.support.live_runs import ROIS, SHAPE, Fake, series
+from tests.support.live_runs import ROIS, SHAPE, series
 from xpcs_live_denoise import LiveDenoise, Settings, results
 from xpcs_live_denoise.catalog.nodes import full_uid
 from xpcs_live_denoise.commands.replay import replay_runs
 from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError
-from xpcs_live_denoise.live import callback as callback_module
 from xpcs_live_denoise.simulation import recorded
 from xpcs_live_denoise.simulation.chx import chx_series
 from xpcs_live_denoise.simulation.eiger import SimulatedClassicEiger, SimulatedEigerFilePlugin
@@ -235,10 +234,10 @@ def test_the_beginning_of_a_uid_names_one_run_or_none(tiled_client):
 
 @pytest.fixture
 def settings(tiled_server, tmp_path, monkeypatch):
-    monkeypatch.setattr(callback_module, "open_ensemble", lambda _settings: (Fake(), ""))
     monkeypatch.setenv("TILED_API_KEY", tiled_server.api_key)
     return Settings(
         detector="eiger",
+        denoise=False,
         file_roots=[tmp_path],
         tiled={"uri": tiled_server.uri, "raw_path": "raw"},
     )

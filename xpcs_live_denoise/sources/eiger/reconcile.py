@@ -16,8 +16,9 @@ from xpcs_live_denoise.records.frames import (
     FrameReference,
     Geometry,
     InlineFrames,
+    MissingFrames,
 )
-from xpcs_live_denoise.sources.assets import UnreadableFrames, positive_int
+from xpcs_live_denoise.sources.assets import positive_int
 from xpcs_live_denoise.sources.file_roots import FileRoots
 
 from .follow import (
@@ -108,7 +109,7 @@ class Following:
         """
         if isinstance(reference, EigerFrames):
             return self._reconcile_series(reference)
-        came = not isinstance(reference, UnreadableFrames)
+        came = not isinstance(reference, MissingFrames)
         n_known = self.already(reference.n_frames, came=came)
         if not n_known:
             return (reference,)
@@ -116,6 +117,9 @@ class Following:
             return ()
         if isinstance(reference, AssetFrames):
             raise InvalidInputError(self._mixed("frames of a legacy asset"))
+        if isinstance(reference, MissingFrames):
+            rest = reference.n_frames - n_known
+            return (MissingFrames(n_frames=rest, reason=reference.reason),)
         if isinstance(reference, InlineFrames):
             return (InlineFrames(frames=reference.frames[n_known:]),)
         return (dataclasses.replace(reference, start=reference.start + n_known),)
