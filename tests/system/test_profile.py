@@ -60,7 +60,9 @@ open(ANSWER, "w").write(json.dumps(answer))
 @pytest.mark.timeout(400)
 def test_the_profile_takes_a_series_and_reads_gamma_back(tmp_path):
     shutil.copytree(
-        PROFILE, tmp_path / "profile", ignore=shutil.ignore_patterns("__pycache__", "db", "history*")
+        PROFILE,
+        tmp_path / "profile",
+        ignore=shutil.ignore_patterns("__pycache__", "db", "history*"),
     )
     plot = tmp_path / "plot.png"
     session, answer = tmp_path / "session.py", tmp_path / "answer.json"
