@@ -1,11 +1,11 @@
 """Shows that two versions of the package give the same results: the demo's, and those of `analyse`.
 
-    python tests/benchmarks/equal_results.py dump results-before      # in a checkout of each version
-    python tests/benchmarks/equal_results.py compare results-before results-after
+    python tests/benchmarks/equal_results.py dump before      # in a checkout of each version
+    python tests/benchmarks/equal_results.py compare before after
 
-Only public names and commands are used, so that the script runs on any version. Numbers are compared
-to 1e-9 (relative or absolute), texts must be equal, except `in_range` and `reason` of denoised rows
-where `--except-denoised-verdicts` is given.
+Only public names and commands are used, so that the script runs on any version. Numbers are
+compared to 1e-9 (relative or absolute), texts must be equal, except `in_range` and `reason` of
+denoised rows where `--except-denoised-verdicts` is given.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.live.messages import End, Gathered, Missing, Referenced
+from xpcs_live_denoise.live.messages import End, Gathered, Referenced
 from xpcs_live_denoise.records.frames import EigerFrames, HDF5Frames, InlineFrames, MissingFrames
 
 
@@ -24,8 +24,7 @@ def test_frames_of_one_dataset_that_follow_each_other_merge():
         frames(6, 9),
         frames(5, 9, path="b.h5"),
         frames(5, 9, dataset="y"),
-        Missing(n_frames=1, reason="lost"),
-        Referenced(reference=InlineFrames(frames=np.zeros((1, 2, 2))), arrival=0.0, n_bytes=32),
+        Referenced(reference=InlineFrames(frames=np.zeros((1, 2, 2))), arrival=0.0),
         End(exit_status="success", reason=""),
     ],
 )
@@ -61,11 +60,8 @@ def test_announced_frames_that_are_missing_merge_if_their_reason_is_the_same():
     assert missing(2, "a").merge(missing(3, "b")) is None
 
 
-def test_gaps_merge_if_their_reason_is_the_same():
-    assert Missing(n_frames=2, reason="a").merge(Missing(n_frames=3, reason="a")).n_frames == 5
-    assert Missing(n_frames=2, reason="a").merge(Missing(n_frames=3, reason="b")) is None
-
-
 def test_only_pixels_count_for_the_bound_of_the_queue():
     assert Gathered(pixels=np.zeros((2, 3), np.uint16), arrival=0.0).n_bytes == 12
     assert frames(0, 1000).n_bytes == 0
+    inline = InlineFrames(frames=np.zeros((1, 2, 2), np.uint16))
+    assert Referenced(reference=inline, arrival=0.0).n_bytes == 8

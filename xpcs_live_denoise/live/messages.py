@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.records.frames import (
     EigerFrames,
@@ -15,14 +11,36 @@ from xpcs_live_denoise.records.frames import (
     FrameReference,
     Geometry,
     HDF5Frames,
+    InlineFrames,
     MissingFrames,
     NothingFollowed,
     TiledFrames,
 )
+from xpcs_live_denoise.records.types import Array, Fields
+
+
+class Message:
+    """What waits in the worker's queue."""
+
+    __slots__ = ()
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that this message holds on to; 0 for references."""
+        return 0
+
+    def merge(self, later: Message) -> Message | None:  # noqa: ARG002 - of those that join
+        """Return one message for both, or None if they do not join."""
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Begin:
+class Prepare(Message):
+    """Load what the first run would have to wait for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin(Message):
     """The run has frames of the detector: what its documents say of them.
 
     Attributes
@@ -38,7 +56,7 @@ class Begin:
         Finds frames on disk while the run goes on.
     """
 
-    start: Mapping[str, Any]
+    start: Fields
     image_key: str
     frame_shape: tuple[int, int] | None
     frame_time_s: float | None
@@ -47,7 +65,6 @@ class Begin:
     notes: tuple[str, ...] = ()
     problem: str = ""
     followed: FollowedFrames = dataclasses.field(default_factory=NothingFollowed)
-    n_bytes: int = 0
 
     def with_files(self) -> Begin:
         """Return this with what followed files tell by now and documents did not."""
@@ -59,12 +76,9 @@ class Begin:
             geometry=self.geometry.completed(files.geometry),
         )
 
-    def merge(self, later: Any) -> None:
-        """Never joins another message."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contradiction:
+class Contradiction(Message):
     """A later descriptor that says something else than what the analysis began with.
 
     Attributes
@@ -74,14 +88,10 @@ class Contradiction:
     """
 
     sentences: tuple[str, ...]
-    n_bytes: int = 0
-
-    def merge(self, later: Any) -> None:
-        """Never joins another message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Referenced:
+class Referenced(Message):
     """Frames to be read from where the documents say.
 
     Attributes
@@ -90,15 +100,18 @@ class Referenced:
         The frames.
     arrival
         time.monotonic() when the document came.
-    n_bytes
-        0 for files; the size of inline frames.
     """
 
     reference: FrameReference
     arrival: float
-    n_bytes: int = 0
 
-    def merge(self, later: Any) -> Referenced | None:
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of inline frames; 0 for files."""
+        inline = isinstance(self.reference, InlineFrames)
+        return self.reference.frames.nbytes if inline else 0
+
+    def merge(self, later: Message) -> Referenced | None:
         """Join frames of the same dataset or series that follow directly, or of one reason."""
         if not isinstance(later, Referenced):
             return None
@@ -121,7 +134,7 @@ def _joined(here: FrameReference, there: FrameReference) -> FrameReference | Non
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gathered:
+class Gathered(Message):
     """Inline frames of which the ROI pixels were taken already.
 
     Attributes
@@ -132,7 +145,7 @@ class Gathered:
         time.monotonic() when the document came.
     """
 
-    pixels: NDArray[Any]
+    pixels: Array
     arrival: float
 
     @property
@@ -140,35 +153,9 @@ class Gathered:
         """Bytes of the pixels."""
         return self.pixels.nbytes
 
-    def merge(self, later: Any) -> None:
-        """Never joins another message: that would copy the pixels."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Missing:
-    """Frames that were announced and cannot be had.
-
-    Attributes
-    ----------
-    n_frames
-        How many.
-    reason
-        One sentence.
-    """
-
-    n_frames: int
-    reason: str
-    n_bytes: int = 0
-
-    def merge(self, later: Any) -> Missing | None:
-        """Join gaps that have the same reason."""
-        if not isinstance(later, Missing) or later.reason != self.reason:
-            return None
-        return Missing(n_frames=self.n_frames + later.n_frames, reason=self.reason)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class End:
+class End(Message):
     """The stop document.
 
     Attributes
@@ -179,7 +166,3 @@ class End:
 
     exit_status: str
     reason: str
-    n_bytes: int = 0
-
-    def merge(self, later: Any) -> None:
-        """Never joins another message."""

@@ -78,9 +78,8 @@ def test_every_frame_of_every_trigger_is_analysed_once(
     detector = eiger(frames, 30)
     (tmp_path / "raw").mkdir()
     follow = {"follow": {"folder": str(tmp_path / "raw")}} if known_by == "folder" else {}
-    live, sinks = subscribe(frame_time_s=0.01, **follow)
-    if known_by == "device":
-        live._device = detector
+    device = detector if known_by == "device" else None
+    live, sinks = subscribe(frame_time_s=0.01, device=device, **follow)
     engine(bp.count([detector], md={"number of images": "30"}))
     assert live.wait(60)
     (sink,) = sinks

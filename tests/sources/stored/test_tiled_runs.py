@@ -14,12 +14,13 @@ from bluesky_tiled_plugins import TiledWriter
 
 from tests.support.file_roots import ANYWHERE
 from tests.support.old_catalog import OldRun
+from xpcs_live_denoise.catalog.nodes import raw_container
 from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
 from xpcs_live_denoise.sources.documents import RunDocuments
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frames import FrameReader, read_tiled
-from xpcs_live_denoise.sources.stored.documents import TiledDocuments, raw_container
+from xpcs_live_denoise.sources.stored.documents import TiledDocuments
 from xpcs_live_denoise.sources.stored.runs import TiledRuns
 
 # Tiled's client opens its websocket in a way that websockets is giving up.
