@@ -154,9 +154,9 @@ def test_an_event_of_another_series_than_the_followed_fails_with_a_remedy(engine
     live, sinks = followed(subscribe, detector)
     files = detector._files
 
-    def elsewhere(supply, sequence_id):
+    def elsewhere(*args):
         detector._asset_docs[-1][1]["datum_kwargs"]["seq_id"] = 77
-        return files(supply, sequence_id)
+        return files(*args)
 
     detector._files = elsewhere
     (uid,) = engine(bp.count([detector]))
