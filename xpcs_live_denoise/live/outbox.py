@@ -50,7 +50,10 @@ class Piece:
 
     def read(self) -> Publication:
         """Return the publication."""
-        return read_record(self.path) if self.publication is None else self.publication
+        if self.publication is None and self.path is not None:
+            return read_record(self.path)
+        assert self.publication is not None
+        return self.publication
 
 
 class Outbox:
