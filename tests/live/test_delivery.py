@@ -59,9 +59,7 @@ def thread_to():
         changed = threading.Condition()
         worker = Worker(queue_bytes=1, tick_s=1.0, changed=changed)
         worker.close(0)  # nothing is computed here
-        made.append(
-            DeliveryThread(destination, timings=timings, worker=worker, changed=changed)
-        )
+        made.append(DeliveryThread(destination, timings=timings, worker=worker, changed=changed))
         return made[-1]
 
     yield thread_to

@@ -9,8 +9,8 @@ import pytest
 from bluesky.run_engine import RunEngine
 from bluesky_tiled_plugins import TiledWriter
 
+from tests.support.tiled_servers import Server
 from xpcs_live_denoise import LiveDenoise, RoiMap, Settings, results, save_rois
-from xpcs_live_denoise.catalog.server import EmbeddedServer
 from xpcs_live_denoise.live import Timings
 from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
 
@@ -23,7 +23,7 @@ STOKES_EINSTEIN_D = 0.43  # um^2/s, 1 um spheres in water at room temperature
 @pytest.fixture
 def server(tmp_path):
     """A server that may read the detector's files of this test."""
-    with EmbeddedServer(tmp_path / "catalog", readable=tmp_path) as running:
+    with Server(tmp_path / "catalog", readable=tmp_path) as running:
         yield running
 
 
@@ -118,9 +118,7 @@ def test_a_beamline_scientist_needs_three_lines_and_a_settings_file(server, tmp_
 def test_a_server_that_is_down_at_the_start_gets_everything_when_it_comes(
     tmp_path, caplog, monkeypatch
 ):
-    server = EmbeddedServer(tmp_path / "catalog", readable=tmp_path)
-    server.start()
-    server.stop()  # its port and key are known now
+    server = Server(tmp_path / "catalog", readable=tmp_path)
     monkeypatch.setenv("TILED_API_KEY", server.api_key)
     rng = np.random.default_rng(6)
     frames = rng.poisson(2.0, (60, 20, 30)).astype(np.uint16)

@@ -115,9 +115,7 @@ class LiveDenoise:
         if (shown := _open_plot(plot)) is not None:
             destinations.append(shown)
         self._threads = [
-            DeliveryThread(
-                destination, timings=timings, worker=self._worker, changed=self._changed
-            )
+            DeliveryThread(destination, timings=timings, worker=self._worker, changed=self._changed)
             for destination in destinations
         ]
         self._router = DocumentsByRun(self._begin_run)

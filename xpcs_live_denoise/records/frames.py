@@ -173,7 +173,7 @@ class FrameSource(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
-    """What is needed to give a pixel its q. Every field is None where nobody told us.
+    """What is needed to give a pixel its q. A field that is unknown is None.
 
     Attributes
     ----------
@@ -203,7 +203,7 @@ class FollowedFrames(Protocol):
 
     @property
     def n_expected(self) -> int | None:
-        """Frames of the whole run, None while nobody told."""
+        """Frames of the whole run, None if unknown."""
         ...
 
     @property

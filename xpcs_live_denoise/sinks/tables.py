@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-import httpx
 import numpy as np
 import pyarrow as pa
 
@@ -15,9 +14,6 @@ from xpcs_live_denoise.records.types import BoolArray, Fields
 TABLE_KEY = "internal"
 # Room for what a message holds besides its rows: names and types of fifty columns.
 MESSAGE_OVERHEAD = 64_000
-# DuckDB refuses an append while somebody reads (status 500); a moment later it takes it, s.
-PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.4)
-HTTP_INTERNAL_ERROR = 500
 
 
 class TiledTable:
@@ -106,35 +102,23 @@ class TiledTable:
             self._node.close_stream()
 
     def _send(self, part: pa.Table) -> None:
-        for pause_s in (*PAUSES_S, None):
-            self._in_doubt = part
-            try:
-                self._node.append_partition(0, part)
-            except httpx.HTTPStatusError as error:
-                if pause_s is None or error.response.status_code != HTTP_INTERNAL_ERROR:
-                    raise
-                time.sleep(pause_s)
-                if self._resolve_doubt():
-                    return
-            else:
-                self._confirm(part)
-                return
+        self._in_doubt = part  # until an answer says that it has arrived
+        self._node.append_partition(0, part)
+        self._confirm(part)
 
     def _confirm(self, part: pa.Table) -> None:
         self._in_doubt = None
         self.n_rows += part.num_rows
         self._unsettled.append(part)
 
-    def _resolve_doubt(self) -> bool:
-        """Find out whether the append of unknown fate has arrived, and return it."""
+    def _resolve_doubt(self) -> None:
+        """Find out whether the append of unknown fate has arrived."""
         if self._in_doubt is None:
-            return False
+            return
         stored = self._node.read(["seq_num"])["seq_num"]
-        arrived = len(stored) > 0 and int(stored.max()) > self.n_rows
-        if arrived:
+        if len(stored) > 0 and int(stored.max()) > self.n_rows:
             self._confirm(self._in_doubt)
         self._in_doubt = None
-        return arrived
 
     def _is_new(self, table: pa.Table) -> BoolArray:
         known = {row for part in self._unsettled for row in self._keys(part)}

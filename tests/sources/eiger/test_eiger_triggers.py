@@ -14,6 +14,7 @@ from tests.support.eiger_series import (
     write_file,
     write_series,
 )
+from tests.support.file_roots import ANYWHERE
 from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
     assert_same_result,
     engine,
@@ -24,7 +25,7 @@ from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
 from xpcs_live_denoise.records.frames import MissingFrames, read_with_gaps
 from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
 from xpcs_live_denoise.sources.eiger.files import read_eiger
-from xpcs_live_denoise.sources.eiger.follow import EigerFollower, NewMasters
+from xpcs_live_denoise.sources.eiger.follow import EigerFollower, new_masters
 from xpcs_live_denoise.sources.eiger.reconcile import Following
 from xpcs_live_denoise.sources.frames import FrameReader
 
@@ -119,25 +120,27 @@ def open_ended(folder, stop, start=0):
 @pytest.mark.parametrize("start", [0, 5, 20])
 def test_a_reference_that_is_open_goes_on_to_where_the_master_says(tmp_path, start):
     triggered(tmp_path, 1)
-    blocks = read_eiger(open_ended(tmp_path, 7, start), 10**6, timeout_s=0.1)
+    blocks = read_eiger(open_ended(tmp_path, 7, start), 10**6, roots=ANYWHERE, timeout_s=0.1)
     np.testing.assert_array_equal(np.concatenate(list(blocks)), FRAMES[start:])
 
 
 def test_one_that_is_not_open_ends_where_it_says(tmp_path):
     triggered(tmp_path, 1)
-    blocks = read_eiger(frames_of(tmp_path, 0, 7), 10**6, timeout_s=0.1)
+    blocks = read_eiger(frames_of(tmp_path, 0, 7), 10**6, roots=ANYWHERE, timeout_s=0.1)
     np.testing.assert_array_equal(np.concatenate(list(blocks)), FRAMES[:7])
 
 
 def test_without_a_master_the_document_is_believed(tmp_path):
     write_series(tmp_path, master=False)
-    blocks = read_eiger(open_ended(tmp_path, 12), 10**6, timeout_s=0.1)
+    blocks = read_eiger(open_ended(tmp_path, 12), 10**6, roots=ANYWHERE, timeout_s=0.1)
     np.testing.assert_array_equal(np.concatenate(list(blocks)), FRAMES[:12])
 
 
 def test_a_master_that_tells_fewer_frames_than_the_document_changes_nothing(tmp_path):
     triggered(tmp_path, 1)
-    pieces = list(read_with_gaps(FrameReader(timeout_s=0.05), open_ended(tmp_path, 30), 10**6))
+    pieces = list(
+        read_with_gaps(FrameReader(roots=ANYWHERE, timeout_s=0.05), open_ended(tmp_path, 30), 10**6)
+    )
     assert lengths_of(pieces) == [10, 10, 3, 7]
 
 
@@ -149,7 +152,7 @@ def test_a_file_that_is_missing_behind_the_documents_end_is_a_gap(
     tmp_path, stop, without, expected
 ):
     triggered(tmp_path, 1, without)
-    reader = FrameReader(timeout_s=0.05)
+    reader = FrameReader(roots=ANYWHERE, timeout_s=0.05)
     pieces = list(read_with_gaps(reader, open_ended(tmp_path, stop), 10**6))
     assert [
         MissingFrames if isinstance(piece, MissingFrames) else len(piece) for piece in pieces
@@ -160,14 +163,14 @@ def test_an_absurd_number_in_a_master_is_not_believed(tmp_path):
     triggered(tmp_path, 1)
     with h5py.File(tmp_path / "gel_3_master.h5", "r+") as master:
         master["entry/instrument/detector/detectorSpecific/ntrigger"][()] = 2**40
-    blocks = read_eiger(open_ended(tmp_path, 7), 10**6, timeout_s=0.1)
+    blocks = read_eiger(open_ended(tmp_path, 7), 10**6, roots=ANYWHERE, timeout_s=0.1)
     np.testing.assert_array_equal(np.concatenate(list(blocks)), FRAMES[:7])
 
 
 def test_an_event_of_one_trigger_adds_what_was_not_followed_of_all(tmp_path):
-    names = NewMasters(str(tmp_path))
+    names = new_masters(str(tmp_path))
     triggered(tmp_path, 1, without=[3])
-    following = Following(EigerFollower(names), "the-run")
+    following = Following(EigerFollower(names, roots=ANYWHERE), "the-run")
     assert [(r.start, r.stop) for r in following.poll()] == [(0, 20)]
     rest = following.reconcile(open_ended(tmp_path, 7))
     assert [(r.start, r.stop) for r in rest] == [(20, 23)]

@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 
 from tests.support.eiger_series import frames_of, write_series
+from tests.support.file_roots import ANYWHERE
 from xpcs_live_denoise import Settings
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.frames import AssetFrames, HDF5Frames, InlineFrames, MissingFrames
-from xpcs_live_denoise.sources.eiger.follow import EigerFollower, NumberedSeries
+from xpcs_live_denoise.sources.eiger.follow import EigerFollower, numbered_series
 from xpcs_live_denoise.sources.eiger.reconcile import Following, follow
 
 
 @pytest.fixture
 def following(tmp_path):
-    names = NumberedSeries(str(tmp_path / "gel"), 3)
-    follower = EigerFollower(names, images_per_file=10, n_images=23, n_series=2)
+    names = numbered_series(str(tmp_path / "gel"), 3)
+    follower = EigerFollower(names, roots=ANYWHERE, images_per_file=10, n_images=23, n_series=2)
     return Following(follower, "the-run")
 
 
@@ -33,8 +34,8 @@ def test_an_event_adds_what_was_not_followed_yet(following, tmp_path):
 
 @pytest.mark.parametrize("n_images", [23, None])
 def test_an_event_that_does_not_say_how_many_frames_it_has_is_read_to_the_end(tmp_path, n_images):
-    names = NumberedSeries(str(tmp_path / "gel"), 3)
-    follower = EigerFollower(names, images_per_file=10, n_images=n_images)
+    names = numbered_series(str(tmp_path / "gel"), 3)
+    follower = EigerFollower(names, roots=ANYWHERE, images_per_file=10, n_images=n_images)
     following = Following(follower, "the-run")
     write_series(tmp_path, without=[3], master=False)
     assert ranges(following.poll()) == [(0, 20)]
@@ -138,9 +139,11 @@ def test_a_run_that_ends_without_an_event_keeps_its_last_file(following, tmp_pat
 @pytest.mark.parametrize("detectors", [None, [], ["other"], "cam", 7])
 def test_a_run_that_does_not_list_the_detector_is_not_followed(tmp_path, detectors):
     settings = Settings(detector="cam", follow={"folder": str(tmp_path)})
-    assert follow(None, settings, {"uid": "a", "detectors": detectors}) is None
-    assert follow(None, settings, {"uid": "a", "detectors": ["cam"]}) is not None
-    assert follow(None, Settings(detector="cam"), {"uid": "a", "detectors": ["cam"]}) is None
+    assert follow(None, settings, {"uid": "a", "detectors": detectors}, ANYWHERE) is None
+    assert follow(None, settings, {"uid": "a", "detectors": ["cam"]}, ANYWHERE) is not None
+    assert (
+        follow(None, Settings(detector="cam"), {"uid": "a", "detectors": ["cam"]}, ANYWHERE) is None
+    )
 
 
 def test_inline_frames_that_came_first_end_the_following(following, tmp_path):
