@@ -1,7 +1,6 @@
 """The spool: one folder a run with one owner at a time, and what a delivery makes of it."""
 
 import dataclasses
-import errno
 import json
 import logging
 import shutil
@@ -373,9 +372,7 @@ def test_a_session_that_ends_says_where_the_results_lie(tmp_path, synthetic, cap
     assert_identical(records_in(tmp_path)[1], [run.result(), END])
 
 
-def test_results_with_a_spool_are_offered_for_as_long_as_it_takes(
-    tmp_path, synthetic, delivery_to
-):
+def test_results_with_a_spool_are_offered_for_as_long_as_it_takes(tmp_path, synthetic, delivery_to):
     run = synthetic()
     sink = MemorySink(run.info, failures=(AWAY,) * 5)
     timings = dataclasses.replace(QUICK, give_up_s=0.0)

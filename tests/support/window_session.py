@@ -24,7 +24,7 @@ from matplotlib.backends.backend_qt import QtCore
 from matplotlib.backends.qt_compat import QtWidgets
 
 from tests.support.live_runs import Fake, series
-from xpcs_live_denoise import LiveDenoise, RoiMap, Settings
+from xpcs_live_denoise import LiveDenoise, LivePlot, RoiMap, Settings
 from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
 from xpcs_live_denoise.sinks.memory import MemorySink
@@ -41,14 +41,15 @@ class Session:
         self.sinks = []
         labels = np.zeros((30, 40), int)
         labels[1:9], labels[10:19], labels[20:29] = 1, 2, 3
+        self.plot = LivePlot()
         self.live = LiveDenoise(
             Settings(detector="cam", publish_period_s=0.05),
             rois=RoiMap.from_labels(labels, q_inv_angstrom=[0.002, 0.003, 0.004]),
             sinks=[self._memory],
-            plot=True,
+            plot=self.plot,
             ensemble=Fake(),
         )
-        self.window = self.live._plot.window
+        self.window = self.plot.window
         self.engine = RunEngine({}, context_managers=[])
         self.best_effort = BestEffortCallback()
         self.engine.subscribe(self.best_effort)
@@ -259,7 +260,7 @@ def main(folder):
     found["figures_of_pyplot"] = plt.get_fignums()
     found["best_effort_output"] = output.getvalue()
     assert session.live.close(20)
-    session.live._plot.close()
+    session.plot.close()
     (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")
 
 

@@ -50,10 +50,11 @@ class Piece:
 
     def read(self) -> Publication:
         """Return the publication."""
-        if self.publication is None and self.path is not None:
-            return read_record(self.path)
-        assert self.publication is not None
-        return self.publication
+        if self.publication is not None:
+            return self.publication
+        if self.path is None:
+            raise RuntimeError("A piece is neither in memory nor on disk.")
+        return read_record(self.path)
 
 
 class Outbox:
@@ -245,9 +246,10 @@ class Outbox:
 
     def _require_spool(self, destination: TiledDestination) -> Spool:
         with self._lock:
-            if self._spool is None and self._info is not None:
+            if self._spool is None:
+                if self._info is None:
+                    raise RuntimeError("A spool was opened before its run began.")
                 self._spool = destination.spool(self._info)
-            assert self._spool is not None
             return self._spool
 
     def _clear_spool(self) -> None:
