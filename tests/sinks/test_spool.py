@@ -243,7 +243,7 @@ def test_pieces_whose_place_a_result_has_taken_are_not_read(outbox):
 
 def test_bands_that_a_later_one_covers_are_left_out(synthetic):
     run = synthetic(n_frames=60)
-    box = Outbox(lambda info: MemorySink(info), timings=QUICK)
+    box = Outbox(MemorySink, timings=QUICK)
     box.begin(run.info)
     for stop in range(21, 61):
         box.put(run.publication(20, stop, c2=None), on_disk=True)  # bands [10, stop)

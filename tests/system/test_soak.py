@@ -1,4 +1,4 @@
-"""Twenty runs while the server refuses, hangs, errs and is killed: nothing lost, nothing left over."""
+"""Twenty runs while the server refuses, hangs and is killed: nothing lost, nothing left over."""
 
 import os
 import random
