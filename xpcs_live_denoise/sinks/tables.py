@@ -127,7 +127,7 @@ class TiledTable:
     def _is_new(self, table: Table) -> BoolArray:
         known = {row for part in self._unsettled for row in self._keys(part)}
         if not known and not self._adopted:
-            return np.ones(table.num_rows, dtype=bool)
+            return np.ones(int(table.num_rows), dtype=bool)
         rows = self._keys(table)
         return np.array([row not in known and row not in self._adopted for row in rows], dtype=bool)
 
