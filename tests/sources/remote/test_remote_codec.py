@@ -139,14 +139,14 @@ def test_a_document_too_deep_to_send_is_not_sent():
         pack_document(_nested(100))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.one_of(st.binary(max_size=300), st.binary(max_size=100).map(lambda b: b"\x81\xa1a" + b)))
 def test_arbitrary_bytes_are_a_document_or_refused(body):
     with contextlib.suppress(InvalidInputError):
         assert isinstance(unpack_document(body), dict)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.dictionaries(
         st.text(max_size=5),

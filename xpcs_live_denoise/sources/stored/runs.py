@@ -126,7 +126,7 @@ class TiledRuns:
         behind after `leave_s`.
         """
         self._stopping.set()
-        self._updates.close()
+        self._updates.wake()
         if self._thread is not None:
             self._thread.join(leave_s)
 
@@ -161,6 +161,7 @@ class TiledRuns:
             self.look()
             self._stopping.wait(min(PAUSE_S, self._poll_s))
             self._updates.wait(self._poll_s)
+        self._updates.close()
 
     def _end_the_dead(self, newest: str) -> None:
         for uid, run in list(self._open.items()):
@@ -317,10 +318,13 @@ class ServerUpdates:
         """Return when there was an update, or the time is over."""
         self._arrived.wait(timeout_s)
 
-    def close(self) -> None:
-        """End the subscription, and whoever waits."""
-        self._closed = True
+    def wake(self) -> None:
+        """Wake whoever waits."""
         self._arrived.set()
+
+    def close(self) -> None:
+        """End the subscription."""
+        self._closed = True
         if self._subscription is not None:
             with contextlib.suppress(Exception):  # of a server that has gone
                 self._subscription.disconnect()
@@ -340,7 +344,7 @@ class ServerUpdates:
         try:
             self._subscription = subscribe_to_streams(
                 self._container,
-                lambda _update: self._arrived.set(),
+                lambda _update: self.wake(),
                 streams=None,
                 run_filter=self._run_created,
                 start=None,
@@ -359,5 +363,5 @@ class ServerUpdates:
             self.close()
 
     def _run_created(self, _update: object) -> bool:
-        self._arrived.set()
+        self.wake()
         return True
