@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 import bluesky.plan_stubs as bps
 import bluesky.plans as bp
 import numpy as np
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError, short_repr
-from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.numerics.simulate import simulate_speckle
+from xpcs_live_denoise.records.types import Array, Fields
+from xpcs_live_denoise import RoiMap, simulate_speckle
 
-from .camera import FrameFactory
-from .eiger import SimulatedClassicEiger
+from xpcs_live_denoise.simulation import FrameFactory, SimulatedClassicEiger
 
 if TYPE_CHECKING:
     from bluesky.utils import MsgGenerator
@@ -76,7 +74,7 @@ def _gel_on(shape: tuple[int, int]) -> FrameFactory:
     top, left = ((edge - SPECKLE_EDGE) // 2 for edge in shape)
     square = np.s_[top : top + SPECKLE_EDGE, left : left + SPECKLE_EDGE]
 
-    def frames() -> Iterator[NDArray[Any]]:
+    def frames() -> Iterator[Array]:
         rng = np.random.default_rng(17)
         background = rng.poisson(BACKGROUND_COUNTS, (BACKGROUND_FRAMES, *shape)).astype(np.uint16)
         number = 0
@@ -90,7 +88,7 @@ def _gel_on(shape: tuple[int, int]) -> FrameFactory:
     return frames
 
 
-def _speckle(shape: tuple[int, int], square: tuple[slice, slice]) -> Iterator[NDArray[Any]]:
+def _speckle(shape: tuple[int, int], square: tuple[slice, slice]) -> Iterator[Array]:
     center = tuple((edge - 1) / 2 for edge in shape)
     rings = RoiMap.rings(
         (SPECKLE_EDGE, SPECKLE_EDGE),
@@ -120,7 +118,7 @@ def chx_series(
     acqp: float | None = None,
     imnum: int = 5,
     images_per_file: int = IMAGES_PER_FILE,
-    md: Mapping[str, Any] | None = None,
+    md: Fields | None = None,
 ) -> MsgGenerator[str]:
     """Take one series with a classic Eiger, as `series()` does at CHX.
 
@@ -157,7 +155,7 @@ def chx_series(
     )
 
 
-def detector_named(name: Any, detectors: Mapping[str, Any]) -> Any:
+def detector_named(name: object, detectors: Fields) -> Any:
     """Return the detector of that name.
 
     Raises
@@ -194,7 +192,7 @@ def _series(
     period: float,
     imnum: int,
     images_per_file: int,
-    md: Mapping[str, Any] | None,
+    md: Fields | None,
 ) -> MsgGenerator[str]:
     yield from bps.mv(
         detector.cam.acquire_time,

@@ -1,4 +1,4 @@
-"""A recipe says what is minimised, from where and at which rate."""
+"""A recipe says what is minimised, from where, at which rate and with which samples."""
 
 from __future__ import annotations
 
@@ -9,31 +9,27 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.window_series import write_series
-from xpcs_live_denoise.denoising.model import LAG, LAG_MEANS, TiedEncoderDecoder, one_time
+from xpcs_live_denoise.denoising.model import TiedEncoderDecoder
 from xpcs_live_denoise.denoising.training.data import load_windows
-from xpcs_live_denoise.denoising.training.methods import (
+from xpcs_live_denoise.denoising.training.recipes import (
     PaperRecipe,
     Recipe,
-    course_of,
     eq8,
     eq8_of_curves,
     lag_weights,
+    random_curves,
     recipe_of,
     reduced_rank_regression,
     set_linear_start,
+    training_samples,
 )
+from xpcs_live_denoise.denoising.triangle import LAG, LAG_MEANS, one_time
 from xpcs_live_denoise.errors import InvalidInputError
 
 
-@pytest.fixture(scope="module")
-def training(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_series(tmp_path_factory.mktemp("data") / "training.npz", seed=1)
-
-
 def test_the_papers_start_is_that_of_its_network_for_whole_windows(training: Path):
-    course = course_of(PaperRecipe(), load_windows(training), torch.Generator().manual_seed(0))
-    start = course.result()
+    generator = torch.Generator().manual_seed(0)
+    start = PaperRecipe().begin(load_windows(training), generator)[0]
     bound = math.sqrt(6 / 25_008)
     encoder = start.compress.weight.detach().view(8, 10, 1275)
     off_diagonal = encoder[..., torch.from_numpy(LAG) > 0]
@@ -109,10 +105,54 @@ def test_the_linear_start_is_the_linear_denoiser(training: Path):
     network = TiedEncoderDecoder(generator=torch.Generator().manual_seed(0))
     set_linear_start(network, data, offset=8.0)
     with torch.no_grad():  # what the other channels of the decoder add is no part of the claim
-        network.deconv2[:, 1:] = 0
+        network.weight["deconv2"][:, 1:] = 0
         got = network(torch.from_numpy(data.c2)).numpy()
     g2 = one_time(data.c2.astype(np.float64))
     target = (data.target @ LAG_MEANS)[data.target_index].astype(np.float64)
     encoder, decoder = reduced_rank_regression(g2, target, 8, lag_weights())
     expected = target.mean(axis=0) + (g2 - g2.mean(axis=0)) @ encoder @ decoder
     np.testing.assert_allclose(got, expected, atol=2e-4)
+
+
+def test_random_curves_are_kww_curves_with_lag_1_repeated():
+    curves = random_curves(500, torch.Generator().manual_seed(0)).numpy()
+    np.testing.assert_array_equal(curves[:, 0], curves[:, 1])
+    assert (np.diff(curves[:, 1:], axis=1) <= 1e-6).all()
+    assert ((curves > 0.9) & (curves < 2.8)).all()
+    decay = (curves[:, 1] - curves[:, 49]) / curves[:, 1]
+    assert np.ptp(decay) > 0.4  # slow ones and fast ones
+
+
+def test_batches_are_half_synthetic_and_see_every_input_once_an_epoch(training: Path):
+    data = load_windows(training)
+    recipe = Recipe(batch=8, noise_spread=0)
+    samples = training_samples(data)
+    batches = list(recipe.batches(samples, torch.Generator().manual_seed(0)))
+    assert {(tuple(x.shape), tuple(y.shape)) for x, y in batches} == {((8, 1275), (8, 50))}
+    measured = torch.cat([x[:4] + y[:4, LAG] for x, y in batches]).numpy()
+    assert_same_rows(measured, data.c2)
+    synthetic = torch.cat([x[4:] for x, _ in batches])
+    assert all((row == samples[2]).all(dim=1).any() for row in synthetic)
+
+
+def assert_same_rows(got: np.ndarray, expected: np.ndarray) -> None:
+    orders = (np.argsort(rows[:, 0]) for rows in (got, expected))
+    pairs = zip((got, expected), orders, strict=True)
+    np.testing.assert_allclose(*(rows[order] for rows, order in pairs), atol=1e-5)
+
+
+def test_noise_is_made_larger_and_smaller_by_the_spread(training: Path):
+    samples = training_samples(load_windows(training))
+
+    def sizes(spread: float) -> np.ndarray:
+        recipe = Recipe(batch=8, synthetic=0, noise_spread=spread)
+        batches = recipe.batches(samples, torch.Generator().manual_seed(0))
+        return torch.cat([noise.std(dim=1) for noise, _ in batches]).numpy()
+
+    assert np.log(sizes(0.4)).std() == pytest.approx(0.4, abs=0.08)
+    assert np.log(sizes(0.0)).std() < 0.05
+
+
+def test_the_noise_of_synthetic_inputs_is_that_of_the_measured_ones(training: Path):
+    noise = training_samples(load_windows(training))[2].numpy()
+    assert noise.std() == pytest.approx(0.5, rel=0.02)  # as `write_series` made it

@@ -1,32 +1,29 @@
-"""How a member is trained: every number of a recipe, with the reason for it."""
+"""How a network is trained: every number of a recipe, its start, its samples and its loss."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from xpcs_live_denoise.denoising.model import (
     CHANNELS,
-    LAG,
-    LAG_MEANS,
     LAG_OF_PIXEL,
     LATENT,
-    MULTIPLICITY,
-    N_PIXELS,
     TRIANGLE_SHAPE,
     CnnEncoderDecoder,
     TiedEncoderDecoder,
-    forward_by_products,
 )
+from xpcs_live_denoise.denoising.triangle import LAG, LAG_MEANS, MULTIPLICITY, N_PIXELS
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.windows import WINDOW
+from xpcs_live_denoise.records.types import Array, Document
 
 from .data import WindowData
 
@@ -35,7 +32,9 @@ RecipeName = Literal["own", "paper"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Numbers of one training run; the defaults made the shipped ensemble.
+    """Our recipe: tied diagonals, a linear start, curves as targets, half synthetic inputs.
+
+    The default numbers made the shipped ensemble.
 
     Attributes
     ----------
@@ -107,6 +106,54 @@ class Recipe:
         falling = (n_steps - step) / max(1.0, (1 - self.warm_up) * n_steps)
         return min(1.0, rising, falling)
 
+    def begin(
+        self, data: WindowData, generator: torch.Generator
+    ) -> tuple[TiedEncoderDecoder, list[Document], Iterator[Iterator[Tensor]]]:
+        """Return a network, its parameters in groups with their rates, and its losses to come.
+
+        These are, epoch after epoch, the loss of every batch: Eq. 8 against the curves, noisy
+        samples weighing less.
+        """
+        network = TiedEncoderDecoder(generator=generator)
+        set_linear_start(network, data, self.offset)
+        groups: list[Document] = [{"params": list(network.parameters()), "lr": self.learning_rate}]
+        return network, groups, self._losses(network, data, generator)
+
+    def _losses(
+        self, network: TiedEncoderDecoder, data: WindowData, generator: torch.Generator
+    ) -> Iterator[Iterator[Tensor]]:
+        samples = training_samples(data)
+        for _ in range(self.epochs):
+            yield (
+                self._loss(network(noise + curves[:, LAG_OF_PIXEL]), noise, curves)
+                for noise, curves in self.batches(samples, generator)
+            )
+
+    def _loss(self, output: Tensor, noise: Tensor, curves: Tensor) -> Tensor:
+        weights = 1 / (self.noise_floor + (noise * noise) @ PIXEL_WEIGHTS)  # (batch,)
+        return (weights * eq8_of_curves(output, curves)).sum() / weights.sum()
+
+    def batches(
+        self, samples: tuple[Tensor, Tensor, Tensor], generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the noise (batch, 1275) and curves (batch, 50) of one epoch; inputs are their sum.
+
+        Every measured input of `training_samples` comes once, but for the rest that does not fill
+        a batch.
+        """
+        residuals, targets, noises = samples
+        n = len(targets)
+        order = torch.randperm(n, generator=generator)
+        for place in range(0, n - self.n_measured + 1, self.n_measured):
+            rows = order[place : place + self.n_measured]
+            noise, curves = residuals[rows], targets[rows]
+            if self.n_synthetic:
+                others = torch.randint(n, (self.n_synthetic,), generator=generator)
+                noise = torch.cat([noise, noises[others]])
+                curves = torch.cat([curves, random_curves(self.n_synthetic, generator)])
+            spread = self.noise_spread * torch.randn(len(noise), 1, generator=generator)
+            yield noise * torch.exp(spread), curves
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperRecipe:
@@ -125,6 +172,13 @@ class PaperRecipe:
         needs the least time.
     decay
         Factor on the rate after every epoch.
+
+    Notes
+    -----
+    The weights of mirrored pixels are merged. Inputs are symmetric, so the encoder's weights of a
+    pixel and its mirror image act as their sum: it starts as the sum of two Xavier weights and
+    moves at twice the rate. Of the decoder's two outputs, which differ by their random start
+    alone, one is trained.
 
     References
     ----------
@@ -149,6 +203,41 @@ class PaperRecipe:
         """Return the learning rate at a step, as a part of the first."""
         return self.decay ** (step // max(1, n_inputs // self.batch))
 
+    def begin(
+        self, data: WindowData, generator: torch.Generator
+    ) -> tuple[CnnEncoderDecoder, list[Document], Iterator[Iterator[Tensor]]]:
+        """Return a network, its parameters in groups with their rates, and its losses to come.
+
+        The loss is Eq. 8 against the measured targets.
+        """
+        network = CnnEncoderDecoder(TRIANGLE_SHAPE, generator=generator)
+        bound = math.sqrt(6 / (CHANNELS * MULTIPLICITY.sum() + LATENT))
+        with torch.no_grad():
+            for weight in (network.compress.weight, network.expand.weight):
+                weight.uniform_(-bound, bound, generator=generator)
+            encoder = network.compress.weight.view(LATENT, CHANNELS, N_PIXELS)
+            mirror = torch.empty_like(encoder).uniform_(-bound, bound, generator=generator)
+            encoder += mirror * torch.from_numpy(MULTIPLICITY - 1)
+        merged = network.compress.weight
+        rest = [parameter for parameter in network.parameters() if parameter is not merged]
+        groups: list[Document] = [
+            {"params": [merged], "lr": 2 * self.learning_rate},
+            {"params": rest, "lr": self.learning_rate},
+        ]
+        return network, groups, self._losses(network, data, generator)
+
+    def _losses(
+        self, network: CnnEncoderDecoder, data: WindowData, generator: torch.Generator
+    ) -> Iterator[Iterator[Tensor]]:
+        inputs, targets = torch.from_numpy(data.c2), torch.from_numpy(data.target)
+        index = torch.from_numpy(data.target_index)
+        for _ in range(self.epochs):
+            order = torch.randperm(len(inputs), generator=generator)
+            yield (
+                eq8(network.denoise(inputs[rows]), targets[index[rows]])
+                for rows in order.split(self.batch)
+            )
+
 
 def recipe_of(name: RecipeName, *, epochs: int | None = None) -> Recipe | PaperRecipe:
     """Return a recipe by name, with other epochs if given."""
@@ -166,21 +255,11 @@ def check_positive(recipe: object, *names: str) -> None:
             )
 
 
-# Synthetic curves: wider than the training targets, whose contrast is 1 by Eq. 4.
-GAMMA_RANGE = (0.004, 0.6)  # per frame, uniform in the logarithm
-ALPHA_WIDTH, ALPHA_RANGE = 0.3, (0.3, 2.5)  # of ln alpha about 0
-BETA_WIDTH = 0.15  # about 1
-BASELINE_WIDTH = 0.02  # about 1
+def training_samples(data: WindowData) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what our recipe learns from.
 
-_LAG_OF_PIXEL = torch.from_numpy(LAG)  # (1275,)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Samples:
-    """Training data as tensors; `epoch` draws from it.
-
-    Attributes
-    ----------
+    Returns
+    -------
     residuals
         Shape (n, 1275): measured inputs minus their targets.
     targets
@@ -189,43 +268,23 @@ class Samples:
     noise
         Shape (n, 1275): the residuals, as noisy as against a target of other inputs.
     """
+    index = torch.from_numpy(data.target_index)
+    means = torch.from_numpy(LAG_MEANS)
+    targets = (torch.from_numpy(data.target) @ means)[index]
+    residuals = torch.from_numpy(data.c2) - targets[:, LAG_OF_PIXEL]
+    # A target is the mean of k inputs, this one among them, so the g2 of their difference has
+    # only (k - 1) / k of its variance. The rest of the noise is not in the averaged target.
+    cuts = torch.from_numpy(data.n_cuts)[index].float()
+    missing = torch.sqrt(cuts / (cuts - 1).clamp(min=1)) - 1
+    noise = residuals + missing[:, None] * (residuals @ means)[:, LAG_OF_PIXEL]
+    return residuals, targets, noise
 
-    residuals: Tensor
-    targets: Tensor
-    noise: Tensor
 
-    @classmethod
-    def of(cls, data: WindowData) -> Samples:
-        """Return the samples of a data set."""
-        index = torch.from_numpy(data.target_index)
-        means = torch.from_numpy(LAG_MEANS)
-        targets = (torch.from_numpy(data.target) @ means)[index]
-        residuals = torch.from_numpy(data.c2) - targets[:, _LAG_OF_PIXEL]
-        # A target is the mean of k inputs, this one among them, so the g2 of their difference has
-        # only (k - 1) / k of its variance. The rest of the noise is not in the averaged target.
-        cuts = torch.from_numpy(data.n_cuts)[index].float()
-        missing = torch.sqrt(cuts / (cuts - 1).clamp(min=1)) - 1
-        noise = residuals + missing[:, None] * (residuals @ means)[:, _LAG_OF_PIXEL]
-        return cls(residuals=residuals, targets=targets, noise=noise)
-
-    def epoch(self, recipe: Recipe, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield noise (batch, 1275) and curves (batch, 50); inputs are their sum.
-
-        Every measured input comes once, but for the rest that does not fill a batch.
-        """
-        n = len(self.targets)
-        order = torch.randperm(n, generator=generator)
-        for place in range(0, n - recipe.n_measured + 1, recipe.n_measured):
-            rows = order[place : place + recipe.n_measured]
-            noise, curves = self.residuals[rows], self.targets[rows]
-            if recipe.n_synthetic:
-                others = torch.randint(n, (recipe.n_synthetic,), generator=generator)
-                noise = torch.cat([noise, self.noise[others]])
-                curves = torch.cat([curves, random_curves(recipe.n_synthetic, generator)])
-            factor = torch.exp(
-                recipe.noise_spread * torch.randn(len(noise), 1, generator=generator)
-            )
-            yield noise * factor, curves
+# Synthetic curves: wider than the training targets, whose contrast is 1 by Eq. 4.
+GAMMA_RANGE = (0.004, 0.6)  # per frame, uniform in the logarithm
+ALPHA_WIDTH, ALPHA_RANGE = 0.3, (0.3, 2.5)  # of ln alpha about 0
+BETA_WIDTH = 0.15  # about 1
+BASELINE_WIDTH = 0.02  # about 1
 
 
 def random_curves(n: int, generator: torch.Generator) -> Tensor:
@@ -253,7 +312,7 @@ def lag_weights() -> NDArray[np.float64]:
 
 
 def reduced_rank_regression(
-    inputs: NDArray[np.float64], targets: NDArray[np.float64], rank: int, weights: NDArray[Any]
+    inputs: NDArray[np.float64], targets: NDArray[np.float64], rank: int, weights: Array
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the best linear map of a given rank, as encoder (n_in, rank), decoder (rank, n_out).
 
@@ -286,134 +345,31 @@ def set_linear_start(network: TiedEncoderDecoder, data: WindowData, offset: floa
     target = (data.target.astype(np.float64) @ LAG_MEANS)[data.target_index]  # (n, 50)
     encoder, decoder = reduced_rank_regression(g2, target, LATENT, lag_weights())
 
-    network.conv1[0] = 1
-    network.conv1_bias[0] = offset
-    network.conv2[0] = 0
-    network.conv2[0, 0] = 1
-    network.compress.zero_()
-    network.compress[0, 1:] = _float(encoder)  # (49, 8)
-    network.compress_bias.copy_(_float(-(g2.mean(axis=0) + offset) @ encoder))
+    weight, bias = network.weight, network.bias
+    weight["conv1"][0] = 1
+    bias["conv1"][0] = offset
+    weight["conv2"][0] = 0
+    weight["conv2"][0, 0] = 1
+    weight["compress"].zero_()
+    weight["compress"][0, 1:] = _float(encoder)  # (49, 8)
+    bias["compress"].copy_(_float(-(g2.mean(axis=0) + offset) @ encoder))
 
-    network.expand[0] = _float(decoder)  # (8, 50)
-    network.expand_bias[0, 0] = _float(target.mean(axis=0) + OUTPUT_OFFSET)
-    network.deconv1[0] = 0  # (out, in): nothing but channel 0 enters channel 0,
-    network.deconv1[:, 0] = 0  # and channel 0 enters nothing else
-    network.deconv1[0, 0] = 1
-    network.deconv2[0, 0] = 1
-    network.deconv2_bias.fill_(-OUTPUT_OFFSET)
+    weight["expand"][0] = _float(decoder)  # (8, 50)
+    bias["expand"][0, 0] = _float(target.mean(axis=0) + OUTPUT_OFFSET)
+    weight["deconv1"][0] = 0  # (out, in): nothing but channel 0 enters channel 0,
+    weight["deconv1"][:, 0] = 0  # and channel 0 enters nothing else
+    weight["deconv1"][0, 0] = 1
+    weight["deconv2"][0, 0] = 1
+    bias["deconv2"].fill_(-OUTPUT_OFFSET)
 
 
-def _float(array: NDArray[Any]) -> torch.Tensor:
+def _float(array: Array) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
 
 PIXEL_WEIGHTS = torch.from_numpy(MULTIPLICITY / MULTIPLICITY.sum())  # (1275,)
 G2_MEANS = torch.from_numpy(np.ascontiguousarray(LAG_MEANS[:, 1:]))  # (1275, 49)
 LAG_WEIGHTS = torch.from_numpy(lag_weights().astype(np.float32))  # (50,)
-
-
-class Course(Protocol):
-    """How one network is trained on given data."""
-
-    @property
-    def network(self) -> nn.Module:
-        """What is trained; its state is what a best epoch is remembered by."""
-        ...
-
-    def parameters(self) -> list[dict[str, Any]]:
-        """Return the parameters in groups with their rates, as torch's optimizers take them."""
-        ...
-
-    def losses(self) -> Iterator[Tensor]:
-        """Yield the loss of every batch of one epoch."""
-        ...
-
-    def denoise(self, triangles: Tensor) -> Tensor:
-        """Return the denoised triangles (n, 1275) of triangles (n, 1275)."""
-        ...
-
-    def result(self) -> CnnEncoderDecoder:
-        """Return the network for triangles as it is now."""
-        ...
-
-
-class OwnCourse:
-    """Our recipe: tied diagonals, a linear start, curves as targets, half synthetic inputs."""
-
-    def __init__(self, recipe: Recipe, data: WindowData, generator: torch.Generator) -> None:
-        self._recipe, self._generator = recipe, generator
-        self._samples = Samples.of(data)
-        self.network = TiedEncoderDecoder(generator=generator)
-        set_linear_start(self.network, data, recipe.offset)
-
-    def parameters(self) -> list[dict[str, Any]]:
-        """Return one group."""
-        return [{"params": list(self.network.parameters()), "lr": self._recipe.learning_rate}]
-
-    def losses(self) -> Iterator[Tensor]:
-        """Yield Eq. 8 against the curves, noisy samples weighing less."""
-        floor = self._recipe.noise_floor
-        for noise, curves in self._samples.epoch(self._recipe, self._generator):
-            weights = 1 / (floor + (noise * noise) @ PIXEL_WEIGHTS)  # (batch,)
-            output = self.network(noise + curves[:, LAG_OF_PIXEL])  # (batch, 50)
-            yield (weights * eq8_of_curves(output, curves)).sum() / weights.sum()
-
-    def denoise(self, triangles: Tensor) -> Tensor:
-        """Return the denoised triangles."""
-        return self.network(triangles)[:, LAG_OF_PIXEL]
-
-    def result(self) -> CnnEncoderDecoder:
-        """Return the untied network."""
-        return self.network.untied()
-
-
-class PaperCourse:
-    """The paper's recipe, with the weights of mirrored pixels merged.
-
-    Inputs are symmetric, so the encoder's weights of a pixel and its mirror image act as their
-    sum: it starts as the sum of two Xavier weights and moves at twice the rate. Of the decoder's
-    two outputs, which differ by their random start alone, one is trained.
-    """
-
-    def __init__(self, recipe: PaperRecipe, data: WindowData, generator: torch.Generator) -> None:
-        self._recipe, self._generator = recipe, generator
-        self._inputs, self._targets = torch.from_numpy(data.c2), torch.from_numpy(data.target)
-        self._index = torch.from_numpy(data.target_index)
-        self.network = CnnEncoderDecoder(TRIANGLE_SHAPE, generator=generator)
-        bound = math.sqrt(6 / (CHANNELS * MULTIPLICITY.sum() + LATENT))
-        with torch.no_grad():
-            for weight in (self.network.compress.weight, self.network.expand.weight):
-                weight.uniform_(-bound, bound, generator=generator)
-            encoder = self.network.compress.weight.view(LATENT, CHANNELS, N_PIXELS)
-            mirror = torch.empty_like(encoder).uniform_(-bound, bound, generator=generator)
-            encoder += mirror * torch.from_numpy(MULTIPLICITY - 1)
-
-    def parameters(self) -> list[dict[str, Any]]:
-        """Return the encoder's linear layer, and the rest."""
-        rate, merged = self._recipe.learning_rate, self.network.compress.weight
-        rest = [parameter for parameter in self.network.parameters() if parameter is not merged]
-        return [{"params": [merged], "lr": 2 * rate}, {"params": rest, "lr": rate}]
-
-    def losses(self) -> Iterator[Tensor]:
-        """Yield Eq. 8 against the measured targets."""
-        order = torch.randperm(len(self._inputs), generator=self._generator)
-        for rows in order.split(self._recipe.batch):
-            yield eq8(self.denoise(self._inputs[rows]), self._targets[self._index[rows]])
-
-    def denoise(self, triangles: Tensor) -> Tensor:
-        """Return the denoised triangles."""
-        return forward_by_products(self.network, triangles)
-
-    def result(self) -> CnnEncoderDecoder:
-        """Return the network."""
-        return self.network.eval()
-
-
-def course_of(recipe: Recipe | PaperRecipe, data: WindowData, generator: torch.Generator) -> Course:
-    """Return the course that a recipe describes."""
-    if isinstance(recipe, PaperRecipe):
-        return PaperCourse(recipe, data, generator)
-    return OwnCourse(recipe, data, generator)
 
 
 def eq8(output: Tensor, targets: Tensor) -> Tensor:
