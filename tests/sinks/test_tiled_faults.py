@@ -100,10 +100,10 @@ def test_a_refused_write_is_raised_and_not_taken_for_a_node_that_is_there(
 @pytest.mark.slow
 @pytest.mark.system
 def test_a_server_that_is_killed_and_started_again_goes_on_with_the_run(tmp_path, synthetic):
-    from xpcs_live_denoise.catalog.server import EmbeddedServer
+    from tests.support.tiled_servers import Server
 
     run = synthetic()
-    with EmbeddedServer(tmp_path) as server:
+    with Server(tmp_path) as server:
         client = server.client()
         sink = TiledSink(run.info, client=client)
         sink.write(run.publication(0, 20))
