@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
+from tests.support.tiled_servers import Server
 from tests.support.written import end, publish
-from xpcs_live_denoise.catalog.server import EmbeddedServer
 from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.page.feed import G2
 from xpcs_live_denoise.page.hub import Hub
@@ -158,7 +158,7 @@ def test_the_list_grows_with_every_run_and_shows_frames_and_end(
 
 def test_a_restart_of_the_server_is_told_and_then_nothing_is_missing(tmp_path, synthetic):
     run = synthetic(seed=3)
-    with EmbeddedServer(tmp_path) as server:
+    with Server(tmp_path) as server:
         sink = TiledSink(run.info, client=server.client())
         sink.write(run.publication(0, 20))
 

@@ -17,9 +17,9 @@ import pytest
 from tiled.queries import Eq
 
 from tests.support.live_runs import ROIS, Fake, composed_run, offline, series
+from tests.support.tiled_servers import Server
 from xpcs_live_denoise import LiveDenoise, Settings, results
 from xpcs_live_denoise.analysis.series import Analysis
-from xpcs_live_denoise.catalog.server import EmbeddedServer
 from xpcs_live_denoise.live import Timings
 from xpcs_live_denoise.sinks.spool import spooled_folders
 
@@ -33,7 +33,7 @@ ROW = ["roi", "age_frame", "source", "width", "final"]
 @pytest.fixture
 def server(tmp_path):
     """A server that tests stop and start again, on the same port and folder."""
-    with EmbeddedServer(tmp_path / "catalog", readable=tmp_path) as running:
+    with Server(tmp_path / "catalog", readable=tmp_path) as running:
         yield running
 
 
