@@ -14,12 +14,12 @@ from ophyd import Device
 from rich.console import Console
 from tiled.structures.core import Spec
 
+from profile_collection.chx_simulation import chx_series
 from tests.support.live_runs import ROIS, SHAPE, Fake, series
 from xpcs_live_denoise import LiveDenoise, Settings, results
 from xpcs_live_denoise.commands import replay
 from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError
 from xpcs_live_denoise.live import callback as callback_module
-from profile_collection.chx_simulation import chx_series
 from xpcs_live_denoise.simulation import recorded
 from xpcs_live_denoise.simulation.eiger import SimulatedClassicEiger, SimulatedEigerFilePlugin
 from xpcs_live_denoise.sources.documents import RunDocuments
