@@ -1,11 +1,11 @@
 """Shows that two versions of the package give the same results: the demo's, and those of `analyse`.
 
-    python tests/benchmarks/equal_results.py dump results-before      # in a checkout of each version
-    python tests/benchmarks/equal_results.py compare results-before results-after
+    python tests/benchmarks/equal_results.py dump before      # in a checkout of each version
+    python tests/benchmarks/equal_results.py compare before after
 
-Only public names and commands are used, so that the script runs on any version. Numbers are compared
-to 1e-9 (relative or absolute), texts must be equal, except `in_range` and `reason` of denoised rows
-where `--except-denoised-verdicts` is given.
+Only public names and commands are used, so that the script runs on any version. Numbers are
+compared to 1e-9 (relative or absolute), texts must be equal, except `in_range` and `reason` of
+denoised rows where `--except-denoised-verdicts` is given.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def stored(demo: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     command = [sys.executable, "-m", "xpcs_live_denoise", "catalog", str(demo)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment())
     try:
-        uri = next(w.rstrip(";") for line in server.stdout for w in line.split() if w.startswith("http"))
+        uri = next(
+            w.rstrip(";") for line in server.stdout for w in line.split() if w.startswith("http")
+        )
         client = from_uri(uri, api_key=(demo / "api_key").read_text())
         result = next(iter(client["processed"].values()))
         arrays = {f"{name}": node.read() for name, node in result["two_time"].base.items()}
@@ -91,7 +93,9 @@ def stored(demo: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
 
 
 def run(*words: str) -> None:
-    subprocess.run([sys.executable, "-m", "xpcs_live_denoise", *words], check=True, env=environment())
+    subprocess.run(
+        [sys.executable, "-m", "xpcs_live_denoise", *words], check=True, env=environment()
+    )
 
 
 def environment() -> dict[str, str]:
@@ -111,7 +115,9 @@ def compare(before: Path, after: Path, *, skip_verdicts: bool) -> int:
         old, new = np.load(path), np.load(after / path.name)
         for name in old.files:
             wrong += report(f"{path.stem}: {name}", old[name], new[name])
-        columns = pd.read_csv(path.with_suffix(".csv"), keep_default_na=False, na_values=["nan", ""])
+        columns = pd.read_csv(
+            path.with_suffix(".csv"), keep_default_na=False, na_values=["nan", ""]
+        )
         others = pd.read_csv(
             (after / path.name).with_suffix(".csv"), keep_default_na=False, na_values=["nan", ""]
         )

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from tests.support.file_roots import ANYWHERE
 from xpcs_live_denoise.errors import UnreadableFramesError
 from xpcs_live_denoise.records.frames import TiledFrames
-from xpcs_live_denoise.sources.frames import FrameReader
-from xpcs_live_denoise.sources.stored.frames import read_tiled
+from xpcs_live_denoise.sources.frames import FrameReader, read_tiled
 
 FRAMES = np.arange(20 * 3 * 4, dtype=np.uint16).reshape(20, 3, 4)
 FRAME_BYTES = FRAMES[0].nbytes
@@ -93,7 +93,9 @@ def test_a_document_cannot_have_arrays_elsewhere_read(path):
 def test_a_real_server_gives_the_same_frames(tiled_client):
     container = tiled_client["raw"].create_container("slices")
     container.write_array(FRAMES, key="frames")
-    reader = FrameReader(tiled=lambda *args: read_tiled(tiled_client, *args, below="raw"))
+    reader = FrameReader(
+        roots=ANYWHERE, tiled=lambda *args: read_tiled(tiled_client, *args, below="raw")
+    )
     blocks = list(reader.read(reference(3, 18, path="raw/slices/frames"), 4 * FRAME_BYTES))
     np.testing.assert_array_equal(np.concatenate(blocks), FRAMES[3:18])
     assert max(map(len, blocks)) == 4
