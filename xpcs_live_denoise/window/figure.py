@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from xpcs_live_denoise.analysis import mean_counts
+from xpcs_live_denoise.views import mean_counts
 from xpcs_live_denoise.views import Snapshot
 
 from .cells import Cell, Place
