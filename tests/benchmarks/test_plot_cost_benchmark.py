@@ -15,3 +15,10 @@ def test_a_window_that_costs_too_much_is_told(capsys):
     times = {"streamed": [[4.0], [4.2], [9]], "counted": [[1.0], [1.5], [3]]}
     assert not plot_cost.report(times)
     assert "within 2%: NO" in capsys.readouterr().out
+
+
+def test_the_cost_of_updates_is_told_with_the_period_that_it_allows(capsys):
+    plot_cost.report_updates([0.1, 0.3, 0.5])
+    assert "an update: 300.0 ms (100.0 to 500.0, 3 updates), so one every 1.20 s" in (
+        capsys.readouterr().out
+    )
