@@ -48,8 +48,8 @@ class Session:
             rois=RoiMap.from_labels(labels, q_inv_angstrom=[0.002, 0.003, 0.004]),
             sinks=[self._memory],
             plot=self.plot,
+            ensemble=Fake(),
         )
-        self.live._ensemble = (Fake(), "")
         self.engine = RunEngine({}, context_managers=[])
         self.best_effort = BestEffortCallback()
         self.engine.subscribe(self.best_effort)
