@@ -120,7 +120,9 @@ def first_run(session, folder):
         (result.gamma.roi == 2) & result.gamma.recommended & np.isfinite(result.gamma.age_s)
     )
     points = sum(
-        len(line.get_xydata()) for line in gamma.lines if line.get_markeredgecolor() == RECOMMENDED
+        len(line.get_xydata())
+        for line in gamma.lines
+        if line.get_markeredgecolor() == RECOMMENDED and line.get_marker() != "None"
     )
     shown = session.panel("c2_raw").images[0].get_array()
     attribute = QtCore.Qt.WidgetAttribute.WA_ShowWithoutActivating

@@ -122,7 +122,7 @@ class RunFigure:
     @property
     def words(self) -> str:
         """What the lines above and below the panels say."""
-        return "\n".join(text.get_text() for text in self._texts.values())
+        return "\n".join(self._texts[name].get_text() for name in PAGE_SIZES)
 
     # --- what there is from the beginning ------------------------------------------------------
 
@@ -246,8 +246,10 @@ class RunFigure:
     def _show_two_time(self, view: views.TwoTimeView) -> None:
         end = view.edge_s or 1.0
         for name, values in (("c2_raw", view.raw), ("c2_denoised", view.denoised)):
-            nothing = values is None or not values.size
-            self._images[name].set_data(np.full((1, 1), np.nan) if nothing else values.T)
+            shown = np.full((1, 1), np.nan)
+            if values is not None and values.size:
+                shown = values.T
+            self._images[name].set_data(shown)
             self._images[name].set_extent((0, end, 0, end))
             self._show_limits(name, (0, view.series_s or end), (0, view.series_s or end))
         self._images["c2_raw"].set_clim(view.low, view.high)
