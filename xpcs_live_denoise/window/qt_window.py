@@ -127,8 +127,8 @@ class PlotWindow(QtAwareCallback):
         self._guarded(self._open)
         self._guarded(self._update)
         if self.manager is not None:
-            self.manager.canvas.draw()
-            self.manager.canvas.flush_events()
+            for _ in range(2):  # what is drawn while events are handled is then painted
+                self.manager.canvas.flush_events()
 
     def close(self) -> None:
         """Close the window."""
