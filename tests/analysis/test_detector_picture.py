@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import RoiMap
-from xpcs_live_denoise.analysis.detector_image import MOST_EDGE, DetectorPicture, mean_counts
+from xpcs_live_denoise.analysis.detector_image import MOST_EDGE, DetectorPicture
 from xpcs_live_denoise.config import OrientationSettings
 
 LABELS = np.zeros((30, 40), int)
@@ -116,12 +116,3 @@ def test_looking_takes_no_more_of_the_time_than_it_may():
     picture._budget_s, picture._cost_s = 1.0, 0.012  # the budget is capped: 4 looks
     picture.see(np.ones((100, 30, 40), np.uint16))
     assert picture.picture().n_frames == 5
-
-
-def test_counts_of_a_roi_are_the_mean_of_its_pixels_that_are_known():
-    mean = np.where(LABELS == 1, 2.0, 7.0)
-    mean[3, 6] = np.nan
-    assert mean_counts(mean, LABELS, 1) == 2.0
-    assert mean_counts(mean, LABELS, 2) == 7.0
-    assert np.isnan(mean_counts(mean, LABELS, 3))
-    assert np.isnan(mean_counts(np.full(LABELS.shape, np.nan), LABELS, 1))

@@ -2,7 +2,6 @@
 
 from .c2 import C2Analysis as C2Analysis
 from .detector_image import DetectorPicture as DetectorPicture
-from .detector_image import mean_counts as mean_counts
 from .rates import RateFitter as RateFitter
 from .series import Analysis as Analysis
 from .series import append_note as append_note

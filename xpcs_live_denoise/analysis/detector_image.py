@@ -127,21 +127,6 @@ class DetectorPicture:
         self._n_frames += 1
 
 
-def mean_counts(mean: NDArray[Any], labels: NDArray[Any], label: int) -> float:
-    """Return the mean counts a pixel and frame inside a ROI; NaN where no pixel of it is known.
-
-    Parameters
-    ----------
-    mean, labels
-        Of a `Picture`, shape (rows, cols).
-    label
-        Of the ROI.
-    """
-    inside = mean[labels == label]
-    inside = inside[np.isfinite(inside)]
-    return float(inside.mean()) if inside.size else math.nan
-
-
 def _holds_count(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which values are counts: detectors mark bad pixels with the type's maximum or -1."""
     if values.dtype.kind == "f":

@@ -14,7 +14,7 @@ import jinja2
 from bokeh.document import Document
 from bokeh.models import ColumnDataSource
 
-from xpcs_live_denoise.analysis import mean_counts
+from xpcs_live_denoise.views import mean_counts
 from xpcs_live_denoise.errors import TiledUnavailableError, XpcsError
 from xpcs_live_denoise.page import views
 
