@@ -3,6 +3,7 @@
 from .connection import connect as connect
 from .connection import key_in_file as key_in_file
 from .connection import probe as probe
+from .nodes import Node as Node
 from .nodes import create_container as create_container
 from .nodes import create_or_adopt as create_or_adopt
 from .nodes import plain as plain

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from tiled.client.utils import ClientError
@@ -15,6 +15,8 @@ from tiled.structures.core import Spec
 
 from xpcs_live_denoise.errors import InvalidInputError
 
+Node: TypeAlias = Any  # a client of tiled, or what one gives for a path: they have no types
+
 # Where results can go that were meant for a container that does not do.
 ELSEWHERE = (
     "`xpcs-live-denoise deliver --config xpcs.yml --path processed` then stores there what waits "
@@ -22,10 +24,10 @@ ELSEWHERE = (
 )
 HTTP_BAD_REQUEST, HTTP_FORBIDDEN, HTTP_CONFLICT = 400, 403, 409
 # Containers that were asked already what they hold, by connection.
-_without_raw_runs: WeakKeyDictionary[Any, set[tuple[str, ...]]] = WeakKeyDictionary()
+_without_raw_runs: WeakKeyDictionary[Node, set[tuple[str, ...]]] = WeakKeyDictionary()
 
 
-def create_or_adopt(parent: Any, key: str, create: Callable[[], Any]) -> Any:
+def create_or_adopt(parent: Node, key: str, create: Callable[[], Node]) -> Node:
     """Return the node that `create` makes, or the one of that key that is already there.
 
     Raises
@@ -48,18 +50,18 @@ def create_or_adopt(parent: Any, key: str, create: Callable[[], Any]) -> Any:
         return parent[key]
 
 
-def plain(node: Any) -> Any:
+def plain(node: Node) -> Node:
     """Return the plain container client of a node; special clients look for columns in it."""
     return getattr(node, "base", node)
 
 
 def create_container(
-    parent: Any,
+    parent: Node,
     key: str,
     metadata: dict[str, Any],
     specs: Sequence[tuple[str, str | None]],
     access_tags: list[str] | None,
-) -> Any:
+) -> Node:
     """Return a new container with specs as (name, version), or the one that is already there."""
     tiled_specs = [Spec(name, version) for name, version in specs]
     return create_or_adopt(
@@ -96,12 +98,12 @@ def results_path(path: str, raw_path: str | None) -> list[str]:
 
 
 def results_container(
-    client: Any,
+    client: Node,
     segments: Sequence[str],
     spec: tuple[str, str | None],
     access_tags: list[str] | None,
     raw_uid: str = "",
-) -> Any:
+) -> Node:
     """Return the container for derived runs below a client, made where it is not there.
 
     Parameters
@@ -127,7 +129,7 @@ def results_container(
     return parent
 
 
-def refuse_raw_runs(client: Any, segments: Sequence[str], raw_uid: str = "") -> None:
+def refuse_raw_runs(client: Node, segments: Sequence[str], raw_uid: str = "") -> None:
     """Raise if the container for derived runs holds raw ones; asks once a connection.
 
     A run of another tool that names its origin, in `original_run_uid`, is not a raw one.
@@ -167,7 +169,7 @@ def refuse_raw_runs(client: Any, segments: Sequence[str], raw_uid: str = "") -> 
         known.add(place)
 
 
-def _strangers(container: Any) -> list[str]:
+def _strangers(container: Node) -> list[str]:
     """Return the key of a run that was derived from none; nothing if the server cannot tell."""
     runs = container.search(SpecsQuery(["BlueskyRun"], ["XPCSResult"]))
     try:
