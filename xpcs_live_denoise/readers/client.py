@@ -39,7 +39,8 @@ class XPCSResult(BlueskyRunV3):
     @property
     def start(self) -> Document:
         """The start document."""
-        return self.metadata["start"]
+        metadata: Any = self.metadata
+        return metadata["start"]
 
     @property
     def xpcs(self) -> Document:
@@ -51,7 +52,8 @@ class XPCSResult(BlueskyRunV3):
         """Frames in C2 so far."""
         if "stop" not in self.metadata:
             self.refresh()
-        return self.metadata.get("n_frames", 0)
+        metadata: Any = self.metadata
+        return metadata.get("n_frames", 0)
 
     def c2(self, roi: int | None = None, denoised: bool = True) -> xr.DataArray:
         """Return the two-time correlation.
@@ -106,7 +108,7 @@ class XPCSResult(BlueskyRunV3):
         pandas.DataFrame
             Sorted by ROI, source, width and age; empty where nothing was fitted yet.
         """
-        table = self._table("gamma", ["seq_num", "time", *GAMMA_COLUMNS])
+        table: Any = self._table("gamma", ["seq_num", "time", *GAMMA_COLUMNS])
         if source is not None:
             wanted = [source] if isinstance(source, str) else list(source)
             table = table.loc[table["source"].isin(wanted)]
@@ -147,7 +149,7 @@ class XPCSResult(BlueskyRunV3):
 
     def status_table(self) -> pd.DataFrame:
         """Return the status rows, one a publication; `time` in s since 1970, lists decoded."""
-        table = self._table("status")
+        table: Any = self._table("status")
         table = table[[name for name in table if name != "seq_num" and not name.startswith("ts_")]]
         return table.assign(
             **{name: [json.loads(text) for text in table[name]] for name in JSON_COLUMNS}
@@ -272,9 +274,10 @@ def _as_result(client: Node) -> XPCSResult:
     if isinstance(client, XPCSResult):
         return client
     # A client that was made before this package was installed knows no special class.
-    return XPCSResult(
+    result: Any = XPCSResult(
         client.context, item=client.item, structure_clients=client.structure_clients
     )
+    return result
 
 
 def _catalogs_of_runs(container: Node) -> list[str]:
@@ -348,9 +351,7 @@ def q_of(xpcs: Fields) -> FloatArray:
     return np.array(xpcs["q_inv_angstrom"], dtype=float)
 
 
-def labelled(
-    values: Array, xpcs: Fields, roi: int | None, name: str
-) -> xr.DataArray:
+def labelled(values: Array, xpcs: Fields, roi: int | None, name: str) -> xr.DataArray:
     """Return C2 with its dims and coordinates.
 
     Parameters
