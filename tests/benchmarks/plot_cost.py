@@ -46,8 +46,13 @@ def measure(
 
     from xpcs_live_denoise import LiveDenoise, Settings
     from xpcs_live_denoise.analysis.series import open_ensemble
-    from xpcs_live_denoise.commands.demo import simulated_series
-    from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
+    from xpcs_live_denoise.simulation import (
+        SimulatedCamera,
+        SimulatedEiger,
+        fly_series,
+        recorded,
+        simulated_series,
+    )
     from xpcs_live_denoise.sinks.memory import MemorySink
     from xpcs_live_denoise.window.live_plot import LivePlot
 
@@ -112,8 +117,7 @@ def measure_updates(n_frames: int, rate_hz: float, repeats: int) -> list[tuple[f
     from bluesky.run_engine import RunEngine
 
     from xpcs_live_denoise import LiveDenoise, Settings
-    from xpcs_live_denoise.commands.demo import simulated_series
-    from xpcs_live_denoise.simulation import SimulatedEiger, fly_series, recorded
+    from xpcs_live_denoise.simulation import SimulatedEiger, fly_series, recorded, simulated_series
     from xpcs_live_denoise.sinks.memory import MemorySink
     from xpcs_live_denoise.window.live_plot import LivePlot
 

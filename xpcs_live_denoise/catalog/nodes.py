@@ -1,11 +1,8 @@
-"""Creates nodes in Tiled such that a repeat after a lost answer finds what the first one made."""
-
-# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownParameterType=false, reportUnknownVariableType=false
+"""Finds runs and containers in Tiled, and creates them such that a repeat finds the first one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -13,7 +10,8 @@ from tiled.client.utils import ClientError
 from tiled.queries import KeyPresent, KeysFilter, SpecsQuery
 from tiled.structures.core import Spec
 
-from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, text_of
+from xpcs_live_denoise.records.types import Document
 
 Node: TypeAlias = Any  # a client of tiled, or what one gives for a path: they have no types
 
@@ -58,7 +56,7 @@ def plain(node: Node) -> Node:
 def create_container(
     parent: Node,
     key: str,
-    metadata: dict[str, Any],
+    metadata: Document,
     specs: Sequence[tuple[str, str | None]],
     access_tags: list[str] | None,
 ) -> Node:
@@ -178,3 +176,73 @@ def _strangers(container: Node) -> list[str]:
         if error.response.status_code != HTTP_BAD_REQUEST:
             raise
         return []
+
+
+def raw_container(client: Node, path: str) -> Node:
+    """Return the container that holds the raw runs.
+
+    Raises
+    ------
+    ResultNotFoundError
+        When there is none at that path.
+    """
+    try:
+        return client[path]
+    except KeyError:
+        raise ResultNotFoundError(
+            f"Container /{path}: not in the Tiled server, or not for this key. Set tiled.raw_path "
+            "to the container that holds the raw runs."
+        ) from None
+
+
+def full_uid(container: Node, uid: str) -> str:
+    """Return the whole uid of a run that a uid or its beginning names.
+
+    Raises
+    ------
+    ResultNotFoundError
+        When there is no such run, or more than one.
+    """
+    return start_of(run_node(container, uid), uid)["uid"]
+
+
+def run_node(container: Node, uid: str) -> Node:
+    """Return the node of a run, whose uid may be only its beginning.
+
+    Raises
+    ------
+    ResultNotFoundError
+        When there is none, or more than one, or it is no run.
+    """
+    why = ""
+    try:
+        node = container[uid]
+        found = str(start_of(node, uid)["uid"]).startswith(uid)
+        # Tiled takes % and _ in the beginning of a uid for anything.
+        if found or node.path_parts[-1] == uid:
+            return node
+    except KeyError:
+        pass
+    except ValueError as error:  # too short, or the beginning of several
+        why = f" ({text_of(error, 200)})"
+    path = "/".join(filter(None, container.path_parts))
+    raise ResultNotFoundError(
+        f"Run {uid}: not in /{path}{why}. Give the uid of a raw run there, or set "
+        "tiled.raw_path to the container that holds the raw runs."
+    )
+
+
+def start_of(node: Node, uid: str) -> Document:
+    """Return the start document of a node.
+
+    Raises
+    ------
+    ResultNotFoundError
+        When it is no run.
+    """
+    start = node.metadata.get("start")
+    if not isinstance(start, Mapping) or "uid" not in start:
+        raise ResultNotFoundError(
+            f"Run {uid}: a node without a start document; expected a raw run. Give the uid of one."
+        )
+    return dict(start)

@@ -16,7 +16,5 @@ from .roi_files import open_rois as open_rois
 from .roi_files import save_rois as save_rois
 from .router import DocumentsByRun as DocumentsByRun
 from .stored.documents import TiledDocuments as TiledDocuments
-from .stored.documents import full_uid as full_uid
-from .stored.documents import raw_container as raw_container
 from .stored.frames import read_tiled as read_tiled
 from .stored.runs import TiledRuns as TiledRuns

@@ -1,6 +1,5 @@
 """Runs of a classic Eiger out of Tiled, which stores of their files nothing but the prefix."""
 
-import io
 import time
 import uuid
 
@@ -11,12 +10,12 @@ import pytest
 from bluesky.run_engine import RunEngine
 from bluesky_tiled_plugins import TiledWriter
 from ophyd import Device
-from rich.console import Console
 from tiled.structures.core import Spec
 
 from tests.support.live_runs import ROIS, SHAPE, Fake, series
 from xpcs_live_denoise import LiveDenoise, Settings, results
-from xpcs_live_denoise.commands import replay
+from xpcs_live_denoise.catalog.nodes import full_uid
+from xpcs_live_denoise.commands.replay import replay_runs
 from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError
 from xpcs_live_denoise.live import callback as callback_module
 from xpcs_live_denoise.simulation import recorded
@@ -26,7 +25,7 @@ from xpcs_live_denoise.sources.documents import RunDocuments
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frames import FrameReader
 from xpcs_live_denoise.sources.stored import runs as tiled_runs
-from xpcs_live_denoise.sources.stored.documents import TiledDocuments, full_uid
+from xpcs_live_denoise.sources.stored.documents import TiledDocuments
 from xpcs_live_denoise.sources.stored.runs import TiledRuns
 
 # Tiled's client opens its websocket in a way that websockets is giving up.
@@ -251,7 +250,7 @@ def test_a_replay_equals_what_was_computed_live(engine, eiger, settings, tiled_c
     uid = engine(chx_series(eiger, expt=0.01, imnum=60, images_per_file=8))[0]
     assert live.wait(120)
     assert live.close(120)
-    found = replay.replay(settings, [uid], Console(file=io.StringIO()), rois=ROIS, timeout=120)
+    found = replay_runs(settings, [uid], rois=ROIS, timeout=120)
     assert found[uid].n_frames == (60, 60)
     assert found[uid].n_gaps == (0, 0)
     assert found[uid].exit_status == ("success", "success")

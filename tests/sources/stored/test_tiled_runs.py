@@ -12,13 +12,14 @@ import pytest
 from bluesky.run_engine import RunEngine
 from bluesky_tiled_plugins import TiledWriter
 
+from xpcs_live_denoise.catalog.nodes import raw_container
 from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
 from xpcs_live_denoise.sources.documents import RunDocuments
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frames import FrameReader
 from xpcs_live_denoise.sources.stored import runs as tiled_runs
-from xpcs_live_denoise.sources.stored.documents import TiledDocuments, raw_container
+from xpcs_live_denoise.sources.stored.documents import TiledDocuments
 from xpcs_live_denoise.sources.stored.frames import read_tiled
 from xpcs_live_denoise.sources.stored.runs import TiledRuns
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError, text_of
+from xpcs_live_denoise.catalog import run_node, start_of
+from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError
 from xpcs_live_denoise.sources.assets import HDF5_MIMETYPE, TILED_MIMETYPE, UNSUPPORTED_PARAMETERS
 from xpcs_live_denoise.sources.file_roots import FileRoots
 
@@ -17,34 +18,6 @@ from .eiger import TiledEigerEvents
 
 _Documents = Iterator[tuple[str, dict[str, Any]]]
 NO_STOP = "The stored run has no stop document: what took it ended before the run did."
-
-
-def raw_container(client: Any, path: str) -> Any:
-    """Return the container that holds the raw runs.
-
-    Raises
-    ------
-    ResultNotFoundError
-        When there is none at that path.
-    """
-    try:
-        return client[path]
-    except KeyError:
-        raise ResultNotFoundError(
-            f"Container /{path}: not in the Tiled server, or not for this key. Set tiled.raw_path "
-            "to the container that holds the raw runs."
-        ) from None
-
-
-def full_uid(container: Any, uid: str) -> str:
-    """Return the whole uid of a run that a uid or its beginning names.
-
-    Raises
-    ------
-    ResultNotFoundError
-        When there is no such run, or more than one.
-    """
-    return start_of(node_of(container, uid), uid)["uid"]
 
 
 class TiledDocuments:
@@ -147,7 +120,7 @@ class TiledDocuments:
 
     def _refreshed(self) -> Any:
         # Not `refresh`: a client of a run remembers which streams it has.
-        run = node_of(self._container, self.uid)
+        run = run_node(self._container, self.uid)
         whole = start_of(run, self.uid).get("uid")
         if whole != self.uid and str(whole).startswith(self.uid):
             raise ResultNotFoundError(
@@ -291,45 +264,3 @@ def _n_indices(array_shape: tuple[int, ...], key_shape: list[int | None]) -> int
     """Return how many indices of a stream an array holds: the frames of the data key each."""
     leading = [n or 1 for n in key_shape[:-2]]
     return math.prod(array_shape[:-2]) // max(1, math.prod(leading))
-
-
-def node_of(container: Any, uid: str) -> Any:
-    """Return the node of a run, whose uid may be only its beginning.
-
-    Raises
-    ------
-    ResultNotFoundError
-        When there is none, or more than one, or it is no run.
-    """
-    why = ""
-    try:
-        node = container[uid]
-        found = str(start_of(node, uid)["uid"]).startswith(uid)
-        # Tiled takes % and _ in the beginning of a uid for anything.
-        if found or node.path_parts[-1] == uid:
-            return node
-    except KeyError:
-        pass
-    except ValueError as error:  # too short, or the beginning of several
-        why = f" ({text_of(error, 200)})"
-    path = "/".join(filter(None, container.path_parts))
-    raise ResultNotFoundError(
-        f"Run {uid}: not in /{path}{why}. Give the uid of a raw run there, or set "
-        "tiled.raw_path to the container that holds the raw runs."
-    )
-
-
-def start_of(node: Any, uid: str) -> dict[str, Any]:
-    """Return the start document of a node.
-
-    Raises
-    ------
-    ResultNotFoundError
-        When it is no run.
-    """
-    start = node.metadata.get("start")
-    if not isinstance(start, Mapping) or "uid" not in start:
-        raise ResultNotFoundError(
-            f"Run {uid}: a node without a start document; expected a raw run. Give the uid of one."
-        )
-    return dict(start)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 from tiled.client.utils import ClientError
+from tiled.queries import KeyPresent
 from tiled.structures.core import Spec
 
 from xpcs_live_denoise.catalog.nodes import create_or_adopt, refuse_raw_runs
@@ -79,21 +80,38 @@ def refusal(status):
     return ClientError("no", request, httpx.Response(status, request=request))
 
 
+class WithoutMetadataSearch:
+    """A node of a server that answers every search by metadata with an error of these statuses."""
+
+    def __init__(self, node, statuses):
+        self._node, self._statuses = node, statuses
+        self.context = node.context
+
+    def __getitem__(self, key):
+        return WithoutMetadataSearch(self._node[key], self._statuses)
+
+    def __len__(self):
+        return len(self._node)
+
+    def search(self, query):
+        if isinstance(query, KeyPresent):
+            raise refusal(self._statuses.pop(0))
+        return WithoutMetadataSearch(self._node.search(query), self._statuses)
+
+    def keys(self):
+        return self._node.keys()
+
+
 def test_a_server_that_cannot_search_by_metadata_is_asked_for_the_raw_run_only(
-    tiled_client, container, place, monkeypatch
+    tiled_client, container, place
 ):
     container.create_container("a-run", specs=RUN, metadata={"start": {}})
-    answers = [500, 400, 400]
-
-    def unsupported(_key, *, exists):
-        raise refusal(answers.pop(0))
-
-    monkeypatch.setattr("xpcs_live_denoise.catalog.nodes.KeyPresent", unsupported)
+    client = WithoutMetadataSearch(tiled_client, [500, 400, 400])
     with pytest.raises(ClientError):  # an error of the server is none of the question
-        refuse_raw_runs(tiled_client, place, "a-run")
+        refuse_raw_runs(client, place, "a-run")
     with pytest.raises(InvalidInputError, match="holds raw runs, a-run"):
-        refuse_raw_runs(tiled_client, place, "a-run")
-    refuse_raw_runs(tiled_client, place, "another")
+        refuse_raw_runs(client, place, "a-run")
+    refuse_raw_runs(client, place, "another")
 
 
 def test_a_key_that_may_not_write_is_told_with_the_container():

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from xpcs_live_denoise.catalog.connection import MOST_BYTES, key_in_file
+from xpcs_live_denoise.catalog.connection import MOST_KEY_BYTES, key_in_file
 from xpcs_live_denoise.errors import InvalidInputError
 
 KEY = "only visitors know this"
@@ -30,7 +30,7 @@ def test_a_file_that_others_may_use_is_refused(tmp_path, mode):
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b" \n", KEY.encode() + b"\nmore", b"\xff\xfe secret", b"x" * (MOST_BYTES + 1)],
+    [b"", b" \n", KEY.encode() + b"\nmore", b"\xff\xfe secret", b"x" * (MOST_KEY_BYTES + 1)],
 )
 def test_what_is_not_one_line_is_refused_without_being_told(tmp_path, data):
     with pytest.raises(InvalidInputError, match=f"got {len(data)} bytes") as error:

@@ -3,6 +3,8 @@
 import dataclasses
 import logging
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -27,77 +29,63 @@ def key_file(tmp_path):
     return path
 
 
-@pytest.fixture
-def used_key(monkeypatch):
-    """Keys that a connection was made with; no variable is set and no server is asked."""
-    used = []
-    monkeypatch.setattr(
-        tiled_connection, "from_uri", lambda uri, api_key: used.append(api_key) or "client"
-    )
-    monkeypatch.setattr(tiled_connection.httpx, "get", lambda *_, **__: httpx.Response(200))
-    monkeypatch.setattr(tiled_connection, "_warned", set())
+@pytest.fixture(autouse=True)
+def no_variable(monkeypatch):
     monkeypatch.delenv("XPCS_TEST_KEY", raising=False)
-    return used
 
 
 def settings_with(path=None, uri=AWAY):
     return TiledSettings(uri=uri, api_key_env="XPCS_TEST_KEY", api_key_file=path)
 
 
-def test_the_variable_comes_before_the_file(used_key, key_file, monkeypatch):
-    connect(settings_with(key_file))
+def test_the_variable_comes_before_the_file(
+    tiled_server, key_file, monkeypatch, closed_connections
+):
+    settings = settings_with(key_file, tiled_server.uri)
+    with pytest.raises(InvalidInputError, match="status 401"):
+        connect(settings)
+    monkeypatch.setenv("XPCS_TEST_KEY", tiled_server.api_key)
+    assert "processed" in connect(settings)
+    key_file.write_text(tiled_server.api_key)
     monkeypatch.setenv("XPCS_TEST_KEY", "another")
-    connect(settings_with(key_file))
-    assert used_key == [KEY, "another"]
+    with pytest.raises(InvalidInputError, match="status 401"):
+        connect(settings)
+    monkeypatch.delenv("XPCS_TEST_KEY")
+    assert "processed" in connect(settings)
 
 
-def test_a_file_that_others_may_read_is_told_once(used_key, key_file, caplog):
+def test_a_file_that_others_may_read_is_refused_with_the_remedy(key_file):
     key_file.chmod(0o640)
-    with caplog.at_level(logging.DEBUG):
+    match = rf"setting tiled.api_key_file\): others may .*Run: chmod 600 {key_file}"
+    with pytest.raises(InvalidInputError, match=match) as caught:
         connect(settings_with(key_file))
-        connect(settings_with(key_file))
-    (record,) = caplog.records
-    assert record.getMessage() == (
-        f"API key file {key_file}: others may read it; run chmod 600 on it."
-    )
-    assert used_key == [KEY, KEY]
-
-
-def test_a_file_of_the_owner_alone_is_read_without_a_word(used_key, key_file, caplog):
-    with caplog.at_level(logging.DEBUG):
-        connect(settings_with(key_file))
-    assert not caplog.records
+    assert KEY not in repr(caught.value)
 
 
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"", "got 0 words"),
+        (b"", "got 0 bytes"),
         (f"key: {KEY}".encode(), "got 2 words"),
-        (KEY.encode() * 100, "got 1 words in 4097 bytes"),
-        ("sch\u00f6n".encode(), "got 1 words"),
+        (KEY.encode() * 100, "got 4097 bytes"),
+        ("sch\u00f6n".encode(), "letters that no key has"),
     ],
 )
-def test_a_file_with_anything_else_is_refused_without_a_word_of_it(
-    used_key, key_file, content, what
-):
+def test_a_file_with_anything_else_is_refused_without_a_word_of_it(key_file, content, what):
     key_file.write_bytes(content)
     with pytest.raises(InvalidInputError, match=what) as caught:
         connect(settings_with(key_file))
     assert KEY not in repr(caught.value)
-    assert used_key == []
 
 
-def test_a_file_that_is_not_there_and_no_file_at_all_are_told_apart(used_key, tmp_path):
+def test_a_file_that_is_not_there_and_no_file_at_all_are_told_apart(tmp_path):
     with pytest.raises(InvalidInputError, match=r"cannot be read \(No such file"):
         connect(settings_with(tmp_path / "none"))
     with pytest.raises(InvalidInputError, match=r"XPCS_TEST_KEY is not set.*api_key_file"):
         connect(settings_with())
 
 
-def test_a_server_that_is_slow_to_be_away_is_left_alone_for_a_while(
-    used_key, key_file, monkeypatch
-):
+def test_a_server_that_is_slow_to_be_away_is_left_alone_for_a_while(key_file, monkeypatch):
     now, asked = [100.0], []
 
     def black_hole(uri, timeout):
@@ -118,11 +106,22 @@ def test_a_server_that_is_slow_to_be_away_is_left_alone_for_a_while(
     assert len(asked) == 2
 
 
-def test_a_proxy_without_its_server_is_a_server_that_is_away(used_key, key_file, monkeypatch):
-    monkeypatch.setattr(tiled_connection.httpx, "get", lambda *_, **__: httpx.Response(502))
-    with pytest.raises(TiledUnavailableError, match=r"no answer \(status 502\)"):
-        connect(settings_with(key_file))
-    assert used_key == []
+class BadGateway(BaseHTTPRequestHandler):
+    """A proxy whose server is away."""
+
+    def do_GET(self):
+        self.send_error(502)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_proxy_without_its_server_is_a_server_that_is_away(key_file):
+    with ThreadingHTTPServer(("127.0.0.1", 0), BadGateway) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        with pytest.raises(TiledUnavailableError, match=r"no answer \(status 502\)"):
+            connect(settings_with(key_file, f"http://127.0.0.1:{proxy.server_port}"))
+        proxy.shutdown()
 
 
 def causes(error):
@@ -132,8 +131,7 @@ def causes(error):
 
 
 @pytest.mark.parametrize("uri", [AWAY, "http://host:port"])
-def test_no_exception_and_no_log_holds_the_key(key_file, monkeypatch, caplog, uri):
-    monkeypatch.delenv("XPCS_TEST_KEY", raising=False)
+def test_no_exception_and_no_log_holds_the_key(key_file, caplog, uri):
     settings = settings_with(key_file, uri)
     with caplog.at_level(logging.DEBUG), pytest.raises(NO_SERVER, match=uri) as caught:
         connect(settings)
@@ -144,12 +142,11 @@ def test_no_exception_and_no_log_holds_the_key(key_file, monkeypatch, caplog, ur
 
 
 @pytest.mark.parametrize("key", ["secr\u00e9t", "sec ret\nkey"])
-def test_a_variable_with_anything_else_is_refused_without_a_word_of_it(used_key, monkeypatch, key):
+def test_a_variable_with_anything_else_is_refused_without_a_word_of_it(monkeypatch, key):
     monkeypatch.setenv("XPCS_TEST_KEY", key)
     with pytest.raises(InvalidInputError, match="XPCS_TEST_KEY: holds characters") as caught:
         connect(settings_with())
     assert "sec" not in str(caught.value)
-    assert used_key == []
 
 
 def test_what_is_no_address_is_told(key_file):
@@ -173,8 +170,7 @@ def closed_connections(monkeypatch):
 
 
 @pytest.mark.usefixtures("closed_connections")
-def test_a_refused_key_is_in_no_message(tiled_server, key_file, monkeypatch, caplog):
-    monkeypatch.delenv("XPCS_TEST_KEY", raising=False)
+def test_a_refused_key_is_in_no_message(tiled_server, key_file, caplog):
     refused = pytest.raises(InvalidInputError, match=r"refused the connection \(status 401\)")
     with caplog.at_level(logging.DEBUG), refused as caught:
         connect(settings_with(key_file, tiled_server.uri))
@@ -183,10 +179,7 @@ def test_a_refused_key_is_in_no_message(tiled_server, key_file, monkeypatch, cap
     assert KEY not in caplog.text
 
 
-def test_the_derived_run_holds_the_settings_but_no_key(
-    tiled_server, synthetic, tmp_path, monkeypatch
-):
-    monkeypatch.delenv("XPCS_TEST_KEY", raising=False)
+def test_the_derived_run_holds_the_settings_but_no_key(tiled_server, synthetic, tmp_path):
     path = tmp_path / "key"
     path.write_text(tiled_server.api_key)
     path.chmod(0o600)

@@ -1,10 +1,10 @@
-"""What the demo measures."""
+"""The series that the demo measures."""
 
 import numpy as np
 import pytest
 
 from xpcs_live_denoise import InvalidInputError
-from xpcs_live_denoise.commands.demo import recorded_series, simulated_series
+from xpcs_live_denoise.simulation import recorded_series, simulated_series
 
 
 def test_the_simulated_sample_slows_down_and_is_faster_at_larger_q():
