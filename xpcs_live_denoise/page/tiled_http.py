@@ -5,7 +5,6 @@ Tiled's own client blocks and retries for 45 s, which would freeze every open pa
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import time
@@ -26,8 +25,6 @@ DataFrame: TypeAlias = Any  # of pandas, which has no types
 
 API = "/api/v1"
 TIMEOUT_S = 20.0
-# A table in DuckDB answers with status 500 while rows are being appended to it.
-RETRY_DELAYS_S = (0.05, 0.1, 0.2, 0.4)
 ARROW = "application/vnd.apache.arrow.file"
 # What the list of runs needs of each, and no more: a start document holds all settings.
 SUMMARY_FIELDS = (
@@ -212,11 +209,6 @@ class TiledHttp:
     async def _get(self, path: str, **params: Any) -> httpx.Response:
         try:
             answer = await self._http.get(path, params=params)
-            for delay_s in RETRY_DELAYS_S:
-                if not answer.is_server_error:
-                    break
-                await asyncio.sleep(delay_s)
-                answer = await self._http.get(path, params=params)
         except httpx.RequestError as error:
             raise TiledUnavailableError(
                 f"Tiled server {self.address}: no answer ({type(error).__name__}). Expected a "
