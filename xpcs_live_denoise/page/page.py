@@ -73,7 +73,7 @@ class Page:
         self._screen = Screen(document)
         self._document.add_next_tick_callback(self.open)
         document.add_periodic_callback(self.update, PERIOD_MS)
-        document.on_session_destroyed(self.close)
+        document.on_session_destroyed(lambda _context: self.close())
 
     async def open(self) -> None:
         """Open the run of the address, or the newest instead of the one that is shown."""
@@ -116,7 +116,7 @@ class Page:
             return False
         return self._newest() not in ("", self._tried)
 
-    def close(self, _context: object = None) -> None:
+    def close(self) -> None:
         """Give the run back."""
         self._closed = True
         feed, self._feed = self._feed, None
