@@ -3,13 +3,14 @@
 import dataclasses
 import logging
 import os
+import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
 
-from xpcs_live_denoise.catalog import connection as tiled_connection
 from xpcs_live_denoise.catalog.connection import connect
 from xpcs_live_denoise.config import Settings, TiledSettings
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
@@ -85,25 +86,30 @@ def test_a_file_that_is_not_there_and_no_file_at_all_are_told_apart(tmp_path):
         connect(settings_with())
 
 
-def test_a_server_that_is_slow_to_be_away_is_left_alone_for_a_while(key_file, monkeypatch):
-    now, asked = [100.0], []
+class Frozen:
+    """A server that takes connections and never answers."""
 
-    def black_hole(uri, timeout):
-        asked.append(uri)
-        now[0] += timeout
-        raise httpx.ConnectTimeout("no answer")
+    def __enter__(self):
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
-    monkeypatch.setattr(tiled_connection, "_quiet_until", {})
-    monkeypatch.setattr(tiled_connection.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(tiled_connection.httpx, "get", black_hole)
-    for why in ("ConnectTimeout", "as a moment ago", "as a moment ago"):
-        with pytest.raises(TiledUnavailableError, match=f"no answer \\({why}"):
-            connect(settings_with(key_file))
-    assert len(asked) == 1
-    now[0] += tiled_connection.PATIENCE * tiled_connection.PROBE_TIMEOUT_S
-    with pytest.raises(TiledUnavailableError, match="ConnectTimeout"):
-        connect(settings_with(key_file))
-    assert len(asked) == 2
+    def __exit__(self, *_):
+        self._socket.close()
+
+
+def test_a_request_of_our_own_client_ends_in_time(tiled_server, monkeypatch):
+    monkeypatch.setenv("XPCS_TEST_KEY", tiled_server.api_key)
+    client = connect(settings_with(uri=tiled_server.uri), request_s=0.3)
+    http, uri = client.context.http_client, client.context.api_uri
+    assert http.get(uri).status_code == 200
+    with Frozen() as frozen:
+        began = time.monotonic()
+        with pytest.raises(TiledUnavailableError, match=f"{frozen}: no answer .ReadTimeout"):
+            http.patch(f"{frozen}/api/v1/array/full/x", content=b"1")
+        assert time.monotonic() - began < 3
+    with pytest.raises(TiledUnavailableError, match="ConnectError"):
+        http.get(f"{AWAY}/api/v1/")
+    client.context.close()
 
 
 class BadGateway(BaseHTTPRequestHandler):

@@ -11,7 +11,7 @@ from xpcs_live_denoise.commands.cli import app
 from xpcs_live_denoise.commands.deliver import deliver_run
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.sinks.spool import RunSpool
+from xpcs_live_denoise.sinks.spool import Spool
 
 
 class Delivering:
@@ -32,7 +32,7 @@ class Delivering:
 
     def keep(self, run, uid, path="processed"):
         """Put a run into the spool as a session does."""
-        box = RunSpool(self.spool, run.info, uid=uid, time=5.0, path=path)
+        box = Spool(self.spool, run.info, uid=uid, time=5.0, path=path)
         box.put(run.publication(0, 5))
         return box
 

@@ -16,23 +16,19 @@ from bluesky_tiled_plugins import TiledWriter
 from tiled.structures.core import Spec
 from typer.testing import CliRunner
 
-from tests.support.live_runs import LABELS, Fake, series
+from tests.support.live_runs import LABELS, series
 from tests.support.proxy import Proxy
 from xpcs_live_denoise import RoiMap, Settings, results
 from xpcs_live_denoise.commands.cli import app
 from xpcs_live_denoise.commands.replay import UNFINISHED, Comparison, compare, replay_runs
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, XpcsError
-from xpcs_live_denoise.live import callback as callback_module
+from xpcs_live_denoise.live import Timings
 from xpcs_live_denoise.simulation import SimulatedCamera, recorded
 from xpcs_live_denoise.sinks.spool import spooled_folders
 
 FRAMES = series(60)
+IMPATIENT = Timings(first_pause_s=0.1, longest_pause_s=0.1)
 ROIS = RoiMap.from_labels(LABELS, q_inv_angstrom=[0.001, 0.002])
-
-
-@pytest.fixture(autouse=True)
-def fake_ensemble(monkeypatch):
-    monkeypatch.setattr(callback_module, "open_ensemble", lambda _settings: (Fake(), ""))
 
 
 @pytest.fixture
@@ -41,6 +37,7 @@ def settings(tiled_server, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")  # of the tables
     return Settings(
         detector="camera",
+        denoise=False,
         frame_time_s=0.01,
         tiled={"uri": tiled_server.uri, "raw_path": "raw"},
     )
@@ -118,7 +115,9 @@ def test_the_command_reads_the_settings_and_ends_with_an_error(settings, tmp_pat
 
 def test_a_run_that_fails_holds_up_none_after_it(settings, raw_uid, tiled_client, capsys):
     with pytest.raises(XpcsError, match="2 of 3 runs were not replayed: nowhere, neither"):
-        replay_runs(settings, ["nowhere", raw_uid, "neither"], rois=ROIS, timeout=100)
+        replay_runs(
+            settings, ["nowhere", raw_uid, "neither"], rois=ROIS, timeout=100, timings=IMPATIENT
+        )
     text = capsys.readouterr().out
     for uid in ("nowhere", "neither"):
         (line,) = (line for line in text.splitlines() if line.startswith(f"Run {uid}: failed"))
@@ -163,7 +162,9 @@ def test_a_result_that_is_refused_for_good_ends_the_wait(settings, raw_uid, refu
     refusing.refusal = 403
     match = f"(?s)Run {raw_uid}: its result.*refuses to create"
     with pytest.raises(InvalidInputError, match=match):
-        replay_runs(to(settings, uri=refusing.uri), [raw_uid], rois=ROIS, timeout=100)
+        replay_runs(
+            to(settings, uri=refusing.uri), [raw_uid], rois=ROIS, timeout=100, timings=IMPATIENT
+        )
     assert spooled_folders(state_home / "xpcs-live-denoise" / "spool")
 
 
@@ -171,7 +172,9 @@ def test_a_wait_for_the_server_is_told_with_its_reason(settings, raw_uid, refusi
     refusing.refusal = 507
     screen = When("Ctrl-C ends it", lambda: setattr(refusing, "refusal", None))
     monkeypatch.setattr(sys, "stdout", screen)
-    replay_runs(to(settings, uri=refusing.uri), [raw_uid], rois=ROIS, timeout=100)
+    replay_runs(
+        to(settings, uri=refusing.uri), [raw_uid], rois=ROIS, timeout=100, timings=IMPATIENT
+    )
     text = screen.getvalue()
     assert text.count("The server does not take the result: ") == 1
     assert re.search("507.* Trying again, Ctrl-C ends it", text)
@@ -185,7 +188,7 @@ def test_ctrl_c_ends_a_wait_and_what_is_computed_is_told(
     interrupt = functools.partial(signal.raise_signal, signal.SIGINT)
     monkeypatch.setattr(sys, "stdout", When("Ctrl-C ends it", interrupt))
     with pytest.raises(KeyboardInterrupt):
-        replay_runs(to(settings, uri=refusing.uri), [raw_uid], rois=ROIS)
+        replay_runs(to(settings, uri=refusing.uri), [raw_uid], rois=ROIS, timings=IMPATIENT)
     assert raw_uid in caplog.text
     assert "--config xpcs.yml" in caplog.text
 

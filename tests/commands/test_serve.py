@@ -21,7 +21,7 @@ from xpcs_live_denoise.commands.serve import (
 )
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
 from xpcs_live_denoise.records.run import Status
-from xpcs_live_denoise.sources.remote.receiver import DocumentPublisher
+from xpcs_live_denoise.sources.remote.publisher import DocumentPublisher
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from tests.support.serving import (
     wait_for_result,
     write_settings,
 )
-from xpcs_live_denoise.catalog.server import EmbeddedServer
+from tests.support.tiled_servers import Server
 from xpcs_live_denoise.commands.replay import UNFINISHED, replay_runs
 from xpcs_live_denoise.simulation import SimulatedEiger, fly_series, recorded
-from xpcs_live_denoise.sources.remote.receiver import document_publisher
+from xpcs_live_denoise.sources.remote.publisher import document_publisher
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -28,9 +28,7 @@ ROIS = stripes(SHAPE, 2)
 
 @pytest.fixture
 def server(tmp_path):
-    with EmbeddedServer(
-        tmp_path / "catalog", readable=tmp_path, log_path=tmp_path / "tiled.log"
-    ) as running:
+    with Server(tmp_path / "catalog", readable=tmp_path) as running:
         yield running
 
 

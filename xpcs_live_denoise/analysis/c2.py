@@ -16,7 +16,7 @@ from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.numerics.coarsening import denoise_coarse
 from xpcs_live_denoise.numerics.contrast import estimate_contrast
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
-from xpcs_live_denoise.numerics.trust_range import Distance, window_quality
+from xpcs_live_denoise.numerics.trust_range import window_quality
 from xpcs_live_denoise.numerics.windows import Denoiser, denoise_two_time
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime, Result
 from xpcs_live_denoise.records.run import Status
@@ -117,14 +117,12 @@ class C2Analysis:
         self, c2: NDArray[Any], bayes: GammaTable, denoised: DenoisedTwoTime, ensemble: Denoiser
     ) -> list[GammaTable]:
         """Fit the denoised C2, and where it is too slow for the ensemble a coarser one as well."""
-        distance, _ = open_distance(ensemble)
         options: dict[str, Any] = {
             "window": self.settings.window,
             "step": self.settings.step,
             "seed": self.settings.seed,
             "contrast": denoised.contrast,
             "baseline": denoised.baseline,
-            "distance": distance,
         }
         ages = np.arange(c2.shape[-1], dtype=np.float64)
         noise, away = window_quality(c2, **options).at_ages(ages)
@@ -167,7 +165,7 @@ class C2Analysis:
 
     def _notes(self, n: int, contrast: NDArray[Any]) -> list[str]:
         window = self.settings.window
-        notes = [note for note in [open_distance(self.ensemble)[1]] if note]
+        notes: list[str] = []
         if n < window:
             notes.append(f"{n} frames so far, fewer than one window of {window}: nothing denoised.")
         for name in ("baseline_lags", "contrast_frames"):
@@ -178,23 +176,6 @@ class C2Analysis:
             names = ", ".join(str(label) for label in bad)
             notes.append(f"No contrast in ROI {names}: neither denoised nor fitted.")
         return notes
-
-
-def open_distance(ensemble: Denoiser | None) -> tuple[Distance | None, str]:
-    """Return the distance of windows from an ensemble's training set, or None.
-
-    The sentence says why an ensemble of this package has none; other denoisers never do.
-    """
-    if "sha256" not in getattr(ensemble, "info", {}):
-        return None, ""
-    return _latent_distance(ensemble)
-
-
-@functools.lru_cache(maxsize=4)
-def _latent_distance(ensemble: Denoiser) -> tuple[Distance | None, str]:
-    from xpcs_live_denoise.denoising import latent_distance  # torch
-
-    return latent_distance(ensemble)
 
 
 def one_thread() -> AbstractContextManager[Any]:

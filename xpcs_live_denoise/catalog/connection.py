@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 from tiled.client import from_uri
@@ -18,13 +18,20 @@ from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
 from .nodes import Node
 
 PROBE_TIMEOUT_S = 5.0
-PATIENCE = 10  # a server that gave no answer is left alone for so many times what that took
 MOST_KEY_BYTES = 4096
-_quiet_until: dict[str, float] = {}
+GATEWAY_ERRORS = (502, 503, 504)  # of a proxy whose server is away
 
 
-def connect(settings: TiledSettings) -> Node:
+def connect(settings: TiledSettings, *, request_s: float | None = None) -> Node:
     """Return a client of the root of the server that the settings name.
+
+    Parameters
+    ----------
+    settings
+        Address and key.
+    request_s
+        Longest time that the server may take for an answer, s; what takes longer is raised at once.
+        Default: as Tiled's client does, which asks again for 45 s.
 
     Raises
     ------
@@ -39,7 +46,7 @@ def connect(settings: TiledSettings) -> Node:
     if answer.is_server_error:  # a proxy whose server is away; Tiled's client would try for long
         raise _unavailable(settings.uri, f"status {answer.status_code}")
     try:
-        return from_uri(settings.uri, api_key=key)
+        client = from_uri(settings.uri, api_key=key)
     except httpx.HTTPStatusError as error:
         raise InvalidInputError(
             f"Tiled server {settings.uri}: refused the connection (status "
@@ -47,6 +54,28 @@ def connect(settings: TiledSettings) -> Node:
             f"of somebody who may write in the environment variable {settings.api_key_env} or the "
             "file of the setting tiled.api_key_file."
         ) from error
+    if request_s is not None:
+        _bound_requests(client.context.http_client, request_s)
+    return client
+
+
+def _bound_requests(http: httpx.Client, request_s: float) -> None:
+    """Let a client raise what Tiled would try again for a minute: a server that is away."""
+    send = http.send
+    http.timeout = httpx.Timeout(request_s, connect=min(request_s, PROBE_TIMEOUT_S))
+
+    def send_once(request: httpx.Request, **options: Any) -> httpx.Response:
+        uri = f"{request.url.scheme}://{request.url.netloc.decode()}"
+        try:
+            response = send(request, **options)
+        except (httpx.TimeoutException, httpx.ConnectError) as error:
+            raise _unavailable(uri, type(error).__name__) from error
+        if response.status_code in GATEWAY_ERRORS:
+            response.close()
+            raise _unavailable(uri, f"status {response.status_code}")
+        return response
+
+    http.send = send_once
 
 
 def _api_key(settings: TiledSettings) -> str:
@@ -135,14 +164,7 @@ def probe(client: Node) -> None:
 
 
 def _ask(uri: str, request: Callable[[], httpx.Response]) -> httpx.Response:
-    """Return the answer, and do not ask a server again soon that took long to give none.
-
-    One thread serves all runs: many that wait for a dead server must not stop the one that is
-    being measured.
-    """
-    began = time.monotonic()
-    if began < _quiet_until.get(uri, began):
-        raise _unavailable(uri, "as a moment ago")
+    """Return the answer; a server that gives none is away."""
     try:
         return request()
     except httpx.InvalidURL as error:
@@ -150,8 +172,6 @@ def _ask(uri: str, request: Callable[[], httpx.Response]) -> httpx.Response:
             f"Tiled server {uri}: no address ({error}); expected one such as http://127.0.0.1:8000."
         ) from error
     except httpx.TransportError as error:
-        now = time.monotonic()
-        _quiet_until[uri] = now + PATIENCE * (now - began)
         raise _unavailable(uri, type(error).__name__) from error
 
 

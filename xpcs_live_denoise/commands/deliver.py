@@ -12,7 +12,7 @@ from xpcs_live_denoise.errors import SpoolInUseError
 if TYPE_CHECKING:
     from xpcs_live_denoise.config import Settings
     from xpcs_live_denoise.records.run import RunEnd, Status
-    from xpcs_live_denoise.sinks import SpooledRun
+    from xpcs_live_denoise.sinks import Spool
 
 DIED = (
     "The process that analysed the run ended before the run did: what it had published is here. "
@@ -64,11 +64,11 @@ def deliver_run(folder: Path, settings: Settings, path: str | None = None) -> bo
     bool
         Whether nothing is left but what a running session will deliver itself.
     """
-    from xpcs_live_denoise.sinks import SpooledRun
+    from xpcs_live_denoise.sinks import Spool
 
     try:
         try:
-            run = SpooledRun(folder)
+            run = Spool.open(folder)
         except SpoolInUseError:
             typer.echo(f"{folder.name}: left to the process that has it.")
             return True
@@ -77,27 +77,22 @@ def deliver_run(folder: Path, settings: Settings, path: str | None = None) -> bo
             return True
         with run:
             typer.echo(_write(run, settings, path))
-            run.remove()
+            run.clear()
     except Exception as error:  # the next one may be delivered all the same
         typer.echo(f"{folder.name}: not delivered ({type(error).__name__}: {error})")
         return False
     return True
 
 
-def _write(run: SpooledRun, settings: Settings, path: str | None) -> str:
+def _write(run: Spool, settings: Settings, path: str | None) -> str:
     """Write a run to the server; return the line that says so."""
     from xpcs_live_denoise.records.run import RunEnd, Status
-    from xpcs_live_denoise.sinks import TiledSinkFactory
+    from xpcs_live_denoise.sinks import TiledDestination
 
-    places = {
-        "path": run.path if path is None else path,
-        "raw_path": run.raw_path,
-        "access_tags": run.access_tags,
-    }
-    make = TiledSinkFactory(settings.tiled.model_copy(update=places))
+    tiled = TiledDestination(settings)
     try:
-        sink = make(run.info, uid=run.uid, created=run.time)
-        sink.probe()
+        sink = tiled.sink(run, path=path)
+        tiled.probe()
         status, end = Status(), None
         for record in run.records():
             if isinstance(record, RunEnd):
@@ -107,9 +102,10 @@ def _write(run: SpooledRun, settings: Settings, path: str | None) -> str:
                 status = record.status
         sink.finish(end or _died(status, run.info.uid))
     finally:
-        make.close()
+        tiled.close()
     note = "" if end else ", without an end: its process died"
-    return f"Run {run.info.uid}: delivered as {places['path'].strip('/')}/{run.uid}{note}."
+    place = (run.path if path is None else path).strip("/")
+    return f"Run {run.info.uid}: delivered as {place}/{run.uid}{note}."
 
 
 def _died(status: Status, uid: str) -> RunEnd:

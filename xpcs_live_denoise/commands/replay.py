@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from xpcs_live_denoise.catalog import Node
     from xpcs_live_denoise.config import Settings
-    from xpcs_live_denoise.live import LiveDenoise
+    from xpcs_live_denoise.live import LiveDenoise, Timings
     from xpcs_live_denoise.numerics.rois import RoiMap
     from xpcs_live_denoise.readers import XPCSResult
 
@@ -76,6 +76,7 @@ def replay_runs(
     *,
     rois: RoiMap | None = None,
     timeout: float | None = None,
+    timings: Timings | None = None,
 ) -> dict[str, Comparison | None]:
     """Analyse stored runs again; each becomes a new derived run, and is printed as a table.
 
@@ -90,6 +91,8 @@ def replay_runs(
         The ROI map, instead of the file that `settings.rois` names.
     timeout
         Longest wait for the end of a run, s; None waits as long as it takes.
+    timings
+        Of the analysis.
 
     Returns
     -------
@@ -114,7 +117,9 @@ def replay_runs(
     try:
         for uid in uids:
             try:
-                comparisons[uid] = _replay_one(settings, uid, client, rois, timeout)
+                comparisons[uid] = _replay_one(
+                    settings, uid, client, rois=rois, timeout=timeout, timings=timings
+                )
             except Exception as error:  # of this run: the next one may go well
                 if len(uids) == 1:
                     raise
@@ -160,7 +165,13 @@ def compare(new: XPCSResult, earlier: XPCSResult) -> Comparison:
 
 
 def _replay_one(
-    settings: Settings, uid: str, client: Node, rois: RoiMap | None, timeout: float | None
+    settings: Settings,
+    uid: str,
+    client: Node,
+    *,
+    rois: RoiMap | None,
+    timeout: float | None,
+    timings: Timings | None,
 ) -> Comparison | None:
     from rich import print as print_table
 
@@ -174,7 +185,7 @@ def _replay_one(
     earlier = _newest(client, uid, settings)
     roots = FileRoots(settings.file_roots)
     documents = TiledDocuments(container, uid, data_key=settings.data_key, roots=roots)
-    live = LiveDenoise(settings, rois=rois, catalog=client, raw=client)
+    live = LiveDenoise(settings, rois=rois, catalog=client, raw=client, timings=timings)
     stored = False
     try:
         typer.echo(f"Run {uid}: computing ...")
@@ -208,18 +219,19 @@ def _wait(live: LiveDenoise, uid: str, timeout: float | None) -> bool:
     InvalidInputError
         When waiting does not help.
     """
-    from xpcs_live_denoise.live import NOT_STORED, REFUSED
+    from xpcs_live_denoise.records.run import Delivery, DeliveryState
 
-    end, told = math.inf if timeout is None else time.monotonic() + timeout, ""
+    end, reported = math.inf if timeout is None else time.monotonic() + timeout, ""
     while not live.wait(min(LOOK_S, max(0.0, end - time.monotonic()))):
-        status = live.running.get(uid)
-        message = "" if status is None else status.message
-        if refused := message.partition(REFUSED)[2]:
-            raise InvalidInputError(f"Run {uid}: its result cannot be stored. {refused}")
-        if (why := message.partition(NOT_STORED)[2]) and why != told:
-            told = why
-            line = f"The server does not take the result: {why} Trying again, Ctrl-C ends it."
-            typer.secho(line, fg="yellow")
+        delivery = live.delivery.get(uid, Delivery())
+        if delivery.state is DeliveryState.REFUSED:
+            raise InvalidInputError(f"Run {uid}: its result cannot be stored. {delivery.reason}")
+        if delivery.reason and delivery.reason != reported:
+            reported = delivery.reason
+            typer.secho(
+                f"The server does not take the result: {reported} Trying again, Ctrl-C ends it.",
+                fg="yellow",
+            )
         if time.monotonic() >= end:
             return False
     return True

@@ -154,17 +154,17 @@ def _check(settings: Settings, documents: str | None, tiled: bool) -> None:
 
 def _check_server(settings: Settings, *, followed: bool) -> None:
     """Raise if results cannot be stored, unless only the server is away and is not followed."""
-    from xpcs_live_denoise.sinks import TiledSinkFactory
+    from xpcs_live_denoise.sinks import TiledDestination
 
-    make = TiledSinkFactory(settings.tiled)
+    tiled = TiledDestination(settings)
     try:
-        make.connect()
+        tiled.check()
     except TiledUnavailableError as error:
         if followed:
             raise
         typer.secho(f"{error} Key and container could not be checked.", fg="yellow")
     finally:
-        make.close()
+        tiled.close()
 
 
 def _follow(settings: Settings, live: LiveDenoise, client: Node) -> TiledRuns:

@@ -183,21 +183,23 @@ class XPCSResult(BlueskyRunV3):
         )
 
     def plot(self, roi: int | None = None) -> Figure:
-        """Return a matplotlib figure: C2 raw and denoised, g2, Gamma(t).
+        """Return a matplotlib figure: detector, C2 raw and denoised, g2, Gamma(t), Gamma(q).
 
         Parameters
         ----------
         roi
-            Label of the ROI whose C2 is shown; default: the first.
+            Label of the ROI that is shown; default: the middle one.
 
         Raises
         ------
         MissingDependencyError
             Without matplotlib.
         """
+        from xpcs_live_denoise.views import default_roi
         from xpcs_live_denoise.window import plot_result
 
-        return plot_result(self, self.xpcs["roi"][0] if roi is None else roi)
+        labels = self.xpcs["roi"]
+        return plot_result(self, labels[default_roi(labels)] if roi is None else roi)
 
     def has(self, stream: str, array: str) -> bool:
         """Whether an array was computed, for example ("two_time", "c2_denoised")."""

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -61,6 +61,21 @@ class C2Rows:
     start: int
     stop: int
     values: FloatArray
+
+    @staticmethod
+    def concatenate(parts: Sequence[C2Rows]) -> C2Rows:
+        """Join rows that follow each other directly, in order. At least one part is needed."""
+        first, last = parts[0], parts[-1]
+        shape = (len(last.values), last.stop - first.start, last.stop)
+        values = np.empty(shape, last.values.dtype)
+        for part in parts:
+            start, stop = part.start - first.start, part.stop - first.start
+            values[:, start:stop, : part.stop] = part.values
+            # C2 is symmetric: later rows complete the earlier ones.
+            values[:, :start, part.start : part.stop] = part.values[
+                :, :, first.start : part.start
+            ].swapaxes(1, 2)
+        return C2Rows(start=first.start, stop=last.stop, values=values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,8 +181,6 @@ class Publication:
         New provisional rows, None if there are none.
     status
         Where the analysis stands.
-    metadata
-        Facts about the run that came after its RunInfo (what a later descriptor says differently).
     picture
         The detector so far, None if it has not changed.
     """
@@ -177,7 +190,6 @@ class Publication:
     bands: tuple[Band, ...]
     gamma: GammaTable | None
     status: Status
-    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
     picture: Picture | None = None
 
 

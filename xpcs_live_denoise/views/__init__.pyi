@@ -26,9 +26,6 @@ from .images import TwoTimeView as TwoTimeView
 from .images import detector_view as detector_view
 from .images import mean_counts as mean_counts
 from .images import two_time_view as two_time_view
-from .state import BAYES as BAYES
-from .state import PlotState as PlotState
-from .state import Snapshot as Snapshot
 from .words import C2_COLOURS as C2_COLOURS
 from .words import DENOISED as DENOISED
 from .words import DETECTOR_COLOURS as DETECTOR_COLOURS

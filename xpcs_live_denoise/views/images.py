@@ -43,22 +43,27 @@ class C2Map:
             self.stride *= 2
             self._values = self._values[::2, ::2].copy()
 
-    def patch(self, values: FloatArray, offset: tuple[int, int]) -> None:
+    def patch(
+        self, values: FloatArray, offset: tuple[int, int], *, zero_is_gap: bool = True
+    ) -> None:
         """Write a block, and its mirror image.
 
         Parameters
         ----------
         values
-            Shape (k, m). Zeros stand for what was never written.
+            Shape (k, m).
         offset
             Frames (t1, t2) of its first entry.
+        zero_is_gap
+            Zeros stand for what was never written, as Tiled reads them.
         """
         k = self.stride
         first = tuple(-(-o // k) for o in offset)  # index of the first entry that is kept
         skip = tuple(f * k - o for f, o in zip(first, offset, strict=True))
-        self.place(values[skip[0] :: k, skip[1] :: k], (first[0], first[1]))
+        kept = values[skip[0] :: k, skip[1] :: k]
+        self.place(kept, (first[0], first[1]), zero_is_gap=zero_is_gap)
 
-    def place(self, kept: FloatArray, corner: tuple[int, int]) -> None:
+    def place(self, kept: FloatArray, corner: tuple[int, int], *, zero_is_gap: bool = True) -> None:
         """Write a block whose entries are `stride` frames apart, at an index of the map."""
         rows, cols = kept.shape
         if not rows or not cols:
@@ -67,7 +72,7 @@ class C2Map:
         t1 = np.arange(corner[0], corner[0] + rows)[:, np.newaxis]
         t2 = np.arange(corner[1], corner[1] + cols)[np.newaxis]
         # Rows above the diagonal need not have been written yet.
-        below = (t1 >= t2) & (kept != 0)
+        below = (t1 >= t2) & ((kept != 0) | (not zero_is_gap))
         for target, mask, block in (
             (self._values[t1[0, 0] : t1[-1, 0] + 1, t2[0, 0] : t2[0, -1] + 1], below, kept),
             (self._values[t2[0, 0] : t2[0, -1] + 1, t1[0, 0] : t1[-1, 0] + 1], below.T, kept.T),

@@ -22,7 +22,7 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
     "raw": ("raw fits", RAW, "o"),
     "denoised": ("denoised", DENOISED, "s"),
     "doubtful": ("not recommended", DOUBTFUL, "X"),
-    "recommended": ("recommended", RECOMMENDED, "D"),
+    "recommended": ("recommended", RECOMMENDED, "o"),
 }
 
 # Why a rate is not recommended: what to call it, and its marker. Limits point where the value is.
