@@ -237,7 +237,9 @@ class Figures:
 
     def show_power_law(self, view: views.PowerLawView) -> None:
         """Show all ROIs."""
-        self.plots["power_law"].title.text = f"Γ(q): {view.words}"
+        # In two lines, for a narrow panel.
+        words = view.words.replace(" (", "\n(").replace("; ", ";\n")
+        self.plots["power_law"].title.text = words
         self.sources["power_law"].data = {
             "x": view.q_squared,
             "y": view.rate,
