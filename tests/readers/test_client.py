@@ -151,10 +151,11 @@ def test_gamma_table_takes_the_newest_of_provisional_rows_and_one_of_doubled_one
     series = run.gamma(range(1), source="series_raw").replace(age_frame=np.nan, age_s=np.nan)
     for start in (6, 9):
         sink.write(run.publication(start, start + 3, gamma=series))
-    table = sink._tables["gamma"]
-    stored = pa.Table.from_pandas(table._node.read(), schema=table._schema, preserve_index=False)
-    table._node.append_partition(0, stored.slice(0, 4))  # as an append that came twice
     result = results(module_client, run.raw_uid)
+    table = result["gamma"].base["internal"]
+    schema = table.structure().arrow_schema_decoded
+    stored = pa.Table.from_pandas(table.read(), schema=schema, preserve_index=False)
+    table.append_partition(0, stored.slice(0, 4))  # as an append that came twice
     shown = result.gamma_table("raw")
     assert shown.loc[shown["roi"] == 1, "relaxation_rate"].tolist() == [5.0, 5.0, 1.0]
     assert len(result.gamma_table("series_raw")) == 2  # NaN is one age

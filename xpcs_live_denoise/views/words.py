@@ -123,11 +123,10 @@ def facts(
         ("contrast β*", f"{contrast:.3f}" if math.isfinite(contrast) else "–"),
     ]
     if math.isfinite(counts):
-        found += [
-            ("counts", f"{counts:.3g} /px/frame"),
-            ("dose", f"{counts * status.n_processed:.3g} counts/px"),
-        ]
-    if live:
+        found.append(("counts", f"{counts:.3g} /px/frame"))
+        if status.n_processed:
+            found.append(("dose", f"{counts * status.n_processed:.3g} counts/px"))
+    if live and math.isfinite(status.lag_s):
         found.append(("behind the detector", f"{status.lag_s:.2f} s"))
     found.append(("skipped frames", f"{status.n_skipped}"))
     found.append(("frame time", f"{frame_time_s * 1e3:.4g} ms"))
