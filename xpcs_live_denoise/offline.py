@@ -23,11 +23,7 @@ from .numerics.windows import Denoiser
 
 
 def analyse(
-    frames: Any,
-    settings: Settings,
-    *,
-    rois: RoiMap | None = None,
-    ensemble: Denoiser | None = None,
+    frames: Any, settings: Settings, *, rois: RoiMap | None = None, ensemble: Denoiser | None = None
 ) -> Result:
     """Compute C2, denoised C2, g2 and Gamma(t) of a whole series, as the live analysis does.
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from xpcs_live_denoise.config import Settings
@@ -20,6 +19,7 @@ from xpcs_live_denoise.numerics.trust_range import Distance, window_quality
 from xpcs_live_denoise.numerics.windows import Denoiser, denoise_two_time
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime, Result
 from xpcs_live_denoise.records.run import Status
+from xpcs_live_denoise.records.types import Array, FloatArray
 
 from .contrast import Contrasts
 from .rates import BayesRates, RateFitter, one_time
@@ -43,22 +43,12 @@ class C2Analysis:
     rates: RateFitter
     ensemble: Denoiser | None
 
-    def finish(
-        self,
-        c2: NDArray[Any],
-        sums: AgeSums,
-        contrasts: Contrasts | None = None,
-    ) -> Result:
+    def finish(self, c2: Array, sums: AgeSums, contrasts: Contrasts | None = None) -> Result:
         """Return the final results of a C2, (n_roi, n, n), and its sums by age and lag."""
         with one_thread():
             return self._finish(c2, sums, contrasts or Contrasts(self.rates.rois))
 
-    def _finish(
-        self,
-        c2: NDArray[Any],
-        sums: AgeSums,
-        contrasts: Contrasts,
-    ) -> Result:
+    def _finish(self, c2: Array, sums: AgeSums, contrasts: Contrasts) -> Result:
         contrast, baseline = self.contrast(c2)
         denoised = self._denoise(c2, contrast, baseline)
         g2 = one_time(c2, denoised, self.rates.frame_time_s)
@@ -69,7 +59,7 @@ class C2Analysis:
         status = dataclasses.replace(status, contrast_estimates=estimates)
         return Result(c2=c2, denoised=denoised, gamma=gamma, g2=g2, status=status)
 
-    def contrast(self, c2: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def contrast(self, c2: Array) -> tuple[FloatArray, FloatArray]:
         """Return beta* and baseline* from the frames so far, each (n_roi,)."""
         return estimate_contrast(
             c2,
@@ -83,9 +73,7 @@ class C2Analysis:
         bounds: tuple[int, int] | None = getattr(self.settings, name)
         return bounds if bounds is None or bounds[1] <= n_frames else None
 
-    def _denoise(
-        self, c2: NDArray[Any], contrast: NDArray[Any], baseline: NDArray[Any]
-    ) -> DenoisedTwoTime | None:
+    def _denoise(self, c2: Array, contrast: Array, baseline: Array) -> DenoisedTwoTime | None:
         if self.ensemble is None or len(c2[0]) < self.settings.window:
             return None
         return denoise_two_time(
@@ -101,11 +89,11 @@ class C2Analysis:
 
     def _table(
         self,
-        c2: NDArray[Any],
+        c2: Array,
         bayes: GammaTable,
         denoised: DenoisedTwoTime | None,
         g2: OneTime,
-        contrast: NDArray[Any],
+        contrast: Array,
     ) -> GammaTable:
         raw = self.rates.all_ages(c2, contrast=contrast, source="raw")
         tables = [self.rates.defer(raw, bayes), bayes]
@@ -114,7 +102,7 @@ class C2Analysis:
         return GammaTable.concatenate(tables + self.rates.series(g2, c2.shape[-1]))
 
     def _denoised_rows(
-        self, c2: NDArray[Any], bayes: GammaTable, denoised: DenoisedTwoTime, ensemble: Denoiser
+        self, c2: Array, bayes: GammaTable, denoised: DenoisedTwoTime, ensemble: Denoiser
     ) -> list[GammaTable]:
         """Fit the denoised C2, and where it is too slow for the ensemble a coarser one as well."""
         distance, _ = open_distance(ensemble)
@@ -141,7 +129,7 @@ class C2Analysis:
         )
         return [rows, self.rates.coarse(coarse.table)]
 
-    def _typical_rates(self, bayes: GammaTable) -> NDArray[np.float64]:
+    def _typical_rates(self, bayes: GammaTable) -> FloatArray:
         """Return the median Gamma per frame of each ROI, NaN where there is no contrast."""
         rates: list[float] = []
         for label in self.rates.rois.labels:
@@ -150,12 +138,7 @@ class C2Analysis:
             rates.append(float(np.median(known)) if known.size else np.nan)
         return np.array(rates) * self.rates.frame_time_s
 
-    def status(
-        self,
-        n_frames: int,
-        contrast: NDArray[Any],
-        baseline: NDArray[Any],
-    ) -> Status:
+    def status(self, n_frames: int, contrast: Array, baseline: Array) -> Status:
         """Return where a series of `n_frames` stands of which all are in C2."""
         return Status(
             n_seen=n_frames,
@@ -165,7 +148,7 @@ class C2Analysis:
             message=" ".join(self._notes(n_frames, contrast)),
         )
 
-    def _notes(self, n: int, contrast: NDArray[Any]) -> list[str]:
+    def _notes(self, n: int, contrast: Array) -> list[str]:
         window = self.settings.window
         notes = [note for note in [open_distance(self.ensemble)[1]] if note]
         if n < window:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.numerics.contrast import photon_contrast
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.records.types import Array, FloatArray
 
 
 class Contrasts:
@@ -25,16 +24,16 @@ class Contrasts:
 
     def __init__(self, rois: RoiMap) -> None:
         self._rois = rois
-        self._photon: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+        self._photon: tuple[FloatArray, FloatArray] | None = None
         self._nothing = np.full(rois.n_roi, np.nan)
 
-    def see(self, pixels: NDArray[Any]) -> None:
+    def see(self, pixels: Array) -> None:
         """Take the counts of the first frame, shape (k, n_pixels); later ones are not looked at."""
         if self._photon is None and len(pixels):
             self._photon = photon_contrast(pixels[:1], self._rois)
 
     def estimates(
-        self, c2: NDArray[Any], series: Sequence[SeriesFit | None]
+        self, c2: Array, series: Sequence[SeriesFit | None]
     ) -> dict[str, tuple[float, ...]]:
         """Return beta of every ROI by three methods, each with its standard error.
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.config import OrientationSettings
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.records.results import Picture
+from xpcs_live_denoise.records.types import Array, BoolArray, IntArray
 
 MOST_EDGE = 512
 """Most pixels on an edge of the picture."""
@@ -48,12 +47,12 @@ class DetectorPicture:
         self._labels = _label_of_each(rois, self._binning, (rows, cols))
         self._n_frames = 0
         self._n_shown = 0
-        self._offered: deque[NDArray[Any]] = deque(maxlen=16)
+        self._offered: deque[Array] = deque(maxlen=16)
         self._offers = 0
         self._next_offer = self._next_news = float("-inf")
         self._cost_s, self._budget_s, self._seen_at = 0.0, MOST_AT_ONCE_S, time.monotonic()
 
-    def offer(self, frames: NDArray[Any]) -> None:
+    def offer(self, frames: Array) -> None:
         """Copy some rows of the last frame of (k, rows, cols), at most every PERIOD_S.
 
         Frames of another shape are left alone. For the RunEngine's thread: a 4M frame costs 1
@@ -69,7 +68,7 @@ class DetectorPicture:
         self._offers += 1
         self._offered.append(frames[-1, first :: self._binning].copy())
 
-    def see(self, frames: NDArray[Any]) -> None:
+    def see(self, frames: Array) -> None:
         """Look at as many of the frames (k, rows, cols) as the time allows, spread evenly."""
         now = time.monotonic()
         earned = SHARE * (now - self._seen_at)
@@ -117,7 +116,7 @@ class DetectorPicture:
         while self._offered:
             self._add(self._offered.popleft())
 
-    def _add(self, rows: NDArray[Any]) -> None:
+    def _add(self, rows: Array) -> None:
         """Add every `binning`-th row of a frame: one for each row of the picture."""
         good = _holds_count(rows)
         values = np.where(good, rows, 0).astype(np.float64)
@@ -127,7 +126,7 @@ class DetectorPicture:
         self._n_frames += 1
 
 
-def mean_counts(mean: NDArray[Any], labels: NDArray[Any], label: int) -> float:
+def mean_counts(mean: Array, labels: Array, label: int) -> float:
     """Return the mean counts a pixel and frame inside a ROI; NaN where no pixel of it is known.
 
     Parameters
@@ -142,7 +141,7 @@ def mean_counts(mean: NDArray[Any], labels: NDArray[Any], label: int) -> float:
     return float(inside.mean()) if inside.size else math.nan
 
 
-def _holds_count(values: NDArray[Any]) -> NDArray[np.bool_]:
+def _holds_count(values: Array) -> BoolArray:
     """Return which values are counts: detectors mark bad pixels with the type's maximum or -1."""
     if values.dtype.kind == "f":
         return np.isfinite(values) & (values >= 0)
@@ -151,7 +150,7 @@ def _holds_count(values: NDArray[Any]) -> NDArray[np.bool_]:
     return (values != np.iinfo(values.dtype).max) & (values >= 0)
 
 
-def _label_of_each(rois: RoiMap, binning: int, shape: tuple[int, int]) -> NDArray[np.int64]:
+def _label_of_each(rois: RoiMap, binning: int, shape: tuple[int, int]) -> IntArray:
     """Return the label in the middle of each pixel of the picture."""
     rows, cols = (
         np.minimum(np.arange(n) * binning + binning // 2, edge - 1)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.numerics.estimator.ages import AgeEstimates, BayesEstimator, reasons
@@ -19,6 +17,7 @@ from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.trust_range import range_reasons
 from xpcs_live_denoise.numerics.windows import STEP, WINDOW
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime
+from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
 # Source of rows from a C2 that was coarsened first, because its dynamics are slow.
 DENOISED_COARSE = "denoised_coarse"
@@ -58,14 +57,7 @@ class RateFitter:
         )
 
     def some_ages(
-        self,
-        c2: NDArray[Any],
-        ages: NDArray[np.integer[Any]],
-        *,
-        contrast: NDArray[Any],
-        source: str,
-        max_lag: int,
-        offset: int,
+        self, c2: Array, ages: IntArray, *, contrast: Array, source: str, max_lag: int, offset: int
     ) -> GammaTable:
         """Fit cuts of one frame at `ages` of a square of C2 that starts at frame `offset`."""
         table = fit_age_cuts(
@@ -77,7 +69,7 @@ class RateFitter:
         return self._label(table, source)
 
     def all_ages(
-        self, c2: NDArray[Any], *, contrast: NDArray[Any], source: str, max_lag: int | None = None
+        self, c2: Array, *, contrast: Array, source: str, max_lag: int | None = None
     ) -> GammaTable:
         """Fit a cut of one frame at every frame of the series."""
         table = fit_ages(c2, beta=contrast, frame_time_s=self.frame_time_s, max_lag=max_lag)
@@ -155,12 +147,7 @@ class RateFitter:
         return raw.replace(recommended=False, reason=np.array(reason, np.str_))
 
     def denoised(
-        self,
-        c2: NDArray[Any],
-        *,
-        contrast: NDArray[Any],
-        noise: NDArray[np.float64],
-        distance: NDArray[np.float64],
+        self, c2: Array, *, contrast: Array, noise: FloatArray, distance: FloatArray
     ) -> GammaTable:
         """Fit every age of a denoised C2 and say where the denoiser can be trusted.
 
@@ -199,9 +186,7 @@ class RateFitter:
             source=source,
         )
 
-    def _judged(
-        self, table: GammaTable, noise: NDArray[np.float64], distance: NDArray[np.float64]
-    ) -> GammaTable:
+    def _judged(self, table: GammaTable, noise: FloatArray, distance: FloatArray) -> GammaTable:
         reason = range_reasons(
             table.relaxation_rate * self.frame_time_s,
             converged=table.converged,
@@ -225,7 +210,7 @@ def _without_error_bars(table: GammaTable) -> GammaTable:
     )
 
 
-def one_time(c2: NDArray[Any], denoised: DenoisedTwoTime | None, frame_time_s: float) -> OneTime:
+def one_time(c2: Array, denoised: DenoisedTwoTime | None, frame_time_s: float) -> OneTime:
     """Return g2 of the whole series, raw and denoised."""
     g2, g2_error, _ = g2_from_c2(c2)
     g2_denoised = None
@@ -291,7 +276,7 @@ class BayesRates:
         ripe = self._rows(sums, _spread(first, last, n_each), remember=True)
         return GammaTable.concatenate([ripe, early.replace(source=BAYES_EARLY)])
 
-    def _rows(self, sums: AgeSums, ages: NDArray[Any], *, remember: bool) -> GammaTable:
+    def _rows(self, sums: AgeSums, ages: Array, *, remember: bool) -> GammaTable:
         tables: list[GammaTable] = []
         for roi, one in enumerate(self._estimators):
             estimates = one.estimate(sums, ages, remember=remember)
@@ -300,7 +285,7 @@ class BayesRates:
         return GammaTable.concatenate(tables)
 
 
-def _spread(first: int, last: int, most: int) -> NDArray[Any]:
+def _spread(first: int, last: int, most: int) -> Array:
     """Return at most `most` of the ages in [first, last), the last one always."""
     n = max(last - first, 0)
     steps = np.arange(min(n, most))

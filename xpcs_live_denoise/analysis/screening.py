@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.numerics.bad_pixels import BadPixels
 from xpcs_live_denoise.numerics.outliers import BELONGS, DARK, OutlierDetector
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
+from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray
 
 BROKEN = "too many bad pixels"
 MOST_TOLD = 12
@@ -29,8 +29,8 @@ class Screened:
         Shape (k,).
     """
 
-    pixels: NDArray[Any]
-    left_out: NDArray[np.bool_]
+    pixels: Array
+    left_out: BoolArray
 
 
 class FrameScreen:
@@ -51,7 +51,7 @@ class FrameScreen:
         self._bad = BadPixels(roi_map)
         self._learned = False
         self._detector: OutlierDetector | None = None
-        self._held: NDArray[Any] | None = None  # (1, n_pixels)
+        self._held: Array | None = None  # (1, n_pixels)
         self._n = 0  # frames decided, gaps included
         self._flags: list[tuple[int, str]] = []
         self._dark: list[int] | None = []
@@ -72,7 +72,7 @@ class FrameScreen:
         flags = self._flags if self._mode == "mask" else self._broken()
         return sorted(index for index, _ in flags)
 
-    def push(self, pixels: NDArray[Any]) -> Screened:
+    def push(self, pixels: Array) -> Screened:
         """Take the ROI pixels of new frames, (k, n_pixels) of the map that was given.
 
         Raises
@@ -86,7 +86,7 @@ class FrameScreen:
         with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers end as no verdict
             return self._push(pixels)
 
-    def _push(self, pixels: NDArray[Any]) -> Screened:
+    def _push(self, pixels: Array) -> Screened:
         n_unusable = 0 if self._learned else self._learn(pixels)
         kept = self._bad.without(pixels)
         kept, broken = self._bad.repair(kept)
@@ -135,7 +135,7 @@ class FrameScreen:
 
     # --- the steps -------------------------------------------------------------------------
 
-    def _learn(self, pixels: NDArray[Any]) -> int:
+    def _learn(self, pixels: Array) -> int:
         """Find bad pixels in the first frame that is fit for it; return how many are not."""
         for index, frame in enumerate(pixels):
             if self._bad.learn(frame):
@@ -147,7 +147,7 @@ class FrameScreen:
                 return index
         return len(pixels)
 
-    def _judge(self, pixels: NDArray[Any], broken: NDArray[np.bool_]) -> list[str]:
+    def _judge(self, pixels: Array, broken: BoolArray) -> list[str]:
         """Return a reason for every frame that is decided, BELONGS for those without."""
         if self._detector is None:
             return [BROKEN if one else BELONGS for one in broken]
@@ -161,7 +161,7 @@ class FrameScreen:
                 reasons += self._detector.see(frame, sums[index], float(largest[index]))
         return reasons
 
-    def _decided(self, pixels: NDArray[Any], reasons: Sequence[str]) -> Screened:
+    def _decided(self, pixels: Array, reasons: Sequence[str]) -> Screened:
         left_out = np.zeros(len(reasons), np.bool_)
         for place, reason in enumerate(reasons):
             index = self._n + place
@@ -184,7 +184,7 @@ class FrameScreen:
         return [flag for flag in self._flags if flag[1] == BROKEN]
 
 
-def _sums(pixels: NDArray[Any], rois: RoiMap) -> NDArray[np.float64]:
+def _sums(pixels: Array, rois: RoiMap) -> FloatArray:
     """Return the sum over each ROI, (k, n_roi)."""
     small = pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2
     # Three times as fast, where it cannot overflow.

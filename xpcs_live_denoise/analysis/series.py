@@ -6,10 +6,8 @@ import dataclasses
 import logging
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
@@ -19,6 +17,7 @@ from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
 from xpcs_live_denoise.numerics.windows import Denoiser
 from xpcs_live_denoise.records.results import GammaTable, Publication, Result
 from xpcs_live_denoise.records.run import Status
+from xpcs_live_denoise.records.types import Array
 
 from .c2 import C2Analysis, one_thread
 from .contrast import Contrasts
@@ -66,10 +65,7 @@ class Analysis:
         self._screen = FrameScreen(roi_map, settings.outliers)
         self._begin(roi_map)
         self._windows = LiveWindows(
-            len(roi_map.labels),
-            window=settings.window,
-            step=settings.step,
-            seed=settings.seed,
+            len(roi_map.labels), window=settings.window, step=settings.step, seed=settings.seed
         )
         self._next_age = 0
         self._n_beyond = 0
@@ -111,7 +107,7 @@ class Analysis:
         """Frames for which there is room."""
         return self._most
 
-    def push(self, frames: NDArray[Any]) -> None:
+    def push(self, frames: Array) -> None:
         """Add frames, shape (k, rows, cols) or (rows, cols).
 
         Raises
@@ -123,7 +119,7 @@ class Analysis:
         """
         self.push_pixels(self._given.gather(frames))
 
-    def push_pixels(self, pixels: NDArray[Any]) -> None:
+    def push_pixels(self, pixels: Array) -> None:
         """Add frames of which only the pixels of the ROIs are left, shape (k, n_pixels).
 
         A frame that does not belong to the series becomes a gap; one that looks as if it did not
@@ -223,7 +219,7 @@ class Analysis:
         )
         return append_note(status, *self._screen.notes(), *([no_room] if n_beyond else []))
 
-    def _fit_ripe_ages(self, contrast: NDArray[Any]) -> GammaTable | None:
+    def _fit_ripe_ages(self, contrast: Array) -> GammaTable | None:
         """Fit the ages that have LIVE_DELAY frames behind them and were not reported yet.
 
         Nothing is fitted before the first window is complete. Only the square of C2 around the new

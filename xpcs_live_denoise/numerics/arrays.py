@@ -1,16 +1,12 @@
 """Small tools on arrays: stacks of C2, sums over ranges of rows, logarithmic bins of the lag."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.types import FloatArray
+from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
 
 def as_stack(c2: ArrayLike) -> FloatArray:
@@ -34,7 +30,7 @@ def as_stack(c2: ArrayLike) -> FloatArray:
     return array if array.ndim == 3 else array[np.newaxis]
 
 
-def per_roi(value: ArrayLike, n_roi: int, name: str) -> NDArray[np.float64]:
+def per_roi(value: ArrayLike, n_roi: int, name: str) -> FloatArray:
     """Return a scalar or one value a ROI as an array (n_roi,).
 
     Raises
@@ -42,7 +38,7 @@ def per_roi(value: ArrayLike, n_roi: int, name: str) -> NDArray[np.float64]:
     InvalidInputError
         When there are neither one nor `n_roi` values.
     """
-    array: NDArray[Any] = np.asarray(value, dtype=np.float64)
+    array: Array = np.asarray(value, dtype=np.float64)
     if array.ndim > 1 or array.size not in (1, n_roi):
         raise InvalidInputError(
             f"{name}: got shape {array.shape}; expected a scalar or one value for each of the "
@@ -51,12 +47,7 @@ def per_roi(value: ArrayLike, n_roi: int, name: str) -> NDArray[np.float64]:
     return np.broadcast_to(array.reshape(-1), (n_roi,)).copy()
 
 
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
-
-def range_sums(
-    values: NDArray[np.generic], begin: NDArray[np.int64], end: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def range_sums(values: NDArray[np.generic], begin: IntArray, end: IntArray) -> FloatArray:
     """Return the sums of values[begin:end] along axis 0.
 
     Parameters
@@ -84,7 +75,7 @@ RATIO = 1.07
 """Upper edge over lower edge of a bin, where bins are wider than one lag."""
 
 
-def lag_bin_edges(longest: int) -> NDArray[np.int64]:
+def lag_bin_edges(longest: int) -> IntArray:
     """Return the edges of the bins that hold the lags 1 .. `longest`.
 
     A longer series has the same bins and some more: the edges do not depend on `longest`, which
@@ -107,6 +98,6 @@ def lag_bin_edges(longest: int) -> NDArray[np.int64]:
     return np.array(edges, dtype=np.int64)
 
 
-def bin_of_lag(edges: NDArray[np.int64]) -> NDArray[np.int64]:
+def bin_of_lag(edges: IntArray) -> IntArray:
     """Return the bin of every lag 1 .. edges[-1] - 1, in that order."""
     return np.repeat(np.arange(len(edges) - 1), np.diff(edges))

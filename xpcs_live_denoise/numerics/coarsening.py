@@ -1,7 +1,5 @@
 """Slow dynamics for the denoiser: C2 averaged over squares of frames brings Gamma into range."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
 import math
@@ -9,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
@@ -30,9 +28,7 @@ from xpcs_live_denoise.numerics.windows import (
     denoise_two_time,
 )
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable
-from xpcs_live_denoise.records.types import FloatArray
-
-# numpy's stubs leave the types of arange and the like unknown.
+from xpcs_live_denoise.records.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +48,7 @@ class CoarseDenoised:
         nothing of the truth.
     """
 
-    factor: NDArray[np.int64]
+    factor: IntArray
     denoised: tuple[DenoisedTwoTime | None, ...]
     table: GammaTable
 

@@ -1,7 +1,5 @@
 """Gamma(t): fits of the KWW model to age cuts of C2 and to g2, as rows of a table."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
 import dataclasses
@@ -9,16 +7,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
 from xpcs_live_denoise.numerics.cuts import age_cuts
 from xpcs_live_denoise.numerics.kww import KwwBounds, KwwFit, fit_kww, kww
 from xpcs_live_denoise.records.results import GammaTable
-
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
+from xpcs_live_denoise.records.types import FloatArray
 
 __all__ = ["KwwBounds", "KwwFit", "fit_age_cuts", "fit_ages", "fit_g2", "fit_kww", "kww"]
 
@@ -245,9 +241,6 @@ def _check_frame_time(frame_time_s: float) -> None:
         )
 
 
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
-
 LEAST_ROIS = 3
 _SWEEPS = 30
 
@@ -270,7 +263,7 @@ class PowerLaw:
     scale: float
 
 
-def typical_rates(rates: NDArray[np.float64]) -> NDArray[np.float64]:
+def typical_rates(rates: FloatArray) -> FloatArray:
     """Return one rate a ROI, comparable between ROIs that are known at different ages.
 
     ln Gamma(roi, age) = a(roi) + b(age) is fitted by sweeps over both means; the result is
@@ -299,7 +292,7 @@ def typical_rates(rates: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(n_ages > 0, np.exp(of_roi + middle), np.nan)
 
 
-def fit_power_law(q: NDArray[np.float64], rates: NDArray[np.float64]) -> PowerLaw | None:
+def fit_power_law(q: FloatArray, rates: FloatArray) -> PowerLaw | None:
     """Fit a straight line to ln Gamma against ln q.
 
     Parameters

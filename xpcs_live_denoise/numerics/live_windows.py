@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.numerics.windows import (
     MEAN,
@@ -21,7 +20,7 @@ from xpcs_live_denoise.numerics.windows import (
     window_starts,
 )
 from xpcs_live_denoise.records.results import Band
-from xpcs_live_denoise.records.types import FloatArray
+from xpcs_live_denoise.records.types import FloatArray, IntArray
 
 
 class LiveWindows:
@@ -56,16 +55,12 @@ class LiveWindows:
         self._n_done = 0
         self._n_frames = 0
 
-    def ready(self, n_frames: int) -> NDArray[np.int64]:
+    def ready(self, n_frames: int) -> IntArray:
         """Return the first frames of the windows that `n_frames` complete and that are not done."""
         return window_starts(n_frames, self._window, self._step)[self._n_done :]
 
     def push(
-        self,
-        c2: FloatArray,
-        ensemble: Denoiser,
-        contrast: NDArray[np.float64],
-        baseline: NDArray[np.float64],
+        self, c2: FloatArray, ensemble: Denoiser, contrast: FloatArray, baseline: FloatArray
     ) -> tuple[Band, ...]:
         """Denoise and blend every window that has become complete.
 

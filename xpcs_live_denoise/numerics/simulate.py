@@ -1,8 +1,5 @@
 """Speckle series with known Gamma(q, t), alpha and contrast, a block of frames at a time."""
 
-# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 from __future__ import annotations
 
 import functools
@@ -17,9 +14,7 @@ from scipy import fft, ndimage
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.rois import RoiMap, checked_shape
-
-# scipy carries no types.
-
+from xpcs_live_denoise.records.types import FloatArray, IntArray
 
 MOST_MEAN_COUNTS = 4000.0
 """Highest mean counts a pixel: speckle 16 times brighter still fits uint16."""
@@ -117,8 +112,8 @@ def simulate_speckle(
 
 def _dynamics(
     rois: RoiMap,
-    rate: NDArray[np.float64],
-    alpha: NDArray[np.float64],
+    rate: FloatArray,
+    alpha: FloatArray,
     *,
     contrast: float,
     speckle_size: float,
@@ -173,7 +168,7 @@ def _regroup(pieces: Iterator[NDArray[np.uint16]], block: int) -> Iterator[NDArr
         yield np.concatenate(waiting)
 
 
-def _curves(name: str, value: ArrayLike, n_roi: int, n_frames: int) -> NDArray[np.float64]:
+def _curves(name: str, value: ArrayLike, n_roi: int, n_frames: int) -> FloatArray:
     """Return (n_roi, n_frames) from any of the shapes that a user may give."""
     curves = np.asarray(value, dtype=np.float64)
     if not np.isfinite(curves).all():
@@ -201,9 +196,6 @@ def _check_whole(name: str, value: int, lowest: int) -> None:
 def _check_range(name: str, value: float, low: float, high: float) -> None:
     if not low < value <= high:
         raise InvalidInputError(f"{name}: got {value}, expected {low} < value <= {high:g}.")
-
-
-# scipy carries no types.
 
 
 LONGEST_WINDOW = 600
@@ -238,10 +230,10 @@ class Dynamics:
     """
 
     shape: tuple[int, int]
-    group: NDArray[np.intp]
-    clock: NDArray[np.float64]
-    alpha: NDArray[np.float64]
-    weights: NDArray[np.float64]
+    group: IntArray
+    clock: FloatArray
+    alpha: FloatArray
+    weights: FloatArray
     speckle_size: float
     seed: int
 
@@ -256,7 +248,7 @@ class Dynamics:
         return max(1, min(_BLOCK, _BLOCK_PIXELS // len(self.group)))
 
 
-def mode_weights(contrast: float) -> NDArray[np.float64]:
+def mode_weights(contrast: float) -> FloatArray:
     """Return the weights of the fewest modes whose contrast, the sum of squares, is as given.
 
     One mode is stronger than the others, which are equal, unless 1 / contrast is whole.
@@ -377,7 +369,7 @@ def _add_product(
     rows: NDArray[np.float32],
     white: NDArray[np.complex64],
     offset: int,
-    where: NDArray[np.intp],
+    where: IntArray,
 ) -> None:
     """Add rows @ white for the pixels `where`; column 0 of rows belongs to frame `offset`."""
     begin, end = max(0, offset), min(len(white), offset + rows.shape[1])

@@ -1,7 +1,5 @@
 """Where the denoiser can be trusted: by Gamma, by the noise, and by likeness to what it learned."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -19,9 +17,7 @@ from xpcs_live_denoise.numerics.windows import (
     window_inputs,
     window_starts,
 )
-
-# numpy's stubs leave the types of arange and the like unknown.
-
+from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
 
 TRUSTED_RATES = (0.01, 0.15)
 """Gamma a frame (Konstantinova et al., Sci. Rep. 11, 14756 (2021))."""
@@ -35,7 +31,7 @@ the shipped ensemble inside TRUSTED_RATES have a median error of 0.07 to 0.16 at
 but the cleanest, so this is no limit of harm: it is where the error exceeds a third.
 """
 
-Distance = Callable[[NDArray[np.float32], NDArray[np.float64]], NDArray[np.float64]]
+Distance = Callable[[NDArray[np.float32], FloatArray], FloatArray]
 """How far windows are from what the denoiser learned: scaled windows (n, w, w) and the standard
 deviation of an entry of each (n,) -> (n,), 1 at the limit of what is like it."""
 
@@ -57,12 +53,12 @@ class WindowQuality:
         Shape (n_roi, n_window): in units of its limit; NaN also where no distance was given.
     """
 
-    start: NDArray[np.int64]
+    start: IntArray
     window: int
-    noise: NDArray[np.float64]
-    distance: NDArray[np.float64]
+    noise: FloatArray
+    distance: FloatArray
 
-    def at_ages(self, ages: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def at_ages(self, ages: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return noise and distance, each (n_roi, n_age): means over the windows that hold an age.
 
         Parameters
@@ -132,11 +128,7 @@ def window_quality(
 
 
 def range_reasons(
-    relaxation_rate: NDArray[np.float64],
-    *,
-    converged: NDArray[np.bool_],
-    noise: NDArray[np.float64],
-    distance: NDArray[np.float64],
+    relaxation_rate: FloatArray, *, converged: BoolArray, noise: FloatArray, distance: FloatArray
 ) -> NDArray[np.str_]:
     """Return why each denoised rate cannot be trusted, "" where it can; the gravest reason first.
 
@@ -165,7 +157,7 @@ def range_reasons(
     return np.select(list(tests.values()), list(tests), default="")
 
 
-def _mean_where(values: NDArray[np.float64], holds: NDArray[np.float64]) -> NDArray[np.float64]:
+def _mean_where(values: FloatArray, holds: FloatArray) -> FloatArray:
     """Return means over the finite values that each row of `holds` (n_age, n_window) names."""
     finite = np.isfinite(values)
     total = np.where(finite, values, 0.0) @ holds.T  # (n_roi, n_age)

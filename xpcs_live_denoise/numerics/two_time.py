@@ -1,21 +1,18 @@
 """The two-time correlation C2, row by row while frames arrive."""
 
-# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 from __future__ import annotations
 
 import itertools
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
 from xpcs_live_denoise.records.results import C2Rows
-from xpcs_live_denoise.records.types import FloatArray
+from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
 
 ENGINES = ("auto", "dense", "skbeam")
 """Names of the ways to compute C2; "auto" takes the fastest, which is "dense"."""
@@ -36,7 +33,7 @@ N_BLOCK = 8
 class _Products(Protocol):
     """Keeps every frame's normalised pixels and multiplies new ones with all of them."""
 
-    def multiply(self, scaled: NDArray[Any], start: int) -> FloatArray:
+    def multiply(self, scaled: Array, start: int) -> FloatArray:
         """Store frames [start, start + k); return <X1 X2> as (n_roi, start + k, k)."""
         ...
 
@@ -184,7 +181,7 @@ class TwoTimeAccumulator:
         """
         return self.append_pixels(self._roi_map.gather(frames))
 
-    def append_pixels(self, pixels: NDArray[Any]) -> C2Rows:
+    def append_pixels(self, pixels: Array) -> C2Rows:
         """Take the ROI pixels of new frames, as `RoiMap.gather` returns them.
 
         Parameters
@@ -246,9 +243,7 @@ class TwoTimeAccumulator:
         view.flags.writeable = False
         return view
 
-    def _scale(
-        self, pixels: NDArray[Any], mean: NDArray[np.float64], measured: NDArray[np.bool_]
-    ) -> NDArray[Any]:
+    def _scale(self, pixels: Array, mean: FloatArray, measured: BoolArray) -> Array:
         """Divide pixels by their ROI's mean; 0 where there is none, which no product sees."""
         scaled = np.empty(pixels.shape, self._dtype)
         precision = np.result_type(pixels.dtype, self._dtype)
@@ -265,7 +260,7 @@ class TwoTimeAccumulator:
             scaled[np.repeat(~measured, self._roi_map.n_pixels, axis=1)] = 0
         return scaled
 
-    def _extend(self, scaled: NDArray[Any], measured: NDArray[np.bool_]) -> C2Rows:
+    def _extend(self, scaled: Array, measured: BoolArray) -> C2Rows:
         """Write new rows and columns; what a reader sees changes only in the last statements."""
         start, stop = self._n, self._n + len(scaled)
         self._reserve(stop)
@@ -338,11 +333,11 @@ class DenseProducts:
         # 1 / <X> of the pixels that are left when a block is left out, and 1 / sqrt(their number).
         self._inverse = np.empty((len(self._slices), capacity if n_block > 1 else 0), dtype)
 
-    def multiply(self, scaled: NDArray[Any], start: int) -> FloatArray:
+    def multiply(self, scaled: Array, start: int) -> FloatArray:
         """Store frames [start, start + k); return <X1 X2> as (n_roi, start + k, k)."""
         return self._means(self._multiply(scaled, start))
 
-    def multiply_blocks(self, scaled: NDArray[Any], start: int) -> tuple[FloatArray, FloatArray]:
+    def multiply_blocks(self, scaled: Array, start: int) -> tuple[FloatArray, FloatArray]:
         """Store frames [start, start + k); return C2 and C2 - 1 with a block left out.
 
         Returns
@@ -384,7 +379,7 @@ class DenseProducts:
             inverse[:, : self._inverse.shape[1]] = self._inverse
             self._inverse = inverse
 
-    def _multiply(self, scaled: NDArray[Any], start: int) -> FloatArray:
+    def _multiply(self, scaled: Array, start: int) -> FloatArray:
         """Store frames; return the sums of products over each block, (n_slice, start + k, k)."""
         k = len(scaled)
         products = np.empty((len(self._history), start + k, k), scaled.dtype)
@@ -399,7 +394,7 @@ class DenseProducts:
             np.divide(product, n_pixels, out=product)
         return products
 
-    def _store_means(self, scaled: NDArray[Any], start: int) -> None:
+    def _store_means(self, scaled: Array, start: int) -> None:
         """Store what turns a sum of products of the remaining pixels into their C2."""
         sums = np.stack([scaled[:, one].sum(axis=1, dtype=np.float64) for one in self._slices])
         total = np.repeat(
@@ -438,9 +433,6 @@ def _multiply_rows(history: FloatArray, block: FloatArray, product: FloatArray) 
     np.matmul(history[whole:], block.T, out=product[whole:])
 
 
-# scikit-beam carries no types.
-
-
 class SkbeamProducts:
     """scikit-beam's two-time state, which is resumable, made to grow and to survive interruption.
 
@@ -455,12 +447,12 @@ class SkbeamProducts:
         Frames to make room for.
     """
 
-    def __init__(self, n_pixels: NDArray[np.int64], capacity: int) -> None:
+    def __init__(self, n_pixels: IntArray, capacity: int) -> None:
         self._labels = np.repeat(np.arange(1, len(n_pixels) + 1), n_pixels)[np.newaxis]
         self._n = 0
         self._state = self._new_state(capacity)
 
-    def multiply(self, scaled: NDArray[Any], start: int) -> FloatArray:
+    def multiply(self, scaled: Array, start: int) -> FloatArray:
         """Store frames [start, start + k) and return C2 columns (n_roi, start + k, k).
 
         Pixels are divided by their mean already, which C2 does not depend on. Frames of which a

@@ -1,7 +1,5 @@
 """The sliding window: denoises a whole C2 in windows along its diagonal."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +13,7 @@ from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
 from xpcs_live_denoise.numerics.contrast import MODES, check_mode, estimate_contrast
 from xpcs_live_denoise.records.results import DenoisedTwoTime
-from xpcs_live_denoise.records.types import FloatArray
+from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
 
 __all__ = ["MODES", "STEP", "WINDOW", "Denoiser", "denoise_two_time", "denoised_windows"]
 
@@ -115,21 +113,21 @@ def denoise_two_time(
     )
 
 
-def window_starts(n: int, window: int, step: int) -> NDArray[np.int64]:
+def window_starts(n: int, window: int, step: int) -> IntArray:
     """Return the first frames of the forward pass's windows in a series of `n` frames."""
     return np.arange(0, n - window + 1, step, dtype=np.int64)
 
 
 def denoised_windows(
     stack: FloatArray,
-    starts: NDArray[np.int64] | Sequence[int],
+    starts: IntArray | Sequence[int],
     ensemble: Denoiser,
     *,
     window: int,
-    contrast: NDArray[np.float64],
-    baseline: NDArray[np.float64],
+    contrast: FloatArray,
+    baseline: FloatArray,
     seed: int,
-) -> Iterator[tuple[int, NDArray[np.float64]]]:
+) -> Iterator[tuple[int, FloatArray]]:
     """Denoise the windows that begin at `starts`, of all ROIs together, in bounded batches.
 
     Parameters
@@ -188,7 +186,7 @@ def check_window(window: int, step: int) -> None:
 
 def _scales(
     stack: FloatArray, mode: str, contrast: ArrayLike | None, baseline: ArrayLike | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[FloatArray, FloatArray]:
     """Return beta* and baseline* of every ROI, as given or else estimated."""
     n_roi = len(stack)
     if baseline is not None:
@@ -208,15 +206,12 @@ def _lone_nan(value: ArrayLike) -> bool:
     return np.ndim(value) == 0 and bool(np.isnan(value))
 
 
-def _refuse(bad: NDArray[np.bool_], value: ArrayLike, name: str, expected: str) -> None:
+def _refuse(bad: BoolArray, value: ArrayLike, name: str, expected: str) -> None:
     if bad.any():
         raise InvalidInputError(
             f"{name}: got {value!r}; of ROI index {int(np.argmax(bad))} (of {bad.size}) it must be "
             f"{expected}. Leave it out to have it estimated."
         )
-
-
-# numpy's stubs leave the types of arange, indices and the like unknown.
 
 
 FORWARD, BACKWARD = 0, 1
@@ -245,7 +240,7 @@ class RunningBlend:
         self._reach = (window - 1 - edge) // step  # how many windows back still cover a pixel
         self.n_frames = 0
 
-    def add(self, start: int, values: FloatArray, active: NDArray[np.bool_]) -> None:
+    def add(self, start: int, values: FloatArray, active: BoolArray) -> None:
         """Blend the window that starts at frame `start`.
 
         Parameters
@@ -274,14 +269,14 @@ class RunningBlend:
         self._streak = np.where(active, self._streak + 1, 0)
         self.n_frames = stop
 
-    def passes(self, start: int, stop: int) -> NDArray[np.float64]:
+    def passes(self, start: int, stop: int) -> FloatArray:
         """Return rows [start, stop) of both passes: (2, 2, n_roi, stop - start, 2 window - 1).
 
         The axes are: pass; mean or spread; ROI; t1; t2 - t1 + window - 1. A view.
         """
         return self._bands[:, :, :, start:stop]
 
-    def _block(self, start: int) -> NDArray[np.float64]:
+    def _block(self, start: int) -> FloatArray:
         """Return a view of the square of one window: (2, 2, n_roi, window, window)."""
         corner = self._bands[:, :, :, start:, self._window - 1 :]
         # One row down at the same t2 is one row further and one step back in t2 - t1.
@@ -303,13 +298,13 @@ class RunningBlend:
         self._bands = bands
 
 
-def mean_of_passes(forward: FloatArray, backward: FloatArray) -> NDArray[np.float64]:
+def mean_of_passes(forward: FloatArray, backward: FloatArray) -> FloatArray:
     """Return the mean of two passes; where only one has covered a pixel, that one alone."""
     both = (forward + backward) / 2
     return np.where(np.isnan(forward), backward, np.where(np.isnan(backward), forward, both))
 
 
-def scatter(band: FloatArray, into: NDArray[Any]) -> None:
+def scatter(band: FloatArray, into: Array) -> None:
     """Write what is finite in `band` over the same pixels of `into`.
 
     Parameters
@@ -329,16 +324,13 @@ def scatter(band: FloatArray, into: NDArray[Any]) -> None:
     into[:, t1, t2] = np.where(np.isnan(values), into[:, t1, t2], values)
 
 
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
-
 def window_inputs(
     windows: FloatArray,
-    starts: NDArray[np.int64],
-    rois: NDArray[np.int64],
+    starts: IntArray,
+    rois: IntArray,
     *,
-    contrast: NDArray[np.float64],
-    baseline: NDArray[np.float64],
+    contrast: FloatArray,
+    baseline: FloatArray,
     seed: int,
 ) -> NDArray[np.float32]:
     """Replace the diagonal and the gaps of windows, and scale them: (C2 - baseline*)/beta* + 1.
@@ -388,12 +380,8 @@ def window_inputs(
 
 
 def restore(
-    mean: FloatArray,
-    spread: FloatArray,
-    *,
-    contrast: NDArray[np.float64],
-    baseline: NDArray[np.float64],
-) -> NDArray[np.float64]:
+    mean: FloatArray, spread: FloatArray, *, contrast: FloatArray, baseline: FloatArray
+) -> FloatArray:
     """Undo the scaling of a denoiser's output.
 
     Parameters

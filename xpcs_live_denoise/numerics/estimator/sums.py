@@ -1,20 +1,16 @@
 """Sums of C2 over bins of age and lag, kept while frames arrive, also with pixels left out."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.numerics.arrays import as_stack, bin_of_lag, lag_bin_edges, range_sums
 from xpcs_live_denoise.numerics.cuts import NOISE_REACH
-from xpcs_live_denoise.records.types import FloatArray
-
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
+from xpcs_live_denoise.records.rows import AXIS_1, SHARED
+from xpcs_live_denoise.records.types import FloatArray, IntArray
 
 FIRST_CAPACITY = 64
 
@@ -42,39 +38,13 @@ class BinnedCuts:
         blocks are not known.
     """
 
-    edges: NDArray[np.int64]
-    mean: NDArray[np.float64]
-    n_entries: NDArray[np.float64]
-    noise: NDArray[np.float64]
-    mean_age: NDArray[np.float64]
-    longest_lag: NDArray[np.int64]
-    left_out: NDArray[np.float64] | None
-
-    def select(self, index: NDArray[np.int64]) -> BinnedCuts:
-        """Return some of the cuts."""
-        return BinnedCuts(
-            edges=self.edges,
-            mean=self.mean[index],
-            n_entries=self.n_entries[index],
-            noise=self.noise[index],
-            mean_age=self.mean_age[index],
-            longest_lag=self.longest_lag[index],
-            left_out=None if self.left_out is None else self.left_out[:, index],
-        )
-
-    @staticmethod
-    def concatenate(parts: list[BinnedCuts]) -> BinnedCuts:
-        """Join cuts of the same sums, in order."""
-        left_out = [part.left_out for part in parts if part.left_out is not None]
-        return BinnedCuts(
-            edges=parts[0].edges,
-            mean=np.concatenate([part.mean for part in parts]),
-            n_entries=np.concatenate([part.n_entries for part in parts]),
-            noise=np.concatenate([part.noise for part in parts]),
-            mean_age=np.concatenate([part.mean_age for part in parts]),
-            longest_lag=np.concatenate([part.longest_lag for part in parts]),
-            left_out=np.concatenate(left_out, axis=1) if left_out else None,
-        )
+    edges: IntArray = field(metadata=SHARED)
+    mean: FloatArray
+    n_entries: FloatArray
+    noise: FloatArray
+    mean_age: FloatArray
+    longest_lag: IntArray
+    left_out: FloatArray | None = field(metadata=AXIS_1)
 
 
 class AgeSums:
@@ -182,7 +152,7 @@ class AgeSums:
 
     # --- adding ----------------------------------------------------------------------------
 
-    def _cells(self, frame: int) -> list[tuple[slice, NDArray[np.int64]]]:
+    def _cells(self, frame: int) -> list[tuple[slice, IntArray]]:
         """Return which lags (odd, even) go to which cells; no cell twice in one of the two.
 
         The entry at `lag` of column `frame` has the row frame - ceil(lag / 2).
@@ -191,7 +161,7 @@ class AgeSums:
         index = frame * n_bin + self._offset[:frame]
         return [(slice(0, None, 2), index[0::2]), (slice(1, None, 2), index[1::2])]
 
-    def _add_frame(self, frame: int, by_lag: NDArray[np.float64]) -> None:
+    def _add_frame(self, frame: int, by_lag: FloatArray) -> None:
         """Add C2 - 1 of one column, and its squared differences to the column before."""
         measured = np.isfinite(by_lag)
         values = np.where(measured, by_lag, 0.0).T  # (frame, n_roi)
@@ -240,10 +210,10 @@ class AgeSums:
     def _means(
         self,
         roi: int,
-        first: NDArray[np.int64],
-        stop: NDArray[np.int64],
-        centres: NDArray[np.int64] | None,
-        within: NDArray[np.int64] | None = None,
+        first: IntArray,
+        stop: IntArray,
+        centres: IntArray | None,
+        within: IntArray | None = None,
     ) -> BinnedCuts:
         """Average rows [first, stop) of each cut; noise near `centres`, None: of all rows."""
         edges = lag_bin_edges(max(self.n_frames - 1, 1))
@@ -282,9 +252,7 @@ class AgeSums:
             left_out=left_out,
         )
 
-    def _noise(
-        self, roi: int, centres: NDArray[np.int64] | None, n_cut: int
-    ) -> NDArray[np.float64]:
+    def _noise(self, roi: int, centres: IntArray | None, n_cut: int) -> FloatArray:
         """Return half the mean squared difference of neighbours along the diagonals."""
         n_pair = max(self.n_frames - 1, 0)
         if centres is None:
@@ -297,13 +265,10 @@ class AgeSums:
         return np.where(pairs > 0, squares / np.maximum(pairs, 1), np.nan)
 
 
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
-
 _SMOOTH = 5  # neighbouring lag bins over which the variance of stacked residuals is averaged
 
 
-def jackknife_variance(left_out: NDArray[np.float64]) -> NDArray[np.float64]:
+def jackknife_variance(left_out: FloatArray) -> FloatArray:
     """Return (B - 1)/B sum_b (x_b - mean)^2 over axis 0.
 
     Parameters
@@ -334,19 +299,16 @@ class StackedResiduals:
 
     def __init__(
         self,
-        weight: NDArray[np.float64] | None = None,
-        total: NDArray[np.float64] | None = None,
-        left_out: NDArray[np.float64] | None = None,
+        weight: FloatArray | None = None,
+        total: FloatArray | None = None,
+        left_out: FloatArray | None = None,
     ) -> None:
         self._weight = np.zeros(0) if weight is None else weight
         self._total = np.zeros(0) if total is None else total
         self._left_out = np.zeros((1, 0)) if left_out is None else left_out
 
     def add(
-        self,
-        weights: NDArray[np.float64],
-        residual: NDArray[np.float64],
-        left_out: NDArray[np.float64],
+        self, weights: FloatArray, residual: FloatArray, left_out: FloatArray
     ) -> StackedResiduals:
         """Return the stack with more ages.
 
