@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
+from xpcs_live_denoise.numerics.arrays import merged_ranges
 from xpcs_live_denoise.numerics.bad_pixels import BadPixels
 from xpcs_live_denoise.numerics.outliers import BELONGS, DARK, OutlierDetector
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray
 
 BROKEN = "too many bad pixels"
-MOST_TOLD = 12
+MOST_LISTED = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Screened:
-    """Frames on which a decision was taken, in their order.
-
-    Attributes
-    ----------
-    pixels
-        Shape (k, n_pixels) of the screen's ROI map; 0 in frames that are left out.
-    left_out
-        Shape (k,).
-    """
-
-    pixels: Array
-    left_out: BoolArray
+# Frames on which a decision was taken, in their order: their pixels, (k, n_pixels) of the screen's
+# ROI map, 0 in frames that are left out; and which are left out, (k,).
+Screened: TypeAlias = tuple[Array, BoolArray]
 
 
 class FrameScreen:
@@ -123,14 +112,18 @@ class FrameScreen:
                 f"The intensity went to a new level {levels} time{'s' * (levels > 1)}; the "
                 "frames that showed it were taken for outliers."
             )
-        runs = _runs(sorted(self._flags))
-        told = [f"{_name(start, stop)}: {reason}" for start, stop, reason in runs[:MOST_TOLD]]
-        if told:
+        runs = sorted(
+            (start, stop, reason)
+            for reason in {reason for _, reason in self._flags}
+            for start, stop in merged_ranges((n, n + 1) for n, why in self._flags if why == reason)
+        )
+        listed = [f"{_name(start, stop)}: {reason}" for start, stop, reason in runs[:MOST_LISTED]]
+        if listed:
             kept = ", kept as the setting `outliers` says" if self._mode == "flag" else ""
-            more = sum(stop - start for start, stop, _ in runs[MOST_TOLD:])
+            more = sum(stop - start for start, stop, _ in runs[MOST_LISTED:])
             rest = f"; and {more} more" if more else ""
             what = "Listed as outliers" + kept if kept else "Left out"
-            notes.append(f"{what}: {'; '.join(told)}{rest}.")
+            notes.append(f"{what}: {'; '.join(listed)}{rest}.")
         return notes
 
     # --- the steps -------------------------------------------------------------------------
@@ -178,7 +171,7 @@ class FrameScreen:
         if left_out.any():
             pixels = pixels.copy()
             pixels[left_out] = 0
-        return Screened(pixels, left_out)
+        return pixels, left_out
 
     def _broken(self) -> list[tuple[int, str]]:
         return [flag for flag in self._flags if flag[1] == BROKEN]
@@ -191,17 +184,6 @@ def _sums(pixels: Array, rois: RoiMap) -> FloatArray:
     dtype = np.uint32 if small and rois.n_pixels.max() <= 2**16 else np.float64
     starts = [one.start for one in rois.slices]
     return np.add.reduceat(pixels, starts, axis=1, dtype=dtype).astype(np.float64)
-
-
-def _runs(flags: Sequence[tuple[int, str]]) -> list[tuple[int, int, str]]:
-    """Return runs [start, stop) of adjacent frames with the same reason."""
-    runs: list[tuple[int, int, str]] = []
-    for index, reason in flags:
-        if runs and runs[-1][1] == index and runs[-1][2] == reason:
-            runs[-1] = (runs[-1][0], index + 1, reason)
-        else:
-            runs.append((index, index + 1, reason))
-    return runs
 
 
 def _name(start: int, stop: int) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from xpcs_live_denoise.analysis import Analysis, DetectorPicture, append_note
+from xpcs_live_denoise.analysis import Analysis, DetectorImage, append_note
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import (
     FrameShapeError,
@@ -83,7 +83,7 @@ class LiveRun:
     ) -> None:
         self.uid = uid
         self.roi_map: RoiMap | None = None
-        self.picture: DetectorPicture | None = None
+        self.picture: DetectorImage | None = None
         self.n_seen = 0
         self._status = Status()
         self._ended = False
@@ -194,7 +194,7 @@ class LiveRun:
         for note in begin.notes:
             self._notes.add(note)
         rois = self._open_rois().with_q(begin.geometry)
-        self.picture = DetectorPicture(rois, self._settings.orientation)
+        self.picture = DetectorImage(rois, self._settings.orientation)
         self.roi_map = rois  # before the ensemble, whose libraries take seconds to load
         self._ensemble, why_not = self._open_ensemble()
         if why_not:
@@ -245,7 +245,7 @@ class LiveRun:
                 analysis.push(piece)
                 n_done += len(piece)
                 if self.picture is not None:
-                    self.picture.see(piece)
+                    self.picture.add(piece)
                 self._lag_s = time.monotonic() - arrival
                 self._publish_if_due()
         except FrameShapeError as error:
@@ -268,7 +268,7 @@ class LiveRun:
         news = analysis.publish(since)
         status = append_note(self._counted(news.status), *self._notes)
         metadata = {"later_descriptors": list(self._later_facts)} if self._later_facts else {}
-        picture = None if self.picture is None else self.picture.news()
+        picture = None if self.picture is None else self.picture.updated()
         news = dataclasses.replace(news, status=status, metadata=metadata, picture=picture)
         self._status = status
         self._published_frames = news.n_frames
@@ -309,7 +309,7 @@ class LiveRun:
             self._publish(analysis)  # a result carries no metadata
         result = analysis.finish()
         self._status = append_note(self._counted(result.status), *self._notes)
-        picture = None if self.picture is None else self.picture.picture()
+        picture = None if self.picture is None else self.picture.image()
         return dataclasses.replace(result, status=self._status, picture=picture)
 
 

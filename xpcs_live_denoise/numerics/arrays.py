@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -47,6 +49,36 @@ def per_roi(value: ArrayLike, n_roi: int, name: str) -> FloatArray:
     return np.broadcast_to(array.reshape(-1), (n_roi,)).copy()
 
 
+def next_capacity(capacity: int, needed: int, most: int | None = None) -> int:
+    """Return room for `needed` entries: as it is, or doubled, doubling to at most `most`."""
+    if needed <= capacity:
+        return capacity
+    return max(needed, min(2 * capacity, most or 2 * capacity))
+
+
+def enlarged(array: Array, shape: tuple[int, ...], fill: float | None = None) -> Array:
+    """Return an array of a larger shape with `array` in its first corner.
+
+    `fill` is what the rest holds; None: anything.
+    """
+    larger: Array = np.empty(shape, array.dtype)
+    if fill is not None:
+        larger.fill(fill)
+    larger[tuple(slice(size) for size in array.shape)] = array
+    return larger
+
+
+def merged_ranges(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Return [start, stop) ranges in order, those that touch joined."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted(ranges):
+        if joined and joined[-1][1] >= start:
+            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+        else:
+            joined.append((start, stop))
+    return tuple(joined)
+
+
 def range_sums(values: NDArray[np.generic], begin: IntArray, end: IntArray) -> FloatArray:
     """Return the sums of values[begin:end] along axis 0.
 
@@ -67,7 +99,7 @@ def range_sums(values: NDArray[np.generic], begin: IntArray, end: IntArray) -> F
     np.cumsum(values, axis=0, out=total[1:])
     if begin.ndim == 1:
         return total[end] - total[begin]
-    column = np.arange(begin.shape[1])
+    column = np.arange(begin.shape[1], dtype=np.int64)
     return total[end, column] - total[begin, column]
 
 

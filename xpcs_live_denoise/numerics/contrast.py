@@ -99,7 +99,8 @@ def estimate_contrast(
     n_roi, n = stack.shape[:2]
     known = None if baseline is None else per_roi(baseline, n_roi, "baseline")
     if n < 2:
-        return np.full(n_roi, np.nan), np.full(n_roi, np.nan) if known is None else known
+        nothing = np.full(n_roi, np.nan)
+        return nothing, nothing.copy() if known is None else known
     lags, frames = default_ranges(n)
     lags, frames = baseline_lags or lags, contrast_frames or frames
     if mode == "equilibrium":
@@ -141,7 +142,7 @@ def _finite_mean(values: FloatArray) -> FloatArray:
 
 
 # Contrasts that are tried: ln beta from one hundredth of a percent to 2.
-_GRID = np.linspace(np.log(1e-4), np.log(2.0), 400)
+_GRID = np.linspace(np.log(1e-4), np.log(2.0), 400, dtype=np.float64)
 # Counts above this are no speckle but hot pixels; they would make the sums below long.
 MAX_COUNTS = 10_000
 # A likelihood that falls by less than this on one side does not tell where that side ends.

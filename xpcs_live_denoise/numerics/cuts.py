@@ -125,7 +125,7 @@ def _sum_cuts(
 ) -> AgeCuts:
     """Average rows [first, stop) of each cut, by differences of cumulative sums."""
     n_roi, n_row, n_lag = rows.shape
-    lag = np.arange(1, n_lag + 1)
+    lag = np.arange(1, n_lag + 1, dtype=np.int64)
     finite = np.isfinite(rows)
     first, stop = (np.clip(edge - low, 0, n_row) for edge in (first, stop))
     totals = _cumulative(np.where(finite, rows, 0.0))

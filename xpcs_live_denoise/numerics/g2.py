@@ -113,7 +113,7 @@ def _entries_as_one(covariance: FloatArray, count: IntArray) -> FloatArray:
     rho[:, 0] = 0.0
     at = np.arange(len(count)), np.maximum(count - 1, 0)
     plain = np.cumsum(rho, axis=1)[at]
-    rising = np.cumsum(np.arange(rho.shape[1]) * rho, axis=1)[at]
+    rising = np.cumsum(np.arange(float(rho.shape[1])) * rho, axis=1)[at]
     entries = np.maximum(count, 1)
     # Never all of them: a row that is all alike does not tell how much such rows differ.
     return np.minimum(1 + 2 * (plain - rising / entries), np.maximum(_MOST_AS_ONE * entries, 1))

@@ -210,7 +210,7 @@ def _standard_errors(curvature: FloatArray) -> FloatArray:
     good = np.isfinite(scaled).all(axis=(1, 2))
     good[good] = np.linalg.cond(scaled[good]) < 1e12
     errors = np.full(size.shape, np.nan)
-    variance = np.einsum("mpp->mp", np.linalg.inv(scaled[good]))
+    variance = np.einsum("mpp->mp", np.linalg.inv(scaled[good]).astype(np.float64))
     errors[good] = np.sqrt(np.where(variance > 0, variance, np.nan)) / size[good]
     return errors
 
@@ -320,7 +320,7 @@ def grid_start(curves: Curves) -> FloatArray:
 
 def _middles(low: float, high: float, count: int) -> FloatArray:
     """Return the middles of `count` equal parts of [low, high]."""
-    edges: FloatArray = np.linspace(low, high, count + 1)
+    edges = np.linspace(low, high, count + 1, dtype=np.float64)
     return (edges[1:] + edges[:-1]) / 2
 
 
@@ -431,10 +431,10 @@ def _step_in_box(
     size = np.sqrt(np.einsum("mpp->mp", curvature))
     size = np.where(size > 0, size, 1.0)
     scaled = curvature / (size[:, :, np.newaxis] * size[:, np.newaxis, :])
-    diagonal = np.arange(size.shape[1])
+    diagonal = np.arange(size.shape[1], dtype=np.int64)
     held = ((here <= low) & (gradient < 0)) | ((here >= high) & (gradient > 0))
     step = np.zeros_like(here)
-    for _ in diagonal:
+    for _ in range(size.shape[1]):
         pull = np.einsum("mpq,mq->mp", scaled, np.where(held, step * size, 0.0))
         force = np.where(held, 0.0, gradient / size - pull)
         matrix = np.where(held[:, :, np.newaxis] | held[:, np.newaxis, :], 0.0, scaled)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -116,8 +118,7 @@ class RoiMap:
             pixel of the frame or keeps none after masking, and shapes that differ.
         """
         # Slow to import (a second), and maps from labels do without it.
-        from skbeam.core import roi
-
+        roi: Any = importlib.import_module("skbeam.core.roi")
         radii = checked_edges(edges)
         n_rows, n_cols = checked_shape(shape)
         beam = checked_center(center)

@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import fft, ndimage
+from scipy import fft, ndimage  # pyright: ignore[reportMissingTypeStubs]
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.rois import RoiMap, checked_shape
 from xpcs_live_denoise.records.types import FloatArray, IntArray
+
+_fft: Any = fft  # scipy carries no types
+_ndimage: Any = ndimage
 
 MOST_MEAN_COUNTS = 4000.0
 """Highest mean counts a pixel: speckle 16 times brighter still fits uint16."""
@@ -126,7 +129,7 @@ def _dynamics(
     _, first, group_of_roi = np.unique(curves, axis=0, return_index=True, return_inverse=True)
     roi_image = np.full(rois.shape, -1)
     roi_image.ravel()[rois.pixels] = np.repeat(np.arange(rois.n_roi), rois.n_pixels)
-    nearest = ndimage.distance_transform_edt(
+    nearest = _ndimage.distance_transform_edt(
         roi_image < 0, return_distances=False, return_indices=True
     )
     roi = roi_image[tuple(np.asarray(nearest))]
@@ -287,12 +290,10 @@ def _white_field(dynamics: Dynamics, mode: int, index: int) -> NDArray[np.comple
         return _complex_normal(rng, (dynamics.block, rows * cols))
     # Space for the correlation to die out, so that opposite edges of the frame are independent.
     margin = math.ceil(2 * dynamics.speckle_size)
-    fast_length: Any = fft.next_fast_len
-    grid: tuple[int, int] = (fast_length(rows + margin), fast_length(cols + margin))
+    grid: tuple[int, int] = (_fft.next_fast_len(rows + margin), _fft.next_fast_len(cols + margin))
     spectrum = _complex_normal(rng, (dynamics.block, *grid))
     spectrum *= np.sqrt(np.multiply.outer(*(_power(n, dynamics.speckle_size) for n in grid)))
-    inverse: Any = fft.ifft2
-    field: NDArray[np.complex64] = inverse(spectrum, norm="ortho", overwrite_x=True)
+    field: NDArray[np.complex64] = _fft.ifft2(spectrum, norm="ortho", overwrite_x=True)
     return field[:, :rows, :cols].reshape(dynamics.block, -1)
 
 
@@ -307,7 +308,8 @@ def _power(n: int, speckle_size: float) -> NDArray[np.float32]:
 
     The intensity correlates as the square of the field: exp(-4 ln 2 d^2 / FWHM^2).
     """
-    distance = np.minimum(np.arange(n), n - np.arange(n))
+    index = np.arange(n, dtype=np.float64)
+    distance = np.minimum(index, n - index)
     correlation = np.exp(-2 * math.log(2) * (distance / speckle_size) ** 2)
     power = np.clip(np.fft.fft(correlation).real, 0, None)
     return (power / power.mean()).astype(np.float32)

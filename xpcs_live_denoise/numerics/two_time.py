@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.numerics.arrays import enlarged, next_capacity
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
 from xpcs_live_denoise.records.results import C2Rows
@@ -287,13 +289,12 @@ class TwoTimeAccumulator:
     def _reserve(self, n_frames: int) -> None:
         if n_frames <= self._capacity:
             return
-        capacity = max(n_frames, min(2 * self._capacity, self._most or 2 * self._capacity))
+        capacity = next_capacity(self._capacity, n_frames, self._most)
         self._products.reserve(capacity)
-        c2 = np.empty((len(self._c2), capacity, capacity), self._dtype)
-        c2[:, : self._n, : self._n] = self._c2[:, : self._n, : self._n]
-        measured = np.zeros((len(c2), capacity), np.bool_)
-        measured[:, : self._n] = self._measured[:, : self._n]
-        self._c2, self._measured, self._capacity = c2, measured, capacity
+        n_roi = len(self._c2)
+        self._c2 = enlarged(self._c2, (n_roi, capacity, capacity))
+        self._measured = enlarged(self._measured, (n_roi, capacity), False)
+        self._capacity = capacity
 
 
 _SMALL_PRODUCT = 10**6  # multiplications up to which OpenBLAS copies nothing (AVX-512)
@@ -371,13 +372,9 @@ class DenseProducts:
     def reserve(self, capacity: int) -> None:
         """Make room for `capacity` frames."""
         for index, old in enumerate(self._history):  # one by one: only one is there twice
-            new = np.empty((capacity, old.shape[1]), old.dtype)
-            new[: len(old)] = old
-            self._history[index] = new
+            self._history[index] = enlarged(old, (capacity, old.shape[1]))
         if self._n_block > 1:
-            inverse = np.empty((len(self._inverse), capacity), self._inverse.dtype)
-            inverse[:, : self._inverse.shape[1]] = self._inverse
-            self._inverse = inverse
+            self._inverse = enlarged(self._inverse, (len(self._inverse), capacity))
 
     def _multiply(self, scaled: Array, start: int) -> FloatArray:
         """Store frames; return the sums of products over each block, (n_slice, start + k, k)."""
@@ -450,7 +447,7 @@ class SkbeamProducts:
     def __init__(self, n_pixels: IntArray, capacity: int) -> None:
         self._labels = np.repeat(np.arange(1, len(n_pixels) + 1), n_pixels)[np.newaxis]
         self._n = 0
-        self._state = self._new_state(capacity)
+        self._state: Any = self._new_state(capacity)
 
     def multiply(self, scaled: Array, start: int) -> FloatArray:
         """Store frames [start, start + k) and return C2 columns (n_roi, start + k, k).
@@ -458,12 +455,10 @@ class SkbeamProducts:
         Pixels are divided by their mean already, which C2 does not depend on. Frames of which a
         ROI has no counts give rows that the caller replaces.
         """
-        from skbeam.core.correlation import lazy_two_time
-
         self._rewind(start)
         capacity = self._state.buf.shape[1]
         with np.errstate(divide="ignore", invalid="ignore"):  # a ROI without counts: 0 / 0
-            states = lazy_two_time(
+            states = _lazy_two_time()(
                 self._labels, scaled, capacity, capacity, two_time_internal_state=self._state
             )
             for state in states:
@@ -485,16 +480,14 @@ class SkbeamProducts:
         self._state.g2[:, :n, :n] = old.g2
         # Frame t (from 1) stands at t modulo the length of the ring.
         ring = old.buf.shape[1]
-        frames = np.arange(1, n + 1)
+        frames = np.arange(1, n + 1, dtype=np.int64)
         self._state.buf[0, frames % self._state.buf.shape[1]] = old.buf[0, frames % ring]
 
     def _new_state(self, capacity: int) -> Any:
         """Return an empty state for an even number of at least `capacity` frames."""
-        from skbeam.core.correlation import lazy_two_time
-
         even = capacity + capacity % 2
         blank = np.ones((1, self._labels.size))
-        return next(lazy_two_time(self._labels, blank, even, even))
+        return next(_lazy_two_time()(self._labels, blank, even, even))
 
     def _rewind(self, n_frames: int) -> None:
         """Set the counters to `n_frames`, from where an interrupted call may have left them."""
@@ -504,3 +497,8 @@ class SkbeamProducts:
         state.count_level[0] = n_frames
         del state.time_ind[0][n_frames:]
         self._state = state._replace(current_img_time=n_frames)
+
+
+def _lazy_two_time() -> Any:
+    """Return scikit-beam's function, which has no types and is slow to import."""
+    return importlib.import_module("skbeam.core.correlation").lazy_two_time

@@ -131,7 +131,7 @@ def fit_windows(
     rate, alpha = grid_points(prior.ln_rate, prior.ln_alpha)
     decay = kww_curves(rate, alpha, np.log(np.arange(1.0, n_lag + 1)))
     grid = GridCurves.of(decay @ basis, basis.sum(axis=0))
-    precision: FloatArray = np.linalg.inv(prior.covariance.reshape(-1, 2, 2))
+    precision = np.linalg.inv(prior.covariance.reshape(-1, 2, 2)).astype(np.float64)
     mean = prior.mean.reshape(-1, 2)
     pull = np.einsum("mij,mj->mi", precision, mean)
     with np.errstate(divide="ignore"):  # a curve of weight 0 has the logarithm -inf
@@ -172,7 +172,7 @@ def _check(
 
 
 def _independent_basis(lag_covariance: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return excess variances (n_lag,) and the basis (n_lag, n_lag) in which all noise is independent.
+    """Return excess variances (n_lag,) and the basis (n_lag, n_lag) that makes noise independent.
 
     g2 @ basis has the variance noise + excess: the mean over a diagonal of k entries has the
     variance noise / k, so that this part is the identity in every basis after scaling by sqrt(k).
@@ -344,11 +344,11 @@ def excess_covariance(residual: FloatArray, noise: FloatArray) -> FloatArray:
         Shape (n,): variance of one entry of C2 of each window.
     """
     n_lag = residual.shape[1]
-    entries: FloatArray = np.arange(n_lag, 0.0, -1.0)
+    entries = np.arange(n_lag, 0, -1, dtype=np.float64)
     square = np.mean(residual**2 * entries, axis=1)
     counts = np.minimum(1.0, noise / np.maximum(square, np.finfo(np.float64).tiny))
     covariance = (residual * counts[:, np.newaxis]).T @ residual / len(residual)
-    covariance -= np.diag(np.mean(counts * noise) / entries)
+    covariance -= np.diag(float(np.mean(counts * noise)) / entries)
     covariance = 0.5 * (covariance + np.diag(np.diag(covariance)))
     size, direction = np.linalg.eigh(covariance)
     return (direction * np.maximum(size, 0.0)) @ direction.T

@@ -17,7 +17,7 @@ from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.records.types import BoolArray, Fields, FloatArray, IntArray
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
 
 class RowSource(StrEnum):
@@ -316,7 +316,7 @@ class GammaTable:
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the table as a DataFrame with the columns of the `gamma` stream."""
-        import pandas as pd
+        import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
         return pd.DataFrame({name: getattr(self, name) for name in GAMMA_COLUMNS})
 

@@ -28,10 +28,11 @@ def select_rows(record: Record, rows: BoolArray | IntArray | slice) -> Record:
     """
     values: dict[str, Any] = {}
     for field in dataclasses.fields(record):
-        axis, value = field.metadata.get("rows", 0), getattr(record, field.name)
+        axis: int | None = field.metadata.get("rows", 0)
+        value: Any = getattr(record, field.name)
         if axis is None or value is None:
             values[field.name] = value
-        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        elif dataclasses.is_dataclass(value):
             values[field.name] = select_rows(value, rows)
         else:
             values[field.name] = value[:, rows] if axis else value[rows]
@@ -42,7 +43,8 @@ def concatenate_rows(records: Sequence[Record]) -> Record:
     """Return one record with the rows of all, in order; what they share is that of the first."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(records[0]):
-        axis, parts = field.metadata.get("rows", 0), [getattr(one, field.name) for one in records]
+        axis: int | None = field.metadata.get("rows", 0)
+        parts: list[Any] = [getattr(one, field.name) for one in records]
         if axis is None or parts[0] is None:
             values[field.name] = parts[0]
         elif dataclasses.is_dataclass(parts[0]):

@@ -203,7 +203,7 @@ class BayesEstimator:
         self, parts: list[AgeEstimates], grid: KwwGrid, *, remember: bool
     ) -> list[AgeEstimates]:
         """Refit with each block left out; errors are at least the jackknife's, smoothed."""
-        residuals, variances = self._residuals, [self._variances]
+        residuals, variances = self._residuals, list[FloatArray]([self._variances])
         for part in parts:
             left_out, priors = part.cuts.left_out, part.series.priors_left_out
             if left_out is None or priors is None:
@@ -282,7 +282,7 @@ def slope_and_curvature(
     enough = near.sum(axis=1) >= 4
     solved = np.zeros((len(age), 3))
     if enough.any():
-        inverse = np.linalg.pinv(matrix[enough], hermitian=True)
+        inverse = np.linalg.pinv(matrix[enough], hermitian=True).astype(np.float64)
         solved[enough] = np.einsum("nij,nj->ni", inverse, vector[enough])
     return solved[:, 1] / REACH, 2 * solved[:, 2] / REACH**2
 

@@ -178,7 +178,7 @@ def _from_pieces(pieces: BinnedCuts, grid: KwwGrid, beta: FloatArray) -> LinearP
     values, vectors = np.linalg.eigh(gained)
     gained = np.einsum("pqik,pqk,pqjk->pqij", vectors, np.maximum(values, 0.0), vectors)
     offsets = fitted.linear.reshape(*shape, 2) - vague.mean[:, np.newaxis]
-    covariance = np.linalg.inv(before + gained.sum(axis=1))
+    covariance = np.linalg.inv(before + gained.sum(axis=1)).astype(np.float64)
     # The offset of a piece is its gain in information times what it says: solve for the latter.
     said = np.einsum("pqij,pqj->pi", gained + before[:, np.newaxis], offsets)
     mean = vague.mean + np.einsum("pij,pj->pi", covariance, said)

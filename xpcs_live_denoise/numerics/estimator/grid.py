@@ -154,7 +154,7 @@ def _in_pieces(
     """Yield a few sets of data at a time: which, and the part of the grid that matters to them."""
     n, n_bin = mean.shape
     grid = dataclasses.replace(grid, curves=grid.curves.lags(n_bin))
-    inverse: FloatArray = np.linalg.inv(prior.covariance)
+    inverse = np.linalg.inv(prior.covariance).astype(np.float64)
     precision = np.broadcast_to(inverse, (n, 2, 2))
     centre = np.broadcast_to(prior.mean, (n, 2))
     pull = np.einsum("nij,nj->ni", precision, centre)
@@ -275,18 +275,18 @@ def kww_grid(longest_lag: int) -> KwwGrid:
 @functools.lru_cache(maxsize=8)
 def _grid(longest_lag: int) -> KwwGrid:
     edges = lag_bin_edges(longest_lag)
-    axis_rate: FloatArray = np.linspace(
-        np.log(_LOWEST_RATE_BY_LAG / longest_lag), np.log(HIGHEST_RATE), N_RATE
-    )
-    axis_alpha: FloatArray = np.linspace(*np.log(_ALPHA_RANGE), N_ALPHA)
+    slowest, fastest = np.log(_LOWEST_RATE_BY_LAG / longest_lag), np.log(HIGHEST_RATE)
+    axis_rate = np.linspace(slowest, fastest, N_RATE, dtype=np.float64)
+    least, most = np.log(_ALPHA_RANGE)
+    axis_alpha = np.linspace(least, most, N_ALPHA, dtype=np.float64)
     ln_rate, ln_alpha = grid_points(axis_rate, axis_alpha)
-    ln_lag: FloatArray = np.log(np.arange(1, edges[-1]))
+    ln_lag = np.log(np.arange(1, edges[-1], dtype=np.float64))
     curves = np.empty((ln_rate.size, len(edges) - 1))
     for first in range(0, ln_rate.size, N_ALPHA):  # a value of Gamma at a time bounds the memory
         some = slice(first, first + N_ALPHA)
         values = kww_curves(ln_rate[some], ln_alpha[some], ln_lag)
         curves[some] = np.add.reduceat(values, edges[:-1] - 1, axis=1) / np.diff(edges)
-    rate_index, alpha_index = np.divmod(np.arange(ln_rate.size), N_ALPHA)
+    rate_index, alpha_index = np.divmod(np.arange(ln_rate.size, dtype=np.int64), N_ALPHA)
     return KwwGrid(
         ln_rate=ln_rate,
         ln_alpha=ln_alpha,

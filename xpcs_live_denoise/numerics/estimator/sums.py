@@ -7,10 +7,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xpcs_live_denoise.numerics.arrays import as_stack, bin_of_lag, lag_bin_edges, range_sums
+from xpcs_live_denoise.numerics.arrays import (
+    as_stack,
+    bin_of_lag,
+    enlarged,
+    lag_bin_edges,
+    next_capacity,
+    range_sums,
+)
 from xpcs_live_denoise.numerics.cuts import NOISE_REACH
 from xpcs_live_denoise.records.rows import AXIS_1, SHARED
-from xpcs_live_denoise.records.types import FloatArray, IntArray
+from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
 FIRST_CAPACITY = 64
 
@@ -72,7 +79,13 @@ class AgeSums:
         self.n_roi = n_roi
         self.n_block = n_block
         self.n_frames = 0
-        self._allocate(capacity)
+        self._set_capacity(capacity)
+        cells = capacity * self._n_bin
+        self._sums = np.zeros((cells, n_roi))
+        self._counts = np.zeros((cells, n_roi), np.int32)
+        self._left_out = np.zeros((cells, n_roi * n_block), np.float32)
+        self._squares = np.zeros((capacity, n_roi))
+        self._pairs = np.zeros((capacity, n_roi))
         self._previous = np.empty((n_roi, 0), np.float64)  # the newest column, by lag
 
     @classmethod
@@ -157,8 +170,7 @@ class AgeSums:
 
         The entry at `lag` of column `frame` has the row frame - ceil(lag / 2).
         """
-        n_bin = len(self._edges) - 1
-        index = frame * n_bin + self._offset[:frame]
+        index: IntArray = frame * self._n_bin + self._offset[:frame]
         return [(slice(0, None, 2), index[0::2]), (slice(1, None, 2), index[1::2])]
 
     def _add_frame(self, frame: int, by_lag: FloatArray) -> None:
@@ -177,33 +189,32 @@ class AgeSums:
             self._pairs[row[parity::2]] += known[parity::2]
         self._previous = by_lag
 
-    def _allocate(self, capacity: int) -> None:
+    def _set_capacity(self, capacity: int) -> None:
+        """Lay out the bins for `capacity` frames."""
         self._capacity = capacity
         self._edges = lag_bin_edges(max(capacity - 1, 1))
-        n_bin = len(self._edges) - 1
-        lag = np.arange(1, self._edges[-1])
-        self._offset = bin_of_lag(self._edges) - (lag + 1) // 2 * n_bin
-        cells = capacity * n_bin
-        self._sums = np.zeros((cells, self.n_roi))
-        self._counts = np.zeros((cells, self.n_roi), np.int32)
-        self._left_out = np.zeros((cells, self.n_roi * self.n_block), np.float32)
-        self._squares = np.zeros((capacity, self.n_roi))
-        self._pairs = np.zeros((capacity, self.n_roi))
+        lag = np.arange(1, self._edges[-1], dtype=np.int64)
+        self._offset: IntArray = bin_of_lag(self._edges) - (lag + 1) // 2 * self._n_bin
+
+    @property
+    def _n_bin(self) -> int:
+        return len(self._edges) - 1
 
     def _reserve(self, n_frames: int) -> None:
         if n_frames <= self._capacity:
             return
-        n = self.n_frames
-        old = [self._sums, self._counts, self._left_out]
-        old_shape = (self._capacity, len(self._edges) - 1)
-        per_row = [self._squares, self._pairs]
-        self._allocate(max(n_frames, 2 * self._capacity))
-        shape = (self._capacity, len(self._edges) - 1)
-        for new, before in zip([self._sums, self._counts, self._left_out], old, strict=True):
-            table = new.reshape(*shape, new.shape[1])
-            table[:n, : old_shape[1]] = before.reshape(*old_shape, before.shape[1])[:n]
-        for new, before in zip([self._squares, self._pairs], per_row, strict=True):
-            new[:n] = before[:n]
+        old = (self._capacity, self._n_bin)
+        self._set_capacity(next_capacity(self._capacity, n_frames))
+
+        def wider(table: Array) -> Array:
+            columns = table.shape[1]
+            shape = (self._capacity, self._n_bin, columns)
+            return enlarged(table.reshape(*old, columns), shape, 0).reshape(-1, columns)
+
+        self._sums, self._counts = wider(self._sums), wider(self._counts)
+        self._left_out = wider(self._left_out)
+        self._squares = enlarged(self._squares, (self._capacity, self.n_roi), 0)
+        self._pairs = enlarged(self._pairs, (self._capacity, self.n_roi), 0)
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -219,7 +230,7 @@ class AgeSums:
         edges = lag_bin_edges(max(self.n_frames - 1, 1))
         n_bin = len(edges) - 1
         low, high = (int(first.min()), int(stop.max())) if first.size else (0, 0)
-        table = (self._capacity, len(self._edges) - 1)
+        table = (self._capacity, self._n_bin)
         some = np.s_[low:high, :n_bin]
         begin, end = first - low, np.maximum(stop, first) - low
         if within is not None:  # an entry of a row reaches half its lag to either side
