@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from xpcs_live_denoise import RoiMap, Settings, analyse, load_ensemble, simulate_speckle
-from xpcs_live_denoise.analysis.c2 import open_distance
+from xpcs_live_denoise import RoiMap, Settings, analyse, simulate_speckle
 
 ROIS = RoiMap.from_labels(np.repeat([1, 2], 2000).reshape(40, 100), q_inv_angstrom=[0.1, 0.2])
 SLOW, FAST = 0.004, 0.06
@@ -53,11 +52,3 @@ def test_rows_outside_of_the_range_say_why(gamma):
     too_slow = slow.converged & (slow.relaxation_rate * 0.1 < 0.01)
     assert set(slow.reason[too_slow]) <= {"out_of_range"}
     assert slow.in_range.mean() < fast.in_range.mean()
-
-
-def test_the_shipped_ensemble_knows_its_training_set_and_others_do_not():
-    distance, note = open_distance(load_ensemble())
-    assert distance is not None
-    assert note == ""
-    assert open_distance(None) == (None, "")
-    assert open_distance([]) == (None, ""), "a denoiser need not be hashable"

@@ -351,7 +351,7 @@ def _windowed_intensities(dynamics: Dynamics) -> Iterator[NDArray[np.float32]]:
     noise = functools.lru_cache(maxsize=n_cached)(functools.partial(_white_field, dynamics))
     pixels = [np.flatnonzero(dynamics.group == group) for group in range(len(dynamics.clock))]
     for start in range(0, dynamics.n_frames, dynamics.block):
-        roots = [_root_rows(dynamics, group, start) for group in range(len(pixels))]
+        roots = [root_rows(dynamics, group, start) for group in range(len(pixels))]
         first = min(low for low, _ in roots) // dynamics.block
         last = max(low + rows.shape[1] - 1 for low, rows in roots) // dynamics.block
         total = np.zeros((len(roots[0][1]), len(dynamics.group)), np.float32)
@@ -405,7 +405,7 @@ def _window(dynamics: Dynamics, group: int, start: int) -> tuple[int, int]:
     return low, high
 
 
-def _root_rows(dynamics: Dynamics, group: int, start: int) -> tuple[int, NDArray[np.float32]]:
+def root_rows(dynamics: Dynamics, group: int, start: int) -> tuple[int, NDArray[np.float32]]:
     """Return the first noise frame and the weights, (k, n noise frames), of the block at `start`.
 
     exp(-|x1 - x2|^alpha) is positive definite for one alpha <= 2. Where alpha changes with time,
