@@ -33,13 +33,7 @@ def as_stack(c2: ArrayLike) -> FloatArray:
 
 
 def per_roi(value: ArrayLike, n_roi: int, name: str) -> FloatArray:
-    """Return a scalar or one value a ROI as an array (n_roi,).
-
-    Raises
-    ------
-    InvalidInputError
-        When there are neither one nor `n_roi` values.
-    """
+    """Return a scalar or one value a ROI as an array (n_roi,), or raise InvalidInputError."""
     array: Array = np.asarray(value, dtype=np.float64)
     if array.ndim > 1 or array.size not in (1, n_roi):
         raise InvalidInputError(
@@ -82,18 +76,9 @@ def merged_ranges(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], .
 def range_sums(values: NDArray[np.generic], begin: IntArray, end: IntArray) -> FloatArray:
     """Return the sums of values[begin:end] along axis 0.
 
-    Parameters
-    ----------
-    values
-        Shape (m, ...).
-    begin, end
-        Shape (n,), 0 <= begin <= end <= m; or (n, k), a range for each of the k columns along
-        axis 1 of `values`.
-
-    Returns
-    -------
-    sums
-        Shape (n, ...), to the rounding of sums from the first row on.
+    Exact to the rounding of sums from the first row. `values` are (m, ...); `begin` and `end`, 0 <=
+    begin <= end <= m, are (n,), or (n, k) for a range of its own for each of the k columns along
+    axis 1. The sums are (n, ...).
     """
     total = np.zeros((len(values) + 1, *values.shape[1:]))
     np.cumsum(values, axis=0, out=total[1:])
@@ -108,21 +93,10 @@ RATIO = 1.07
 
 
 def lag_bin_edges(longest: int) -> IntArray:
-    """Return the edges of the bins that hold the lags 1 .. `longest`.
+    """Return the edges (n_bin + 1,) of the bins that hold the lags 1 .. `longest`, at least 1.
 
-    A longer series has the same bins and some more: the edges do not depend on `longest`, which
-    only says where to stop.
-
-    Parameters
-    ----------
-    longest
-        Longest lag, frames, at least 1.
-
-    Returns
-    -------
-    edges
-        Shape (n_bin + 1,): bin i holds the lags edges[i] .. edges[i + 1] - 1. The first ones hold
-        one lag each; the last may reach beyond `longest`.
+    Bin i holds the lags edges[i] .. edges[i + 1] - 1: one lag in each of the first ones; the last
+    may reach beyond `longest`. A longer series has the same bins and some more.
     """
     edges = [1]
     while edges[-1] <= longest:

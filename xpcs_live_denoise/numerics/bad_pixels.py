@@ -51,11 +51,7 @@ class BadPixels:
         """Take the first frame, (n_pixels,); False if it is too bad to learn from.
 
         A frame with more than half of its pixels bad is taken if five of the kind came before.
-
-        Raises
-        ------
-        InvalidInputError
-            When a ROI is left with fewer than two pixels.
+        Raises InvalidInputError when a ROI is left with fewer than two pixels.
         """
         if frame.dtype.kind == "f":
             self._negative_is_data = bool((frame < 0).mean() > _NEGATIVE_IS_DATA)
@@ -77,17 +73,9 @@ class BadPixels:
     def repair(self, pixels: Array) -> tuple[Array, BoolArray]:
         """Give the few pixels that are bad in a frame their ROI's mean, which says nothing.
 
-        Parameters
-        ----------
-        pixels
-            Shape (k, n_pixels), as `without` returns them. Not changed.
-
-        Returns
-        -------
-        pixels
-            The same array where nothing is bad, else floating point numbers.
-        broken
-            Shape (k,): frames with too many bad pixels.
+        `pixels` (k, n_pixels), as `without` returns them, are not changed: the same array comes
+        back where nothing is bad, else floating point numbers; beside it which frames have too many
+        bad pixels, (k,).
         """
         broken = np.zeros(len(pixels), np.bool_)
         repaired = pixels

@@ -206,8 +206,10 @@ def _fit_chunk(curves: Curves, *, scale_errors: bool) -> tuple[FloatArray, BoolA
 def _standard_errors(curvature: FloatArray) -> FloatArray:
     """Return the roots of the diagonal of the inverse, (m, p); NaN where it has none."""
     size = np.sqrt(np.einsum("mpp->mp", curvature))
-    scaled = curvature / np.maximum(size[:, :, np.newaxis] * size[:, np.newaxis, :], 1e-300)
-    good = np.isfinite(scaled).all(axis=(1, 2))
+    scaled: FloatArray = curvature / np.maximum(
+        size[:, :, np.newaxis] * size[:, np.newaxis, :], 1e-300
+    )
+    good: BoolArray = np.isfinite(scaled).all(axis=(1, 2))
     good[good] = np.linalg.cond(scaled[good]) < 1e12
     errors = np.full(size.shape, np.nan)
     variance = np.einsum("mpp->mp", np.linalg.inv(scaled[good]).astype(np.float64))
@@ -250,18 +252,10 @@ _FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-10, 1e10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curves:
-    """m curves to fit.
+    """m curves to fit, and the box that theta is kept in.
 
-    Attributes
-    ----------
-    ln_lag
-        Shape (n_lag,).
-    y, weights
-        Shape (m, n_lag), finite; weight 0 for what does not count.
-    beta
-        Shape (m,) where it is fixed, else None.
-    low, high
-        Shape (4,): the box that theta is kept in, but for a fixed beta.
+    ln lag is (n_lag,); y and weights (m, n_lag), finite, weight 0 for what does not count; beta
+    (m,) where it is fixed, and then outside the box, too; the box (4,) each.
     """
 
     ln_lag: FloatArray
@@ -283,15 +277,10 @@ class Curves:
 
 
 def grid_start(curves: Curves) -> FloatArray:
-    """Return the best of a grid of (Gamma, alpha), beta and baseline solved for at each point.
+    """Return the best of a grid of (Gamma, alpha) as theta, (m, 4), inside the box.
 
     All curves share the grid and the lags, so the sums of the linear problems are three matrix
     products, whatever the number of curves.
-
-    Returns
-    -------
-    NDArray
-        Shape (m, 4), inside the box but for a fixed beta.
     """
     low, high = curves.low, curves.high
     # Half a grid step inside the box: a start on a bound would be a bad one.
@@ -330,23 +319,9 @@ def minimise(
     """Minimise sum w (y - model)^2 of every curve over its free parameters, inside the box.
 
     Each curve has its own damping and stops on its own. A parameter on a bound that wants to leave
-    the box stays there for the step.
-
-    Parameters
-    ----------
-    start
-        Shape (m, 4).
-
-    Returns
-    -------
-    theta
-        Shape (m, 4).
-    curvature
-        Shape (m, p, p) for p free parameters: J^T W J there, whose inverse is their covariance.
-    chi_square
-        Shape (m,).
-    settled
-        Shape (m,): the last step was small.
+    the box stays there for the step. Returns theta (m, 4); J^T W J there, (m, p, p) for p free
+    parameters, whose inverse is their covariance; chi-square (m,); and whether the last step was
+    small (m,).
 
     References
     ----------

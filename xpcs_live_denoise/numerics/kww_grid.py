@@ -79,10 +79,7 @@ def normal_equations(
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     """Return a11, a12, a22, b1, b2 of X^T W X and X^T W y; (n, n_grid), a22 and b2 (n, 1).
 
-    Parameters
-    ----------
-    weights, weighted
-        Shape (n, n_lag): inverse variances, and they times the data.
+    `weights` are inverse variances, `weighted` they times the data, both (n, n_lag).
     """
     if curves.one is None:
         a22, b2 = weights.sum(axis=1), weighted.sum(axis=1)
@@ -107,13 +104,8 @@ def solve_linear(
 ) -> LinearSolution:
     """Solve for beta and offset at every grid point, with a Gaussian prior of both.
 
-    Parameters
-    ----------
-    weights, weighted
-        As for `normal_equations`.
-    precision, pull
-        P and P m of the prior, shapes (n, 1, 2, 2) and (n, 1, 2), or (1, n_grid, 2, 2) and
-        (1, n_grid, 2).
+    `precision` P and `pull` P m of the prior are (n, 1, 2, 2) and (n, 1, 2), or (1, n_grid, 2, 2)
+    and (1, n_grid, 2); the others as for `normal_equations`.
     """
     a11, a12, a22, b1, b2 = normal_equations(curves, weights, weighted)
     a11 += precision[..., 0, 0]

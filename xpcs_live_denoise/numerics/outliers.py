@@ -82,23 +82,12 @@ class OutlierDetector:
         return self._levels.n_accepted
 
     def see(self, pixels: Array, sums: FloatArray, largest: float) -> list[str]:
-        """Judge a frame.
+        """Judge a frame: its pixels, the sum over each ROI (n_roi,), its largest pixel.
 
-        Parameters
-        ----------
-        pixels
-            Shape (sum of n_pixels,). Copied where it is needed later.
-        sums
-            Shape (n_roi,): the sum over each ROI.
-        largest
-            The largest pixel.
-
-        Returns
-        -------
-        list of str
-            Verdicts on the frames that are decided now, in order: the frame that was held back, if
-            there is one, then this one, unless it is held back itself until the next is there.
-            BELONGS or the reason why not.
+        Pixels, (sum of n_pixels,), are copied where they are needed later. Returns verdicts on the
+        frames that are decided now, in order: the frame that was held back, if there is one, then
+        this one, unless it is held back itself until the next is there. BELONGS or the reason why
+        not.
         """
         frame = self._frame(pixels, sums, largest)
         held, self._held = self._held, None

@@ -129,10 +129,10 @@ def _dynamics(
     _, first, group_of_roi = np.unique(curves, axis=0, return_index=True, return_inverse=True)
     roi_image = np.full(rois.shape, -1)
     roi_image.ravel()[rois.pixels] = np.repeat(np.arange(rois.n_roi), rois.n_pixels)
-    nearest = _ndimage.distance_transform_edt(
+    nearest: IntArray = _ndimage.distance_transform_edt(
         roi_image < 0, return_distances=False, return_indices=True
     )
-    roi = roi_image[tuple(np.asarray(nearest))]
+    roi = roi_image[tuple(nearest)]
     return Dynamics(
         shape=rois.shape,
         group=group_of_roi.reshape(-1)[roi.ravel()],
@@ -268,10 +268,8 @@ def mode_weights(contrast: float) -> FloatArray:
 def intensities(dynamics: Dynamics) -> Iterator[NDArray[np.float32]]:
     """Return the intensity of consecutive blocks of frames, (k, rows * cols), mean 1.
 
-    Raises
-    ------
-    InvalidInputError
-        Where alpha is not 1 and a series is too long for its slowest rate, at once.
+    Raises InvalidInputError at once where alpha is not 1 and a series is too long for its slowest
+    rate.
     """
     if (dynamics.alpha == 1).all():
         return _markov_intensities(dynamics)
@@ -392,8 +390,8 @@ def _window(dynamics: Dynamics, group: int, start: int) -> tuple[int, int]:
     clock = dynamics.clock[group]
     stop = min(start + dynamics.block, dynamics.n_frames)
     reach = math.log(1 / _FORGOTTEN) ** (1 / dynamics.alpha[group].min())
-    low = int(np.searchsorted(clock, clock[start] - reach, side="left"))
-    high = int(np.searchsorted(clock, clock[stop - 1] + reach, side="right"))
+    low = int(np.searchsorted(clock, float(clock[start] - reach), side="left"))
+    high = int(np.searchsorted(clock, float(clock[stop - 1] + reach), side="right"))
     if max(start - low, high - stop) > LONGEST_WINDOW:
         raise InvalidInputError(
             f"Relaxation rate: around frame {start} the speckle remembers more than "

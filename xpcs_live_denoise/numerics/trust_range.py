@@ -26,18 +26,9 @@ but the cleanest, so this is no limit of harm: it is where the error exceeds a t
 def noise_at_ages(c2: ArrayLike, scaling: WindowScaling, ages: FloatArray) -> FloatArray:
     """Return the noise of the windows that hold each age, (n_roi, n_age), before denoising.
 
-    The noise of a window is the standard deviation of an entry in units of the contrast; an age has
-    the mean over its windows, which are those of the forward pass and the last whole one. NaN where
-    a ROI has no scale or no window holds the age.
-
-    Parameters
-    ----------
-    c2
-        Shape (n, n) or (n_roi, n, n), not denoised.
-    scaling
-        As the windows are denoised.
-    ages
-        Shape (n_age,), frames.
+    The noise of a window is the standard deviation of an entry in units of the contrast; an age, in
+    frames, has the mean over its windows, which are those of the forward pass and the last whole
+    one. NaN where a ROI has no scale or no window holds the age.
     """
     stack = as_stack(c2)
     n_roi, n = stack.shape[:2]

@@ -304,16 +304,8 @@ _ROWS_TOGETHER = 8
 class DenseProducts:
     """Matrix products of new frames with the history, one a block of pixels.
 
-    Parameters
-    ----------
-    roi_map
-        The ROIs.
-    capacity
-        Frames to make room for.
-    dtype
-        Of the history and the products.
-    n_block
-        Blocks of contiguous pixels that each ROI is split into.
+    A ROI is split into `n_block` blocks of contiguous pixels. There is room for `capacity` frames;
+    history and products are of `dtype`.
     """
 
     def __init__(
@@ -339,15 +331,11 @@ class DenseProducts:
         return self._means(self._multiply(scaled, start))
 
     def multiply_blocks(self, scaled: Array, start: int) -> tuple[FloatArray, FloatArray]:
-        """Store frames [start, start + k); return C2 and C2 - 1 with a block left out.
+        """Store frames [start, start + k); return C2, and C2 - 1 with a block left out.
 
-        Returns
-        -------
-        c2
-            Shape (n_roi, start + k, k).
-        left_out
-            Shape (n_roi * n_block, start + k, k): <I1 I2>/(<I1><I2>) - 1 over the pixels of the
-            ROI that are not in the block. Without counts in a frame, any finite number.
+        C2 is (n_roi, start + k, k). The other is (n_roi * n_block, start + k, k): <I1
+        I2>/(<I1><I2>) - 1 over the pixels of the ROI outside the block; any finite number for a
+        frame without counts.
         """
         stop = start + len(scaled)
         products = self._multiply(scaled, start)
@@ -434,14 +422,8 @@ class SkbeamProducts:
     """scikit-beam's two-time state, which is resumable, made to grow and to survive interruption.
 
     scikit-beam wants the number of frames in advance. When more come, a new state of the larger
-    size takes over the frames and results of the old one; nothing is computed twice.
-
-    Parameters
-    ----------
-    n_pixels
-        Shape (n_roi,): pixels in each ROI, which stand ROI by ROI in what `multiply` gets.
-    capacity
-        Frames to make room for.
+    size takes over the frames and results of the old one; nothing is computed twice. Pixels stand
+    ROI by ROI, `n_pixels` (n_roi,) in each.
     """
 
     def __init__(self, n_pixels: IntArray, capacity: int) -> None:

@@ -70,13 +70,8 @@ class WindowRates:
 def window_noise(windows: ArrayLike) -> FloatArray:
     """Return the variance of one entry of each window, shape (n,), from the scatter at equal lag.
 
-    Entries of one diagonal have one expectation in equilibrium; lags beyond 0.8 of the window have
-    too few of them to tell. Lag 0 is never used.
-
-    Parameters
-    ----------
-    windows
-        Shape (n, m, m): windows of C2 on its diagonal.
+    The windows of C2 on its diagonal are (n, m, m). Entries of one diagonal have one expectation in
+    equilibrium; lags beyond 0.8 of the window have too few of them to tell. Lag 0 is never used.
     """
     stack = np.asarray(windows)
     if stack.ndim != 3 or stack.shape[1] != stack.shape[2] or stack.shape[1] < 4:
@@ -267,13 +262,7 @@ class WindowPrior:
 
 
 def flat_prior(n_lag: int) -> WindowPrior:
-    """Return the prior that needs no training data: uniform in ln Gamma, alpha near 1.
-
-    Parameters
-    ----------
-    n_lag
-        Number of lags, the window less one frame.
-    """
+    """Return the prior that needs no training data: uniform in ln Gamma, alpha near 1."""
     ln_rate, ln_alpha = _grid()
     weight = np.exp(-0.5 * (ln_alpha / FLAT_ALPHA_WIDTH) ** 2) * np.ones((ln_rate.size, 1))
     shape = (*weight.shape, 2, 2)
@@ -331,24 +320,18 @@ def prior_from_fits(
 def excess_covariance(residual: FloatArray, noise: FloatArray) -> FloatArray:
     """Return the covariance of g2 about its truth that independent pixel noise does not explain.
 
-    Most windows stray no further than their noise says; a few (heterogeneous dynamics) do by
-    several times, at all lags together. A window counts with at most the mean square that noise
-    alone would give it, so that those few do not rule all others. The result is shrunk half way
-    to its diagonal, and what noise left negative is cut off.
-
-    Parameters
-    ----------
-    residual
-        Shape (n, n_lag): g2 at the lags 1..n_lag of windows minus their truth.
-    noise
-        Shape (n,): variance of one entry of C2 of each window.
+    `residual` (n, n_lag) is g2 of windows minus its truth, `noise` (n,) the variance of one entry
+    of each. Most windows stray no further than their noise says; a few (heterogeneous dynamics) do
+    by several times, at all lags together. A window counts with at most the mean square that noise
+    alone would give it, so that those few do not rule all others. The result is shrunk half way to
+    its diagonal, and what noise left negative is cut off.
     """
     n_lag = residual.shape[1]
     entries = np.arange(n_lag, 0, -1, dtype=np.float64)
     square = np.mean(residual**2 * entries, axis=1)
     counts = np.minimum(1.0, noise / np.maximum(square, np.finfo(np.float64).tiny))
     covariance = (residual * counts[:, np.newaxis]).T @ residual / len(residual)
-    covariance -= np.diag(float(np.mean(counts * noise)) / entries)
+    covariance -= np.diag((counts * noise).mean() / entries)
     covariance = 0.5 * (covariance + np.diag(np.diag(covariance)))
     size, direction = np.linalg.eigh(covariance)
     return (direction * np.maximum(size, 0.0)) @ direction.T

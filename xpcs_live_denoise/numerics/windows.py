@@ -181,23 +181,11 @@ def denoise_new_windows(
     The windows are those of the forward pass; the backward pass goes over the same ones. While
     beta* and baseline* do not change, the blend equals both passes over these windows. Each window
     is put back with the beta* and baseline* of its time, so everything is provisional;
-    `denoise_two_time` on the whole C2 is final.
+    `denoise_two_time` on the whole C2 is final. A ROI without a scale is left out; when it has one
+    later, its blending begins there.
 
-    Parameters
-    ----------
-    blend
-        Of the windows so far.
-    c2
-        Shape (n_roi, n, n): C2 of all frames so far; a view is enough.
-    ensemble
-        As in `denoise_two_time`.
-    scaling
-        As known now. A ROI without is left out; when it has one later, its blending begins there.
-
-    Returns
-    -------
-    tuple of Band
-        What changed, as one band; empty if no window was ready.
+    `c2` are all frames so far, (n_roi, n, n); a view is enough. Returns what changed, as one band;
+    nothing if no window was ready.
     """
     starts = scaling.starts(c2.shape[-1])[blend.n_windows :]
     if not starts.size:
@@ -222,27 +210,9 @@ def denoised_windows(
 ) -> Iterator[tuple[int, FloatArray]]:
     """Denoise the windows that begin at `starts`, of all ROIs together, in bounded batches.
 
-    Parameters
-    ----------
-    stack
-        C2, shape (n_roi, n, n).
-    starts
-        First frames of the windows.
-    ensemble
-        As in `denoise_two_time`.
-    scaling
-        The values of ROIs that are not known are NaN.
-
-    Yields
-    ------
-    start, values
-        In the order of `starts`; values (2, n_roi, window, window) are mean and spread in units of
-        C2, NaN where C2 is.
-
-    Raises
-    ------
-    InvalidInputError
-        When the ensemble returns arrays of another shape.
+    Yields start and values in the order of `starts`; values (2, n_roi, window, window) are mean and
+    spread in units of C2, NaN where C2 is and for ROIs without a scale. Raises InvalidInputError
+    when the ensemble returns arrays of another shape.
     """
     rois, window = np.flatnonzero(scaling.known), scaling.window
     block = max(1, _BATCH // max(1, rois.size))
@@ -332,16 +302,10 @@ class RunningBlend:
         self.n_windows = 0
 
     def add(self, start: int, values: FloatArray, active: BoolArray) -> None:
-        """Blend the window that starts at frame `start`.
+        """Blend the window that starts at frame `start`, `step` more than at the call before.
 
-        Parameters
-        ----------
-        start
-            `step` more than at the call before.
-        values
-            Shape (2, n_roi, window, window): mean and spread. NaN pixels stay NaN.
-        active
-            Shape (n_roi,): False for a ROI that has no values for this window.
+        `values` (2, n_roi, window, window) are mean and spread; NaN pixels stay NaN. `active`
+        (n_roi,) is False for a ROI that has no values for this window.
         """
         stop = start + self._window
         self._reserve(stop)
@@ -405,14 +369,9 @@ def mean_of_passes(forward: FloatArray, backward: FloatArray) -> FloatArray:
 
 
 def scatter(band: FloatArray, into: Array) -> None:
-    """Write what is finite in `band` over the same pixels of `into`.
+    """Write what is finite in `band` over the same pixels of `into`, in place.
 
-    Parameters
-    ----------
-    band
-        Shape (n_roi, k, 2 w - 1), the last axis t2 - t1 + w - 1.
-    into
-        Shape (n_roi, k, k), changed in place.
+    `band` is (n_roi, k, 2 w - 1), its last axis t2 - t1 + w - 1; `into` is (n_roi, k, k).
     """
     size = into.shape[-1]
     half = band.shape[-1] // 2
@@ -467,7 +426,9 @@ def window_inputs(
         np.random.default_rng([seed % 2**64, int(roi), int(start)])
         for start, roi in zip(starts, rois, strict=True)
     ]
-    draws = np.stack([one.random(width, np.float64) for one in generators])  # (m, w)
+    draws = np.empty((len(generators), width))
+    for row, generator in zip(draws, generators, strict=True):
+        generator.random(out=row)
     diagonal = np.arange(width, dtype=np.int64)
     lag_1 = np.diagonal(values, offset=1, axis1=1, axis2=2)  # (m, w - 1)
     values[:, diagonal, diagonal] = _draw(lag_1, draws)
@@ -482,19 +443,9 @@ def window_inputs(
 def restore(
     mean: FloatArray, spread: FloatArray, *, contrast: FloatArray, baseline: FloatArray
 ) -> FloatArray:
-    """Undo the scaling of a denoiser's output.
+    """Return mean and spread, each (m, w, w), in units of C2, as (2, m, w, w): the scaling undone.
 
-    Parameters
-    ----------
-    mean, spread
-        Shape (m, w, w), scaled.
-    contrast, baseline
-        Shape (m,).
-
-    Returns
-    -------
-    NDArray
-        Shape (2, m, w, w): mean and spread in units of C2.
+    `contrast` and `baseline` are (m,).
     """
     scale = contrast[:, np.newaxis, np.newaxis]
     back = (mean.astype(np.float64) - 1) * scale + baseline[:, np.newaxis, np.newaxis]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -33,7 +33,7 @@ def select_rows(record: Record, rows: BoolArray | IntArray | slice) -> Record:
         if axis is None or value is None:
             values[field.name] = value
         elif dataclasses.is_dataclass(value):
-            values[field.name] = select_rows(value, rows)
+            values[field.name] = select_rows(cast("Any", value), rows)
         else:
             values[field.name] = value[:, rows] if axis else value[rows]
     return type(record)(**values)

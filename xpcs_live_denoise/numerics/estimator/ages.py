@@ -92,16 +92,9 @@ class BayesEstimator:
         self._residuals = StackedResiduals()
 
     def estimate(self, sums: AgeSums, ages: ArrayLike, *, remember: bool = True) -> AgeEstimates:
-        """Estimate Gamma at `ages` from all frames so far.
+        """Estimate Gamma at `ages` (n,), whole frames, from the sums of all frames so far.
 
-        Parameters
-        ----------
-        sums
-            Sums of the series.
-        ages
-            Shape (n,): whole frames below sums.n_frames.
-        remember
-            False for ages that will be asked for again when there are more frames.
+        `remember` is False for ages that will be asked for again when there are more frames.
         """
         centres = np.asarray(ages, np.int64).reshape(-1)
         grid = kww_grid(max(sums.n_frames - 1, 1))
@@ -258,26 +251,17 @@ REACH = 40
 def slope_and_curvature(
     age: FloatArray, curve_age: FloatArray, ln_rate: FloatArray, ln_rate_sd: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return first and second derivative of ln Gamma with age, from a weighted quadratic.
+    """Return first and second derivative of ln Gamma at each age (n,), from a weighted quadratic.
 
-    Parameters
-    ----------
-    age
-        Shape (n,): where they are wanted, frames.
-    curve_age, ln_rate, ln_rate_sd
-        Shape (m,): the curve and its standard deviations, which weigh it.
-
-    Returns
-    -------
-    slope, curvature
-        Shape (n,): per frame, per frame^2. 0 where less than four points tell.
+    The curve `ln_rate` at `curve_age` is (m,), its standard deviations weigh it. Per frame and per
+    frame^2; 0 where less than four points tell.
     """
     distance = (curve_age - age[:, np.newaxis]) / REACH  # (n, m)
     near = np.abs(distance) <= 1
     weight = np.where(near, 1 / np.maximum(ln_rate_sd, 1e-3) ** 2, 0.0)
     weight /= np.maximum(weight.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     powers = distance[..., np.newaxis] ** np.arange(3)  # (n, m, 3)
-    matrix = np.einsum("nm,nmi,nmj->nij", weight, powers, powers)
+    matrix: FloatArray = np.einsum("nm,nmi,nmj->nij", weight, powers, powers)
     vector = np.einsum("nm,nmi,m->ni", weight, powers, ln_rate)
     enough = near.sum(axis=1) >= 4
     solved = np.zeros((len(age), 3))
@@ -290,13 +274,8 @@ def slope_and_curvature(
 def width_bias(slope: FloatArray, curvature: FloatArray, rows: IntArray) -> FloatArray:
     """Return the bias of ln Gamma that each width brings: r^2/24 (|curvature| + slope^2).
 
-    Parameters
-    ----------
-    slope, curvature
-        Shape (n,), of `slope_and_curvature`.
-    rows
-        Shape (n, n_width): r, frames that the cuts of WIDTHS have; less than their width where
-        they leave the series or would reach across a jump.
+    Slope and curvature are (n,); r, `rows` (n, n_width), are the frames that the cuts of WIDTHS
+    have: less than their width where they leave the series or would reach across a jump.
     """
     return rows**2 / 24 * (np.abs(curvature) + slope**2)[:, np.newaxis]
 

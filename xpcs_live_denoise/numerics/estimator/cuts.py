@@ -105,16 +105,10 @@ def noise_weights(cuts: BinnedCuts) -> FloatArray:
 
 
 def fit_series(series: BinnedCuts, pieces: BinnedCuts, grid: KwwGrid) -> SeriesFit:
-    """Fit the curve of a whole series, also with each block left out.
+    """Fit the curve of a whole series (one cut), also with each block left out.
 
-    Parameters
-    ----------
-    series
-        One cut, the whole series.
-    pieces
-        Cuts that do not overlap, at best a few; without any the series itself gives the prior.
-    grid
-        For the longest lag of the series.
+    `pieces` are cuts that do not overlap, at best a few; without any the series itself gives the
+    prior. The grid reaches to the longest lag of the series.
     """
     weights = noise_weights(series)
     scatter = 1 / np.sqrt(max(weights[0, 0], np.finfo(np.float64).tiny))
@@ -178,7 +172,8 @@ def _from_pieces(pieces: BinnedCuts, grid: KwwGrid, beta: FloatArray) -> LinearP
     values, vectors = np.linalg.eigh(gained)
     gained = np.einsum("pqik,pqk,pqjk->pqij", vectors, np.maximum(values, 0.0), vectors)
     offsets = fitted.linear.reshape(*shape, 2) - vague.mean[:, np.newaxis]
-    covariance = np.linalg.inv(before + gained.sum(axis=1)).astype(np.float64)
+    precision: FloatArray = before + gained.sum(axis=1)
+    covariance = np.linalg.inv(precision).astype(np.float64)
     # The offset of a piece is its gain in information times what it says: solve for the latter.
     said = np.einsum("pqij,pqj->pi", gained + before[:, np.newaxis], offsets)
     mean = vague.mean + np.einsum("pij,pj->pi", covariance, said)
@@ -237,19 +232,9 @@ def posterior_left_out(
 ) -> Posterior:
     """Fit cuts anew with each pixel block left out of the data and of the prior.
 
-    Parameters
-    ----------
-    left_out
-        Shape (n_block, n_cut, n_bin): means of g2 - 1.
-    weights
-        Shape (n_cut, n_bin): of the cuts with all pixels.
-    priors
-        One for each block.
-
-    Returns
-    -------
-    Posterior
-        n_block * n_cut of them, block by block.
+    `left_out` are means of g2 - 1, (n_block, n_cut, n_bin); the weights, (n_cut, n_bin), those of
+    the cuts with all pixels; one prior for each block. Returns n_block * n_cut posteriors, block by
+    block.
     """
     n_block, n_cut, n_bin = left_out.shape
     return posterior(

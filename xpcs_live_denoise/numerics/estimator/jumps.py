@@ -53,19 +53,12 @@ class Jump:
 def find_jumps(
     sums: AgeSums, roi: int, grid: KwwGrid, prior: LinearPrior, span: tuple[int, int]
 ) -> list[Jump]:
-    """Return the jumps of Gamma of one ROI, in order.
+    """Return the jumps of Gamma of one ROI between the first and last frame of `span`, in order.
 
     At every fourth frame Gamma is fitted to the 40 frames before, and to the 40 after, none of
-    which reaches across. Where they differ by a factor of 2 and 4.5 standard errors, a model of
-    all entries nearby, g2 = C + beta exp(-2 (integral of Gamma from t1 to t2)^alpha), tells the
-    frame; it must explain them better than a Gamma that changes steadily between the same values.
-
-    Parameters
-    ----------
-    prior
-        Of contrast and baseline.
-    span
-        First and last frame between which to look.
+    which reaches across. Where they differ by a factor of 2 and 4.5 standard errors, a model of all
+    entries nearby, g2 = C + beta exp(-2 (integral of Gamma from t1 to t2)^alpha), tells the frame;
+    it must explain them better than a Gamma that changes steadily between the same values.
     """
     low = max(span[0], _LEAST_SIDE)
     high = min(span[1], sums.n_frames - _LEAST_SIDE + 1)

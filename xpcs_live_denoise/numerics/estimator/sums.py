@@ -280,12 +280,7 @@ _SMOOTH = 5  # neighbouring lag bins over which the variance of stacked residual
 
 
 def jackknife_variance(left_out: FloatArray) -> FloatArray:
-    """Return (B - 1)/B sum_b (x_b - mean)^2 over axis 0.
-
-    Parameters
-    ----------
-    left_out
-        Shape (B, ...): what is estimated without block b.
+    """Return (B - 1)/B sum_b (x_b - mean)^2 over axis 0, x_b estimated without block b.
 
     References
     ----------
@@ -298,14 +293,8 @@ def jackknife_variance(left_out: FloatArray) -> FloatArray:
 class StackedResiduals:
     """Residuals of fits, stacked over ages: what a wrong model leaves at the same lags each time.
 
-    Its state is three weighted sums a lag bin; `add` returns a new one.
-
-    Parameters
-    ----------
-    weight, total
-        Shape (n_bin,): sum of weights, and of weighted residuals.
-    left_out
-        Shape (n_block, n_bin): the same as `total` with one pixel block left out.
+    Its state is three weighted sums a lag bin: of the weights and of the residuals, (n_bin,), and
+    of the residuals with one pixel block left out, (n_block, n_bin). `add` returns a new stack.
     """
 
     def __init__(
@@ -323,12 +312,8 @@ class StackedResiduals:
     ) -> StackedResiduals:
         """Return the stack with more ages.
 
-        Parameters
-        ----------
-        weights, residual
-            Shape (n_age, n_bin); not less bins than before.
-        left_out
-            Shape (n_block, n_age, n_bin): residuals of the fits without a block.
+        Weights and residuals are (n_age, n_bin), not less bins than before; `left_out` are the
+        residuals of the fits without a block, (n_block, n_age, n_bin).
         """
         more = weights.shape[1] - len(self._weight)
         return StackedResiduals(
