@@ -146,7 +146,10 @@ class _TimeBudget:
         """Return how many of n frames there is time for; one while their cost is not known."""
         self._left_s = min(self._left_s + SHARE * (now - self._at), MOST_AT_ONCE_S)
         self._at = now
-        return int(min(n, self._left_s / self._cost_s if self._cost_s else 1))
+        if not self._cost_s:
+            return min(n, 1)
+        full = self._left_s == MOST_AT_ONCE_S  # one slow frame must not be the last
+        return min(n, max(int(self._left_s / self._cost_s), int(full)))
 
     def spend(self, seconds: float, n: int) -> None:
         """Take what n frames have cost."""
