@@ -1,12 +1,17 @@
 # The two commands: `make demo` and `make test`. Both install first, into .venv.
+# `make test-all` adds what takes longer; TEST_ARGS and TEST_WORKERS go to pytest.
 # Options of the demo: make demo DEMO_ARGS="--frames 400 --rate 50 --out my-demo"
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 DEMO_ARGS ?=
+TEST_ARGS ?=
+TEST_WORKERS ?= 2
+# A worker takes whole files: what a file's tests share is made once.
+PYTEST := $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo test check
+.PHONY: install demo test test-all check
 
 install: $(STAMP)
 
@@ -23,11 +28,14 @@ demo: install
 	@$(BIN)/xpcs-live-denoise demo $(DEMO_ARGS)
 
 test: install
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not (statistics or soak or deployment)" $(TEST_ARGS)
+
+test-all: install
+	$(PYTEST) $(TEST_ARGS)
 
 # What CI runs besides the tests.
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/pyright

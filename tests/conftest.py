@@ -24,6 +24,14 @@ from xpcs_live_denoise.records.results import (
 )
 from xpcs_live_denoise.records.run import RunInfo, Status
 
+# Files that a worker should begin with: started last, they would be what the others wait for.
+LONG = ("tests/system/", "tests/commands/", "tests/live/", "tests/sources/")
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first; the order within a file stays."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
 
 @pytest.fixture(autouse=True)
 def state_home(tmp_path_factory, monkeypatch):
@@ -35,11 +43,10 @@ def state_home(tmp_path_factory, monkeypatch):
 
 @pytest.fixture(scope="session")
 def tiled_server(tmp_path_factory):
-    """A running embedded server: `.uri`, `.api_key`, `.client()`."""
-    from xpcs_live_denoise.catalog.server import EmbeddedServer
+    """The worker's embedded server: `.uri`, `.api_key`, `.client()`. Never stop it."""
+    from tests.support.tiled_servers import Server
 
-    directory = tmp_path_factory.mktemp("tiled")
-    with EmbeddedServer(directory, log_path=directory / "server.log") as server:
+    with Server(tmp_path_factory.mktemp("tiled")) as server:
         yield server
 
 
@@ -49,6 +56,37 @@ def tiled_client(tiled_server):
     client = tiled_server.client()
     yield client
     client.context.close()
+
+
+@pytest.fixture
+def tiled_path(tiled_server):
+    """A place of the test's own on the shared server, for `path=` or `tiled.path`."""
+    return f"test-{uuid.uuid4()}"
+
+
+@pytest.fixture(scope="module")
+def restartable(tmp_path_factory):
+    """A module's server to stop, kill, freeze and start again."""
+    from tests.support.tiled_servers import Server
+
+    with Server(tmp_path_factory.mktemp("restartable")) as server:
+        yield server
+
+
+@pytest.fixture
+def outage_server(restartable):
+    """The module's server, running at the start of each test whatever the one before did to it."""
+    restartable.start()
+    return restartable
+
+
+@pytest.fixture(scope="session")
+def tiled_app(tmp_path_factory):
+    """A client of a Tiled server inside the test's process; for tests without a port or a kill."""
+    from tests.support.tiled_servers import app_client
+
+    with app_client(tmp_path_factory.mktemp("tiled-app")) as client:
+        yield client
 
 
 @dataclass

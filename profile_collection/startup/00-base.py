@@ -1,12 +1,16 @@
 """RunEngine, its subscriptions and metadata: what nslsii.configure_base does at the beamline."""
 
 import os
+import sys
 from pathlib import Path
 
 from bluesky.callbacks.best_effort import BestEffortCallback
 from bluesky.run_engine import RunEngine
 from bluesky.utils import ProgressBarManager
 from platformdirs import user_data_path
+
+# The simulated beamline, chx_simulation.py, lies beside the startup files' folder.
+sys.path.append(str(Path(get_ipython().profile_dir.location).resolve()))
 
 # A window needs a display; without one, XPCS_PLOT=live.png is drawn instead.
 if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):

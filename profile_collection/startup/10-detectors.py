@@ -1,6 +1,6 @@
 """The three Eigers, simulated: names, keys, documents and files as at CHX."""
 
-from xpcs_live_denoise.simulation import simulated_chx_eiger
+from chx_simulation import simulated_chx_eiger
 
 eiger4m_single = simulated_chx_eiger("eiger4m_single", data_folder / "eiger4m")
 eiger1m_single = simulated_chx_eiger("eiger1m_single", data_folder / "eiger1m")

@@ -1,8 +1,7 @@
 """series(), as it is called at CHX, and the plans of bluesky."""
 
 from bluesky.plans import count
-
-from xpcs_live_denoise.simulation import chx_series, detector_named
+from chx_simulation import chx_series, detector_named
 
 _detectors = {
     "eiger4m": eiger4m_single,

@@ -1,9 +1,9 @@
 """What commands need for this session's runs: a settings and a ROI file a detector, and the key."""
 
 import yaml
+from chx_simulation import simulated_chx_rings
 
 from xpcs_live_denoise import save_rois
-from xpcs_live_denoise.simulation import simulated_chx_rings
 
 # The key of this session's server, readable by its user only; at the beamline it lies elsewhere.
 _key_file = data_folder / "api_key"

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.support.networks import mirrored
 from xpcs_live_denoise.denoising.ensemble import Ensemble, load_ensemble, save_ensemble
-from xpcs_live_denoise.denoising.model import CnnEncoderDecoder, TiedEncoderDecoder, mirrored
+from xpcs_live_denoise.denoising.model import CnnEncoderDecoder, TiedEncoderDecoder
 
 CARD = {"name": "benchmark", "trained_on": {}, "metrics": {}}
 

@@ -46,8 +46,13 @@ def measure(
 
     from xpcs_live_denoise import LiveDenoise, Settings
     from xpcs_live_denoise.analysis.series import open_ensemble
-    from xpcs_live_denoise.commands.demo import simulated_series
-    from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
+    from xpcs_live_denoise.simulation import (
+        SimulatedCamera,
+        SimulatedEiger,
+        fly_series,
+        recorded,
+        simulated_series,
+    )
     from xpcs_live_denoise.sinks.memory import MemorySink
     from xpcs_live_denoise.window.live_plot import LivePlot
 
@@ -55,7 +60,7 @@ def measure(
     frames = recorded(np.concatenate(list(sample.frames())))
     engine = RunEngine({}, context_managers=[])
     settings = Settings(detector="cam")
-    ensemble = open_ensemble(settings)
+    ensemble, _ = open_ensemble(settings)
     times: dict[str, list[list[float]]] = {kind: [[], [], []] for kind in kinds}
     with tempfile.TemporaryDirectory() as folder:
 
@@ -69,8 +74,9 @@ def measure(
 
         def run(kind: str, plot: bool) -> tuple[float, int]:
             options = {"plot": window} if plot else {}
-            live = LiveDenoise(settings, rois=sample.rois, sinks=[MemorySink], **options)
-            live._ensemble = ensemble
+            live = LiveDenoise(
+                settings, rois=sample.rois, sinks=[MemorySink], ensemble=ensemble, **options
+            )
             token = engine.subscribe(live)
             ticks = {}
             clock = engine.subscribe(lambda name, _doc: ticks.update({name: time.perf_counter()}))
@@ -112,8 +118,7 @@ def measure_updates(n_frames: int, rate_hz: float, repeats: int) -> list[tuple[f
     from bluesky.run_engine import RunEngine
 
     from xpcs_live_denoise import LiveDenoise, Settings
-    from xpcs_live_denoise.commands.demo import simulated_series
-    from xpcs_live_denoise.simulation import SimulatedEiger, fly_series, recorded
+    from xpcs_live_denoise.simulation import SimulatedEiger, fly_series, recorded, simulated_series
     from xpcs_live_denoise.sinks.memory import MemorySink
     from xpcs_live_denoise.window.live_plot import LivePlot
 

@@ -26,7 +26,7 @@ from tests.support.serving import (
 )
 from xpcs_live_denoise.catalog.server import EmbeddedServer
 from xpcs_live_denoise.simulation import SimulatedEiger, fly_series, recorded
-from xpcs_live_denoise.sources.remote.receiver import document_publisher
+from xpcs_live_denoise.sources.remote.publisher import document_publisher
 
 SHAPE = (100, 200)
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from xpcs_live_denoise import InvalidInputError, load_rois
 from xpcs_live_denoise.commands.cli import app
-from xpcs_live_denoise.commands.convert_rois import convert_rois
+from xpcs_live_denoise.commands.convert_rois import convert
 
 MASK = np.array([[0, 1, 1], [2, 2, 3]])
 Q = {0: [0.01], 1: [0.02], 2: [0.03]}
@@ -32,13 +32,19 @@ def written(path, content, protocol=pickle.DEFAULT_PROTOCOL):
     return path
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("dtype", [int, np.float64, np.uint8, bool])
-@pytest.mark.parametrize("name", ["new.npz", "new.json"])
+@pytest.mark.parametrize(
+    ("protocol", "dtype", "name"),
+    [
+        *((protocol, int, "new.npz") for protocol in range(pickle.HIGHEST_PROTOCOL + 1)),
+        (0, np.float64, "new.json"),
+        (2, np.uint8, "new.json"),
+        (5, bool, "new.npz"),
+    ],
+)
 def test_a_roi_set_is_converted_whatever_wrote_it(tmp_path, protocol, dtype, name):
     mask = (MASK > 0 if dtype is bool else MASK).astype(dtype)
     old = written(tmp_path / "old.pkl", [mask, Q], protocol)
-    rois, notes = convert_rois(old, tmp_path / name)
+    rois, notes = convert(old, tmp_path / name)
     assert notes == ()
     loaded = load_rois(tmp_path / name)
     np.testing.assert_array_equal(loaded.label_array, mask)
@@ -50,33 +56,38 @@ def test_a_roi_set_is_converted_whatever_wrote_it(tmp_path, protocol, dtype, nam
 def test_q_with_an_azimuth_keeps_q_and_says_so(tmp_path, wrap):
     q_of = collections.OrderedDict((i, wrap([q[0], 30.0 * i])) for i, q in Q.items())
     old = written(tmp_path / "old.pkl", (MASK, q_of))
-    rois, notes = convert_rois(old, tmp_path / "new.npz")
+    rois, notes = convert(old, tmp_path / "new.npz")
     assert rois.q_inv_angstrom.tolist() == [0.01, 0.02, 0.03]
     assert notes == ("The ROIs have an azimuth phi as well: the new file keeps q alone.",)
 
 
 def test_a_label_without_q_is_unknown_and_named(tmp_path):
     old = written(tmp_path / "old.pkl", [MASK, {0: [0.01], 2: 0.03}])
-    rois, notes = convert_rois(old, tmp_path / "new.npz")
+    rois, notes = convert(old, tmp_path / "new.npz")
     np.testing.assert_array_equal(rois.q_inv_angstrom, [0.01, np.nan, 0.03])
     assert notes == ("Labels [2] have no q in qval_dict: unknown in the new file.",)
 
 
+CALLS = (
+    (exec, "open('{trace}', 'w').close()"),
+    (eval, "open('{trace}', 'w')"),
+    (subprocess.check_call, ["touch", "{trace}"]),
+    (getattr, "", "join"),
+    (np.load, "{trace}"),
+    (np.memmap, "{trace}", "uint8", "w+", 0, (4,)),
+    (__import__, "os"),
+    (pickle.loads, b"cos\nsystem\n(S'true'\ntR."),
+)
+
+
 @pytest.mark.parametrize(
-    "call",
+    ("call", "place", "protocol"),
     [
-        (exec, "open('{trace}', 'w').close()"),
-        (eval, "open('{trace}', 'w')"),
-        (subprocess.check_call, ["touch", "{trace}"]),
-        (getattr, "", "join"),
-        (np.load, "{trace}"),
-        (np.memmap, "{trace}", "uint8", "w+", 0, (4,)),
-        (__import__, "os"),
-        (pickle.loads, b"cos\nsystem\n(S'true'\ntR."),
+        *((call, "alone", 5) for call in CALLS),
+        *((CALLS[0], place, 2) for place in ("in the mask", "in q")),
+        *((CALLS[2], place, 0) for place in ("alone", "in the mask", "in q")),
     ],
 )
-@pytest.mark.parametrize("place", ["alone", "in the mask", "in q"])
-@pytest.mark.parametrize("protocol", [0, 2, 5])
 def test_a_pickle_that_calls_anything_is_refused_before_it_runs(tmp_path, call, place, protocol):
     trace = tmp_path / "trace"
 
@@ -89,7 +100,7 @@ def test_a_pickle_that_calls_anything_is_refused_before_it_runs(tmp_path, call, 
     content = {"alone": bad, "in the mask": [bad, Q], "in q": [MASK, {0: bad}]}[place]
     old = written(tmp_path / "old.pkl", content, protocol)
     with pytest.raises(InvalidInputError, match=r"refused \(it asks for .* nothing was run\)"):
-        convert_rois(old, tmp_path / "new.npz")
+        convert(old, tmp_path / "new.npz")
     assert [file.name for file in tmp_path.iterdir()] == ["old.pkl"]
 
 
@@ -97,14 +108,14 @@ def test_objects_hidden_in_an_array_are_refused_too(tmp_path):
     hidden = np.array([[Runs(exec, "raise SystemExit")]], object)
     old = written(tmp_path / "old.pkl", [hidden, Q])
     with pytest.raises(InvalidInputError, match=r"it asks for builtins\.exec"):
-        convert_rois(old, tmp_path / "new.npz")
+        convert(old, tmp_path / "new.npz")
 
 
 def test_only_latin1_may_be_asked_of_the_codecs(tmp_path):
     old = tmp_path / "old.pkl"
     old.write_bytes(b"c_codecs\nencode\n(Vabc\nVpunycode\ntR.")
     with pytest.raises(InvalidInputError, match="it asks for the encoding 'punycode'"):
-        convert_rois(old, tmp_path / "new.npz")
+        convert(old, tmp_path / "new.npz")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +136,7 @@ def test_only_latin1_may_be_asked_of_the_codecs(tmp_path):
 def test_what_is_no_roi_set_is_refused(tmp_path, content, what):
     old = written(tmp_path / "old.pkl", content)
     with pytest.raises(InvalidInputError, match=what):
-        convert_rois(old, tmp_path / "new.npz")
+        convert(old, tmp_path / "new.npz")
     assert not (tmp_path / "new.npz").exists()
 
 
@@ -133,12 +144,12 @@ def test_what_is_no_roi_set_is_refused(tmp_path, content, what):
 def test_a_damaged_pickle_is_refused(tmp_path, damaged):
     (tmp_path / "old.pkl").write_bytes(damaged)
     with pytest.raises(InvalidInputError, match=r"old\.pkl: refused"):
-        convert_rois(tmp_path / "old.pkl", tmp_path / "new.npz")
+        convert(tmp_path / "old.pkl", tmp_path / "new.npz")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InvalidInputError, match=r"old\.pkl: cannot be read"):
-        convert_rois(tmp_path / "old.pkl", tmp_path / "new.npz")
+        convert(tmp_path / "old.pkl", tmp_path / "new.npz")
 
 
 def test_the_command_warns_and_asks(tmp_path):

@@ -1,7 +1,11 @@
 """Replay: a stored run through the live pipeline again, and what it says of the difference."""
 
+import functools
 import io
 import math
+import re
+import signal
+import sys
 
 import bluesky.plans as bp
 import numpy as np
@@ -9,34 +13,31 @@ import pandas as pd
 import pytest
 from bluesky.run_engine import RunEngine
 from bluesky_tiled_plugins import TiledWriter
-from rich.console import Console
 from tiled.structures.core import Spec
+from typer.testing import CliRunner
 
-from tests.support.live_runs import LABELS, Fake, series
+from tests.support.live_runs import LABELS, series
+from tests.support.proxy import Proxy
 from xpcs_live_denoise import RoiMap, Settings, results
-from xpcs_live_denoise.commands import replay
-from xpcs_live_denoise.commands.replay import UNFINISHED, Comparison, compare
+from xpcs_live_denoise.commands.cli import app
+from xpcs_live_denoise.commands.replay import UNFINISHED, Comparison, compare, replay_runs
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, XpcsError
-from xpcs_live_denoise.live import callback as callback_module
-from xpcs_live_denoise.live import outbox as sink_feed
+from xpcs_live_denoise.live import Timings
 from xpcs_live_denoise.simulation import SimulatedCamera, recorded
-from xpcs_live_denoise.sinks.run import TiledSink
 from xpcs_live_denoise.sinks.spool import spooled_folders
 
 FRAMES = series(60)
+IMPATIENT = Timings(first_pause_s=0.1, longest_pause_s=0.1)
 ROIS = RoiMap.from_labels(LABELS, q_inv_angstrom=[0.001, 0.002])
-
-
-@pytest.fixture(autouse=True)
-def fake_ensemble(monkeypatch):
-    monkeypatch.setattr(callback_module, "open_ensemble", lambda _settings: (Fake(), ""))
 
 
 @pytest.fixture
 def settings(tiled_server, monkeypatch):
     monkeypatch.setenv("TILED_API_KEY", tiled_server.api_key)
+    monkeypatch.setenv("COLUMNS", "120")  # of the tables
     return Settings(
         detector="camera",
+        denoise=False,
         frame_time_s=0.01,
         tiled={"uri": tiled_server.uri, "raw_path": "raw"},
     )
@@ -51,24 +52,36 @@ def raw_uid(tiled_server):
     return engine(bp.count([SimulatedCamera(recorded(FRAMES), name="camera")], num=60))[0]
 
 
-def run_replay(settings, *uids):
-    text = io.StringIO()
-    console = Console(file=text, width=120)
-    return replay.replay(settings, uids, console, rois=ROIS, timeout=100), text.getvalue()
+@pytest.fixture
+def replayed(settings, capsys):
+    """Return a function that replays runs and returns the comparisons and what was printed."""
+
+    def replayed(*uids, rois=ROIS, settings=settings):
+        capsys.readouterr()
+        found = replay_runs(settings, uids, rois=rois, timeout=100)
+        return found, capsys.readouterr().out
+
+    return replayed
 
 
-def test_a_stored_run_is_computed_and_then_compared(settings, raw_uid, tiled_client):
-    comparisons, text = run_replay(settings, raw_uid)
+def to(settings, **tiled):
+    return settings.model_copy(update={"tiled": settings.tiled.model_copy(update=tiled)})
+
+
+def test_a_stored_run_is_computed_and_then_compared(replayed, raw_uid, tiled_client):
+    comparisons, text = replayed(raw_uid)
     assert comparisons == {raw_uid: None}
     assert "earlier (none)" in text
     first = results(tiled_client, raw_uid)
     assert first.n_frames == 60
     assert first.metadata["stop"]["exit_status"] == "success"
 
-    comparisons, text = run_replay(settings, raw_uid)
+    # The beginning of a uid is enough.
+    comparisons, text = replayed(raw_uid[:8])
     second = results(tiled_client, raw_uid)
     assert second.start["uid"] != first.start["uid"], "a replay never touches what is there"
-    found = comparisons[raw_uid]
+    assert second.start["original_run_uid"] == raw_uid
+    found = comparisons[raw_uid[:8]]
     assert found.n_frames == (60, 60)
     assert found.n_gaps == (0, 0)
     assert found.exit_status == ("success", "success")
@@ -76,134 +89,120 @@ def test_a_stored_run_is_computed_and_then_compared(settings, raw_uid, tiled_cli
     assert found.c2_difference < 1e-5
     assert math.isnan(found.rate_difference) == (found.n_rates == 0)
     assert not found.rate_difference > 1e-3
+    assert f"Run {raw_uid}: computing" in text
     assert "max |dC2| over 60 frames" in text
     assert first.start["uid"][:8] in text
 
 
-def test_the_beginning_of_a_uid_is_enough(settings, raw_uid, tiled_client):
-    run_replay(settings, raw_uid)
-    first = results(tiled_client, raw_uid)
-    comparisons, text = run_replay(settings, raw_uid[:8])
-    assert comparisons[raw_uid[:8]].n_frames == (60, 60)
-    second = results(tiled_client, raw_uid)
-    assert second.start["uid"] != first.start["uid"]
-    assert second.start["original_run_uid"] == raw_uid
-    assert second.n_frames == 60
-    assert f"Run {raw_uid}: computing" in text
-    with pytest.raises(ResultNotFoundError, match="too short"):
-        run_replay(settings, raw_uid[:3])
-
-
-def test_runs_that_cannot_be_replayed_are_told(settings, raw_uid):
+def test_runs_that_cannot_be_replayed_are_told(replayed, settings, raw_uid):
     with pytest.raises(ResultNotFoundError, match="Run nowhere: not in /raw"):
-        run_replay(settings, "nowhere")
-    other = settings.model_copy(update={"detector": "eiger"})
+        replayed("nowhere")
+    with pytest.raises(ResultNotFoundError, match="too short"):
+        replayed(raw_uid[:3])
     with pytest.raises(XpcsError, match="no frames of 'eiger_image'"):
-        run_replay(other, raw_uid)
-    nowhere = settings.model_copy(
-        update={"tiled": settings.tiled.model_copy(update={"raw_path": None})}
-    )
+        replayed(raw_uid, settings=settings.model_copy(update={"detector": "eiger"}))
     with pytest.raises(InvalidInputError, match=r"tiled\.raw_path"):
-        run_replay(nowhere, raw_uid)
+        replayed(raw_uid, settings=to(settings, raw_path=None))
 
 
-def test_a_run_that_fails_holds_up_none_after_it(settings, raw_uid, tiled_client):
-    text = io.StringIO()
-    console = Console(file=text, width=100)
+def test_the_command_reads_the_settings_and_ends_with_an_error(settings, tmp_path):
+    (tmp_path / "xpcs.yml").write_text(
+        f"detector: camera\ntiled: {{uri: '{settings.tiled.uri}', raw_path: raw}}\n"
+    )
+    found = CliRunner().invoke(app, ["replay", "nowhere", f"--config={tmp_path}/xpcs.yml"])
+    assert isinstance(found.exception, ResultNotFoundError)
+
+
+def test_a_run_that_fails_holds_up_none_after_it(settings, raw_uid, tiled_client, capsys):
     with pytest.raises(XpcsError, match="2 of 3 runs were not replayed: nowhere, neither"):
-        replay.replay(settings, ["nowhere", raw_uid, "neither"], console, rois=ROIS, timeout=100)
-    lines = text.getvalue().splitlines()
+        replay_runs(
+            settings, ["nowhere", raw_uid, "neither"], rois=ROIS, timeout=100, timings=IMPATIENT
+        )
+    text = capsys.readouterr().out
     for uid in ("nowhere", "neither"):
-        (line,) = (line for line in lines if line.startswith(f"Run {uid}: failed"))
+        (line,) = (line for line in text.splitlines() if line.startswith(f"Run {uid}: failed"))
         assert f"ResultNotFoundError: Run {uid}: not in /raw" in line
-    assert text.getvalue().count("derived run") == 1, "only of what was stored is there a table"
+    assert text.count("derived run") == 1, "only of what was stored is there a table"
     assert results(tiled_client, raw_uid).metadata["stop"]["exit_status"] == "success"
 
 
 def test_a_container_with_raw_runs_is_refused_before_anything_is_computed(
-    settings, raw_uid, tiled_client, monkeypatch
+    settings, raw_uid, tiled_client, capsys
 ):
-    monkeypatch.setattr(replay, "LiveDenoise", None)
     other = tiled_client.create_container("other_raw")
     other.create_container("a-run", specs=[Spec("BlueskyRun", "3.0")], metadata={"start": {}})
     with pytest.raises(InvalidInputError, match="/other_raw: holds raw runs, a-run for one"):
-        run_replay(to(settings, path="other_raw"), raw_uid)
+        replay_runs(to(settings, path="other_raw"), [raw_uid], rois=ROIS)
     assert list(other) == ["a-run"]
-
-
-def to(settings, **tiled):
-    return settings.model_copy(update={"tiled": settings.tiled.model_copy(update=tiled)})
+    assert "computing" not in capsys.readouterr().out
 
 
 @pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(replay, "LOOK_S", 0.05)
-    monkeypatch.setattr(replay, "CLOSE_S", 0.5)
-    monkeypatch.setattr(sink_feed, "FIRST_PAUSE_S", 0.1)
-    monkeypatch.setattr(sink_feed, "LONGEST_PAUSE_S", 0.1)
+def refusing(tiled_server):
+    """A proxy to the server that takes no result."""
+    proxy = Proxy(tiled_server.uri)
+    yield proxy
+    proxy.close()
 
 
-@pytest.fixture
-def failing(monkeypatch, impatient):
-    """Return a function: from then on the sink raises an error, as long as `lasts()`."""
+class When(io.StringIO):
+    """Standard output that calls something once it is told a text."""
 
-    def failing(error, lasts=lambda: True):
-        write = TiledSink.write
+    def __init__(self, text, call):
+        super().__init__()
+        self._text, self._call = text, call
 
-        def fail(sink, record):
-            if lasts():
-                raise error
-            write(sink, record)
-
-        monkeypatch.setattr(TiledSink, "write", fail)
-
-    return failing
+    def write(self, text):
+        if self._text in text:
+            self._call()
+        return super().write(text)
 
 
-def test_a_result_that_is_refused_for_good_ends_the_wait(settings, raw_uid, failing, state_home):
-    failing(InvalidInputError("Container /x: no."))
-    with pytest.raises(InvalidInputError, match=f"Run {raw_uid}: its result.*Container /x: no"):
-        run_replay(settings, raw_uid)
+def test_a_result_that_is_refused_for_good_ends_the_wait(settings, raw_uid, refusing, state_home):
+    refusing.refusal = 403
+    match = f"(?s)Run {raw_uid}: its result.*refuses to create"
+    with pytest.raises(InvalidInputError, match=match):
+        replay_runs(
+            to(settings, uri=refusing.uri), [raw_uid], rois=ROIS, timeout=100, timings=IMPATIENT
+        )
     assert spooled_folders(state_home / "xpcs-live-denoise" / "spool")
 
 
-def test_a_wait_for_the_server_is_told_with_its_reason(settings, raw_uid, failing):
-    file = io.StringIO()
-    failing(ConnectionError("it is full"), lasts=lambda: "Ctrl-C" not in file.getvalue())
-    replay.replay(settings, [raw_uid], Console(file=file), rois=ROIS, timeout=100)
-    told = "The server does not take the result: it is full Trying again, Ctrl-C ends it."
-    assert file.getvalue().count(told) == 1
-    assert "derived run" in file.getvalue()
+def test_a_wait_for_the_server_is_told_with_its_reason(settings, raw_uid, refusing, monkeypatch):
+    refusing.refusal = 507
+    screen = When("Ctrl-C ends it", lambda: setattr(refusing, "refusal", None))
+    monkeypatch.setattr(sys, "stdout", screen)
+    replay_runs(
+        to(settings, uri=refusing.uri), [raw_uid], rois=ROIS, timeout=100, timings=IMPATIENT
+    )
+    text = screen.getvalue()
+    assert text.count("The server does not take the result: ") == 1
+    assert re.search("507.* Trying again, Ctrl-C ends it", text)
+    assert "derived run" in text
 
 
-class Interrupting(Console):
-    """Somebody presses Ctrl-C when it says that it waits."""
-
-    def print(self, *objects, **kwargs):
-        if "Ctrl-C" in str(objects[0]):
-            raise KeyboardInterrupt
-        super().print(*objects, **kwargs)
-
-
-def test_ctrl_c_ends_a_wait_and_what_is_computed_is_told(settings, raw_uid, failing, caplog):
-    failing(ConnectionError("it is full"))
+def test_ctrl_c_ends_a_wait_and_what_is_computed_is_told(
+    settings, raw_uid, refusing, monkeypatch, caplog
+):
+    refusing.refusal = 507
+    interrupt = functools.partial(signal.raise_signal, signal.SIGINT)
+    monkeypatch.setattr(sys, "stdout", When("Ctrl-C ends it", interrupt))
     with pytest.raises(KeyboardInterrupt):
-        replay.replay(settings, [raw_uid], Interrupting(file=io.StringIO()), rois=ROIS)
+        replay_runs(to(settings, uri=refusing.uri), [raw_uid], rois=ROIS, timings=IMPATIENT)
     assert raw_uid in caplog.text
     assert "--config xpcs.yml" in caplog.text
 
 
 def test_an_analysis_that_fails_fails_the_command_and_names_the_earlier_result(
-    settings, raw_uid, tiled_client
+    replayed, settings, raw_uid, tiled_client, capsys
 ):
-    run_replay(settings, raw_uid)
+    replayed(raw_uid)
     earlier = results(tiled_client, raw_uid).start["uid"]
-    text = io.StringIO()
     smaller = RoiMap.from_labels(LABELS[:-1])
     failed = rf'analysis failed.*shape.*catalog\["processed"\]\["{earlier}"\]'
     with pytest.raises(XpcsError, match=failed):
-        replay.replay(settings, [raw_uid], Console(file=text, width=120), rois=smaller, timeout=100)
-    assert "exit status" in text.getvalue(), "the table comes first"
+        replay_runs(settings, [raw_uid], rois=smaller, timeout=100)
+    assert "exit status" in capsys.readouterr().out, "the table comes first"
     assert tiled_client["processed"][earlier].metadata["stop"]["exit_status"] == "success"
 
 

@@ -1,19 +1,17 @@
 """The command `view`: what it refuses before it serves anything."""
 
 import importlib.util
-import io
 
 import pytest
-from rich.console import Console
 
-from xpcs_live_denoise.commands.view import ViewOptions, view
+from xpcs_live_denoise.commands.view import view
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 
 URI = "http://127.0.0.1:9"
 
 
 def run(**options):
-    view(ViewOptions(uri=URI, open_browser=False, **options), Console(file=io.StringIO()))
+    view(URI, browser=False, **options)
 
 
 def test_without_bokeh_the_extra_is_named(monkeypatch):

@@ -1,4 +1,4 @@
-"""A file of windows whose truth is known."""
+"""Files of windows whose truth is known, written once."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.denoising.model import LAG
+from tests.support.window_series import write_series
+from xpcs_live_denoise.denoising.training.data import WindowData, simulate_windows
+from xpcs_live_denoise.denoising.triangle import LAG
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write eight series of five noisy windows."""
     rng = np.random.default_rng(0)
@@ -28,3 +30,21 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         experiment=np.zeros(8, int),
     )
     return file
+
+
+@pytest.fixture(scope="session")
+def training(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a file to train on."""
+    return write_series(tmp_path_factory.mktemp("data") / "training.npz", seed=1)
+
+
+@pytest.fixture(scope="session")
+def validation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a file to choose by."""
+    return write_series(tmp_path_factory.mktemp("data") / "validation.npz", seed=2)
+
+
+@pytest.fixture(scope="session")
+def simulated() -> WindowData:
+    """Return 150 simulated windows, each an experiment of its own."""
+    return simulate_windows(150, seed=3)

@@ -1,4 +1,4 @@
-"""Files in the data format are read, and others are refused with the reason."""
+"""Files in the data format are read, others are refused, and windows can be simulated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.denoising.training.data import load_windows
+from xpcs_live_denoise.denoising.training.data import WindowData, load_windows, simulate_windows
+from xpcs_live_denoise.denoising.triangle import LAG, one_time
 from xpcs_live_denoise.errors import InvalidInputError
 
 
@@ -92,3 +93,33 @@ def test_a_single_array_is_refused(tmp_path: Path):
     np.save(path, np.ones(3))
     with pytest.raises(InvalidInputError, match="cannot be read"):
         load_windows(path)
+
+
+def test_the_mean_of_many_simulated_inputs_is_that_of_their_targets(simulated: WindowData):
+    difference = one_time(simulated.c2 - simulated.target)  # (150, 49)
+    error = difference.std(axis=0) / np.sqrt(len(simulated))
+    # Normalising by the mean of 900 speckles takes about 1 / 900 from C2.
+    assert (np.abs(difference.mean(axis=0)) < 4 * error + 0.005).all()
+
+
+def test_simulated_noise_runs_from_clean_to_noisier_than_the_contrast(simulated: WindowData):
+    noise = (simulated.c2 - simulated.target).std(axis=1)
+    assert noise.min() < 0.25
+    assert noise.max() > 2
+    assert np.ptp(one_time(simulated.target)[:, 0]) > 0.5  # slow ones and fast ones
+
+
+def test_the_same_seed_gives_the_same_windows():
+    first, again, other = (simulate_windows(2, seed=seed).c2 for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.isclose(first, other).any(axis=1).all()
+
+
+def test_the_diagonal_holds_values_of_lag_1(simulated: WindowData):
+    window = simulated.c2[0]
+    assert np.isin(window[LAG == 0], window[LAG == 1]).all()
+
+
+def test_no_windows_cannot_be_simulated():
+    with pytest.raises(InvalidInputError, match="n is 0; expected at least 1"):
+        simulate_windows(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from tests.support.networks import mirrored
 from xpcs_live_denoise.denoising.ensemble import (
     CARD_NAME,
     SHIPPED,
@@ -19,7 +21,7 @@ from xpcs_live_denoise.denoising.ensemble import (
     save_ensemble,
 )
 from xpcs_live_denoise.denoising.inference import is_tied
-from xpcs_live_denoise.denoising.model import TRIANGLE_SHAPE, CnnEncoderDecoder, mirrored
+from xpcs_live_denoise.denoising.model import TRIANGLE_SHAPE, CnnEncoderDecoder
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 
 CARD = {"name": "test", "trained_on": {"file": "none"}, "metrics": {}}
@@ -42,9 +44,14 @@ def make_windows(n: int, seed: int = 0) -> np.ndarray:
     return windows.astype(np.float32)
 
 
+@pytest.fixture(scope="module")
+def members() -> list[CnnEncoderDecoder]:
+    return make_members(3)
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return save_ensemble(make_members(3), CARD, tmp_path / "ensemble")
+def folder(members: list[CnnEncoderDecoder], tmp_path: Path) -> Path:
+    return save_ensemble(members, CARD, tmp_path / "ensemble")
 
 
 @pytest.mark.parametrize("n", [1, 7, 8, 21])
@@ -188,6 +195,19 @@ def test_a_missing_library_is_named_with_the_remedy(
         MissingDependencyError, match=rf"{library}.*pip install xpcs-live-denoise\[torch\]"
     ):
         load_ensemble(folder)
+
+
+def test_without_torch_the_faces_can_be_imported_and_the_remedy_is_named():
+    script = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from xpcs_live_denoise.denoising import evaluate, load_ensemble\n"
+        "try:\n    load_ensemble()\n"
+        "except ImportError as error:\n    print(type(error).__name__, error)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert run.stdout.startswith("MissingDependencyError load_ensemble: torch and safetensors")
 
 
 def test_members_for_whole_windows_cannot_be_saved(tmp_path: Path):

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.networks import mirrored, tied
 from xpcs_live_denoise.denoising.model import (
     TRIANGLE_SHAPE,
     CnnEncoderDecoder,
-    forward_by_products,
-    mirrored,
-    to_triangle,
-    to_windows,
+    TiedEncoderDecoder,
 )
+from xpcs_live_denoise.denoising.triangle import LAG, to_triangle, to_windows
 
 
 def network(shape: tuple[int, int], seed: int = 0) -> CnnEncoderDecoder:
@@ -108,7 +107,7 @@ def test_the_forward_pass_by_products_has_the_same_output_and_gradients():
     net = network(TRIANGLE_SHAPE)
     x = triangles(3)
     outputs, gradients = [], []
-    for forward in (lambda: net(x.unsqueeze(1)).squeeze(1), lambda: forward_by_products(net, x)):
+    for forward in (lambda: net(x.unsqueeze(1)).squeeze(1), lambda: net.denoise(x)):
         net.zero_grad()
         out = forward()
         (out**2).mean().backward()
@@ -124,3 +123,31 @@ def test_triangles_and_windows_are_two_forms_of_one_thing():
     windows += windows.transpose(0, 2, 1)
     np.testing.assert_array_equal(to_windows(to_triangle(windows)), windows)
     np.testing.assert_array_equal(to_triangle(windows)[1, :50], windows[1, 0])  # row by row
+
+
+def test_an_untied_network_does_the_same():
+    network, x = tied(0), triangles(5)
+    with torch.no_grad():
+        curves, whole = network(x), network.denoise(x)
+        pixels = network.untied()(x.unsqueeze(1)).squeeze(1)
+    assert curves.std() > 0.1
+    torch.testing.assert_close(pixels, curves[:, LAG], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(whole, curves[:, LAG])
+
+
+def test_the_order_along_a_diagonal_is_not_seen():
+    network, x = tied(0), triangles(1)
+    order = np.random.default_rng(0).permutation(1275)
+    shuffled = torch.empty_like(x)
+    shuffled[:, np.argsort(LAG, kind="stable")] = x[:, order[np.argsort(LAG[order], kind="stable")]]
+    assert not torch.equal(shuffled, x)
+    with torch.no_grad():
+        torch.testing.assert_close(network(shuffled), network(x), atol=1e-5, rtol=1e-5)
+
+
+def test_it_starts_with_the_spread_of_the_untied_network():
+    network = TiedEncoderDecoder(generator=torch.Generator().manual_seed(0))
+    plain = CnnEncoderDecoder(generator=torch.Generator().manual_seed(0))
+    for name in ("compress", "expand", "conv2"):
+        weight, theirs = network.weight[name], plain.get_parameter(f"{name}.weight")
+        assert weight.std().item() == pytest.approx(theirs.std().item(), rel=0.1), name

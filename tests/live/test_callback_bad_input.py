@@ -194,9 +194,21 @@ def test_no_rois_at_all_is_said_in_the_derived_run(engine, subscribe):
 
 
 def test_frames_beyond_the_queue_become_gaps_and_are_counted(subscribe):
-    live, sinks = subscribe(queue_bytes=1)
     gate = threading.Event()
-    live._open_ensemble = lambda: (gate.wait(10) and None, "")
+
+    class Waiting(Fake):
+        """Holds the worker up while it looks at the first frame."""
+
+        @property
+        def info(self):
+            assert gate.wait(10)
+            return {}
+
+        @info.setter
+        def info(self, value):
+            pass
+
+    live, sinks = subscribe(queue_bytes=1, ensemble=Waiting())
     frames = series(10)
     _, send, stop = composed_run(live)
     for frame in frames:
@@ -266,13 +278,11 @@ def test_after_close_a_run_is_ignored_with_one_line(engine, subscribe, caplog):
 
 
 def test_an_asynchronous_device_is_left_alone(engine, subscribe):
-    live, sinks = subscribe()
-
     class Asynchronous:
         async def read_configuration(self):
             return {}
 
-    live._device = Asynchronous()
+    live, sinks = subscribe(device=Asynchronous())
     engine(bp.count([SimulatedCamera(recorded(series(3)), name="cam")], num=3))
     assert live.wait(10)
     assert sinks[0].result.c2.shape == (2, 3, 3)
@@ -286,13 +296,11 @@ def test_a_stop_without_its_start_is_nothing(subscribe):
 
 
 def test_a_denoiser_that_raises_ends_the_analysis_and_not_the_scan(engine, subscribe, caplog):
-    live, sinks = subscribe()
-
     class Broken(Fake):
         def denoise(self, windows):
             raise RuntimeError("out of memory")
 
-    live._ensemble = (Broken(), "")
+    live, sinks = subscribe(ensemble=Broken())
     engine(bp.count([SimulatedCamera(recorded(series(70)), name="cam")], num=70))
     assert live.wait(30)
     (sink,) = sinks

@@ -17,12 +17,12 @@ from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
 )
 from xpcs_live_denoise import LiveDenoise, Settings
 from xpcs_live_denoise.errors import SpoolInUseError
-from xpcs_live_denoise.live import outbox as sink_feed
+from xpcs_live_denoise.live import Timings
 from xpcs_live_denoise.sinks.memory import MemorySink
-from xpcs_live_denoise.sinks.spool import SpooledRun, spooled_folders
+from xpcs_live_denoise.sinks.spool import Spool, spooled_folders
 
 
-def until(condition, timeout=60):
+def until(condition, timeout=20):
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
@@ -32,7 +32,7 @@ def until(condition, timeout=60):
 def is_free(folder):
     """Whether another process could deliver a run now."""
     try:
-        SpooledRun(folder).__exit__()
+        Spool.open(folder).close()
     except SpoolInUseError:
         return False
     return True
@@ -48,8 +48,7 @@ def live_without_server(tmp_path, monkeypatch):
         spool=tmp_path / "spool",
         tiled={"uri": "http://127.0.0.1:9"},
     )
-    live = LiveDenoise(settings, rois=ROIS)
-    live._ensemble = (Fake(), "")
+    live = LiveDenoise(settings, rois=ROIS, ensemble=Fake())
     yield live
     live.close(0)
 
@@ -93,8 +92,7 @@ def test_results_that_are_nowhere_are_told_with_the_uid_to_replay(caplog):
         assert answer.wait(60)
         return MemorySink(info)
 
-    live = LiveDenoise(Settings(detector="cam"), rois=ROIS, sinks=[silent])
-    live._ensemble = (Fake(), "")
+    live = LiveDenoise(Settings(detector="cam"), rois=ROIS, sinks=[silent], ensemble=Fake())
     uid, send, stop = composed_run(live)
     send(series(1)[0])
     stop()
@@ -119,9 +117,7 @@ def test_a_session_whose_results_are_stored_ends_without_a_word(subscribe, caplo
     assert "xpcs-live-denoise" not in caplog.text
 
 
-def test_a_factory_that_always_raises_costs_its_own_results_alone(monkeypatch, caplog):
-    monkeypatch.setattr(sink_feed, "FIRST_PAUSE_S", 0.05)
-    monkeypatch.setattr(sink_feed, "GIVE_UP_S", 0.3)
+def test_a_factory_that_always_raises_costs_its_own_results_alone(caplog):
     sinks, attempts = [], []
 
     def broken(info):
@@ -133,8 +129,13 @@ def test_a_factory_that_always_raises_costs_its_own_results_alone(monkeypatch, c
         return sinks[-1]
 
     settings = Settings(detector="cam", frame_time_s=0.01, publish_period_s=0.02)
-    live = LiveDenoise(settings, rois=ROIS, sinks=[broken, good])
-    live._ensemble = (Fake(), "")
+    live = LiveDenoise(
+        settings,
+        rois=ROIS,
+        sinks=[broken, good],
+        ensemble=Fake(),
+        timings=Timings(first_pause_s=0.05, give_up_s=0.3),
+    )
     uid, send, stop = composed_run(live)
     frames = series(60)
     for frame in frames:

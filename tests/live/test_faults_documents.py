@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 import threading
@@ -25,9 +24,8 @@ from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
     series,
     subscribe,
 )
-from xpcs_live_denoise.live import callback
+from xpcs_live_denoise.live import Timings
 from xpcs_live_denoise.simulation import SimulatedCamera, recorded
-from xpcs_live_denoise.sources.frames import FrameReader
 
 DATASET = "/entry/data/data"
 
@@ -70,9 +68,7 @@ class StreamedRun:
         assert self.live.wait(30)
 
 
-@pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(callback, "FrameReader", functools.partial(FrameReader, timeout_s=0.1))
+IMPATIENT = Timings(read_s=0.1)
 
 
 def write(path, frames):
@@ -83,8 +79,8 @@ def write(path, frames):
 # --- files --------------------------------------------------------------------------------------
 
 
-def test_a_file_that_vanishes_becomes_a_gap(subscribe, impatient, tmp_path):
-    live, sinks = subscribe()
+def test_a_file_that_vanishes_becomes_a_gap(subscribe, tmp_path):
+    live, sinks = subscribe(timings=IMPATIENT)
     frames = series(60)
     write(tmp_path / "a.h5", frames)
     run = StreamedRun(live, tmp_path / "a.h5")
@@ -100,8 +96,8 @@ def test_a_file_that_vanishes_becomes_a_gap(subscribe, impatient, tmp_path):
     assert "5 of 60 frames could not be had" in sinks[0].end.reason
 
 
-def test_a_file_that_was_cut_off_gives_what_it_still_holds(subscribe, impatient, tmp_path):
-    live, sinks = subscribe()
+def test_a_file_that_was_cut_off_gives_what_it_still_holds(subscribe, tmp_path):
+    live, sinks = subscribe(timings=IMPATIENT)
     frames = series(60)
     write(tmp_path / "a.h5", frames)
     with h5py.File(tmp_path / "a.h5") as file:

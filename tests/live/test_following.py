@@ -195,7 +195,6 @@ def test_inline_frames_of_a_followed_run_are_not_counted_twice(subscribe, eiger,
 def test_a_device_that_fails_to_answer_does_not_reach_the_run_engine(engine, subscribe, eiger):
     frames = series(60)
     detector = eiger(frames)
-    live, sinks = followed(subscribe, detector)
 
     class Broken:
         name = "cam"
@@ -207,7 +206,7 @@ def test_a_device_that_fails_to_answer_does_not_reach_the_run_engine(engine, sub
         def read_configuration(self):
             raise TimeoutError("the IOC is gone")
 
-    live._device = Broken()
+    live, sinks = followed(subscribe, Broken())
     engine(bp.count([detector]))
     assert live.wait(30)
     assert live.n_faults == 0

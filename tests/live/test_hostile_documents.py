@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from tests.support.hostile_documents import HUGE, KEY, SHAPE, proper_run, spoiled_runs, values
 from tests.support.live_runs import ROIS
 from xpcs_live_denoise import LiveDenoise, Settings
-from xpcs_live_denoise.live import callback
+from xpcs_live_denoise.live import Timings
 from xpcs_live_denoise.live.run import MOST_CHARACTERS
 from xpcs_live_denoise.sinks.memory import MemorySink
-from xpcs_live_denoise.sources.frames import FrameReader
 
 hostile = functools.partial(
     settings,
@@ -33,7 +32,9 @@ class Receiver:
     def __init__(self, **fields):
         self.sinks = {}
         options = {"detector": "cam", "publish_period_s": 0.02, "denoise": False, **fields}
-        self.live = LiveDenoise(Settings(**options), rois=ROIS, sinks=[self.sink])
+        self.live = LiveDenoise(
+            Settings(**options), rois=ROIS, sinks=[self.sink], timings=Timings(read_s=0.01)
+        )
 
     def sink(self, info):
         self.sinks[info.uid] = MemorySink(info)
@@ -57,8 +58,7 @@ class Receiver:
 
 
 @pytest.fixture
-def receiver(tmp_path, monkeypatch):
-    monkeypatch.setattr(callback, "FrameReader", functools.partial(FrameReader, timeout_s=0.01))
+def receiver(tmp_path):
     receiver = Receiver(file_roots=[tmp_path], c2_bytes=2**22)
     yield receiver
     assert receiver.live.close(20)
@@ -206,9 +206,8 @@ def secret(tmp_path):
     ],
 )
 @pytest.mark.parametrize("form", ["stream", "uri", "asset", "root", "swmr asset", "eiger"])
-def test_no_way_leads_to_a_file_outside_the_roots(secret, monkeypatch, form, name):
+def test_no_way_leads_to_a_file_outside_the_roots(secret, form, name):
     folder, receiver = secret
-    monkeypatch.setattr(callback, "FrameReader", functools.partial(FrameReader, timeout_s=0.01))
     path = name.format(folder)
     documents = proper_run("stream" if form in ("stream", "uri") else "asset")
     resource = next(doc for kind, doc in documents if kind in ("resource", "stream_resource"))

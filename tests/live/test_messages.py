@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.live.messages import End, Gathered, Missing, Referenced
-from xpcs_live_denoise.records.frames import EigerFrames, HDF5Frames, InlineFrames
-from xpcs_live_denoise.sources.assets import UnreadableFrames
+from xpcs_live_denoise.live.messages import End, Gathered, Referenced
+from xpcs_live_denoise.records.frames import EigerFrames, HDF5Frames, InlineFrames, MissingFrames
 
 
 def frames(start, stop, path="a.h5", dataset="x"):
@@ -25,8 +24,7 @@ def test_frames_of_one_dataset_that_follow_each_other_merge():
         frames(6, 9),
         frames(5, 9, path="b.h5"),
         frames(5, 9, dataset="y"),
-        Missing(n_frames=1, reason="lost"),
-        Referenced(reference=InlineFrames(frames=np.zeros((1, 2, 2))), arrival=0.0, n_bytes=32),
+        Referenced(reference=InlineFrames(frames=np.zeros((1, 2, 2))), arrival=0.0),
         End(exit_status="success", reason=""),
     ],
 )
@@ -47,17 +45,23 @@ def test_frames_of_one_eiger_series_merge_and_those_of_two_do_not():
 
 
 def test_references_of_different_kinds_never_become_one():
-    unreadable = UnreadableFrames(path="a.h5", dataset="x", start=5, stop=9, reason="no handler")
+    unreadable = MissingFrames(n_frames=4, reason="no handler")
     later = Referenced(reference=unreadable, arrival=0.0)
     assert frames(3, 5).merge(later) is None
     assert later.merge(frames(9, 12)) is None
 
 
-def test_gaps_merge_if_their_reason_is_the_same():
-    assert Missing(n_frames=2, reason="a").merge(Missing(n_frames=3, reason="a")).n_frames == 5
-    assert Missing(n_frames=2, reason="a").merge(Missing(n_frames=3, reason="b")) is None
+def test_announced_frames_that_are_missing_merge_if_their_reason_is_the_same():
+    def missing(n_frames, reason):
+        reference = MissingFrames(n_frames=n_frames, reason=reason)
+        return Referenced(reference=reference, arrival=0.0)
+
+    assert missing(2, "a").merge(missing(3, "a")).reference.n_frames == 5
+    assert missing(2, "a").merge(missing(3, "b")) is None
 
 
 def test_only_pixels_count_for_the_bound_of_the_queue():
     assert Gathered(pixels=np.zeros((2, 3), np.uint16), arrival=0.0).n_bytes == 12
     assert frames(0, 1000).n_bytes == 0
+    inline = InlineFrames(frames=np.zeros((1, 2, 2), np.uint16))
+    assert Referenced(reference=inline, arrival=0.0).n_bytes == 8

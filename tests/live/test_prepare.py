@@ -1,48 +1,35 @@
 """What LiveDenoise can load before the first run."""
 
-import pytest
+import time
 
 from tests.support.live_runs import Fake
 from xpcs_live_denoise import LiveDenoise, Settings
-from xpcs_live_denoise.live import callback
 
 
-class Answering:
-    """Stands for the factory of Tiled sinks."""
-
-    def __init__(self, settings, catalog):
-        self.connected = False
-
-    def connect(self):
-        self.connected = True
-
-    def close(self):
-        pass
+def until(condition, timeout=20):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
 
 
-@pytest.fixture
-def live(monkeypatch):
-    monkeypatch.setattr(callback, "open_ensemble", lambda settings: (Fake(), ""))
-    monkeypatch.setattr("xpcs_live_denoise.sinks.run.TiledSinkFactory", Answering)
-    made = LiveDenoise(Settings(detector="cam"))
-    yield made
-    assert made.close(10)
-
-
-def test_the_ensemble_is_loaded_and_tiled_connected_in_the_background(live):
-    assert live._ensemble is None
-    live.prepare()
-    made = lambda: live._make_tiled_sink is not None and live._make_tiled_sink.connected  # noqa: E731
-    assert live._worker.wait(made, 20)
-    assert live._ensemble is not None
+def test_what_is_prepared_are_the_weights_and_the_connection(tiled_server, monkeypatch, caplog):
+    monkeypatch.setenv("TILED_API_KEY", tiled_server.api_key)
+    settings = Settings(detector="cam", weights="nowhere", tiled={"uri": tiled_server.uri})
+    live = LiveDenoise(settings)
+    with caplog.at_level("DEBUG", "httpx"):
+        live.prepare()
+        until(lambda: "Nothing will be denoised: Ensemble nowhere" in caplog.text)
+        until(lambda: "processed" in caplog.text)  # it asked what the container holds
     assert not live.status, "no run began"
+    assert live.close(10)
 
 
-def test_what_cannot_be_prepared_is_logged_and_left_to_the_first_run(live, monkeypatch, caplog):
-    def refuse(self):
-        raise ConnectionError("the server is away")
-
-    monkeypatch.setattr(Answering, "connect", refuse)
+def test_what_cannot_be_prepared_is_logged_and_left_to_the_first_run(monkeypatch, caplog):
+    monkeypatch.setenv("TILED_API_KEY", "abc")
+    settings = Settings(detector="cam", tiled={"uri": "http://127.0.0.1:9"})
+    live = LiveDenoise(settings, ensemble=Fake())
     live.prepare()
-    assert live._worker.wait(lambda: "the server is away" in caplog.text, 20)
+    until(lambda: "http://127.0.0.1:9: no answer" in caplog.text)
     assert live.n_faults == 0
+    assert live.close(10)

@@ -1,5 +1,8 @@
 """What a run says of frames that it has not analysed."""
 
+import gc
+import weakref
+
 import bluesky.plans as bp
 import numpy as np
 
@@ -47,15 +50,16 @@ def test_the_stop_of_a_run_with_a_gap_tells_of_the_gap(subscribe):
 
 
 def test_nothing_of_a_run_that_is_over_stays_in_memory(subscribe):
-    live, _ = subscribe()
+    live, sinks = subscribe()
     uid, send, stop = composed_run(live)
     for frame in series(6):
         send(frame)
     stop()
     assert live.wait(30)
-    run = live._runs[uid]
-    assert (run.roi_map, run.picture) == (None, None)
-    assert [feed._sink for feed in run._feeds] == [None]
+    c2, sink = weakref.ref(sinks[0].result.c2), weakref.ref(sinks.pop())
+    gc.collect()
+    assert c2() is None
+    assert sink() is None
     assert live.status[uid].n_processed == 6
 
 
@@ -74,8 +78,7 @@ def test_a_file_of_another_shape_is_told_once_and_first(engine, subscribe, caplo
 
 
 def test_weights_that_are_not_there_cost_a_note_not_the_run(engine, subscribe):
-    live, sinks = subscribe(denoise=True, weights="nowhere")
-    live._ensemble = None  # not the fixture's
+    live, sinks = subscribe(denoise=True, weights="nowhere", ensemble=None)
     engine(bp.count([SimulatedCamera(recorded(series(60)), name="cam")], num=60))
     assert live.wait(120)
     (sink,) = sinks

@@ -1,11 +1,12 @@
 """The worker: order, bounds, merging, faults."""
 
 import threading
+import time
 from dataclasses import dataclass, field
 
 import pytest
 
-from xpcs_live_denoise.live.worker import Errand, Worker
+from xpcs_live_denoise.live.worker import Worker
 
 
 @dataclass
@@ -29,9 +30,7 @@ class Listener:
     gate: threading.Event = field(default_factory=threading.Event)
     started: threading.Event = field(default_factory=threading.Event)
     ticks: int = 0
-    done: bool = False
-    delivering: bool = False
-    abandoned: bool = False
+    ended: bool = False
 
     def handle(self, message):
         self.started.set()
@@ -39,7 +38,7 @@ class Listener:
         if message.text == "bad":
             raise ValueError("a bad note")
         self.heard.append(message.text)
-        self.done = message.text == "end"
+        self.ended = message.text == "end"
 
     def tick(self):
         self.ticks += 1
@@ -47,8 +46,14 @@ class Listener:
     def fail(self, error):
         self.faults.append(str(error))
 
-    def abandon(self):
-        self.abandoned = True
+
+def until(condition, timeout=5):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True
 
 
 @pytest.fixture
@@ -70,7 +75,7 @@ def release(worker, *listeners):
     for listener in listeners:
         listener.gate.set()
         worker.submit(listener, Note("end"))
-    assert worker.wait(lambda: all(listener.done for listener in listeners), 5)
+    assert until(lambda: all(listener.ended for listener in listeners))
 
 
 def test_messages_of_two_consumers_stay_in_their_order(worker):
@@ -119,10 +124,10 @@ def test_consumers_are_ticked_while_nothing_comes_and_forgotten_when_done(worker
     listener = Listener()
     listener.gate.set()
     worker.submit(listener, Note("first"))
-    assert worker.wait(lambda: listener.ticks > 5, 5)
+    assert until(lambda: listener.ticks > 5, 5)
     release(worker, listener)
     ticks = listener.ticks
-    assert not worker.wait(lambda: listener.ticks > ticks + 1, 0.1)
+    assert not until(lambda: listener.ticks > ticks + 1, 0.1)
 
 
 def test_close_works_off_what_waits_and_takes_nothing_more(worker):
@@ -142,39 +147,6 @@ def test_what_is_larger_than_the_bound_may_wait_alone(worker):
     assert listener.heard == ["first", "huge", "end"]
 
 
-def test_a_closing_worker_ticks_those_that_still_deliver(worker):
-    listener = Listener(delivering=True)
-    listener.gate.set()
-    worker.submit(listener, Note("first"))
-
-    def deliver():
-        listener.ticks += 1
-        listener.delivering = listener.ticks < 5
-        listener.done = not listener.delivering
-
-    listener.tick = deliver
-    assert worker.close(10)
-    assert listener.ticks >= 5
-    assert not listener.abandoned
-
-
-def test_what_cannot_be_delivered_in_time_is_given_up(worker):
-    listener = Listener(delivering=True)
-    listener.gate.set()
-    worker.submit(listener, Note("first"))
-    assert not worker.close(0.05)
-    assert listener.abandoned
-
-
-def test_a_consumer_of_which_more_could_come_is_told_that_it_will_not(worker):
-    listener = Listener()
-    listener.gate.set()
-    worker.submit(listener, Note("first"))
-    assert worker.close(5)
-    assert listener.heard == ["first"]
-    assert listener.abandoned
-
-
 def test_close_says_when_it_ran_out_of_time(worker):
     listener = busy_listener(worker)
     assert not worker.close(0.01)
@@ -184,12 +156,3 @@ def test_close_says_when_it_ran_out_of_time(worker):
 
 def test_closing_a_worker_that_never_started_is_nothing(worker):
     assert worker.close(0)
-
-
-def test_an_errand_is_run_once_in_its_turn_and_its_fault_is_logged(worker, caplog):
-    done = []
-    for errand in (Errand(lambda: done.append("good")), Errand(lambda: done.append(1 / 0))):
-        worker.submit(errand, errand)
-    assert worker.wait(lambda: "ZeroDivisionError: division by zero" in caplog.text, 5)
-    assert done == ["good"]
-    assert worker.n_faults == 1

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from xpcs_live_denoise.records.frames import AssetFrames, Gap, read_with_gaps
+from xpcs_live_denoise.records.frames import AssetFrames, MissingFrames, read_with_gaps
 
 
 class Short:
@@ -20,7 +20,7 @@ def test_frames_that_a_handler_does_not_give_keep_their_places():
     frames, gap = read_with_gaps(Short(7), announced, 10**6)
     assert (len(frames), gap) == (
         7,
-        Gap(n_frames=3, reason="A document announced 10 frames, 7 are there."),
+        MissingFrames(n_frames=3, reason="A document announced 10 frames, 7 are there."),
     )
     assert [len(piece) for piece in read_with_gaps(Short(10), announced, 10**6)] == [10]
     assert [len(piece) for piece in read_with_gaps(Short(12), announced, 10**6)] == [12]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from profile_collection.chx_simulation import chx_series, detector_named, simulated_chx_eiger
 from xpcs_live_denoise import InvalidInputError
-from xpcs_live_denoise.simulation.chx import chx_series, detector_named, simulated_chx_eiger
 
 
 @pytest.mark.parametrize(

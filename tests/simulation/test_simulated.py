@@ -14,6 +14,7 @@ from bluesky import RunEngine, protocols
 from bluesky.utils import FailedStatus, RunEngineInterrupted
 from event_model import RunRouter
 
+from tests.support.file_roots import ANYWHERE
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
@@ -50,7 +51,7 @@ class Analysis:
 
     def _begin(self, _: str, start: Any) -> Any:
         documents = RunDocuments(start, detector="eiger4m_single", data_key=self._data_key)
-        reader = FrameReader(timeout_s=0.5)
+        reader = FrameReader(roots=ANYWHERE, timeout_s=0.5)
         run: dict[str, Any] = {"documents": documents, "blocks": [], "before_stop": 0}
         self.runs[start["uid"]] = run
 

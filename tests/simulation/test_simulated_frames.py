@@ -42,7 +42,7 @@ def test_a_supply_makes_no_block_before_it_is_needed(frames):
 
 def test_a_block_that_holds_no_frames_is_refused():
     with pytest.raises(InvalidInputError, match=r"a block of shape \(4, 6\)"):
-        FrameSupply(lambda: iter([np.ones((4, 6))]))
+        FrameSupply(lambda: iter([np.ones((4, 6))])).restart()
 
 
 def test_a_recorded_dataset_is_read_block_by_block(tmp_path, frames):

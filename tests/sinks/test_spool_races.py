@@ -5,17 +5,17 @@ import errno
 import pytest
 
 from xpcs_live_denoise.sinks import spool
-from xpcs_live_denoise.sinks.spool import RunSpool, SpooledRun, spooled_folders
+from xpcs_live_denoise.sinks.spool import Spool, spooled_folders
 
 
 def records_in(root):
     (folder,) = spooled_folders(root)
-    with SpooledRun(folder) as run:
+    with Spool.open(folder) as run:
         return list(run.records())
 
 
 def spooled(root, run, uid="derived"):
-    box = RunSpool(root, run.info, uid=uid, time=5.0, path="processed")
+    box = Spool(root, run.info, uid=uid, time=5.0, path="processed")
     box.put(run.publication(0, 5))
     return box
 
@@ -30,7 +30,7 @@ def test_who_looks_into_a_folder_while_it_is_removed_leaves_nothing_there(
         if not seen:  # another process, between the removal of the lock and that of the folder
             seen.append(folder)
             with pytest.raises(FileNotFoundError):
-                SpooledRun(folder)
+                Spool.open(folder)
         if folder.exists():
             rmdir(folder)
 
@@ -54,7 +54,7 @@ def test_a_folder_that_is_looked_into_a_little_longer_is_removed_by_who_looks(
     monkeypatch.setattr(type(tmp_path), "rmdir", lock_first)
     box.clear()
     with pytest.raises(FileNotFoundError):
-        SpooledRun(box.folder)
+        Spool.open(box.folder)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -63,7 +63,7 @@ def test_a_folder_without_its_record_but_with_results_is_left_as_it_is(tmp_path,
     box.close()
     (box.folder / spool.RUN).unlink()
     with pytest.raises(FileNotFoundError):
-        SpooledRun(box.folder)
+        Spool.open(box.folder)
     assert len(list(box.folder.glob("*-publication.npz"))) == 1
 
 
@@ -86,13 +86,13 @@ def test_a_run_that_is_delivered_while_the_spool_is_listed_is_not_listed(
 def test_a_run_whose_record_the_disk_refused_once_is_listed_all_the_same(
     tmp_path, synthetic, monkeypatch
 ):
-    box = RunSpool(tmp_path, synthetic().info, uid="derived", time=5.0, path="processed")
+    box = Spool(tmp_path, synthetic().info, uid="derived", time=5.0, path="processed")
 
     def refuse(path, value):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(spool.spool_format, "write", refuse)
+        patch.setattr(spool, "write_record", refuse)
         with pytest.raises(OSError, match="No space left"):
             box.put(synthetic().publication(0, 5))
     assert spooled_folders(tmp_path) == []

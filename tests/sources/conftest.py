@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import event_model
+import numpy as np
 import pytest
 
+from tests.support.file_roots import ANYWHERE
 from xpcs_live_denoise.sources.documents import RunDocuments
+from xpcs_live_denoise.sources.frames import FrameReader
 from xpcs_live_denoise.sources.router import DocumentsByRun
 
 IMAGE_KEY = "eiger_image"
@@ -86,3 +90,23 @@ class ComposedRun:
 def Run():
     """The class ComposedRun; keywords become metadata of the start document."""
     return ComposedRun
+
+
+@pytest.fixture
+def frames():
+    """30 frames of counts."""
+    return np.random.default_rng(7).poisson(3.0, (30, 4, 6)).astype("u2")
+
+
+@pytest.fixture
+def reader():
+    """A FrameReader that soon gives up."""
+    with contextlib.closing(FrameReader(roots=ANYWHERE, timeout_s=0.05)) as reader:
+        yield reader
+
+
+@pytest.fixture
+def patient_reader():
+    """A FrameReader that waits."""
+    with contextlib.closing(FrameReader(roots=ANYWHERE, timeout_s=30.0)) as reader:
+        yield reader

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.support.file_roots import ANYWHERE
 from xpcs_live_denoise.errors import UnreadableFramesError
 from xpcs_live_denoise.records.frames import AssetFrames
 from xpcs_live_denoise.sources.file_roots import FileRoots
@@ -44,14 +45,13 @@ def asset(path, where, *, spec="AD_HDF5", n_frames=1, root="", uid="r", **option
 
 @pytest.fixture
 def reader():
-    with contextlib.closing(FrameReader(timeout_s=0.05)) as reader:
+    with contextlib.closing(FrameReader(roots=ANYWHERE, timeout_s=0.05)) as reader:
         yield reader
 
 
 def handled(handler: Any, **options: Any) -> AssetReader:
-    return AssetReader(
-        timeout_s=0.0, roots=FileRoots(), find_handler=lambda spec: handler, **options
-    )
+    options = {"timeout_s": 0.0, "roots": ANYWHERE, **options}
+    return AssetReader(find_handler=lambda spec: handler, **options)
 
 
 def read(reader, reference, max_bytes=LARGE):
@@ -154,7 +154,7 @@ def test_a_file_that_comes_late_and_grows_is_waited_for(tmp_path):
 
     waited = threading.Event()
     thread = threading.Thread(target=detector)
-    with contextlib.closing(FrameReader(timeout_s=30.0)) as reader:
+    with contextlib.closing(FrameReader(roots=ANYWHERE, timeout_s=30.0)) as reader:
         thread.start()
         first = asset(path, {"point_number": 0}, frame_per_point=5)
         np.testing.assert_array_equal(read(reader, first), FRAMES[:5])
@@ -164,22 +164,29 @@ def test_a_file_that_comes_late_and_grows_is_waited_for(tmp_path):
         thread.join()
 
 
-def test_a_resource_that_failed_is_not_waited_for_again(tmp_path, monkeypatch):
-    from xpcs_live_denoise.sources import handlers as asset_frames
+def test_a_resource_that_failed_is_not_waited_for_again():
+    attempts = []
 
-    naps = []
-    monkeypatch.setattr(asset_frames.time, "sleep", naps.append)
-    with contextlib.closing(FrameReader(timeout_s=1.0)) as reader:
-        reference = asset(tmp_path / "a.h5", {"point_number": 0}, frame_per_point=5)
-        with pytest.raises(UnreadableFramesError, match="No such file"):
-            read(reader, reference)
-        assert sum(naps) == pytest.approx(1.0)
-        naps.clear()
-        with pytest.raises(UnreadableFramesError, match="No such file"):
-            read(reader, reference)
-        assert sum(naps) == 0
-        write(tmp_path / "a.h5")
-        np.testing.assert_array_equal(read(reader, reference), FRAMES[:5])
+    def handler(path):
+        def frames():
+            attempts.append(path)
+            if missing:
+                raise OSError("No such file")
+            return FRAMES[:5]
+
+        return frames
+
+    missing = True
+    reader = handled(handler, timeout_s=0.2)
+    with pytest.raises(UnreadableFramesError, match="No such file"):
+        read(reader, asset("a", {}))
+    assert len(attempts) > 3
+    attempts.clear()
+    with pytest.raises(UnreadableFramesError, match="No such file"):
+        read(reader, asset("a", {}))
+    assert len(attempts) == 1
+    missing = False
+    np.testing.assert_array_equal(read(reader, asset("a", {})), FRAMES[:5])
 
 
 def test_few_handlers_stay_open_and_close_closes_them():
@@ -224,19 +231,62 @@ def test_a_resource_outside_the_roots_is_not_opened(tmp_path, path):
             read(reader, bad)
 
 
-def test_a_resource_whose_file_links_out_of_the_roots_is_refused(tmp_path):
+@pytest.fixture
+def linked(tmp_path):
+    """data/a.h5 with some frames, and some that are a link to secret/a.h5."""
     for name in ("data", "secret"):
         (tmp_path / name).mkdir()
     write(tmp_path / "secret/a.h5")
-    with h5py.File(tmp_path / "data/a.h5", "w") as file:
-        target = h5py.ExternalLink(str(tmp_path / "secret/a.h5"), "/entry/data/data")
-        file.create_group("entry/data")["data"] = target
-    reference = asset(tmp_path / "data/a.h5", {"point_number": 0}, frame_per_point=5)
+
+    def linked(dataset):
+        with h5py.File(tmp_path / "data/a.h5", "w") as file:
+            file["mine"] = FRAMES
+            file[dataset] = h5py.ExternalLink(str(tmp_path / "secret/a.h5"), "/entry/data/data")
+        return tmp_path / "data/a.h5"
+
+    return linked
+
+
+def test_a_resource_whose_file_links_out_of_the_roots_is_refused(linked):
+    path = linked("/entry/data/data")
+    reference = asset(path, {"point_number": 0}, frame_per_point=5)
     with (
-        contextlib.closing(FrameReader(roots=FileRoots([tmp_path / "data"]))) as reader,
+        contextlib.closing(FrameReader(roots=FileRoots([path.parent]))) as reader,
         pytest.raises(UnreadableFramesError, match=r"secret/a.h5.*not below a folder"),
     ):
         read(reader, reference)
+
+
+class ByName:
+    """A handler that reads a dataset whose name it is given, as its own, or in the datum."""
+
+    def __init__(self, path, key=None):
+        self._path, self._key = path, key
+
+    def __call__(self, where=None):
+        with h5py.File(self._path) as file:
+            return file[where or self._key][:]
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [({"key": "other"}, {}), ({}, {"where": "other"})],
+    ids=["the resource's", "the datum's"],
+)
+def test_the_dataset_that_is_read_must_lie_below_the_roots(linked, options, where):
+    path = linked("other")
+    reader = handled(ByName, roots=FileRoots([path.parent]))
+    with pytest.raises(UnreadableFramesError, match=r"secret/a.h5.*not below a folder"):
+        read(reader, asset(path, where, **options))
+    np.testing.assert_array_equal(read(reader, asset(path, {}, uid="s", key="mine")), FRAMES)
+
+
+@pytest.mark.parametrize("key", ["other", ["mine", "other"]])
+def test_a_dataset_that_only_the_handler_knows_must_lie_below_the_roots(linked, key):
+    path = linked("other")
+    reader = handled(lambda path: ByName(path, key), roots=FileRoots([path.parent]))
+    with pytest.raises(UnreadableFramesError, match=r"secret/a.h5.*not below a folder"):
+        read(reader, asset(path, {}))
 
 
 def test_a_handler_is_not_asked_to_open_a_pipe(tmp_path, reader):

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.frames import InlineFrames
-from xpcs_live_denoise.sources.assets import UnreadableFrames
+from xpcs_live_denoise.records.frames import InlineFrames, MissingFrames
 
 KEY = "eiger_image"
 
@@ -96,7 +95,7 @@ def test_a_run_without_the_data_key_has_no_images_but_names_what_looks_like_them
     run.describe(
         pilatus_image=image_key((1, 9, 9)), temperature=image_key(()), spectrum=image_key([7])
     )
-    assert not run.documents.has_images
+    assert run.documents.image_descriptor is None
     assert run.documents.image_descriptor is None
     assert run.documents.frame_shape is None
     assert run.documents.configuration == {}
@@ -122,7 +121,7 @@ def test_what_is_no_frame_keeps_its_place(Run, value):
     documents = Run().documents
     documents.receive("descriptor", {"uid": "d", "data_keys": {KEY: image_key()}})
     (reference,) = documents.receive("event", {"descriptor": "d", "data": {KEY: value}})
-    assert isinstance(reference, UnreadableFrames)
+    assert isinstance(reference, MissingFrames)
     assert "expected real numbers of shape (rows, cols)" in reference.reason
     assert documents.n_frames == 1
 
@@ -178,14 +177,6 @@ def test_documents_of_no_interest_give_nothing(Run):
     documents = Run().documents
     assert documents.receive("start", {}) == ()
     assert documents.receive("bulk_events", {}) == ()
-
-
-def test_the_stop_document_is_kept(Run):
-    run = Run()
-    assert run.documents.stop is None
-    stop = run.bundle.compose_stop()
-    run.router("stop", stop)
-    assert run.documents.stop == stop
 
 
 # --- the expected number of frames ------------------------------------------------------------

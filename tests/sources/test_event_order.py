@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.frames import InlineFrames
-from xpcs_live_denoise.sources.assets import UnreadableFrames
+from xpcs_live_denoise.records.frames import InlineFrames, MissingFrames
 from xpcs_live_denoise.sources.documents import MOST_LOST_FRAMES, new_events
 
 KEY = "eiger_image"
@@ -92,7 +91,7 @@ def test_a_page_may_begin_with_events_that_came_before(documents):
     }
     first, gap, last = documents.receive("event_page", page)
     assert first.frames[0, 0, 0] == 3
-    assert isinstance(gap, UnreadableFrames)
+    assert isinstance(gap, MissingFrames)
     assert "left out" in gap.reason
     assert last.frames[0, 0, 0] == 5
 

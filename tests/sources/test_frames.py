@@ -2,76 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
 import threading
+import time
 
 import h5py
 import hdf5plugin
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.records.frames import HDF5Frames, InlineFrames
-from xpcs_live_denoise.sources import hdf5 as frames_module
+from tests.support.file_roots import ANYWHERE
+from tests.support.hdf5_files import (
+    DATASET,
+    FRAME_BYTES,
+    LARGE,
+    append,
+    read,
+    reference,
+    swmr_writer,
+    write,
+)
+from xpcs_live_denoise.records.frames import InlineFrames
 from xpcs_live_denoise.sources.frames import FrameReader
-
-DATASET = "/entry/data/data"
-FRAME_BYTES = 4 * 6 * 2
-LARGE = 10**9
-
-
-@pytest.fixture
-def frames():
-    return np.random.default_rng(7).poisson(3.0, (30, 4, 6)).astype("u2")
-
-
-@pytest.fixture
-def reader():
-    with contextlib.closing(FrameReader(timeout_s=0.05)) as reader:
-        yield reader
-
-
-@pytest.fixture
-def patient_reader():
-    with contextlib.closing(FrameReader(timeout_s=30.0)) as reader:
-        yield reader
-
-
-def write(path, frames, **options):
-    with h5py.File(path, "w") as file:
-        file.create_dataset(DATASET, data=frames, **options)
-
-
-@contextlib.contextmanager
-def swmr_writer(path, frame_shape=(4, 6), *, n_allocated=0, chunk=1):
-    with h5py.File(path, "w", libver="latest") as file:
-        dataset = file.create_dataset(
-            DATASET,
-            shape=(n_allocated, *frame_shape),
-            maxshape=(None, *frame_shape),
-            chunks=(chunk, *frame_shape),
-            dtype="u2",
-        )
-        file.swmr_mode = True
-        yield dataset
-
-
-def append(dataset, frames):
-    start = len(dataset)
-    dataset.resize(start + len(frames), axis=0)
-    dataset[start:] = frames
-    dataset.flush()
-
-
-def reference(path, start, stop, *, dataset=DATASET, swmr=True):
-    return HDF5Frames(path=str(path), dataset=dataset, start=start, stop=stop, swmr=swmr)
-
-
-def read(reader, ref, max_bytes=LARGE):
-    return np.concatenate(list(reader.read(ref, max_bytes)))
-
+from xpcs_live_denoise.sources.hdf5 import MAX_OPEN_FILES
 
 # --- good files -------------------------------------------------------------------------------
 
@@ -193,18 +148,14 @@ def test_frames_that_are_announced_early_are_waited_for(tmp_path, patient_reader
 
 
 def test_a_file_that_does_not_exist_yet_is_waited_for(tmp_path, patient_reader, frames):
-    ready = threading.Event()
-
     def write_late():
-        ready.wait()
+        time.sleep(0.1)
         write(tmp_path / "part.h5", frames)
         os.rename(tmp_path / "part.h5", tmp_path / "a.h5")
 
     writer = threading.Thread(target=write_late)
     writer.start()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(frames_module.time, "sleep", lambda _: ready.set())
-        got = read(patient_reader, reference(tmp_path / "a.h5", 0, 30))
+    got = read(patient_reader, reference(tmp_path / "a.h5", 0, 30))
     writer.join()
     np.testing.assert_array_equal(got, frames)
 
@@ -234,25 +185,31 @@ def test_a_file_that_was_replaced_is_opened_again(tmp_path, reader, frames):
 
 def test_a_growing_file_is_opened_once(tmp_path, reader, frames, monkeypatch):
     opened = []
-    open_hdf5 = frames_module.open_hdf5
-    monkeypatch.setattr(
-        frames_module, "open_hdf5", lambda *a, **k: opened.append(a) or open_hdf5(*a, **k)
-    )
+
+    class CountedFile(h5py.File):
+        def __init__(self, *args, **options):
+            opened.append(args)
+            super().__init__(*args, **options)
+
     with swmr_writer(tmp_path / "a.h5") as dataset:
+        monkeypatch.setattr(h5py, "File", CountedFile)
         for i in range(5):
             append(dataset, frames[i : i + 1])
             read(reader, reference(tmp_path / "a.h5", i, i + 1))
     assert len(opened) == 1
 
 
+def n_open_files():
+    return h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)
+
+
 def test_few_files_are_held_open_and_close_closes_them(tmp_path, frames):
-    reader = FrameReader()
+    reader, before = FrameReader(roots=ANYWHERE), n_open_files()
     for i in range(12):
         write(tmp_path / f"{i}.h5", frames)
         read(reader, reference(tmp_path / f"{i}.h5", 0, 1))
-    held = [entry.file for entry in reader._hdf5._files.values()]
-    assert len(held) == frames_module.MAX_OPEN_FILES
+    assert n_open_files() == before + MAX_OPEN_FILES
     reader.close()
-    assert not any(held)
+    assert n_open_files() == before
     np.testing.assert_array_equal(read(reader, reference(tmp_path / "3.h5", 0, 1)), frames[:1])
     reader.close()

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from xpcs_live_denoise.records.frames import AssetFrames, EigerFrames, HDF5Frames
-from xpcs_live_denoise.sources.assets import UnreadableFrames
+from xpcs_live_denoise.records.frames import AssetFrames, EigerFrames, HDF5Frames, MissingFrames
 from xpcs_live_denoise.sources.documents import MOST_WAITING
 
 KEY = "eiger_image"
@@ -133,14 +132,14 @@ def test_a_datum_that_never_comes_is_given_up_when_many_wait_or_at_the_stop(Run)
     for seq_id in range(1, MOST_WAITING + 1):
         run.event_of(stream, asset, seq_id=seq_id)
     first, *others = run.references
-    assert isinstance(first, UnreadableFrames)
+    assert isinstance(first, MissingFrames)
     assert first.n_frames == 3
     assert "datums that never came" in first.reason
     assert [r.sequence_id for r in others] == list(range(1, MOST_WAITING + 1))
 
     run.event_of(stream, asset, datum_first=False, seq_id=99)
     run.router("stop", run.bundle.compose_stop())
-    assert isinstance(run.references[-1], UnreadableFrames)
+    assert isinstance(run.references[-1], MissingFrames)
     assert run.documents.n_frames == 3 * (MOST_WAITING + 2)
 
 
@@ -187,6 +186,6 @@ def test_what_a_datum_says_wrong_keeps_its_place(Run, spec, options, where):
     stream = run.describe(**{KEY: image_key(10, 4, 6)})
     run.event_of(stream, run.asset(spec, **options), **where)
     (reference,) = run.references
-    assert isinstance(reference, UnreadableFrames)
+    assert isinstance(reference, MissingFrames)
     assert reference.n_frames == 10
     assert "its frames cannot be found" in reference.reason

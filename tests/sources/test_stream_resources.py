@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.file_roots import ANYWHERE
 from xpcs_live_denoise.errors import InvalidInputError, UnreadableFramesError
-from xpcs_live_denoise.records.frames import HDF5Frames, TiledFrames
-from xpcs_live_denoise.sources.assets import UnreadableFrames
+from xpcs_live_denoise.records.frames import HDF5Frames, MissingFrames, TiledFrames
 from xpcs_live_denoise.sources.frames import FrameReader
 
 KEY = "eiger_image"
@@ -171,7 +171,7 @@ def test_frames_that_cannot_be_read_keep_their_place_and_tell_why(Run, how, mess
     assert reference.n_frames == 7
     assert run.documents.n_frames == 7
     with pytest.raises(UnreadableFramesError, match=message.replace("(", r"\(")):
-        list(FrameReader().read(reference, 1000))
+        list(FrameReader(roots=ANYWHERE).read(reference, 1000))
 
 
 def test_an_array_in_tiled_is_named_by_its_path(Run):
@@ -189,7 +189,7 @@ def test_an_array_in_tiled_has_an_uri_of_its_own(Run, uri):
     stream = run.describe(**{KEY: image_key(external="STREAM:")})
     run.datum(run.resource(mimetype="application/x-tiled-array", uri=uri), stream, 0, 3)
     (reference,) = run.references
-    assert isinstance(reference, UnreadableFrames)
+    assert isinstance(reference, MissingFrames)
     assert "expected tiled:<path" in reference.reason
     assert reference.n_frames == 3
 

@@ -4,64 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 
 import h5py
 import numpy as np
 import pytest
 
+from tests.support.file_roots import ANYWHERE
+from tests.support.hdf5_files import (
+    DATASET,
+    FRAME_BYTES,
+    LARGE,
+    read,
+    reference,
+    swmr_writer,
+    write,
+)
 from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records.frames import HDF5Frames
-from xpcs_live_denoise.sources import hdf5 as frames_module
 from xpcs_live_denoise.sources.frames import FrameReader
-
-DATASET = "/entry/data/data"
-FRAME_BYTES = 4 * 6 * 2
-LARGE = 10**9
-
-
-@pytest.fixture
-def frames():
-    return np.random.default_rng(7).poisson(3.0, (30, 4, 6)).astype("u2")
-
-
-@pytest.fixture
-def reader():
-    with contextlib.closing(FrameReader(timeout_s=0.05)) as reader:
-        yield reader
-
-
-def write(path, frames, **options):
-    with h5py.File(path, "w") as file:
-        file.create_dataset(DATASET, data=frames, **options)
-
-
-@contextlib.contextmanager
-def swmr_writer(path, frame_shape=(4, 6), *, n_allocated=0, chunk=1):
-    with h5py.File(path, "w", libver="latest") as file:
-        dataset = file.create_dataset(
-            DATASET,
-            shape=(n_allocated, *frame_shape),
-            maxshape=(None, *frame_shape),
-            chunks=(chunk, *frame_shape),
-            dtype="u2",
-        )
-        file.swmr_mode = True
-        yield dataset
-
-
-def append(dataset, frames):
-    start = len(dataset)
-    dataset.resize(start + len(frames), axis=0)
-    dataset[start:] = frames
-    dataset.flush()
-
-
-def reference(path, start, stop, *, dataset=DATASET, swmr=True):
-    return HDF5Frames(path=str(path), dataset=dataset, start=start, stop=stop, swmr=swmr)
-
-
-def read(reader, ref, max_bytes=LARGE):
-    return np.concatenate(list(reader.read(ref, max_bytes)))
 
 
 def refuse(reader, ref, *messages):
@@ -187,19 +147,16 @@ def test_a_broken_chunk_is_an_error_after_the_good_frames(tmp_path, reader, fram
         next(blocks)
 
 
-def test_a_file_that_failed_is_not_waited_for_again_until_it_is_there(
-    tmp_path, monkeypatch, frames
-):
-    naps = []
-    monkeypatch.setattr(frames_module.time, "sleep", naps.append)
-    with contextlib.closing(FrameReader(timeout_s=0.05)) as reader:
+def test_a_file_that_failed_is_not_waited_for_again_until_it_is_there(tmp_path, frames):
+    def refuse_after(reader, ref):
+        began = time.monotonic()
+        refuse(reader, ref)
+        return time.monotonic() - began
+
+    with contextlib.closing(FrameReader(roots=ANYWHERE, timeout_s=0.5)) as reader:
         ref = reference(tmp_path / "a.h5", 0, 5)
-        refuse(reader, ref)
-        assert naps
-        naps.clear()
-        refuse(reader, ref)
-        assert not naps
+        assert refuse_after(reader, ref) >= 0.5
+        assert refuse_after(reader, ref) < 0.5
         write(tmp_path / "a.h5", frames)
         np.testing.assert_array_equal(read(reader, ref), frames[:5])
-        refuse(reader, reference(tmp_path / "a.h5", 28, 40))
-        assert naps
+        assert refuse_after(reader, reference(tmp_path / "a.h5", 28, 40)) >= 0.5

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from xpcs_live_denoise.records.frames import EigerFrames
+from xpcs_live_denoise.records.frames import EigerFrames, MissingFrames
 from xpcs_live_denoise.simulation.eiger_files import SeriesFiles
 
 FRAMES = np.random.default_rng(5).poisson(3, (23, 12, 16)).astype(np.uint16)
@@ -44,3 +44,12 @@ def frames_of(folder, start=0, stop=23, images_per_file=10, sequence_id=3, **mor
         images_per_file=images_per_file,
         **more,
     )
+
+
+def outline(pieces):
+    """Return the length of each block, and the type MissingFrames where frames are missing."""
+    return [MissingFrames if isinstance(piece, MissingFrames) else len(piece) for piece in pieces]
+
+
+def lengths_of(pieces):
+    return [piece.n_frames if isinstance(piece, MissingFrames) else len(piece) for piece in pieces]

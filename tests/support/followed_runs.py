@@ -46,9 +46,7 @@ def change_file(detector, number, write):
 
 
 def followed(subscribe, device, **fields):
-    live, sinks = subscribe(**fields)
-    live._device = device
-    return live, sinks
+    return subscribe(device=device, **fields)
 
 
 def at_frame(live, n, call):

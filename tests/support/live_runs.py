@@ -37,6 +37,9 @@ class Fake:
         return windows, np.full_like(windows, 0.1)
 
 
+FAKE = Fake()
+
+
 @pytest.fixture
 def engine():
     return RunEngine({}, context_managers=[])
@@ -47,8 +50,7 @@ def subscribe(engine):
     """Return a function that subscribes a LiveDenoise and returns it with its memory sinks."""
     made = []
 
-    def subscribe(**fields):
-        rois = fields.pop("rois", ROIS)
+    def subscribe(*, rois=ROIS, ensemble=FAKE, device=None, timings=None, **fields):
         sinks = []
 
         def sink(info):
@@ -56,8 +58,14 @@ def subscribe(engine):
             return sinks[-1]
 
         options = {"detector": "cam", "publish_period_s": 0.02, **fields}
-        live = LiveDenoise(Settings(**options), rois=rois, sinks=[sink])
-        live._ensemble = (Fake(), "")
+        live = LiveDenoise(
+            Settings(**options),
+            rois=rois,
+            sinks=[sink],
+            device=device,
+            ensemble=ensemble,
+            timings=timings,
+        )
         engine.subscribe(live)
         made.append(live)
         return live, sinks

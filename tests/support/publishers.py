@@ -6,7 +6,8 @@ import event_model
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.sources.remote.receiver import DocumentPublisher, RemoteDocuments
+from xpcs_live_denoise.sources.remote.publisher import DocumentPublisher
+from xpcs_live_denoise.sources.remote.receiver import RemoteDocuments
 
 
 @pytest.fixture

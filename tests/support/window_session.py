@@ -46,8 +46,8 @@ class Session:
             rois=RoiMap.from_labels(labels, q_inv_angstrom=[0.002, 0.003, 0.004]),
             sinks=[self._memory],
             plot=True,
+            ensemble=Fake(),
         )
-        self.live._ensemble = (Fake(), "")
         self.window = self.live._plot.window
         self.engine = RunEngine({}, context_managers=[])
         self.best_effort = BestEffortCallback()

@@ -9,9 +9,9 @@ import pytest
 from bluesky.run_engine import RunEngine
 from bluesky_tiled_plugins import TiledWriter
 
+from tests.support.tiled_servers import Server
 from xpcs_live_denoise import LiveDenoise, RoiMap, Settings, results, save_rois
-from xpcs_live_denoise.catalog.server import EmbeddedServer
-from xpcs_live_denoise.live import outbox as sink_feed
+from xpcs_live_denoise.live import Timings
 from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
 
 pytestmark = pytest.mark.system
@@ -23,7 +23,7 @@ STOKES_EINSTEIN_D = 0.43  # um^2/s, 1 um spheres in water at room temperature
 @pytest.fixture
 def server(tmp_path):
     """A server that may read the detector's files of this test."""
-    with EmbeddedServer(tmp_path / "catalog", readable=tmp_path) as running:
+    with Server(tmp_path / "catalog", readable=tmp_path) as running:
         yield running
 
 
@@ -118,24 +118,24 @@ def test_a_beamline_scientist_needs_three_lines_and_a_settings_file(server, tmp_
 def test_a_server_that_is_down_at_the_start_gets_everything_when_it_comes(
     tmp_path, caplog, monkeypatch
 ):
-    monkeypatch.setattr(sink_feed, "LONGEST_PAUSE_S", 1.0)
-    monkeypatch.setattr(sink_feed, "FIRST_PAUSE_S", 0.5)
-    server = EmbeddedServer(tmp_path / "catalog", readable=tmp_path)
-    server.start()
-    server.stop()  # its port and key are known now
+    server = Server(tmp_path / "catalog", readable=tmp_path)
     monkeypatch.setenv("TILED_API_KEY", server.api_key)
     rng = np.random.default_rng(6)
     frames = rng.poisson(2.0, (60, 20, 30)).astype(np.uint16)
     rois = RoiMap.from_labels(np.ones((20, 30), int))
     engine = RunEngine({}, context_managers=[])
-    live = LiveDenoise(Settings(detector="camera", tiled={"uri": server.uri}), rois=rois)
+    live = LiveDenoise(
+        Settings(detector="camera", tiled={"uri": server.uri}),
+        rois=rois,
+        timings=Timings(first_pause_s=0.5, longest_pause_s=1.0),
+    )
     engine.subscribe(live)
     with caplog.at_level(logging.WARNING):
         uid = engine(bp.count([SimulatedCamera(recorded(frames), name="camera")], num=60))[0]
         assert not live.wait(5), "nothing can have been stored yet"
         assert live.status[uid].n_processed == 60
         assert "Not stored yet" in live.status[uid].message
-        ours = [r for r in caplog.records if r.name.startswith("xpcs_live_denoise.live.outbox")]
+        ours = [r for r in caplog.records if r.name.startswith("xpcs_live_denoise.live.delivery")]
         assert len(ours) == 1
         with server:
             assert live.wait(60)

@@ -59,7 +59,11 @@ open(ANSWER, "w").write(json.dumps(answer))
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_profile_takes_a_series_and_reads_gamma_back(tmp_path):
-    shutil.copytree(PROFILE / "startup", tmp_path / "profile" / "startup")
+    shutil.copytree(
+        PROFILE,
+        tmp_path / "profile",
+        ignore=shutil.ignore_patterns("__pycache__", "db", "history*"),
+    )
     plot = tmp_path / "plot.png"
     session, answer = tmp_path / "session.py", tmp_path / "answer.json"
     session.write_text(f"ANSWER = {str(answer)!r}\n{SESSION}")

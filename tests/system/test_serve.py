@@ -6,7 +6,6 @@ import time
 import pytest
 from bluesky.run_engine import RunEngine
 from bluesky_tiled_plugins import TiledWriter
-from rich.console import Console
 
 from tests.support.serving import (
     Serving,
@@ -16,10 +15,10 @@ from tests.support.serving import (
     wait_for_result,
     write_settings,
 )
-from xpcs_live_denoise.catalog.server import EmbeddedServer
-from xpcs_live_denoise.commands.replay import UNFINISHED, replay
+from tests.support.tiled_servers import Server
+from xpcs_live_denoise.commands.replay import UNFINISHED, replay_runs
 from xpcs_live_denoise.simulation import SimulatedEiger, fly_series, recorded
-from xpcs_live_denoise.sources.remote.receiver import document_publisher
+from xpcs_live_denoise.sources.remote.publisher import document_publisher
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -29,9 +28,7 @@ ROIS = stripes(SHAPE, 2)
 
 @pytest.fixture
 def server(tmp_path):
-    with EmbeddedServer(
-        tmp_path / "catalog", readable=tmp_path, log_path=tmp_path / "tiled.log"
-    ) as running:
+    with Server(tmp_path / "catalog", readable=tmp_path) as running:
         yield running
 
 
@@ -105,14 +102,13 @@ def test_what_was_killed_in_the_middle_is_computed_by_replay(
         uid = take(engine, frames, tmp_path / "detector", rate=20)
         assert not killing.is_alive(), "the run was over before the kill"
         killing.join()
-    console = Console(quiet=True)
-    comparison = replay(settings, [uid], console)[uid]
+    comparison = replay_runs(settings, [uid])[uid]
     result = wait_for_result(server.client(), uid)
     assert_as_offline(result, frames, settings)
     if comparison is not None:  # it had begun to publish
         assert comparison.exit_status == ("success", UNFINISHED)
         assert comparison.n_frames[1] < 200
-    again = replay(settings, [uid], console)[uid]
+    again = replay_runs(settings, [uid])[uid]
     assert again is not None
     assert again.exit_status == ("success", "success")
     assert again.n_compared == 200

@@ -16,12 +16,13 @@ from tests.support.live_runs import ROIS, Fake, composed_run, offline, series
 from xpcs_live_denoise import LiveDenoise, Settings, results
 from xpcs_live_denoise.analysis.series import Analysis
 from xpcs_live_denoise.catalog.server import EmbeddedServer
-from xpcs_live_denoise.live import outbox as sink_feed
+from xpcs_live_denoise.live import Timings
 from xpcs_live_denoise.sinks.spool import spooled_folders
 
 pytestmark = pytest.mark.system
 
 N = 90
+IMPATIENT = Timings(first_pause_s=0.3, longest_pause_s=0.5)
 ROW = ["roi", "age_frame", "source", "width", "final"]
 
 
@@ -36,8 +37,6 @@ def server(tmp_path):
 def settings(server, tmp_path, monkeypatch):
     """Fields of Settings for that server, in keywords and in tmp_path/xpcs.yml."""
     monkeypatch.setenv("TILED_API_KEY", server.api_key)
-    monkeypatch.setattr(sink_feed, "FIRST_PAUSE_S", 0.3)
-    monkeypatch.setattr(sink_feed, "LONGEST_PAUSE_S", 0.5)
     fields = {
         "detector": "cam",
         "frame_time_s": 0.01,
@@ -52,8 +51,7 @@ def settings(server, tmp_path, monkeypatch):
 
 @pytest.fixture
 def live(settings):
-    live = LiveDenoise(Settings(**settings), rois=ROIS)
-    live._ensemble = (Fake(), "")
+    live = LiveDenoise(Settings(**settings), rois=ROIS, ensemble=Fake(), timings=IMPATIENT)
     yield live
     live.close(0.1)
 
@@ -211,11 +209,11 @@ def test_down_at_the_stop_and_back_when_the_session_has_ended(
 SESSION = """
 import sys
 from tests.support.live_runs import ROIS, Fake, composed_run, series
-from xpcs_live_denoise import LiveDenoise, Settings, sink_feed
+from xpcs_live_denoise import LiveDenoise, Settings
+from xpcs_live_denoise.live import Timings
 
-sink_feed.FIRST_PAUSE_S, sink_feed.LONGEST_PAUSE_S = 0.3, 0.5
-live = LiveDenoise(Settings.load(sys.argv[1]), rois=ROIS)
-live._ensemble = (Fake(), "")
+timings = Timings(first_pause_s=0.3, longest_pause_s=0.5)
+live = LiveDenoise(Settings.load(sys.argv[1]), rois=ROIS, ensemble=Fake(), timings=timings)
 frames = series(int(sys.argv[2]))
 uid, send, stop = composed_run(live)
 print(uid, flush=True)

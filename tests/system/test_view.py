@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 
+from tests.support.tiled_servers import Server
 from tests.support.written import end, publish
-from xpcs_live_denoise.catalog.server import EmbeddedServer
 from xpcs_live_denoise.records.results import Picture
 from xpcs_live_denoise.sinks.run import TiledSink
 
@@ -110,7 +110,7 @@ def test_the_page_follows_a_live_run_through_a_restart_to_its_end(
     tmp_path, synthetic, browser, page
 ):
     run = synthetic(start={"sample": SAMPLE})
-    with EmbeddedServer(tmp_path) as server:
+    with Server(tmp_path) as server:
         address = page(server)
         browser.get(address)
         until(browser, lambda: "No runs yet" in browser.page_source, "the empty list")

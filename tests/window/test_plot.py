@@ -316,8 +316,8 @@ def test_a_run_is_written_into_a_picture_file_besides_the_other_sinks(tmp_path):
         rois=rois,
         sinks=[memory],
         plot=str(file),
+        ensemble=Fake(),
     )
-    live._ensemble = (Fake(), "")
     _, send, stop = composed_run(live)
     for frame in series(60):
         send(frame)

@@ -3,12 +3,17 @@
 from .connection import connect as connect
 from .connection import key_in_file as key_in_file
 from .connection import probe as probe
+from .nodes import Node as Node
 from .nodes import create_container as create_container
 from .nodes import create_or_adopt as create_or_adopt
+from .nodes import full_uid as full_uid
 from .nodes import plain as plain
+from .nodes import raw_container as raw_container
 from .nodes import refuse_raw_runs as refuse_raw_runs
 from .nodes import results_container as results_container
 from .nodes import results_path as results_path
+from .nodes import run_node as run_node
+from .nodes import start_of as start_of
 from .schema import ARRAY_DIMS as ARRAY_DIMS
 from .schema import ARRAY_DTYPES as ARRAY_DTYPES
 from .schema import CATALOG_SPEC as CATALOG_SPEC

@@ -1,14 +1,9 @@
 """Connects to a Tiled server, and finds out in short time that it is away."""
 
-# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownParameterType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
-import logging
 import os
 import stat
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,23 +15,29 @@ from tiled.client.utils import handle_error
 from xpcs_live_denoise.config import TiledSettings
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
 
-logger = logging.getLogger(__name__)
+from .nodes import Node
 
 PROBE_TIMEOUT_S = 5.0
-PATIENCE = 10  # a server that gave no answer is left alone for so many times what that took
 MOST_KEY_BYTES = 4096
-_quiet_until: dict[str, float] = {}
-_warned: set[str] = set()  # key files that were complained of: a dead server is asked often
+GATEWAY_ERRORS = (502, 503, 504)  # of a proxy whose server is away
 
 
-def connect(settings: TiledSettings) -> Any:
+def connect(settings: TiledSettings, *, request_s: float | None = None) -> Node:
     """Return a client of the root of the server that the settings name.
+
+    Parameters
+    ----------
+    settings
+        Address and key.
+    request_s
+        Longest time that the server may take for an answer, s; what takes longer is raised at once.
+        Default: as Tiled's client does, which asks again for 45 s.
 
     Raises
     ------
     InvalidInputError
-        When there is no API key: neither in the environment nor in the file; when the server
-        refuses it, or the address is no Tiled server's.
+        When there is no API key, neither in the environment nor in the file, or its file may be
+        read by others; when the server refuses it, or the address is no Tiled server's.
     TiledUnavailableError
         When the server does not answer.
     """
@@ -45,7 +46,7 @@ def connect(settings: TiledSettings) -> Any:
     if answer.is_server_error:  # a proxy whose server is away; Tiled's client would try for long
         raise _unavailable(settings.uri, f"status {answer.status_code}")
     try:
-        return from_uri(settings.uri, api_key=key)
+        client = from_uri(settings.uri, api_key=key)
     except httpx.HTTPStatusError as error:
         raise InvalidInputError(
             f"Tiled server {settings.uri}: refused the connection (status "
@@ -53,6 +54,28 @@ def connect(settings: TiledSettings) -> Any:
             f"of somebody who may write in the environment variable {settings.api_key_env} or the "
             "file of the setting tiled.api_key_file."
         ) from error
+    if request_s is not None:
+        _bound_requests(client.context.http_client, request_s)
+    return client
+
+
+def _bound_requests(http: httpx.Client, request_s: float) -> None:
+    """Let a client raise what Tiled would try again for a minute: a server that is away."""
+    send = http.send
+    http.timeout = httpx.Timeout(request_s, connect=min(request_s, PROBE_TIMEOUT_S))
+
+    def send_once(request: httpx.Request, **options: Any) -> httpx.Response:
+        uri = f"{request.url.scheme}://{request.url.netloc.decode()}"
+        try:
+            response = send(request, **options)
+        except (httpx.TimeoutException, httpx.ConnectError) as error:
+            raise _unavailable(uri, type(error).__name__) from error
+        if response.status_code in GATEWAY_ERRORS:
+            response.close()
+            raise _unavailable(uri, f"status {response.status_code}")
+        return response
+
+    http.send = send_once
 
 
 def _api_key(settings: TiledSettings) -> str:
@@ -66,7 +89,14 @@ def _api_key(settings: TiledSettings) -> str:
             "key has; expected the key and nothing else."
         )
     if settings.api_key_file is not None:
-        return _key_in_file(settings.api_key_file)
+        key = key_in_file(settings.api_key_file, "setting tiled.api_key_file")
+        if key.isascii() and len(key.split()) == 1:
+            return key
+        raise InvalidInputError(
+            f"Key file {settings.api_key_file} (setting tiled.api_key_file): got "
+            f"{len(key.split())} words, or letters that no key has; expected the key and nothing "
+            "else. Write it anew."
+        )
     # Tiled would ask for a password at the prompt, from a thread that nobody watches.
     raise InvalidInputError(
         f"Tiled server {settings.uri}: the environment variable {settings.api_key_env} is not "
@@ -76,30 +106,51 @@ def _api_key(settings: TiledSettings) -> str:
     )
 
 
-def _key_in_file(path: Path) -> str:
+def key_in_file(path: Path, option: str) -> str:
+    """Return the one line of a file that only its owner may read; no message holds any of it.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    option
+        Of the command line, or the setting, that named it, for messages.
+
+    Raises
+    ------
+    InvalidInputError
+        For what is no readable file, a file that others may read, or one without exactly one line.
+    """
+    subject = f"Key file {path} ({option})"
     try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            text = file.read(MOST_KEY_BYTES + 1)
+        # Not to wait for the writer of a pipe.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as f:
+            mode = os.fstat(f.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                raise InvalidInputError(f"{subject}: no regular file; expected one with the key.")
+            data = f.read(MOST_KEY_BYTES + 1)
     except OSError as error:
         raise InvalidInputError(
-            f"API key file {path}: cannot be read ({error.strerror}); expected a file with the key "
-            "and nothing else. Correct settings.tiled.api_key_file, or set its variable."
+            f"{subject}: cannot be read ({error.strerror}); expected a file with the key."
         ) from error
-    words = text.split()
-    if len(words) != 1 or len(text) > MOST_KEY_BYTES or not text.isascii():
-        # Not a word of what it holds: it may hold the key beside something else.
+    if mode & 0o077:
         raise InvalidInputError(
-            f"API key file {path}: got {len(words)} words in {len(text)} bytes; expected the key "
-            "and nothing else. Write it anew."
+            f"{subject}: others may read or change it (mode {stat.S_IMODE(mode):o}); "
+            f"expected a file of yours alone. Run: chmod 600 {path}"
         )
-    if mode & 0o077 and str(path) not in _warned:
-        _warned.add(str(path))
-        logger.warning("API key file %s: others may read it; run chmod 600 on it.", path)
-    return words[0].decode()
+    try:
+        lines = data.decode().strip().splitlines()
+    except UnicodeDecodeError:
+        lines = []
+    if len(lines) != 1 or len(data) > MOST_KEY_BYTES:
+        raise InvalidInputError(
+            f"{subject}: got {len(data)} bytes that are not one line of text; expected the key and "
+            "nothing else. Write it anew."
+        )
+    return lines[0]
 
 
-def probe(client: Any) -> None:
+def probe(client: Node) -> None:
     """Ask the server for a sign of life.
 
     Raises
@@ -113,14 +164,7 @@ def probe(client: Any) -> None:
 
 
 def _ask(uri: str, request: Callable[[], httpx.Response]) -> httpx.Response:
-    """Return the answer, and do not ask a server again soon that took long to give none.
-
-    One thread serves all runs: many that wait for a dead server must not stop the one that is
-    being measured.
-    """
-    began = time.monotonic()
-    if began < _quiet_until.get(uri, began):
-        raise _unavailable(uri, "as a moment ago")
+    """Return the answer; a server that gives none is away."""
     try:
         return request()
     except httpx.InvalidURL as error:
@@ -128,8 +172,6 @@ def _ask(uri: str, request: Callable[[], httpx.Response]) -> httpx.Response:
             f"Tiled server {uri}: no address ({error}); expected one such as http://127.0.0.1:8000."
         ) from error
     except httpx.TransportError as error:
-        now = time.monotonic()
-        _quiet_until[uri] = now + PATIENCE * (now - began)
         raise _unavailable(uri, type(error).__name__) from error
 
 
@@ -138,53 +180,3 @@ def _unavailable(uri: str, why: str) -> TiledUnavailableError:
         f"Tiled server {uri}: no answer ({why}). Expected a running server; "
         "results are kept and offered again."
     )
-
-
-MOST_BYTES = 4096
-
-
-def key_in_file(path: Path, option: str) -> str:
-    """Return the one line of a file; no message holds any of it.
-
-    Parameters
-    ----------
-    path
-        Of the file.
-    option
-        Of the command line that named it, for messages.
-
-    Raises
-    ------
-    InvalidInputError
-        For what is no readable file, a file that others may read, or one without exactly one line.
-    """
-    subject = f"Key file {path} ({option})"
-    try:
-        with open(path, "rb", opener=_opener) as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise InvalidInputError(f"{subject}: no regular file; expected one with the key.")
-            data = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise InvalidInputError(
-            f"{subject}: cannot be read ({error.strerror}); expected a file with the key."
-        ) from error
-    if found.st_mode & 0o077:
-        raise InvalidInputError(
-            f"{subject}: others may read or change it (mode {stat.S_IMODE(found.st_mode):o}); "
-            f"expected a file of yours alone. Run: chmod 600 {path}"
-        )
-    try:
-        lines = data.decode().strip().splitlines()
-    except UnicodeDecodeError:
-        lines = []
-    if len(lines) != 1 or len(data) > MOST_BYTES:
-        raise InvalidInputError(
-            f"{subject}: got {len(data)} bytes that are not one line of text; expected the key and "
-            "nothing else. Write it anew."
-        )
-    return lines[0]
-
-
-def _opener(name: str, flags: int) -> int:
-    return os.open(name, flags | os.O_NONBLOCK)  # not to wait for the writer of a pipe

@@ -1,19 +1,19 @@
-"""Creates nodes in Tiled such that a repeat after a lost answer finds what the first one made."""
-
-# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownParameterType=false, reportUnknownVariableType=false
+"""Finds runs and containers in Tiled, and creates them such that a repeat finds the first one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from tiled.client.utils import ClientError
 from tiled.queries import KeyPresent, KeysFilter, SpecsQuery
 from tiled.structures.core import Spec
 
-from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, text_of
+from xpcs_live_denoise.records.types import Document
+
+Node: TypeAlias = Any  # a client of tiled, or what one gives for a path: they have no types
 
 # Where results can go that were meant for a container that does not do.
 ELSEWHERE = (
@@ -22,10 +22,10 @@ ELSEWHERE = (
 )
 HTTP_BAD_REQUEST, HTTP_FORBIDDEN, HTTP_CONFLICT = 400, 403, 409
 # Containers that were asked already what they hold, by connection.
-_without_raw_runs: WeakKeyDictionary[Any, set[tuple[str, ...]]] = WeakKeyDictionary()
+_without_raw_runs: WeakKeyDictionary[Node, set[tuple[str, ...]]] = WeakKeyDictionary()
 
 
-def create_or_adopt(parent: Any, key: str, create: Callable[[], Any]) -> Any:
+def create_or_adopt(parent: Node, key: str, create: Callable[[], Node]) -> Node:
     """Return the node that `create` makes, or the one of that key that is already there.
 
     Raises
@@ -48,18 +48,18 @@ def create_or_adopt(parent: Any, key: str, create: Callable[[], Any]) -> Any:
         return parent[key]
 
 
-def plain(node: Any) -> Any:
+def plain(node: Node) -> Node:
     """Return the plain container client of a node; special clients look for columns in it."""
     return getattr(node, "base", node)
 
 
 def create_container(
-    parent: Any,
+    parent: Node,
     key: str,
-    metadata: dict[str, Any],
+    metadata: Document,
     specs: Sequence[tuple[str, str | None]],
     access_tags: list[str] | None,
-) -> Any:
+) -> Node:
     """Return a new container with specs as (name, version), or the one that is already there."""
     tiled_specs = [Spec(name, version) for name, version in specs]
     return create_or_adopt(
@@ -96,12 +96,12 @@ def results_path(path: str, raw_path: str | None) -> list[str]:
 
 
 def results_container(
-    client: Any,
+    client: Node,
     segments: Sequence[str],
     spec: tuple[str, str | None],
     access_tags: list[str] | None,
     raw_uid: str = "",
-) -> Any:
+) -> Node:
     """Return the container for derived runs below a client, made where it is not there.
 
     Parameters
@@ -127,7 +127,7 @@ def results_container(
     return parent
 
 
-def refuse_raw_runs(client: Any, segments: Sequence[str], raw_uid: str = "") -> None:
+def refuse_raw_runs(client: Node, segments: Sequence[str], raw_uid: str = "") -> None:
     """Raise if the container for derived runs holds raw ones; asks once a connection.
 
     A run of another tool that names its origin, in `original_run_uid`, is not a raw one.
@@ -167,7 +167,7 @@ def refuse_raw_runs(client: Any, segments: Sequence[str], raw_uid: str = "") -> 
         known.add(place)
 
 
-def _strangers(container: Any) -> list[str]:
+def _strangers(container: Node) -> list[str]:
     """Return the key of a run that was derived from none; nothing if the server cannot tell."""
     runs = container.search(SpecsQuery(["BlueskyRun"], ["XPCSResult"]))
     try:
@@ -176,3 +176,73 @@ def _strangers(container: Any) -> list[str]:
         if error.response.status_code != HTTP_BAD_REQUEST:
             raise
         return []
+
+
+def raw_container(client: Node, path: str) -> Node:
+    """Return the container that holds the raw runs.
+
+    Raises
+    ------
+    ResultNotFoundError
+        When there is none at that path.
+    """
+    try:
+        return client[path]
+    except KeyError:
+        raise ResultNotFoundError(
+            f"Container /{path}: not in the Tiled server, or not for this key. Set tiled.raw_path "
+            "to the container that holds the raw runs."
+        ) from None
+
+
+def full_uid(container: Node, uid: str) -> str:
+    """Return the whole uid of a run that a uid or its beginning names.
+
+    Raises
+    ------
+    ResultNotFoundError
+        When there is no such run, or more than one.
+    """
+    return start_of(run_node(container, uid), uid)["uid"]
+
+
+def run_node(container: Node, uid: str) -> Node:
+    """Return the node of a run, whose uid may be only its beginning.
+
+    Raises
+    ------
+    ResultNotFoundError
+        When there is none, or more than one, or it is no run.
+    """
+    why = ""
+    try:
+        node = container[uid]
+        found = str(start_of(node, uid)["uid"]).startswith(uid)
+        # Tiled takes % and _ in the beginning of a uid for anything.
+        if found or node.path_parts[-1] == uid:
+            return node
+    except KeyError:
+        pass
+    except ValueError as error:  # too short, or the beginning of several
+        why = f" ({text_of(error, 200)})"
+    path = "/".join(filter(None, container.path_parts))
+    raise ResultNotFoundError(
+        f"Run {uid}: not in /{path}{why}. Give the uid of a raw run there, or set "
+        "tiled.raw_path to the container that holds the raw runs."
+    )
+
+
+def start_of(node: Node, uid: str) -> Document:
+    """Return the start document of a node.
+
+    Raises
+    ------
+    ResultNotFoundError
+        When it is no run.
+    """
+    start = node.metadata.get("start")
+    if not isinstance(start, Mapping) or "uid" not in start:
+        raise ResultNotFoundError(
+            f"Run {uid}: a node without a start document; expected a raw run. Give the uid of one."
+        )
+    return dict(start)

@@ -1,8 +1,5 @@
 """What a derived run looks like in Tiled: documents, columns and data keys of schema version 1."""
 
-# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownParameterType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
 import dataclasses
@@ -16,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
+from xpcs_live_denoise.records.types import Document, Fields
 
 SCHEMA_VERSION = 1
 RUN_SPECS = (("XPCSResult", None), ("BlueskyRun", "3.0"))
@@ -85,7 +83,7 @@ GAMMA_SCHEMA: dict[str, tuple[str, str]] = {
     "reason": ("str", ""),
     "final": ("bool", ""),
 }
-# One publication of a (ROI, age, estimator); a repeat of it after a failed write is no news.
+# One publication of a (ROI, age, estimator): how a repeat of it after a failed write is known.
 GAMMA_KEY = ("roi", "age_frame", "source", "width", "final")
 
 STATUS_SCHEMA: dict[str, tuple[str, str]] = {
@@ -134,21 +132,23 @@ def json_safe(value: Any) -> Any:
     unknown becomes its text.
     """
     if isinstance(value, np.ndarray | np.generic):
-        value = cast(Any, value).tolist()
+        value = value.tolist()
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        items = cast(Mapping[Any, Any], value).items()
         # Document schemas allow neither of the two characters in a key.
-        return {str(k).replace(".", "_").replace("/", "_"): json_safe(v) for k, v in items}
+        return {
+            str(k).replace(".", "_").replace("/", "_"): json_safe(v)
+            for k, v in cast(Fields, value).items()
+        }
     if isinstance(value, list | tuple | set | frozenset):
-        return [json_safe(item) for item in cast(Iterable[Any], value)]
+        return [json_safe(item) for item in cast("Iterable[object]", value)]
     return str(value)
 
 
-def start_document(info: RunInfo, *, uid: str, time: float, raw_path: str | None) -> dict[str, Any]:
+def start_document(info: RunInfo, *, uid: str, time: float, raw_path: str | None) -> Document:
     """Return the derived run's start document.
 
     Parameters
@@ -194,7 +194,7 @@ def start_document(info: RunInfo, *, uid: str, time: float, raw_path: str | None
 
 def stop_document(
     end: RunEnd, *, start_uid: str, time: float, num_events: Mapping[str, int]
-) -> dict[str, Any]:
+) -> Document:
     """Return the stop document: a success only if the raw run and its analysis both were."""
     statuses = (end.raw_exit_status, end.analysis_exit_status)
     if all(status == "success" for status in statuses):
@@ -213,7 +213,7 @@ def stop_document(
     }
 
 
-def descriptor_metadata(time: float, data_keys: Mapping[str, Any]) -> dict[str, Any]:
+def descriptor_metadata(time: float, data_keys: Fields) -> Document:
     """Return what a stream's node keeps of its descriptor; name and run follow from its place."""
     return {
         "uid": str(uuid.uuid4()),
@@ -224,9 +224,9 @@ def descriptor_metadata(time: float, data_keys: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def table_data_keys(schema: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+def table_data_keys(schema: Mapping[str, tuple[str, str]]) -> Document:
     """Return the data keys of a table's columns."""
-    keys: dict[str, Any] = {}
+    keys: Document = {}
     for name, (kind, unit) in schema.items():
         _, dtype, dtype_numpy = _KINDS[kind]
         keys[name] = {
@@ -241,10 +241,10 @@ def table_data_keys(schema: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
     return keys
 
 
-def array_data_key(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
+def array_data_key(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Document:
     """Return the data key of an array that Tiled itself stores."""
     dims, unit = ARRAY_DIMS[name]
-    key: dict[str, Any] = {
+    key: Document = {
         "source": "xpcs_live_denoise",
         "object_name": OBJECT_NAME,
         "dtype": "array",

@@ -7,24 +7,28 @@ import importlib.util
 import os
 import re
 import secrets
+import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 import httpx
 
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, ServerStartError
 
+if TYPE_CHECKING:
+    from .nodes import Node
+
 RAW_PATH = "raw"
 PROCESSED_PATH = "processed"
-CATALOG_SPEC = ("CatalogOfBlueskyRuns", "3.0")
-SERVER_MODULES = ("fastapi", "uvicorn", "zarr", "duckdb", "adbc_driver_sqlite")
+SERVER_MODULES = ("fastapi", "uvicorn", "zarr", "adbc_driver_sqlite")
 LOG_LINES = 15
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # terminal codes in the server's log
 
@@ -87,7 +91,7 @@ class EmbeddedServer:
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
-        self._clients: list[Any] = []
+        self._clients: list[Node] = []
 
     @property
     def uri(self) -> str:
@@ -109,6 +113,11 @@ class EmbeddedServer:
     def running(self) -> bool:
         """Whether the server's process lives."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """Id of the server's process; None where there is none."""
+        return None if self._process is None else self._process.pid
 
     def start(self, timeout: float = 60.0) -> EmbeddedServer:
         """Start the server and wait until it answers; then create its two containers.
@@ -168,7 +177,7 @@ class EmbeddedServer:
         if self._process is not None:
             self._process.wait()
 
-    def client(self) -> Any:
+    def client(self) -> Node:
         """Return a new Tiled client of the root: `client["raw"]`, `client["processed"]`.
 
         Its connections are closed when the server is left as a context manager; it outlives
@@ -194,8 +203,12 @@ class EmbeddedServer:
         self.stop()
 
     def _spawn(self, config: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        package_root = str(Path(__file__).resolve().parents[2])  # it may be no installed one
         environment = {
             **os.environ,
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, (package_root, os.environ.get("PYTHONPATH")))
+            ),
             "XPCS_TILED_DIRECTORY": str(self.directory),
             "XPCS_TILED_READABLE": str(self.readable),
             "XPCS_TILED_API_KEY": self.api_key,
@@ -205,7 +218,8 @@ class EmbeddedServer:
         return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
             [
                 sys.executable,
-                str(Path(__file__).with_name("serve_until_orphaned.py")),
+                "-m",
+                "xpcs_live_denoise.catalog.server",
                 "serve",
                 "config",
                 str(config),
@@ -242,6 +256,8 @@ class EmbeddedServer:
 
     def _create_containers(self) -> None:
         from tiled.structures.core import Spec
+
+        from .schema import CATALOG_SPEC
 
         client = self.client()
         for path in (RAW_PATH, PROCESSED_PATH):
@@ -288,3 +304,30 @@ def _open_log(path: Path | None) -> IO[bytes]:
         return tempfile.TemporaryFile()
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.open("a+b")
+
+
+def serve_until_orphaned() -> None:
+    """Be the server's process: run `tiled` with this process' arguments until its owner is gone.
+
+    The owner holds the other end of this process' standard input. The system closes that end
+    however the owner dies, so that no server outlives it.
+    """
+    owner = sys.stdin.fileno()
+
+    def watch() -> None:
+        while os.read(owner, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="owner").start()
+
+    from tiled.commandline.main import main as tiled
+
+    # Only with this option does the start-up banner keep quiet; otherwise it prints an address with
+    # a random key that opens nothing. Set here, it never shows in the system's list of processes.
+    sys.argv += ["--api-key", os.environ["XPCS_TILED_API_KEY"]]
+    tiled()
+
+
+if __name__ == "__main__":
+    serve_until_orphaned()

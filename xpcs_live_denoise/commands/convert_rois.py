@@ -1,17 +1,18 @@
-"""The one place that opens a pickle: CHX's [roi_mask, qval_dict], by name and after a warning."""
+"""`convert-rois`: the one place that opens a pickle, [roi_mask, qval_dict], after a warning."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
+import typer
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.sources import save_rois
+
+if TYPE_CHECKING:
+    from xpcs_live_denoise.numerics.rois import RoiMap
 
 WARNING = (
     "{path} is a pickle, a kind of file that can run code when it is opened. Only numpy arrays and "
@@ -32,7 +33,23 @@ ALLOWED = frozenset(
 )
 
 
-def convert_rois(old: str | Path, new: str | Path) -> tuple[RoiMap, tuple[str, ...]]:
+def convert_rois(
+    old: Annotated[Path, typer.Argument(help="A pickle [roi_mask, qval_dict], as CHX has them.")],
+    new: Annotated[Path, typer.Argument(help="The ROI file to write, .npz or .json.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
+) -> None:
+    """Turn a pickled ROI set into a ROI file. A pickle can run code: know who wrote it."""
+    typer.secho(WARNING.format(path=old), fg="yellow")
+    if not yes:
+        typer.confirm("Open it?", abort=True)
+    rois, notes = convert(old, new)
+    for note in notes:
+        typer.secho(note, fg="yellow")
+    typer.echo(f"{rois.n_roi} ROIs are in {new}.")
+
+
+def convert(old: Path, new: Path) -> tuple[RoiMap, tuple[str, ...]]:
     """Read a pickle [roi_mask, qval_dict] and write it as a ROI file, .npz or .json.
 
     Label i belongs to qval_dict[i - 1] = [q] or [q, phi], 1/Angstrom. Nothing but numpy arrays,
@@ -51,12 +68,17 @@ def convert_rois(old: str | Path, new: str | Path) -> tuple[RoiMap, tuple[str, .
     InvalidInputError
         When the file cannot be read, asks for anything else, or holds something else.
     """
-    content = _unpickle(Path(old))
-    if not isinstance(content, (list, tuple)) or len(cast("Sequence[Any]", content)) < 2:
+    import numpy as np
+
+    from xpcs_live_denoise.numerics.rois import RoiMap
+    from xpcs_live_denoise.sources import save_rois
+
+    content = _unpickle(old)
+    if not isinstance(content, (list, tuple)) or len(content) < 2:
         raise InvalidInputError(
             f"Pickle {old}: got a {type(content).__name__}; expected [roi_mask, qval_dict]."
         )
-    mask, q_of = cast("Sequence[Any]", content)[:2]
+    mask, q_of = content[:2]
     if not isinstance(mask, np.ndarray) or not isinstance(q_of, Mapping):
         raise InvalidInputError(
             f"Pickle {old}: got [{type(mask).__name__}, {type(q_of).__name__}]; expected "
@@ -65,7 +87,7 @@ def convert_rois(old: str | Path, new: str | Path) -> tuple[RoiMap, tuple[str, .
     notes: list[str] = []
     try:
         labels = np.unique(mask)
-        values = [_q(cast("Mapping[Any, Any]", q_of), int(label)) for label in labels[labels > 0]]
+        values = [_q(q_of, int(label)) for label in labels[labels > 0]]
         rois = RoiMap.from_labels(mask, q_inv_angstrom=[q for q, _ in values])
     except (TypeError, ValueError, ArithmeticError) as error:
         raise InvalidInputError(f"Pickle {old}: {error}") from error
@@ -80,9 +102,9 @@ def convert_rois(old: str | Path, new: str | Path) -> tuple[RoiMap, tuple[str, .
 
 def _q(q_of: Mapping[Any, Any], label: int) -> tuple[float, bool]:
     """Return q of a label, NaN where it has none, and whether there is more than q."""
-    if label - 1 not in q_of:
-        return np.nan, False
-    values = np.asarray(q_of[label - 1], np.float64).reshape(-1)
+    import numpy as np
+
+    values = np.asarray(q_of.get(label - 1, ()), np.float64).reshape(-1)
     return (float(values[0]) if values.size else np.nan), values.size > 1
 
 

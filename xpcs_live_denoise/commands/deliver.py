@@ -1,16 +1,18 @@
-"""Delivers what lies in the spool: results that sessions could not store while Tiled was away."""
+"""`deliver`: results in the spool, that sessions could not store while Tiled was away."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from xpcs_live_denoise.analysis import append_note
-from xpcs_live_denoise.catalog import results_path
-from xpcs_live_denoise.config import Settings
+import typer
+
 from xpcs_live_denoise.errors import SpoolInUseError
-from xpcs_live_denoise.records.run import RunEnd, Status
-from xpcs_live_denoise.sinks import SpooledRun, TiledSinkFactory, default_folder, spooled_folders
+
+if TYPE_CHECKING:
+    from xpcs_live_denoise.config import Settings
+    from xpcs_live_denoise.records.run import RunEnd, Status
+    from xpcs_live_denoise.sinks import Spool
 
 DIED = (
     "The process that analysed the run ended before the run did: what it had published is here. "
@@ -19,80 +21,78 @@ DIED = (
 
 
 def deliver(
-    settings: Settings,
-    *,
-    spool: Path | None = None,
-    path: str | None = None,
-    tell: Callable[[str], None] = print,
-) -> bool:
-    """Deliver every spooled run to the server of the settings, and remove it from the disk.
+    config: Annotated[Path, typer.Option(help="The settings, YAML.")] = Path("xpcs.yml"),
+    spool: Annotated[
+        Path | None, typer.Option(help="Folder of the spool; default: the settings', else yours.")
+    ] = None,
+    path: Annotated[str | None, typer.Option(help="Container for all; default: its own.")] = None,
+) -> None:
+    """Deliver results that were kept on disk because the Tiled server was away."""
+    from xpcs_live_denoise.catalog import results_path
+    from xpcs_live_denoise.config import Settings
+    from xpcs_live_denoise.sinks import default_folder, spooled_folders
 
-    A run is delivered into the derived run that its session began, with nothing twice; one whose
-    process died ends there as aborted.
-
-    Parameters
-    ----------
-    settings
-        The server and its key. The container and the access tags are those of the run's own time.
-    spool
-        Folder of the spool. Default: `settings.spool`, else the user's.
-    path
-        Container that every run goes to, instead of its own; for runs whose own does not do.
-    tell
-        Takes one line a run.
-
-    Returns
-    -------
-    bool
-        Whether nothing is left but what running sessions will deliver themselves.
-
-    Raises
-    ------
-    InvalidInputError
-        When `path` is empty.
-    """
+    settings = Settings.load(config)
     if path is not None:
         results_path(path, None)
     root = spool or settings.spool or default_folder()
     folders = spooled_folders(root)
     if not folders:
-        tell(f"Nothing to deliver in {root}.")
-    delivered = [_deliver(folder, settings, path, tell) for folder in folders]
-    return all(delivered)
+        typer.echo(f"Nothing to deliver in {root}.")
+    delivered = [deliver_run(folder, settings, path) for folder in folders]
+    if not all(delivered):
+        raise typer.Exit(1)
 
 
-def _deliver(
-    folder: Path, settings: Settings, path: str | None, tell: Callable[[str], None]
-) -> bool:
+def deliver_run(folder: Path, settings: Settings, path: str | None = None) -> bool:
+    """Deliver a spooled run, remove it from the disk, and print a line on it.
+
+    It goes into the derived run that its session began, with nothing twice; one whose process died
+    ends there as aborted.
+
+    Parameters
+    ----------
+    folder
+        Of the run in the spool.
+    settings
+        The server and its key. The container and the access tags are those of the run's own time.
+    path
+        Container to use instead of its own, where that does not do.
+
+    Returns
+    -------
+    bool
+        Whether nothing is left but what a running session will deliver itself.
+    """
+    from xpcs_live_denoise.sinks import Spool
+
     try:
         try:
-            run = SpooledRun(folder)
+            run = Spool.open(folder)
         except SpoolInUseError:
-            tell(f"{folder.name}: left to the process that has it.")
+            typer.echo(f"{folder.name}: left to the process that has it.")
             return True
         except FileNotFoundError:
-            tell(f"{folder.name}: delivered by another process.")
+            typer.echo(f"{folder.name}: delivered by another process.")
             return True
         with run:
-            tell(_write(run, settings, path))
-            run.remove()
+            typer.echo(_write(run, settings, path))
+            run.clear()
     except Exception as error:  # the next one may be delivered all the same
-        tell(f"{folder.name}: not delivered ({type(error).__name__}: {error})")
+        typer.echo(f"{folder.name}: not delivered ({type(error).__name__}: {error})")
         return False
     return True
 
 
-def _write(run: SpooledRun, settings: Settings, path: str | None) -> str:
+def _write(run: Spool, settings: Settings, path: str | None) -> str:
     """Write a run to the server; return the line that says so."""
-    places = {
-        "path": run.path if path is None else path,
-        "raw_path": run.raw_path,
-        "access_tags": run.access_tags,
-    }
-    make = TiledSinkFactory(settings.tiled.model_copy(update=places))
+    from xpcs_live_denoise.records.run import RunEnd, Status
+    from xpcs_live_denoise.sinks import TiledDestination
+
+    tiled = TiledDestination(settings)
     try:
-        sink = make(run.info, uid=run.uid, created=run.time)
-        sink.probe()
+        sink = tiled.sink(run, path=path)
+        tiled.probe()
         status, end = Status(), None
         for record in run.records():
             if isinstance(record, RunEnd):
@@ -102,12 +102,16 @@ def _write(run: SpooledRun, settings: Settings, path: str | None) -> str:
                 status = record.status
         sink.finish(end or _died(status, run.info.uid))
     finally:
-        make.close()
+        tiled.close()
     note = "" if end else ", without an end: its process died"
-    return f"Run {run.info.uid}: delivered as {places['path'].strip('/')}/{run.uid}{note}."
+    place = (run.path if path is None else path).strip("/")
+    return f"Run {run.info.uid}: delivered as {place}/{run.uid}{note}."
 
 
 def _died(status: Status, uid: str) -> RunEnd:
+    from xpcs_live_denoise.analysis import append_note
+    from xpcs_live_denoise.records.run import RunEnd
+
     died = DIED.format(uid=uid)
     return RunEnd(
         raw_exit_status="unknown",

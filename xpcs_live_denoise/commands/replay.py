@@ -1,4 +1,4 @@
-"""Computes stored runs again through the live pipeline, and compares with what was there."""
+"""`replay`: stored runs through the live pipeline again, and compared with what was there."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table
+import typer
 
-from xpcs_live_denoise.catalog import connect, refuse_raw_runs, results_path
-from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, XpcsError, text_of
-from xpcs_live_denoise.live import NOT_STORED, REFUSED, LiveDenoise
-from xpcs_live_denoise.readers import results
-from xpcs_live_denoise.sources import FileRoots, TiledDocuments, full_uid, raw_container
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from xpcs_live_denoise.catalog import Node
+    from xpcs_live_denoise.config import Settings
+    from xpcs_live_denoise.live import LiveDenoise, Timings
     from xpcs_live_denoise.numerics.rois import RoiMap
     from xpcs_live_denoise.readers import XPCSResult
 
@@ -62,30 +61,38 @@ class Comparison:
 
 
 def replay(
+    uids: Annotated[list[str], typer.Argument(metavar="UID...", help="Uids of raw runs.")],
+    config: Annotated[Path, typer.Option(help="The settings, YAML.")] = Path("xpcs.yml"),
+) -> None:
+    """Compute stored runs again, and compare with their earlier results."""
+    from xpcs_live_denoise.config import Settings
+
+    replay_runs(Settings.load(config), uids)
+
+
+def replay_runs(
     settings: Settings,
     uids: Sequence[str],
-    console: Console,
     *,
     rois: RoiMap | None = None,
     timeout: float | None = None,
+    timings: Timings | None = None,
 ) -> dict[str, Comparison | None]:
-    """Analyse stored runs again; each becomes a new derived run.
+    """Analyse stored runs again; each becomes a new derived run, and is printed as a table.
 
     A run that fails gets one line and holds up none after it. Frames are read from the files where
     they are readable here (below `settings.file_roots`), else by slices from Tiled.
 
     Parameters
     ----------
-    settings
-        `tiled.raw_path` says where the raw runs are.
-    uids
-        Of the raw runs, or the beginnings of them.
-    console
-        Where the tables go.
+    settings, uids
+        `settings.tiled.raw_path` says where the raw runs are; the beginning of a uid is enough.
     rois
         The ROI map, instead of the file that `settings.rois` names.
     timeout
         Longest wait for the end of a run, s; None waits as long as it takes.
+    timings
+        Of the analysis.
 
     Returns
     -------
@@ -94,12 +101,11 @@ def replay(
 
     Raises
     ------
-    InvalidInputError
-        Without `tiled.raw_path`; of a single run, when the server takes no result there.
     XpcsError
-        When a run failed, after all were tried: it is not there (ResultNotFoundError, of a single
-        run), has no frames of the detector, or its analysis or the storing of its results failed.
+        When a run failed, after all were tried; of a single run, what it failed with.
     """
+    from xpcs_live_denoise.catalog import connect
+
     if not settings.tiled.raw_path:
         raise InvalidInputError(
             "Setting tiled.raw_path: not set; expected the container with the raw runs, for "
@@ -112,14 +118,15 @@ def replay(
         for uid in uids:
             try:
                 comparisons[uid] = _replay_one(
-                    settings, uid, client, console, rois=rois, timeout=timeout
+                    settings, uid, client, rois=rois, timeout=timeout, timings=timings
                 )
             except Exception as error:  # of this run: the next one may go well
                 if len(uids) == 1:
                     raise
                 failed.append(uid)
-                line = f"Run {uid}: failed ({type(error).__name__}: {text_of(error)})"
-                console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+                typer.secho(
+                    f"Run {uid}: failed ({type(error).__name__}: {text_of(error)})", fg="red"
+                )
     finally:
         client.context.close()
     if failed:
@@ -132,6 +139,8 @@ def replay(
 
 def compare(new: XPCSResult, earlier: XPCSResult) -> Comparison:
     """Return how two results of one run differ."""
+    import numpy as np
+
     n_compared = min(new.n_frames, earlier.n_frames)
     difference, n_one_sided = -math.inf, 0
     for roi in sorted({*new.xpcs["roi"]} & {*earlier.xpcs["roi"]}) if n_compared else ():
@@ -158,25 +167,31 @@ def compare(new: XPCSResult, earlier: XPCSResult) -> Comparison:
 def _replay_one(
     settings: Settings,
     uid: str,
-    client: Any,
-    console: Console,
+    client: Node,
     *,
     rois: RoiMap | None,
     timeout: float | None,
+    timings: Timings | None,
 ) -> Comparison | None:
+    from rich import print as print_table
+
+    from xpcs_live_denoise.catalog import full_uid, raw_container, refuse_raw_runs, results_path
+    from xpcs_live_denoise.live import LiveDenoise
+    from xpcs_live_denoise.sources import FileRoots, TiledDocuments
+
     refuse_raw_runs(client, results_path(settings.tiled.path, settings.tiled.raw_path), uid)
     container = raw_container(client, settings.tiled.raw_path or "")
     uid = full_uid(container, uid)
     earlier = _newest(client, uid, settings)
     roots = FileRoots(settings.file_roots)
     documents = TiledDocuments(container, uid, data_key=settings.data_key, roots=roots)
-    live = LiveDenoise(settings, rois=rois, catalog=client, raw=client)
+    live = LiveDenoise(settings, rois=rois, catalog=client, raw=client, timings=timings)
     stored = False
     try:
-        console.print(f"Run {uid}: computing ...", highlight=False, markup=False)
+        typer.echo(f"Run {uid}: computing ...")
         for name, doc in documents.give_up():
             live(name, doc)
-        stored = _wait(live, uid, console, timeout)
+        stored = _wait(live, uid, timeout)
         status = live.status.get(uid)
     finally:
         live.close(timeout if stored else CLOSE_S)
@@ -189,14 +204,14 @@ def _replay_one(
     if not stored or new is None or (earlier is not None and _uid(new) == _uid(earlier)):
         raise XpcsError(f"Run {uid}: no new result was stored. {status.message}")
     if status.message:
-        console.print(status.message, style="yellow", markup=False, highlight=False)
+        typer.secho(status.message, fg="yellow")
     comparison = None if earlier is None else compare(new, earlier)
-    console.print(_table(new, earlier, comparison))
+    print_table(_table(new, earlier, comparison))
     _raise_if_failed(uid, new, earlier, settings.tiled.path)
     return comparison
 
 
-def _wait(live: LiveDenoise, uid: str, console: Console, timeout: float | None) -> bool:
+def _wait(live: LiveDenoise, uid: str, timeout: float | None) -> bool:
     """Wait until the run is stored, and tell each reason why it is not; False after `timeout` s.
 
     Raises
@@ -204,16 +219,19 @@ def _wait(live: LiveDenoise, uid: str, console: Console, timeout: float | None) 
     InvalidInputError
         When waiting does not help.
     """
-    end, told = math.inf if timeout is None else time.monotonic() + timeout, ""
+    from xpcs_live_denoise.records.run import Delivery, DeliveryState
+
+    end, reported = math.inf if timeout is None else time.monotonic() + timeout, ""
     while not live.wait(min(LOOK_S, max(0.0, end - time.monotonic()))):
-        status = live.running.get(uid)
-        message = "" if status is None else status.message
-        if refused := message.partition(REFUSED)[2]:
-            raise InvalidInputError(f"Run {uid}: its result cannot be stored. {refused}")
-        if (why := message.partition(NOT_STORED)[2]) and why != told:
-            told = why
-            line = f"The server does not take the result: {why} Trying again, Ctrl-C ends it."
-            console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        delivery = live.delivery.get(uid, Delivery())
+        if delivery.state is DeliveryState.REFUSED:
+            raise InvalidInputError(f"Run {uid}: its result cannot be stored. {delivery.reason}")
+        if delivery.reason and delivery.reason != reported:
+            reported = delivery.reason
+            typer.secho(
+                f"The server does not take the result: {reported} Trying again, Ctrl-C ends it.",
+                fg="yellow",
+            )
         if time.monotonic() >= end:
             return False
     return True
@@ -235,7 +253,9 @@ def _raise_if_failed(uid: str, new: XPCSResult, earlier: XPCSResult | None, path
     )
 
 
-def _newest(client: Any, uid: str, settings: Settings) -> XPCSResult | None:
+def _newest(client: Node, uid: str, settings: Settings) -> XPCSResult | None:
+    from xpcs_live_denoise.readers import results
+
     try:
         return results(client, uid, path=settings.tiled.path)
     except ResultNotFoundError:
@@ -258,7 +278,7 @@ def _ended(result: XPCSResult, name: str = "exit_status") -> str:
 
 def _compare_rates(new: XPCSResult, earlier: XPCSResult) -> tuple[int, float]:
     """Return how many recommended rows both have, and their largest relative difference."""
-    tables: list[Any] = [result.gamma_table() for result in (new, earlier)]
+    tables = [result.gamma_table() for result in (new, earlier)]
     if any(table.empty for table in tables):
         return 0, math.nan
     chosen = [table.loc[table["recommended"], [*KEYS, "relaxation_rate"]] for table in tables]
@@ -272,6 +292,8 @@ def _compare_rates(new: XPCSResult, earlier: XPCSResult) -> tuple[int, float]:
 
 
 def _table(new: XPCSResult, earlier: XPCSResult | None, comparison: Comparison | None) -> Table:
+    from rich.table import Table
+
     table = Table(title=f"Run {new.start['original_run_uid']}", title_justify="left")
     table.add_column("")
     table.add_column("new", justify="right")

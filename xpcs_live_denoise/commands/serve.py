@@ -1,4 +1,4 @@
-"""The analysis in a process of its own: takes documents of other processes until it is ended."""
+"""`serve`: the analysis in a process of its own, of runs of other processes, until it is ended."""
 
 from __future__ import annotations
 
@@ -6,146 +6,127 @@ import contextlib
 import queue
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
+import typer
 
-from xpcs_live_denoise.config import Settings
-from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
-from xpcs_live_denoise.live import LiveDenoise
-from xpcs_live_denoise.records.run import Status
-from xpcs_live_denoise.sources import FileRoots, open_rois
+from xpcs_live_denoise.errors import (
+    InvalidInputError,
+    MissingDependencyError,
+    TiledUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from xpcs_live_denoise.catalog import Node
+    from xpcs_live_denoise.config import Settings
+    from xpcs_live_denoise.live import LiveDenoise
+    from xpcs_live_denoise.records.run import Status
+    from xpcs_live_denoise.sources import RemoteDocuments, TiledRuns
 
 # How often a run that goes on gets a line, s.
 LINE_EVERY_S = 5.0
 TICK_S = 0.5
 # Results that wait for Tiled are in the spool: ending need not wait for it.
 CLOSE_S = 20.0
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServeOptions:
-    """What `xpcs-live-denoise serve` was asked for.
-
-    Attributes
-    ----------
-    documents
-        Address that documents come from over 0MQ; None: not from there.
-    bind
-        Listen at that address, where publishers connect, instead of connecting to a proxy.
-    prefix
-        Take only documents of publishers with this prefix; "": all.
-    tiled
-        Follow the raw runs in `settings.tiled.raw_path`; instead of documents.
-    plot
-        A .png that shows the newest run, written anew every few seconds.
-    """
-
-    documents: str | None = None
-    bind: bool = False
-    prefix: str = ""
-    tiled: bool = False
-    plot: Path | None = None
-
-
-class _Source(Protocol):
-    def stop(self) -> None: ...
-
-
-class _Ending(Protocol):
-    def wait(self, timeout: float) -> bool: ...
-
-
-class _Signalled:
-    """An event for signal handlers, which may interrupt a `threading.Event` that holds its lock."""
-
-    def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()
-
-    def set(self) -> None:
-        self._calls.put(None)
-
-    def wait(self, timeout: float) -> bool:
-        with contextlib.suppress(queue.Empty):
-            self._calls.get(timeout=timeout)
-            return True
-        return False
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "ipc://")
 
 
 def serve(
-    settings: Settings,
-    options: ServeOptions,
-    console: Console,
+    config: Annotated[Path, typer.Option(help="The settings, YAML.")] = Path("xpcs.yml"),
+    documents: Annotated[
+        str | None,
+        typer.Option(help="Documents over 0MQ: tcp://host:port of the proxy's output."),
+    ] = None,
+    bind: Annotated[
+        bool, typer.Option("--bind", help="Listen there for publishers; needs no proxy.")
+    ] = False,
+    prefix: Annotated[str, typer.Option(help="Only documents of publishers that have it.")] = "",
+    tiled: Annotated[
+        bool, typer.Option("--tiled", help="Follow the raw runs in Tiled (tiled.raw_path).")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Show the newest run in this .png, while it goes on.")
+    ] = None,
+) -> None:
+    """Analyse runs of other processes, in this one, until Ctrl-C."""
+    from xpcs_live_denoise.catalog import connect
+    from xpcs_live_denoise.config import Settings
+    from xpcs_live_denoise.live import LiveDenoise
+    from xpcs_live_denoise.sources import open_rois
+
+    settings = Settings.load(config)
+    _check(settings, documents, tiled)
+    open_rois(settings, None)  # better now than in the first run, at night
+    _check_server(settings, followed=tiled)
+    with contextlib.ExitStack() as stack:
+        client = None
+        if tiled:
+            client = connect(settings.tiled)
+            stack.callback(client.context.close)
+        live = LiveDenoise(settings, raw=client, plot=plot or False)
+        ended = stack.enter_context(_signals())
+        if documents is None:
+            source = _follow(settings, live, client)
+        else:
+            source = listen(documents, live, bind=bind, prefix=prefix)
+        stored = analyse_until(ended, source, live)
+    if not stored:
+        raise typer.Exit(1)
+
+
+def analyse_until(
+    ended: queue.SimpleQueue[None],
+    source: RemoteDocuments | TiledRuns,
+    live: LiveDenoise,
     *,
-    ending: _Ending | None = None,
+    close_s: float = CLOSE_S,
 ) -> bool:
-    """Analyse what comes, until Ctrl-C or SIGTERM; then store what is there.
+    """Print where the runs stand until there is something in `ended`; then store what is there.
 
     Parameters
     ----------
-    settings
-        `file_roots` must be set: the files that foreign documents name are read.
-    options
-        Where documents come from.
-    console
-        Where a line for every run goes, now and then.
-    ending
-        Ends it when set, instead of signals.
+    ended
+        Whatever is put into it ends the analysis.
+    source
+        Where documents come from; it is stopped at the end.
+    live
+        Gets them; it is closed at the end.
+    close_s
+        How long results may take to be stored then, s.
 
     Returns
     -------
     bool
         False if results could not be stored; they are in the spool then.
-
-    Raises
-    ------
-    InvalidInputError
-        Without `file_roots`, without a source, or when ROIs, address, API key or container cannot
-        be used.
     """
-    _check(settings, options)
-    open_rois(settings, None)  # better now than in the first run, at night
-    _check_server(settings, options, console)
-    with ExitStack() as stack:
-        client = None
-        if options.tiled:
-            from xpcs_live_denoise.catalog import connect
-
-            client = connect(settings.tiled)
-            stack.callback(client.context.close)
-        live = LiveDenoise(settings, raw=client, plot=options.plot or False)
-        ended = ending or stack.enter_context(_until_signal())
-        sources = _start_sources(settings, options, live, client, console)
-        live.prepare()  # not before: what cannot be started must not wait for imports
-        # A line that a program which started us can wait for.
-        console.print("Ready. Ctrl-C ends it.", highlight=False)
-        lines = StatusLines(console)
-        try:
-            while not ended.wait(TICK_S):
-                lines.show(live.status)
-        finally:
-            for source in sources:
-                source.stop()
-        console.print("Ending: storing what is there ...", highlight=False)
-        closed = live.close(CLOSE_S)
-        lines.show(live.status, last=True)
-    if not closed:
-        console.print(
+    live.prepare()  # not before: what cannot be started must not wait for imports
+    # A line that a program which started us can wait for.
+    typer.echo("Ready. Ctrl-C ends it.")
+    lines = StatusLines()
+    try:
+        while True:
+            with contextlib.suppress(queue.Empty):
+                ended.get(timeout=TICK_S)
+                break
+            lines.show(live.status)
+    finally:
+        source.stop()
+    typer.echo("Ending: storing what is there ...")
+    stored = live.close(close_s)
+    lines.show(live.status, last=True)
+    if not stored:
+        typer.secho(
             "Not everything could be stored in time. What is in the spool is stored by "
             "`xpcs-live-denoise deliver --config xpcs.yml`, runs that were under way by "
             "`xpcs-live-denoise replay UID --config xpcs.yml`.",
-            style="yellow",
-            soft_wrap=True,
+            fg="yellow",
         )
-    return closed
+    return stored
 
 
-def _check(settings: Settings, options: ServeOptions) -> None:
+def _check(settings: Settings, documents: str | None, tiled: bool) -> None:
     if settings.file_roots is None:
         raise InvalidInputError(
             "Setting file_roots: not set; expected the folders below which the detectors write. "
@@ -156,92 +137,99 @@ def _check(settings: Settings, options: ServeOptions) -> None:
             f"Setting file_roots: got {', '.join(missing)}; expected folders that are there, on "
             "this machine. Correct the path, or mount it before."
         )
-    if options.documents is None and not options.tiled:
+    if documents is None and not tiled:
         raise InvalidInputError(
             "Nothing to serve: expected --documents tcp://host:port, or --tiled."
         )
-    if options.documents is not None and options.tiled:
+    if documents is not None and tiled:
         raise InvalidInputError(
             "Got --documents and --tiled: a run that comes both ways would be counted twice; "
             "expected one of them. Start a second `serve` for other runs."
         )
-    if options.tiled and not settings.tiled.raw_path:
+    if tiled and not settings.tiled.raw_path:
         raise InvalidInputError(
             "Setting tiled.raw_path: not set; expected the container with the raw runs to follow."
         )
 
 
-def _check_server(settings: Settings, options: ServeOptions, console: Console) -> None:
+def _check_server(settings: Settings, *, followed: bool) -> None:
     """Raise if results cannot be stored, unless only the server is away and is not followed."""
-    from xpcs_live_denoise.sinks import TiledSinkFactory
+    from xpcs_live_denoise.sinks import TiledDestination
 
-    make = TiledSinkFactory(settings.tiled)
+    tiled = TiledDestination(settings)
     try:
-        make.connect()
+        tiled.check()
     except TiledUnavailableError as error:
-        if options.tiled:
+        if followed:
             raise
-        line = f"{error} Key and container could not be checked."
-        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        typer.secho(f"{error} Key and container could not be checked.", fg="yellow")
     finally:
-        make.close()
+        tiled.close()
 
 
-def _start_sources(
-    settings: Settings, options: ServeOptions, live: LiveDenoise, client: Any, console: Console
-) -> list[_Source]:
-    sources: list[_Source] = []
-    if options.documents is not None:
-        sources.append(_start_remote(options, live, console))
-    if options.tiled:
-        from xpcs_live_denoise.sources import TiledRuns, raw_container
+def _follow(settings: Settings, live: LiveDenoise, client: Node) -> TiledRuns:
+    from xpcs_live_denoise.catalog import raw_container
+    from xpcs_live_denoise.sources import FileRoots, TiledRuns
 
-        path = settings.tiled.raw_path or ""
-        sources.append(
-            TiledRuns(
-                raw_container(client, path),
-                live,
-                detector=settings.detector,
-                data_key=settings.data_key,
-                roots=FileRoots(settings.file_roots),
-            ).start()
-        )
-        where = f"Following the runs in {settings.tiled.uri}, container {path}."
-        console.print(where, markup=False, soft_wrap=True)
-    return sources
+    path = settings.tiled.raw_path or ""
+    runs = TiledRuns(
+        raw_container(client, path),
+        live,
+        detector=settings.detector,
+        data_key=settings.data_key,
+        roots=FileRoots(settings.file_roots),
+    ).start()
+    typer.echo(f"Following the runs in {settings.tiled.uri}, container {path}.")
+    return runs
 
 
-def _start_remote(options: ServeOptions, live: LiveDenoise, console: Console) -> _Source:
+def listen(
+    address: str, live: LiveDenoise, *, bind: bool = False, prefix: str = ""
+) -> RemoteDocuments:
+    """Start to take documents from publishers, and say where.
+
+    Parameters
+    ----------
+    address
+        Of the proxy, or with `bind` the one to listen at: "tcp://host:port".
+    live
+        Gets the documents.
+    prefix
+        Of the publishers that are heard; "": all.
+
+    Raises
+    ------
+    MissingDependencyError
+        Without the `remote` extra.
+    InvalidInputError
+        For an address that is none, or is taken.
+    """
     try:
         from xpcs_live_denoise.sources import RemoteDocuments
     except ImportError as error:
-        from xpcs_live_denoise.errors import MissingDependencyError
-
         raise MissingDependencyError(
             f"Documents over 0MQ: {error.name} is not installed. It needs the extra `remote`: "
             "pip install 'xpcs-live-denoise[remote]'."
         ) from error
-    remote = RemoteDocuments(
-        options.documents or "", live, prefix=options.prefix.encode(), bind=options.bind
-    ).start()
-    how = "Listening for publishers at" if options.bind else "Taking documents from"
-    console.print(f"{how} {remote.address}.", highlight=False)
-    if options.bind and not any(name in remote.address for name in (*LOOPBACK, "ipc://")):
-        console.print(
+    remote = RemoteDocuments(address, live, prefix=prefix.encode(), bind=bind).start()
+    how = "Listening for publishers at" if bind else "Taking documents from"
+    typer.echo(f"{how} {remote.address}.")
+    if bind and not any(name in remote.address for name in LOOPBACK):
+        typer.secho(
             "Whoever reaches this port can have runs analysed and the files below file_roots "
             "read. Keep it inside the beamline's network.",
-            style="yellow",
-            soft_wrap=True,
+            fg="yellow",
         )
     return remote
 
 
 @contextlib.contextmanager
-def _until_signal() -> Iterator[_Ending]:
-    """Give an event that Ctrl-C and SIGTERM set; afterwards they do what they did before."""
-    ended = _Signalled()
+def _signals() -> Iterator[queue.SimpleQueue[None]]:
+    """Give a queue that Ctrl-C and SIGTERM put into; afterwards they do what they did before."""
+    # No `threading.Event`: a signal may interrupt one that holds its own lock.
+    ended: queue.SimpleQueue[None] = queue.SimpleQueue()
     before = {
-        number: signal.signal(number, lambda *_: ended.set())
+        number: signal.signal(number, lambda *_: ended.put(None))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
@@ -252,19 +240,19 @@ def _until_signal() -> Iterator[_Ending]:
 
 
 class StatusLines:
-    """Prints where each run stands: when it begins, every LINE_EVERY_S, and when it has ended.
+    """Prints where each run stands: when it begins, now and then, and when it has ended.
 
     Parameters
     ----------
-    console
-        Where to print.
+    every_s
+        How often a run that goes on gets a line, s.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, every_s: float = LINE_EVERY_S) -> None:
+        self._every_s = every_s
         self._shown: dict[str, tuple[float, str]] = {}
 
-    def show(self, runs: Any, *, last: bool = False) -> None:
+    def show(self, runs: Mapping[str, Status], *, last: bool = False) -> None:
         """Print the lines that are due.
 
         Parameters
@@ -277,11 +265,11 @@ class StatusLines:
         now = time.monotonic()
         for uid, status in runs.items():
             line = status_line(uid, status)
-            when, shown = self._shown.get(uid, (-LINE_EVERY_S, ""))
-            if line == shown or (now - when < LINE_EVERY_S and not last):
+            when, shown = self._shown.get(uid, (-self._every_s, ""))
+            if line == shown or (now - when < self._every_s and not last):
                 continue
             self._shown[uid] = (now, line)
-            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+            typer.echo(line)
         for uid in [uid for uid in self._shown if uid not in runs]:
             del self._shown[uid]
 

@@ -3,8 +3,7 @@
 from .ensemble import Ensemble as Ensemble
 from .ensemble import load_ensemble as load_ensemble
 from .evaluation.evaluate import evaluate as evaluate
-from .latent import latent_distance as latent_distance
-from .training.methods import recipe_of as recipe_of
+from .training.recipes import recipe_of as recipe_of
 from .training.train import TrainingProgress as TrainingProgress
 from .training.train import train as train
 from .training.train import training_data as training_data

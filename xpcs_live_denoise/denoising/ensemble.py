@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 from xpcs_live_denoise.numerics.windows import WINDOW
+from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray
 
-from .model import to_triangle, to_windows
+from .cards import load_with_card, save_with_card
+from .triangle import to_triangle, to_windows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from torch import Tensor
 
     from .inference import FusedMembers, TiedKernel
@@ -43,13 +39,11 @@ class Ensemble:
         JSON-ready: name, sha256 (of the weights), n_members, window, trained_on, metrics.
     """
 
-    def __init__(self, members: FusedMembers | TiedKernel, info: dict[str, Any]) -> None:
+    def __init__(self, members: FusedMembers | TiedKernel, info: Document) -> None:
         self._members = members
         self.info = info
 
-    def denoise(
-        self, windows: NDArray[np.floating[Any]]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def denoise(self, windows: FloatArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Denoise windows of a two-time correlation function.
 
         Parameters
@@ -123,13 +117,14 @@ def load_ensemble(path: str | Path | None = None, *, device: str = "cpu") -> Ens
             f"load_ensemble: torch and safetensors are needed to denoise ({error}). Install them: "
             "pip install xpcs-live-denoise[torch]."
         ) from error
-    card, weights = _read_card(folder), _read_weights(folder)
-    digest = hashlib.sha256(weights).hexdigest()
-    if card["sha256"] != digest:
-        raise InvalidInputError(
-            f"Ensemble {folder}: {WEIGHTS_NAME} has sha256 {digest}, {CARD_NAME} names "
-            f"{card['sha256']}. The two do not belong together; copy the whole folder again."
-        )
+    weights, card = load_with_card(
+        "Ensemble",
+        folder,
+        WEIGHTS_NAME,
+        card_name=CARD_NAME,
+        keys=INFO_KEYS,
+        writer="xpcs-live-denoise train",
+    )
     try:
         stacked = safetensors.torch.load(weights)
     except safetensors.SafetensorError as error:
@@ -147,9 +142,7 @@ def load_ensemble(path: str | Path | None = None, *, device: str = "cpu") -> Ens
     return Ensemble(members, {key: card[key] for key in INFO_KEYS})
 
 
-def save_ensemble(
-    members: Sequence[CnnEncoderDecoder], card: Mapping[str, Any], path: str | Path
-) -> Path:
+def save_ensemble(members: Sequence[CnnEncoderDecoder], card: Fields, path: str | Path) -> Path:
     """Write members and their model card into a folder that `load_ensemble` reads.
 
     Parameters
@@ -181,22 +174,21 @@ def save_ensemble(
     missing = [key for key in ("name", "trained_on", "metrics") if key not in card]
     if missing:
         raise InvalidInputError(f"save_ensemble: the card lacks {', '.join(missing)}.")
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = safetensors.torch.save(stack_members(members))
-    (folder / WEIGHTS_NAME).write_bytes(weights)
-    full_card = {
-        **card,
-        "n_members": len(members),
-        "window": WINDOW,
-        "parameters_per_member": sum(p.numel() for p in members[0].parameters()),
-        "sha256": hashlib.sha256(weights).hexdigest(),
-    }
-    (folder / CARD_NAME).write_text(json.dumps(full_card, indent=2) + "\n", encoding="utf-8")
-    return folder
+    return save_with_card(
+        path,
+        WEIGHTS_NAME,
+        safetensors.torch.save(stack_members(members)),
+        card_name=CARD_NAME,
+        card={
+            **card,
+            "n_members": len(members),
+            "window": WINDOW,
+            "parameters_per_member": sum(p.numel() for p in members[0].parameters()),
+        },
+    )
 
 
-def _check_windows(windows: NDArray[Any]) -> None:
+def _check_windows(windows: Array) -> None:
     if windows.ndim != 3 or windows.shape[1:] != (WINDOW, WINDOW):
         raise InvalidInputError(
             f"Ensemble.denoise: windows have shape {windows.shape}; expected (n, {WINDOW}, "
@@ -208,33 +200,7 @@ def _check_windows(windows: NDArray[Any]) -> None:
         )
 
 
-def _read_weights(folder: Path) -> bytes:
-    try:
-        return (folder / WEIGHTS_NAME).read_bytes()
-    except OSError as error:
-        raise InvalidInputError(
-            f"Ensemble {folder}: {WEIGHTS_NAME} cannot be read ({error.strerror}). Expected a "
-            f"folder with {WEIGHTS_NAME} and {CARD_NAME}, as `xpcs-live-denoise train` writes it."
-        ) from error
-
-
-def _read_card(folder: Path) -> dict[str, Any]:
-    try:
-        card = json.loads((folder / CARD_NAME).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInputError(
-            f"Ensemble {folder}: {CARD_NAME} cannot be read ({error.strerror}). Expected a "
-            f"folder with {WEIGHTS_NAME} and {CARD_NAME}, as `xpcs-live-denoise train` writes it."
-        ) from error
-    except ValueError as error:
-        raise InvalidInputError(f"Ensemble {folder}: {CARD_NAME} is no JSON ({error}).") from error
-    missing = [key for key in INFO_KEYS if not isinstance(card, dict) or key not in card]
-    if missing:
-        raise InvalidInputError(f"Ensemble {folder}: {CARD_NAME} lacks {', '.join(missing)}.")
-    return card
-
-
-def _check_shapes(folder: Path, card: Mapping[str, Any], stacked: Mapping[str, Tensor]) -> None:
+def _check_shapes(folder: Path, card: Fields, stacked: Mapping[str, Tensor]) -> None:
     from .inference import expected_shapes
 
     expected = expected_shapes(card["n_members"])
@@ -248,66 +214,3 @@ def _check_shapes(folder: Path, card: Mapping[str, Any], stacked: Mapping[str, T
             f"Ensemble {folder}: {WEIGHTS_NAME} holds {name} of shape {got.get(name)}; expected "
             f"{expected.get(name)} for {card['n_members']} members of this architecture."
         )
-
-
-FITTED_CARD_NAME = "card.json"
-
-
-def save_carded(
-    path: str | Path, name: str, arrays: Mapping[str, ArrayLike], card: Mapping[str, Any]
-) -> Path:
-    """Write arrays as the file `name` into a folder, and beside it the card with their hash.
-
-    Returns
-    -------
-    Path
-        The folder, which is created if absent.
-    """
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    stored: dict[str, Any] = {key: np.asarray(array) for key, array in arrays.items()}
-    np.savez_compressed(buffer, **stored)
-    (folder / name).write_bytes(buffer.getvalue())
-    whole = {**card, "sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
-    (folder / FITTED_CARD_NAME).write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-    return folder
-
-
-def load_carded(
-    path: str | Path, name: str, *, arrays: Sequence[str], card: Sequence[str] = ()
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Read a folder of `save_carded`.
-
-    Parameters
-    ----------
-    path, name
-        Folder, and its file of arrays.
-    arrays, card
-        Entries that each must have.
-
-    Raises
-    ------
-    InvalidInputError
-        When a file is missing or cannot be read, lacks an entry, or does not belong to the card.
-    """
-    folder = Path(path)
-    try:
-        content = (folder / name).read_bytes()
-        written: dict[str, Any] = json.loads(
-            (folder / FITTED_CARD_NAME).read_text(encoding="utf-8")
-        )
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            found = {key: file[key] for key in arrays}
-        digest, *_ = [written[key] for key in ("sha256", *card)]
-    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise InvalidInputError(
-            f"Folder {folder}: cannot be read ({error}). Expected {name} and "
-            f"{FITTED_CARD_NAME} as this package writes them."
-        ) from error
-    if digest != hashlib.sha256(content).hexdigest():
-        raise InvalidInputError(
-            f"Folder {folder}: {name} is not the file that {FITTED_CARD_NAME} names. Copy the "
-            "whole folder again."
-        )
-    return found, written

@@ -1,12 +1,9 @@
 """The members of an ensemble as one network: batched products instead of a loop over modules."""
 
-# pyright: reportMissingImports=false, reportMissingTypeStubs=false
-
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,15 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xpcs_live_denoise.numerics.windows import WINDOW
+from xpcs_live_denoise.records.types import Array
 
-from .model import (
-    CHANNELS,
-    LAG,
-    LATENT,
-    N_PIXELS,
-    TRIANGLE_SHAPE,
-    CnnEncoderDecoder,
-)
+from .model import CHANNELS, LATENT, TRIANGLE_SHAPE, CnnEncoderDecoder
+from .triangle import LAG, N_PIXELS
 
 # Windows in one pass. On a CPU the features of ten members then take 1 MB, which stay in the cache
 # and are not given back to the system between two products; a GPU wants large products.
@@ -46,9 +38,7 @@ def expected_shapes(n_members: int) -> dict[str, tuple[int, ...]]:
 def fuse(stacked: Mapping[str, Tensor], device: torch.device) -> FusedMembers | TiedKernel:
     """Return the fastest form of the members on this device; all forms give the same numbers."""
     if device.type == "cpu" and is_tied(stacked):
-        compiled = compiled_encoder()
-        if compiled is not None:
-            return TiedKernel(stacked, compiled)
+        return TiedKernel(stacked)
     return FusedMembers(stacked, device)
 
 
@@ -68,55 +58,59 @@ class FusedMembers:
 
     def __init__(self, stacked: Mapping[str, Tensor], device: torch.device) -> None:
         p = {name: tensor.to(device, torch.float32) for name, tensor in stacked.items()}
-        self.n_members = m = len(p["conv1.weight"])
-        self.device = device
-        self.chunk = CPU_CHUNK if device.type == "cpu" else GPU_CHUNK
-        self._conv1 = p["conv1.weight"].reshape(m, CHANNELS, 1)
-        self._conv1_bias = p["conv1.bias"].reshape(m, CHANNELS, 1)
-        self._conv2 = p["conv2.weight"].reshape(m, CHANNELS, CHANNELS)
-        self._conv2_bias = p["conv2.bias"].reshape(m, CHANNELS, 1)
-        compress = p["compress.weight"].reshape(m, LATENT, CHANNELS, N_PIXELS)
-        # (m * 10, 1275, 8): one product for every channel, the channels are summed after.
-        self._compress = compress.permute(0, 2, 3, 1).reshape(m * CHANNELS, N_PIXELS, LATENT)
-        self._compress_bias = p["compress.bias"].reshape(m, 1, LATENT)
-        deconv1 = p["deconv1.weight"].reshape(m, CHANNELS, CHANNELS)  # (m, in, out)
+        m = len(p["conv1.weight"])
+        column, square = (m, CHANNELS, 1), (m, CHANNELS, CHANNELS)
+        compress = p["compress.weight"].reshape(m, LATENT, CHANNELS, N_PIXELS).permute(0, 2, 3, 1)
         expand = p["expand.weight"].reshape(m, CHANNELS, N_PIXELS, LATENT)
-        folded = torch.einsum("mio,mipk->mokp", deconv1, expand)  # (m, 10, 8, 1275)
-        self._expand = folded.reshape(m, CHANNELS, LATENT, N_PIXELS).contiguous()
         expand_bias = p["expand.bias"].reshape(m, CHANNELS, N_PIXELS)
+        deconv1 = p["deconv1.weight"].reshape(square)  # (m, in, out)
+        folded = torch.einsum("mio,mipk->mokp", deconv1, expand)  # (m, 10, 8, 1275)
         bias = torch.einsum("mio,mip->mop", deconv1, expand_bias)
-        self._expand_bias = bias + p["deconv1.bias"].reshape(m, CHANNELS, 1)  # (m, 10, 1275)
-        self._deconv2 = p["deconv2.weight"].reshape(m, 1, CHANNELS)
-        self._deconv2_bias = p["deconv2.bias"].reshape(m, 1, 1)
+        self.device = device
+        # Each layer is its weight and its bias.
+        self._conv1 = p["conv1.weight"].reshape(column), p["conv1.bias"].reshape(column)
+        self._conv2 = p["conv2.weight"].reshape(square), p["conv2.bias"].reshape(column)
+        self._compress = (  # one product for every channel, the channels are summed after
+            compress.reshape(m * CHANNELS, N_PIXELS, LATENT),
+            p["compress.bias"].reshape(m, 1, LATENT),
+        )
+        self._expand = (
+            folded.reshape(m, CHANNELS, LATENT, N_PIXELS).contiguous(),
+            bias + p["deconv1.bias"].reshape(column),  # (m, 10, 1275)
+        )
+        self._deconv2 = (
+            p["deconv2.weight"].reshape(m, 1, CHANNELS),
+            p["deconv2.bias"].reshape(m, 1, 1),
+        )
 
     @torch.inference_mode()
     def __call__(self, triangles: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and population standard deviation over the members, each (n, 1275)."""
         mean = torch.empty_like(triangles)
         spread = torch.empty_like(triangles)
-        for start in range(0, len(triangles), self.chunk):
-            part = slice(start, start + self.chunk)
-            output = self.outputs(triangles[part])  # (m, k, 1275)
+        chunk = CPU_CHUNK if self.device.type == "cpu" else GPU_CHUNK
+        for start in range(0, len(triangles), chunk):
+            part = slice(start, start + chunk)
+            output = self._outputs(triangles[part])  # (m, k, 1275)
             mean[part] = output.mean(dim=0)
             # torch.std does the same in three times the time.
             spread[part] = (output - mean[part]).square_().mean(dim=0).sqrt_()
         return mean, spread
 
-    def outputs(self, triangles: Tensor) -> Tensor:
+    def _outputs(self, triangles: Tensor) -> Tensor:
         """Return every member's output, shape (m, k, 1275), for triangles (k, 1275)."""
-        m, k = self.n_members, len(triangles)
+        (conv1, conv1_bias), (conv2, conv2_bias) = self._conv1, self._conv2
+        (compress, compress_bias), (expand, expand_bias) = self._compress, self._expand
+        deconv2, deconv2_bias = self._deconv2
+        m, k = len(conv1), len(triangles)
         pixels = triangles.reshape(1, 1, k * N_PIXELS)
-        x = torch.relu_(self._conv1_bias + self._conv1 * pixels)  # (m, 10, k * 1275)
-        x = torch.baddbmm(self._conv2_bias, self._conv2, x).relu_()  # (m, 10, k * 1275)
-        x = torch.bmm(x.view(m * CHANNELS, k, N_PIXELS), self._compress)  # (m * 10, k, 8)
-        latent = x.view(m, CHANNELS, k, LATENT).sum(dim=1) + self._compress_bias  # (m, k, 8)
-        x = torch.matmul(latent.unsqueeze(1), self._expand)  # (m, 10, k, 1275)
-        x = x.add_(self._expand_bias.unsqueeze(2)).relu_().view(m, CHANNELS, k * N_PIXELS)
-        x = torch.baddbmm(self._deconv2_bias, self._deconv2, x)  # (m, 1, k * 1275)
-        return x.view(m, k, N_PIXELS)
-
-
-# numba carries no types.
+        x = torch.relu_(conv1_bias + conv1 * pixels)  # (m, 10, k * 1275)
+        x = torch.baddbmm(conv2_bias, conv2, x).relu_()  # (m, 10, k * 1275)
+        x = torch.bmm(x.view(m * CHANNELS, k, N_PIXELS), compress)  # (m * 10, k, 8)
+        latent = x.view(m, CHANNELS, k, LATENT).sum(dim=1) + compress_bias  # (m, k, 8)
+        x = torch.matmul(latent.unsqueeze(1), expand)  # (m, 10, k, 1275)
+        x = x.add_(expand_bias.unsqueeze(2)).relu_().view(m, CHANNELS, k * N_PIXELS)
+        return torch.baddbmm(deconv2_bias, deconv2, x).view(m, k, N_PIXELS)
 
 
 # A register holds 16 numbers, or two registers 8 each: loops end on whole ones.
@@ -141,17 +135,15 @@ PIXEL, REAL = _layout()
 
 
 class TiedKernel:
-    """Members whose weights are shared along diagonals, ready for the compiled encoder.
+    """Members whose weights are shared along diagonals, with a compiled encoder.
 
     Parameters
     ----------
     stacked
         The members' parameters as float32 arrays, named and shaped as in `stack_members`.
-    compiled
-        What `compiled_encoder` returns.
     """
 
-    def __init__(self, stacked: Mapping[str, Tensor], compiled: Callable[..., None]) -> None:
+    def __init__(self, stacked: Mapping[str, Tensor]) -> None:
         p = {name: tensor.numpy() for name, tensor in stacked.items()}
         m = len(p["conv1.weight"])
         square = (m, CHANNELS, CHANNELS)
@@ -161,7 +153,8 @@ class TiedKernel:
         expand = p["expand.weight"].reshape(m, CHANNELS, N_PIXELS, LATENT)[:, :, :WINDOW]
         expand_bias = p["expand.bias"].reshape(m, CHANNELS, N_PIXELS)[:, :, :WINDOW]
         bias = np.einsum("mio,mip->mop", deconv1, expand_bias) + p["deconv1.bias"][..., None]
-        self._compiled = compiled
+        self.device = torch.device("cpu")
+        self._compiled = compiled_encoder()
         self._encoder = tuple(
             np.ascontiguousarray(array, dtype=np.float32)
             for array in (
@@ -178,18 +171,13 @@ class TiedKernel:
         self._deconv2 = p["deconv2.weight"].reshape(m, 1, CHANNELS)
         self._deconv2_bias = p["deconv2.bias"].reshape(m, 1, 1)
 
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return torch.device("cpu")
-
     def __call__(self, triangles: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and population standard deviation over the members, each (n, 1275)."""
-        outputs = self.outputs(triangles.numpy())  # (m, n, 50)
+        outputs = self._outputs(triangles.numpy())  # (m, n, 50)
         mean, spread = outputs.mean(axis=0), outputs.std(axis=0)  # (n, 50)
         return torch.from_numpy(mean[:, LAG]), torch.from_numpy(spread[:, LAG])
 
-    def outputs(self, triangles: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _outputs(self, triangles: Array) -> Array:
         """Return every member's g2, shape (m, n, 50), lag 0 first, for triangles (n, 1275)."""
         m, n = len(self._expand), len(triangles)
         sums = np.empty((m, n, LATENT))
@@ -216,18 +204,15 @@ def is_tied(stacked: Mapping[str, Tensor]) -> bool:
 
 
 @cache
-def compiled_encoder() -> Callable[..., None] | None:
-    """Return the compiled encoder, or None where numba is not installed."""
-    try:
-        import numba
-    except ImportError:
-        return None
+def compiled_encoder() -> Callable[..., None]:
+    """Return the compiled encoder."""
+    import numba  # half a second, which a session without denoising need not wait
+
     # Inputs are finite and sums short: fastmath, with which sums may take 16 lanes, loses nothing.
-    options: dict[str, Any] = {"nogil": True, "fastmath": True}
     try:
-        return numba.njit(_SIGNATURE, cache=True, **options)(_encode)
+        return numba.njit(_SIGNATURE, nogil=True, fastmath=True, cache=True)(_encode)
     except (RuntimeError, OSError):  # no folder that numba may write to
-        return numba.njit(_SIGNATURE, **options)(_encode)
+        return numba.njit(_SIGNATURE, nogil=True, fastmath=True)(_encode)
 
 
 # Given, so that it is compiled when an ensemble is loaded, not at the first window.
@@ -238,15 +223,15 @@ _SIGNATURE = (
 
 
 def _encode(  # noqa: PLR0917 (numba knows no keyword-only arguments)
-    pixels: Any,
-    real: Any,
-    width: Any,
-    conv1: Any,
-    conv1_bias: Any,
-    conv2: Any,
-    conv2_bias: Any,
-    compress: Any,
-    latent: Any,
+    pixels: Array,
+    real: Array,
+    width: Array,
+    conv1: Array,
+    conv1_bias: Array,
+    conv2: Array,
+    conv2_bias: Array,
+    compress: Array,
+    latent: Array,
 ) -> None:
     """Fill latent (m, n, 8), without its bias, from pixels (n, 50, 64).
 

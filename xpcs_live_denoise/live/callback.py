@@ -3,53 +3,41 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import functools
-import importlib.metadata
 import logging
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from typing import TYPE_CHECKING
 
-from numpy.typing import NDArray
-
-from xpcs_live_denoise.analysis import open_ensemble
 from xpcs_live_denoise.config import Settings
-from xpcs_live_denoise.errors import short_repr, text_of
+from xpcs_live_denoise.errors import Once, short_repr, text_of
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.windows import Denoiser
 from xpcs_live_denoise.records.frames import TiledFrames
-from xpcs_live_denoise.records.results import Sink
-from xpcs_live_denoise.records.run import RunInfo, Status
-from xpcs_live_denoise.sources import DocumentsByRun, FileRoots, FrameReader, open_rois, read_tiled
+from xpcs_live_denoise.records.run import Delivery, Status
+from xpcs_live_denoise.records.types import Array, Document
+from xpcs_live_denoise.sinks import TiledDestination
+from xpcs_live_denoise.sources import DocumentsByRun, FileRoots, FrameReader, read_tiled
 
-from .intake import RunEdge
-from .outbox import GuardedSpool, SpooledTiled, what_is_left
-from .run import LiveRun, SinkFactory
-from .worker import Errand, Worker
+from .delivery import DeliveryThread, RunDelivery, what_is_left
+from .intake import Device, DocumentIntake
+from .messages import Prepare
+from .outbox import SinkFactory
+from .run import EnsembleLoader, LiveRun
+from .runs import RecentRuns
+from .timings import Timings
+from .worker import Worker
 
 if TYPE_CHECKING:
-    from xpcs_live_denoise.sinks import TiledSinkFactory
+    from xpcs_live_denoise.catalog import Node
     from xpcs_live_denoise.window import LivePlot
 
 logger = logging.getLogger(__name__)
 
-# Runs whose status stays on show after they ended.
-REMEMBERED_RUNS = 16
-# Different reasons for unusable documents that are logged; all of them are counted.
-MOST_REASONS = 50
 _UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}")
-_VERSIONED = (
-    "xpcs-live-denoise",
-    "numpy",
-    "scikit-beam",
-    "bluesky",
-    "event-model",
-    "tiled",
-    "torch",
-)
 
 
 class LiveDenoise:
@@ -59,7 +47,8 @@ class LiveDenoise:
 
     Runs without frames of the configured detector are ignored. Nothing that goes wrong behind this
     call reaches the RunEngine: it is logged once, counted in `n_faults` and told by `status`.
-    Constructing connects to nothing; the work is done by one thread that starts with the first run.
+    Constructing connects to nothing. One thread computes, and one for each destination delivers
+    the results; they start with the first run.
 
     Parameters
     ----------
@@ -70,8 +59,9 @@ class LiveDenoise:
     catalog
         A Tiled client to write to, instead of connecting to `settings.tiled.uri`.
     sinks
-        Factories RunInfo -> Sink, instead of Tiled. One that still fails a minute after the end of
-        a run is given up for that run.
+        Factories RunInfo -> Sink, instead of Tiled; each is called, and its sinks are written, on a
+        thread of its own. One that still fails a minute after the end of a run is given up for
+        that run.
     device
         The staged detector: its `read_configuration()` completes what documents say.
     raw
@@ -79,6 +69,10 @@ class LiveDenoise:
     plot
         True shows each run in a window (see `LivePlot`), a path of a .png file writes it there,
         besides the other sinks.
+    ensemble
+        What denoises, instead of the ensemble that `settings.weights` names.
+    timings
+        How long to wait for what.
 
     Attributes
     ----------
@@ -91,40 +85,52 @@ class LiveDenoise:
         settings: Settings,
         *,
         rois: RoiMap | None = None,
-        catalog: Any = None,
+        catalog: Node = None,
         sinks: Sequence[SinkFactory] | None = None,
-        device: Any = None,
-        raw: Any = None,
+        device: Device = None,
+        raw: Node = None,
         plot: LivePlot | bool | str | Path = False,
+        ensemble: Denoiser | None = None,
+        timings: Timings | None = None,
     ) -> None:
         self._settings = settings
         self._rois = rois
-        self._catalog = catalog
-        self._sinks = sinks
         self._device = device
         self._raw = raw
-        self._plot = _open_plot(plot)
+        self._timings = timings = timings or Timings()
+        self._roots = FileRoots(settings.file_roots)
+        self._ensembles = EnsembleLoader(settings, ensemble)
+        # Notified whenever a run has come further: in the analysis, or on its way to a sink.
+        self._changed = threading.Condition()
         self._worker = Worker(
-            queue_bytes=settings.queue_bytes, tick_s=min(0.1, settings.publish_period_s / 2)
+            queue_bytes=settings.queue_bytes,
+            tick_s=min(timings.tick_s, settings.publish_period_s / 2),
+            changed=self._changed,
         )
+        destinations: list[TiledDestination | SinkFactory] = (
+            [TiledDestination(settings, catalog, request_s=timings.request_s)]
+            if sinks is None
+            else [*sinks]
+        )
+        if (shown := _open_plot(plot)) is not None:
+            destinations.append(shown)
+        self._threads = [
+            DeliveryThread(destination, timings=timings, worker=self._worker, changed=self._changed)
+            for destination in destinations
+        ]
         self._router = DocumentsByRun(self._begin_run)
-        self._runs: dict[str, LiveRun] = {}
-        self._stopped: list[LiveRun] = []
-        self._spools: WeakSet[GuardedSpool] = WeakSet()
-        # Made by the worker's thread when the first run needs them, then kept for all runs.
-        self._ensemble: tuple[Denoiser | None, str] | None = None
-        self._make_tiled_sink: TiledSinkFactory | None = None
-        self._told: set[str] = set()
+        self._runs = RecentRuns()
+        self._log_once = Once()
         self.n_faults = 0
         atexit.register(self.close)
 
-    def __call__(self, name: str, doc: dict[str, Any]) -> None:
+    def __call__(self, name: str, doc: Document) -> None:
         """Take a document. Returns at once and never raises."""
         try:
             self._router(name, doc)
         except Exception as error:  # the edge where the RunEngine calls us: a raise aborts the scan
             self.n_faults += 1
-            self._tell(name, error)
+            self._log(name, error)
 
     def prepare(self) -> None:
         """Load and connect in the background what the first run would have to wait for.
@@ -133,18 +139,14 @@ class LiveDenoise:
         ensemble and its libraries are loaded and Tiled is connected when the first run begins.
         Returns at once; what fails is logged, and tried again by the first run.
         """
-        errand = Errand(self._prepare)
-        self._worker.submit(errand, errand)
+        self._worker.submit(self._ensembles, Prepare())
+        for thread in self._threads:
+            thread.connect()
 
-    def _prepare(self) -> None:
-        self._open_ensemble()
-        if self._sinks is None:
-            self._tiled_factory().connect()
-
-    def _tell(self, name: str, error: Exception) -> None:
+    def _log(self, name: str, error: Exception) -> None:
         """Log why a document could not be used, each reason once."""
         reason = f"{type(error).__name__}: {text_of(error)}"
-        if not self._is_news(_UID.sub("", reason)):
+        if not self._log_once.is_news(_UID.sub("", reason)):
             return
         logger.warning(
             "A document %s could not be used (%s); the scan goes on. Documents of a run that "
@@ -152,13 +154,6 @@ class LiveDenoise:
             short_repr(name),
             reason,
         )
-
-    def _is_news(self, sentence: str) -> bool:
-        """Whether a sentence was not told yet; the first few different ones are."""
-        if sentence in self._told or len(self._told) >= MOST_REASONS:
-            return False
-        self._told.add(sentence)
-        return True
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until every run whose stop was received is published.
@@ -173,18 +168,23 @@ class LiveDenoise:
         bool
             False if something is still under way after `timeout`.
         """
-        return self._worker.wait(lambda: all(run.done for run in self._stopped), timeout)
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._runs.unfinished, timeout)
 
     @property
     def status(self) -> Mapping[str, Status]:
         """The newest status of each recent run, by the raw run's uid, oldest first."""
-        # A copy: the RunEngine's thread may add a run meanwhile.
-        return {uid: run.status for uid, run in dict(self._runs).items()}
+        return self._runs.by_uid(lambda run: run.status)
 
     @property
-    def running(self) -> dict[str, Status]:
+    def running(self) -> Mapping[str, Status]:
         """The same of the runs that are not yet published to the end."""
-        return {uid: run.status for uid, run in dict(self._runs).items() if not run.done}
+        return self._runs.by_uid(lambda run: run.status, running=True)
+
+    @property
+    def delivery(self) -> Mapping[str, Delivery]:
+        """How far the results of each recent run have come, by the raw run's uid."""
+        return self._runs.by_uid(lambda run: run.delivery)
 
     def close(self, timeout: float | None = 20.0) -> bool:
         """Work off and store what was received, then take nothing more.
@@ -196,83 +196,58 @@ class LiveDenoise:
             is away; what is not stored by then stays in the spool, with a line in the log.
         """
         atexit.unregister(self.close)
+        end = None if timeout is None else time.monotonic() + timeout
         closed = self._worker.close(timeout)
-        for sentence in what_is_left(
-            self._spools, [run.uid for run in self._stopped if not run.done]
-        ):
+        for thread in self._threads:
+            thread.begin_close(_seconds_to(end))
+        for thread in self._threads:
+            # A second more: what gives up at the last moment still has to say so.
+            left = _seconds_to(end)
+            closed &= thread.join(None if left is None else left + 1.0)
+        for sentence in what_is_left(self._threads, self._runs.unfinished):
             logger.warning("%s", sentence)
-        if closed and self._make_tiled_sink is not None:
-            self._make_tiled_sink.close()
         return closed
 
     # --- one run ---------------------------------------------------------------------------
 
-    def _begin_run(self, start: dict[str, Any]) -> RunEdge | None:
+    def _begin_run(self, start: Document) -> DocumentIntake | None:
         """Return what takes the documents of a run."""
+        uid = start["uid"]
         if self._worker.closed:
-            logger.warning("LiveDenoise is closed: run %s is not analysed.", start["uid"])
+            logger.warning("LiveDenoise is closed: run %s is not analysed.", uid)
             return None
         run = LiveRun(
             self._settings,
-            uid=start["uid"],
-            open_rois=lambda: open_rois(self._settings, self._rois),
-            open_ensemble=self._open_ensemble,
+            uid=uid,
+            rois=self._rois,
+            ensembles=self._ensembles,
             source=FrameReader(
-                roots=FileRoots(self._settings.file_roots), tiled=self._read_tiled()
+                roots=self._roots, tiled=self._read_tiled(), timeout_s=self._timings.read_s
             ),
-            sink_factories=[*self._sink_factories(), *([self._plot] if self._plot else [])],
-            versions=_versions(),
-            queue_depth=lambda: self._worker.depth,
+            deliveries=[RunDelivery(uid, thread) for thread in self._threads],
+            worker=self._worker,
         )
-        return RunEdge(
+        return DocumentIntake(
             run,
             start,
             settings=self._settings,
+            roots=self._roots,
             device=self._device,
-            submit=self._worker.submit,
-            watch=self._watch,
-            tell_once=self._is_news,
+            worker=self._worker,
+            runs=self._runs,
+            log_once=self._log_once,
         )
 
-    def _read_tiled(self) -> Callable[[TiledFrames, int], Iterator[NDArray[Any]]] | None:
+    def _read_tiled(self) -> Callable[[TiledFrames, int], Iterator[Array]] | None:
         """Return what reads frames in Tiled, None without a client."""
         if self._raw is None:
             return None
         below = self._settings.tiled.raw_path or ""
         return functools.partial(read_tiled, self._raw, below=below)
 
-    def _sink_factories(self) -> Sequence[SinkFactory]:
-        if self._sinks is not None:
-            return self._sinks
-        return [SpooledTiled(self._settings, self._tiled_sink, self._spools)]
 
-    def _tiled_sink(self, info: RunInfo, uid: str, created: float) -> Sink:
-        """Make the sink for Tiled. Called by the worker's thread."""
-        return self._tiled_factory()(info, uid=uid, created=created)
-
-    def _tiled_factory(self) -> TiledSinkFactory:
-        """Return what makes the sinks. Called by the worker's thread: the import takes a second."""
-        if self._make_tiled_sink is None:
-            from xpcs_live_denoise.sinks import TiledSinkFactory
-
-            self._make_tiled_sink = TiledSinkFactory(self._settings.tiled, self._catalog)
-        return self._make_tiled_sink
-
-    def _open_ensemble(self) -> tuple[Denoiser | None, str]:
-        """Load the ensemble once for all runs. Called by the worker's thread."""
-        if self._ensemble is None:
-            self._ensemble = open_ensemble(self._settings)
-        return self._ensemble
-
-    def _watch(self, run: LiveRun, stopped: bool) -> None:
-        """Show the run in `status`, let `wait` wait for it once it has stopped, forget old ones."""
-        if stopped:
-            self._stopped.append(run)
-        self._runs[run.uid] = run
-        ended = [uid for uid, known in self._runs.items() if known.done]
-        for uid in ended[: max(0, len(self._runs) - REMEMBERED_RUNS)]:
-            del self._runs[uid]
-        self._stopped = [known for known in self._stopped if not known.done]
+def _seconds_to(end: float | None) -> float | None:
+    return None if end is None else max(0.0, end - time.monotonic())
 
 
 def _open_plot(plot: LivePlot | bool | str | Path) -> SinkFactory | None:
@@ -283,12 +258,3 @@ def _open_plot(plot: LivePlot | bool | str | Path) -> SinkFactory | None:
     from xpcs_live_denoise.window import LivePlot
 
     return LivePlot(None if isinstance(plot, bool) else plot)
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for library in _VERSIONED:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[library] = importlib.metadata.version(library)
-    return found

@@ -6,20 +6,22 @@ import dataclasses
 import inspect
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from xpcs_live_denoise.config import GeometrySettings, Settings
-from xpcs_live_denoise.errors import FrameShapeError, one_line, short_repr, text_of
+from xpcs_live_denoise.errors import FrameShapeError, Once, one_line, short_repr, text_of
 from xpcs_live_denoise.records.frames import (
     FollowedFrames,
     FrameReference,
     Geometry,
     InlineFrames,
+    MissingFrames,
     NothingFollowed,
 )
+from xpcs_live_denoise.records.types import Document, Fields
 from xpcs_live_denoise.sources import (
     FileRoots,
     RunDocuments,
@@ -31,8 +33,12 @@ from xpcs_live_denoise.sources import (
     positive_int,
 )
 
-from .messages import Begin, Contradiction, End, Gathered, Missing, Referenced
+from .messages import Begin, Contradiction, End, Gathered, Message, Referenced
 from .run import MOST_CHARACTERS, LiveRun
+from .runs import RecentRuns
+from .worker import Worker
+
+Device: TypeAlias = Any  # of ophyd or ophyd-async; None where there is none
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +48,7 @@ QUEUE_FULL = (
 )
 
 
-class RunEdge:
+class DocumentIntake:
     """The documents of one run, on the RunEngine's thread; call it with each of them.
 
     Parameters
@@ -53,40 +59,44 @@ class RunEdge:
         Its start document.
     settings
         What to analyse.
+    roots
+        Where files may be read.
     device
         The staged detector, or None.
-    submit
-        Hands a message to the worker; False if it was refused.
-    watch
-        Called with the run when it begins and when it ends.
-    tell_once
-        Whether a sentence is news to the user.
+    worker
+        Takes the messages.
+    runs
+        Learns of the run when it begins and when it ends.
+    log_once
+        Which reasons were logged.
     """
 
     def __init__(
         self,
         run: LiveRun,
-        start: dict[str, Any],
+        start: Document,
         *,
         settings: Settings,
-        device: Any,
-        submit: Callable[[LiveRun, Any], bool],
-        watch: Callable[[LiveRun, bool], None],
-        tell_once: Callable[[str], bool] = lambda _: True,
+        roots: FileRoots,
+        device: Device,
+        worker: Worker,
+        runs: RecentRuns,
+        log_once: Once,
     ) -> None:
         self._run = run
         self._settings = settings
+        self._roots = roots
         self._device = device
-        self._submit_to = submit
-        self._watch = watch
-        self._tell_once = tell_once
+        self._worker = worker
+        self._runs = runs
+        self._log_once = log_once
         self._documents = RunDocuments(
             start, detector=settings.detector, data_key=settings.data_key
         )
         self._begin: Begin | None = None
         self._followed: FollowedFrames = NothingFollowed()
 
-    def __call__(self, name: str, doc: dict[str, Any]) -> None:
+    def __call__(self, name: str, doc: Document) -> None:
         """Turn a document into messages.
 
         Raises
@@ -112,9 +122,8 @@ class RunEdge:
 
     def _follow(self) -> None:
         """Begin at once where the detector's files can be followed."""
-        roots = FileRoots(self._settings.file_roots)
         try:
-            found = follow(self._device, self._settings, self._documents.start, roots)
+            found = follow(self._device, self._settings, self._documents.start, self._roots)
         except Exception as error:  # a device's own code, a folder: the documents tell it later
             logger.warning("Files are not followed (%s: %s).", type(error).__name__, error)
             return
@@ -139,7 +148,7 @@ class RunEdge:
         if not self._submit(begin):
             return  # the callback is closed
         self._begin = begin
-        self._watch(self._run, False)
+        self._runs.began(self._run)
 
     def _describe(self, problem: str) -> Begin:
         """Return what the documents tell of the run."""
@@ -160,7 +169,7 @@ class RunEdge:
             followed=self._followed,
         )
 
-    def _compare(self, descriptor: dict[str, Any]) -> None:
+    def _compare(self, descriptor: Document) -> None:
         """Tell what a later descriptor says differently; the analysis keeps what it has."""
         if self._begin is None or self._begin.image_key not in descriptor["data_keys"]:
             return
@@ -188,41 +197,32 @@ class RunEdge:
         settings, frame_bytes = self._settings, max(1, reference.frames[0].nbytes)
         if frame_bytes > (most := max(settings.queue_bytes, settings.block_bytes)):
             reason = f"Frames of {frame_bytes} bytes each; the settings allow {most} (queue_bytes)."
-            self._submit(Missing(n_frames=reference.n_frames, reason=reason))
+            self._submit(_missing(reference, reason, arrival))
             return
         # An event may hold a whole series: in parts, what fits into the queue is not lost.
         step = max(1, settings.block_bytes // frame_bytes)
         for first in range(0, reference.n_frames, step):
             part = InlineFrames(frames=reference.frames[first : first + step])
             if not self._submit(self._gather(part, arrival)):
-                self._submit(Missing(n_frames=part.n_frames, reason=QUEUE_FULL))
+                self._submit(_missing(part, QUEUE_FULL, arrival))
 
-    def _gather(self, reference: InlineFrames, arrival: float) -> Gathered | Missing | Referenced:
+    def _gather(self, reference: InlineFrames, arrival: float) -> Gathered | Referenced:
         """Take the ROI pixels out of inline frames; the document's array may be used again."""
-        if self._run.roi_map is None:
+        if self._run.inline is None:
             frames = np.array(reference.frames)
-            return Referenced(
-                reference=InlineFrames(frames=frames), arrival=arrival, n_bytes=frames.nbytes
-            )
+            return Referenced(reference=InlineFrames(frames=frames), arrival=arrival)
         try:
-            gathered = Gathered(pixels=self._run.roi_map.gather(reference.frames), arrival=arrival)
+            return Gathered(pixels=self._run.inline.gather(reference.frames), arrival=arrival)
         except FrameShapeError as error:
-            return Missing(n_frames=reference.n_frames, reason=str(error))
-        if self._run.picture is not None:
-            self._run.picture.offer(reference.frames)
-        return gathered
+            return _missing(reference, str(error), arrival)
 
-    def _send_end(self, stop: dict[str, Any]) -> None:
+    def _send_end(self, stop: Document) -> None:
         if self._begin is None:
             self._explain_absence()
         if self._begin is not None:
             status, reason = stop.get("exit_status", "fail"), stop.get("reason", "")
-            end = End(
-                exit_status=_text(status),
-                reason=_text(reason),
-            )
-            if self._submit(end):
-                self._watch(self._run, True)
+            if self._submit(End(exit_status=_text(status), reason=_text(reason))):
+                self._runs.stopped(self._run)
 
     def _explain_absence(self) -> None:
         """Say why a run is not analysed, as loudly as it is likely to be a mistake."""
@@ -237,13 +237,18 @@ class RunEdge:
             self._send_begin(problem)
         elif documents.image_like_keys:
             # A session with three detectors has three of us: each says it once, not at every run.
-            level = logging.WARNING if self._tell_once(problem) else logging.DEBUG
+            level = logging.WARNING if self._log_once.is_news(problem) else logging.DEBUG
             logger.log(level, "Run %s is not analysed. %s", self._run.uid, problem)
         else:
             logger.debug("Run %s has no frames: not analysed.", self._run.uid)
 
-    def _submit(self, message: Any) -> bool:
-        return self._submit_to(self._run, message)
+    def _submit(self, message: Message) -> bool:
+        return self._worker.submit(self._run, message)
+
+
+def _missing(reference: InlineFrames, reason: str, arrival: float) -> Referenced:
+    missing = MissingFrames(n_frames=reference.n_frames, reason=reason)
+    return Referenced(reference=missing, arrival=arrival)
 
 
 def _joined(n_points: int | None, n_expected: int | None) -> tuple[str, ...]:
@@ -257,11 +262,11 @@ def _joined(n_points: int | None, n_expected: int | None) -> tuple[str, ...]:
     )
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return one_line(value, MOST_CHARACTERS) if isinstance(value, str) else short_repr(value)
 
 
-def _read_configuration(device: Any) -> Mapping[str, Any]:
+def _read_configuration(device: Device) -> Fields:
     """Return the device's configuration, empty where there is none or it cannot be read."""
     if device is None:
         return {}

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.records.frames import (
     EigerFrames,
@@ -15,13 +11,36 @@ from xpcs_live_denoise.records.frames import (
     FrameReference,
     Geometry,
     HDF5Frames,
+    InlineFrames,
+    MissingFrames,
     NothingFollowed,
     TiledFrames,
 )
+from xpcs_live_denoise.records.types import Array, Fields
+
+
+class Message:
+    """What waits in the worker's queue."""
+
+    __slots__ = ()
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that this message holds on to; 0 for references."""
+        return 0
+
+    def merge(self, later: Message) -> Message | None:  # noqa: ARG002 - of those that join
+        """Return one message for both, or None if they do not join."""
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Begin:
+class Prepare(Message):
+    """Load what the first run would have to wait for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin(Message):
     """The run has frames of the detector: what its documents say of them.
 
     Attributes
@@ -37,7 +56,7 @@ class Begin:
         Finds frames on disk while the run goes on.
     """
 
-    start: Mapping[str, Any]
+    start: Fields
     image_key: str
     frame_shape: tuple[int, int] | None
     frame_time_s: float | None
@@ -46,7 +65,6 @@ class Begin:
     notes: tuple[str, ...] = ()
     problem: str = ""
     followed: FollowedFrames = dataclasses.field(default_factory=NothingFollowed)
-    n_bytes: int = 0
 
     def with_files(self) -> Begin:
         """Return this with what followed files tell by now and documents did not."""
@@ -58,12 +76,9 @@ class Begin:
             geometry=self.geometry.completed(files.geometry),
         )
 
-    def merge(self, later: Any) -> None:
-        """Never joins another message."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contradiction:
+class Contradiction(Message):
     """A later descriptor that says something else than what the analysis began with.
 
     Attributes
@@ -73,14 +88,10 @@ class Contradiction:
     """
 
     sentences: tuple[str, ...]
-    n_bytes: int = 0
-
-    def merge(self, later: Any) -> None:
-        """Never joins another message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Referenced:
+class Referenced(Message):
     """Frames to be read from where the documents say.
 
     Attributes
@@ -89,37 +100,41 @@ class Referenced:
         The frames.
     arrival
         time.monotonic() when the document came.
-    n_bytes
-        0 for files; the size of inline frames.
     """
 
     reference: FrameReference
     arrival: float
-    n_bytes: int = 0
 
-    def merge(self, later: Any) -> Referenced | None:
-        """Join frames of the same dataset or series that follow directly."""
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of inline frames; 0 for files."""
+        inline = isinstance(self.reference, InlineFrames)
+        return self.reference.frames.nbytes if inline else 0
+
+    def merge(self, later: Message) -> Referenced | None:
+        """Join frames of the same dataset or series that follow directly, or of one reason."""
         if not isinstance(later, Referenced):
             return None
-        here, there = self.reference, later.reference
-        if not isinstance(here, HDF5Frames | EigerFrames | TiledFrames):
-            return None
-        if not isinstance(there, HDF5Frames | EigerFrames | TiledFrames):
-            return None
-        if (
-            type(here) is not type(there)
-            or here.stop != there.start
-            or dataclasses.replace(there, start=0, stop=0)
-            != (dataclasses.replace(here, start=0, stop=0))
-        ):
-            return None  # another place, or another kind of reference
-        return Referenced(
-            reference=dataclasses.replace(here, stop=there.stop), arrival=later.arrival
-        )
+        joined = _joined(self.reference, later.reference)
+        return None if joined is None else Referenced(reference=joined, arrival=later.arrival)
+
+
+def _joined(here: FrameReference, there: FrameReference) -> FrameReference | None:
+    """Return both in one; None for another place, another kind of reference or another reason."""
+    if isinstance(here, MissingFrames) and isinstance(there, MissingFrames):
+        n_frames = here.n_frames + there.n_frames
+        same = here.reason == there.reason
+        return dataclasses.replace(here, n_frames=n_frames) if same else None
+    if not isinstance(here, HDF5Frames | EigerFrames | TiledFrames):
+        return None
+    if not isinstance(there, HDF5Frames | EigerFrames | TiledFrames):
+        return None
+    same = dataclasses.replace(there, start=0, stop=0) == dataclasses.replace(here, start=0, stop=0)
+    return dataclasses.replace(here, stop=there.stop) if same and here.stop == there.start else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gathered:
+class Gathered(Message):
     """Inline frames of which the ROI pixels were taken already.
 
     Attributes
@@ -130,7 +145,7 @@ class Gathered:
         time.monotonic() when the document came.
     """
 
-    pixels: NDArray[Any]
+    pixels: Array
     arrival: float
 
     @property
@@ -138,35 +153,9 @@ class Gathered:
         """Bytes of the pixels."""
         return self.pixels.nbytes
 
-    def merge(self, later: Any) -> None:
-        """Never joins another message: that would copy the pixels."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Missing:
-    """Frames that were announced and cannot be had.
-
-    Attributes
-    ----------
-    n_frames
-        How many.
-    reason
-        One sentence.
-    """
-
-    n_frames: int
-    reason: str
-    n_bytes: int = 0
-
-    def merge(self, later: Any) -> Missing | None:
-        """Join gaps that have the same reason."""
-        if not isinstance(later, Missing) or later.reason != self.reason:
-            return None
-        return Missing(n_frames=self.n_frames + later.n_frames, reason=self.reason)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class End:
+class End(Message):
     """The stop document.
 
     Attributes
@@ -177,7 +166,3 @@ class End:
 
     exit_status: str
     reason: str
-    n_bytes: int = 0
-
-    def merge(self, later: Any) -> None:
-        """Never joins another message."""

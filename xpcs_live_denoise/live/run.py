@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import importlib.metadata
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from xpcs_live_denoise.analysis import Analysis, DetectorImage, append_note
+from xpcs_live_denoise.analysis import Analysis, DetectorImage, append_note, open_ensemble
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import (
     FrameShapeError,
@@ -24,49 +27,125 @@ from xpcs_live_denoise.records.frames import (
     FollowedFrames,
     FrameReference,
     FrameSource,
-    Gap,
+    MissingFrames,
     NothingFollowed,
     read_with_gaps,
 )
-from xpcs_live_denoise.records.results import Result, Sink
-from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
+from xpcs_live_denoise.records.results import Result
+from xpcs_live_denoise.records.run import Delivery, RunEnd, RunInfo, Status
+from xpcs_live_denoise.records.types import Array
+from xpcs_live_denoise.sources import open_rois
 
-from .messages import Begin, Contradiction, End, Gathered, Missing, Referenced
-from .outbox import SinkFeed
+from .delivery import RunDelivery
+from .messages import Begin, Contradiction, End, Gathered, Message, Referenced
+from .worker import Worker
 
 logger = logging.getLogger(__name__)
 
-SinkFactory: TypeAlias = Callable[[RunInfo], Sink]
+_LIBRARIES = (
+    "xpcs-live-denoise",
+    "numpy",
+    "scikit-beam",
+    "bluesky",
+    "event-model",
+    "tiled",
+    "torch",
+)
+
+
+class EnsembleLoader:
+    """Loads the ensemble once for all runs, on the worker's thread; a `Consumer` of `Prepare`.
+
+    Parameters
+    ----------
+    settings
+        Which ensemble.
+    ensemble
+        One that is there already.
+    """
+
+    ended = True  # it wants no ticks
+
+    def __init__(self, settings: Settings, ensemble: Denoiser | None = None) -> None:
+        self._settings = settings
+        self._loaded = None if ensemble is None else (ensemble, "")
+
+    def load(self) -> tuple[Denoiser | None, str]:
+        """Return the ensemble, or None and why there is none."""
+        if self._loaded is None:
+            self._loaded = open_ensemble(self._settings)
+        return self._loaded
+
+    def handle(self, message: Message) -> None:  # noqa: ARG002 - of the Protocol
+        """Load it before somebody waits for it."""
+        self.load()
+
+    def tick(self) -> None:
+        """Do nothing."""
+
+    def fail(self, error: Exception) -> None:
+        """Log why it could not be loaded; the first run tries again."""
+        logger.warning("%s: %s", type(error).__name__, error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InlineSetup:
+    """What the RunEngine's thread needs for frames inside documents; the worker hands it over.
+
+    Attributes
+    ----------
+    rois
+        In the orientation of the frames.
+    image
+        The detector image, which has a lock of its own.
+    """
+
+    rois: RoiMap
+    image: DetectorImage
+
+    def gather(self, frames: Array) -> Array:
+        """Return the ROI pixels of frames (k, rows, cols), and show them to the detector image.
+
+        Raises
+        ------
+        FrameShapeError
+            For frames of another shape than the ROI map.
+        """
+        pixels = self.rois.gather(frames)
+        self.image.offer(frames)
+        return pixels
 
 
 class LiveRun:
-    """A run's analysis and its sinks, driven by messages. Used by the worker's thread only.
+    """A run's analysis, driven by messages, with its results on the way to the sinks.
+
+    Used by the worker's thread only, but for the attributes below.
 
     Parameters
     ----------
     settings
         What to do.
-    open_rois
-        Returns the ROI map; called when the run begins.
-    open_ensemble
-        Returns the ensemble, or None and why; called when the run begins.
+    uid
+        Of the raw run.
+    rois
+        The ROI map, instead of the file that the settings name.
+    ensembles
+        Where the ensemble comes from.
     source
         Reads frames behind references.
-    sink_factories
-        One sink each, made when the first frames are there.
-    versions
-        Library versions, for RunInfo.
-    queue_depth
-        Returns the number of messages that wait for the worker.
+    deliveries
+        One a sink; they take the results.
+    worker
+        Whose queue the run waits in.
 
     Attributes
     ----------
-    roi_map
-        None until the run has begun; the RunEngine's thread gathers inline frames with it.
-    picture
-        The detector; None until the run has begun. The RunEngine's thread offers inline frames.
+    inline
+        None until the run has begun and when it is over; set by the worker's thread alone.
     n_seen
-        Frames announced; counted by the RunEngine's thread.
+        Frames announced; counted by the RunEngine's thread alone.
+    ended
+        Whether the run had its last message.
     """
 
     def __init__(
@@ -74,32 +153,27 @@ class LiveRun:
         settings: Settings,
         *,
         uid: str,
-        open_rois: Callable[[], RoiMap],
-        open_ensemble: Callable[[], tuple[Denoiser | None, str]],
+        rois: RoiMap | None,
+        ensembles: EnsembleLoader,
         source: FrameSource,
-        sink_factories: Sequence[SinkFactory],
-        versions: Mapping[str, str],
-        queue_depth: Callable[[], int],
+        deliveries: Sequence[RunDelivery],
+        worker: Worker,
     ) -> None:
         self.uid = uid
-        self.roi_map: RoiMap | None = None
-        self.picture: DetectorImage | None = None
+        self.inline: InlineSetup | None = None
         self.n_seen = 0
+        self.ended = False
         self._status = Status()
-        self._ended = False
         self._settings = settings
-        self._open_rois = open_rois
-        self._open_ensemble = open_ensemble
+        self._rois = rois
+        self._ensembles = ensembles
         self._source = source
-        self._versions = versions
-        self._queue_depth = queue_depth
-        self._feeds = [SinkFeed(factory, uid) for factory in sink_factories]
+        self._worker = worker
+        self._deliveries = deliveries
         self._analysis: Analysis | None = None
         self._begin: Begin | None = None
-        self._ensemble: Denoiser | None = None
         self._followed: FollowedFrames = NothingFollowed()
         self._notes = Notes(uid)
-        self._later_facts: tuple[str, ...] = ()
         self._failure = ""
         self._published_frames = 0
         self._last_publication = float("-inf")
@@ -107,22 +181,23 @@ class LiveRun:
 
     @property
     def status(self) -> Status:
-        """Where the run stands, with the troubles of its sinks."""
-        return append_note(self._status, *(feed.trouble for feed in self._feeds))
+        """Where the run stands, with the reasons why sinks have not taken its results."""
+        notes = [delivery.state.note for delivery in self._deliveries]
+        return append_note(self._status, *notes)
+
+    @property
+    def delivery(self) -> Delivery:
+        """How far its results have come."""
+        return Delivery.worst(delivery.state for delivery in self._deliveries)
 
     @property
     def done(self) -> bool:
-        """True when the run has ended and every sink has its final results."""
-        return self._ended and not self.delivering
-
-    @property
-    def delivering(self) -> bool:
-        """True when the run has ended and a sink has not taken its final results yet."""
-        return any(feed.delivering for feed in self._feeds)
+        """True when the run has ended and every sink has its final results, or was given up."""
+        return self.ended and all(delivery.done for delivery in self._deliveries)
 
     # --- what the worker calls -------------------------------------------------------------
 
-    def handle(self, message: Any) -> None:
+    def handle(self, message: Message) -> None:
         """Work on one message; a failed run takes no more frames but still ends properly."""
         if isinstance(message, End):
             self._end(message)
@@ -133,9 +208,6 @@ class LiveRun:
         elif isinstance(message, Contradiction):
             for sentence in message.sentences:
                 self._notes.add(sentence)
-            self._later_facts += message.sentences
-        elif isinstance(message, Missing):
-            self._skip(message.n_frames - self._followed.already(message.n_frames), message.reason)
         elif isinstance(message, Gathered):
             n_known = self._followed.already(len(message.pixels), came=True)
             self._require_analysis().push_pixels(message.pixels[n_known:])
@@ -152,9 +224,7 @@ class LiveRun:
         self._publish_if_due()
 
     def _publish_if_due(self) -> None:
-        """Publish if there is news and the last publication is long enough ago."""
-        for feed in self._feeds:
-            feed.retry()
+        """Publish if there are new frames and the last publication is long enough ago."""
         if self._analysis is None or self._failure:
             return
         n, published = self._analysis.n_frames, self._published_frames
@@ -178,25 +248,21 @@ class LiveRun:
             )
             self._status = append_note(self._counted(self._status), self._failure)
 
-    def abandon(self) -> None:
-        """Give up what the sinks have not taken."""
-        for feed in self._feeds:
-            feed.abandon()
-
     # --- the steps -------------------------------------------------------------------------
 
     def _start(self, begin: Begin) -> None:
         self._begin = begin
-        for feed in self._feeds:
-            feed.info = run_info(begin, self._settings, self._versions)
+        for delivery in self._deliveries:
+            delivery.begin(run_info(begin, self._settings))
         if begin.problem:
             raise InvalidInputError(begin.problem)
         for note in begin.notes:
             self._notes.add(note)
-        rois = self._open_rois().with_q(begin.geometry)
-        self.picture = DetectorImage(rois, self._settings.orientation)
-        self.roi_map = rois  # before the ensemble, whose libraries take seconds to load
-        self._ensemble, why_not = self._open_ensemble()
+        rois = open_rois(self._settings, self._rois).with_q(begin.geometry)
+        image = DetectorImage(rois, self._settings.orientation)
+        # Before the ensemble, whose libraries take seconds to load.
+        self.inline = InlineSetup(rois=rois, image=image)
+        _, why_not = self._ensembles.load()
         if why_not:
             self._notes.add(why_not)
         self._followed = begin.followed
@@ -208,27 +274,29 @@ class LiveRun:
         if frame_time_s is None:
             frame_time_s = 1.0
             self._notes.add(NO_FRAME_TIME)
-        self._analysis = Analysis(
+        ensemble, _ = self._ensembles.load()
+        self._analysis = analysis = Analysis(
             self._settings,
             rois,
             frame_time_s=frame_time_s,
             n_frames=begin.n_expected,
-            ensemble=self._ensemble,
+            ensemble=ensemble,
         )
-        info = run_info(begin, self._settings, self._versions, rois)
-        for feed in self._feeds:
-            feed.info = dataclasses.replace(
-                info,
-                frame_time_s=frame_time_s,
-                engine=self._analysis.engine,
-                n_expected=info.n_expected and min(info.n_expected, self._analysis.most_frames),
-                model=getattr(self._ensemble, "info", None),
-            )
-        return self._analysis
+        info = run_info(begin, self._settings, rois)
+        info = dataclasses.replace(
+            info,
+            frame_time_s=frame_time_s,
+            engine=analysis.engine,
+            n_expected=info.n_expected and min(info.n_expected, analysis.most_frames),
+            model=getattr(ensemble, "info", None),
+        )
+        for delivery in self._deliveries:
+            delivery.begin(info)
+        return analysis
 
     def _require_analysis(self) -> Analysis:
-        if self._analysis is None and self._begin is not None and self.roi_map is not None:
-            return self._begin_analysis(self._begin, self.roi_map)
+        if self._analysis is None and self._begin is not None and self.inline is not None:
+            return self._begin_analysis(self._begin, self.inline.rois)
         if self._analysis is None:
             raise UnreadableFramesError("Frames came before the descriptor of the detector.")
         return self._analysis
@@ -238,14 +306,14 @@ class LiveRun:
         analysis, n_done = self._require_analysis(), 0
         try:
             for piece in read_with_gaps(self._source, reference, self._settings.block_bytes):
-                if isinstance(piece, Gap):
+                if isinstance(piece, MissingFrames):
                     self._skip(piece.n_frames, piece.reason)
                     n_done += piece.n_frames
                     continue
                 analysis.push(piece)
                 n_done += len(piece)
-                if self.picture is not None:
-                    self.picture.add(piece)
+                if self.inline is not None:
+                    self.inline.image.add(piece)
                 self._lag_s = time.monotonic() - arrival
                 self._publish_if_due()
         except FrameShapeError as error:
@@ -260,20 +328,22 @@ class LiveRun:
             status,
             n_seen=max(self.n_seen, status.n_processed + status.n_skipped),
             lag_s=self._lag_s,
-            queue_depth=self._queue_depth(),
+            queue_depth=self._worker.depth,
         )
 
     def _publish(self, analysis: Analysis) -> None:
-        since = min(feed.n_frames for feed in self._feeds) if self._feeds else 0
-        news = analysis.publish(since)
-        status = append_note(self._counted(news.status), *self._notes)
-        metadata = {"later_descriptors": list(self._later_facts)} if self._later_facts else {}
-        picture = None if self.picture is None else self.picture.updated()
-        news = dataclasses.replace(news, status=status, metadata=metadata, picture=picture)
-        self._status = status
-        self._published_frames = news.n_frames
-        for feed in self._feeds:
-            feed.write(news)
+        publication = analysis.publish(self._published_frames)
+        rows = publication.c2
+        if rows is not None:  # of an array that goes on growing
+            rows = dataclasses.replace(rows, values=rows.values.copy())
+        self._status = append_note(self._counted(publication.status), *self._notes)
+        picture = None if self.inline is None else self.inline.image.updated()
+        publication = dataclasses.replace(
+            publication, c2=rows, status=self._status, picture=picture
+        )
+        for delivery in self._deliveries:
+            delivery.put(publication)
+        self._published_frames = publication.n_frames
         self._last_publication = time.monotonic()
 
     def _end(self, end: End) -> None:
@@ -289,10 +359,10 @@ class LiveRun:
         run_end = end_of_run(end, result, status, why)
         self._source.close()
         self._analysis, self._followed = None, NothingFollowed()
-        self.roi_map = self.picture = None  # many runs may wait for a server
-        self._ended = True
-        for feed in self._feeds:
-            feed.finish(result, run_end)
+        self.inline = None  # many runs may wait for a server
+        for delivery in self._deliveries:
+            delivery.finish(result, run_end)
+        self.ended = True
 
     def _final_result(self) -> Result | None:
         if self._failure:
@@ -305,11 +375,9 @@ class LiveRun:
             self._notes.add(self._failure)
             self._status = append_note(self._counted(self._status), *self._notes)
             return None
-        if self._later_facts:
-            self._publish(analysis)  # a result carries no metadata
         result = analysis.finish()
         self._status = append_note(self._counted(result.status), *self._notes)
-        picture = None if self.picture is None else self.picture.image()
+        picture = None if self.inline is None else self.inline.image.image()
         return dataclasses.replace(result, status=self._status, picture=picture)
 
 
@@ -318,9 +386,7 @@ NO_FRAME_TIME = (
 )
 
 
-def run_info(
-    begin: Begin, settings: Settings, versions: Mapping[str, str], rois: RoiMap | None = None
-) -> RunInfo:
+def run_info(begin: Begin, settings: Settings, rois: RoiMap | None = None) -> RunInfo:
     """Return what is known of a run; without ROIs, enough to say what went wrong with them.
 
     Parameters
@@ -329,8 +395,6 @@ def run_info(
         What the documents tell.
     settings
         Stored with the result; they hold nothing secret.
-    versions
-        Library name -> version.
     rois
         The ROIs, once they are there.
     """
@@ -350,8 +414,18 @@ def run_info(
         engine=settings.engine,
         geometry=begin.geometry,
         settings=settings.model_dump(mode="json"),
-        versions=versions,
+        versions=library_versions(),
     )
+
+
+@functools.cache
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that a result depends on, by name."""
+    found: dict[str, str] = {}
+    for library in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[library] = importlib.metadata.version(library)
+    return found
 
 
 def missing(status: Status) -> int:

@@ -8,28 +8,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
+
+from .messages import Message
 
 logger = logging.getLogger(__name__)
-
-
-class Message(Protocol):
-    """What may wait in the queue."""
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes that this message holds on to; 0 for references."""
-        ...
-
-    def merge(self, later: Any) -> Message | None:
-        """Return one message for both, or None if they do not join."""
-        ...
 
 
 class Consumer(Protocol):
     """What the worker works for: one live run."""
 
-    def handle(self, message: Any) -> None:
+    def handle(self, message: Message) -> None:
         """Work on one message."""
         ...
 
@@ -41,18 +30,9 @@ class Consumer(Protocol):
         """Note that `handle` or `tick` raised."""
         ...
 
-    def abandon(self) -> None:
-        """Give up what is still to be delivered: the worker closes, nothing more will come."""
-        ...
-
     @property
-    def done(self) -> bool:
-        """True when nothing more will come of it."""
-        ...
-
-    @property
-    def delivering(self) -> bool:
-        """True when it has had its last message but is not done yet."""
+    def ended(self) -> bool:
+        """True when it had its last message."""
         ...
 
 
@@ -60,41 +40,6 @@ class Consumer(Protocol):
 class _Entry:
     consumer: Consumer
     message: Message
-
-
-class Errand:
-    """A call that the worker makes once, in its turn: message and consumer in one.
-
-    Parameters
-    ----------
-    call
-        What it raises is logged.
-    """
-
-    n_bytes = 0
-    delivering = False
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self._call = call
-        self.done = False
-
-    def merge(self, later: Any) -> None:
-        """Never joins another message."""
-
-    def handle(self, message: Any) -> None:  # noqa: ARG002 - of the Protocol
-        """Make the call."""
-        self.done = True
-        self._call()
-
-    def tick(self) -> None:
-        """Do nothing: the call is all there is."""
-
-    def abandon(self) -> None:
-        """Do nothing: there is nothing to deliver."""
-
-    def fail(self, error: Exception) -> None:
-        """Log what the call raised."""
-        logger.warning("%s: %s", type(error).__name__, error)
 
 
 class Worker:
@@ -107,6 +52,8 @@ class Worker:
         holds none (a reference) never is: those merge with the one before where they can.
     tick_s
         Longest time between two ticks, s.
+    changed
+        Notified after every message and tick.
 
     Attributes
     ----------
@@ -114,24 +61,30 @@ class Worker:
         Exceptions that consumers raised.
     """
 
-    def __init__(self, *, queue_bytes: int, tick_s: float) -> None:
+    def __init__(
+        self, *, queue_bytes: int, tick_s: float, changed: threading.Condition | None = None
+    ) -> None:
         self._queue_bytes = queue_bytes
         self._tick_s = tick_s
         self._entries: deque[_Entry] = deque()
         self._last: dict[int, _Entry] = {}  # id(consumer) -> its newest entry still waiting
         self._waiting_bytes = 0
         self._consumers: list[Consumer] = []
-        self._changed = threading.Condition()
+        self._changed = changed or threading.Condition()
         self._thread: threading.Thread | None = None
         self._closing = False
-        self._abandoned = False
-        self._give_up = float("inf")  # time.monotonic() after which a closing worker stops waiting
+        self._ended = False
         self.n_faults = 0
 
     @property
     def closed(self) -> bool:
         """Whether messages are refused since `close`."""
         return self._closing
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is closed and nothing more will come of it."""
+        return self._ended or (self._closing and self._thread is None)
 
     @property
     def depth(self) -> int:
@@ -169,28 +122,16 @@ class Worker:
             self._changed.notify_all()
         return True
 
-    def wait(self, condition: Callable[[], bool], timeout: float | None) -> bool:
-        """Wait until `condition()` holds; False if it does not within `timeout` seconds."""
-        with self._changed:
-            return self._changed.wait_for(condition, timeout)
-
     def close(self, timeout: float | None) -> bool:
-        """Take nothing more, work off what waits and what is still to be delivered.
-
-        Returns False if that took longer than `timeout` seconds; what was not delivered by then is
-        given up.
-        """
+        """Take nothing more, and work off what waits; False if that took longer than `timeout` s."""
         with self._changed:
             self._closing = True
-            if timeout is not None:
-                self._give_up = time.monotonic() + timeout
             self._changed.notify_all()
             thread = self._thread
         if thread is None:
             return True
-        # A second more: what gives up at the last moment still has to say so.
-        thread.join(None if timeout is None else timeout + 1.0)
-        return not thread.is_alive() and not self._abandoned
+        thread.join(timeout)
+        return not thread.is_alive()
 
     def _run(self) -> None:
         next_tick = time.monotonic() + self._tick_s
@@ -201,9 +142,10 @@ class Worker:
                     entry.consumer, lambda entry=entry: entry.consumer.handle(entry.message)
                 )
                 self._guard(entry.consumer, entry.consumer.tick)
-            elif self._closing and not self._entries and not self._still_delivering():
-                for consumer in self._consumers:
-                    self._guard(consumer, consumer.abandon)
+            elif self._closing and not self._entries:
+                with self._changed:
+                    self._ended = True
+                    self._changed.notify_all()
                 return
             if time.monotonic() >= next_tick:
                 for consumer in list(self._consumers):
@@ -212,20 +154,14 @@ class Worker:
             with self._changed:
                 if entry is not None:
                     self._waiting_bytes -= entry.message.n_bytes
-                self._consumers = [known for known in self._consumers if not known.done]
+                self._consumers = [known for known in self._consumers if not known.ended]
                 self._changed.notify_all()
-
-    def _still_delivering(self) -> bool:
-        """Whether a closing worker must go on: something is to be delivered, and there is time."""
-        delivering = any(known.delivering for known in self._consumers)
-        self._abandoned = delivering and time.monotonic() >= self._give_up
-        return delivering and not self._abandoned
 
     def _take(self, until: float) -> _Entry | None:
         """Return the next entry, or None when the clock reads `until` or the worker closes."""
         with self._changed:
             self._changed.wait_for(
-                lambda: bool(self._entries) or (self._closing and not self._consumers),
+                lambda: bool(self._entries) or self._closing,
                 # Nobody to tick for: sleep until somebody comes.
                 max(0.0, until - time.monotonic()) if self._consumers else None,
             )

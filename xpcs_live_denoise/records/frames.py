@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
-
-from numpy.typing import NDArray
+from typing import Protocol, TypeAlias
 
 from xpcs_live_denoise.errors import UnreadableFramesError
+
+from .types import Array, Fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class InlineFrames:
         Shape (k, rows, cols), any real dtype. Shared with the document: whoever keeps it copies.
     """
 
-    frames: NDArray[Any]
+    frames: Array
 
     @property
     def n_frames(self) -> int:
@@ -105,8 +105,8 @@ class AssetFrames:
         Number of frames that the event should hold.
     """
 
-    resource: Mapping[str, Any]
-    datum: Mapping[str, Any]
+    resource: Fields
+    datum: Fields
     n_frames: int
 
 
@@ -132,13 +132,31 @@ class TiledFrames:
         return self.stop - self.start
 
 
-FrameReference: TypeAlias = InlineFrames | HDF5Frames | EigerFrames | AssetFrames | TiledFrames
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissingFrames:
+    """Frames that were announced and cannot be had; they keep their place in the series.
+
+    Attributes
+    ----------
+    n_frames
+        How many.
+    reason
+        What was got, what was expected, and the remedy: one sentence.
+    """
+
+    n_frames: int
+    reason: str
+
+
+FrameReference: TypeAlias = (
+    InlineFrames | HDF5Frames | EigerFrames | AssetFrames | TiledFrames | MissingFrames
+)
 
 
 class FrameSource(Protocol):
     """Turns frame references into pixels. The in-memory fake of the tests is one, too."""
 
-    def read(self, reference: FrameReference, max_bytes: int) -> Iterator[NDArray[Any]]:
+    def read(self, reference: FrameReference, max_bytes: int) -> Iterator[Array]:
         """Yield the frames of `reference` in order, as arrays (k, rows, cols) below `max_bytes`.
 
         Raises
@@ -155,7 +173,7 @@ class FrameSource(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
-    """What is needed to give a pixel its q. Every field is None where nobody told us.
+    """What is needed to give a pixel its q. A field that is unknown is None.
 
     Attributes
     ----------
@@ -185,7 +203,7 @@ class FollowedFrames(Protocol):
 
     @property
     def n_expected(self) -> int | None:
-        """Frames of the whole run, None while nobody told."""
+        """Frames of the whole run, None if unknown."""
         ...
 
     @property
@@ -248,20 +266,12 @@ class NothingFollowed:
         return 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gap:
-    """Frames of a reference that cannot be had, and why: one sentence."""
-
-    n_frames: int
-    reason: str
-
-
 def read_with_gaps(
     source: FrameSource, reference: FrameReference, max_bytes: int
-) -> Iterator[NDArray[Any] | Gap]:
-    """Yield the frames of `reference` in order, with a gap in place of those that are missing.
+) -> Iterator[Array | MissingFrames]:
+    """Yield the frames of `reference` in order, with MissingFrames in the place of those.
 
-    Reading goes on behind a gap where the source says that it can.
+    Reading goes on behind them where the source says that it can.
     """
     n_done = 0
     rest: FrameReference | None = reference
@@ -274,15 +284,15 @@ def read_with_gaps(
                 yield frames
             if n_done < reference.n_frames:
                 reason = f"A document announced {reference.n_frames} frames, {n_done} are there."
-                yield Gap(n_frames=reference.n_frames - n_done, reason=reason)
+                yield MissingFrames(n_frames=reference.n_frames - n_done, reason=reason)
             return
         except UnreadableFramesError as error:
             until, reason = error.missing_until, str(error)
         if isinstance(rest, EigerFrames) and until is not None and until > position:
             n_done += until - position
-            yield Gap(n_frames=until - position, reason=reason)
+            yield MissingFrames(n_frames=until - position, reason=reason)
             more = rest.stop is None or rest.open_ended or until < rest.stop
             rest = dataclasses.replace(rest, start=until) if more else None
         else:
-            yield Gap(n_frames=max(0, reference.n_frames - n_done), reason=reason)
+            yield MissingFrames(n_frames=max(0, reference.n_frames - n_done), reason=reason)
             return

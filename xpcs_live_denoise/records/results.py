@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.rows import concatenate_rows, select_rows
 from xpcs_live_denoise.records.run import RunEnd, Status
-from xpcs_live_denoise.records.types import BoolArray, Fields, FloatArray, IntArray
+from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
@@ -60,6 +60,21 @@ class C2Rows:
     start: int
     stop: int
     values: FloatArray
+
+    @staticmethod
+    def concatenate(parts: Sequence[C2Rows]) -> C2Rows:
+        """Join rows that follow each other directly, in order. At least one part is needed."""
+        first, last = parts[0], parts[-1]
+        shape = (len(last.values), last.stop - first.start, last.stop)
+        values = np.empty(shape, last.values.dtype)
+        for part in parts:
+            start, stop = part.start - first.start, part.stop - first.start
+            values[:, start:stop, : part.stop] = part.values
+            # C2 is symmetric: later rows complete the earlier ones.
+            values[:, :start, part.start : part.stop] = part.values[
+                :, :, first.start : part.start
+            ].swapaxes(1, 2)
+        return C2Rows(start=first.start, stop=last.stop, values=values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +180,6 @@ class Publication:
         New provisional rows, None if there are none.
     status
         Where the analysis stands.
-    metadata
-        Facts about the run that came after its RunInfo (what a later descriptor says differently).
     picture
         The detector so far, None if it has not changed.
     """
@@ -176,7 +189,6 @@ class Publication:
     bands: tuple[Band, ...]
     gamma: GammaTable | None
     status: Status
-    metadata: Fields = dataclasses.field(default_factory=dict[str, Any])
     picture: Picture | None = None
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from xpcs_live_denoise.records.frames import Geometry
@@ -118,3 +119,45 @@ class RunEnd:
     analysis_exit_status: str
     reason: str
     status: Status
+
+
+class DeliveryState(StrEnum):
+    """Whether a destination, such as the Tiled server, has what there is of a run."""
+
+    DELIVERED = "delivered"
+    WAITING = "waiting"  # it is on its way, or tried again until the destination takes it
+    REFUSED = "refused"  # tried again as well, but somebody has to put something right
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """How far the results of a run have come.
+
+    Attributes
+    ----------
+    state
+        Of several destinations, the state of the worst.
+    reason
+        Why the last attempt failed; "" if none did.
+    """
+
+    state: DeliveryState = DeliveryState.DELIVERED
+    reason: str = ""
+
+    @property
+    def note(self) -> str:
+        """The sentence for a status; "" unless an attempt failed."""
+        if not self.reason:
+            return ""
+        refused = self.state is DeliveryState.REFUSED
+        return f"{'Not stored' if refused else 'Not stored yet'}: {self.reason}"
+
+    @staticmethod
+    def worst(deliveries: Iterable[Delivery]) -> Delivery:
+        """Return the one that is furthest from delivered, of those that tell why if any does."""
+        order = list(DeliveryState)
+        return max(
+            deliveries,
+            key=lambda one: (order.index(one.state), bool(one.reason)),
+            default=Delivery(),
+        )

@@ -1,4 +1,4 @@
-"""The parts of a simulated classic Eiger, and ophyd, of which it is made: an optional library."""
+"""A simulated classic Eiger as CHX has them: an ophyd device that writes DECTRIS files."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ import uuid
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, TypeAlias
 
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 from xpcs_live_denoise.records.frames import Geometry
+from xpcs_live_denoise.records.types import BoolArray, Document
 
-from .camera import SIMULATED_GEOMETRY, FrameFactory, FrameSupply
+from .camera import SIMULATED_GEOMETRY, FrameFactory, FrameSupply, SimulatedStatus
 from .eiger_files import SeriesFiles
 
 try:
-    from ophyd import Component, Device, DeviceStatus, Signal
+    from ophyd import Component, Device, DynamicDeviceComponent, Signal
     from ophyd.device import Staged
 except ImportError as error:
     raise MissingDependencyError(
@@ -28,51 +26,13 @@ except ImportError as error:
         "Install it with: pip install 'xpcs-live-denoise[profile]'"
     ) from error
 
-__all__ = [
-    "Component",
-    "Device",
-    "SeriesStatus",
-    "Signal",
-    "SimulatedEigerCam",
-    "SimulatedEigerFilePlugin",
-    "Staged",
-]
+# A component of ophyd is the signal or device itself on an instance: not typed.
+Part: TypeAlias = Any
 
 
-class SeriesStatus(DeviceStatus):
-    """The status of one trigger; a progress bar sees its frames."""
-
-    def __init__(self, device: Device, n_frames: int) -> None:
-        self._n_frames = n_frames
-        self._n_done = 0
-        super().__init__(device)
-
-    def watch(self, func: Any) -> None:
-        """Tell `func` of every data file that is written."""
-        self._watchers.append(func)
-        self.advance(0)
-
-    def advance(self, n_frames: int) -> None:
-        """Count frames that were written."""
-        self._n_done += n_frames
-        for watcher in self._watchers:
-            watcher(
-                name=self.device.name,
-                current=self._n_done,
-                initial=0,
-                target=self._n_frames,
-                unit=" frames",
-                precision=0,
-            )
-
-
-class SimulatedEigerCam(Device):
-    """The signals of the detector's camera that plans set; times in s."""
-
-    acquire_time: Any = Component(Signal, value=0.01, kind="config")
-    acquire_period: Any = Component(Signal, value=0.01, kind="config")
-    num_images: Any = Component(Signal, value=1, kind="config")
-    acquire: Any = Component(Signal, value=0, kind="omitted")
+def _signals(kind: str, **values: float | str) -> Any:
+    """Return signals with their first values, for a group of them."""
+    return {name: (Signal, None, {"value": v, "kind": kind}) for name, v in values.items()}
 
 
 class SimulatedEigerFilePlugin(Device):
@@ -82,18 +42,15 @@ class SimulatedEigerFilePlugin(Device):
     to the next one.
     """
 
-    file_path: Any = Component(Signal, value="", kind="omitted")
-    file_write_name_pattern: Any = Component(Signal, value="", kind="omitted")
-    sequence_id: Any = Component(Signal, value=0, kind="omitted")
-    file_write_images_per_file: Any = Component(Signal, value=100, kind="omitted")
+    file_path: Part = Component(Signal, value="", kind="omitted")
+    file_write_name_pattern: Part = Component(Signal, value="", kind="omitted")
+    sequence_id: Part = Component(Signal, value=0, kind="omitted")
+    file_write_images_per_file: Part = Component(Signal, value=100, kind="omitted")
 
-    def stage(self) -> list[Any]:
+    def stage(self) -> list[object]:
         """Choose the name of the files to come."""
         self.file_write_name_pattern.put(f"{uuid.uuid4().hex[:12]}_$id")
         return super().stage()
-
-
-SPEC = "AD_EIGER2"
 
 
 class SimulatedClassicEiger(Device):
@@ -140,13 +97,19 @@ class SimulatedClassicEiger(Device):
         For numbers that are not positive.
     """
 
-    cam: Any = Component(SimulatedEigerCam, "")
-    file: Any = Component(SimulatedEigerFilePlugin, "")
-    beam_center_x: Any = Component(Signal, value=0.0, kind="config")
-    beam_center_y: Any = Component(Signal, value=0.0, kind="config")
-    wavelength: Any = Component(Signal, value=0.0, kind="config")
-    det_distance: Any = Component(Signal, value=0.0, kind="config")
-    num_triggers: Any = Component(Signal, value=1, kind="omitted")
+    # What plans set; times in s.
+    cam: Part = DynamicDeviceComponent(
+        {
+            **_signals("config", acquire_time=0.01, acquire_period=0.01, num_images=1),
+            **_signals("omitted", acquire=0),
+        }
+    )
+    file: Part = Component(SimulatedEigerFilePlugin, "")
+    beam_center_x: Part = Component(Signal, value=0.0, kind="config")
+    beam_center_y: Part = Component(Signal, value=0.0, kind="config")
+    wavelength: Part = Component(Signal, value=0.0, kind="config")
+    det_distance: Part = Component(Signal, value=0.0, kind="config")
+    num_triggers: Part = Component(Signal, value=1, kind="omitted")
 
     def __init__(
         self,
@@ -158,7 +121,7 @@ class SimulatedClassicEiger(Device):
         images_per_file: int = 50,
         frame_rate_hz: float = 100.0,
         geometry: Geometry = SIMULATED_GEOMETRY,
-        bad_pixels: NDArray[np.bool_] | None = None,
+        bad_pixels: BoolArray | None = None,
         write_delay_s: float = 0.06,
         copy_s: float = 0.0,
     ) -> None:
@@ -168,16 +131,15 @@ class SimulatedClassicEiger(Device):
                 f"{images_per_file} and frame_rate_hz={frame_rate_hz}; expected all above 0."
             )
         super().__init__("", name=name)
-        self._factory = frames
-        self._supply: FrameSupply | None = None
+        self._frames = FrameSupply(frames)
         self._geometry = geometry
         self._bad_pixels = bad_pixels
         self._write_delay_s, self._copy_s = write_delay_s, copy_s
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._asset_docs: deque[tuple[str, dict[str, Any]]] = deque()
+        self._asset_docs: deque[tuple[str, Document]] = deque()
         self._resource_uid = ""
-        self._reading: dict[str, Any] | None = None
+        self._reading: Document | None = None
         self.cam.acquire_time.put(1 / frame_rate_hz)
         self.cam.acquire_period.put(1 / frame_rate_hz)
         self.cam.num_images.put(n_frames)
@@ -185,7 +147,6 @@ class SimulatedClassicEiger(Device):
         self.file.file_write_images_per_file.put(images_per_file)
         self.wavelength.put(geometry.wavelength_angstrom or 0.0)
         self.det_distance.put(geometry.detector_distance_m or 0.0)
-        self._put_beam_center()
 
     @property
     def image_key(self) -> str:
@@ -194,11 +155,14 @@ class SimulatedClassicEiger(Device):
 
     # --- Stageable ----------------------------------------------------------------------------
 
-    def stage(self) -> list[Any]:
+    def stage(self) -> list[object]:
         """Start the series anew, with a new prefix of its files."""
         self._end_series()
-        self._supply = FrameSupply(self._factory)
-        self._put_beam_center()
+        self._frames.restart()
+        rows, cols = self._frames.frame_shape
+        row, col = self._geometry.beam_center or ((rows - 1) / 2, (cols - 1) / 2)
+        self.beam_center_x.put(col)
+        self.beam_center_y.put(row)
         staged = super().stage()
         folder = Path(self.file.file_path.get())
         folder.mkdir(parents=True, exist_ok=True)
@@ -206,7 +170,7 @@ class SimulatedClassicEiger(Device):
         self._resource_uid = str(uuid.uuid4())
         resource = {
             "uid": self._resource_uid,
-            "spec": SPEC,
+            "spec": "AD_EIGER2",
             "root": "/",
             "resource_path": str(folder / prefix).lstrip("/"),
             "resource_kwargs": {"images_per_file": self._images_per_file},
@@ -216,7 +180,7 @@ class SimulatedClassicEiger(Device):
         self._asset_docs.append(("resource", resource))
         return staged
 
-    def unstage(self) -> list[Any]:
+    def unstage(self) -> list[object]:
         """End the series, if it still goes on, and close its files."""
         self._end_series()
         self._asset_docs.clear()
@@ -229,7 +193,7 @@ class SimulatedClassicEiger(Device):
 
     # --- Triggerable and Readable -------------------------------------------------------------
 
-    def trigger(self) -> SeriesStatus:
+    def trigger(self) -> Any:
         """Take one series; done when all its files are written.
 
         Raises
@@ -237,7 +201,7 @@ class SimulatedClassicEiger(Device):
         InvalidInputError
             When the detector is not staged.
         """
-        if self._supply is None or self._staged != Staged.yes:
+        if self._staged != Staged.yes:
             raise InvalidInputError(
                 f"{self.name}: triggered without being staged; expected stage first, as every "
                 "plan of bluesky does."
@@ -251,25 +215,21 @@ class SimulatedClassicEiger(Device):
         }
         self._asset_docs.append(("datum", datum))
         self._reading = {"value": datum["datum_id"], "timestamp": time.time()}
-        status = SeriesStatus(self, self._n_triggers * int(self.cam.num_images.get()))
-        files = self._files(self._supply, sequence_id)
+        files = self._files(sequence_id)
+        status = SimulatedStatus(self.name, files.n_frames)
         self._thread = threading.Thread(
-            target=self._acquire,
-            args=(files, self._supply, status),
-            name=f"{self.name} writer",
-            daemon=True,
+            target=self._acquire, args=(files, status), name=f"{self.name} writer", daemon=True
         )
         self._thread.start()
         return status
 
     def describe(self) -> Any:
         """Return the data key of the frames."""
-        supply = self._current_supply()
         key = {
             "source": f"SIM:{self.name}",
             "dtype": "array",
-            "dtype_numpy": supply.dtype.str,
-            "shape": [int(self.cam.num_images.get()), *supply.frame_shape],
+            "dtype_numpy": self._frames.dtype.str,
+            "shape": [int(self.cam.num_images.get()), *self._frames.frame_shape],
             "external": "FILESTORE:",
         }
         return {**super().describe(), self.image_key: key}
@@ -279,7 +239,7 @@ class SimulatedClassicEiger(Device):
         reading = {} if self._reading is None else {self.image_key: self._reading}
         return {**super().read(), **reading}
 
-    def collect_asset_docs(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def collect_asset_docs(self) -> Iterator[tuple[str, Document]]:
         """Yield the resource, once a staging, and the datums since the last call."""
         while self._asset_docs:
             yield self._asset_docs.popleft()
@@ -294,51 +254,39 @@ class SimulatedClassicEiger(Device):
     def _n_triggers(self) -> int:
         return int(self.num_triggers.get())
 
-    def _current_supply(self) -> FrameSupply:
-        if self._supply is None:  # asked before the first staging
-            self._supply = FrameSupply(self._factory)
-        return self._supply
-
-    def _put_beam_center(self) -> None:
-        row, col = self._geometry.beam_center or (0.0, 0.0)
-        if self._geometry.beam_center is None and self._supply is not None:
-            row, col = ((edge - 1) / 2 for edge in self._supply.frame_shape)
-        self.beam_center_x.put(col)
-        self.beam_center_y.put(row)
-
-    def _files(self, supply: FrameSupply, sequence_id: int) -> SeriesFiles:
+    def _files(self, sequence_id: int) -> SeriesFiles:
         name = self.file.file_write_name_pattern.get().replace("$id", str(sequence_id))
         return SeriesFiles(
             series=Path(self.file.file_path.get()) / name,
             n_frames=self._n_triggers * int(self.cam.num_images.get()),
             n_triggers=self._n_triggers,
             images_per_file=self._images_per_file,
-            frame_shape=supply.frame_shape,
-            dtype=supply.dtype,
+            frame_shape=self._frames.frame_shape,
+            dtype=self._frames.dtype,
             frame_time_s=float(self.cam.acquire_period.get()),
             bad_pixels=self._bad_pixels,
             copy_s=self._copy_s,
         )
 
-    def _acquire(self, files: SeriesFiles, supply: FrameSupply, status: SeriesStatus) -> None:
+    def _acquire(self, files: SeriesFiles, status: SimulatedStatus) -> None:
         try:
             self.cam.acquire.put(1)
             self.file.sequence_id.put(int(files.series.name.rpartition("_")[2]))
             files.write_master()
-            self._write_series(files, supply, status)
+            self._write_series(files, status)
         except Exception as error:
             # The thread's edge: whatever went wrong becomes the failure of the plan.
-            status.set_exception(error)
+            status.finish(error)
         else:
-            status.set_finished()
+            status.finish()
         finally:
             self.cam.acquire.put(0)
 
-    def _write_series(self, files: SeriesFiles, supply: FrameSupply, status: SeriesStatus) -> None:
+    def _write_series(self, files: SeriesFiles, status: SimulatedStatus) -> None:
         armed, n_written = time.monotonic(), 0
         for number in range(1, files.n_files + 1):
             wanted = min(files.images_per_file, files.n_frames - n_written)
-            frames = supply.take(wanted)
+            frames = self._frames.take(wanted)
             if len(frames) < wanted:
                 raise InvalidInputError(
                     f"{self.name}: its frames ended after {n_written + len(frames)}; expected "

@@ -9,21 +9,20 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import hdf5plugin
 import numpy as np
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.records.frames import Geometry
+from xpcs_live_denoise.records.types import Array, BoolArray
 
 # Edges of a module and of the gaps between modules, pixels (rows, cols).
 MODULE, GAP = (514, 1030), (37, 10)
 DATASET = "/entry/data/data"
 
 
-def chip_gaps(shape: tuple[int, int]) -> NDArray[np.bool_]:
+def chip_gaps(shape: tuple[int, int]) -> BoolArray:
     """Return where an Eiger of that shape has no pixels: the gaps between its modules."""
     rows, cols = (
         np.arange(edge) % (module + gap) >= module
@@ -61,9 +60,9 @@ class SeriesFiles:
     n_frames: int
     images_per_file: int
     frame_shape: tuple[int, int]
-    dtype: np.dtype[Any]
+    dtype: np.dtype
     frame_time_s: float
-    bad_pixels: NDArray[np.bool_] | None = None
+    bad_pixels: BoolArray | None = None
     copy_s: float = 0.0
     n_triggers: int = 1
     geometry: Geometry = dataclasses.field(default_factory=Geometry)
@@ -104,7 +103,7 @@ class SeriesFiles:
         self._appear(self.series.with_name(f"{self.series.name}_master.h5"), fill, None)
 
     def write_data(
-        self, number: int, frames: NDArray[Any], stopping: threading.Event | None = None
+        self, number: int, frames: Array, stopping: threading.Event | None = None
     ) -> None:
         """Write a data file, compressed as a detector does."""
         if self.bad_pixels is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,26 +16,19 @@ from event_model import ComposeStreamResource, ComposeStreamResourceBundle
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.frames import Geometry
+from xpcs_live_denoise.records.types import Document, Fields
 
-from .camera import (
-    SIMULATED_GEOMETRY,
-    Configured,
-    FrameFactory,
-    FrameSupply,
-    SimulatedStatus,
-)
+from .camera import SIMULATED_GEOMETRY, FrameFactory, SimulatedDetector, SimulatedStatus
 
 if TYPE_CHECKING:
     from bluesky.utils import MsgGenerator
-
-    pass  # MOVED
 
 DATASET = "/entry/data/data"
 # Frames that fall due within this time are written together.
 WRITE_PERIOD_S = 0.02
 
 
-class SimulatedEiger(Configured):
+class SimulatedEiger(SimulatedDetector):
     """A bluesky Stageable, Flyable, Collectable, WritesStreamAssets and Configurable.
 
     Each staging makes a new file and starts the series anew. From the kickoff a thread writes the
@@ -65,8 +58,6 @@ class SimulatedEiger(Configured):
         File of the last series; None before the first.
     """
 
-    parent = None
-
     def __init__(
         self,
         frames: FrameFactory,
@@ -82,16 +73,12 @@ class SimulatedEiger(Configured):
                 f"SimulatedEiger: got n_frames={n_frames} and frame_rate_hz={frame_rate_hz}; "
                 "expected both above 0."
             )
-        self.name = name
-        self.n_frames = n_frames
+        super().__init__(
+            frames, name=name, frame_rate_hz=frame_rate_hz, geometry=geometry, n_frames=n_frames
+        )
         self.n_written = 0
         self.path: Path | None = None
-        self._factory = frames
         self._directory = Path(directory)
-        self._frame_rate_hz = frame_rate_hz
-        self._geometry = geometry
-        self._supply: FrameSupply | None = None
-        self._num_images = n_frames
         self._file: h5py.File | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -107,20 +94,20 @@ class SimulatedEiger(Configured):
 
     # --- Stageable ----------------------------------------------------------------------------
 
-    def stage(self) -> list[Any]:
+    def stage(self) -> list[SimulatedEiger]:
         """Start the series anew and open its file, empty and in SWMR mode."""
         self.unstage()
-        self._supply = FrameSupply(self._factory)
+        self._series.restart()
         self._directory.mkdir(parents=True, exist_ok=True)
         self.path = self._directory.resolve() / f"{self.name}_{uuid.uuid4().hex[:12]}.h5"
-        shape = self._supply.frame_shape
+        shape = self._series.frame_shape
         self._file = h5py.File(self.path, "w", libver="latest")
         self._file.create_dataset(
             DATASET,
             shape=(0, *shape),
             maxshape=(None, *shape),
             chunks=(1, *shape),
-            dtype=self._supply.dtype,
+            dtype=self._series.dtype,
         )
         self._file.swmr_mode = True
         self._stopping.clear()
@@ -129,7 +116,7 @@ class SimulatedEiger(Configured):
         self._resource, self._n_announced = None, 0
         return [self]
 
-    def unstage(self) -> list[Any]:
+    def unstage(self) -> list[SimulatedEiger]:
         """Stop the writing, if it still goes on, and close the file."""
         self._stopping.set()
         if self._thread is not None:
@@ -150,16 +137,13 @@ class SimulatedEiger(Configured):
         InvalidInputError
             When the detector is not staged.
         """
-        if self._file is None or self._supply is None:
+        if self._file is None:
             raise InvalidInputError(
                 f"{self.name}: kickoff of a detector that is not staged; expected stage first. "
                 "Use the plan fly_series."
             )
         self._thread = threading.Thread(
-            target=self._acquire,
-            args=(self._file, self._supply),
-            name=f"{self.name} writer",
-            daemon=True,
+            target=self._acquire, args=(self._file,), name=f"{self.name} writer", daemon=True
         )
         self._thread.start()
         started = SimulatedStatus()
@@ -170,9 +154,9 @@ class SimulatedEiger(Configured):
         """Return the status that is done when the last frame is in the file."""
         return self._completion
 
-    def _acquire(self, file: h5py.File, supply: FrameSupply) -> None:
+    def _acquire(self, file: h5py.File) -> None:
         try:
-            self._write_series(file, supply)
+            self._write_series(file)
         except Exception as error:
             # The thread's edge: whatever went wrong becomes the failure of the plan.
             self._completion.finish(error)
@@ -181,13 +165,13 @@ class SimulatedEiger(Configured):
         finally:
             file.close()
 
-    def _write_series(self, file: h5py.File, supply: FrameSupply) -> None:
+    def _write_series(self, file: h5py.File) -> None:
         dataset = file[DATASET]
         assert isinstance(dataset, h5py.Dataset)  # noqa: S101 - for the type checker
         together = max(1, round(self._frame_rate_hz * WRITE_PERIOD_S))
         kicked_off = time.monotonic()
         while self.n_written < self.n_frames:
-            frames = supply.take(min(together, self.n_frames - self.n_written))
+            frames = self._series.take(min(together, self.n_frames - self.n_written))
             if not len(frames):
                 raise InvalidInputError(
                     f"{self.name}: its frames ended after {self.n_written}; expected "
@@ -205,18 +189,9 @@ class SimulatedEiger(Configured):
 
     # --- Collectable, WritesStreamAssets ------------------------------------------------------
 
-    def describe_collect(self) -> dict[str, Any]:
+    def describe_collect(self) -> Document:
         """Return the data key of the frames."""
-        series = self._series()
-        return {
-            f"{self.name}_image": {
-                "source": f"SIM:{self.name}",
-                "dtype": "array",
-                "dtype_numpy": series.dtype.str,
-                "shape": list(series.frame_shape),
-                "external": "STREAM:",
-            }
-        }
+        return self._data_key(list(self._series.frame_shape), external="STREAM:")
 
     def get_index(self) -> int:
         """Return how many frames are in the file."""
@@ -235,7 +210,7 @@ class SimulatedEiger(Configured):
                 parameters={
                     "dataset": DATASET,
                     "swmr": True,
-                    "chunk_shape": (1, *self._series().frame_shape),
+                    "chunk_shape": (1, *self._series.frame_shape),
                     "join_method": "stack",
                 },
             )
@@ -250,7 +225,7 @@ class SimulatedEiger(Configured):
 def fly_series(
     detector: SimulatedEiger,
     *,
-    md: Mapping[str, Any] | None = None,
+    md: Fields | None = None,
     flush_period: float = 0.25,
     stream_name: str = "primary",
 ) -> MsgGenerator[str]:

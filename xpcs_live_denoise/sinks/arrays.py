@@ -1,22 +1,18 @@
 """One array node of a derived run: its capacity, its chunks, and its messages below a limit."""
 
-# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownParameterType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tiled.structures.array import ArrayStructure, BuiltinDtype
 from tiled.structures.core import StructureFamily
 from tiled.structures.data_source import DataSource
 
-from xpcs_live_denoise.catalog import ARRAY_DIMS, array_data_key, create_or_adopt
+from xpcs_live_denoise.catalog import ARRAY_DIMS, Node, array_data_key, create_or_adopt
+from xpcs_live_denoise.records.types import Array, Document
 
 # Frames along the edge of a chunk: about a window, so that a live row touches few chunks and a
 # thousand frames make few files.
@@ -97,7 +93,7 @@ class TiledArray:
 
     def __init__(
         self,
-        stream: Any,
+        stream: Node,
         name: str,
         *,
         dtype: str,
@@ -109,13 +105,11 @@ class TiledArray:
         self._dtype = np.dtype(dtype)
         self._access_tags = access_tags
         self._max_bytes = max_message_bytes
-        self._node: Any = None
+        self._node: Node = None
         self._shape: tuple[int, ...] = ()
         self._chunks: tuple[int, ...] = ()
 
-    def patch_frames(
-        self, values: NDArray[Any], offset: tuple[int, int], n_expected: int | None
-    ) -> None:
+    def patch_frames(self, values: Array, offset: tuple[int, int], n_expected: int | None) -> None:
         """Write a block of a two-time array while the series is being taken.
 
         Parameters
@@ -140,7 +134,7 @@ class TiledArray:
             self._grow(needed)
         self._patch(values, (0, *offset))
 
-    def replace(self, values: NDArray[Any]) -> None:
+    def replace(self, values: Array) -> None:
         """Make the array exactly `values`; the node is made anew only where its shape differs."""
         if self._node is None or self._shape != values.shape:
             chunks = exact_chunks(values.shape, self._dtype.itemsize, self._max_bytes)
@@ -152,7 +146,7 @@ class TiledArray:
         """Go on with the node that another process left."""
         self._take(self._stream[self._name])
 
-    def describe(self, metadata: dict[str, Any]) -> None:
+    def describe(self, metadata: Document) -> None:
         """Set entries of the node's own metadata; the node must be there."""
         self._node.update_metadata(metadata, drop_revision=True)
 
@@ -185,7 +179,7 @@ class TiledArray:
         if self._shape != shape:
             self._describe(self._shape)
 
-    def _take(self, node: Any) -> None:
+    def _take(self, node: Node) -> None:
         self._node, self._shape = node, tuple(node.shape)
         self._chunks = tuple(edges[0] for edges in node.chunks)
 
@@ -210,7 +204,7 @@ class TiledArray:
         data_key = array_data_key(self._name, shape, self._dtype)
         self._stream.update_metadata({"data_keys": {self._name: data_key}}, drop_revision=True)
 
-    def _patch(self, values: NDArray[Any], offset: tuple[int, ...]) -> None:
+    def _patch(self, values: Array, offset: tuple[int, ...]) -> None:
         for box in boxes(values.shape, self._chunks, self._dtype.itemsize, self._max_bytes):
             block = np.ascontiguousarray(values[box], dtype=self._dtype)
             at = tuple(o + s.start for o, s in zip(offset, box, strict=True))

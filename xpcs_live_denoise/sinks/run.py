@@ -4,16 +4,12 @@ The run is laid out as bluesky-tiled-plugins' TiledWriter would, but created her
 a run up at its first error, and this one has to go on when the server comes back.
 """
 
-# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownParameterType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,13 +20,12 @@ from xpcs_live_denoise.catalog import (
     RUN_SPECS,
     STREAM_SPECS,
     TABLES,
-    connect,
+    Node,
     create_container,
     descriptor_metadata,
     json_safe,
     plain,
     probe,
-    refuse_raw_runs,
     results_container,
     results_path,
     start_document,
@@ -38,17 +33,14 @@ from xpcs_live_denoise.catalog import (
     stop_document,
     table_data_keys,
 )
-from xpcs_live_denoise.config import TiledSettings
 from xpcs_live_denoise.records.results import GammaTable, Picture, Publication, Result
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
+from xpcs_live_denoise.records.types import Document, Fields, IntArray
 
 from .arrays import TiledArray
 from .tables import TABLE_KEY, TiledTable
 
 logger = logging.getLogger(__name__)
-
-# A first Gamma(t) that is due within this time goes before the picture of the detector, s.
-SOON_S = 2.0
 
 MAX_MESSAGE_BYTES = 900_000  # subscribers' connections end at a message of 1 MB
 
@@ -88,7 +80,7 @@ class TiledSink:
         self,
         info: RunInfo,
         *,
-        client: Any,
+        client: Node,
         path: str = "processed",
         raw_path: str | None = None,
         access_tags: Sequence[str] = (),
@@ -97,19 +89,18 @@ class TiledSink:
         created: float | None = None,
     ):
         self._segments = results_path(path, raw_path)
-        self._raw_path = raw_path
         self._info = info
         self._client = client
         self._tags = list(access_tags) or None
         self._max_bytes = max_message_bytes
-        self._run: Any = None
-        self._streams: dict[str, Any] = {}
+        self._run: Node = None
+        self._streams: dict[str, Node] = {}
         self._arrays: dict[tuple[str, str], TiledArray] = {}
         self._tables: dict[str, TiledTable] = {}
-        self._metadata: dict[str, Any] = {}
+        self._metadata: Document = {}
         self._last_status: Status | None = None
         self._finished = False
-        self._picture = TiledPicture(lambda name: self._array("image", name))
+        self._labels: IntArray | None = None
         self._start = start_document(
             info, uid=uid or str(uuid.uuid4()), time=created or time.time(), raw_path=raw_path
         )
@@ -155,7 +146,6 @@ class TiledSink:
             return
         if end.status != self._last_status:
             self._append_status(end.status)
-        self._picture.offer(None, last=True)
         for node in (*self._arrays.values(), *self._tables.values()):
             node.close()
         for stream in self._streams.values():
@@ -171,7 +161,7 @@ class TiledSink:
 
     def _publish(self, news: Publication) -> None:
         n_expected = self._info.n_expected
-        # First of all: this is what somebody waits for, and a dozen requests may follow.
+        # First of all: this is what somebody waits for.
         if news.gamma is not None and len(news.gamma):
             self._append_gamma(news.gamma)
         if news.c2 is not None:
@@ -182,16 +172,10 @@ class TiledSink:
             self._array("two_time", "c2_denoised").patch_frames(band.c2, at, n_expected)
             self._array("two_time", "c2_spread").patch_frames(band.spread, at, n_expected)
         # After the arrays: what n_frames promises is there to be read.
-        n_frames = max(news.n_frames, self._metadata.get("n_frames", 0))
-        self._update_metadata({**news.metadata, "n_frames": n_frames})
-        if not self._is_first_gamma_due(news.n_frames):
-            self._picture.offer(news.picture)
+        self._update_metadata({"n_frames": max(news.n_frames, self._metadata.get("n_frames", 0))})
+        if news.picture is not None:
+            self._write_picture(news.picture)
         self._append_status(news.status)
-
-    def _is_first_gamma_due(self, n_frames: int) -> bool:
-        """Whether the first window completes so soon that creating more nodes would delay it."""
-        missing = self._info.window - n_frames
-        return 0 < missing * self._info.frame_time_s < SOON_S
 
     def _finalise(self, result: Result) -> None:
         n_frames = result.c2.shape[1]
@@ -208,8 +192,17 @@ class TiledSink:
         self._update_metadata({"n_frames": n_frames})
         if len(result.gamma):
             self._append_gamma(result.gamma)
-        self._picture.offer(result.picture, last=True)
+        if result.picture is not None:
+            self._write_picture(result.picture)
         self._append_status(result.status)
+
+    def _write_picture(self, picture: Picture) -> None:
+        if self._labels is None or not np.array_equal(picture.labels, self._labels):
+            self._array("image", "roi_labels").replace(picture.labels)
+            self._labels = picture.labels
+        image = self._array("image", "image")
+        image.replace(picture.mean)
+        image.describe({"binning": picture.binning, "n_frames": picture.n_frames})
 
     def _append_status(self, status: Status) -> None:
         self._table("status").append(status_columns(status))
@@ -220,21 +213,11 @@ class TiledSink:
 
     # --- nodes -----------------------------------------------------------------------------
 
-    def probe(self) -> None:
-        """Raise unless the server answers.
-
-        Raises
-        ------
-        TiledUnavailableError
-            When it does not.
-        """
+    def _open(self) -> None:
+        """Connect, and create the derived run, unless that has been done."""
         if callable(self._client):
             self._client = self._client()
         probe(self._client)
-
-    def _open(self) -> None:
-        """Connect, and create the derived run, unless that has been done."""
-        self.probe()
         if self._run is not None:
             return
         parent = results_container(
@@ -251,7 +234,7 @@ class TiledSink:
             self.uid,
         )
 
-    def _adopt(self, run: Any) -> None:
+    def _adopt(self, run: Node) -> None:
         """Take over what another process has already written of this run; nothing of a new one."""
         self._metadata = {k: v for k, v in run.metadata.items() if k not in ("start", "stop")}
         self._finished = "stop" in run.metadata
@@ -264,7 +247,7 @@ class TiledSink:
                 else:
                     self._array(name, key).adopt()
 
-    def _stream(self, name: str, data_keys: dict[str, Any]) -> Any:
+    def _stream(self, name: str, data_keys: Document) -> Node:
         if name not in self._streams:
             metadata = descriptor_metadata(time.time(), data_keys)
             node = create_container(self._run, name, metadata, STREAM_SPECS, self._tags)
@@ -295,110 +278,12 @@ class TiledSink:
             )
         return self._tables[name]
 
-    def _update_metadata(self, news: dict[str, Any]) -> None:
+    def _update_metadata(self, facts: Fields) -> None:
         # The documents are written once and never edited, whatever a later descriptor says.
-        safe = {k: json_safe(v) for k, v in news.items() if k not in ("start", "stop")}
+        safe = {k: json_safe(v) for k, v in facts.items() if k not in ("start", "stop")}
         changed = {
             k: v for k, v in safe.items() if k not in self._metadata or self._metadata[k] != v
         }
         if changed:
             self._run.update_metadata(changed, drop_revision=True)
             self._metadata.update(changed)
-
-
-PERIOD_S = 2.0  # least time between two pictures of a live run
-
-
-class TiledPicture:
-    """Overwrites one picture with the next; a live one waits while the last is too young.
-
-    Parameters
-    ----------
-    array
-        Returns the array of a name, "image" or "roi_labels", of the stream.
-    """
-
-    def __init__(self, array: Callable[[str], TiledArray]) -> None:
-        self._array = array
-        self._waiting: Picture | None = None
-        self._written: Picture | None = None
-        self._not_before = float("-inf")
-
-    def offer(self, picture: Picture | None, *, last: bool = False) -> None:
-        """Write a picture, or the one that waits; may be repeated after a failure.
-
-        Parameters
-        ----------
-        picture
-            None: there is no newer one.
-        last
-            No other comes: write it now.
-        """
-        self._waiting = picture or self._waiting
-        if self._waiting is None or (not last and time.monotonic() < self._not_before):
-            return
-        newest, before = self._waiting, self._written
-        if before is None or not np.array_equal(newest.labels, before.labels):
-            self._array("roi_labels").replace(newest.labels)
-        image = self._array("image")
-        image.replace(newest.mean)
-        image.describe({"binning": newest.binning, "n_frames": newest.n_frames})
-        self._waiting, self._written = None, newest
-        self._not_before = time.monotonic() + PERIOD_S
-
-
-class TiledSinkFactory:
-    """Call it with the RunInfo of a run to get its sink.
-
-    Parameters
-    ----------
-    settings
-        Where results go.
-    client
-        Tiled client of the root. Default: the first write of the first run connects to
-        `settings.uri` with the key in the environment variable `settings.api_key_env`, else in
-        the file `settings.api_key_file`.
-    """
-
-    def __init__(self, settings: TiledSettings, client: Any | None = None) -> None:
-        self._settings = settings
-        self._client = client
-        self._is_ours = client is None
-
-    def __call__(
-        self, info: RunInfo, *, uid: str | None = None, created: float | None = None
-    ) -> TiledSink:
-        """Return the sink of a run, with `uid` and time of the derived run. Connects to nothing."""
-        return TiledSink(
-            info,
-            client=self._connected,
-            path=self._settings.path,
-            raw_path=self._settings.raw_path,
-            access_tags=self._settings.access_tags,
-            uid=uid,
-            created=created,
-        )
-
-    def connect(self) -> None:
-        """Connect now, so that the first run does not wait for it.
-
-        Raises
-        ------
-        TiledUnavailableError
-            When the server does not answer; the first run tries again.
-        InvalidInputError
-            When there is no key or the server refuses it, or the container holds raw runs.
-        """
-        segments = results_path(self._settings.path, self._settings.raw_path)
-        refuse_raw_runs(self._connected(), segments)
-
-    def close(self) -> None:
-        """Close the connection if it was made here; a client that was passed stays open."""
-        if self._is_ours and self._client is not None:
-            self._client.context.close()
-            self._client = None
-
-    def _connected(self) -> Any:
-        if self._client is None:
-            self._client = connect(self._settings)
-        return self._client

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError, SpoolInUseError
 from xpcs_live_denoise.records.frames import Geometry
@@ -33,9 +32,10 @@ from xpcs_live_denoise.records.results import (
     Result,
 )
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
+from xpcs_live_denoise.records.types import Array
 
 RUN, LOCK = "run.npz", "lock"
-NEWS, END = "publication", "end"
+PUBLICATION, END = "publication", "end"
 # The disk is the user's home more often than not: so much of it stays free for everything else.
 LEAST_FREE_BYTES = 256 * 2**20
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
@@ -48,8 +48,9 @@ def default_folder() -> Path:
     return platformdirs.user_state_path("xpcs-live-denoise") / "spool"
 
 
-class RunSpool:
-    """What one run could not deliver yet. Makes its folder at the first record.
+class Spool:
+    """The results of one run on disk: written by the session that measures it, read by whoever
+    delivers it. Makes its folder at the first record; `Spool.open` takes one that was left.
 
     Parameters
     ----------
@@ -76,20 +77,49 @@ class RunSpool:
     ) -> None:
         # The raw run's uid comes from a document: it may hold anything.
         self.folder = root / f"{_UNSAFE.sub('_', info.uid)[:64]}-{uid}"
-        self._run = {
-            "info": info,
-            "uid": uid,
-            "time": time,
-            "path": path,
-            "raw_path": raw_path,
-            "access_tags": tuple(access_tags),
-        }
+        self.info = info
+        self.uid = uid
+        self.time = time
+        self.path = path
+        self.raw_path = raw_path
+        self.access_tags = tuple(access_tags)
         self._lock: int | None = None
         self._next = 0
-        self._end: Path | None = None
 
-    def put(self, news: Publication) -> None:
-        """Keep a publication.
+    @classmethod
+    def open(cls, folder: Path) -> Spool:
+        """Take the folder that a session left.
+
+        Raises
+        ------
+        SpoolInUseError
+            When another process has it.
+        FileNotFoundError
+            When another process has delivered it meanwhile.
+        InvalidInputError
+            When it is none of ours, or damaged.
+        """
+        lock = _lock(folder)
+        try:
+            spool = cls(folder.parent, **read_record(folder / RUN))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                # Delivered and removed while we came: the lock that holds the folder is ours.
+                if [path.name for path in folder.iterdir()] == [LOCK]:
+                    _remove(folder)
+            os.close(lock)
+            raise
+        spool.folder, spool._lock = folder, lock
+        return spool
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def put(self, publication: Publication) -> Path:
+        """Keep a publication; return its file, for `read_record`.
 
         Raises
         ------
@@ -98,15 +128,13 @@ class RunSpool:
         SpoolInUseError
             When another process delivers the run.
         """
-        self._write(NEWS, news)
+        return self._write(PUBLICATION, publication)
 
-    def put_end(self, facts: Publication | None, result: Result | None, end: RunEnd) -> None:
-        """Keep how the run ended.
+    def put_end(self, result: Result | None, end: RunEnd) -> Path:
+        """Keep how the run ended; return its file.
 
         Parameters
         ----------
-        facts
-            News that no Result holds; written before it.
         result
             The final result, which holds all that was `put` before; None if there is none.
         end
@@ -117,28 +145,31 @@ class RunSpool:
         OSError, SpoolInUseError
             As `put`.
         """
-        self._end = self._write(END, {"facts": facts, "result": result, "end": end})
+        path = self._write(END, {"result": result, "end": end})
         if result is not None:
-            for path in self.folder.glob(f"*-{NEWS}.npz"):
-                path.unlink()
+            for old in self.folder.glob(f"*-{PUBLICATION}.npz"):
+                old.unlink()
+        return path
 
-    def result(self) -> Result | None:
-        """Return the final result that `put_end` was given.
+    def records(self) -> Iterator[Publication | Result | RunEnd]:
+        """Yield the records in the order in which a sink wants them, one in memory at a time.
 
-        Raises
-        ------
-        InvalidInputError, OSError
-            When it cannot be read any more.
+        A RunEnd comes last; there is none if the run's process died before.
         """
-        if self._end is None:
-            raise InvalidInputError(f"Spool {self.folder}: holds no end; expected put_end first.")
-        return read_record(self._end)["result"]
+        for path in sorted(self.folder.glob(f"*-{PUBLICATION}.npz")):
+            yield read_record(path)
+        for path in sorted(self.folder.glob(f"*-{END}.npz"))[-1:]:
+            stored = read_record(path)
+            # "facts" was written before a result by versions before 2.
+            for name in ("facts", "result", "end"):
+                if stored.get(name) is not None:
+                    yield stored[name]
 
     def clear(self) -> None:
-        """Remove everything: it is delivered."""
+        """Remove everything: it is delivered. The next record begins anew."""
         if self._lock is not None:
             _remove(self.folder)
-        self._next, self._end = 0, None
+        self._next = 0
         self.close()
 
     def close(self) -> None:
@@ -147,14 +178,15 @@ class RunSpool:
             os.close(self._lock)
             self._lock = None
 
-    def _write(self, kind: str, value: Any) -> Path:
+    def _write(self, kind: str, value: object) -> Path:
         if self._lock is None:
             root = self.folder.parent
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.folder.mkdir(mode=0o700, exist_ok=True)
             self._lock = _lock(self.folder)
         if not (self.folder / RUN).exists():  # a full disk may have refused it once
-            write_record(self.folder / RUN, self._run)
+            names = ("info", "uid", "time", "path", "raw_path", "access_tags")
+            write_record(self.folder / RUN, {name: getattr(self, name) for name in names})
         free = shutil.disk_usage(self.folder).free
         if free < LEAST_FREE_BYTES:
             raise OSError(errno.ENOSPC, f"only {free / 2**20:.0f} MiB are free", str(self.folder))
@@ -162,70 +194,6 @@ class RunSpool:
         write_record(path, value)
         self._next += 1
         return path
-
-
-class SpooledRun:
-    """A run that a spool holds, for delivery. Use it as a context manager.
-
-    Parameters
-    ----------
-    folder
-        As `RunSpool` left it.
-
-    Attributes
-    ----------
-    info, uid, time, path, raw_path, access_tags
-        As given to RunSpool.
-
-    Raises
-    ------
-    SpoolInUseError
-        When another process has it.
-    FileNotFoundError
-        When another process has delivered it meanwhile.
-    InvalidInputError
-        When it is none of ours, or damaged.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._descriptor = _lock(folder)
-        try:
-            run = read_record(folder / RUN)
-            self.info: RunInfo = run["info"]
-            self.uid: str = run["uid"]
-            self.time: float = run["time"]
-            self.path: str = run["path"]
-            self.raw_path: str | None = run["raw_path"]
-            self.access_tags: tuple[str, ...] = run["access_tags"]
-        except BaseException:
-            with contextlib.suppress(OSError):
-                # Delivered and removed while we came: the lock that holds the folder is ours.
-                if [path.name for path in folder.iterdir()] == [LOCK]:
-                    _remove(folder)
-            os.close(self._descriptor)
-            raise
-
-    def __enter__(self) -> SpooledRun:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
-
-    def records(self) -> Iterator[Publication | Result | RunEnd]:
-        """Yield the records in the order in which a sink wants them, one in memory at a time.
-
-        A RunEnd comes last; there is none if the run's process died before.
-        """
-        for path in sorted(self.folder.glob(f"*-{NEWS}.npz")):
-            yield read_record(path)
-        for path in sorted(self.folder.glob(f"*-{END}.npz"))[-1:]:
-            stored = read_record(path)
-            yield from (stored[name] for name in stored if stored[name] is not None)
-
-    def remove(self) -> None:
-        """Remove the folder: the run is delivered."""
-        _remove(self.folder)
 
 
 def spooled_folders(root: Path) -> list[Path]:
@@ -307,7 +275,7 @@ def write_record(path: Path, value: Any) -> None:
     OSError
         When the disk is full or refuses.
     """
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, Array] = {}
     text = json.dumps(_encode(value, arrays))
     arrays[TEXT] = np.frombuffer(text.encode(), np.uint8)
     temporary = path.with_name(f"{path.name}.tmp")
@@ -355,7 +323,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _encode(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
+def _encode(value: Any, arrays: dict[str, Array]) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return _encode_array(cast(Any, value), arrays)
     if isinstance(value, list | tuple):
@@ -373,7 +341,7 @@ def _encode(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def _encode_array(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
+def _encode_array(value: Any, arrays: dict[str, Array]) -> Any:
     array = np.asarray(value)
     if array.dtype.hasobject:  # numpy would have to pickle it
         return _encode(array.tolist(), arrays)
@@ -382,7 +350,7 @@ def _encode_array(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
     return {ARRAY if isinstance(value, np.ndarray) else SCALAR: name}
 
 
-def _decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
+def _decode(value: Any, arrays: Mapping[str, Array]) -> Any:
     if isinstance(value, list):
         return [_decode(item, arrays) for item in cast("list[Any]", value)]
     if not isinstance(value, dict):
@@ -393,7 +361,9 @@ def _decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
         stored = arrays[coded[code]]
         return stored if code == ARRAY else stored[()]
     if code == RECORD:
-        return _RECORDS[coded[RECORD]](**_decode(coded["fields"], arrays))
+        record, fields = _RECORDS[coded[RECORD]], _decode(coded["fields"], arrays)
+        # An earlier version may have known a field more.
+        return record(**{name: fields[name] for name in record.__slots__ if name in fields})
     decoded = {key: _decode(item, arrays) for key, item in coded.items()}
     if code == TUPLE:
         return tuple(decoded[TUPLE])

@@ -1,27 +1,19 @@
 """One appendable table of a derived run: each row exactly once, whatever the network does."""
 
-# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownParameterType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import httpx
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from xpcs_live_denoise.catalog import arrow_schema, create_or_adopt
+from xpcs_live_denoise.catalog import Node, arrow_schema, create_or_adopt
+from xpcs_live_denoise.records.types import BoolArray, Fields
 
 TABLE_KEY = "internal"
 # Room for what a message holds besides its rows: names and types of fifty columns.
 MESSAGE_OVERHEAD = 64_000
-# DuckDB refuses an append while somebody reads (status 500); a moment later it takes it, s.
-PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.4)
-HTTP_INTERNAL_ERROR = 500
 
 
 class TiledTable:
@@ -47,7 +39,7 @@ class TiledTable:
 
     def __init__(
         self,
-        stream: Any,
+        stream: Node,
         schema: Mapping[str, tuple[str, str]],
         *,
         key: Sequence[str],
@@ -60,7 +52,7 @@ class TiledTable:
         self._key = tuple(key)
         self._access_tags = access_tags
         self._max_bytes = max(1, max_message_bytes - MESSAGE_OVERHEAD)
-        self._node: Any = None
+        self._node: Node = None
         self._unsettled: list[pa.Table] = []
         self._in_doubt: pa.Table | None = None
         self._adopted: set[tuple[str, ...]] = set()
@@ -74,7 +66,7 @@ class TiledTable:
         self._adopted = set(self._keys(pa.table(columns)))
         self.n_rows = int(stored["seq_num"].max()) if len(stored) else 0
 
-    def append(self, columns: Mapping[str, Any]) -> None:
+    def append(self, columns: Fields) -> None:
         """Append rows, less those that an unsettled append has already brought.
 
         Parameters
@@ -92,7 +84,7 @@ class TiledTable:
             )
         self._resolve_doubt()
         table = pa.table({name: np.asarray(columns[name]) for name in self._columns})
-        table = table.filter(pa.array(self._is_news(table)))
+        table = table.filter(pa.array(self._is_new(table)))
         if not table.num_rows:
             return
         full = self._complete(table)
@@ -110,37 +102,25 @@ class TiledTable:
             self._node.close_stream()
 
     def _send(self, part: pa.Table) -> None:
-        for pause_s in (*PAUSES_S, None):
-            self._in_doubt = part
-            try:
-                self._node.append_partition(0, part)
-            except httpx.HTTPStatusError as error:
-                if pause_s is None or error.response.status_code != HTTP_INTERNAL_ERROR:
-                    raise
-                time.sleep(pause_s)
-                if self._resolve_doubt():
-                    return
-            else:
-                self._confirm(part)
-                return
+        self._in_doubt = part  # until an answer says that it has arrived
+        self._node.append_partition(0, part)
+        self._confirm(part)
 
     def _confirm(self, part: pa.Table) -> None:
         self._in_doubt = None
         self.n_rows += part.num_rows
         self._unsettled.append(part)
 
-    def _resolve_doubt(self) -> bool:
-        """Find out whether the append of unknown fate has arrived, and return it."""
+    def _resolve_doubt(self) -> None:
+        """Find out whether the append of unknown fate has arrived."""
         if self._in_doubt is None:
-            return False
+            return
         stored = self._node.read(["seq_num"])["seq_num"]
-        arrived = len(stored) > 0 and int(stored.max()) > self.n_rows
-        if arrived:
+        if len(stored) > 0 and int(stored.max()) > self.n_rows:
             self._confirm(self._in_doubt)
         self._in_doubt = None
-        return arrived
 
-    def _is_news(self, table: pa.Table) -> NDArray[np.bool_]:
+    def _is_new(self, table: pa.Table) -> BoolArray:
         known = {row for part in self._unsettled for row in self._keys(part)}
         if not known and not self._adopted:
             return np.ones(table.num_rows, dtype=bool)

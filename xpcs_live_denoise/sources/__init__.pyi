@@ -6,6 +6,7 @@ from .documents import plain_document as plain_document
 from .eiger.reconcile import follow as follow
 from .file_roots import FileRoots as FileRoots
 from .frames import FrameReader as FrameReader
+from .frames import read_tiled as read_tiled
 from .metadata import find_frame_time as find_frame_time
 from .metadata import find_geometry as find_geometry
 from .metadata import geometry_conflicts as geometry_conflicts
@@ -16,7 +17,4 @@ from .roi_files import open_rois as open_rois
 from .roi_files import save_rois as save_rois
 from .router import DocumentsByRun as DocumentsByRun
 from .stored.documents import TiledDocuments as TiledDocuments
-from .stored.documents import full_uid as full_uid
-from .stored.documents import raw_container as raw_container
-from .stored.frames import read_tiled as read_tiled
 from .stored.runs import TiledRuns as TiledRuns

@@ -1,4 +1,4 @@
-"""Frames that events announce by the id of a datum: resource and datum documents of one run."""
+"""Where documents say that frames lie: resources and datums, old and new, and their data key."""
 
 from __future__ import annotations
 
@@ -10,88 +10,27 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from event_model import unpack_datum_page
-
 from xpcs_live_denoise.errors import InvalidInputError, short_repr
 from xpcs_live_denoise.records.frames import (
     AssetFrames,
     EigerFrames,
     FrameReference,
     HDF5Frames,
+    MissingFrames,
     TiledFrames,
 )
+from xpcs_live_denoise.records.types import Fields
+
+from .metadata import detector_data
 
 # Series of a DECTRIS Eiger. The published handler gives the first file's frames for every file.
 EIGER_SPECS = frozenset({"AD_EIGER", "AD_EIGER2", "AD_EIGER_SLICE"})
 # The published handler fails on its second datum.
 SWMR_SPEC = "AD_HDF5_SWMR"
-# Datum documents that are kept, the newest; those of other data keys are among them.
-MOST_DATUMS = 100_000
-
-_Document = Mapping[str, Any]
 
 
-class LegacyAssets:
-    """The resource and datum documents of a run; `reference` consumes nothing."""
-
-    def __init__(self) -> None:
-        self._resources: dict[str, _Document] = {}
-        self._datums: dict[str, _Document] = {}
-
-    def resource(self, doc: _Document) -> None:
-        """Keep a resource.
-
-        Raises
-        ------
-        KeyError, TypeError
-            When it is malformed.
-        """
-        _keep(self._resources, doc["uid"], doc)
-
-    def datum_page(self, doc: _Document) -> None:
-        """Keep the datums of a page, whether their resource came or not.
-
-        Raises
-        ------
-        KeyError, TypeError, ValueError, AttributeError
-            When it is malformed.
-        """
-        for datum in list(unpack_datum_page(doc)):  # type: ignore[arg-type]
-            _keep(self._datums, datum["datum_id"], datum)
-
-    def datum(self, doc: _Document) -> None:
-        """Keep a single datum."""
-        _keep(self._datums, doc["datum_id"], doc)
-
-    def reference(self, datum_id: str, key: ImageKey) -> FrameReference | None:
-        """Return where the frames of an event are; None while one of their documents is missing.
-
-        Frames whose documents are malformed are `UnreadableFrames`, which say why.
-        """
-        datum = self._datums.get(datum_id)
-        resource = None if datum is None else self._resources.get(datum["resource"])
-        if datum is None or resource is None:
-            return None
-        try:
-            return _reference(resource, datum, key)
-        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            return UnreadableFrames.gap(
-                key.frames_per_event,
-                f"Datum {short_repr(datum_id)}: its frames cannot be found "
-                f"({type(error).__name__}: {short_repr(str(error))}); expected the fields of "
-                "the event model and of the spec in its resource and datum.",
-            )
-
-
-def _keep(documents: dict[str, _Document], uid: Any, doc: _Document) -> None:
-    if not isinstance(uid, str):
-        raise TypeError(f"got the id {short_repr(uid)}, expected text")
-    documents[uid] = doc
-    if len(documents) > MOST_DATUMS:
-        del documents[next(iter(documents))]
-
-
-def _reference(resource: _Document, datum: _Document, key: ImageKey) -> FrameReference:
+def datum_reference(resource: Fields, datum: Fields, key: ImageKey) -> FrameReference:
+    """Return where the frames of a datum are; raises whatever malformed documents make it raise."""
     spec, options, where = resource["spec"], resource["resource_kwargs"], datum["datum_kwargs"]
     if not isinstance(spec, str) or not isinstance(resource["resource_path"], str):
         raise TypeError("spec and resource_path must be text")
@@ -99,7 +38,10 @@ def _reference(resource: _Document, datum: _Document, key: ImageKey) -> FrameRef
     if spec in EIGER_SPECS:
         return _eiger_series(path, options, where, key)
     n_frames = positive_int(options.get("frame_per_point")) or key.frames_per_event
-    _require_sensible(n_frames)
+    if n_frames > MOST_FRAMES:
+        raise InvalidInputError(
+            f"got {n_frames} frames behind one datum, expected at most {MOST_FRAMES}"
+        )
     if spec == SWMR_SPEC:
         point = _whole(where["point_number"])
         return HDF5Frames(
@@ -112,7 +54,7 @@ def _reference(resource: _Document, datum: _Document, key: ImageKey) -> FrameRef
     return AssetFrames(resource=resource, datum=datum, n_frames=n_frames)
 
 
-def _eiger_series(path: str, options: _Document, where: _Document, key: ImageKey) -> EigerFrames:
+def _eiger_series(path: str, options: Fields, where: Fields, key: ImageKey) -> EigerFrames:
     start, stop, is_whole = 0, key.frames_per_asset, True
     if where.get("frame_num") is not None:  # an event for each frame
         start = _whole(where["frame_num"])
@@ -136,13 +78,6 @@ def _whole(value: Any) -> int:
     return number
 
 
-def _require_sensible(n_frames: int) -> None:
-    if n_frames > MOST_FRAMES:
-        raise InvalidInputError(
-            f"got {n_frames} frames behind one datum, expected at most {MOST_FRAMES}"
-        )
-
-
 HDF5_MIMETYPE = "application/x-hdf5"
 # Ours: an array in Tiled, with a uri "tiled:<keys from the reading client down to it>".
 TILED_MIMETYPE = "application/x-tiled-array"
@@ -150,27 +85,6 @@ TILED_MIMETYPE = "application/x-tiled-array"
 DEFAULT_DATASET = "/entry/data/data"
 # Parameters of a stream_resource that change which frames an index means.
 UNSUPPORTED_PARAMETERS = ("template", "slice")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnreadableFrames(HDF5Frames):
-    """Frames that documents announce in a form that cannot be read here.
-
-    They keep their place in the series: a FrameReader raises UnreadableFramesError with `reason`,
-    and the caller counts `n_frames` gaps.
-
-    Attributes
-    ----------
-    reason
-        What was got, what was expected, and the remedy.
-    """
-
-    reason: str
-
-    @classmethod
-    def gap(cls, n_frames: int, reason: str) -> UnreadableFrames:
-        """Return as many frames that are in no file."""
-        return cls(path="", dataset="", start=0, stop=n_frames, reason=reason)
 
 
 class StreamResource:
@@ -185,7 +99,7 @@ class StreamResource:
         Frames of one index, where the document tells.
     """
 
-    def __init__(self, doc: _Document) -> None:
+    def __init__(self, doc: Fields) -> None:
         if "mimetype" in doc:
             mimetype, uri, parameters = doc["mimetype"], doc["uri"], doc["parameters"]
         else:  # event-model before 1.20
@@ -201,11 +115,11 @@ class StreamResource:
         self._dataset = str(parameters.get("dataset") or parameters.get("path") or DEFAULT_DATASET)
         self._swmr = bool(parameters.get("swmr", True))
         self._in_tiled = mimetype == TILED_MIMETYPE
-        self._path = _tiled_path(uri) if self._in_tiled else _local_path(uri)
+        self._path = _tiled_path(uri) if self._in_tiled else local_path(uri) or uri
         self._reason = _why_unreadable(mimetype, uri, parameters)
 
-    def continued(self, start: int, stream_datum: _Document, *, is_first: bool) -> int:
-        """Return the index from which a stream_datum has news: where the one before it ended.
+    def continued(self, start: int, stream_datum: Fields, *, is_first: bool) -> int:
+        """Return the index from which a stream_datum is new: where the one before it ended.
 
         The first one of a run (`is_first`) has the `seq_num` 1. Where it has another, those before
         it were lost on their way, but their frames are in the file.
@@ -216,28 +130,24 @@ class StreamResource:
         first = positive_int(seq_nums.get("start")) if isinstance(seq_nums, Mapping) else None
         return max(0, start + 1 - first) if is_first and first else start
 
-    def reference(self, start: int, stop: int, frames_per_index: int) -> HDF5Frames | TiledFrames:
+    def reference(
+        self, start: int, stop: int, frames_per_index: int
+    ) -> HDF5Frames | TiledFrames | MissingFrames:
         """Return the frames of the indices [start, stop)."""
-        if self._in_tiled and not self._reason:
-            return TiledFrames(
-                path=self._path, start=start * frames_per_index, stop=stop * frames_per_index
-            )
-        where: dict[str, Any] = {
-            "path": self._path,
-            "dataset": self._dataset,
-            "start": start * frames_per_index,
-            "stop": stop * frames_per_index,
-            "swmr": self._swmr,
-        }
+        start, stop = start * frames_per_index, stop * frames_per_index
         if self._reason:
-            return UnreadableFrames(**where, reason=self._reason)
-        return HDF5Frames(**where)
+            return MissingFrames(n_frames=stop - start, reason=self._reason)
+        if self._in_tiled:
+            return TiledFrames(path=self._path, start=start, stop=stop)
+        return HDF5Frames(
+            path=self._path, dataset=self._dataset, start=start, stop=stop, swmr=self._swmr
+        )
 
 
-def _why_unreadable(mimetype: str, uri: str, parameters: _Document) -> str:
+def _why_unreadable(mimetype: str, uri: str, parameters: Fields) -> str:
     """Return why a stream cannot be read here, "" if it can."""
     parts = urlsplit(uri)
-    subject = f"Stream resource {_cut(uri)}"
+    subject = f"Stream resource {uri if len(uri) <= 200 else f'{uri[:197]}...'}"
     if mimetype == TILED_MIMETYPE:
         fits = parts.scheme == "tiled" and _tiled_path(uri)
         return "" if fits else f"{subject}: expected tiled:<path of the array>."
@@ -259,17 +169,18 @@ def _why_unreadable(mimetype: str, uri: str, parameters: _Document) -> str:
     return ""
 
 
-def _local_path(uri: str) -> str:
-    parts = urlsplit(uri)
-    return unquote(parts.path) if parts.scheme == "file" else uri
+def local_path(uri: str) -> str | None:
+    """Return the path that a file:// URI has on this machine; None for anything else."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return None
+    is_local = parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path
+    return unquote(parts.path) if is_local else None
 
 
 def _tiled_path(uri: str) -> str:
     return unquote(urlsplit(uri).path).strip("/")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def positive_int(value: Any) -> int | None:
@@ -304,7 +215,7 @@ class ImageKey:
     configured_images: int | None = None
 
     @classmethod
-    def of(cls, descriptor: Mapping[str, Any], data_key: str, detector: str) -> ImageKey:
+    def of(cls, descriptor: Fields, data_key: str, detector: str) -> ImageKey:
         """Read a descriptor.
 
         Raises
@@ -381,11 +292,8 @@ class ImageKey:
         return (last, middle, first) if n_is_last else shape
 
 
-def _configured_images(configuration: Any, detector: str) -> int | None:
-    for part in (detector, "data"):
-        configuration = configuration.get(part) if isinstance(configuration, Mapping) else None
-    if not isinstance(configuration, Mapping):
-        return None
+def _configured_images(configuration: object, detector: str) -> int | None:
+    data = detector_data(configuration, detector)
     names = (f"{detector}_cam_num_images", f"{detector}_num_images", "num_images")
-    values = (positive_int(configuration.get(name)) for name in names)
+    values = (positive_int(data.get(name)) for name in names)
     return next((value for value in values if value is not None and value <= MOST_FRAMES), None)

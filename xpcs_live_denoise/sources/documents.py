@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import operator
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from event_model import unpack_datum_page
 
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError, short_repr
-from xpcs_live_denoise.records.frames import FrameReference, InlineFrames
+from xpcs_live_denoise.records.frames import FrameReference, InlineFrames, MissingFrames
+from xpcs_live_denoise.records.types import Document, Fields
 
 from .assets import (
     MOST_FRAMES,
     ImageKey,
-    LegacyAssets,
     StreamResource,
-    UnreadableFrames,
+    datum_reference,
     positive_int,
 )
 
 # Events that wait for the datum of the first of them; then that one is given up.
 MOST_WAITING = 16
+# Datum documents that are kept, the newest; those of other data keys are among them.
+MOST_DATUMS = 100_000
+# Frames that may be missing between two events; beyond it a seq_num is a mistake.
+MOST_LOST_FRAMES = 100_000
 LOST_EVENTS = "Events of the detector did not get here: numbers (seq_num) are left out."
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
-
-_Document = Mapping[str, Any]
 
 
 class RunDocuments:
@@ -47,48 +50,26 @@ class RunDocuments:
 
     Attributes
     ----------
-    start, stop
-        The start document; the stop document, None until it came.
+    start
+        The start document.
     image_descriptor
         The first descriptor that has the data key; None until it came.
     n_frames
         Frames behind all references so far.
     """
 
-    def __init__(self, start: _Document, *, detector: str, data_key: str) -> None:
+    def __init__(self, start: Fields, *, detector: str, data_key: str) -> None:
         self.start = start
-        self.stop: _Document | None = None
-        self.image_descriptor: _Document | None = None
+        self.image_descriptor: Fields | None = None
         self.n_frames = 0
         self._detector = detector
         self._data_key = data_key
         self._key = ImageKey()
         self._image_like: dict[str, None] = {}  # an ordered set
-        self._inline_shape: tuple[int, int] | None = None
-        self._image_streams: set[str] = set()  # uids of descriptors
-        self._other_streams: set[str] = set()
-        self._resources: dict[str, StreamResource] = {}
-        self._other_resources: set[str] = set()
-        self._assets = LegacyAssets()
-        self._last_seq_num = 0
-        # What events held, in order: references, and ids of datums to be looked up.
-        self._waiting: deque[FrameReference | str] = deque()
-        self._handlers: dict[str, Callable[[_Document], Sequence[FrameReference]]] = {
-            "descriptor": self._descriptor,
-            "event": self._event,
-            "event_page": self._event_page,
-            "resource": self._resource,
-            "datum": self._datum,
-            "datum_page": self._datum_page,
-            "stream_resource": self._stream_resource,
-            "stream_datum": self._stream_datum,
-            "stop": self._stop,
-        }
-
-    @property
-    def has_images(self) -> bool:
-        """Whether a descriptor with the data key has come."""
-        return self.image_descriptor is not None
+        self._is_image: dict[str, bool] = {}  # uid of a descriptor -> of the stream with the frames
+        # uid of a stream_resource -> itself, None where it is of another data key
+        self._resources: dict[str, StreamResource | None] = {}
+        self._events = EventFrames(data_key)
 
     @property
     def image_like_keys(self) -> tuple[str, ...]:
@@ -96,14 +77,14 @@ class RunDocuments:
         return tuple(self._image_like)
 
     @property
-    def configuration(self) -> Mapping[str, Any]:
+    def configuration(self) -> Fields:
         """What the image descriptor says of each device, {device: {"data": ...}}; {} before it."""
         return (self.image_descriptor or {}).get("configuration", {})
 
     @property
     def frame_shape(self) -> tuple[int, int] | None:
         """(rows, cols) of the first inline frame, else of the descriptor; None if unknown."""
-        return self._inline_shape or self._key.frame_shape
+        return self._events.frame_shape or self._key.frame_shape
 
     @property
     def n_expected(self) -> int | None:
@@ -116,13 +97,13 @@ class RunDocuments:
         points = positive_int(self.start.get("num_points"))
         candidates = (
             positive_int(self.start.get("number of images")),
-            points * self._key.frames_per_event if points and self.has_images else None,
+            points * self._key.frames_per_event if points and self.image_descriptor else None,
             self._key.configured_images,
         )
         least, most = max(2, self.n_frames), MOST_FRAMES
         return next((n for n in candidates if n is not None and least <= n <= most), None)
 
-    def receive(self, name: str, doc: _Document) -> tuple[FrameReference, ...]:
+    def receive(self, name: str, doc: Fields) -> tuple[FrameReference, ...]:
         """Take a document and return references to the frames that it announces, in order.
 
         Inline arrays are shared with the document. An event whose `seq_num` has come before was
@@ -136,11 +117,11 @@ class RunDocuments:
         InvalidInputError
             For a malformed document; everything is then as if it had not come.
         """
-        handler = self._handlers.get(name)
+        handler = _HANDLERS.get(name)
         if handler is None:
             return ()
         try:
-            references = tuple(handler(doc))
+            references = tuple(handler(self, doc))
         except XpcsError:
             raise
         except _MALFORMED as error:
@@ -153,28 +134,27 @@ class RunDocuments:
 
     # --- one handler a document ---------------------------------------------------------------
 
-    def _descriptor(self, doc: _Document) -> Sequence[FrameReference]:
+    def _descriptor(self, doc: Fields) -> Sequence[FrameReference]:
         uid, data_keys, stream = doc["uid"], doc["data_keys"], doc.get("name")
         image_like = [key for key, data_key in data_keys.items() if len(data_key["shape"]) >= 2]
         known = self.image_descriptor
         has_key = self._data_key in data_keys
         # Refuse it here rather than at the first datum.
         key = ImageKey.of(doc, self._data_key, self._detector) if has_key else ImageKey()
-        if has_key and (known is None or known.get("name") == stream):
-            self._image_streams.add(uid)
-            if known is None:
-                self.image_descriptor, self._key = doc, key
-        else:
-            self._other_streams.add(uid)
+        is_image = has_key and (known is None or known.get("name") == stream)
+        self._is_image[uid] = is_image or self._is_image.get(uid, False)
+        if is_image and known is None:
+            self.image_descriptor, self._key = doc, key
         self._image_like.update(dict.fromkeys(image_like))
         return ()
 
-    def _event(self, doc: _Document) -> Sequence[FrameReference]:
+    def _event(self, doc: Fields) -> Sequence[FrameReference]:
         if not self._carries(doc):
             return ()
-        return self._take([doc["data"].get(self._data_key)], [doc.get("seq_num")])
+        self._events.add([doc["data"].get(self._data_key)], [doc.get("seq_num")], self._key)
+        return self._events.take(self._key)
 
-    def _event_page(self, doc: _Document) -> Sequence[FrameReference]:
+    def _event_page(self, doc: Fields) -> Sequence[FrameReference]:
         if not self._carries(doc):
             return ()
         values, seq_nums = doc["data"].get(self._data_key), doc.get("seq_num")
@@ -184,75 +164,36 @@ class RunDocuments:
             seq_nums = [None] * len(values)
         if len(values) != len(seq_nums):
             raise ValueError(f"{len(seq_nums)} events hold {len(values)} values")
-        return self._take(values, seq_nums)
+        self._events.add(values, seq_nums, self._key)
+        return self._events.take(self._key)
 
-    def _carries(self, doc: _Document) -> bool:
+    def _carries(self, doc: Fields) -> bool:
         """Whether an event (page) should hold frames: false beside a stream of its own."""
-        if not self._is_image_stream(doc["descriptor"]):
+        if not self._is_of_images(doc["descriptor"]):
             return False
         return self._data_key in doc["data"] or not self._key.in_streams
 
-    def _take(self, values: Sequence[Any], seq_nums: Sequence[Any]) -> Sequence[FrameReference]:
-        """Take what events hold, each of them once."""
-        per_event = self._key.frames_per_event
-        lost, last = new_events(self._last_seq_num, seq_nums, per_event)
-        taken: list[FrameReference | str] = []
-        for value, n_lost in zip(values, lost, strict=True):
-            if n_lost is None:
-                continue
-            if n_lost:
-                taken.append(UnreadableFrames.gap(n_lost * per_event, LOST_EVENTS))
-            taken.append(
-                value
-                if isinstance(value, str)
-                else inline_frames(value, data_key=self._data_key, n_frames=per_event)
-            )
-        self._last_seq_num = last
-        self._waiting.extend(taken)
-        return self._release()
+    def _resource(self, doc: Fields) -> Sequence[FrameReference]:
+        self._events.add_resource(doc)
+        return self._events.take(self._key)
 
-    def _release(self, *, all_of_them: bool = False) -> Sequence[FrameReference]:
-        """Return what waits, up to an event whose datum may still come."""
-        released: list[FrameReference] = []
-        while self._waiting:
-            first = self._waiting[0]
-            if isinstance(first, str):
-                found = self._assets.reference(first, self._key)
-                if found is None and not all_of_them and len(self._waiting) <= MOST_WAITING:
-                    break
-                first = found or UnreadableFrames.gap(
-                    self._key.frames_per_event,
-                    f"Data key {self._data_key!r}: its events name datums that never came, "
-                    f"{short_repr(first)} for one; expected their resource and datum documents.",
-                )
-            elif isinstance(first, InlineFrames) and self._inline_shape is None:
-                _, rows, cols = first.frames.shape
-                self._inline_shape = rows, cols
-            self._waiting.popleft()
-            released.append(first)
-        return released
+    def _datum(self, doc: Fields) -> Sequence[FrameReference]:
+        self._events.add_datums([doc])
+        return self._events.take(self._key)
 
-    def _resource(self, doc: _Document) -> Sequence[FrameReference]:
-        self._assets.resource(doc)
-        return self._release()
+    def _datum_page(self, doc: Fields) -> Sequence[FrameReference]:
+        self._events.add_datums(list(unpack_datum_page(doc)))  # type: ignore[arg-type]
+        return self._events.take(self._key)
 
-    def _datum(self, doc: _Document) -> Sequence[FrameReference]:
-        self._assets.datum(doc)
-        return self._release()
-
-    def _datum_page(self, doc: _Document) -> Sequence[FrameReference]:
-        self._assets.datum_page(doc)
-        return self._release()
-
-    def _stream_resource(self, doc: _Document) -> Sequence[FrameReference]:
+    def _stream_resource(self, doc: Fields) -> Sequence[FrameReference]:
         uid = doc["uid"]
         if doc["data_key"] != self._data_key:
-            self._other_resources.add(uid)
+            self._resources[uid] = None
         elif uid not in self._resources:
             self._resources[uid] = StreamResource(doc)
         return ()
 
-    def _stream_datum(self, doc: _Document) -> Sequence[FrameReference]:
+    def _stream_datum(self, doc: Fields) -> Sequence[FrameReference]:
         uid = doc["stream_resource"]
         start, stop = (operator.index(doc["indices"][end]) for end in ("start", "stop"))
         if not 0 <= start <= stop:
@@ -260,14 +201,15 @@ class RunDocuments:
                 f"a stream_datum has the indices [{short_repr(start)}, {short_repr(stop)}); "
                 "expected 0 <= start <= stop"
             )
-        if uid in self._other_resources or not self._is_image_stream(doc["descriptor"]):
+        is_other = uid in self._resources and self._resources[uid] is None
+        if is_other or not self._is_of_images(doc["descriptor"]):
             return ()
-        if uid not in self._resources:
+        resource = self._resources.get(uid)
+        if resource is None:
             raise self._refusal(
                 f"a stream_datum refers to the stream_resource {short_repr(uid)}, which has not "
                 "come"
             )
-        resource = self._resources[uid]
         start = resource.continued(start, doc, is_first=not self.n_frames)
         if start >= stop:
             return ()
@@ -280,55 +222,133 @@ class RunDocuments:
         resource.n_announced = stop
         return (reference,)
 
-    def _stop(self, doc: _Document) -> Sequence[FrameReference]:
-        self.stop = doc
-        return self._release(all_of_them=True)
+    def _stop(self, _doc: Fields) -> Sequence[FrameReference]:
+        return self._events.take(self._key, all_of_them=True)
 
-    def _is_image_stream(self, uid: str) -> bool:
-        if uid in self._image_streams:
-            return True
-        if uid in self._other_streams:
-            return False
-        raise self._refusal(
-            f"a document refers to the descriptor {short_repr(uid)}, which has not come"
-        )
+    def _is_of_images(self, uid: str) -> bool:
+        """Whether a descriptor is of the stream with the frames."""
+        if uid not in self._is_image:
+            raise self._refusal(
+                f"a document refers to the descriptor {short_repr(uid)}, which has not come"
+            )
+        return self._is_image[uid]
 
     def _refusal(self, reason: str) -> InvalidInputError:
         uid = short_repr(self.start.get("uid"))
         return InvalidInputError(f"Run {uid}: {reason}. The document is left out.")
 
 
-# Frames that may be missing between two events; beyond it a seq_num is a mistake.
-MOST_LOST_FRAMES = 100_000
+_HANDLERS: dict[str, Callable[[RunDocuments, Fields], Sequence[FrameReference]]] = {
+    "descriptor": RunDocuments._descriptor,
+    "event": RunDocuments._event,
+    "event_page": RunDocuments._event_page,
+    "resource": RunDocuments._resource,
+    "datum": RunDocuments._datum,
+    "datum_page": RunDocuments._datum_page,
+    "stream_resource": RunDocuments._stream_resource,
+    "stream_datum": RunDocuments._stream_datum,
+    "stop": RunDocuments._stop,
+}
+
+
+class EventFrames:
+    """Frames of the events of one stream, inline or by the ids of datums: in order, each once.
+
+    `take` consumes what it returns.
+
+    Attributes
+    ----------
+    frame_shape
+        (rows, cols) of the first inline frame that was taken; None before.
+    """
+
+    def __init__(self, data_key: str) -> None:
+        self.frame_shape: tuple[int, int] | None = None
+        self._data_key = data_key
+        self._resources: dict[str, Fields] = {}
+        self._datums: dict[str, Fields] = {}
+        self._last_seq_num = 0
+        # What events held, in order: references, and ids of datums to be looked up.
+        self._waiting: deque[FrameReference | str] = deque()
+
+    def add_resource(self, doc: Fields) -> None:
+        """Keep a resource document."""
+        _keep(self._resources, doc["uid"], doc)
+
+    def add_datums(self, docs: Iterable[Fields]) -> None:
+        """Keep datum documents, whether their resource came or not."""
+        for doc in docs:
+            _keep(self._datums, doc["datum_id"], doc)
+
+    def add(self, values: Sequence[object], seq_nums: Sequence[Any], key: ImageKey) -> None:
+        """Take what events hold under the data key; each event once."""
+        per_event = key.frames_per_event
+        lost, last = new_events(self._last_seq_num, seq_nums, per_event)
+        taken: list[FrameReference | str] = []
+        for value, n_lost in zip(values, lost, strict=True):
+            if n_lost is None:
+                continue
+            if n_lost:
+                taken.append(MissingFrames(n_frames=n_lost * per_event, reason=LOST_EVENTS))
+            is_id = isinstance(value, str)
+            taken.append(value if is_id else inline_frames(value, self._data_key, per_event))
+        self._last_seq_num = last
+        self._waiting.extend(taken)
+
+    def take(self, key: ImageKey, *, all_of_them: bool = False) -> list[FrameReference]:
+        """Return what waits, up to an event whose datum may still come."""
+        taken: list[FrameReference] = []
+        while self._waiting:
+            first = self._waiting[0]
+            if isinstance(first, str):
+                found = self._find(first, key)
+                if found is None and not all_of_them and len(self._waiting) <= MOST_WAITING:
+                    break
+                first = found or MissingFrames(
+                    n_frames=key.frames_per_event,
+                    reason=f"Data key {self._data_key!r}: its events name datums that never came, "
+                    f"{short_repr(first)} for one; expected their resource and datum documents.",
+                )
+            elif isinstance(first, InlineFrames) and self.frame_shape is None:
+                _, rows, cols = first.frames.shape
+                self.frame_shape = rows, cols
+            self._waiting.popleft()
+            taken.append(first)
+        return taken
+
+    def _find(self, datum_id: str, key: ImageKey) -> FrameReference | None:
+        """Return where the frames of an event are; None while one of their documents is missing."""
+        datum = self._datums.get(datum_id)
+        resource = None if datum is None else self._resources.get(datum["resource"])
+        if datum is None or resource is None:
+            return None
+        try:
+            return datum_reference(resource, datum, key)
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            return MissingFrames(
+                n_frames=key.frames_per_event,
+                reason=f"Datum {short_repr(datum_id)}: its frames cannot be found "
+                f"({type(error).__name__}: {short_repr(str(error))}); expected the fields of "
+                "the event model and of the spec in its resource and datum.",
+            )
+
+
+def _keep(documents: dict[str, Fields], uid: object, doc: Fields) -> None:
+    if not isinstance(uid, str):
+        raise TypeError(f"got the id {short_repr(uid)}, expected text")
+    documents[uid] = doc
+    if len(documents) > MOST_DATUMS:
+        del documents[next(iter(documents))]
 
 
 def new_events(
     last: int, seq_nums: Sequence[Any], frames_per_event: int = 1
 ) -> tuple[list[int | None], int]:
-    """Sort out the events of one stream by their numbers.
+    """Return how many events are missing before each one, and the highest `seq_num` now.
 
-    Parameters
-    ----------
-    last
-        Highest `seq_num` so far; 0 before the first event, which has 1.
-    seq_nums
-        Of the events in the order in which they came. None: the next one.
-    frames_per_event
-        Frames that each of them stands for.
-
-    Returns
-    -------
-    n_lost
-        For each event how many are missing before it; None for one whose number came before.
-    last
-        Highest `seq_num` now.
-
-    Raises
-    ------
-    InvalidInputError
-        When more frames than MOST_LOST_FRAMES would be missing, or a number is below 1.
-    TypeError
-        For what is no whole number.
+    `last` is the highest one before; the first event has 1. An event without a number is the next
+    one; of one whose number came before, None is returned. A number below 1, and one before which
+    more than MOST_LOST_FRAMES would be missing, is an InvalidInputError.
     """
     n_lost: list[int | None] = []
     n_missing = 0
@@ -356,44 +376,31 @@ def new_events(
 _NO_ARRAY = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError)
 
 
-def inline_frames(value: Any, *, data_key: str, n_frames: int) -> InlineFrames | UnreadableFrames:
+def inline_frames(value: object, data_key: str, n_frames: int) -> InlineFrames | MissingFrames:
     """Return the frames that a value is; arrays are shared, not copied.
 
-    Parameters
-    ----------
-    value
-        Expected: (rows, cols) or (k, rows, cols) of real numbers, an array or nested lists.
-    data_key
-        Its name, for the message.
-    n_frames
-        Frames that the event stands for if it cannot be used.
+    Expected are real numbers of shape (rows, cols) or (k, rows, cols), an array or nested lists;
+    anything else are the `n_frames` missing frames that the event stands for.
     """
+
+    def missing(reason: str) -> MissingFrames:
+        return MissingFrames(n_frames=n_frames, reason=f"Data key {data_key!r}: {reason}")
+
     if value is None:
-        return UnreadableFrames.gap(
-            n_frames, f"Data key {data_key!r}: missing in events of its stream."
-        )
+        return missing("missing in events of its stream.")
     try:
         frames = np.asarray(value)
     except _NO_ARRAY:
         frames = np.empty(0, object)
     if frames.dtype.kind not in "buif" or frames.ndim not in (2, 3) or not frames.size:
-        return UnreadableFrames.gap(
-            n_frames,
-            f"Data key {data_key!r}: got frames of shape {frames.shape} and dtype "
-            f"{_name(frames.dtype)}; expected real numbers of shape (rows, cols) or "
-            "(k, rows, cols).",
+        dtype = str(frames.dtype) if frames.dtype.names is None else short_repr(frames.dtype)
+        return missing(
+            f"got frames of shape {frames.shape} and dtype {dtype}; expected real numbers of "
+            "shape (rows, cols) or (k, rows, cols)."
         )
     if frames.ndim == 3 and len(frames) > MOST_FRAMES:
-        return UnreadableFrames.gap(
-            n_frames,
-            f"Data key {data_key!r}: got {len(frames)} frames in one event, expected at most "
-            f"{MOST_FRAMES}.",
-        )
+        return missing(f"got {len(frames)} frames in one event, expected at most {MOST_FRAMES}.")
     return InlineFrames(frames=frames[np.newaxis] if frames.ndim == 2 else frames)
-
-
-def _name(dtype: np.dtype[Any]) -> str:
-    return str(dtype) if dtype.names is None else short_repr(dtype)
 
 
 MOST_DEPTH = 20
@@ -401,50 +408,41 @@ MOST_VALUES = 10_000
 MOST_CHARACTERS = 100_000
 
 
-def plain_document(doc: Mapping[Any, Any]) -> dict[str, Any]:
+def plain_document(doc: Fields) -> Document:
     """Return a copy of a document that holds only what JSON knows, of bounded depth and size.
 
     Arrays become lists. What JSON does not know, what lies deeper than MOST_DEPTH, integers of more
     than 64 bits and long texts become a short text that shows them; after MOST_VALUES values the
     rest is left out. Never raises.
     """
-    return {
-        _text(key): value for key, value in zip(doc, _Plain().values(doc.values(), 1), strict=False)
-    }
+    n_left = MOST_VALUES
 
-
-class _Plain:
-    """One document on its way; counts the values."""
-
-    def __init__(self) -> None:
-        self._n_left = MOST_VALUES
-
-    def values(self, values: Any, depth: int) -> list[Any]:
-        plain: list[Any] = []
+    def plain_values(values: Iterable[Any], depth: int) -> list[Any]:
+        nonlocal n_left
+        found: list[Any] = []
         for value in values:
-            if self._n_left <= 0:
+            if n_left <= 0:
                 break
-            self._n_left -= 1
-            plain.append(self._value(value, depth))
-        return plain
+            n_left -= 1
+            found.append(plain(value, depth))
+        return found
 
-    def _value(self, value: Any, depth: int) -> Any:
+    def plain(value: Any, depth: int) -> Any:
         if isinstance(value, np.generic):
             value = value.item()
         if isinstance(value, np.ndarray) and value.size <= MOST_VALUES:
             value = value.tolist()
-        if isinstance(value, list | tuple | Mapping) and depth < MOST_DEPTH:
-            return self._container(value, depth + 1)
+        if isinstance(value, Mapping) and depth < MOST_DEPTH:
+            inner = plain_values(value.values(), depth + 1)
+            return {_text(key): one for key, one in zip(value, inner, strict=False)}
+        if isinstance(value, list | tuple) and depth < MOST_DEPTH:
+            return plain_values(value, depth + 1)
         is_known = value is None or isinstance(value, bool | float)
         if is_known or (isinstance(value, int) and -(2**63) <= value < 2**63):
             return value
         return _text(value)
 
-    def _container(self, value: Any, depth: int) -> Any:
-        if not isinstance(value, Mapping):
-            return self.values(value, depth)
-        inner = self.values(value.values(), depth)
-        return {_text(key): one for key, one in zip(value, inner, strict=False)}
+    return plain(doc, 0)
 
 
 def _text(value: Any) -> str:

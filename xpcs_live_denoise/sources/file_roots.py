@@ -26,7 +26,7 @@ class FileRoots:
         The folders. None: every regular file, wherever it is. One that is not there is logged.
     """
 
-    def __init__(self, roots: Iterable[str | os.PathLike[str]] | None = None) -> None:
+    def __init__(self, roots: Iterable[str | os.PathLike[str]] | None) -> None:
         self._roots = None if roots is None else tuple(Path(root).expanduser() for root in roots)
         for root in self._roots or ():
             _tell_if_missing(root)

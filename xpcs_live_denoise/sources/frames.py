@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import hdf5plugin  # noqa: F401 - registers the filters of compressed Eiger files
-from numpy.typing import NDArray
 
-from xpcs_live_denoise.errors import UnreadableFramesError
+from xpcs_live_denoise.errors import UnreadableFramesError, short_repr, text_of
 from xpcs_live_denoise.records.frames import (
     AssetFrames,
     EigerFrames,
     FrameReference,
     InlineFrames,
+    MissingFrames,
     TiledFrames,
 )
+from xpcs_live_denoise.records.types import Array
 
-from .assets import UnreadableFrames
+from .eiger import read_eiger
 from .file_roots import FileRoots
 from .handlers import AssetReader
-from .hdf5 import HDF5Reader
+from .hdf5 import HDF5Reader, NotYetError, Patience
+
+if TYPE_CHECKING:
+    from xpcs_live_denoise.catalog import Node
 
 
 class FrameReader:
@@ -36,31 +41,26 @@ class FrameReader:
         How long to wait for announced frames that are not there yet, s. Counted anew after every
         frame that came. A file that has failed is not waited for again until it can be read.
     roots
-        Where files that documents name may lie. Default: anywhere.
+        Where files that documents name may lie.
     tiled
         Reads `TiledFrames`: called with the reference and the most bytes of a block, returns
         blocks (k, rows, cols).
-
-    Raises
-    ------
-    UnreadableFramesError
-        From `read`; names the file, the dataset, what was got, what was expected, the remedy.
     """
 
     def __init__(
         self,
         *,
+        roots: FileRoots,
         timeout_s: float = 2.0,
-        roots: FileRoots | None = None,
-        tiled: Callable[[TiledFrames, int], Iterator[NDArray[Any]]] | None = None,
+        tiled: Callable[[TiledFrames, int], Iterator[Array]] | None = None,
     ) -> None:
         self._timeout_s = timeout_s
-        self._roots = roots or FileRoots()
+        self._roots = roots
         self._tiled = tiled
-        self._hdf5 = HDF5Reader(timeout_s=timeout_s, roots=self._roots)
-        self._assets = AssetReader(timeout_s=timeout_s, roots=self._roots)
+        self._hdf5 = HDF5Reader(timeout_s=timeout_s, roots=roots)
+        self._assets = AssetReader(timeout_s=timeout_s, roots=roots)
 
-    def read(self, reference: FrameReference, max_bytes: int) -> Iterator[NDArray[Any]]:
+    def read(self, reference: FrameReference, max_bytes: int) -> Iterator[Array]:
         """Yield the frames of `reference` in order, as arrays (k, rows, cols).
 
         Parameters
@@ -77,11 +77,9 @@ class FrameReader:
         """
         if isinstance(reference, InlineFrames):
             yield from _split(reference.frames, max_bytes)
-        elif isinstance(reference, UnreadableFrames):
+        elif isinstance(reference, MissingFrames):
             raise UnreadableFramesError(reference.reason)
         elif isinstance(reference, EigerFrames):
-            from xpcs_live_denoise.sources.eiger import read_eiger
-
             yield from read_eiger(
                 reference, max_bytes, timeout_s=self._timeout_s, roots=self._roots
             )
@@ -97,7 +95,7 @@ class FrameReader:
         self._hdf5.close()
         self._assets.close()
 
-    def _read_tiled(self, reference: TiledFrames, max_bytes: int) -> Iterator[NDArray[Any]]:
+    def _read_tiled(self, reference: TiledFrames, max_bytes: int) -> Iterator[Array]:
         if self._tiled is None:
             raise UnreadableFramesError(
                 f"Array {reference.path!r} in Tiled: no client to read it with was given. Let "
@@ -106,7 +104,88 @@ class FrameReader:
         yield from self._tiled(reference, max_bytes)
 
 
-def _split(frames: NDArray[Any], max_bytes: int) -> Iterator[NDArray[Any]]:
+def _split(frames: Array, max_bytes: int) -> Iterator[Array]:
     step = max(1, max_bytes // max(1, frames[:1].nbytes))
     for start in range(0, len(frames), step):
         yield frames[start : start + step]
+
+
+def read_tiled(
+    client: Node, reference: TiledFrames, max_bytes: int, *, below: str = "", timeout_s: float = 2.0
+) -> Iterator[Array]:
+    """Yield the frames of a reference in order, as arrays (k, rows, cols).
+
+    Parameters
+    ----------
+    client
+        A Tiled client, from which the path of the reference leads down.
+    reference
+        Counts along all axes of the array but the last two.
+    max_bytes
+        Most bytes of a block; a single step along the first axis may be larger.
+    below
+        The path must lead below this one: documents come from outside.
+    timeout_s
+        How long to wait for frames that were announced and are not there, s; counted anew after
+        every block.
+
+    Raises
+    ------
+    UnreadableFramesError
+        When frames cannot be read; those yielded before are good.
+    """
+    keys = _keys(reference, below)
+    position, array = reference.start, None
+    patience = Patience(timeout_s, (0.1,))
+    while position < reference.stop:
+        try:
+            array = client[keys] if array is None else array
+            block = _read_block(array, reference, position, max_bytes)
+        except UnreadableFramesError:
+            raise
+        except Exception as error:  # the network, the server, or its storage
+            array = None  # its structure may be stale
+            if patience.wait():
+                continue
+            raise UnreadableFramesError(
+                f"Array {reference.path!r} in Tiled: frames [{position}, {reference.stop}) "
+                f"cannot be read ({type(error).__name__}: {text_of(error, 300)}); expected "
+                "them, since a document announced them. Check the server and its storage."
+            ) from error
+        position += len(block)
+        yield block
+        patience.restart()
+
+
+def _keys(reference: TiledFrames, below: str) -> tuple[str, ...]:
+    """Return the keys down to the array, none of which may lead elsewhere."""
+    keys = tuple(key for key in reference.path.split("/") if key)
+    allowed = tuple(key for key in below.split("/") if key)
+    if keys[: len(allowed)] != allowed or len(keys) <= len(allowed) or {".", ".."} & {*keys}:
+        raise UnreadableFramesError(
+            f"Array {short_repr(reference.path)} in Tiled: not below {below!r}, where the raw runs "
+            "are. Set tiled.raw_path to their container if it is another one."
+        )
+    return keys
+
+
+def _read_block(array: Node, reference: TiledFrames, position: int, max_bytes: int) -> Array:
+    """Return the next frames, at least one."""
+    shape, dtype = getattr(array, "shape", ()), getattr(array, "dtype", None)
+    if shape is None or len(shape) < 3 or dtype is None or dtype.kind not in "buif":
+        raise UnreadableFramesError(
+            f"Array {reference.path!r} in Tiled: got shape {shape} and dtype {dtype}; expected "
+            "frames, real numbers of shape (n, rows, cols)."
+        )
+    *leading, rows, cols = shape
+    per_index = math.prod(leading[1:])  # frames of one step along the first axis
+    if position >= leading[0] * per_index:
+        raise NotYetError(f"the array holds {leading[0] * per_index} frames")
+    step = max(1, max_bytes // max(1, per_index * rows * cols * dtype.itemsize))
+    first = position // per_index
+    last = min(first + step, -(-reference.stop // per_index), leading[0])
+    values = array[first:last].reshape(-1, rows, cols)
+    block = values[position - first * per_index : reference.stop - first * per_index]
+    if not len(block):
+        raise NotYetError("the server sent no frames")
+    return block

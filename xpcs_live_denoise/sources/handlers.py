@@ -7,26 +7,29 @@ import importlib.metadata
 import os
 import posixpath
 import re
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 from event_model import EventModelError, Filler
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
 from xpcs_live_denoise.records.frames import AssetFrames
+from xpcs_live_denoise.records.types import Array, Fields
 
+from .assets import DEFAULT_DATASET
 from .file_roots import FileRoots
-from .hdf5 import open_hdf5, require_own_file
+from .hdf5 import Patience, open_hdf5, require_allowed_data
 
 HANDLER_GROUP = "databroker.handlers"
 MOST_HANDLERS = 8
+# Where the handlers of areaDetector's and of NeXus files read without a document that says so.
+USUAL_DATASETS = (DEFAULT_DATASET, "/entry/instrument/detector/data")
 _KEY = "frames"
-_POLLS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_PAUSES_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _DESCRIPTOR: Any = {"uid": "asset", "data_keys": {_KEY: {"external": "FILESTORE:"}}}
 
 Handler = Callable[..., Any]
@@ -36,17 +39,8 @@ class AssetReader:
     """Reads legacy assets through `event_model.Filler`.
 
     A handler stays open for the datums of its resource; one that fails is made anew, since most
-    of them do not see that their file has grown.
-
-    Parameters
-    ----------
-    timeout_s
-        How long to wait for frames whose file is not there or too short, s.
-    roots
-        Where files may lie.
-    find_handler
-        Returns the handler class of a spec, None where there is none. Default: by the entry
-        points `databroker.handlers`.
+    of them do not see that their file has grown. `find_handler` returns the handler class of a
+    spec, None where there is none; by default it asks the entry points `databroker.handlers`.
     """
 
     def __init__(
@@ -58,26 +52,22 @@ class AssetReader:
     ) -> None:
         self._roots = roots
         self._find = find_handler or _by_entry_point
-        self._polls_s = _until(timeout_s)
+        self._timeout_s = timeout_s
         self._handlers: OrderedDict[tuple[str, str], Any] = OrderedDict()
         self._classes: dict[str, Handler] = {}
         self._failed: set[str] = set()  # resources that are not waited for again
-        self._checked: set[tuple[int, int, int]] = set()  # HDF5 files as they were
+        self._checked: set[tuple[int, int, int, str]] = set()  # datasets of files as they were
 
     def close(self) -> None:
         """Close every handler."""
         while self._handlers:
             _close(self._handlers.popitem()[1])
 
-    def read(self, reference: AssetFrames, max_bytes: int) -> Iterator[NDArray[Any]]:
+    def read(self, reference: AssetFrames, max_bytes: int) -> Iterator[Array]:
         """Yield the frames of one datum in order, as arrays (k, rows, cols).
 
-        What a handler gives lazily (dask) is computed in blocks of at most `max_bytes`.
-
-        Raises
-        ------
-        UnreadableFramesError
-            When there is no handler, it fails, gives no frames, or its files may not be read.
+        What a handler gives lazily (dask) is computed in blocks of at most `max_bytes`. Whatever
+        goes wrong is an UnreadableFramesError.
         """
         try:
             frames = self._frames(reference)
@@ -117,7 +107,8 @@ class AssetReader:
     def _fill(self, filler: Filler, reference: AssetFrames) -> Any:
         """Return what the handler gives, asked again while its file may still come or grow."""
         uid = reference.resource["uid"]
-        for poll_s in (*(() if uid in self._failed else self._polls_s), None):
+        patience = Patience(0.0 if uid in self._failed else self._timeout_s, _PAUSES_S)
+        while True:
             try:
                 self._check_files(filler, reference)
                 event = filler.fill_event(
@@ -132,13 +123,11 @@ class AssetReader:
                 return event["data"][_KEY]
             except (OSError, EventModelError, ValueError, KeyError, IndexError) as error:
                 self._drop(reference)
-                if poll_s is None or isinstance(error, UnreadableFramesError):
+                if isinstance(error, UnreadableFramesError) or not patience.wait():
                     self._failed.add(uid)
                     raise
-                time.sleep(poll_s)
-        raise AssertionError("unreachable")
 
-    def _handler_class(self, resource: Mapping[str, Any]) -> Handler:
+    def _handler_class(self, resource: Fields) -> Handler:
         spec = resource["spec"]
         if spec not in self._classes:
             found = self._find(spec)
@@ -154,7 +143,7 @@ class AssetReader:
 
     # --- what may be opened -----------------------------------------------------------------
 
-    def _check_path(self, resource: Mapping[str, Any]) -> None:
+    def _check_path(self, resource: Fields) -> None:
         """Refuse a resource outside the roots, and file name templates that are a trap."""
         self._roots.inside(_path(resource))
         for value in resource["resource_kwargs"].values():
@@ -165,38 +154,44 @@ class AssetReader:
                 )
 
     def _check_files(self, filler: Filler, reference: AssetFrames) -> None:
-        """Check the files of a datum before its handler opens them, as far as anybody tells them.
+        """Check the files of a datum, as far as anybody tells them, before its handler reads."""
+        path = self._roots.inside(_path(reference.resource))
+        is_file = path.exists() and not path.is_dir()
+        if is_file:
+            self._check_file(path, _datasets(reference))
+        handler = self._handler(filler, reference.resource)
+        if not self._roots.restricted:
+            return
+        datasets = _datasets(reference, handler)
+        if is_file:
+            self._check_file(path, datasets)
+        get_file_list = getattr(handler, "get_file_list", lambda _: ())
+        for name in get_file_list([reference.datum["datum_kwargs"]]):
+            self._check_file(name, datasets)
 
-        That is the resource's path where it is a file, and what `get_file_list` of the handler
-        names.
-        """
-        resource = reference.resource
-        path = self._roots.inside(_path(resource))
-        if path.exists() and not path.is_dir():
-            self._check_file(path)
+    def _handler(self, filler: Filler, resource: Fields) -> Any:
+        """Return the handler of a resource, a new one where none is open."""
         key = (resource["uid"], resource["spec"])
         if key not in self._handlers:
             self._handlers[key] = filler.get_handler(resource)  # type: ignore[arg-type]
             while len(self._handlers) > MOST_HANDLERS:
                 _close(self._handlers.popitem(last=False)[1])
         self._handlers.move_to_end(key)
-        handler = self._handlers[key]
-        get_file_list = getattr(handler, "get_file_list", None)
-        if get_file_list is None or not self._roots.restricted:
-            return
-        for name in get_file_list([reference.datum["datum_kwargs"]]):
-            self._check_file(name)
+        return self._handlers[key]
 
-    def _check_file(self, name: Any) -> None:
+    def _check_file(self, name: str | Path, datasets: list[str]) -> None:
+        """Check a file and, of an HDF5 file below roots, the datasets that may be read."""
         path = self._roots.check(name)
         if not self._roots.restricted:
             return
         stat = os.stat(path)
         identity = (stat.st_dev, stat.st_ino, stat.st_mtime_ns)
-        if identity not in self._checked and h5py.is_hdf5(path):
+        new = [dataset for dataset in datasets if (*identity, dataset) not in self._checked]
+        if new and h5py.is_hdf5(path):
             with open_hdf5(path, swmr=False) as file:
-                require_own_file(file, self._roots)
-            self._checked.add(identity)
+                for dataset in new:
+                    require_allowed_data(file, dataset, self._roots)
+            self._checked.update((*identity, dataset) for dataset in new)
 
     def _drop(self, reference: AssetFrames) -> None:
         key = (reference.resource["uid"], reference.resource["spec"])
@@ -215,19 +210,23 @@ def _by_entry_point(spec: str) -> Handler | None:
     return None
 
 
-def _path(resource: Mapping[str, Any]) -> str:
+def _datasets(reference: AssetFrames, handler: object = None) -> list[str]:
+    """Return the names of the HDF5 datasets that a handler may read.
+
+    The usual ones, what the documents say (any text in them may be a name), and what the published
+    handlers keep as `_key`.
+    """
+    options = {**reference.resource["resource_kwargs"], **reference.datum["datum_kwargs"]}.values()
+    key = getattr(handler, "_key", ())
+    names = (*USUAL_DATASETS, *options, *(key if isinstance(key, list | tuple) else (key,)))
+    return list(dict.fromkeys(name for name in names if isinstance(name, str)))
+
+
+def _path(resource: Fields) -> str:
     return posixpath.join(str(resource.get("root") or ""), resource["resource_path"])
 
 
-def _until(timeout_s: float) -> tuple[float, ...]:
-    """Return how long to sleep between questions, s; `timeout_s` in all."""
-    polls: list[float] = []
-    while (left := timeout_s - sum(polls)) > 0:
-        polls.append(min(left, _POLLS_S[min(len(polls), len(_POLLS_S) - 1)]))
-    return tuple(polls)
-
-
-def _computed(frames: Any) -> NDArray[Any]:
+def _computed(frames: Any) -> Array:
     # One thread: dask's own take longer to start than a block to read.
     lazy = hasattr(frames, "dask")
     return np.asarray(frames.compute(scheduler="synchronous") if lazy else frames)

@@ -10,18 +10,16 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import hdf5plugin  # noqa: F401 - registers the filters of compressed Eiger files
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
 from xpcs_live_denoise.records.frames import HDF5Frames
+from xpcs_live_denoise.records.types import Array
 
 from .file_roots import FileRoots
 
-POLL_S = 0.01
 MAX_OPEN_FILES = 8
 # A dataset whose frames are larger is no detector's.
 MOST_FRAME_BYTES = 2**31
@@ -34,23 +32,51 @@ class _OpenFile:
     checked: set[str]  # datasets whose pixels are known to lie where they may
 
 
-class _NotYetError(Exception):
+class NotYetError(Exception):
     """The frames are not there now, but a writer may still bring them."""
+
+
+# What reading raises while a file is on its way.
+NOT_YET = (NotYetError, OSError, RuntimeError, KeyError)
+
+
+class Patience:
+    """How long announced frames that are not there are waited for; counted anew after each block.
+
+    Parameters
+    ----------
+    timeout_s
+        The longest wait, s.
+    pauses_s
+        Time between two looks, s: before the second, the third, ...; the last one goes on.
+    """
+
+    def __init__(self, timeout_s: float, pauses_s: tuple[float, ...] = (0.01,)) -> None:
+        self._timeout_s = timeout_s
+        self._pauses_s = pauses_s
+        self.restart()
+
+    def restart(self) -> None:
+        """Count anew: frames have come."""
+        self._deadline = time.monotonic() + self._timeout_s
+        self._n_waits = 0
+
+    def wait(self) -> bool:
+        """Sleep until the next look; False, at once, where the time is over."""
+        left_s = self._deadline - time.monotonic()
+        if left_s <= 0:
+            return False
+        time.sleep(min(left_s, self._pauses_s[min(self._n_waits, len(self._pauses_s) - 1)]))
+        self._n_waits += 1
+        return True
 
 
 class HDF5Reader:
     """Reads frames of HDF5 datasets; files in SWMR mode stay open between reads.
 
     At most `MAX_OPEN_FILES` of them; a file that was replaced is opened again. Other files are
-    opened for each read, since a reader's lock would keep their writer out.
-
-    Parameters
-    ----------
-    timeout_s
-        How long to wait for frames that the file does not show yet, s; counted anew after every
-        frame that came. A file that has failed is not waited for again until it can be read.
-    roots
-        Where files may lie, and those that they refer to.
+    opened for each read, since a reader's lock would keep their writer out. A file that has failed
+    is not waited for again until it can be read.
     """
 
     def __init__(self, *, timeout_s: float, roots: FileRoots) -> None:
@@ -64,36 +90,28 @@ class HDF5Reader:
         while self._files:
             self._files.popitem()[1].file.close()
 
-    def read(self, reference: HDF5Frames, max_bytes: int) -> Iterator[NDArray[Any]]:
-        """Yield the frames in order, as arrays (k, rows, cols) of at most `max_bytes` or one frame.
-
-        Raises
-        ------
-        UnreadableFramesError
-            When frames cannot be read; those yielded before are good.
-        """
+    def read(self, reference: HDF5Frames, max_bytes: int) -> Iterator[Array]:
+        """Yield the frames in order, as `FrameReader.read` does."""
         position = reference.start
-        patience_s = 0.0 if reference.path in self._failed else self._timeout_s
-        deadline = time.monotonic() + patience_s
+        patience = Patience(0.0 if reference.path in self._failed else self._timeout_s)
         while position < reference.stop:
             try:
                 block = self._read_block(reference, position, max_bytes)
-            except (_NotYetError, OSError, RuntimeError, KeyError, ValueError) as error:
+            except (*NOT_YET, ValueError) as error:
                 # What is open may be stale: only a file opened anew shows all there is.
                 self._forget(reference.path)
-                if isinstance(error, UnreadableFramesError):
-                    raise _unreadable(reference, position, error) from error
-                if time.monotonic() >= deadline:
+                may_come = not isinstance(error, UnreadableFramesError)
+                if may_come and patience.wait():
+                    continue
+                if may_come:
                     self._failed.add(reference.path)
-                    raise _unreadable(reference, position, error) from error
-                time.sleep(POLL_S)
-                continue
+                raise _unreadable(reference, position, error) from error
             self._failed.discard(reference.path)
             position += len(block)
             yield block
-            deadline = time.monotonic() + self._timeout_s
+            patience = Patience(self._timeout_s)
 
-    def _read_block(self, reference: HDF5Frames, position: int, max_bytes: int) -> NDArray[Any]:
+    def _read_block(self, reference: HDF5Frames, position: int, max_bytes: int) -> Array:
         """Return the next frames that the file already holds, at least one."""
         file = self._open(reference)
         try:
@@ -105,7 +123,7 @@ class HDF5Reader:
             stop = block_end(dataset, position, reference.stop, max_bytes)
             stop = end_of_written(dataset, position, stop, os.stat(path).st_size)
             if stop <= position:
-                raise _NotYetError(f"the dataset holds {min(position, dataset.shape[0])} frames")
+                raise NotYetError(f"the dataset holds {min(position, dataset.shape[0])} frames")
             return dataset[position:stop]
         finally:
             if not reference.swmr:
@@ -117,7 +135,7 @@ class HDF5Reader:
         if not reference.swmr:
             file = open_hdf5(path, swmr=False)
             try:
-                require_own_data(file, reference.dataset, self._roots)
+                require_allowed_data(file, reference.dataset, self._roots)
             except BaseException:
                 file.close()
                 raise
@@ -130,7 +148,7 @@ class HDF5Reader:
             known = _OpenFile(open_hdf5(path, swmr=True), identity, set())
             self._files[name] = known
         if reference.dataset not in known.checked:
-            require_own_data(known.file, reference.dataset, self._roots)
+            require_allowed_data(known.file, reference.dataset, self._roots)
             known.checked.add(reference.dataset)
         self._files.move_to_end(name)
         while len(self._files) > MAX_OPEN_FILES:
@@ -147,7 +165,7 @@ def _dataset(file: h5py.File, reference: HDF5Frames) -> h5py.Dataset:
     """Return the dataset of a reference; one of a shape that cannot hold frames is refused."""
     node = file.get(reference.dataset)
     if node is None:
-        raise _NotYetError(f"the file has no such dataset, at its top are {sorted(file)}")
+        raise NotYetError(f"the file has no such dataset, at its top are {sorted(file)}")
     if not isinstance(node, h5py.Dataset) or node.ndim != 3 or node.dtype.kind not in "buif":
         got = (
             f"a dataset of shape {node.shape} and dtype {node.dtype}"
@@ -228,25 +246,14 @@ def open_hdf5(path: Path, *, swmr: bool) -> h5py.File:
     raise refusal
 
 
-def require_own_data(
+def require_allowed_data(
     file: h5py.File, name: str, roots: FileRoots, *, n_left: int = MOST_LINKS
 ) -> None:
     """Make sure that reading a dataset opens only files that documents may name.
 
     External links and the sources of a virtual dataset must be regular files below the roots, all
     the way; raw storage outside of HDF5 is refused always. A dataset that does not exist (yet)
-    passes.
-
-    Parameters
-    ----------
-    file
-        The open file.
-    name
-        Path of the dataset in it.
-    roots
-        Where files may be.
-    n_left
-        Links that may still follow.
+    passes. `n_left`: links that may still follow.
 
     Raises
     ------
@@ -260,24 +267,19 @@ def require_own_data(
             f"{file.filename}, {short_repr(name)}: got more than {MOST_LINKS} links, one behind "
             "the other; expected the dataset"
         )
-    for there, target in _linked(file, name):
-        _follow(file, there, target, roots, n_left)
-        return  # the rest of the name was followed in there
-    node = _get(file, name)
+    if (link := _external_link(file, name)) is not None:
+        _follow(file, *link, roots, n_left)  # with the rest of the name, in there
+        return
+    try:
+        node = file.get(name)
+    except (KeyError, ValueError, RuntimeError, OSError):  # not there (yet)
+        return
     if isinstance(node, h5py.Dataset):
         _require_sources(file, node, roots, n_left)
 
 
-def require_own_file(file: h5py.File, roots: FileRoots) -> None:
-    """As `require_own_data`, for every dataset of a file of which somebody else reads any."""
-    names: list[str] = []
-    file.visit_links(lambda name: names.append(_text(name)) if len(names) < 100_000 else True)
-    for name in names:
-        require_own_data(file, name, roots)
-
-
-def _linked(file: h5py.File, name: str) -> Iterator[tuple[str, str]]:
-    """Yield (file, path in it) of the first external link on the way to a dataset."""
+def _external_link(file: h5py.File, name: str) -> tuple[str, str] | None:
+    """Return (file, path in it) of the first external link on the way to a dataset."""
     todo = [part for part in name.split("/") if part]
     here = "/"
     n_left = MOST_LINKS
@@ -286,10 +288,9 @@ def _linked(file: h5py.File, name: str) -> Iterator[tuple[str, str]]:
         try:
             link = file.get(step, getlink=True)
         except (KeyError, ValueError, RuntimeError, TypeError):  # not there (yet), or nobody's kind
-            return
+            return None
         if isinstance(link, h5py.ExternalLink):
-            yield link.filename, posixpath.join(link.path, *todo)
-            return
+            return link.filename, posixpath.join(link.path, *todo)
         if isinstance(link, h5py.SoftLink):
             n_left -= 1
             if n_left <= 0:
@@ -298,6 +299,7 @@ def _linked(file: h5py.File, name: str) -> Iterator[tuple[str, str]]:
             todo, here = [part for part in target.split("/") if part] + todo, "/"
         else:
             here = step
+    return None
 
 
 def _require_sources(file: h5py.File, node: h5py.Dataset, roots: FileRoots, n_left: int) -> None:
@@ -315,7 +317,7 @@ def _require_sources(file: h5py.File, node: h5py.Dataset, roots: FileRoots, n_le
         raise UnreadableFramesError(f"{subject}: virtual datasets of virtual datasets, too deep")
     for there, dataset in sources:
         if there == ".":
-            require_own_data(file, dataset, roots, n_left=n_left - 1)
+            require_allowed_data(file, dataset, roots, n_left=n_left - 1)
             continue
         if "%" in there:
             raise UnreadableFramesError(
@@ -338,15 +340,4 @@ def _follow(file: h5py.File, there: str, name: str, roots: FileRoots, n_left: in
     except OSError:  # its writer has it open in SWMR mode
         linked = open_hdf5(path, swmr=True)
     with linked:
-        require_own_data(linked, name, roots, n_left=n_left - 1)
-
-
-def _get(file: h5py.File, name: str) -> Any:
-    try:
-        return file.get(name)
-    except (KeyError, ValueError, RuntimeError, OSError):
-        return None
-
-
-def _text(name: str | bytes) -> str:
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+        require_allowed_data(linked, name, roots, n_left=n_left - 1)

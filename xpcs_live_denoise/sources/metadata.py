@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from xpcs_live_denoise.errors import short_repr
 from xpcs_live_denoise.records.frames import Geometry
+from xpcs_live_denoise.records.types import Fields
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.config import GeometrySettings, Settings
@@ -24,8 +25,6 @@ LONGEST_DISTANCE_M = 100.0
 EIGER_PIXEL_SIZE_M = 75e-6
 # Sources that agree within this do not differ: documents round.
 RELATIVE_TOLERANCE = 1e-3
-
-Document = Mapping[str, Any]
 
 
 def in_metres(distance: float) -> float:
@@ -55,14 +54,16 @@ _DISTANCE = _Quantity(
 )
 _PIXEL_SIZE = _Quantity("pixel size", "m", ("x_pixel_size", "y_pixel_size", "pixel_size"))
 _FRAME_TIME = _Quantity("frame time", "s", ("acquire period", "acquire_period"))
+# A source, the key under which it has a number, what stands there, and its value (None: no number).
+_Number: TypeAlias = tuple[str, str, Any, float | None]
 _QUANTITIES = (_BEAM_ROW, _BEAM_COL, _WAVELENGTH, _DISTANCE, _PIXEL_SIZE, _FRAME_TIME)
 
 
 def find_geometry(
     settings: GeometrySettings,
-    start: Document,
-    device_configuration: Document | None,
-    descriptor_configuration: Document | None,
+    start: Fields,
+    device_configuration: Fields | None,
+    descriptor_configuration: Fields | None,
     detector: str,
 ) -> Geometry:
     """Return the geometry: each quantity from the first source that has it.
@@ -105,9 +106,9 @@ def find_geometry(
 
 def find_frame_time(
     settings_value: float | None,
-    start: Document,
-    device_configuration: Document | None,
-    descriptor_configuration: Document | None,
+    start: Fields,
+    device_configuration: Fields | None,
+    descriptor_configuration: Fields | None,
     detector: str,
 ) -> float | None:
     """Return the frame period in s (the acquire period, never the exposure); None if unknown.
@@ -120,9 +121,9 @@ def find_frame_time(
 
 def geometry_conflicts(
     settings: Settings,
-    start: Document,
-    device_configuration: Document | None,
-    descriptor_configuration: Document | None,
+    start: Fields,
+    device_configuration: Fields | None,
+    descriptor_configuration: Fields | None,
     detector: str,
 ) -> tuple[str, ...]:
     """Return a sentence for every source that says something else than what is used.
@@ -145,56 +146,45 @@ def geometry_conflicts(
     for quantity in _QUANTITIES:
         numbers = list(_numbers(quantity, sources, detector))
         used = preset[quantity] or _first(iter(numbers))
-        for number in numbers:
-            if number.value is None:
+        for source, key, raw, value in numbers:
+            subject = f"The {source}'s {key!r} ({quantity.name}) is"
+            if value is None:
+                sentences.append(f"{subject} {short_repr(raw)}, no usable number; it was ignored.")
+            elif used and not math.isclose(value, used, rel_tol=RELATIVE_TOLERANCE):
                 sentences.append(
-                    f"The {number.source}'s {number.key!r} ({quantity.name}) is "
-                    f"{short_repr(number.raw)}, no usable number; it was ignored."
-                )
-            elif used and not math.isclose(number.value, used, rel_tol=RELATIVE_TOLERANCE):
-                sentences.append(
-                    f"The {number.source}'s {number.key!r} ({quantity.name}) is "
-                    f"{number.value:.6g} {quantity.unit}; {used:.6g} {quantity.unit} is used."
+                    f"{subject} {value:.6g} {quantity.unit}; {used:.6g} {quantity.unit} is used."
                 )
     return tuple(sentences)
 
 
-@dataclass(frozen=True, slots=True)
-class _Number:
-    """What one source has under one key; `value` is None if that is no positive number."""
-
-    source: str
-    key: str
-    raw: Any
-    value: float | None
-
-
 def _sources(
-    start: Document,
-    device_configuration: Document | None,
-    descriptor_configuration: Document | None,
+    start: Fields,
+    device_configuration: Fields | None,
+    descriptor_configuration: Fields | None,
     detector: str,
-) -> list[tuple[str, Document]]:
+) -> list[tuple[str, Fields]]:
     """Return the documents in order of precedence, each with its name."""
     device = {
         key: reading["value"]
         for key, reading in (device_configuration or {}).items()
         if isinstance(reading, Mapping) and "value" in reading
     }
-    configuration: Any = descriptor_configuration
-    for part in (detector, "data"):  # of documents that may hold anything
-        configuration = configuration.get(part) if isinstance(configuration, Mapping) else None
     return [
         ("start document", start),
         ("device's configuration", device),
-        ("descriptor", configuration if isinstance(configuration, Mapping) else {}),
+        ("descriptor", detector_data(descriptor_configuration, detector)),
     ]
 
 
+def detector_data(configuration: object, detector: str) -> Fields:
+    """Return the data of the detector in a descriptor's configuration; {} where there are none."""
+    for part in (detector, "data"):  # of documents that may hold anything
+        configuration = configuration.get(part) if isinstance(configuration, Mapping) else None
+    return configuration if isinstance(configuration, Mapping) else {}
+
+
 def _numbers(
-    quantity: _Quantity,
-    sources: list[tuple[str, Document]],
-    detector: str,
+    quantity: _Quantity, sources: list[tuple[str, Fields]], detector: str
 ) -> Iterator[_Number]:
     """Yield, source by source, the first usable number and whatever stood before it."""
     prefixes = (f"{detector}_", f"{detector}_cam_", "")
@@ -205,16 +195,16 @@ def _numbers(
                 continue
             value = _usable(document[key], quantity.signed)
             converted = None if value is None else quantity.convert(value)
-            yield _Number(source, key, document[key], converted)
+            yield source, key, document[key], converted
             if value is not None:
                 break
 
 
 def _first(numbers: Iterator[_Number]) -> float | None:
-    return next((number.value for number in numbers if number.value is not None), None)
+    return next((value for *_, value in numbers if value is not None), None)
 
 
-def _beam_center(sources: list[tuple[str, Document]], detector: str) -> tuple[float, float] | None:
+def _beam_center(sources: list[tuple[str, Fields]], detector: str) -> tuple[float, float] | None:
     """Return (row, col) from the first source that has both."""
     for source in sources:
         row = _first(_numbers(_BEAM_ROW, [source], detector))

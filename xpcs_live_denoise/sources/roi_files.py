@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.config import OrientationSettings, Settings
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.records.types import Array, BoolArray, Document
 
 # What numpy and zipfile raise for files that are damaged, encrypted, or of another kind.
 _DAMAGED = (
@@ -45,7 +45,7 @@ def save_rois(roi_map: RoiMap, path: str | Path) -> None:
         When the file cannot be written.
     """
     path = Path(path)
-    arrays: dict[str, Any] = {LABELS_KEY: roi_map.label_array, Q_KEY: roi_map.q_inv_angstrom}
+    arrays: Document = {LABELS_KEY: roi_map.label_array, Q_KEY: roi_map.q_inv_angstrom}
     try:
         if path.suffix == ".json":
             path.write_text(rois_to_json(roi_map), encoding="utf-8")
@@ -104,7 +104,7 @@ def _load_json(path: Path) -> RoiMap:
         raise InvalidInputError(f"ROI file {path}: {error}") from error
 
 
-def load_mask(path: str | Path) -> NDArray[np.bool_]:
+def load_mask(path: str | Path) -> BoolArray:
     """Read a pixel mask, (rows, cols), True = keep.
 
     Parameters
@@ -140,7 +140,7 @@ def load_mask(path: str | Path) -> NDArray[np.bool_]:
     return content.astype(np.bool_)
 
 
-def _load(path: Path, subject: str) -> NDArray[Any] | dict[str, NDArray[Any]]:
+def _load(path: Path, subject: str) -> Array | dict[str, Array]:
     """Return the array of an .npy file or the arrays of an .npz file, by content, not by name."""
     try:
         with path.open("rb") as file:
@@ -190,7 +190,7 @@ def rois_to_json(rois: RoiMap) -> str:
 
     A run [first, stop) counts pixels row by row from the upper left corner.
     """
-    entries: list[dict[str, Any]] = []
+    entries: list[Document] = []
     for label, q, one in zip(rois.labels, rois.q_inv_angstrom, rois.slices, strict=True):
         pixels = rois.pixels[one]
         breaks = np.flatnonzero(np.diff(pixels) > 1)
@@ -245,7 +245,7 @@ def rois_from_json(text: str) -> RoiMap:
     return RoiMap.from_labels(labels, q_inv_angstrom=[q_of[label] for label in sorted(q_of)])
 
 
-def _region(entry: dict[str, Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
+def _region(entry: Document, shape: tuple[int, int]) -> BoolArray:
     inside = np.zeros(shape, np.bool_)
     if "ring" in entry:
         center, edges = entry["ring"]["center"], entry["ring"]["edges"]

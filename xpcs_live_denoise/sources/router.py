@@ -5,24 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from event_model import EventModelError, RunRouter
+from event_model import DocumentNames, EventModelError, RunRouter
 
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError, short_repr
+from xpcs_live_denoise.records.types import Document, Fields
 
-NAMES = frozenset(
-    {
-        "start",
-        "descriptor",
-        "event",
-        "event_page",
-        "resource",
-        "datum",
-        "datum_page",
-        "stream_resource",
-        "stream_datum",
-        "stop",
-    }
-)
+NAMES = frozenset(name.name for name in DocumentNames) - {"bulk_datum", "bulk_events"}
 # Runs without a stop document that are waited for; an older one is ended.
 MOST_OPEN_RUNS = 32
 MOST_UID_CHARACTERS = 200
@@ -45,13 +33,13 @@ class DocumentsByRun:
         document. The callback gets that, too.
     """
 
-    def __init__(self, begin_run: Callable[[dict[str, Any]], RunCallback | None]) -> None:
+    def __init__(self, begin_run: Callable[[Document], RunCallback | None]) -> None:
         self._begin_run = begin_run
         self._router = RunRouter([self._begin], filler_class=_NoFilling)  # type: ignore[arg-type]
         self._open: dict[str, None] = {}  # uids, the oldest first
         self._errors: list[Exception] = []
 
-    def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
+    def __call__(self, name: str, doc: Fields) -> None:
         """Take a document.
 
         Raises
@@ -80,7 +68,7 @@ class DocumentsByRun:
         if self._errors:
             raise self._errors.pop(0)
 
-    def _route(self, name: str, doc: Mapping[str, Any]) -> None:
+    def _route(self, name: str, doc: Fields) -> None:
         if name == "start":
             self._require_uid(doc)
             self._router(name, dict(doc))
@@ -93,7 +81,7 @@ class DocumentsByRun:
         else:
             self._router(name, doc)  # type: ignore[arg-type]
 
-    def _require_uid(self, start: Mapping[str, Any]) -> None:
+    def _require_uid(self, start: Fields) -> None:
         uid = start["uid"]
         is_text = isinstance(uid, str) and uid.isprintable()  # it stands in logs and on terminals
         if not is_text or not 0 < len(uid) <= MOST_UID_CHARACTERS:
@@ -107,12 +95,12 @@ class DocumentsByRun:
         stop = {"uid": f"no stop of {uid}", "run_start": uid, "exit_status": "fail"}
         self._router("stop", {**stop, "reason": NO_STOP, "num_events": {}})
 
-    def _begin(self, _name: str, start: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    def _begin(self, _name: str, start: Document) -> tuple[list[Any], list[Any]]:
         callback = self._begin_run(start)
         if callback is None:
             return [], []
 
-        def guarded(name: str, doc: Mapping[str, Any]) -> None:
+        def guarded(name: str, doc: Fields) -> None:
             try:
                 callback(name, doc)
             except Exception as error:  # raised again when the router is done with the document

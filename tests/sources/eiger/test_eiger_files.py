@@ -8,16 +8,25 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.support.eiger_series import FRAMES, frames_of, series_files, write_file, write_series
+from tests.support.eiger_series import (
+    FRAMES,
+    frames_of,
+    series_files,
+    write_file,
+    write_series,
+)
+from tests.support.file_roots import ANYWHERE
 from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records.frames import Gap, read_with_gaps
+from xpcs_live_denoise.records.frames import MissingFrames, read_with_gaps
 from xpcs_live_denoise.sources.eiger.files import data_path, read_eiger, read_master
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frames import FrameReader
 
 
 def read(reference, max_bytes=10**6, **options):
-    return list(read_eiger(reference, max_bytes, **{"timeout_s": 0.1, **options}))
+    return list(
+        read_eiger(reference, max_bytes, **{"roots": ANYWHERE, "timeout_s": 0.1, **options})
+    )
 
 
 @pytest.mark.parametrize("master", [True, False])
@@ -83,32 +92,36 @@ def test_a_missing_file_says_where_reading_can_go_on(tmp_path):
     write_series(tmp_path, without=[2])
     blocks = []
     with pytest.raises(UnreadableFramesError, match=r"\[10, 20\).*_data_000002") as caught:
-        blocks.extend(read_eiger(frames_of(tmp_path), 10**6, timeout_s=0.1))
+        blocks.extend(read_eiger(frames_of(tmp_path), 10**6, roots=ANYWHERE, timeout_s=0.1))
     assert caught.value.missing_until == 20
 
 
 @pytest.mark.parametrize(
     ("without", "expected"),
     [
-        ([2], [10, Gap, 3]),
-        ([1], [Gap, 10, 3]),
-        ([3], [10, 10, Gap]),
-        ([1, 2], [Gap, 3]),
-        ([1, 2, 3], [Gap]),
+        ([2], [10, MissingFrames, 3]),
+        ([1], [MissingFrames, 10, 3]),
+        ([3], [10, 10, MissingFrames]),
+        ([1, 2], [MissingFrames, 3]),
+        ([1, 2, 3], [MissingFrames]),
     ],
 )
 def test_each_missing_file_is_a_gap_of_its_own_frames(tmp_path, without, expected):
     write_series(tmp_path, without=without)
-    reader = FrameReader(timeout_s=0.05)
+    reader = FrameReader(roots=ANYWHERE, timeout_s=0.05)
     pieces = list(read_with_gaps(reader, frames_of(tmp_path), 10**6))
-    assert [Gap if isinstance(piece, Gap) else len(piece) for piece in pieces] == expected
-    lengths = [piece.n_frames if isinstance(piece, Gap) else len(piece) for piece in pieces]
+    assert [
+        MissingFrames if isinstance(piece, MissingFrames) else len(piece) for piece in pieces
+    ] == expected
+    lengths = [
+        piece.n_frames if isinstance(piece, MissingFrames) else len(piece) for piece in pieces
+    ]
     assert sum(lengths) == 23
 
 
 def test_absurdly_many_announced_frames_are_one_gap(tmp_path):
     write_series(tmp_path)
-    reader = FrameReader(timeout_s=0.05)
+    reader = FrameReader(roots=ANYWHERE, timeout_s=0.05)
     pieces = list(read_with_gaps(reader, frames_of(tmp_path, stop=10**15), 10**6))
     assert [len(piece) for piece in pieces[:-1]] == [10, 10, 3]
     assert pieces[-1].n_frames == 10**15 - 23
@@ -117,8 +130,10 @@ def test_absurdly_many_announced_frames_are_one_gap(tmp_path):
 def test_a_truncated_file_loses_its_own_frames_only(tmp_path):
     files = write_series(tmp_path)
     os.truncate(files.data_path(2), files.data_path(2).stat().st_size // 2)
-    pieces = list(read_with_gaps(FrameReader(timeout_s=0.05), frames_of(tmp_path), 10**6))
-    assert [isinstance(piece, Gap) for piece in pieces] == [False, True, False]
+    pieces = list(
+        read_with_gaps(FrameReader(roots=ANYWHERE, timeout_s=0.05), frames_of(tmp_path), 10**6)
+    )
+    assert [isinstance(piece, MissingFrames) for piece in pieces] == [False, True, False]
     assert pieces[1].n_frames == 10
     np.testing.assert_array_equal(pieces[2], FRAMES[20:])
 
@@ -130,7 +145,9 @@ def test_frames_that_were_allocated_and_never_written_are_missing(tmp_path):
             "entry/data/data", (10, 12, 16), "u2", chunks=(1, 12, 16), fillvalue=0
         )
         dataset[:4] = FRAMES[:4]
-    pieces = list(read_with_gaps(FrameReader(timeout_s=0.05), frames_of(tmp_path), 10**6))
+    pieces = list(
+        read_with_gaps(FrameReader(roots=ANYWHERE, timeout_s=0.05), frames_of(tmp_path), 10**6)
+    )
     np.testing.assert_array_equal(pieces[0], FRAMES[:4])
     assert pieces[1].n_frames == 6
     np.testing.assert_array_equal(np.concatenate(pieces[2:]), FRAMES[10:])
@@ -164,7 +181,7 @@ def test_files_outside_the_roots_are_not_read(tmp_path):
     (inside / "gel_3_data_000002.h5").symlink_to(outside / "gel_3_data_000002.h5")
     reader = FrameReader(timeout_s=0.05, roots=roots)
     pieces = list(read_with_gaps(reader, frames_of(inside), 10**6))
-    assert [isinstance(piece, Gap) for piece in pieces] == [False, True, False]
+    assert [isinstance(piece, MissingFrames) for piece in pieces] == [False, True, False]
     assert "file_roots" in pieces[1].reason
 
 
@@ -192,8 +209,8 @@ def test_a_data_file_that_only_links_to_another_is_refused(tmp_path):
 
 def test_the_master_tells_frames_and_frame_time(tmp_path):
     series_files(tmp_path).write_master()
-    master = read_master(str(tmp_path / "gel_3"))
+    master = read_master(str(tmp_path / "gel_3"), ANYWHERE)
     assert (master.n_frames, master.frame_time_s, sorted(master.links)) == (23, 0.01, [1, 2, 3])
     (tmp_path / "gel_3_master.h5").write_bytes(b"half")
-    assert read_master(str(tmp_path / "gel_3")) is None
-    assert read_master(str(tmp_path / "none_1")) is None
+    assert read_master(str(tmp_path / "gel_3"), ANYWHERE) is None
+    assert read_master(str(tmp_path / "none_1"), ANYWHERE) is None

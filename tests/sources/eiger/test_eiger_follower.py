@@ -7,10 +7,11 @@ import h5py
 import pytest
 
 from tests.support.eiger_series import FRAMES, series_files, write_file, write_series
+from tests.support.file_roots import ANYWHERE
 from xpcs_live_denoise.sources.eiger.follow import (
     EigerFollower,
-    NewMasters,
-    NumberedSeries,
+    new_masters,
+    numbered_series,
     staged_series,
 )
 
@@ -32,8 +33,14 @@ def clock():
 @pytest.fixture
 def follow(tmp_path, clock):
     def follow(**options):
-        options = {"images_per_file": 10, "n_images": 23, "clock": clock, **options}
-        names = options.pop("names", None) or NumberedSeries(str(tmp_path / "gel"), 3)
+        options = {
+            "images_per_file": 10,
+            "n_images": 23,
+            "clock": clock,
+            "roots": ANYWHERE,
+            **options,
+        }
+        names = options.pop("names", None) or numbered_series(str(tmp_path / "gel"), 3)
         return EigerFollower(names, **options)
 
     return follow
@@ -143,7 +150,7 @@ def test_the_end_does_not_lose_files_behind_a_missing_one(follow, tmp_path):
 
 def test_a_new_master_in_a_folder_is_followed_with_what_it_tells(follow, tmp_path):
     write_series(tmp_path, sequence_id=2)
-    names = NewMasters(str(tmp_path), "ge*")
+    names = new_masters(str(tmp_path), "ge*")
     follower = follow(names=names, images_per_file=None, n_images=None)
     assert follower.poll() == []
     write_series(tmp_path, sequence_id=9, prefix="other")
@@ -160,7 +167,7 @@ def test_a_new_master_in_a_folder_is_followed_with_what_it_tells(follow, tmp_pat
 
 
 def test_a_single_file_of_a_followed_folder_is_complete_with_all_images(follow, tmp_path):
-    names = NewMasters(str(tmp_path))
+    names = new_masters(str(tmp_path))
     follower = follow(names=names, images_per_file=None, n_images=None)
     write_series(tmp_path, images_per_file=100)
     assert ranges(follower.poll()) == [(3, 0, 23)]
@@ -180,11 +187,11 @@ def test_dates_in_the_folder_are_filled_in(tmp_path):
     import datetime
 
     today = datetime.datetime.now().astimezone().strftime("%Y/%m")
-    names = NewMasters(str(tmp_path / "%Y" / "%m"))
-    assert names.next_series() is None
+    names = new_masters(str(tmp_path / "%Y" / "%m"))
+    assert next(names) is None
     (tmp_path / today).mkdir(parents=True)
     series_files(tmp_path / today).write_master()
-    assert names.next_series() == (str(tmp_path / today / "gel"), 3)
+    assert next(names) == (str(tmp_path / today / "gel"), 3)
 
 
 def test_frames_that_were_read_otherwise_are_passed_over(follow, tmp_path):
@@ -230,7 +237,7 @@ def test_a_staged_device_tells_the_next_series(place):
         triggered.num_triggers = Signal(2)
     staged = staged_series(triggered)
     assert (staged.prefix, staged.sequence_id) == ("/data/abc", 7)
-    assert (staged.images_per_file, staged.n_images) == (50, 800)
+    assert (staged.images_per_file, staged.n_frames) == (50, 800)
 
 
 @pytest.mark.parametrize(

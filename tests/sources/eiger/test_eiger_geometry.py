@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.support.eiger_series import series_files
+from tests.support.file_roots import ANYWHERE
 from tests.support.live_runs import ROIS, engine, series, subscribe  # noqa: F401 - two of them are fixtures
 from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
@@ -32,7 +33,7 @@ KNOWN = Geometry(
 def test_a_master_file_tells_the_geometry_and_nothing_where_nobody_set_it(tmp_path, geometry):
     files = series_files(tmp_path, geometry=geometry)
     files.write_master()
-    assert read_master(str(files.series)).geometry == geometry
+    assert read_master(str(files.series), ANYWHERE).geometry == geometry
 
 
 def test_a_distance_in_millimetres_is_understood_as_in_documents(tmp_path):
@@ -40,7 +41,7 @@ def test_a_distance_in_millimetres_is_understood_as_in_documents(tmp_path):
         tmp_path, geometry=dataclasses.replace(KNOWN, detector_distance_m=10_000.0)
     )
     files.write_master()
-    assert read_master(str(files.series)).geometry == KNOWN
+    assert read_master(str(files.series), ANYWHERE).geometry == KNOWN
 
 
 def test_what_is_known_is_not_replaced():

@@ -6,7 +6,15 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.support.eiger_series import FRAMES, frames_of, series_files, write_file, write_series
+from tests.support.eiger_series import (
+    FRAMES,
+    frames_of,
+    lengths_of,
+    series_files,
+    write_file,
+    write_series,
+)
+from tests.support.file_roots import ANYWHERE
 from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
     assert_same_result,
     engine,
@@ -14,10 +22,10 @@ from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
     series,
     subscribe,
 )
-from xpcs_live_denoise.records.frames import Gap, read_with_gaps
+from xpcs_live_denoise.records.frames import MissingFrames, read_with_gaps
 from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
 from xpcs_live_denoise.sources.eiger.files import read_eiger
-from xpcs_live_denoise.sources.eiger.follow import EigerFollower, NewMasters
+from xpcs_live_denoise.sources.eiger.follow import EigerFollower, new_masters
 from xpcs_live_denoise.sources.eiger.reconcile import Following
 from xpcs_live_denoise.sources.frames import FrameReader
 
@@ -70,9 +78,8 @@ def test_every_frame_of_every_trigger_is_analysed_once(
     detector = eiger(frames, 30)
     (tmp_path / "raw").mkdir()
     follow = {"follow": {"folder": str(tmp_path / "raw")}} if known_by == "folder" else {}
-    live, sinks = subscribe(frame_time_s=0.01, **follow)
-    if known_by == "device":
-        live._device = detector
+    device = detector if known_by == "device" else None
+    live, sinks = subscribe(frame_time_s=0.01, device=device, **follow)
     engine(bp.count([detector], md={"number of images": "30"}))
     assert live.wait(60)
     (sink,) = sinks
@@ -113,53 +120,57 @@ def open_ended(folder, stop, start=0):
 @pytest.mark.parametrize("start", [0, 5, 20])
 def test_a_reference_that_is_open_goes_on_to_where_the_master_says(tmp_path, start):
     triggered(tmp_path, 1)
-    blocks = read_eiger(open_ended(tmp_path, 7, start), 10**6, timeout_s=0.1)
+    blocks = read_eiger(open_ended(tmp_path, 7, start), 10**6, roots=ANYWHERE, timeout_s=0.1)
     np.testing.assert_array_equal(np.concatenate(list(blocks)), FRAMES[start:])
 
 
 def test_one_that_is_not_open_ends_where_it_says(tmp_path):
     triggered(tmp_path, 1)
-    blocks = read_eiger(frames_of(tmp_path, 0, 7), 10**6, timeout_s=0.1)
+    blocks = read_eiger(frames_of(tmp_path, 0, 7), 10**6, roots=ANYWHERE, timeout_s=0.1)
     np.testing.assert_array_equal(np.concatenate(list(blocks)), FRAMES[:7])
 
 
 def test_without_a_master_the_document_is_believed(tmp_path):
     write_series(tmp_path, master=False)
-    blocks = read_eiger(open_ended(tmp_path, 12), 10**6, timeout_s=0.1)
+    blocks = read_eiger(open_ended(tmp_path, 12), 10**6, roots=ANYWHERE, timeout_s=0.1)
     np.testing.assert_array_equal(np.concatenate(list(blocks)), FRAMES[:12])
 
 
 def test_a_master_that_tells_fewer_frames_than_the_document_changes_nothing(tmp_path):
     triggered(tmp_path, 1)
-    pieces = list(read_with_gaps(FrameReader(timeout_s=0.05), open_ended(tmp_path, 30), 10**6))
-    assert [piece.n_frames if isinstance(piece, Gap) else len(piece) for piece in pieces] == [
-        10, 10, 3, 7,
-    ]  # fmt: skip
+    pieces = list(
+        read_with_gaps(FrameReader(roots=ANYWHERE, timeout_s=0.05), open_ended(tmp_path, 30), 10**6)
+    )
+    assert lengths_of(pieces) == [10, 10, 3, 7]
 
 
-@pytest.mark.parametrize(("without", "expected"), [([1], [Gap, 10, 3]), ([2], [10, Gap, 3])])
+@pytest.mark.parametrize(
+    ("without", "expected"), [([1], [MissingFrames, 10, 3]), ([2], [10, MissingFrames, 3])]
+)
 @pytest.mark.parametrize("stop", [5, 12])
 def test_a_file_that_is_missing_behind_the_documents_end_is_a_gap(
     tmp_path, stop, without, expected
 ):
     triggered(tmp_path, 1, without)
-    reader = FrameReader(timeout_s=0.05)
+    reader = FrameReader(roots=ANYWHERE, timeout_s=0.05)
     pieces = list(read_with_gaps(reader, open_ended(tmp_path, stop), 10**6))
-    assert [Gap if isinstance(piece, Gap) else len(piece) for piece in pieces] == expected
+    assert [
+        MissingFrames if isinstance(piece, MissingFrames) else len(piece) for piece in pieces
+    ] == expected
 
 
 def test_an_absurd_number_in_a_master_is_not_believed(tmp_path):
     triggered(tmp_path, 1)
     with h5py.File(tmp_path / "gel_3_master.h5", "r+") as master:
         master["entry/instrument/detector/detectorSpecific/ntrigger"][()] = 2**40
-    blocks = read_eiger(open_ended(tmp_path, 7), 10**6, timeout_s=0.1)
+    blocks = read_eiger(open_ended(tmp_path, 7), 10**6, roots=ANYWHERE, timeout_s=0.1)
     np.testing.assert_array_equal(np.concatenate(list(blocks)), FRAMES[:7])
 
 
 def test_an_event_of_one_trigger_adds_what_was_not_followed_of_all(tmp_path):
-    names = NewMasters(str(tmp_path))
+    names = new_masters(str(tmp_path))
     triggered(tmp_path, 1, without=[3])
-    following = Following(EigerFollower(names), "the-run")
+    following = Following(EigerFollower(names, roots=ANYWHERE), "the-run")
     assert [(r.start, r.stop) for r in following.poll()] == [(0, 20)]
     rest = following.reconcile(open_ended(tmp_path, 7))
     assert [(r.start, r.stop) for r in rest] == [(20, 23)]

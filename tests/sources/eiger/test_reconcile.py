@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from tests.support.eiger_series import frames_of, write_series
+from tests.support.file_roots import ANYWHERE
 from xpcs_live_denoise import Settings
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.frames import AssetFrames, HDF5Frames, InlineFrames
-from xpcs_live_denoise.sources.assets import UnreadableFrames
-from xpcs_live_denoise.sources.eiger.follow import EigerFollower, NumberedSeries
+from xpcs_live_denoise.records.frames import AssetFrames, HDF5Frames, InlineFrames, MissingFrames
+from xpcs_live_denoise.sources.eiger.follow import EigerFollower, numbered_series
 from xpcs_live_denoise.sources.eiger.reconcile import Following, follow
 
 
 @pytest.fixture
 def following(tmp_path):
-    names = NumberedSeries(str(tmp_path / "gel"), 3)
-    follower = EigerFollower(names, images_per_file=10, n_images=23, n_series=2)
+    names = numbered_series(str(tmp_path / "gel"), 3)
+    follower = EigerFollower(names, roots=ANYWHERE, images_per_file=10, n_images=23, n_series=2)
     return Following(follower, "the-run")
 
 
@@ -34,8 +34,8 @@ def test_an_event_adds_what_was_not_followed_yet(following, tmp_path):
 
 @pytest.mark.parametrize("n_images", [23, None])
 def test_an_event_that_does_not_say_how_many_frames_it_has_is_read_to_the_end(tmp_path, n_images):
-    names = NumberedSeries(str(tmp_path / "gel"), 3)
-    follower = EigerFollower(names, images_per_file=10, n_images=n_images)
+    names = numbered_series(str(tmp_path / "gel"), 3)
+    follower = EigerFollower(names, roots=ANYWHERE, images_per_file=10, n_images=n_images)
     following = Following(follower, "the-run")
     write_series(tmp_path, without=[3], master=False)
     assert ranges(following.poll()) == [(0, 20)]
@@ -111,14 +111,14 @@ def test_inline_frames_go_on_where_the_files_stopped(following, tmp_path):
 def test_announced_frames_that_cannot_be_read_are_no_gap_if_they_were_followed(following, tmp_path):
     write_series(tmp_path)
     following.poll()
-    assert following.reconcile(UnreadableFrames.gap(23, "a datum was lost")) == ()
+    assert following.reconcile(MissingFrames(n_frames=23, reason="a datum was lost")) == ()
 
 
 def test_a_lost_event_after_one_that_was_not_is_a_gap_of_its_own(following, tmp_path):
     write_series(tmp_path)
     following.poll()
     assert following.reconcile(frames_of(tmp_path)) == ()
-    lost = UnreadableFrames.gap(23, "a datum was lost")
+    lost = MissingFrames(n_frames=23, reason="a datum was lost")
     assert following.reconcile(lost) == (lost,)
 
 
@@ -139,9 +139,11 @@ def test_a_run_that_ends_without_an_event_keeps_its_last_file(following, tmp_pat
 @pytest.mark.parametrize("detectors", [None, [], ["other"], "cam", 7])
 def test_a_run_that_does_not_list_the_detector_is_not_followed(tmp_path, detectors):
     settings = Settings(detector="cam", follow={"folder": str(tmp_path)})
-    assert follow(None, settings, {"uid": "a", "detectors": detectors}) is None
-    assert follow(None, settings, {"uid": "a", "detectors": ["cam"]}) is not None
-    assert follow(None, Settings(detector="cam"), {"uid": "a", "detectors": ["cam"]}) is None
+    assert follow(None, settings, {"uid": "a", "detectors": detectors}, ANYWHERE) is None
+    assert follow(None, settings, {"uid": "a", "detectors": ["cam"]}, ANYWHERE) is not None
+    assert (
+        follow(None, Settings(detector="cam"), {"uid": "a", "detectors": ["cam"]}, ANYWHERE) is None
+    )
 
 
 def test_inline_frames_that_came_first_end_the_following(following, tmp_path):

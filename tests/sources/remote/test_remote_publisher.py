@@ -40,8 +40,7 @@ def publish_to_sleeper(publish):
 
     yield publish_to_sleeper
     for publisher in made:
-        publisher._socket.setsockopt(zmq.LINGER, 0)
-        publisher.close()
+        publisher.close(linger_s=0)
     sleeper.close(linger=0)
     context.term()
 
@@ -78,8 +77,7 @@ def test_frames_that_wait_for_the_network_are_bounded_in_bytes(publish_to_sleepe
     frame = np.zeros(500_000)
     for _ in range(50):
         publisher("event", {"frame": frame})
-    held = sum(n_bytes for _, n_bytes in publisher._waiting)
-    assert 0 < held <= 10_000_000
+    assert 0 < publisher.n_bytes_waiting <= 10_000_000
     assert publisher.n_sent + publisher.n_lost == 50
     assert publisher.n_lost >= 30
     assert caplog.text.count("At most 10000000 bytes wait (queue_bytes)") == 1
@@ -94,7 +92,7 @@ def test_a_frame_larger_than_all_that_may_wait_is_sent_alone(receive, publish):
     for number in range(3):
         publisher("event", {"frame": np.full(100_000, number)})
         wait_for(lambda number=number: len(receiver.documents) == number + 1)
-        wait_for(lambda: all(tracker.done for tracker, _ in publisher._waiting))
+        wait_for(lambda: not publisher.n_bytes_waiting)
     assert (publisher.n_sent, publisher.n_lost) == (3, 0)
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.support.eiger_series import series_files, write_file, write_series
 from xpcs_live_denoise.errors import UnreadableFramesError
 from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.stored.eiger import StoredEvents, images_per_file, series_of_events
+from xpcs_live_denoise.sources.stored.eiger import images_per_file, series_of_events
 
 BEGAN = 1_700_000_000.0
 
@@ -19,15 +19,19 @@ def written(folder, sequence_id, after_s, **options):
 
 
 def found(folder, *times_s, roots=None, n_images=23, prefix="gel"):
-    events = StoredEvents(
-        subject="Run abc",
-        prefixes=(str(folder / prefix),),
-        began_s=BEGAN,
-        times_s=tuple(BEGAN + time for time in times_s),
-        n_images=n_images,
-    )
-    series = series_of_events(events, FileRoots([folder] if roots is None else roots))
+    series = series_in(folder, *times_s, roots=roots, n_images=n_images, prefix=prefix)
     return [one.sequence_id for one in series]
+
+
+def series_in(folder, *times_s, roots=None, n_images=23, prefix="gel"):
+    return series_of_events(
+        "Run abc",
+        [str(folder / prefix)],
+        began_s=BEGAN,
+        times_s=[BEGAN + time for time in times_s],
+        n_images=n_images,
+        roots=FileRoots([folder] if roots is None else roots),
+    )
 
 
 def test_each_event_has_its_series_in_the_order_of_their_numbers(tmp_path):
@@ -126,13 +130,5 @@ def test_the_files_that_are_there_tell_how_many_frames_a_full_one_holds(tmp_path
     for number in there:
         write_file(files, number)
     os.utime(tmp_path / "gel_3_master.h5", (BEGAN, BEGAN + 1))
-    events = StoredEvents(
-        subject="Run abc",
-        prefixes=(str(tmp_path / "gel"),),
-        began_s=BEGAN,
-        times_s=(BEGAN + 10,),
-        n_images=23,
-    )
-    roots = FileRoots([tmp_path])
-    (series,) = series_of_events(events, roots)
-    assert images_per_file(series, roots) == each
+    (series,) = series_in(tmp_path, 10)
+    assert images_per_file(series, FileRoots([tmp_path])) == each

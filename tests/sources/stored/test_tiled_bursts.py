@@ -6,20 +6,9 @@ import uuid
 import event_model
 from bluesky_tiled_plugins import TiledWriter
 
-from xpcs_live_denoise.sources.stored import runs as tiled_runs
-from xpcs_live_denoise.sources.stored.runs import TiledRuns
-
-
-class Stored:
-    """A run of an old catalog, which gives out documents."""
-
-    def __init__(self, documents):
-        self.metadata = {"start": documents[0][1], "stop": documents[-1][1]}
-        self.specs = []
-        self._documents = documents
-
-    def documents(self):
-        yield from self._documents
+from tests.support.old_catalog import OldRun
+from xpcs_live_denoise.errors import Once
+from xpcs_live_denoise.sources.stored.runs import AT_ONCE, MAY_BE_RUNNING_S, NEWEST, NewRuns
 
 
 class Nodes(dict):
@@ -47,41 +36,33 @@ def stored_run(age_s=0.0, ended=True):
     """A run by its uid, as an old catalog has it."""
     run = event_model.compose_run(time=time.time() - age_s)
     documents = [("start", run.start_doc), ("stop", run.compose_stop())]
-    node = Stored(documents)
+    node = OldRun(documents)
     if not ended:
         del node.metadata["stop"]
     return run.start_doc["uid"], node
 
 
-def looking(nodes):
-    """Follow these nodes by hand; return what looks once and returns the runs that came."""
-    started = []
-
-    def collect(name, doc):
-        if name == "start":
-            started.append(doc["uid"])
-
-    runs = TiledRuns(nodes, collect, detector="cam", data_key="cam_image")
+def looking(nodes, **bounds):
+    """Follow these nodes; return what looks once and returns the runs that came so far."""
+    new_runs, came = NewRuns(nodes, "cam", logged=Once(), **bounds), []
 
     def look():
-        runs._look()
-        for run in list(runs._open.values()):
-            runs._pass_on(run)
-        return list(started)
+        new_runs.look()
+        came.extend(new_runs.take(AT_ONCE))
+        return list(came)
 
-    return runs, look
+    return new_runs, look
 
 
 def test_no_run_of_a_burst_is_missed_and_their_order_is_kept():
     nodes = Nodes(stored_run() for _ in range(30))
-    runs, look = looking(nodes)
+    _, look = looking(nodes)
     assert look() == []
-    burst = dict(stored_run() for _ in range(2 * tiled_runs.AT_ONCE + 5))
+    burst = dict(stored_run() for _ in range(2 * AT_ONCE + 5))
     nodes.update(burst)
     found = [len(look()) for _ in range(3)]
-    assert found == [tiled_runs.AT_ONCE, 2 * tiled_runs.AT_ONCE, len(burst)]
+    assert found == [AT_ONCE, 2 * AT_ONCE, len(burst)]
     assert look() == list(burst)
-    assert runs._pending == {}
 
 
 def test_a_look_without_news_costs_one_request():
@@ -92,27 +73,26 @@ def test_a_look_without_news_costs_one_request():
     nodes.opened.clear()
     for _ in range(3):
         look()
-    assert nodes.asked == [tiled_runs.NEWEST] * 3
+    assert nodes.asked == [NEWEST] * 3
     assert nodes.opened == []
 
 
 def test_the_first_look_goes_back_as_far_as_a_run_may_be_under_way():
-    long_ago = dict(stored_run(2 * tiled_runs.MAY_BE_RUNNING_S) for _ in range(500))
-    lost_uid, lost = stored_run(2 * tiled_runs.MAY_BE_RUNNING_S, ended=False)
-    open_uid, under_way = stored_run(0.5 * tiled_runs.MAY_BE_RUNNING_S, ended=False)
+    long_ago = dict(stored_run(2 * MAY_BE_RUNNING_S) for _ in range(500))
+    lost_uid, lost = stored_run(2 * MAY_BE_RUNNING_S, ended=False)
+    open_uid, under_way = stored_run(0.5 * MAY_BE_RUNNING_S, ended=False)
     ended = dict(stored_run() for _ in range(70))
     nodes = Nodes({**long_ago, lost_uid: lost, open_uid: under_way, **ended})
     _, look = looking(nodes)
     for _ in range(5):
         found = look()
     assert found == [open_uid]
-    assert max(nodes.asked) == 4 * tiled_runs.NEWEST, "far from all there is"
+    assert max(nodes.asked) == 4 * NEWEST, "far from all there is"
 
 
-def test_a_node_that_cannot_be_opened_is_tried_again_behind_a_burst_and_not_for_ever(monkeypatch):
-    monkeypatch.setattr(tiled_runs, "MOST_TRIES", 3)
+def test_a_node_that_cannot_be_opened_is_tried_again_behind_a_burst_and_not_for_ever():
     nodes = Nodes([stored_run()])
-    runs, look = looking(nodes)
+    _, look = looking(nodes, most_tries=3)
     look()
     uid, node = stored_run()
     nodes.update({uid: RuntimeError("busy"), "broken": RuntimeError("no client")})
@@ -121,18 +101,14 @@ def test_a_node_that_cannot_be_opened_is_tried_again_behind_a_burst_and_not_for_
     nodes.update(burst)
     nodes[uid] = node
     assert set(look()) == {uid, *burst}
-    for _ in range(3):
+    for _ in range(5):
         look()
-    assert nodes.opened.count("broken") == 4
-    assert runs._pending == {}
+    assert nodes.opened.count("broken") == 4, "the first time, and three times more"
 
 
-def test_what_is_remembered_is_bounded_and_runs_beyond_it_are_told(monkeypatch, caplog):
-    monkeypatch.setattr(tiled_runs, "NEWEST", 4)
-    monkeypatch.setattr(tiled_runs, "MOST_NEW", 16)
-    monkeypatch.setattr(tiled_runs, "MOST_KNOWN", 20)
+def test_what_is_remembered_is_bounded_and_runs_beyond_it_are_told(caplog):
     nodes = Nodes([stored_run()])
-    runs, look = looking(nodes)
+    runs, look = looking(nodes, newest=4, most_new=16)
     look()
     burst = dict(stored_run() for _ in range(40))
     nodes.update(burst)
@@ -140,11 +116,12 @@ def test_what_is_remembered_is_bounded_and_runs_beyond_it_are_told(monkeypatch, 
     assert caplog.text.count("more than 16 runs came at once") == 1
     nodes.update(more := dict(stored_run() for _ in range(12)))
     assert look() == [*list(burst)[-16:], *more]
-    assert len(runs._known) == 20
+    nodes.update(more := dict(stored_run() for _ in range(12)))
+    assert look()[-12:] == list(more)
+    assert runs.n_known == 32
 
 
-def test_a_burst_in_a_real_server_is_found(tiled_client, monkeypatch):
-    monkeypatch.setattr(tiled_runs, "NEWEST", 2)
+def test_a_burst_in_a_real_server_is_found(tiled_client):
     raw = tiled_client.create_container(f"raw_{uuid.uuid4()}")
     writer = TiledWriter(raw, batch_size=1)
 
@@ -156,7 +133,7 @@ def test_a_burst_in_a_real_server_is_found(tiled_client, monkeypatch):
 
     for _ in range(3):
         write()
-    _, look = looking(raw)
+    _, look = looking(raw, newest=2)
     assert look() == []
     burst = [write() for _ in range(7)]
     assert look() == burst

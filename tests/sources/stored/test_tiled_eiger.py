@@ -1,6 +1,5 @@
 """Runs of a classic Eiger out of Tiled, which stores of their files nothing but the prefix."""
 
-import io
 import time
 import uuid
 
@@ -11,22 +10,21 @@ import pytest
 from bluesky.run_engine import RunEngine
 from bluesky_tiled_plugins import TiledWriter
 from ophyd import Device
-from rich.console import Console
 from tiled.structures.core import Spec
 
-from tests.support.live_runs import ROIS, SHAPE, Fake, series
+from profile_collection.chx_simulation import chx_series
+from tests.support.file_roots import ANYWHERE
+from tests.support.live_runs import ROIS, SHAPE, series
 from xpcs_live_denoise import LiveDenoise, Settings, results
-from xpcs_live_denoise.commands import replay
+from xpcs_live_denoise.catalog.nodes import full_uid
+from xpcs_live_denoise.commands.replay import replay_runs
 from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError
-from xpcs_live_denoise.live import callback as callback_module
 from xpcs_live_denoise.simulation import recorded
-from xpcs_live_denoise.simulation.chx import chx_series
 from xpcs_live_denoise.simulation.eiger import SimulatedClassicEiger, SimulatedEigerFilePlugin
 from xpcs_live_denoise.sources.documents import RunDocuments
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frames import FrameReader
-from xpcs_live_denoise.sources.stored import runs as tiled_runs
-from xpcs_live_denoise.sources.stored.documents import TiledDocuments, full_uid
+from xpcs_live_denoise.sources.stored.documents import TiledDocuments
 from xpcs_live_denoise.sources.stored.runs import TiledRuns
 
 # Tiled's client opens its websocket in a way that websockets is giving up.
@@ -97,7 +95,7 @@ def test_a_stored_run_gives_the_documents_and_frames_that_it_had(
     engine.subscribe(lambda name, doc: told.append((name, dict(doc))))
     taken, n_frames = plans(eiger)[plan]
     uid = engine(taken)[0]
-    documents = list(stored(tiled_client, uid, tmp_path).news())
+    documents = list(stored(tiled_client, uid, tmp_path).new_documents())
     for name, doc in documents:
         event_model.schema_validators[event_model.DocumentNames[name]].validate(dict(doc))
     assert [name for name, _ in documents] == [name for name, _ in told]
@@ -112,7 +110,7 @@ def test_two_runs_with_one_prefix_are_kept_apart(
     monkeypatch.setattr(SimulatedEigerFilePlugin, "stage", Device.stage)
     eiger.file.file_write_name_pattern.put("gel_$id")
     uids = [engine(bp.count([eiger], num=num))[0] for num in (2, 1, 2)]
-    found = [series_in(list(stored(tiled_client, uid, tmp_path).news())) for uid in uids]
+    found = [series_in(list(stored(tiled_client, uid, tmp_path).new_documents())) for uid in uids]
     assert found == [[1, 2], [3], [4, 5]]
 
 
@@ -129,7 +127,7 @@ def test_events_are_given_out_while_the_run_goes_on(tiled_client, tmp_path, engi
         copy = {key: uids.get(value, value) if key in ("uid", "run_start") else value
                 for key, value in doc.items()}  # fmt: skip
         writer(name, copy)
-        names.append([found for found, _ in source.news()])
+        names.append([found for found, _ in source.new_documents()])
     assert [name for found in names for name in found] == [name for name, _ in told]
     assert [len(found) for found in names].count(0) > 2
     assert names[-1] == ["stop"]
@@ -149,7 +147,7 @@ def test_what_cannot_be_found_is_told_before_anything_is_given_out(
         with pytest.raises(UnreadableFramesError, match=f"Run {uid}, eiger_image: .*no master"):
             next(source.give_up())
     with pytest.raises(UnreadableFramesError, match="not below a folder that may be read"):
-        next(stored(tiled_client, uid, tmp_path / "elsewhere").news())
+        next(stored(tiled_client, uid, tmp_path / "elsewhere").new_documents())
     (tmp_path / "files" / "away").rename(master)
     assert [name for name, _ in source.give_up()][-1] == "stop"
 
@@ -192,7 +190,11 @@ def write_run(client, spec):
 def test_other_files_that_tiled_cannot_read_are_told(tiled_client, tmp_path, spec, message):
     uid = write_run(tiled_client, spec)
     with pytest.raises(UnreadableFramesError, match=message):
-        next(TiledDocuments(tiled_client["raw"], uid, data_key="a_image").news())
+        next(
+            TiledDocuments(
+                tiled_client["raw"], uid, data_key="a_image", roots=ANYWHERE
+            ).new_documents()
+        )
 
 
 def test_frames_stored_as_something_else_are_told(tiled_client):
@@ -206,9 +208,9 @@ def test_frames_stored_as_something_else_are_told(tiled_client):
     tiled_client["raw"][uid].create_container("notes")  # no stream
     tiled_client["raw"][uid]["primary"].base.create_container("a_image")
     writer("stop", run.compose_stop())
-    source = TiledDocuments(tiled_client["raw"], uid, data_key="a_image")
+    source = TiledDocuments(tiled_client["raw"], uid, data_key="a_image", roots=ANYWHERE)
     with pytest.raises(UnreadableFramesError, match="'a_image' is stored as a container; expected"):
-        next(source.news())
+        next(source.new_documents())
 
 
 def test_the_beginning_of_a_uid_names_one_run_or_none(tiled_client):
@@ -219,7 +221,7 @@ def test_the_beginning_of_a_uid_names_one_run_or_none(tiled_client):
         runs.create_container(key, metadata={"start": {"uid": key}}, specs=[spec])
     assert full_uid(runs, uid[:8]) == full_uid(runs, uid) == uid
     with pytest.raises(ResultNotFoundError, match=f"the beginning of a uid.* Give {uid}"):
-        next(TiledDocuments(runs, uid[:8], data_key="a_image").give_up())
+        next(TiledDocuments(runs, uid[:8], data_key="a_image", roots=ANYWHERE).give_up())
     for wrong in (uid[:4], "", "nowhere", f"%{uid[1:9]}", f"{uid[:-1]}/", "%%%%%"):
         with pytest.raises(ResultNotFoundError, match="not in /raw"):
             full_uid(runs, wrong)
@@ -236,10 +238,10 @@ def test_the_beginning_of_a_uid_names_one_run_or_none(tiled_client):
 
 @pytest.fixture
 def settings(tiled_server, tmp_path, monkeypatch):
-    monkeypatch.setattr(callback_module, "open_ensemble", lambda _settings: (Fake(), ""))
     monkeypatch.setenv("TILED_API_KEY", tiled_server.api_key)
     return Settings(
         detector="eiger",
+        denoise=False,
         file_roots=[tmp_path],
         tiled={"uri": tiled_server.uri, "raw_path": "raw"},
     )
@@ -251,7 +253,7 @@ def test_a_replay_equals_what_was_computed_live(engine, eiger, settings, tiled_c
     uid = engine(chx_series(eiger, expt=0.01, imnum=60, images_per_file=8))[0]
     assert live.wait(120)
     assert live.close(120)
-    found = replay.replay(settings, [uid], Console(file=io.StringIO()), rois=ROIS, timeout=120)
+    found = replay_runs(settings, [uid], rois=ROIS, timeout=120)
     assert found[uid].n_frames == (60, 60)
     assert found[uid].n_gaps == (0, 0)
     assert found[uid].exit_status == ("success", "success")
@@ -263,9 +265,8 @@ def test_a_replay_equals_what_was_computed_live(engine, eiger, settings, tiled_c
 
 
 def test_a_followed_run_whose_files_are_missing_is_ended_with_the_reason(
-    engine, eiger, tiled_server, tmp_path, monkeypatch
+    engine, eiger, tiled_server, tmp_path
 ):
-    monkeypatch.setattr(tiled_runs, "MISSING_S", 0.3)
     documents = []
     runs = TiledRuns(
         tiled_server.client()["raw"],
@@ -274,11 +275,11 @@ def test_a_followed_run_whose_files_are_missing_is_ended_with_the_reason(
         data_key="eiger_image",
         roots=FileRoots([tmp_path / "elsewhere"]),
         poll_s=0.1,
+        missing_s=0.3,
     )
+    runs.look()  # a run that is over at the first look is an old one
     with runs:
         deadline = time.monotonic() + 60
-        while runs._before is None and time.monotonic() < deadline:
-            time.sleep(0.05)
         uid = engine(bp.count([eiger]))[0]
         while not (documents and documents[-1][0] == "stop") and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -286,4 +287,5 @@ def test_a_followed_run_whose_files_are_missing_is_ended_with_the_reason(
     stop = documents[-1][1]
     assert (stop["run_start"], stop["exit_status"]) == (uid, "fail")
     assert "Add its folder to the setting `file_roots`" in stop["reason"]
-    assert runs._open == {}
+    runs.look()
+    assert len(documents) == 3

@@ -12,14 +12,15 @@ import pytest
 from bluesky.run_engine import RunEngine
 from bluesky_tiled_plugins import TiledWriter
 
+from tests.support.file_roots import ANYWHERE
+from tests.support.old_catalog import OldRun
+from xpcs_live_denoise.catalog.nodes import raw_container
 from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
 from xpcs_live_denoise.sources.documents import RunDocuments
 from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.frames import FrameReader
-from xpcs_live_denoise.sources.stored import runs as tiled_runs
-from xpcs_live_denoise.sources.stored.documents import TiledDocuments, raw_container
-from xpcs_live_denoise.sources.stored.frames import read_tiled
+from xpcs_live_denoise.sources.frames import FrameReader, read_tiled
+from xpcs_live_denoise.sources.stored.documents import TiledDocuments
 from xpcs_live_denoise.sources.stored.runs import TiledRuns
 
 # Tiled's client opens its websocket in a way that websockets is giving up.
@@ -50,7 +51,7 @@ def eiger(folder):
 def frames_behind(documents, data_key, client, detector):
     """Return the frames that a reader of documents gets, and the kinds of their references."""
     run = RunDocuments(dict(documents)["start"], detector=detector, data_key=data_key)
-    reader = FrameReader(tiled=lambda *args: read_tiled(client, *args, below="raw"))
+    reader = FrameReader(roots=ANYWHERE, tiled=lambda *args: read_tiled(client, *args, below="raw"))
     blocks, kinds = [], set()
     for name, doc in documents[1:]:
         for reference in run.receive(name, doc):
@@ -62,8 +63,8 @@ def frames_behind(documents, data_key, client, detector):
 
 def test_frames_of_events_are_referred_to_as_slices(engine, tiled_client):
     uid = engine(bp.count([SimulatedCamera(recorded(FRAMES), name="camera")], num=24))[0]
-    source = TiledDocuments(tiled_client["raw"], uid, data_key="camera_image")
-    documents = list(source.news())
+    source = TiledDocuments(tiled_client["raw"], uid, data_key="camera_image", roots=ANYWHERE)
+    documents = list(source.new_documents())
     assert [name for name, _ in documents] == [
         "start", "descriptor", "stream_resource", "stream_datum", "stop",
     ]  # fmt: skip
@@ -73,7 +74,7 @@ def test_frames_of_events_are_referred_to_as_slices(engine, tiled_client):
     np.testing.assert_array_equal(frames, FRAMES)
     assert kinds == {"TiledFrames"}
     assert source.ended
-    assert list(source.news()) == []
+    assert list(source.new_documents()) == []
 
 
 @pytest.mark.parametrize(("readable", "kind"), [(True, "HDF5Frames"), (False, "TiledFrames")])
@@ -83,24 +84,28 @@ def test_frames_in_a_file_are_read_there_where_that_is_allowed(
     uid = engine(fly_series(eiger(folder)))[0]
     roots = FileRoots([folder if readable else tmp_path])
     source = TiledDocuments(tiled_client["raw"], uid, data_key="eiger_image", roots=roots)
-    frames, kinds = frames_behind(list(source.news()), "eiger_image", tiled_client, "eiger")
+    frames, kinds = frames_behind(
+        list(source.new_documents()), "eiger_image", tiled_client, "eiger"
+    )
     np.testing.assert_array_equal(frames, FRAMES)
     assert kinds == {kind}
 
 
 def test_a_run_that_is_not_there_is_told(tiled_client):
-    source = TiledDocuments(tiled_client["raw"], "nowhere", data_key="a")
+    source = TiledDocuments(tiled_client["raw"], "nowhere", data_key="a", roots=ANYWHERE)
     with pytest.raises(ResultNotFoundError, match="not in /raw"):
-        list(source.news())
+        list(source.new_documents())
 
 
 def test_a_run_without_a_stop_is_ended_when_it_is_given_up(tiled_client):
     run = event_model.compose_run()
     writer = TiledWriter(tiled_client["raw"], batch_size=1)
     writer("start", run.start_doc)
-    source = TiledDocuments(tiled_client["raw"], run.start_doc["uid"], data_key="a_image")
-    assert [name for name, _ in source.news()] == ["start"]
-    assert [name for name, _ in source.news()] == []
+    source = TiledDocuments(
+        tiled_client["raw"], run.start_doc["uid"], data_key="a_image", roots=ANYWHERE
+    )
+    assert [name for name, _ in source.new_documents()] == ["start"]
+    assert [name for name, _ in source.new_documents()] == []
     (name, stop), *rest = source.give_up()
     assert (name, stop["exit_status"], rest) == ("stop", "fail", [])
     assert "no stop document" in stop["reason"]
@@ -109,22 +114,10 @@ def test_a_run_without_a_stop_is_ended_when_it_is_given_up(tiled_client):
 
 def test_a_run_without_the_data_key_still_tells_what_it_has(engine, tiled_client):
     uid = engine(bp.count([SimulatedCamera(recorded(FRAMES), name="camera")], num=1))[0]
-    source = TiledDocuments(tiled_client["raw"], uid, data_key="other_image")
-    documents = list(source.news())
+    source = TiledDocuments(tiled_client["raw"], uid, data_key="other_image", roots=ANYWHERE)
+    documents = list(source.new_documents())
     assert [name for name, _ in documents] == ["start", "descriptor", "stop"]
     assert "camera_image" in documents[1][1]["data_keys"]
-
-
-class OldRun:
-    """A run of a catalog of before 2025: it gives out documents and has no nodes of its own."""
-
-    def __init__(self, documents):
-        self.metadata = {"start": documents[0][1], "stop": documents[-1][1]}
-        self.specs = []
-        self._documents = documents
-
-    def documents(self):
-        yield from self._documents
 
 
 def test_documents_of_an_old_catalog_are_passed_on_as_they_are():
@@ -139,8 +132,8 @@ def test_documents_of_an_old_catalog_are_passed_on_as_they_are():
         ("stop", run.compose_stop()),
     ]
     uid = run.start_doc["uid"]
-    source = TiledDocuments({uid: OldRun(documents)}, uid, data_key="a_image")
-    assert list(source.news()) == documents
+    source = TiledDocuments({uid: OldRun(documents)}, uid, data_key="a_image", roots=ANYWHERE)
+    assert list(source.new_documents()) == documents
 
 
 def test_documents_of_an_old_catalog_that_break_off_come_again():
@@ -153,12 +146,12 @@ def test_documents_of_an_old_catalog_that_break_off_come_again():
         raise ConnectionError("no route")
 
     stored.documents = broken
-    source = TiledDocuments({uid: stored}, uid, data_key="a_image")
+    source = TiledDocuments({uid: stored}, uid, data_key="a_image", roots=ANYWHERE)
     with pytest.raises(ConnectionError):
-        list(source.news())
+        list(source.new_documents())
     assert not source.ended
     stored.documents = OldRun(documents).documents
-    assert [name for name, _ in source.news()] == ["stop"]
+    assert [name for name, _ in source.new_documents()] == ["stop"]
     assert source.ended
 
 
@@ -189,6 +182,7 @@ class Collected:
 
 
 def follow(client, collected, data_key="eiger_image", detector="eiger", **options):
+    options = {"roots": ANYWHERE, **options}
     return TiledRuns(client["raw"], collected, detector=detector, data_key=data_key, **options)
 
 
@@ -198,10 +192,9 @@ def ended(documents):
 
 def test_a_run_is_followed_while_it_is_taken(engine, tiled_client, tiled_server, folder):
     collected = Collected()
-    with follow(tiled_server.client(), collected, roots=FileRoots([])) as runs:
-        deadline = time.monotonic() + 30
-        while runs._before is None and time.monotonic() < deadline:
-            time.sleep(0.05)  # a run that is over at the first look is an old one
+    runs = follow(tiled_server.client(), collected, roots=FileRoots([]))
+    runs.look()  # a run that is over at the first look is an old one
+    with runs:
         uid = engine(fly_series(eiger(folder)))[0]
         engine(bp.count([SimulatedCamera(recorded(FRAMES), name="camera")], num=1))
         collected.wait_for(ended)
@@ -258,13 +251,10 @@ def test_a_run_that_goes_on_when_we_come_is_taken_up_and_an_old_one_is_not(
     assert collected.documents[0][1]["uid"] == run.start_doc["uid"]
 
 
-def test_a_run_whose_writer_died_is_ended_when_another_begins(
-    tiled_client, tiled_server, monkeypatch
-):
-    monkeypatch.setattr(tiled_runs, "IDLE_S", 0.2)
+def test_a_run_whose_writer_died_is_ended_when_another_begins(tiled_client, tiled_server):
     collected = Collected()
     writer = TiledWriter(tiled_client["raw"], batch_size=1)
-    with follow(tiled_server.client(), collected, "cam_image", "cam", poll_s=0.1):
+    with follow(tiled_server.client(), collected, "cam_image", "cam", poll_s=0.1, idle_s=0.2):
         runs = [event_model.compose_run(metadata={"detectors": ["cam"]}) for _ in range(2)]
         writer("start", runs[0].start_doc)
         collected.wait_for(lambda documents: documents)
@@ -289,7 +279,9 @@ class DeadServer:
 
 def test_a_server_that_is_away_is_told_once_and_asked_again(caplog):
     with caplog.at_level(logging.WARNING):
-        runs = TiledRuns(DeadServer(), print, detector="a", data_key="b", poll_s=0.01)
+        runs = TiledRuns(
+            DeadServer(), print, detector="a", data_key="b", roots=ANYWHERE, poll_s=0.01
+        )
         with runs:
             deadline = time.monotonic() + 10
             while "does not tell of news" not in caplog.text and time.monotonic() < deadline:
@@ -324,13 +316,11 @@ def test_a_node_that_cannot_be_opened_hides_none_after_it():
         }
     )
     collected = Collected()
-    with TiledRuns(nodes, collected, detector="cam", data_key="cam_image", poll_s=0.01) as runs:
-        deadline = time.monotonic() + 30
-        while runs._before is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        uid = new.start_doc["uid"]
-        nodes[uid] = OldRun([("start", new.start_doc), ("stop", new.compose_stop())])
-        collected.wait_for(ended)
+    runs = TiledRuns(nodes, collected, detector="cam", data_key="cam_image", roots=ANYWHERE)
+    runs.look()
+    uid = new.start_doc["uid"]
+    nodes[uid] = OldRun([("start", new.start_doc), ("stop", new.compose_stop())])
+    runs.look()
     assert [doc.get("run_start", doc.get("uid")) for _, doc in collected.documents] == [uid, uid]
 
 
@@ -347,30 +337,32 @@ class Deletable(dict):
 
 
 @pytest.mark.parametrize("by_patience", [True, False])
-def test_a_run_that_was_deleted_is_ended_with_the_reason_and_forgotten(monkeypatch, by_patience):
-    monkeypatch.setattr(tiled_runs, "MISSING_S" if by_patience else "IDLE_S", 0.0)
+def test_a_run_that_was_deleted_is_ended_with_the_reason_and_forgotten(by_patience):
     run = event_model.compose_run()
     uid, node = run.start_doc["uid"], OldRun([("start", run.start_doc), ("stop", {})])
     del node.metadata["stop"]
     nodes, collected = Deletable({uid: node}), Collected()
-    runs = TiledRuns(nodes, collected, detector="cam", data_key="cam_image")
-    runs._look()
-    (followed,) = runs._open.values()
-    runs._pass_on(followed)
+    runs = TiledRuns(
+        nodes,
+        collected,
+        detector="cam",
+        data_key="cam_image",
+        roots=ANYWHERE,
+        **{"missing_s" if by_patience else "idle_s": 0.0},
+    )
+    runs.look()
+    assert collected.names() == ["start"]
     del nodes[uid]
-    if by_patience:
-        runs._pass_on(followed)
-    else:
-        runs._look()
+    runs.look()
     assert collected.names() == ["start", "stop"]
     stop = collected.documents[1][1]
     assert (stop["run_start"], stop["exit_status"]) == (uid, "fail")
     assert f"Run {uid}: not in /raw" in stop["reason"]
-    assert runs._open == runs._last_news == runs._refused == {}
+    runs.look()
+    assert len(collected.names()) == 2
 
 
-def test_a_server_that_does_not_answer_does_not_hold_the_end_up(monkeypatch):
-    monkeypatch.setattr(tiled_runs, "LEAVE_S", 0.1)
+def test_a_server_that_does_not_answer_does_not_hold_the_end_up():
     asked, answer = threading.Event(), threading.Event()
 
     class Silent(DeadServer):
@@ -379,9 +371,11 @@ def test_a_server_that_does_not_answer_does_not_hold_the_end_up(monkeypatch):
             answer.wait(30)
             return super().keys()
 
-    runs = TiledRuns(Silent(), print, detector="a", data_key="b", poll_s=0.01).start()
+    runs = TiledRuns(
+        Silent(), print, detector="a", data_key="b", roots=ANYWHERE, poll_s=0.01
+    ).start()
     assert asked.wait(10)
     began = time.monotonic()
-    runs.stop()
+    runs.stop(leave_s=0.1)
     assert time.monotonic() - began < 5
     answer.set()

@@ -7,18 +7,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.denoising.ensemble import Ensemble, load_ensemble
-from xpcs_live_denoise.denoising.model import one_time
 from xpcs_live_denoise.denoising.training import WindowData, load_windows
+from xpcs_live_denoise.denoising.triangle import one_time
 from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.records.types import Array, Document, Fields
 
-from .fitted import triangle_noise
-from .methods import METHODS, Methods, Output, Rates
+from .methods import METHODS, Methods, Output, triangle_noise
 from .metrics import Truth, errors_against, summary, truths
 
 # What each truth is, for who reads the table.
@@ -52,8 +51,8 @@ class Evaluation:
         1..49; `recommended_source`, the method that was taken.
     """
 
-    summary: dict[str, Any]
-    predictions: dict[str, NDArray[Any]]
+    summary: Document
+    predictions: dict[str, Array]
 
     def to_json(self) -> str:
         """Return the summary as JSON text."""
@@ -101,8 +100,8 @@ def evaluate(
         ensemble = load_ensemble()
     noise, known = triangle_noise(data.c2), truths(data)
     running = Methods(data.c2, ensemble, paper)
-    found: dict[str, Any] = {}
-    predictions: dict[str, NDArray[Any]] = {}
+    found: Document = {}
+    predictions: dict[str, Array] = {}
     for method in chosen:
         output = running.run(method)
         predictions |= _predictions(method, output)
@@ -112,7 +111,7 @@ def evaluate(
     about = {
         "file": Path(path).name,
         "sha256": data.sha256,
-        "experiments": np.unique(data.experiment[data.target_index]).tolist(),
+        "experiments": data.experiments.tolist(),
         "inputs": len(data),
         "targets": len(np.unique(data.target_index)),
         "ensemble": None if ensemble is None else _identity(ensemble, data),
@@ -122,7 +121,7 @@ def evaluate(
     return Evaluation(summary={**about, "methods": found}, predictions=predictions)
 
 
-def _about(name: str, truth: Truth) -> dict[str, Any]:
+def _about(name: str, truth: Truth) -> Document:
     converged = float(np.mean(truth.rates.converged))
     return {"of": _TRUTHS[name], "n": len(truth.rows), "converged_fraction": converged}
 
@@ -147,7 +146,7 @@ def _load(path: str | Path, experiments: Sequence[int] | None) -> WindowData:
     data = load_windows(path)
     if experiments is None:
         return data
-    there = np.unique(data.experiment[data.target_index])
+    there = data.experiments
     missing = sorted(set(experiments) - set(there.tolist()))
     if missing or not experiments:
         raise InvalidInputError(
@@ -158,14 +157,14 @@ def _load(path: str | Path, experiments: Sequence[int] | None) -> WindowData:
     return dataclasses.replace(part, sha256=data.sha256)
 
 
-def _predictions(method: str, output: Output) -> dict[str, NDArray[Any]]:
-    values = {name: getattr(output.rates, name) for name in Rates.__dataclass_fields__}
+def _predictions(method: str, output: Output) -> dict[str, Array]:
+    values = output.rates | output.extra
     if output.c2 is not None:
         values["g2"] = one_time(output.c2)
-    return {f"{method}_{name}": array for name, array in (values | output.extra).items()}
+    return {f"{method}_{name}": array for name, array in values.items()}
 
 
-def _identity(ensemble: Ensemble, data: WindowData) -> dict[str, Any]:
+def _identity(ensemble: Ensemble, data: WindowData) -> Document:
     """Return which ensemble it was, and whether the file is the one it was trained on."""
     info = ensemble.info
     return {
@@ -202,7 +201,7 @@ _MAIN = (
 )
 
 
-def figures(output: Output, truth: Truth, noise: NDArray[np.float64]) -> dict[str, Any]:
+def figures(output: Output, truth: Truth, noise: NDArray[np.float64]) -> Document:
     """Return the figures of one method against one truth, JSON-ready.
 
     Parameters
@@ -216,25 +215,25 @@ def figures(output: Output, truth: Truth, noise: NDArray[np.float64]) -> dict[st
         count.
     """
     rows = truth.rows
-    relative = np.abs(output.rates.gamma[rows] / truth.rates.relaxation_rate - 1)
+    relative = np.abs(output.rates["gamma"][rows] / truth.rates.relaxation_rate - 1)
     nothing = np.empty(0)
     cost, mse_g2 = (
         (nothing, nothing) if output.c2 is None else errors_against(output.c2[rows], truth.c2)
     )
-    found: dict[str, Any] = {
+    found: Document = {
         "n": len(rows),
         "cost": _mean(cost),
         "cost_median": _median(cost),
         "mse_g2": _mean(mse_g2),
         "mse_g2_median": _median(mse_g2),
-        "converged_fraction": _mean(output.rates.converged[rows]),
+        "converged_fraction": _mean(output.rates["converged"][rows]),
         "mre_gamma": _mean(relative),
         "mre_gamma_median": _median(relative),
         "mre_gamma_sure": _mean(relative[truth.rates.converged]),
         "mre_gamma_sure_median": _median(relative[truth.rates.converged]),
     }
     for name in ("alpha", "beta", "baseline"):
-        difference = getattr(output.rates, name)[rows] - getattr(truth.rates, name)
+        difference = output.rates[name][rows] - getattr(truth.rates, name)
         found[f"mse_{name}"] = _mean(difference**2)
     found |= _coverage(output, truth)
     rate = truth.rates.relaxation_rate
@@ -248,7 +247,7 @@ def figures(output: Output, truth: Truth, noise: NDArray[np.float64]) -> dict[st
     return found
 
 
-def c2_figures(output: Output, data: WindowData) -> dict[str, Any]:
+def c2_figures(output: Output, data: WindowData) -> Document:
     """Return how much nearer to the truth than raw a method brings C2 and g2, and its speed."""
     improved = summary(data.c2 if output.c2 is None else output.c2, data)
     keep = ("improved_fraction", "improved_fraction_g2")
@@ -256,7 +255,7 @@ def c2_figures(output: Output, data: WindowData) -> dict[str, Any]:
     return {key: improved[key] for key in keep} | speed
 
 
-def tables(summary: Mapping[str, Any]) -> str:
+def tables(summary: Fields) -> str:
     """Return the figures of all methods as tables to read: each truth, then bands and quintiles."""
     parts: list[str] = []
     for name, about in summary["truths"].items():
@@ -270,7 +269,7 @@ def tables(summary: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _main_rows(shown: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+def _main_rows(shown: Mapping[str, Fields]) -> list[list[str]]:
     rows = [["method", *(heading for heading, _, _ in _MAIN)]]
     for method, figures in shown.items():
         values = [(figures[key], form) for _, key, form in _MAIN]
@@ -280,7 +279,7 @@ def _main_rows(shown: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     return rows
 
 
-def _part_rows(shown: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+def _part_rows(shown: Mapping[str, Fields]) -> list[list[str]]:
     rows = [["method", *BANDS, *QUINTILES]]
     for method, figures in shown.items():
         parts = [*figures["bands"].values(), *figures["noise_quintiles"].values()]
@@ -304,19 +303,19 @@ def _coverage(output: Output, truth: Truth) -> dict[str, float | None]:
 
     Rows without a standard error (fits that did not converge) are left out.
     """
-    gamma, error = output.rates.gamma[truth.rows], output.rates.gamma_error[truth.rows]
+    gamma, error = output.rates["gamma"][truth.rows], output.rates["gamma_error"][truth.rows]
     has = np.isfinite(error) & (error > 0)
     distance = np.abs(np.log(gamma / truth.rates.relaxation_rate))[has] * (gamma / error)[has]
     return {"coverage_1": _mean(distance <= 1), "coverage_2": _mean(distance <= 2)}
 
 
-def _part(relative: NDArray[Any], rows: NDArray[np.bool_]) -> dict[str, Any]:
+def _part(relative: Array, rows: NDArray[np.bool_]) -> Document:
     return {"n": int(rows.sum()), "mean": _mean(relative[rows]), "median": _median(relative[rows])}
 
 
-def _mean(values: NDArray[Any]) -> float | None:
+def _mean(values: Array) -> float | None:
     return float(np.mean(values)) if len(values) else None
 
 
-def _median(values: NDArray[Any]) -> float | None:
+def _median(values: Array) -> float | None:
     return float(np.median(values)) if len(values) else None

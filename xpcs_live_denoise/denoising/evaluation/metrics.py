@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.denoising.model import MULTIPLICITY, one_time
 from xpcs_live_denoise.denoising.training import WindowData
+from xpcs_live_denoise.denoising.triangle import MULTIPLICITY, one_time
 from xpcs_live_denoise.numerics.fits import fit_g2
 from xpcs_live_denoise.numerics.windows import WINDOW
 from xpcs_live_denoise.records.results import GammaTable
+from xpcs_live_denoise.records.types import Array
 
 
-def errors(c2: NDArray[Any], data: WindowData) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def errors(c2: Array, data: WindowData) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return cost and MSE(1TCF) of every input against its target, each of shape (n,).
 
     cost = MSE over the 2,500 pixels of C2 + MSE over the lags 1..49 of g2, Eq. 8 of Konstantinova
@@ -24,9 +24,7 @@ def errors(c2: NDArray[Any], data: WindowData) -> tuple[NDArray[np.float64], NDA
     return errors_against(c2, data.target[data.target_index])
 
 
-def errors_against(
-    c2: NDArray[Any], truth: NDArray[Any]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def errors_against(c2: Array, truth: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return cost and MSE(1TCF), each of shape (n,), of triangles (n, 1275) against others."""
     mse_g2 = _mse_g2(c2, truth)
     return _mse(c2, truth) + mse_g2, mse_g2
@@ -61,7 +59,7 @@ def disjoint_truth(data: WindowData) -> tuple[NDArray[np.float32], NDArray[np.bo
     return np.where(known[:, None], total / np.maximum(n, 1)[:, None], 0).astype(np.float32), known
 
 
-def improved(c2: NDArray[Any], data: WindowData) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def improved(c2: Array, data: WindowData) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which denoised windows are nearer to the frame-disjoint truth than the raw ones.
 
     Returns
@@ -76,7 +74,7 @@ def improved(c2: NDArray[Any], data: WindowData) -> tuple[NDArray[np.bool_], NDA
     return by_c2, _mse_g2(denoised, truth) < _mse_g2(raw, truth)
 
 
-def summary(c2: NDArray[Any], data: WindowData) -> dict[str, float | int | None]:
+def summary(c2: Array, data: WindowData) -> dict[str, float | int | None]:
     """Return means and medians of `errors` and the fractions of improved windows, JSON-ready.
 
     The fractions are None for the raw inputs themselves, and where no input has a frame-disjoint
@@ -97,12 +95,12 @@ def summary(c2: NDArray[Any], data: WindowData) -> dict[str, float | int | None]
     }
 
 
-def _mse(c2: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+def _mse(c2: Array, truth: Array) -> NDArray[np.float64]:
     """Return the mean square difference over all pixels of the windows, shape (n,)."""
     return (((c2 - truth) ** 2) @ MULTIPLICITY).astype(np.float64) / WINDOW**2
 
 
-def _mse_g2(c2: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+def _mse_g2(c2: Array, truth: Array) -> NDArray[np.float64]:
     """Return the mean square difference of the g2 over the lags 1..49, shape (n,)."""
     return np.mean((one_time(c2) - one_time(truth)).astype(np.float64) ** 2, axis=1)
 
@@ -148,6 +146,6 @@ def truths(data: WindowData) -> dict[str, Truth]:
     return found
 
 
-def weighted_fit(c2: NDArray[Any]) -> GammaTable:
+def weighted_fit(c2: Array) -> GammaTable:
     """Fit g2 of triangles (n, 1275), weights 50 - lag, all parameters free; rates per frame."""
     return fit_g2(one_time(c2).astype(np.float64), weights=LAG_WEIGHTS)

@@ -2,4 +2,3 @@
 
 from .data import WindowData as WindowData
 from .data import load_windows as load_windows
-from .methods import random_curves as random_curves

@@ -7,16 +7,16 @@ import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.denoising.model import LAG, N_PIXELS, to_triangle
+from xpcs_live_denoise.denoising.triangle import LAG, N_PIXELS, to_triangle
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.kww import kww
 from xpcs_live_denoise.numerics.simulate import simulate_speckle
 from xpcs_live_denoise.numerics.windows import WINDOW, window_inputs
+from xpcs_live_denoise.records.types import Array
 
 FORMAT = (
     "an .npz with c2 (n, 1275), target (m, 1275), target_index (n,), window (n,) and "
@@ -62,6 +62,11 @@ class WindowData:
     def n_cuts(self) -> NDArray[np.int64]:
         """Shape (m,): how many inputs each target has."""
         return np.bincount(self.target_index, minlength=len(self.target))
+
+    @property
+    def experiments(self) -> NDArray[np.int64]:
+        """The experiments that have inputs, ascending."""
+        return np.unique(self.experiment[self.target_index])
 
     def of_experiments(self, experiments: NDArray[np.int64]) -> WindowData:
         """Return the inputs of some experiments; all targets are kept."""
@@ -115,7 +120,7 @@ _DTYPES = {
 }
 
 
-def _converted(name: str, array: NDArray[Any]) -> NDArray[Any]:
+def _converted(name: str, array: Array) -> Array:
     kinds = "f" if _DTYPES[name] is np.float32 else "iu"
     if array.dtype.kind not in kinds:
         expected = "floating point" if kinds == "f" else "integer"

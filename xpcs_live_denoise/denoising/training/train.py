@@ -1,35 +1,71 @@
 """Train CNN encoder-decoders on two-time correlation functions, and keep the best.
 
-`train` tells the story, `train_member` trains one network. Architecture and loss are the paper's;
-our recipe differs: weights shared along diagonals, a linear start, half synthetic inputs.
+`train` does it all, `train_member` trains one network. Architecture and loss are the
+paper's; our recipe differs: weights shared along diagonals, a linear start, half synthetic inputs.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from xpcs_live_denoise.denoising.ensemble import Ensemble, load_ensemble, save_ensemble
-from xpcs_live_denoise.denoising.model import CHANNELS, LATENT, CnnEncoderDecoder
+from xpcs_live_denoise.denoising.ensemble import (
+    Ensemble,
+    denoise_triangles,
+    load_ensemble,
+    save_ensemble,
+)
+from xpcs_live_denoise.denoising.evaluation import errors, summary
+from xpcs_live_denoise.denoising.model import (
+    CHANNELS,
+    LATENT,
+    CnnEncoderDecoder,
+    TiedEncoderDecoder,
+)
 from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.records.types import Document
 
 from .data import WindowData, load_windows, simulate_windows
-from .member import Choice, Epoch, train_member
-from .methods import PaperRecipe, Recipe
+from .recipes import PaperRecipe, Recipe
 
 LOG_NAME = "training.jsonl"
 # Simulated windows to learn from and to choose by: half a minute of computing.
 N_SIMULATED, N_SIMULATED_VALIDATION = 3000, 600
+CHUNK = 64  # inputs in one pass: bounds the memory
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """One epoch of one network.
+
+    Attributes
+    ----------
+    epoch
+        From 1.
+    loss
+        Mean over the epoch's batches of what the recipe minimises.
+    cost, mse_g2
+        Eq. 8 and MSE(1TCF) on the validation experiments that choose; None without them.
+    best
+        Whether this epoch's network is the best so far.
+    """
+
+    epoch: int
+    loss: float
+    cost: float | None = None
+    mse_g2: float | None = None
+    best: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingProgress:
     """Where a training run stands, after an epoch.
 
@@ -106,7 +142,7 @@ def train(
     _check_numbers(members, candidates, validation is not None)
     source = "simulated" if isinstance(data, WindowData) else Path(data).name
     data = _windows(data)
-    choice = None if validation is None else Choice.of(_windows(validation))
+    parts = {} if validation is None else validation_parts(_windows(validation))
     if len(data) < recipe.n_measured:
         raise InvalidInputError(
             f"Training data {source}: {len(data)} inputs; expected at least "
@@ -115,32 +151,158 @@ def train(
 
     report = _reporter(Path(out_dir) / LOG_NAME, recipe, candidates, progress)
     networks: list[CnnEncoderDecoder] = []
-    log: list[dict[str, Any]] = []
+    log: list[Document] = []
     for i in range(candidates):
+        report_epoch = partial(report, i, seed + i)
         network, epochs = train_member(
-            data, recipe, seed + i, choice=choice, report=partial(report, i, seed + i)
+            data, recipe, seed + i, choosing=parts.get("choosing"), report=report_epoch
         )
         networks.append(network)
         log.append(_candidate(seed + i, epochs))
 
     kept = list(range(members))
-    if choice is not None:
+    if parts:
         kept = sorted(range(candidates), key=lambda i: log[i]["mse_g2_choosing"])[:members]
     for i in range(candidates):
         log[i]["kept"] = i in kept
     best = [networks[i] for i in kept]
-    card = {"name": name, **(notes or {}), **_card(source, data, choice, recipe, log)}
+    card = {"name": name, **(notes or {}), **_card(source, data, parts, recipe, log)}
     ensemble = load_ensemble(save_ensemble(best, card, out_dir))
-    if choice is not None:  # the figures are those of the ensemble as a user will load it
-        card["metrics"] = choice.metrics(ensemble)
+    if parts:  # the figures are those of the ensemble as a user will load it
+        card["metrics"] = _metrics(ensemble, parts)
         ensemble = load_ensemble(save_ensemble(best, card, out_dir))
     return ensemble
 
 
+def train_member(
+    data: WindowData,
+    recipe: Recipe | PaperRecipe,
+    seed: int,
+    *,
+    choosing: WindowData | None = None,
+    report: Callable[[Epoch], None] | None = None,
+) -> tuple[CnnEncoderDecoder, list[Epoch]]:
+    """Train one network for triangles.
+
+    Parameters
+    ----------
+    data
+        What it learns from.
+    recipe
+        How.
+    seed
+        Of everything random: the same seed on the same machine gives the same bits.
+    choosing
+        Validation data. The network of the epoch with the lowest cost on them is returned, and
+        training ends after `recipe.patience` epochs without a lower one. None: the network of the
+        last epoch.
+    report
+        Called after every epoch.
+
+    Returns
+    -------
+    network, epochs
+        The network, and what became of it epoch by epoch.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    network, parameters, losses_of_epochs = recipe.begin(data, generator)
+    optimizer = torch.optim.Adam(parameters, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: recipe.rate(s, len(data)))
+    epochs: list[Epoch] = []
+    best, best_state = 0, copy.deepcopy(network.state_dict())
+    with _one_thread():
+        for number, losses in enumerate(losses_of_epochs, start=1):
+            epoch = Epoch(epoch=number, loss=_learn(losses, optimizer, schedule))
+            if choosing is not None:
+                epoch = _validated(epoch, network, choosing, epochs)
+            epochs.append(epoch)
+            if report is not None:
+                report(epoch)
+            if epoch.best:
+                best, best_state = number, copy.deepcopy(network.state_dict())
+            elif number - best >= recipe.patience:
+                break
+    network.load_state_dict(best_state)
+    return network.untied(), epochs
+
+
+def _learn(
+    losses: Iterator[torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> float:
+    """Take a step for the loss of each batch; return the mean of the losses."""
+    values: list[float] = []
+    for loss in losses:
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        values.append(loss.item())
+    return float(np.mean(values))
+
+
+def _validated(
+    epoch: Epoch,
+    network: CnnEncoderDecoder | TiedEncoderDecoder,
+    choosing: WindowData,
+    before: list[Epoch],
+) -> Epoch:
+    with torch.inference_mode():
+        parts = torch.from_numpy(choosing.c2).split(CHUNK)
+        output = torch.cat([network.denoise(part) for part in parts]).numpy()
+    cost, mse_g2 = (float(values.mean()) for values in errors(output, choosing))
+    lowest = min((e.cost for e in before if e.cost is not None), default=float("inf"))
+    return replace(epoch, cost=cost, mse_g2=mse_g2, best=cost < lowest)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread: the products are too small for two, which are slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def validation_parts(data: WindowData) -> dict[str, WindowData]:
+    """Divide validation data by experiment: every second one chooses members, the others report.
+
+    Returns
+    -------
+    dict
+        "all", "held_out" where there is more than one experiment, and "choosing".
+    """
+    experiments = data.experiments
+    parts = {"all": data}
+    if len(experiments) > 1:
+        parts["held_out"] = data.of_experiments(experiments[1::2])
+    return {**parts, "choosing": data.of_experiments(experiments[::2])}
+
+
+def _metrics(ensemble: Ensemble, parts: Mapping[str, WindowData]) -> Document:
+    """Return the ensemble's figures, raw ones beside them, on each part of validation data."""
+    return {
+        part: {
+            "experiments": data.experiments.tolist(),
+            "raw": summary(data.c2, data),
+            "cnn": summary(denoise_triangles(ensemble, data.c2), data),
+        }
+        for part, data in parts.items()
+    }
+
+
 def training_data(
-    data: Path | None, validation: Path | None, *, simulated: bool, seed: int
+    data: Path | None,
+    validation: Path | None,
+    *,
+    simulated: bool,
+    seed: int,
+    n_simulated: tuple[int, int] = (N_SIMULATED, N_SIMULATED_VALIDATION),
 ) -> tuple[Path | WindowData, Path | WindowData | None]:
-    """Return what to train on and what to choose by: files, or simulated windows.
+    """Return what to train on and what to choose by: files, or numbers of simulated windows.
 
     Raises
     ------
@@ -152,8 +314,9 @@ def training_data(
         raise InvalidInputError(f"train: got {got}; expected one of them.")
     if data is not None:
         return data, validation
-    choosing = validation or simulate_windows(N_SIMULATED_VALIDATION, seed=seed + 1)
-    return simulate_windows(N_SIMULATED, seed=seed), choosing
+    n_training, n_validation = n_simulated
+    choosing = validation or simulate_windows(n_validation, seed=seed + 1)
+    return simulate_windows(n_training, seed=seed), choosing
 
 
 def _windows(source: str | Path | WindowData) -> WindowData:
@@ -171,7 +334,7 @@ def _reporter(
     log_path.unlink(missing_ok=True)
 
     def report(candidate: int, seed: int, epoch: Epoch) -> None:
-        entry = {"candidate": candidate, "seed": seed, **dataclasses.asdict(epoch)}
+        entry = {"candidate": candidate, "seed": seed, **asdict(epoch)}
         with log_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         if progress is not None:
@@ -183,7 +346,7 @@ def _reporter(
     return report
 
 
-def _candidate(seed: int, epochs: list[Epoch]) -> dict[str, Any]:
+def _candidate(seed: int, epochs: list[Epoch]) -> Document:
     """Return what the card says of a network: the losses, and the epoch that was kept."""
     best = [epoch for epoch in epochs if epoch.best][-1]
     entry = {"seed": seed, "loss": [epoch.loss for epoch in epochs], "epoch": best.epoch}
@@ -193,10 +356,10 @@ def _candidate(seed: int, epochs: list[Epoch]) -> dict[str, Any]:
 def _card(
     source: str,
     data: WindowData,
-    choice: Choice | None,
+    parts: Mapping[str, WindowData],
     recipe: Recipe | PaperRecipe,
-    candidates: list[dict[str, Any]],
-) -> dict[str, Any]:
+    candidates: list[Document],
+) -> Document:
     """Return what the model card says of the training, before there are metrics."""
     return {
         "architecture": {
@@ -216,11 +379,20 @@ def _card(
             "targets": len(data.target),
             "experiments": len(np.unique(data.experiment)),
         },
-        "recipe": {"kind": type(recipe).__name__, **dataclasses.asdict(recipe)},
-        "choice": None if choice is None else choice.description(),
+        "recipe": {"kind": type(recipe).__name__, **asdict(recipe)},
+        "choice": _choice(parts) if parts else None,
         "candidates": candidates,
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
         "metrics": {},
+    }
+
+
+def _choice(parts: Mapping[str, WindowData]) -> Document:
+    """Return what the card says of how members are chosen."""
+    return {
+        "by": "epochs by cost, members by MSE(1TCF), on every second validation experiment",
+        "validation_sha256": parts["all"].sha256,
+        "experiments": parts["choosing"].experiments.tolist(),
     }
 
 

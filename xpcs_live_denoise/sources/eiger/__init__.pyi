@@ -2,7 +2,5 @@
 
 from .files import Master as Master
 from .files import count_written as count_written
-from .files import data_path as data_path
-from .files import later_files as later_files
 from .files import read_eiger as read_eiger
 from .files import read_master as read_master

@@ -6,30 +6,33 @@ import dataclasses
 import math
 import os
 import re
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import UnreadableFramesError
 from xpcs_live_denoise.records.frames import EigerFrames, Geometry
+from xpcs_live_denoise.records.types import Array
 from xpcs_live_denoise.sources.assets import MOST_FRAMES
 from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.hdf5 import MOST_FRAME_BYTES, block_end, end_of_written, open_hdf5
+from xpcs_live_denoise.sources.hdf5 import (
+    MOST_FRAME_BYTES,
+    NOT_YET,
+    NotYetError,
+    Patience,
+    block_end,
+    end_of_written,
+    open_hdf5,
+)
 from xpcs_live_denoise.sources.metadata import in_metres
 
 # Links of a master that are looked at: more files than any series has.
 MOST_FILES = 1_000_000
 EVERY_FILE = range(1, MOST_FILES)
 _DETECTOR = "entry/instrument/detector"
-
-
-class NotYetError(Exception):
-    """The frames are not there now, but a writer may still bring them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,7 @@ class Master:
     frame_time_s
         Frame period, s.
     geometry
-        As the detector was told it.
+        As it was entered at the detector.
     """
 
     links: Mapping[int, tuple[Path, str]] = dataclasses.field(default_factory=dict)
@@ -53,15 +56,21 @@ class Master:
     frame_time_s: float | None = None
     geometry: Geometry = dataclasses.field(default_factory=Geometry)
 
+    def place(self, series: str, number: int) -> tuple[Path, str | None]:
+        """Return the path of a data file and the dataset in it, None where only its name tells."""
+        return self.links.get(number) or (data_path(series, number), None)
+
+    def numbers(self, series: str) -> list[int]:
+        """Return the numbers of the data files that are linked or there, in order."""
+        return sorted({*self.links, *later_files(series, 0)})
+
 
 def data_path(series: str, number: int) -> Path:
     """Return the path of a data file by its name; they count from 1."""
     return Path(f"{series}_data_{number:06d}.h5")
 
 
-def read_master(
-    series: str, roots: FileRoots | None = None, numbers: range = EVERY_FILE
-) -> Master | None:
+def read_master(series: str, roots: FileRoots, numbers: range = EVERY_FILE) -> Master | None:
     """Return what the master file tells, with the links to files `numbers`; None if unreadable.
 
     Raises
@@ -72,7 +81,7 @@ def read_master(
     path = Path(f"{series}_master.h5")
     if not os.path.exists(path):
         return None
-    path = path if roots is None else roots.check(path)
+    path = roots.check(path)
     try:
         with open_hdf5(path, swmr=False) as file:
             n_images = _number(file, f"{_DETECTOR}/detectorSpecific/nimages")
@@ -87,9 +96,7 @@ def read_master(
         return None
 
 
-def count_written(
-    path: Path, roots: FileRoots | None = None, dataset: str | None = None
-) -> int | None:
+def count_written(path: Path, roots: FileRoots, dataset: str | None = None) -> int | None:
     """Return how many frames a data file holds by now; None while it cannot be read.
 
     Raises
@@ -99,11 +106,11 @@ def count_written(
     """
     try:
         size = os.stat(path).st_size
-        checked = path if roots is None else roots.check(path)
+        checked = roots.check(path)
         with open_hdf5(checked, swmr=False) as file:
             found = frames_dataset(file, checked, dataset)
             return end_of_written(found, 0, found.shape[0], size)
-    except (NotYetError, OSError, RuntimeError, KeyError) as error:
+    except NOT_YET as error:
         if isinstance(error, UnreadableFramesError):
             raise
         return None
@@ -187,16 +194,13 @@ def _checked(dataset: h5py.Dataset, path: Path) -> h5py.Dataset:
     return dataset
 
 
-POLL_S = 0.02
-
-
 def read_eiger(
     reference: EigerFrames,
     max_bytes: int,
     *,
+    roots: FileRoots,
     timeout_s: float = 2.0,
-    roots: FileRoots | None = None,
-) -> Iterator[NDArray[Any]]:
+) -> Iterator[Array]:
     """Yield the frames of a series in order, as arrays (k, rows, cols).
 
     Data files are found by the master's links, or without a master by their names. Files are
@@ -209,10 +213,10 @@ def read_eiger(
         what the master tells of behind `stop`, too.
     max_bytes
         Most bytes of a block; a single frame may be larger.
-    timeout_s
-        How long to wait for a file that is missing or not complete, s.
     roots
         Checks every file before it is opened.
+    timeout_s
+        How long to wait for a file that is missing or not complete, s.
 
     Raises
     ------
@@ -238,17 +242,16 @@ class _Series:
         Where the frames that are wanted end.
     """
 
-    def __init__(self, reference: EigerFrames, roots: FileRoots | None, timeout_s: float) -> None:
+    def __init__(self, reference: EigerFrames, roots: FileRoots, timeout_s: float) -> None:
         self._name = reference.series
         self._roots = roots
-        self._timeout_s = timeout_s
-        self._deadline = time.monotonic() + timeout_s
+        self._patience = Patience(timeout_s, (0.02,))
         self._master = read_master(self._name, roots, _numbers(reference)) or Master()
         self._images_per_file = self._find_images_per_file(reference)
         announced = self._announced(reference)
         self.stop = self._held() if announced is None else announced
 
-    def read_file(self, position: int, max_bytes: int) -> Iterator[NDArray[Any]]:
+    def read_file(self, position: int, max_bytes: int) -> Iterator[Array]:
         """Yield what one data file holds from `position` on; raise if that is not all it should."""
         number = position // self._images_per_file + 1
         first = (number - 1) * self._images_per_file
@@ -257,26 +260,24 @@ class _Series:
             try:
                 for block in self._blocks(number, position - first, end - first, max_bytes):
                     position += len(block)
-                    self._deadline = time.monotonic() + self._timeout_s
+                    self._patience.restart()
                     yield block
                 if position < end:
                     raise NotYetError(f"the file holds {position - first} frames")
-            except (NotYetError, OSError, RuntimeError, KeyError) as error:
-                if isinstance(error, UnreadableFramesError) or time.monotonic() >= self._deadline:
+            except NOT_YET as error:
+                if isinstance(error, UnreadableFramesError) or not self._patience.wait():
                     raise self._missing(number, position, error) from error
-                time.sleep(POLL_S)
 
     def _find_images_per_file(self, reference: EigerFrames) -> int:
         """Return the frames of a full file: what the document says, unless a file holds more."""
-        told = reference.images_per_file or 0
+        announced = reference.images_per_file or 0
         while True:
-            path, dataset = self._place(1)
+            path, dataset = self._master.place(self._name, 1)
             found = count_written(path, self._roots, dataset)
-            if told or found:
-                return max(told, found or 0)
-            if time.monotonic() >= self._deadline:
+            if announced or found:
+                return max(announced, found or 0)
+            if not self._patience.wait():
                 break
-            time.sleep(POLL_S)
         raise UnreadableFramesError(
             f"Eiger series {self._name}: its first data file cannot be read, and no document tells "
             f"how many frames a file holds; expected {path}. Check that the files are complete "
@@ -295,15 +296,15 @@ class _Series:
         """Return the frames that the files hold."""
         there = [number for number in self._master.links if self._is_there(number)]
         last = max([*there, *later_files(self._name, 0)], default=1)
-        path, dataset = self._place(last)
+        path, dataset = self._master.place(self._name, last)
         held = count_written(path, self._roots, dataset) or 0
         return (last - 1) * self._images_per_file + held
 
-    def _blocks(self, number: int, start: int, stop: int, max_bytes: int) -> Iterator[NDArray[Any]]:
+    def _blocks(self, number: int, start: int, stop: int, max_bytes: int) -> Iterator[Array]:
         """Yield frames [start, stop) of one data file, as far as it holds them."""
-        path, name = self._place(number)
+        path, name = self._master.place(self._name, number)
         size = os.stat(path).st_size
-        checked = path if self._roots is None else self._roots.check(path)
+        checked = self._roots.check(path)
         with open_hdf5(checked, swmr=False) as file:
             dataset = frames_dataset(file, checked, name)
             stop = min(stop, dataset.shape[0])
@@ -315,18 +316,15 @@ class _Series:
                 yield dataset[start:end]
                 start = end
 
-    def _place(self, number: int) -> tuple[Path, str | None]:
-        return self._master.links.get(number) or (data_path(self._name, number), None)
-
     def _is_there(self, number: int) -> bool:
-        return os.path.exists(self._place(number)[0])
+        return os.path.exists(self._master.place(self._name, number)[0])
 
     def _missing(self, number: int, position: int, error: Exception) -> UnreadableFramesError:
         """Return the error that names the file and says where reading can go on."""
         later = [n for n in self._master.links if n > number and self._is_there(n)]
         later += later_files(self._name, number)
         until = min((min(later) - 1) * self._images_per_file if later else self.stop, self.stop)
-        path, _ = self._place(number)
+        path, _ = self._master.place(self._name, number)
         reason = "no such file" if isinstance(error, FileNotFoundError) else error
         return UnreadableFramesError(
             f"Eiger series {Path(self._name).name}: frames [{position}, {until}) cannot be read "

@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from xpcs_live_denoise.errors import InvalidInputError
@@ -16,14 +15,16 @@ from xpcs_live_denoise.records.frames import (
     FrameReference,
     Geometry,
     InlineFrames,
+    MissingFrames,
 )
-from xpcs_live_denoise.sources.assets import UnreadableFrames, positive_int
+from xpcs_live_denoise.records.types import Fields
+from xpcs_live_denoise.sources.assets import positive_int
 from xpcs_live_denoise.sources.file_roots import FileRoots
 
 from .follow import (
     EigerFollower,
-    NewMasters,
-    NumberedSeries,
+    new_masters,
+    numbered_series,
     staged_series,
 )
 
@@ -40,46 +41,38 @@ LAST_FILE_S, LONGEST_S, POLL_S = 2.0, 10.0, 0.05
 class Following:
     """The frames of one run that come from followed files, and what documents add to them.
 
-    `poll`, `finish` and `reconcile` consume what they return.
-
-    Parameters
-    ----------
-    follower
-        Finds the files.
-    uid
-        Of the run, for messages.
-    n_expected
-        Frames of the whole run, where somebody tells.
+    `poll`, `finish` and `reconcile` consume what they return. `uid` is the run's, for messages;
+    `n_expected` are the frames of the whole run, where somebody tells.
     """
 
     def __init__(self, follower: EigerFollower, uid: str, n_expected: int | None = None) -> None:
         self._follower = follower
         self._uid = uid
         self._n_expected = n_expected
-        self._handed: dict[str, int] = {}  # series -> where its frames that were handed out end
+        self._read_until: dict[str, int] = {}  # series -> where its frames that were handed out end
         self._announced: set[str] = set()  # series that an event named
         self._newest = ""
-        self._off = False
+        self._documents_only = False
         self._n_dropped = 0
 
     @property
     def n_expected(self) -> int | None:
-        """Frames of the whole run, None while nobody told."""
+        """Frames of the whole run, None if unknown."""
         return self._n_expected or self._follower.n_images
 
     @property
     def frame_time_s(self) -> float | None:
-        """Frame period that a master file told, s; None before."""
+        """Frame period that a master file gives, s; None before."""
         return self._follower.frame_time_s
 
     @property
     def geometry(self) -> Geometry:
-        """Scattering geometry as far as a master file told it."""
+        """Scattering geometry as far as a master file gives it."""
         return self._follower.geometry
 
     def poll(self) -> tuple[FrameReference, ...]:
         """Return the frames that have become complete on disk."""
-        return () if self._off else self._hand_out(self._follower.poll())
+        return () if self._documents_only else self._hand_out(self._follower.poll())
 
     def finish(self) -> tuple[FrameReference, ...]:
         """Return what is left on disk of a run that is over; nothing of series that events named.
@@ -87,7 +80,7 @@ class Following:
         What an event named was read when it came, or is missing. Without an event (the series was
         stopped) the last file is still to come: waits LAST_FILE_S after each that came.
         """
-        if self._off or self._newest in self._announced:
+        if self._documents_only or self._newest in self._announced:
             return ()
         found = self._follower.finish()
         until, latest = (time.monotonic() + wait_s for wait_s in (LAST_FILE_S, LONGEST_S))
@@ -100,15 +93,12 @@ class Following:
     def reconcile(self, reference: FrameReference) -> tuple[FrameReference, ...]:
         """Return what is left to read of frames that a document announces.
 
-        Raises
-        ------
-        InvalidInputError
-            When the document names another series than the one that was followed, or frames that
-            cannot be told apart from those.
+        Another series than the one that was followed, and frames that cannot be told apart from
+        those, are an InvalidInputError.
         """
         if isinstance(reference, EigerFrames):
             return self._reconcile_series(reference)
-        came = not isinstance(reference, UnreadableFrames)
+        came = not isinstance(reference, MissingFrames)
         n_known = self.already(reference.n_frames, came=came)
         if not n_known:
             return (reference,)
@@ -116,6 +106,9 @@ class Following:
             return ()
         if isinstance(reference, AssetFrames):
             raise InvalidInputError(self._mixed("frames of a legacy asset"))
+        if isinstance(reference, MissingFrames):
+            rest = reference.n_frames - n_known
+            return (MissingFrames(n_frames=rest, reason=reference.reason),)
         if isinstance(reference, InlineFrames):
             return (InlineFrames(frames=reference.frames[n_known:]),)
         return (dataclasses.replace(reference, start=reference.start + n_known),)
@@ -125,49 +118,49 @@ class Following:
 
         `came`: the document brings them or says where they are, so that documents win from now on.
         """
-        self._off = self._off or came
-        n_known = min(n_frames, sum(self._handed.values()) - self._n_dropped)
+        self._documents_only = self._documents_only or came
+        n_known = min(n_frames, sum(self._read_until.values()) - self._n_dropped)
         self._n_dropped += n_known
         return n_known
 
     def _hand_out(self, references: list[EigerFrames]) -> tuple[FrameReference, ...]:
-        news: list[FrameReference] = []
+        new: list[FrameReference] = []
         for reference in references:
             series, stop = os.path.realpath(reference.series), reference.stop or 0
-            start = max(reference.start, self._handed.get(series, 0))
+            start = max(reference.start, self._read_until.get(series, 0))
             if start < stop:  # else an event brought them
                 self._newest = series
-                self._handed[series] = stop
-                news.append(dataclasses.replace(reference, start=start))
-        return tuple(news)
+                self._read_until[series] = stop
+                new.append(dataclasses.replace(reference, start=start))
+        return tuple(new)
 
     def _reconcile_series(self, reference: EigerFrames) -> tuple[FrameReference, ...]:
         series = os.path.realpath(reference.series)
-        if series not in self._handed:
-            if set(self._handed) - self._announced:
+        if series not in self._read_until:
+            if set(self._read_until) - self._announced:
                 raise InvalidInputError(self._mixed(f"the series {reference.series}"))
             # Nothing of it was followed: whether it is what the follower waits for, nobody knows.
-            self._off = True
-            self._handed[series] = 0
+            self._documents_only = True
+            self._read_until[series] = 0
             self._newest = series
         self._announced.add(series)
-        start = max(reference.start, self._handed[series])
+        start = max(reference.start, self._read_until[series])
         stop, followed = reference.stop, self._follower.n_images
         if stop is None or (reference.open_ended and stop < (followed or 0)):
             stop = followed
         if stop is None:  # nobody knows where the series ends: from here on documents tell
-            self._off = True
+            self._documents_only = True
         else:
             self._follower.pass_over(reference.series, stop)
-            self._handed[series] = max(start, stop)
-        accounted = sum(self._handed[known] for known in self._announced)
+            self._read_until[series] = max(start, stop)
+        accounted = sum(self._read_until[known] for known in self._announced)
         self._n_dropped = max(self._n_dropped, accounted)
         if series != self._newest or (stop is not None and start >= stop):
             return ()
         return (dataclasses.replace(reference, start=start, stop=stop),)
 
     def _mixed(self, announced: str) -> str:
-        followed = ", ".join(series for series in self._handed if series not in self._announced)
+        followed = ", ".join(series for series in self._read_until if series not in self._announced)
         return (
             f"The documents announce {announced}, but the files of {followed} were followed; "
             "expected the same series. Nothing of the two is mixed. Compute the run again with: "
@@ -175,9 +168,7 @@ class Following:
         )
 
 
-def follow(
-    device: Any, settings: Settings, start: Mapping[str, Any], roots: FileRoots | None = None
-) -> Following | None:
+def follow(device: Any, settings: Settings, start: Fields, roots: FileRoots) -> Following | None:
     """Return what follows the detector's files during a run; None where nothing tells them.
 
     Call it when the start document comes: the device is staged then and its files are still to
@@ -201,15 +192,15 @@ def follow(
     staged = None if device is None else staged_series(device)
     if staged is not None:
         follower = EigerFollower(
-            NumberedSeries(staged.prefix, staged.sequence_id),
+            numbered_series(staged.prefix, staged.sequence_id),
             images_per_file=staged.images_per_file,
-            n_images=staged.n_images,
+            n_images=staged.n_frames,
             n_series=n_points,
             roots=roots,
         )
-        return Following(follower, str(start.get("uid")), staged.n_images * n_points)
+        return Following(follower, str(start.get("uid")), staged.n_frames * n_points)
     if settings.follow is not None:
-        names = NewMasters(settings.follow.folder, settings.follow.prefix)
+        names = new_masters(settings.follow.folder, settings.follow.prefix)
         follower = EigerFollower(names, n_series=n_points, roots=roots)
         return Following(follower, str(start.get("uid")))
     return None

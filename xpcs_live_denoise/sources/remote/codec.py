@@ -11,9 +11,9 @@ from typing import Any
 
 import msgpack
 import numpy as np
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.records.types import Array, Document, Fields
 
 # Our extension type of msgpack: an array as [dtype, shape, bytes].
 ARRAY_TYPE = 78
@@ -29,13 +29,7 @@ _PICKLE_MARK, _JSON_MARK = b"\x80", b"{"
 _INT64, _UINT64 = -(2**63), 2**64
 
 
-class PickledDocumentError(InvalidInputError):
-    """A message that holds a pickle, which is not opened: it could run code."""
-
-
-def pack_document(
-    doc: Mapping[str, Any], refused: Callable[[str], None] = lambda _kind: None
-) -> bytes:
+def pack_document(doc: Fields, refused: Callable[[str], None] = lambda _kind: None) -> bytes:
     """Return a document as msgpack; a serializer for `bluesky.callbacks.zmq.Publisher`, too.
 
     Parameters
@@ -55,7 +49,7 @@ def pack_document(
 
 
 def packed_pieces(
-    doc: Mapping[str, Any], refused: Callable[[str], None] = lambda _kind: None
+    doc: Fields, refused: Callable[[str], None] = lambda _kind: None
 ) -> list[bytes | memoryview]:
     """Return what `pack_document` joins; large arrays are views of the document's own.
 
@@ -67,21 +61,19 @@ def packed_pieces(
     return pieces.all_of_them()
 
 
-def unpack_document(body: bytes) -> dict[str, Any]:
+def unpack_document(body: bytes) -> Document:
     """Return the document in the body of a message. Arrays are read-only.
 
     Raises
     ------
-    PickledDocumentError
-        For a pickle; it is not opened.
     InvalidInputError
-        For anything that is no document, or too large a one.
+        For a pickle, which is not opened; for anything else that is no document, or too large.
     """
     if body[:1] == _PICKLE_MARK and len(body) > 1:
-        raise PickledDocumentError(
+        raise InvalidInputError(
             "Got a pickle, which is never opened since it could run code; expected msgpack or "
             "JSON. bluesky's Publisher pickles by default: subscribe "
-            "xpcs_live_denoise.sources.remote.document_publisher(address) instead, or give "
+            "xpcs_live_denoise.document_publisher(address) instead, or give "
             "Publisher(..., serializer=pack_document)."
         )
     try:
@@ -109,7 +101,7 @@ class _Pieces:
     def all_of_them(self) -> list[bytes | memoryview]:
         return [*self._done, self._packer.bytes()]
 
-    def add(self, value: Any, depth: int) -> None:
+    def add(self, value: object, depth: int) -> None:
         if depth > MAX_DEPTH:
             raise InvalidInputError(
                 f"Document: nested deeper than {MAX_DEPTH} levels; expected a flat one."
@@ -129,7 +121,7 @@ class _Pieces:
         else:
             self._packer.pack(_plain_scalar(value, self._refused))
 
-    def _add_array(self, array: NDArray[Any], depth: int) -> None:
+    def _add_array(self, array: Array, depth: int) -> None:
         if array.dtype.kind in "US":
             self.add(array.tolist(), depth + 1)
         elif array.dtype.kind not in ARRAY_KINDS or array.dtype.itemsize > 8:
@@ -159,7 +151,7 @@ class _Pieces:
         self._packer.reset()
 
 
-def _plain_scalar(value: Any, refused: Callable[[str], None]) -> Any:
+def _plain_scalar(value: object, refused: Callable[[str], None]) -> object:
     if isinstance(value, enum.Enum):
         value = value.value
     if isinstance(value, int) and not isinstance(value, bool):
@@ -196,7 +188,7 @@ def _from_msgpack(body: bytes) -> Any:
     )
 
 
-def _array(code: int, content: bytes) -> NDArray[Any]:
+def _array(code: int, content: bytes) -> Array:
     """Return the array of an extension type; nothing else has one."""
     if code != ARRAY_TYPE:
         raise InvalidInputError(
@@ -227,7 +219,7 @@ def _from_json(body: bytes) -> Any:
     return json.loads(body)
 
 
-def _check_depth(doc: dict[str, Any]) -> None:
+def _check_depth(doc: Document) -> None:
     """Refuse what would exhaust the stack of whoever walks through the document."""
     level: list[Any] = [doc]
     for _ in range(MAX_DEPTH + 2):

@@ -7,12 +7,11 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
 
 import zmq
 
-from xpcs_live_denoise.errors import InvalidInputError, XpcsError
+from xpcs_live_denoise.errors import InvalidInputError, Once, XpcsError
+from xpcs_live_denoise.records.types import Fields
 
 from .codec import packed_pieces
 
@@ -26,7 +25,7 @@ PUBLISHER_QUEUE = 1000
 PUBLISHER_QUEUE_BYTES = 256 * 2**20
 # A connection needs a moment; documents sent before it stands reach nobody.
 CONNECT_S = 1.0
-LINGER_MS = 2000
+LINGER_S = 2.0
 # Larger messages are handed over as they are, and told when 0MQ has done with them.
 COPIED_BYTES = 2**16
 
@@ -89,17 +88,16 @@ class DocumentPublisher:
         self._waiting: deque[tuple[zmq.MessageTracker, int]] = deque()  # large ones, their bytes
         self._lock = threading.Lock()  # made by one thread, called by another
         self._topics: set[bytes] = set()
-        self._told: set[str] = set()
-        self._context = zmq.Context()
+        self._logged = Once()
+        context = zmq.Context()
         # XPUB instead of PUB: it tells whether anybody listens, and when its queue is full.
-        self._socket = self._context.socket(zmq.XPUB)
-        self._socket.setsockopt(zmq.LINGER, LINGER_MS)
+        self._socket = context.socket(zmq.XPUB)
         self._socket.setsockopt(zmq.SNDHWM, queue_length)
         self._socket.setsockopt(zmq.XPUB_NODROP, 1)
         try:
             self._socket.connect(self.address)
         except zmq.ZMQError as error:
-            self._context.destroy(linger=0)
+            context.destroy(linger=0)
             raise InvalidInputError(
                 f"Address {self.address}: cannot be connected to ({error}); expected "
                 '"tcp://host:port".'
@@ -108,23 +106,28 @@ class DocumentPublisher:
         while not self._listeners() and (left := deadline - time.monotonic()) > 0:
             self._socket.poll(max(1, int(left * 1000)))
 
-    def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
+    def __call__(self, name: str, doc: Fields) -> None:
         """Send a document. Returns at once and never raises."""
         try:
             with self._lock:
                 self._send(name, doc)
         except Exception as error:  # the RunEngine calls: a raise would abort the scan
             self.n_lost += 1
-            self._tell(f"{type(error).__name__}: {error}")
+            self._warn_once(f"{type(error).__name__}: {error}")
 
-    def close(self) -> None:
-        """Send what waits, for two seconds at most, and close the connection."""
+    @property
+    def n_bytes_waiting(self) -> int:
+        """Bytes of the large documents that 0MQ has not sent yet."""
+        return sum(size for tracker, size in self._waiting if not tracker.done)
+
+    def close(self, linger_s: float = LINGER_S) -> None:
+        """Send what waits, for `linger_s` at most, and close the connection."""
         with self._lock:
             if not self._socket.closed:
-                self._socket.close()
-                self._context.term()
+                self._socket.close(linger=int(1000 * linger_s))
+                self._socket.context.term()
 
-    def _send(self, name: str, doc: Mapping[str, Any]) -> None:
+    def _send(self, name: str, doc: Fields) -> None:
         if self._socket.closed:
             raise XpcsError("The publisher is closed.")
         if name == "start" and not self._listeners():
@@ -157,27 +160,24 @@ class DocumentPublisher:
         """Whether a large document may wait beside those that 0MQ has not sent yet."""
         while self._waiting and self._waiting[0][0].done:
             self._waiting.popleft()
-        waiting = sum(size for _, size in self._waiting)
-        return not waiting or waiting + n_bytes <= self._queue_bytes
+        return not self._waiting or self.n_bytes_waiting + n_bytes <= self._queue_bytes
 
     def _refused(self, kind: str) -> None:
-        self._tell(f"A value of the type {kind} cannot be sent; None stands in its place")
+        self._warn_once(f"A value of the type {kind} cannot be sent; None stands in its place")
 
     def _listeners(self) -> bool:
         """Whether anybody has subscribed; reads what came of subscriptions since the last call."""
         with contextlib.suppress(zmq.Again):
             while True:
-                news = self._socket.recv(zmq.NOBLOCK)
-                if news[:1] == b"\x01":
-                    self._topics.add(news[1:])
+                change = self._socket.recv(zmq.NOBLOCK)
+                if change[:1] == b"\x01":
+                    self._topics.add(change[1:])
                 else:
-                    self._topics.discard(news[1:])
+                    self._topics.discard(change[1:])
         return bool(self._topics)
 
-    def _tell(self, reason: str) -> None:
-        """Log a reason once."""
-        if reason not in self._told and len(self._told) < 50:
-            self._told.add(reason)
+    def _warn_once(self, reason: str) -> None:
+        if self._logged.is_news(reason):
             logger.warning(
                 "Publishing documents to %s: %s. The scan goes on.", self.address, reason
             )
@@ -192,13 +192,7 @@ def document_publisher(address: str | int, prefix: bytes = b"") -> DocumentPubli
 
 
 def document_address(address: str | int) -> str:
-    """Return an address as 0MQ spells it; a port alone is one on this machine.
-
-    Raises
-    ------
-    InvalidInputError
-        When it names no host and port.
-    """
+    """Return an address as 0MQ spells it; a port alone is one on this machine."""
     text = str(address)
     if text.startswith("ipc://"):
         return text
@@ -211,13 +205,7 @@ def document_address(address: str | int) -> str:
 
 
 def check_prefix(prefix: bytes) -> bytes:
-    """Return a prefix that can stand in front of a message.
-
-    Raises
-    ------
-    InvalidInputError
-        When it is no bytes or holds a space.
-    """
+    """Return a prefix that can stand in front of a message: bytes without a space."""
     if not isinstance(prefix, bytes) or b" " in prefix:
         raise InvalidInputError(f"Prefix {prefix!r}: expected bytes without a space.")
     return prefix

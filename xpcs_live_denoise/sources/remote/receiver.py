@@ -14,22 +14,10 @@ from event_model import DocumentNames
 from zmq.utils.monitor import recv_monitor_message
 
 from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.records.types import Document
 
-from .codec import pack_document, unpack_document
-from .publisher import (
-    MAX_DOCUMENT_BYTES,
-    DocumentPublisher,
-    check_prefix,
-    document_address,
-    document_publisher,
-)
-
-__all__ = [
-    "DocumentPublisher",
-    "RemoteDocuments",
-    "document_publisher",
-    "pack_document",
-]
+from .codec import unpack_document
+from .publisher import MAX_DOCUMENT_BYTES, check_prefix, document_address
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +70,7 @@ class RemoteDocuments:
     def __init__(
         self,
         address: str | int,
-        callback: Callable[[str, dict[str, Any]], Any],
+        callback: Callable[[str, Document], Any],
         *,
         prefix: bytes = b"",
         bind: bool = False,
@@ -178,7 +166,7 @@ class RemoteDocuments:
             self.n_received += 1
             self._callback(name, doc)
 
-    def _decode(self, parts: list[bytes]) -> tuple[str, dict[str, Any]]:
+    def _decode(self, parts: list[bytes]) -> tuple[str, Document]:
         """Return name and document; ("", {}) for a message to somebody else."""
         fields = parts[0].split(b" ", 2)
         if len(parts) != 1 or len(fields) != 3:

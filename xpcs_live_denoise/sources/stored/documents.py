@@ -5,53 +5,35 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import quote
 
-from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError, text_of
-from xpcs_live_denoise.sources.assets import HDF5_MIMETYPE, TILED_MIMETYPE, UNSUPPORTED_PARAMETERS
+from xpcs_live_denoise.catalog import run_node, start_of
+from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError
+from xpcs_live_denoise.records.types import Document
+from xpcs_live_denoise.sources.assets import (
+    HDF5_MIMETYPE,
+    TILED_MIMETYPE,
+    UNSUPPORTED_PARAMETERS,
+    local_path,
+)
 from xpcs_live_denoise.sources.file_roots import FileRoots
 
 from .eiger import TiledEigerEvents
 
-_Documents = Iterator[tuple[str, dict[str, Any]]]
+if TYPE_CHECKING:
+    from xpcs_live_denoise.catalog import Node
+
+Documents: TypeAlias = Iterator[tuple[str, Document]]
 NO_STOP = "The stored run has no stop document: what took it ended before the run did."
-
-
-def raw_container(client: Any, path: str) -> Any:
-    """Return the container that holds the raw runs.
-
-    Raises
-    ------
-    ResultNotFoundError
-        When there is none at that path.
-    """
-    try:
-        return client[path]
-    except KeyError:
-        raise ResultNotFoundError(
-            f"Container /{path}: not in the Tiled server, or not for this key. Set tiled.raw_path "
-            "to the container that holds the raw runs."
-        ) from None
-
-
-def full_uid(container: Any, uid: str) -> str:
-    """Return the whole uid of a run that a uid or its beginning names.
-
-    Raises
-    ------
-    ResultNotFoundError
-        When there is no such run, or more than one.
-    """
-    return start_of(node_of(container, uid), uid)["uid"]
 
 
 class TiledDocuments:
     """The documents of one run in Tiled, as far as an analysis needs them.
 
     Reads the metadata of the run and of its streams instead of asking the server for all
-    documents: frames that lie in Tiled would come as text. Reading `news` consumes it.
+    documents: frames that lie in Tiled would come as text. Reading `new_documents` consumes it.
 
     Parameters
     ----------
@@ -75,28 +57,26 @@ class TiledDocuments:
     Raises
     ------
     ResultNotFoundError
-        From `news`, when there is no such run.
+        From `new_documents`, when there is no such run.
     UnreadableFramesError
-        From `news`, when Tiled has no frames that can be read, and the files cannot be found.
+        From `new_documents`, when Tiled has no frames that can be read and the files are not found.
         Nothing is consumed then, not even the start.
     """
 
-    def __init__(
-        self, container: Any, uid: str, *, data_key: str, roots: FileRoots | None = None
-    ) -> None:
+    def __init__(self, container: Node, uid: str, *, data_key: str, roots: FileRoots) -> None:
         self.uid = uid
         self.ended = False
         self._container = container
         self._data_key = data_key
-        self._roots = roots or FileRoots()
-        self._run: Any = None
-        self._array: Any = None
+        self._roots = roots
+        self._run: Node = None
+        self._array: Node = None
         self._n_descriptors = 0
         self._n_indices = 0
-        self._resource: dict[str, Any] | None = None
+        self._resource: Document | None = None
         self._eiger = TiledEigerEvents(uid, data_key, self._roots)
 
-    def news(self) -> _Documents:
+    def new_documents(self) -> Documents:
         """Yield the documents that have come since the last call, in order."""
         if self.ended:
             return
@@ -118,16 +98,16 @@ class TiledDocuments:
         yield from _without_start(run.documents())
         self.ended = True
 
-    def give_up(self) -> _Documents:
+    def give_up(self) -> Documents:
         """Yield what is left, and a stop of our own for a run that has none."""
-        yield from self.news()
+        yield from self.new_documents()
         yield from self.break_off(NO_STOP)
 
-    def break_off(self, reason: str) -> _Documents:
+    def break_off(self, reason: str) -> Documents:
         """Yield a stop of our own that says why, and what must come before it; once."""
         if self.ended:
             return
-        before: list[tuple[str, dict[str, Any]]] = []
+        before: list[tuple[str, Document]] = []
         with contextlib.suppress(ResultNotFoundError):
             run = self._refreshed()
             if self._run is None:
@@ -145,9 +125,9 @@ class TiledDocuments:
         }
         yield "stop", stop
 
-    def _refreshed(self) -> Any:
+    def _refreshed(self) -> Node:
         # Not `refresh`: a client of a run remembers which streams it has.
-        run = node_of(self._container, self.uid)
+        run = run_node(self._container, self.uid)
         whole = start_of(run, self.uid).get("uid")
         if whole != self.uid and str(whole).startswith(self.uid):
             raise ResultNotFoundError(
@@ -155,7 +135,7 @@ class TiledDocuments:
             )
         return run
 
-    def _of_streams(self, run: Any, *, over: bool) -> list[tuple[str, dict[str, Any]]]:
+    def _of_streams(self, run: Node, *, over: bool) -> list[tuple[str, Document]]:
         stream, descriptors = self._image_stream(run)
         if stream is None:  # whoever listens can then say what the run has instead
             return [("descriptor", doc) for doc in descriptors] if over else []
@@ -165,7 +145,9 @@ class TiledDocuments:
             return []  # how the frames are stored is still to come
         family = "array" if node is None else node.structure_family.value
         if family == "bytes":
-            frames = self._eiger.news(run.metadata["start"], stream, descriptors[0], over=over)
+            frames = self._eiger.new_documents(
+                run.metadata["start"], stream, descriptors[0], over=over
+            )
         elif family == "array":
             descriptors = [_referring(doc, self._data_key) for doc in descriptors]
             frames = [] if node is None else list(self._frames(node, descriptors[0]))
@@ -177,7 +159,7 @@ class TiledDocuments:
         new, self._n_descriptors = descriptors[self._n_descriptors :], len(descriptors)
         return [*(("descriptor", doc) for doc in new), *frames]
 
-    def _image_node(self, stream: Any) -> Any:
+    def _image_node(self, stream: Node) -> Node:
         """Return the node with the frames as it is now, None while there is none."""
         if self._array is None:
             if self._data_key not in stream.base:
@@ -190,10 +172,10 @@ class TiledDocuments:
             self._array.refresh()
         return self._array
 
-    def _image_stream(self, run: Any) -> tuple[Any, list[dict[str, Any]]]:
+    def _image_stream(self, run: Node) -> tuple[Node, list[Document]]:
         """Return the first stream with the data key and its descriptors; else None and all."""
-        others: list[dict[str, Any]] = []
-        found: list[tuple[float, Any, list[dict[str, Any]]]] = []
+        others: list[Document] = []
+        found: list[tuple[float, Node, list[Document]]] = []
         for name in run:
             stream = run[name]
             descriptors = getattr(stream, "descriptors", None)
@@ -208,7 +190,7 @@ class TiledDocuments:
         _, stream, descriptors = min(found, key=lambda entry: entry[0])
         return stream, descriptors
 
-    def _frames(self, array: Any, descriptor: dict[str, Any]) -> _Documents:
+    def _frames(self, array: Node, descriptor: Document) -> Documents:
         n_indices = _n_indices(tuple(array.shape), descriptor["data_keys"][self._data_key]["shape"])
         if n_indices <= self._n_indices:
             return
@@ -227,7 +209,7 @@ class TiledDocuments:
             },
         )
 
-    def _make_resource(self, array: Any) -> dict[str, Any]:
+    def _make_resource(self, array: Node) -> Document:
         """Return the stream_resource: the file itself if it can be read here, else the array."""
         where = self._file(array) or {
             "mimetype": TILED_MIMETYPE,
@@ -241,7 +223,7 @@ class TiledDocuments:
             **where,
         }
 
-    def _file(self, array: Any) -> dict[str, Any] | None:
+    def _file(self, array: Node) -> Document | None:
         sources = array.include_data_sources().data_sources() or []
         if len(sources) != 1 or sources[0].mimetype != HDF5_MIMETYPE or len(array.shape) != 3:
             return None
@@ -250,14 +232,11 @@ class TiledDocuments:
         parameters = dict(source.parameters)
         if len(uris) != 1 or any(parameters.get(name) for name in UNSUPPORTED_PARAMETERS):
             return None
-        try:
-            parts = urlsplit(uris[0])
-        except ValueError:  # no uri at all
-            return None
-        if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        path = local_path(uris[0])
+        if path is None:
             return None
         try:
-            with self._roots.check(unquote(parts.path)).open("rb"):
+            with self._roots.check(path).open("rb"):
                 pass
         except OSError:  # not here, or not ours to read
             return None
@@ -267,18 +246,18 @@ class TiledDocuments:
         return {"mimetype": HDF5_MIMETYPE, "uri": uris[0], "parameters": parameters}
 
 
-def _is_structured(run: Any) -> bool:
+def _is_structured(run: Node) -> bool:
     """Whether a run lies in Tiled node by node; older catalogs only give out its documents."""
     return any(spec.name == "BlueskyRun" and str(spec.version)[:2] == "3." for spec in run.specs)
 
 
-def _without_start(documents: Iterator[Any]) -> _Documents:
+def _without_start(documents: Documents) -> Documents:
     for name, doc in documents:
         if name != "start":
             yield name, doc
 
 
-def _referring(descriptor: dict[str, Any], data_key: str) -> dict[str, Any]:
+def _referring(descriptor: Document, data_key: str) -> Document:
     """Return the descriptor with frames that come as a stream, wherever they came from."""
     keys = descriptor["data_keys"]
     return {
@@ -291,45 +270,3 @@ def _n_indices(array_shape: tuple[int, ...], key_shape: list[int | None]) -> int
     """Return how many indices of a stream an array holds: the frames of the data key each."""
     leading = [n or 1 for n in key_shape[:-2]]
     return math.prod(array_shape[:-2]) // max(1, math.prod(leading))
-
-
-def node_of(container: Any, uid: str) -> Any:
-    """Return the node of a run, whose uid may be only its beginning.
-
-    Raises
-    ------
-    ResultNotFoundError
-        When there is none, or more than one, or it is no run.
-    """
-    why = ""
-    try:
-        node = container[uid]
-        found = str(start_of(node, uid)["uid"]).startswith(uid)
-        # Tiled takes % and _ in the beginning of a uid for anything.
-        if found or node.path_parts[-1] == uid:
-            return node
-    except KeyError:
-        pass
-    except ValueError as error:  # too short, or the beginning of several
-        why = f" ({text_of(error, 200)})"
-    path = "/".join(filter(None, container.path_parts))
-    raise ResultNotFoundError(
-        f"Run {uid}: not in /{path}{why}. Give the uid of a raw run there, or set "
-        "tiled.raw_path to the container that holds the raw runs."
-    )
-
-
-def start_of(node: Any, uid: str) -> dict[str, Any]:
-    """Return the start document of a node.
-
-    Raises
-    ------
-    ResultNotFoundError
-        When it is no run.
-    """
-    start = node.metadata.get("start")
-    if not isinstance(start, Mapping) or "uid" not in start:
-        raise ResultNotFoundError(
-            f"Run {uid}: a node without a start document; expected a raw run. Give the uid of one."
-        )
-    return dict(start)

@@ -5,22 +5,23 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING
 
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
-from xpcs_live_denoise.sources.assets import EIGER_SPECS, ImageKey
+from xpcs_live_denoise.records.types import Document, Fields
+from xpcs_live_denoise.sources.assets import EIGER_SPECS, ImageKey, local_path
 from xpcs_live_denoise.sources.eiger import (
     Master,
     count_written,
-    data_path,
-    later_files,
     read_master,
 )
 from xpcs_live_denoise.sources.file_roots import FileRoots
+
+if TYPE_CHECKING:
+    from xpcs_live_denoise.catalog import Node
 
 _SPECS = ", ".join(sorted(EIGER_SPECS))
 # Names of the table with the events of a stream; the second where it has very many columns.
@@ -28,55 +29,39 @@ _TABLES = ("internal", "internal_0")
 
 
 class TiledEigerEvents:
-    """The events of one stream whose frames an Eiger wrote; reading `news` consumes it.
-
-    Parameters
-    ----------
-    uid
-        The run.
-    data_key
-        The data key that holds the frames.
-    roots
-        Where files may be read.
-    """
+    """The events of one stream whose frames an Eiger wrote; reading `new_documents` consumes it."""
 
     def __init__(self, uid: str, data_key: str, roots: FileRoots) -> None:
         self._uid = uid
+        self._subject = f"Run {uid}, {data_key}"
         self._data_key = data_key
         self._roots = roots
         self._given: list[str] = []  # series of the events that were given out
         self._resources: dict[str, str] = {}  # by prefix
 
-    def news(
-        self, start: Mapping[str, Any], stream: Any, descriptor: Mapping[str, Any], *, over: bool
-    ) -> list[tuple[str, dict[str, Any]]]:
+    def new_documents(
+        self, start: Fields, stream: Node, descriptor: Fields, *, over: bool
+    ) -> list[tuple[str, Document]]:
         """Return the documents of the events that have come since the last call, in order.
 
-        Parameters
-        ----------
-        start
-            The run's start document.
-        stream
-            Tiled client of the stream.
-        descriptor
-            Its first descriptor.
-        over
-            Whether the run has ended: what cannot be told by then never will be.
-
-        Raises
-        ------
-        UnreadableFramesError
-            When the run is over and its series cannot be found.
+        Where the run is over and its series cannot be found, an UnreadableFramesError: what cannot
+        be told by then never will be.
         """
         events = _events_in(stream)
         if len(events) <= len(self._given):
             return []
         try:
-            stored = self._stored(start, stream, descriptor, events)
-            found = series_of_events(stored, self._roots)
+            found = series_of_events(
+                self._subject,
+                self._prefixes(stream),
+                began_s=float(start["time"]),
+                times_s=sorted(time for _, time in events),
+                n_images=_n_images(descriptor, self._data_key),
+                roots=self._roots,
+            )
             if [series.name for series in found[: len(self._given)]] != self._given:
                 raise UnreadableFramesError(
-                    f"{stored.subject}: its first series were {', '.join(self._given)}, and now "
+                    f"{self._subject}: its first series were {', '.join(self._given)}, and now "
                     f"{', '.join(series.name for series in found)} fit; expected the same ones. "
                     "Compute it again with: xpcs-live-denoise replay"
                 )
@@ -84,44 +69,32 @@ class TiledEigerEvents:
             if over:
                 raise
             return []  # files and metadata may still come
-        documents: list[tuple[str, dict[str, Any]]] = []
+        documents: list[tuple[str, Document]] = []
         for series, event in list(zip(found, events, strict=True))[len(self._given) :]:
             documents += self._documents(series, event, descriptor)
         self._given = [series.name for series in found]
         return documents
 
-    def _stored(
-        self,
-        start: Mapping[str, Any],
-        stream: Any,
-        descriptor: Mapping[str, Any],
-        events: list[tuple[int, float]],
-    ) -> StoredEvents:
+    def _prefixes(self, stream: Node) -> list[str]:
+        """Return the paths of the files up to, without, "_<sequence_id>"."""
         node = stream.base[self._data_key]
-        subject = f"Run {self._uid}, {self._data_key}"
         sources = node.include_data_sources().data_sources() or []
         spec = node.metadata.get("spec")
         # TiledWriter adds it at the end of the run.
         if spec is not None and spec not in EIGER_SPECS:
             raise UnreadableFramesError(
-                f"{subject}: stored as a file of the spec {short_repr(spec)} that Tiled cannot "
-                f"read; expected an array, or a series of an Eiger ({_SPECS}). Give TiledWriter "
-                "the mimetype of the spec (spec_to_mimetype)."
+                f"{self._subject}: stored as a file of the spec {short_repr(spec)} that Tiled "
+                f"cannot read; expected an array, or a series of an Eiger ({_SPECS}). Give "
+                "TiledWriter the mimetype of the spec (spec_to_mimetype)."
             )
         uris = dict.fromkeys(asset.data_uri for source in sources for asset in source.assets)
-        return StoredEvents(
-            subject=subject,
-            prefixes=tuple(_path(uri, subject) for uri in uris),
-            began_s=float(start["time"]),
-            times_s=tuple(sorted(time for _, time in events)),
-            n_images=_n_images(descriptor, self._data_key),
-        )
+        return [_prefix(uri, self._subject) for uri in uris]
 
     def _documents(
-        self, series: StoredSeries, event: tuple[int, float], descriptor: Mapping[str, Any]
-    ) -> list[tuple[str, dict[str, Any]]]:
+        self, series: StoredSeries, event: tuple[int, float], descriptor: Fields
+    ) -> list[tuple[str, Document]]:
         """Return what the detector said of one event; the uids are ours."""
-        documents: list[tuple[str, dict[str, Any]]] = []
+        documents: list[tuple[str, Document]] = []
         if series.prefix not in self._resources:
             uid = f"{self._uid}-{self._data_key}-{len(self._resources)}"
             self._resources[series.prefix] = uid
@@ -155,7 +128,7 @@ class TiledEigerEvents:
         return [*documents, ("datum", datum), ("event", read)]
 
 
-def _events_in(stream: Any) -> list[tuple[int, float]]:
+def _events_in(stream: Node) -> list[tuple[int, float]]:
     """Return (seq_num, time) of each event in order; a row that was written twice counts once."""
     name = next((name for name in _TABLES if name in stream.base), None)
     if name is None:
@@ -165,20 +138,17 @@ def _events_in(stream: Any) -> list[tuple[int, float]]:
     return list(dict.fromkeys((int(seq_num), float(time)) for seq_num, time in rows))
 
 
-def _path(uri: str, subject: str) -> str:
-    try:
-        parts = urlsplit(uri)
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path:
+def _prefix(uri: str, subject: str) -> str:
+    path = local_path(uri)
+    if path is None:
         raise UnreadableFramesError(
             f"{subject}: stored as {short_repr(uri)}; expected a local file, file://localhost/... "
             "Run the analysis where the file system with the frames is mounted."
         )
-    return unquote(parts.path)
+    return path
 
 
-def _n_images(descriptor: Mapping[str, Any], data_key: str) -> int | None:
+def _n_images(descriptor: Fields, data_key: str) -> int | None:
     """Return the frames of one trigger as the descriptor tells, None where it does not."""
     detector = descriptor["data_keys"][data_key].get("object_name") or data_key
     try:
@@ -189,54 +159,19 @@ def _n_images(descriptor: Mapping[str, Any], data_key: str) -> int | None:
 
 # How far the clock of the detector's files may be from that of the documents, s: the smallest with
 # which enough series are found. Times of files are no finer than the first.
-CLOCKS_APART_S = (0.01, 2.0, 60.0)
+CLOCKS_DIFFER_S = (0.01, 2.0, 60.0)
 # Data files that are opened to see how many frames a full one holds.
 MOST_COUNTED = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredEvents:
-    """What a run in Tiled tells of the events whose frames an Eiger wrote.
-
-    Attributes
-    ----------
-    subject
-        The run and its data key, for messages.
-    prefixes
-        Paths of the files up to, without, "_<sequence id>".
-    began_s
-        When the run began, s since 1970.
-    times_s
-        When each event was made, s since 1970, in order.
-    n_images
-        Frames of one trigger; None if unknown.
-    """
-
-    subject: str
-    prefixes: tuple[str, ...]
-    began_s: float
-    times_s: tuple[float, ...]
-    n_images: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSeries:
-    """A series on disk: `<prefix>_<sequence_id>_master.h5`, what it says, and when it was written.
-
-    Attributes
-    ----------
-    prefix, sequence_id
-        As in EigerFrames.
-    master
-        What the master file tells.
-    written_s
-        When the master file was written, s since 1970.
-    """
+    """A series on disk: what its master file says, and when that was written."""
 
     prefix: str
     sequence_id: int
     master: Master
-    written_s: float
+    written_s: float  # since 1970
 
     @property
     def name(self) -> str:
@@ -244,19 +179,40 @@ class StoredSeries:
         return f"{self.prefix}_{self.sequence_id}"
 
 
-def series_of_events(events: StoredEvents, roots: FileRoots) -> list[StoredSeries]:
-    """Return the series of each event, in order.
+def series_of_events(
+    subject: str,
+    prefixes: Sequence[str],
+    *,
+    began_s: float,
+    times_s: Sequence[float],
+    n_images: int | None,
+    roots: FileRoots,
+) -> list[StoredSeries]:
+    """Return the series of each event of a run in Tiled, in order.
+
+    Parameters
+    ----------
+    subject
+        The run and its data key, for messages.
+    prefixes
+        Paths of the files up to, without, "_<sequence_id>".
+    began_s, times_s
+        When the run began and when each event was made, in order; s since 1970.
+    n_images
+        Frames of one trigger; None if unknown.
+    roots
+        Where files may be read.
 
     Raises
     ------
     UnreadableFramesError
         When there is not exactly one for each event, or files lie outside the roots.
     """
-    there = [found for prefix in events.prefixes for found in _series(prefix, roots)]
-    found = [series for series in there if _fits(series.master, events.n_images)]
-    wanted, in_time = len(events.times_s), []
-    for apart in CLOCKS_APART_S if wanted else ():
-        first, last = events.began_s - apart, events.times_s[-1] + apart
+    there = [found for prefix in prefixes for found in _series(prefix, roots)]
+    found = [series for series in there if _fits(series.master, n_images)]
+    wanted, in_time = len(times_s), []
+    for difference_s in CLOCKS_DIFFER_S if wanted else ():
+        first, last = began_s - difference_s, times_s[-1] + difference_s
         in_time = [series for series in found if first <= series.written_s <= last]
         if len(in_time) >= wanted:
             break
@@ -264,11 +220,11 @@ def series_of_events(events: StoredEvents, roots: FileRoots) -> list[StoredSerie
         in_time = [series for series in in_time if _is_complete(series, roots)]
     if len(in_time) == wanted:
         return in_time
-    frames = "" if events.n_images is None else f" of {events.n_images} frames each trigger"
+    frames = "" if n_images is None else f" of {n_images} frames each trigger"
     names = ", ".join(short_repr(Path(series.name).name) for series in there[:5])
-    stored = ", ".join(short_repr(prefix) for prefix in events.prefixes[:5])
+    stored = ", ".join(short_repr(prefix) for prefix in prefixes[:5])
     raise UnreadableFramesError(
-        f"{events.subject}: Tiled stores only the path {stored} of its files, "
+        f"{subject}: Tiled stores only the path {stored} of its files, "
         f"and {len(in_time)} series there{frames} fit the time of the run; expected {wanted}, one "
         f"for each event. There is {names or 'no master file'}{', ...' * (len(there) > 5)}. "
         "Make the files readable here, with their times kept if they were copied (rsync -t)."
@@ -277,7 +233,7 @@ def series_of_events(events: StoredEvents, roots: FileRoots) -> list[StoredSerie
 
 def images_per_file(series: StoredSeries, roots: FileRoots) -> int | None:
     """Return the frames of a full data file, None where no file that is there tells."""
-    numbers = _numbers(series)
+    numbers = series.master.numbers(series.name)
     # The last one may hold fewer.
     counts = (_count(series, number, roots) for number in numbers[:-1] or numbers)
     return max(itertools.islice((n for n in counts if n), MOST_COUNTED), default=None)
@@ -309,16 +265,13 @@ def _fits(master: Master, n_images: int | None) -> bool:
 
 def _is_complete(series: StoredSeries, roots: FileRoots) -> bool:
     """Whether the data files hold all the frames that the master tells of."""
-    held = sum(_count(series, number, roots) or 0 for number in _numbers(series))
+    numbers = series.master.numbers(series.name)
+    held = sum(_count(series, number, roots) or 0 for number in numbers)
     return held >= (series.master.n_frames or 1)
 
 
-def _numbers(series: StoredSeries) -> list[int]:
-    return sorted({*series.master.links, *later_files(series.name, 0)})
-
-
 def _count(series: StoredSeries, number: int, roots: FileRoots) -> int | None:
-    path, dataset = series.master.links.get(number) or (data_path(series.name, number), None)
+    path, dataset = series.master.place(series.name, number)
     try:
         return count_written(path, roots, dataset)
     except UnreadableFramesError:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from xpcs_live_denoise.errors import XpcsError, text_of
+from xpcs_live_denoise.errors import Once, XpcsError, text_of
+from xpcs_live_denoise.records.types import Document, Fields
 from xpcs_live_denoise.sources.file_roots import FileRoots
 
 from .documents import TiledDocuments
+
+if TYPE_CHECKING:
+    from xpcs_live_denoise.catalog import Node
 
 logger = logging.getLogger(__name__)
 
@@ -22,12 +28,11 @@ POLL_S = 1.0
 # Nodes that every look asks for; twice as many, and again, until one of them is known.
 NEWEST = 20
 MOST_NEW = 5120
-MOST_KNOWN = 2 * MOST_NEW
 # Runs that are opened in one look, and that are open at a time: the others wait.
 AT_ONCE = 50
 # A node that cannot be opened is given up after so many looks.
 MOST_TRIES = 600
-# Between two looks, however much news there is.
+# Between two looks, however much there is to look at.
 PAUSE_S = 0.1
 # A run without a stop is taken up when we start only if it may still be under way.
 MAY_BE_RUNNING_S = 3600.0
@@ -37,7 +42,26 @@ IDLE_S = 600.0
 MISSING_S = 30.0
 LEAVE_S = 5.0
 MAX_MESSAGE_BYTES = 64 * 2**20
-MOST_REASONS = 50
+
+
+@contextlib.contextmanager
+def _going_on(logged: Once, what: str) -> Iterator[None]:
+    """Log what goes wrong, each reason once: the server is foreign ground, the next look may do."""
+    try:
+        yield
+    except Exception as error:
+        reason = f"{what}: {type(error).__name__}: {text_of(error, 300)}"
+        if logged.is_news(reason):
+            logger.warning("Following runs in Tiled, %s. Trying again.", reason)
+
+
+@dataclass(slots=True)
+class _OpenRun:
+    """A run that is passed on."""
+
+    documents: TiledDocuments
+    last_document_s: float  # time.monotonic() when its last document came
+    missing_since_s: float | None = None  # since when its frames cannot be found
 
 
 class TiledRuns:
@@ -57,34 +81,35 @@ class TiledRuns:
         Where files may be read, see TiledDocuments.
     poll_s
         Longest time between two looks at the server, s.
+    idle_s
+        A run that brings nothing for so long, while a later one has begun, is ended, s.
+    missing_s
+        A run whose frames cannot be found for so long is ended, s.
     """
 
     def __init__(
         self,
-        container: Any,
-        callback: Callable[[str, dict[str, Any]], Any],
+        container: Node,
+        callback: Callable[[str, Document], Any],
         *,
         detector: str,
         data_key: str,
-        roots: FileRoots | None = None,
+        roots: FileRoots,
         poll_s: float = POLL_S,
+        idle_s: float = IDLE_S,
+        missing_s: float = MISSING_S,
     ) -> None:
-        self._subscription: Any = None
-        self._container = container
+        self._documents_of = functools.partial(
+            TiledDocuments, container, data_key=data_key, roots=roots
+        )
         self._callback = callback
-        self._detector = detector
-        self._data_key = data_key
-        self._roots = roots
         self._poll_s = poll_s
-        self._known: dict[str, None] = {}  # oldest first
-        self._pending: dict[str, int] = {}  # known and not opened yet: failed attempts
-        self._open: dict[str, TiledDocuments] = {}
-        self._last_news: dict[str, float] = {}
-        self._refused: dict[str, float] = {}  # since when
-        self._before: frozenset[str] | None = None  # what was there when we came
-        self._since = time.time()
-        self._told: set[str] = set()
-        self._news = threading.Event()
+        self._idle_s = idle_s
+        self._missing_s = missing_s
+        self._logged = Once()
+        self._new_runs = NewRuns(container, detector, logged=self._logged)
+        self._updates = ServerUpdates(container)
+        self._open: dict[str, _OpenRun] = {}
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -94,16 +119,16 @@ class TiledRuns:
         self._thread.start()
         return self
 
-    def stop(self) -> None:
+    def stop(self, leave_s: float = LEAVE_S) -> None:
         """Stop following; runs under way get no stop. Repeats are harmless.
 
         A thread that waits for a server that is away, as Tiled's client does for a minute, is left
-        behind after LEAVE_S.
+        behind after `leave_s`.
         """
         self._stopping.set()
-        self._news.set()
+        self._updates.close()
         if self._thread is not None:
-            self._thread.join(LEAVE_S)
+            self._thread.join(leave_s)
 
     def __enter__(self) -> TiledRuns:
         return self.start()
@@ -113,71 +138,93 @@ class TiledRuns:
 
     @property
     def subscribed(self) -> bool:
-        """Whether the server tells of news by itself."""
-        return self._subscription is not None
+        """Whether the server tells of updates by itself."""
+        return self._updates.subscribed
+
+    def look(self) -> None:
+        """Look once, as the thread does over and over: pass on what has come."""
+        with _going_on(self._logged, "looking for new runs"):
+            newest = self._new_runs.look()
+            for uid in self._new_runs.take(AT_ONCE - len(self._open)):
+                self._open[uid] = _OpenRun(self._documents_of(uid), time.monotonic())
+            self._end_the_dead(newest)
+        for run in list(self._open.values()):
+            with _going_on(self._logged, f"run {run.documents.uid}"):
+                self._pass_on(run)
 
     # --- on the thread ------------------------------------------------------------------------
 
     def _run(self) -> None:
-        # On its own: without an answer of the server it waits for ever.
-        threading.Thread(target=self._subscribe, name="xpcs-tiled-news", daemon=True).start()
+        self._updates.subscribe(self._poll_s)
         while not self._stopping.is_set():
-            self._news.clear()
-            self._try(self._look, "looking for new runs")
-            for run in list(self._open.values()):
-                self._try(lambda run=run: self._pass_on(run), f"run {run.uid}")
+            self._updates.clear()
+            self.look()
             self._stopping.wait(min(PAUSE_S, self._poll_s))
-            self._news.wait(self._poll_s)
-        self._disconnect()
+            self._updates.wait(self._poll_s)
 
-    def _disconnect(self) -> None:
-        if self._subscription is not None:
-            with contextlib.suppress(Exception):  # of a server that has gone
-                self._subscription.disconnect()
+    def _end_the_dead(self, newest: str) -> None:
+        for uid, run in list(self._open.items()):
+            if uid != newest and time.monotonic() - run.last_document_s > self._idle_s:
+                try:
+                    self._pass_all(run, run.documents.give_up())
+                except XpcsError as error:
+                    self._pass_all(run, run.documents.break_off(text_of(error)))
+                del self._open[uid]
 
-    def _try(self, step: Callable[[], None], what: str) -> None:
+    def _pass_on(self, run: _OpenRun) -> None:
         try:
-            step()
-        except Exception as error:  # the server is foreign ground; the next look may go well
-            reason = f"{what}: {type(error).__name__}: {text_of(error, 300)}"
-            if reason not in self._told and len(self._told) < MOST_REASONS:
-                self._told.add(reason)
-                logger.warning("Following runs in Tiled, %s. Trying again.", reason)
+            self._pass_all(run, run.documents.new_documents())
+            run.missing_since_s = None
+        except XpcsError as error:  # files may come late
+            now = time.monotonic()
+            if run.missing_since_s is None:
+                run.missing_since_s = now
+            if now - run.missing_since_s < self._missing_s:
+                raise
+            self._pass_all(run, run.documents.break_off(text_of(error)))
+        if run.documents.ended:
+            del self._open[run.documents.uid]
 
-    def _subscribe(self) -> None:
-        """Have the server tell of news; without that, looking now and then must do."""
-        from bluesky_tiled_plugins.streaming import subscribe_to_streams
+    def _pass_all(self, run: _OpenRun, documents: Iterator[tuple[str, Document]]) -> None:
+        for name, doc in documents:
+            run.last_document_s = time.monotonic()
+            self._callback(name, doc)
 
-        try:
-            self._subscription = subscribe_to_streams(
-                self._container,
-                lambda _update: self._news.set(),
-                streams=None,
-                run_filter=self._run_created,
-                start=None,
-                max_size=MAX_MESSAGE_BYTES,
-            )
-        except Exception as error:  # an older server, or a key that may not subscribe
-            self._tell_no_subscription(error)
-            return
-        if self._stopping.is_set():
-            self._disconnect()
 
-    def _tell_no_subscription(self, error: Exception) -> None:
-        logger.warning(
-            "Tiled does not tell of news by itself (%s: %s); looking every %g s instead. It needs "
-            "a `streaming_cache`, and a key with the scopes create:apikeys and revoke:apikeys.",
-            type(error).__name__,
-            text_of(error, 300),
-            self._poll_s,
-        )
+class NewRuns:
+    """The runs that come to a container; `take` consumes what it returns.
 
-    def _run_created(self, _update: Any) -> bool:
-        self._news.set()
-        return True
+    Every look asks for the `newest` nodes, and for twice as many and again, up to `most_new`, until
+    one of them is known. A node that cannot be opened is given up after `most_tries` looks.
+    """
 
-    def _look(self) -> None:
-        """Open what has come to the container since the last look."""
+    def __init__(
+        self,
+        container: Node,
+        detector: str,
+        *,
+        logged: Once,
+        newest: int = NEWEST,
+        most_new: int = MOST_NEW,
+        most_tries: int = MOST_TRIES,
+    ) -> None:
+        self._container = container
+        self._detector = detector
+        self._logged = logged
+        self._n_newest, self._most_new = newest, most_new
+        self._most_tries = most_tries
+        self._known: dict[str, None] = {}  # oldest first
+        self._pending: dict[str, int] = {}  # known and not opened yet: failed attempts
+        self._before: frozenset[str] | None = None  # what was there when we came
+        self._since_s = time.time()
+
+    @property
+    def n_known(self) -> int:
+        """Nodes that are remembered."""
+        return len(self._known)
+
+    def look(self) -> str:
+        """See what has come to the container; return the key of the newest node, "" without any."""
         newest = self._newest()
         if self._before is None:
             self._before = frozenset(newest)
@@ -185,24 +232,33 @@ class TiledRuns:
             if uid not in self._known:
                 self._known[uid] = None
                 self._pending[uid] = 0
-        while len(self._known) > MOST_KNOWN:
+        while len(self._known) > 2 * self._most_new:
             del self._known[next(iter(self._known))]
+        return newest[-1] if newest else ""
+
+    def take(self, most: int) -> Iterator[str]:
+        """Yield runs of interest that were seen and not taken yet, the oldest first."""
         for uid in list(self._pending)[:AT_ONCE]:
-            if len(self._open) < AT_ONCE:
-                # A node that cannot be opened must not hide those after it.
-                self._try(lambda uid=uid: self._take_up(uid), f"run {uid}")
-        self._give_up_the_dead(newest[-1] if newest else "")
+            if most <= 0:
+                return
+            is_wanted = False
+            # A node that cannot be opened must not hide those after it.
+            with _going_on(self._logged, f"run {uid}"):
+                is_wanted = self._is_wanted(uid)
+            if is_wanted:
+                most -= 1
+                yield uid
 
     def _newest(self) -> list[str]:
         """Return the newest nodes, oldest first, as far back as there may be one of interest."""
-        n = NEWEST
+        n = self._n_newest
         while True:
             newest: list[str] = list(self._container.keys().tail(n))
             if len(newest) < n or any(uid in self._known for uid in newest):
                 return newest
-            if self._start_time(newest[0]) < self._since - MAY_BE_RUNNING_S:
+            if self._start_time(newest[0]) < self._since_s - MAY_BE_RUNNING_S:
                 return newest
-            if n >= MOST_NEW:
+            if n >= self._most_new:
                 logger.warning(
                     "Following runs in Tiled: more than %d runs came at once; those before the "
                     "newest %d are left out. xpcs-live-denoise replay computes them.",
@@ -219,22 +275,15 @@ class TiledRuns:
         except Exception:  # no run, or one that cannot be opened: those before it may tell
             return float("inf")
 
-    def _take_up(self, uid: str) -> None:
+    def _is_wanted(self, uid: str) -> bool:
+        """Whether a node is a run that may have frames of the detector, and may still be on."""
         n_failed = self._pending.pop(uid)
         try:
-            metadata = self._container[uid].metadata
+            metadata: Fields = self._container[uid].metadata
         except Exception:
-            if n_failed < MOST_TRIES:
+            if n_failed < self._most_tries:
                 self._pending[uid] = n_failed + 1
             raise
-        if self._is_wanted(uid, metadata):
-            self._open[uid] = TiledDocuments(
-                self._container, uid, data_key=self._data_key, roots=self._roots
-            )
-            self._last_news[uid] = time.monotonic()
-
-    def _is_wanted(self, uid: str, metadata: Any) -> bool:
-        """Whether a node is a run that may have frames of the detector, and may still be on."""
         start = metadata.get("start")
         if not start:
             return False  # no run
@@ -245,33 +294,70 @@ class TiledRuns:
         detectors = start.get("detectors")
         return not detectors or self._detector in detectors
 
-    def _give_up_the_dead(self, newest: str) -> None:
-        for uid, run in list(self._open.items()):
-            if uid != newest and time.monotonic() - self._last_news[uid] > IDLE_S:
-                try:
-                    self._pass_all(run, run.give_up())
-                except XpcsError as error:
-                    self._pass_all(run, run.break_off(text_of(error)))
-                self._close(uid)
 
-    def _pass_on(self, run: TiledDocuments) -> None:
+class ServerUpdates:
+    """Wakes a thread when the server tells of an update, where it does that."""
+
+    def __init__(self, container: Node) -> None:
+        self._container = container
+        self._subscription: Any = None
+        self._arrived = threading.Event()
+        self._closed = False
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether the server tells of updates."""
+        return self._subscription is not None
+
+    def clear(self) -> None:
+        """Forget the updates so far."""
+        self._arrived.clear()
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when there was an update, or the time is over."""
+        self._arrived.wait(timeout_s)
+
+    def close(self) -> None:
+        """End the subscription, and whoever waits."""
+        self._closed = True
+        self._arrived.set()
+        if self._subscription is not None:
+            with contextlib.suppress(Exception):  # of a server that has gone
+                self._subscription.disconnect()
+
+    def subscribe(self, poll_s: float) -> None:
+        """Ask the server to tell, on a thread: without its answer that waits for ever.
+
+        `poll_s` is how often somebody looks instead, for the log.
+        """
+        threading.Thread(
+            target=self._subscribe, args=(poll_s,), name="xpcs-tiled-updates", daemon=True
+        ).start()
+
+    def _subscribe(self, poll_s: float) -> None:
+        from bluesky_tiled_plugins.streaming import subscribe_to_streams
+
         try:
-            self._pass_all(run, run.news())
-            self._refused.pop(run.uid, None)
-        except XpcsError as error:  # files may come late
-            now = time.monotonic()
-            if now - self._refused.setdefault(run.uid, now) < MISSING_S:
-                raise
-            self._pass_all(run, run.break_off(text_of(error)))
-        if run.ended:
-            self._close(run.uid)
+            self._subscription = subscribe_to_streams(
+                self._container,
+                lambda _update: self._arrived.set(),
+                streams=None,
+                run_filter=self._run_created,
+                start=None,
+                max_size=MAX_MESSAGE_BYTES,
+            )
+        except Exception as error:  # an older server, or a key that may not subscribe
+            logger.warning(
+                "Tiled does not tell of news by itself (%s: %s); looking every %g s instead. It "
+                "needs a `streaming_cache`, and a key with the scopes create:apikeys and "
+                "revoke:apikeys.",
+                type(error).__name__,
+                text_of(error, 300),
+                poll_s,
+            )
+        if self._closed:
+            self.close()
 
-    def _pass_all(self, run: TiledDocuments, documents: Iterator[tuple[str, Any]]) -> None:
-        for name, doc in documents:
-            self._last_news[run.uid] = time.monotonic()
-            self._callback(name, doc)
-
-    def _close(self, uid: str) -> None:
-        del self._open[uid]
-        del self._last_news[uid]
-        self._refused.pop(uid, None)
+    def _run_created(self, _update: object) -> bool:
+        self._arrived.set()
+        return True

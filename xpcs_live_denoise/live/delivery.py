@@ -1,0 +1,366 @@
+"""The thread that delivers results to one destination: Tiled, a window, a user's sink."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import threading
+import time
+from collections.abc import Sequence
+
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.records.results import Publication, Result, Sink
+from xpcs_live_denoise.records.run import Delivery, DeliveryState, RunEnd, RunInfo
+from xpcs_live_denoise.sinks import TiledDestination
+
+from .outbox import Outbox, SinkFactory
+from .timings import Timings
+from .worker import Worker
+
+logger = logging.getLogger(__name__)
+
+END_STORED = "its final results are stored"
+
+
+class RunDelivery:
+    """The results of one run on their way to one destination.
+
+    `begin`, `put` and `finish` belong to the worker's thread and never wait for the destination;
+    `attempt` and `give_up` belong to the delivery thread.
+
+    Parameters
+    ----------
+    uid
+        Of the raw run.
+    thread
+        Of the destination.
+
+    Attributes
+    ----------
+    outbox
+        What is still to be delivered.
+    ended
+        Whether the run has.
+    attempted
+        time.monotonic() of the last attempt.
+    """
+
+    def __init__(self, uid: str, thread: DeliveryThread) -> None:
+        self.uid = uid
+        self.outbox = Outbox(thread.destination, timings=thread.timings)
+        self.ended = False
+        self.attempted = 0.0
+        self._thread = thread
+        self._sink: Sink | None = None
+        self._failed = ""
+        self._refused = False
+        self._pause_s = 0.0
+        self._give_up_at = float("inf")  # time.monotonic(): a sink without a spool
+
+    @property
+    def state(self) -> Delivery:
+        """How far it has come."""
+        if self._failed:
+            state = DeliveryState.REFUSED if self._refused else DeliveryState.WAITING
+        else:
+            state = DeliveryState.DELIVERED if self.outbox.is_empty else DeliveryState.WAITING
+        return Delivery(state=state, reason=self._failed)
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended and everything was delivered, or given up."""
+        return self.ended and self.outbox.is_empty
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last attempt failed."""
+        return self._pause_s > 0
+
+    @property
+    def due(self) -> float:
+        """time.monotonic() from which there is something to do; infinite while there is not."""
+        if self.outbox.is_empty:
+            return float("inf")
+        return min(self.attempted + self._pause_s, self._give_up_at)
+
+    # --- what the worker calls ----------------------------------------------------------------
+
+    def begin(self, info: RunInfo) -> None:
+        """Take what is known of the run."""
+        self.outbox.begin(info)
+        self._thread.add(self)
+
+    def put(self, publication: Publication) -> None:
+        """Take a publication."""
+        self.outbox.put(publication, on_disk=self.failing or self._thread.is_slow)
+        self._thread.wake()
+
+    def finish(self, result: Result | None, end: RunEnd) -> None:
+        """Take the final result, if there is one, and the end."""
+        if not self.outbox.has_spool:
+            self._give_up_at = time.monotonic() + self._thread.timings.give_up_s
+        self.outbox.put_end(result, end, on_disk=self.failing or self._thread.is_slow)
+        self.ended = True
+        self.attempted = float("-inf")  # at once, whatever failed before
+        self._thread.wake()
+
+    # --- what the delivery thread calls -------------------------------------------------------
+
+    def attempt(self) -> None:
+        """Deliver the oldest publications, or the end; what fails is left for the next attempt."""
+        failing = self.failing
+        try:
+            self._deliver()
+        except Exception as error:  # a sink is foreign ground: its fault must not end the thread
+            self.attempted = time.monotonic()
+            self._note_failure(error)
+            return
+        self.attempted = time.monotonic()
+        self._pause_s, self._failed = 0.0, ""
+        if failing:
+            now = END_STORED if self.done else "publishing again, nothing was lost"
+            logger.warning("Run %s: %s.", self.uid, now)
+            self._thread.is_back()
+
+    def give_up(self) -> None:
+        """Deliver nothing more; another process may."""
+        self.outbox.spill(last_chance=True)
+        if self.outbox.end is not None:
+            remedy = f"xpcs-live-denoise replay {self.uid} --config xpcs.yml or analyse repeats it."
+            if self.outbox.has_end_on_disk:
+                remedy = (
+                    f"They are kept in {self.outbox.folder}: xpcs-live-denoise deliver --config "
+                    "xpcs.yml stores them when the server is back."
+                )
+            logger.error(
+                "Run %s: the final results could not be stored. %s %s",
+                self.uid,
+                self.state.note,
+                remedy,
+            )
+            self.outbox.forget()
+        self._sink = None
+        self.outbox.close()
+
+    def _deliver(self) -> None:
+        outbox = self.outbox
+        if self._sink is None:
+            self._sink = outbox.open_sink()
+        if pieces := outbox.first():
+            publication = outbox.read(pieces)
+            if publication is not None:
+                self._sink.write(publication)
+                outbox.delivered(pieces)
+        elif outbox.end is not None:
+            self._deliver_end(self._sink, outbox.end)
+
+    def _deliver_end(self, sink: Sink, end: RunEnd) -> None:
+        result = self.outbox.read_result()
+        if result is not None:
+            sink.write(result)
+        sink.finish(end)
+        self._sink = None  # a plot holds the whole result, and runs stay on show in `status`
+        self.outbox.end_delivered()
+
+    def _note_failure(self, error: Exception) -> None:
+        self._refused = isinstance(error, InvalidInputError)
+        self._failed = " ".join(str(error).split()) or type(error).__name__
+        if not self.failing:
+            logger.warning(
+                "Run %s: results cannot be published (%s: %s). The scan and the analysis go on; "
+                "trying again.",
+                self.uid,
+                type(error).__name__,
+                error,
+            )
+        timings = self._thread.timings
+        longer = max(2 * self._pause_s, timings.first_pause_s)
+        self._pause_s = min(longer, timings.longest_pause_s)
+        if time.monotonic() >= self._give_up_at:
+            self.give_up()
+        else:
+            self.outbox.spill(last_chance=self.ended)
+
+
+class DeliveryThread:
+    """One daemon thread that makes and feeds the sinks of all runs for one destination.
+
+    A run that is still measured goes before runs that wait. Only this thread opens and closes
+    nodes and gives the spool's folders free.
+
+    Parameters
+    ----------
+    destination
+        Tiled, or what makes a user's sinks.
+    timings
+        Pauses.
+    worker
+        Puts the results.
+    changed
+        Notified when something was delivered or given up.
+    """
+
+    def __init__(
+        self,
+        destination: TiledDestination | SinkFactory,
+        *,
+        timings: Timings,
+        worker: Worker,
+        changed: threading.Condition,
+    ) -> None:
+        self.destination = destination
+        self.timings = timings
+        self._worker = worker
+        self._changed = changed
+        self._runs: list[RunDelivery] = []
+        self._thread: threading.Thread | None = None
+        self._to_check = False
+        self._gave_up = False
+        self._attempt_began = float("inf")
+        self._give_up_at: float | None = None  # time.monotonic(): set when it closes
+
+    @property
+    def runs(self) -> Sequence[RunDelivery]:
+        """The runs that are not done."""
+        return self._runs
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the destination takes long over what it was given."""
+        return time.monotonic() - self._attempt_began > self.timings.slow_s
+
+    def add(self, run: RunDelivery) -> None:
+        """Serve a run from now on."""
+        with self._changed:
+            if run not in self._runs:
+                self._runs.append(run)
+
+    def connect(self) -> None:
+        """Connect to Tiled in the background, if that is the destination; a fault is logged."""
+        self._to_check = isinstance(self.destination, TiledDestination)
+        self.wake()
+
+    def wake(self) -> None:
+        """Look for something to do."""
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="xpcs delivery", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def is_back(self) -> None:
+        """Try at once what else failed: the destination took something again."""
+        with self._changed:
+            for run in self._runs:
+                if run.state.state is DeliveryState.WAITING:
+                    run.attempted = float("-inf")
+
+    def begin_close(self, timeout: float | None) -> None:
+        """Go on until nothing waits, or for `timeout` seconds with what fails; then end.
+
+        It does not end before the worker, which may still put something.
+        """
+        with self._changed:
+            seconds = float("inf") if timeout is None else timeout
+            self._give_up_at = time.monotonic() + seconds
+            self._changed.notify_all()
+
+    def join(self, timeout: float | None) -> bool:
+        """Wait for the end after `begin_close`; False if results are left, on disk if possible."""
+        if self._thread is None:
+            return True
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            # It waits for an answer. Its lock on the spool goes with the process: were it given
+            # free here, `deliver` would be a second writer.
+            for run in list(self._runs):
+                run.outbox.spill(last_chance=True)
+            return False
+        return not self._gave_up
+
+    # --- the thread ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while self._wait():
+            if self._to_check:
+                self._check()
+            run = self._next()
+            if run is None:
+                continue
+            self._attempt_began = time.monotonic()
+            run.attempt()
+            self._attempt_began = float("inf")
+            with self._changed:
+                self._runs = [known for known in self._runs if not known.done]
+                self._changed.notify_all()
+        for run in self._runs:
+            self._gave_up |= run.outbox.end is not None
+            run.give_up()
+        if isinstance(self.destination, TiledDestination):
+            self.destination.close()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _wait(self) -> bool:
+        """Wait until there is something to do; False if the thread is to end."""
+        with self._changed:
+            while True:
+                now, closing = time.monotonic(), self._give_up_at is not None
+                runs = self._worth_trying(now)
+                first = min((run.due for run in runs), default=float("inf"))
+                if first <= now or self._to_check:
+                    return True
+                if closing and first == float("inf") and self._worker.ended:
+                    return False
+                if self._give_up_at is not None and now < self._give_up_at:
+                    first = min(first, self._give_up_at)
+                self._changed.wait(None if first == float("inf") else first - now)
+
+    def _next(self) -> RunDelivery | None:
+        """Return the run to serve: one that is still measured, the one that waited longest."""
+        now = time.monotonic()
+        due = [run for run in self._worth_trying(now) if run.due <= now]
+        return min(due, key=lambda run: (run.ended, run.attempted), default=None)
+
+    def _worth_trying(self, now: float) -> list[RunDelivery]:
+        """Return the runs whose results may still be delivered: all, unless the thread closes."""
+        if self._give_up_at is None:
+            return self._runs
+        in_time = now < self._give_up_at
+        return [run for run in self._runs if not run.failing or (run.ended and in_time)]
+
+    def _check(self) -> None:
+        self._to_check = False
+        try:
+            if isinstance(self.destination, TiledDestination):
+                self.destination.check()
+        except Exception as error:  # the first run tries again
+            logger.warning("%s: %s", type(error).__name__, error)
+
+
+def what_is_left(threads: Sequence[DeliveryThread], unfinished: Sequence[str]) -> list[str]:
+    """Return what a session that ends should say of results that are not stored, a line each.
+
+    Parameters
+    ----------
+    threads
+        Of all destinations.
+    unfinished
+        Uids of raw runs whose stop came but whose results are not delivered yet.
+    """
+    waiting = [run for thread in threads for run in thread.runs if run.outbox.folder is not None]
+    lines: list[str] = []
+    if waiting and waiting[0].outbox.folder is not None:
+        root = waiting[0].outbox.folder.parent
+        runs = "1 run wait" if len(waiting) == 1 else f"{len(waiting)} runs wait"
+        lines.append(
+            f"Results of {runs} in {root}: `xpcs-live-denoise deliver --config xpcs.yml --spool "
+            f"{shlex.quote(str(root))}` stores them when the server is back."
+        )
+    kept = {run.uid for run in waiting if run.outbox.has_end_on_disk}
+    if lost := [uid for uid in unfinished if uid not in kept]:
+        lines.append(
+            f"Not stored to the end and not on disk: {len(lost)} run(s). `xpcs-live-denoise replay "
+            f"{' '.join(lost)} --config xpcs.yml` computes them again."
+        )
+    return lines

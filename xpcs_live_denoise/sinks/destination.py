@@ -1,0 +1,131 @@
+"""Where the derived runs of a session go: a container in Tiled, with a spool in front of it."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.records.run import RunInfo
+
+from .spool import Spool, default_folder
+
+if TYPE_CHECKING:
+    from xpcs_live_denoise.catalog import Node
+
+    from .run import TiledSink
+
+
+class TiledDestination:
+    """The container for derived runs that settings name, and one connection for all of its sinks.
+
+    Making it connects to nothing and imports no Tiled, which takes a second.
+
+    Parameters
+    ----------
+    settings
+        `tiled` says where results go, `spool` where they wait.
+    client
+        Tiled client of the root. Default: the first sink that writes connects to
+        `settings.tiled.uri` with the key in the environment variable
+        `settings.tiled.api_key_env`, else in the file `settings.tiled.api_key_file`.
+    request_s
+        Longest time that the server may take for an answer, s; of our own connection only.
+    """
+
+    def __init__(
+        self, settings: Settings, client: Node | None = None, *, request_s: float = 10.0
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._is_ours = client is None
+        self._request_s = request_s
+
+    def spool(self, info: RunInfo) -> Spool:
+        """Return the spool of a new derived run. Touches no disk."""
+        tiled = self._settings.tiled
+        return Spool(
+            self._settings.spool or default_folder(),
+            info,
+            uid=str(uuid.uuid4()),
+            time=time.time(),
+            path=tiled.path,
+            raw_path=tiled.raw_path,
+            access_tags=tiled.access_tags,
+        )
+
+    def sink(self, spool: Spool, *, path: str | None = None) -> TiledSink:
+        """Return the sink of the derived run that a spool is for. Connects to nothing.
+
+        Parameters
+        ----------
+        spool
+            Of the run.
+        path
+            A container other than the run's own.
+
+        Raises
+        ------
+        InvalidInputError
+            When the container is the one of the raw runs.
+        """
+        from .run import TiledSink
+
+        return TiledSink(
+            spool.info,
+            client=self.client,
+            path=spool.path if path is None else path,
+            raw_path=spool.raw_path,
+            access_tags=spool.access_tags,
+            uid=spool.uid,
+            created=spool.time,
+        )
+
+    def client(self) -> Node:
+        """Return the client of the root; connects if nobody has yet.
+
+        Raises
+        ------
+        TiledUnavailableError
+            When the server does not answer.
+        InvalidInputError
+            When there is no key or the server refuses it.
+        """
+        from xpcs_live_denoise.catalog import connect
+
+        if self._client is None:
+            self._client = connect(self._settings.tiled, request_s=self._request_s)
+        return self._client
+
+    def probe(self) -> None:
+        """Raise unless the server answers.
+
+        Raises
+        ------
+        TiledUnavailableError, InvalidInputError
+            As `client`.
+        """
+        from xpcs_live_denoise.catalog import probe
+
+        probe(self.client())
+
+    def check(self) -> None:
+        """Connect, and see whether the container takes results.
+
+        Raises
+        ------
+        TiledUnavailableError, InvalidInputError
+            As `client`; the latter also where the container holds raw runs.
+        """
+        from xpcs_live_denoise.catalog import refuse_raw_runs, results_path
+
+        tiled = self._settings.tiled
+        segments = results_path(tiled.path, tiled.raw_path)
+        refuse_raw_runs(self.client(), segments)
+
+    def close(self) -> None:
+        """Close the connection if it was made here; a client that was passed stays open."""
+        if self._is_ours and self._client is not None:
+            self._client.context.close()
+            self._client = None
