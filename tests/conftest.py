@@ -58,12 +58,6 @@ def tiled_client(tiled_server):
     client.context.close()
 
 
-@pytest.fixture
-def tiled_path(tiled_server):
-    """A place of the test's own on the shared server, for `path=` or `tiled.path`."""
-    return f"test-{uuid.uuid4()}"
-
-
 @pytest.fixture(scope="module")
 def restartable(tmp_path_factory):
     """A module's server to stop, kill, freeze and start again."""
@@ -78,15 +72,6 @@ def outage_server(restartable):
     """The module's server, running at the start of each test whatever the one before did to it."""
     restartable.start()
     return restartable
-
-
-@pytest.fixture(scope="session")
-def tiled_app(tmp_path_factory):
-    """A client of a Tiled server inside the test's process; for tests without a port or a kill."""
-    from tests.support.tiled_servers import app_client
-
-    with app_client(tmp_path_factory.mktemp("tiled-app")) as client:
-        yield client
 
 
 @dataclass

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -21,6 +20,7 @@ from pydantic import (
 
 from .errors import InvalidInputError
 from .numerics.windows import STEP, WINDOW
+from .records.types import Array
 
 Positive = Annotated[float, Field(gt=0)]
 FrameRange = Annotated[
@@ -105,13 +105,13 @@ class OrientationSettings(_Model):
     rotate: Literal[0, 90, 180, 270] = 0
     """Degrees, counterclockwise, as `numpy.rot90`."""
 
-    def turn(self, image: NDArray[Any]) -> NDArray[Any]:
+    def turn(self, image: Array) -> Array:
         """Return an image (rows, cols) of the documents as ROIs and mask see it; a view."""
         image = image[::-1] if self.flip_rows else image
         image = image[:, ::-1] if self.flip_cols else image
         return np.rot90(image, self.rotate // 90)
 
-    def turn_back(self, image: NDArray[Any]) -> NDArray[Any]:
+    def turn_back(self, image: Array) -> Array:
         """Undo `turn`; a view."""
         image = np.rot90(image, -(self.rotate // 90))
         image = image[:, ::-1] if self.flip_cols else image

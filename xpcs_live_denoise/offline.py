@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xpcs_live_denoise.analysis import Analysis, C2Analysis, RateFitter, append_note, open_ensemble
+from xpcs_live_denoise.analysis import Analysis, C2Analysis, append_note, open_ensemble
 from xpcs_live_denoise.numerics.arrays import as_stack
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.records.frames import Geometry
@@ -23,11 +23,7 @@ from .numerics.windows import Denoiser
 
 
 def analyse(
-    frames: Any,
-    settings: Settings,
-    *,
-    rois: RoiMap | None = None,
-    ensemble: Denoiser | None = None,
+    frames: Any, settings: Settings, *, rois: RoiMap | None = None, ensemble: Denoiser | None = None
 ) -> Result:
     """Compute C2, denoised C2, g2 and Gamma(t) of a whole series, as the live analysis does.
 
@@ -133,7 +129,6 @@ def analyse_c2(
     if ensemble is None:
         ensemble, why_not = open_ensemble(settings)
     rois = RoiMap.from_labels(np.arange(1, len(stack) + 1)[np.newaxis])
-    rates = RateFitter.of(settings, rois, frame_time_s)
-    analysis = C2Analysis(settings=settings, rates=rates, ensemble=ensemble)
+    analysis = C2Analysis(settings, rois, frame_time_s=frame_time_s, ensemble=ensemble)
     result = analysis.finish(stack, AgeSums.from_c2(stack))
     return dataclasses.replace(result, status=append_note(result.status, why_not))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import RoiMap, Settings, analyse, analyse_c2, simulate_speckle
-from xpcs_live_denoise.analysis.contrast import Contrasts
+from xpcs_live_denoise.analysis.c2 import contrast_estimates
 
 ROIS = RoiMap.from_labels(np.repeat([1, 2], 2000).reshape(40, 100))
 BETA, RATE = 0.3, 0.1
@@ -41,13 +41,14 @@ def test_a_bare_c2_tells_no_photon_statistics(frames):
 
 
 def test_only_the_first_frame_is_looked_at(frames):
-    pixels = ROIS.gather(frames)
-    once, often = Contrasts(ROIS), Contrasts(ROIS)
-    once.see(pixels[:1])
-    for k in range(5):
-        often.see(pixels[k : k + 3])
-    c2 = np.ones((2, 1, 1))
-    one, other = (seen.estimates(c2, [None, None]) for seen in (once, often))
-    assert one["photon"] == other["photon"]
-    assert np.isnan(one["lag_1"]).all()
-    assert np.isnan(one["intercept"]).all()
+    settings = Settings(detector="d", denoise=False)
+    first, rest = frames[:60].copy(), frames[:60].copy()
+    rest[1:] = frames[60:119]
+    one, other = (analyse(some, settings, rois=ROIS).status for some in (first, rest))
+    assert one.contrast_estimates["photon"] == other.contrast_estimates["photon"]
+    assert one.contrast_estimates["lag_1"] != other.contrast_estimates["lag_1"]
+
+
+def test_of_one_frame_without_counts_nothing_is_known():
+    found = contrast_estimates(np.ones((2, 1, 1)), [None, None], None)
+    assert all(np.isnan(values).all() for values in found.values())

@@ -15,7 +15,8 @@ from xpcs_live_denoise import (
     fit_ages,
     simulate_speckle,
 )
-from xpcs_live_denoise.analysis.series import LIVE_DELAY, Analysis, append_note, open_ensemble
+from xpcs_live_denoise.analysis.rates import LIVE_DELAY
+from xpcs_live_denoise.analysis.series import Analysis, append_note, open_ensemble
 from xpcs_live_denoise.numerics.contrast import estimate_contrast
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.records.run import Status

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import InvalidInputError, RoiMap, Settings, analyse, simulate_speckle
-from xpcs_live_denoise.analysis.series import Analysis, merged, most_frames
+from xpcs_live_denoise.analysis.series import Analysis, most_frames
 
 ROIS = RoiMap.from_labels(np.repeat([[3], [7]], 450, axis=1).reshape(30, 30))
 RATE = 0.05
@@ -186,15 +186,10 @@ def test_an_absurd_number_of_frames_to_come_reserves_no_more_than_there_is_room(
     made = Analysis(settings(c2_bytes=2 * 80 * 80 * 4), ROIS, frame_time_s=0.1, n_frames=10**12)
     made.push(FRAMES[:100])
     assert made.n_frames == made.most_frames == 80
-    assert made._two_time._c2.shape == (2, 80, 80)
+    assert made.publish(0).c2.values.base.shape == (2, 80, 80)
 
 
 def test_growing_memory_stops_at_the_limit():
     made = analysis(c2_bytes=2 * 90 * 90 * 4)
     made.push(FRAMES[:70])
-    assert made._two_time._c2.shape == (2, 90, 90)
-
-
-def test_ranges_that_touch_are_joined():
-    assert merged([(5, 6), (1, 3), (3, 4), (8, 9), (8, 10)]) == ((1, 4), (5, 6), (8, 10))
-    assert merged([]) == ()
+    assert made.publish(0).c2.values.base.shape == (2, 90, 90)

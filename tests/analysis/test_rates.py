@@ -5,12 +5,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.analysis.rates import BAYES, BAYES_EARLY, BETTER, EARLY_DELAY, LIVE_ROWS
+from xpcs_live_denoise.analysis.rates import BETTER, EARLY_DELAY, LIVE_ROWS
 from xpcs_live_denoise.analysis.series import Analysis
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.simulate import simulate_speckle
-from xpcs_live_denoise.records.results import GammaTable
+from xpcs_live_denoise.records.results import GammaTable, RowSource
 
 RATES = np.array([0.05, 0.1])
 FRAME_TIME_S = 0.5
@@ -51,7 +51,7 @@ def done(rois, frames):
 
 def test_every_roi_and_age_has_one_final_row_of_the_estimator(done):
     gamma = done[1].gamma
-    rows = gamma.select(gamma.source == BAYES)
+    rows = gamma.select(gamma.source == RowSource.BAYES)
     keys = Counter(zip(rows.roi.tolist(), rows.age_frame.tolist(), strict=True))
     assert set(keys.values()) == {1}
     assert len(keys) == 2 * N_FRAMES
@@ -66,7 +66,7 @@ def test_at_most_one_row_an_age_is_recommended_and_others_say_why_not(done):
     keys = Counter(zip(good.roi.tolist(), good.age_frame.tolist(), strict=True))
     assert len(keys) > 180
     assert set(keys.values()) == {1}
-    assert set(good.source) == {BAYES}
+    assert set(good.source) == {RowSource.BAYES}
     assert (of_ages.reason[~of_ages.recommended] != "").all()
     assert (of_ages.reason[of_ages.recommended] == "").all()
     raw = of_ages.select(of_ages.source == "raw")
@@ -76,7 +76,9 @@ def test_at_most_one_row_an_age_is_recommended_and_others_say_why_not(done):
 def test_rates_are_those_of_the_simulation_in_its_units(done):
     gamma = done[1].gamma
     for roi, rate in zip((3, 7), RATES / FRAME_TIME_S, strict=True):
-        rows = gamma.select((gamma.source == BAYES) & (gamma.roi == roi) & gamma.recommended)
+        rows = gamma.select(
+            (gamma.source == RowSource.BAYES) & (gamma.roi == roi) & gamma.recommended
+        )
         assert np.median(rows.relaxation_rate) == pytest.approx(rate, rel=0.3)
         within = np.abs(rows.relaxation_rate - rate) < 3 * rows.relaxation_rate_error
         assert within.mean() > 0.9
@@ -99,7 +101,7 @@ def test_live_every_row_is_said_once_and_none_is_final(done):
 
 def test_live_the_ages_25_and_12_frames_ago_are_there(done):
     for n_frames, table in done[0]:
-        for source, behind in ((BAYES, 25), (BAYES_EARLY, EARLY_DELAY)):
+        for source, behind in ((RowSource.BAYES, 25), (RowSource.BAYES_EARLY, EARLY_DELAY)):
             rows = table.select(table.source == source)
             assert rows.age_frame.max() == n_frames - behind
             assert set(rows.roi) == {3, 7}
@@ -108,7 +110,7 @@ def test_live_the_ages_25_and_12_frames_ago_are_there(done):
 def test_many_frames_at_once_bring_no_more_rows_than_there_is_time_for(rois, frames):
     tables, _ = run(rois, frames, N_FRAMES)
     table = tables[0][1]
-    rows = table.select(table.source == BAYES)
+    rows = table.select(table.source == RowSource.BAYES)
     assert len(rows) == LIVE_ROWS
     assert rows.age_frame.max() == N_FRAMES - 25
     assert rows.age_frame.min() < 10
@@ -118,11 +120,13 @@ def test_the_final_rows_do_not_depend_on_how_the_run_was_split(rois, frames, don
     _, result = run(rois, frames, N_FRAMES)
     for name in ("width", "recommended"):
         assert (getattr(result.gamma, name) == getattr(done[1].gamma, name)).mean() > 0.99
-    rates = [gamma.select(gamma.source == BAYES) for gamma in (result.gamma, done[1].gamma)]
+    rates = [
+        gamma.select(gamma.source == RowSource.BAYES) for gamma in (result.gamma, done[1].gamma)
+    ]
     np.testing.assert_allclose(rates[0].relaxation_rate, rates[1].relaxation_rate, rtol=1e-3)
 
 
 def test_scikit_beams_engine_has_errors_from_residuals(rois, frames):
     _, result = run(rois, frames[:60], 30, engine="skbeam")
     gamma = result.gamma
-    assert set(gamma.error_kind[gamma.source == BAYES]) == {"residual"}
+    assert set(gamma.error_kind[gamma.source == RowSource.BAYES]) == {"residual"}

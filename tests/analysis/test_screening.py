@@ -34,10 +34,10 @@ def screened(frames, sizes, outliers: Any = "mask"):
     parts = []
     for block in np.split(frames, np.cumsum(sizes)[:-1]):
         parts.append(screen.push(ROIS.gather(block)))
-        assert sum(len(part.pixels) for part in parts) + screen.n_held == sum(sizes[: len(parts)])
+        assert sum(len(part[0]) for part in parts) + screen.n_held == sum(sizes[: len(parts)])
     parts.append(screen.interrupt())
-    pixels = np.concatenate([part.pixels for part in parts])
-    return screen, pixels, np.concatenate([part.left_out for part in parts])
+    pixels = np.concatenate([part[0] for part in parts])
+    return screen, pixels, np.concatenate([part[1] for part in parts])
 
 
 @pytest.mark.parametrize("sizes", [[80], [1] * 80, [7] * 11 + [3], [40, 1, 39], [41, 39]])
@@ -98,7 +98,7 @@ def test_a_first_frame_that_is_mostly_bad_is_left_out_and_the_next_one_tells(dam
         blocks = range(0, 80, step)
         parts = [screen.push(ROIS.gather(damaged[start : start + step])) for start in blocks]
         assert screen.left_out == [0, 1, *BAD]
-        assert screen.roi_map.n_pixels.sum() == parts[-1].pixels.shape[1] == 899
+        assert screen.roi_map.n_pixels.sum() == parts[-1][0].shape[1] == 899
 
 
 def test_frames_before_the_first_light_are_named_once_there_is_light():
@@ -124,13 +124,13 @@ def test_a_thousand_outliers_are_told_in_one_bounded_sentence():
 def test_a_frame_waits_for_the_next_one_only_if_it_looks_strange():
     screen = FrameScreen(ROIS, "mask")
     pixels = ROIS.gather(np.concatenate([FRAMES[:40], STRANGER[np.newaxis]]))
-    assert len(screen.push(pixels[:40]).pixels) == 40
+    assert len(screen.push(pixels[:40])[0]) == 40
     assert screen.n_held == 0
-    assert len(screen.push(pixels[40:]).pixels) == 0
+    assert len(screen.push(pixels[40:])[0]) == 0
     assert screen.n_held == 1
     freed = screen.interrupt(5)
-    np.testing.assert_array_equal(freed.pixels, pixels[40:])
-    assert not freed.left_out.any()
+    np.testing.assert_array_equal(freed[0], pixels[40:])
+    assert not freed[1].any()
     screen.push(np.zeros_like(pixels[:1]))
     assert screen.left_out == [46]
 
@@ -149,9 +149,9 @@ def test_no_number_makes_the_screen_raise(value, first):
 def test_no_frames_are_no_frames(damaged):
     screen = FrameScreen(ROIS, "mask")
     none = ROIS.gather(damaged[:0])
-    assert screen.push(none).pixels.shape == (0, 900)
+    assert screen.push(none)[0].shape == (0, 900)
     screen.push(ROIS.gather(damaged[:20]))
-    assert screen.push(none).pixels.shape == (0, 900)
+    assert screen.push(none)[0].shape == (0, 900)
 
 
 def test_pixels_of_another_map_are_refused():

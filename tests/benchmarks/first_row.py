@@ -138,7 +138,7 @@ def measure(
         )
         if prepare:
             live.prepare()
-            live._worker.wait(lambda: live._ensemble is not None, 60)
+            time.sleep(20.0)  # torch and the weights
         engine = RunEngine({}, context_managers=[])
         engine.subscribe(live)
         waits = []

@@ -4,8 +4,8 @@
         [--kinds updates streamed counted]
 
 "updates" draws the publications of a series one after the other: CPU of the main thread for each,
-the least of the repeats, each with a new window; and how many a second that makes in the share of
-the main thread that the window takes.
+the least of the repeats, each with a new window; and how often that can be in the share of the main
+thread that the window takes.
 
 Of the other kinds both are the same analysis in the same process, in turns, with a window that is
 open already; the median of the ratios counts.
@@ -110,8 +110,8 @@ def measure(
     return times
 
 
-def measure_updates(n_frames: int, rate_hz: float, repeats: int) -> list[tuple[float, bool]]:
-    """Return for each update its cost in s and whether axes had changed; print the live rate."""
+def measure_updates(n_frames: int, rate_hz: float, repeats: int) -> list[float]:
+    """Return for each update its cost in s; print the live rate."""
     import matplotlib as mpl
 
     mpl.use("qtagg")
@@ -151,49 +151,37 @@ def measure_updates(n_frames: int, rate_hz: float, repeats: int) -> list[tuple[f
     return replayed(sinks[-1], repeats)
 
 
-def replayed(sink, repeats: int) -> list[tuple[float, bool]]:
-    """Draw all records of a run, each as soon as it is there; return cost (s) and kind of each."""
+def replayed(sink, repeats: int) -> list[float]:
+    """Draw all records of a run, each as soon as it is there; return the cost (s) of each."""
     from matplotlib.backends.qt_compat import QtWidgets
 
     from xpcs_live_denoise.window.live_plot import LivePlot
 
-    best: list[tuple[float, bool]] = []
+    best: list[float] = []
     for _ in range(repeats):
         plot, costs = LivePlot(), []
         written = plot(sink.info)
         QtWidgets.QApplication.processEvents()
         for record in (*sink.publications, sink.result):
             written.write(record)
-            figure, kinds = plot.window._figure, []
-            update = figure.update
-            figure.update = lambda now, update=update, kinds=kinds: kinds.append(update(now))
             begin = time.thread_time()
-            plot.window._draw()
-            QtWidgets.QApplication.processEvents()
-            costs.append((time.thread_time() - begin, kinds[0]))
-            figure.update = update
+            plot.draw_now()
+            costs.append(time.thread_time() - begin)
         plot.close()
         QtWidgets.QApplication.processEvents()
         best = [min(pair) for pair in zip(best, costs, strict=True)] if best else costs
-    return best[1:]  # the first one draws the whole figure
+    return best[1:]  # the first one finds fonts
 
 
-def report_updates(costs: list[tuple[float, bool]]) -> None:
+def report_updates(costs: list[float]) -> None:
     """Print what updates cost and how often they can come."""
     from xpcs_live_denoise.window.qt_window import LEAST_PERIOD_S, SHARE
 
-    for changed, words in ((False, "no axis changes"), (True, "an axis changes")):
-        chosen = [cost for cost, kind in costs if kind == changed]
-        if not chosen:
-            print(f"an update where {words}: there was none")
-            continue
-        cost = float(np.median(chosen))
-        rate = 1 / max(LEAST_PERIOD_S, cost / SHARE)
-        print(
-            f"an update where {words}: {1000 * cost:.1f} ms ({1000 * min(chosen):.1f} to "
-            f"{1000 * max(chosen):.1f}, {len(chosen)} updates), so {rate:.1f} a second; "
-            f"{SHARE / cost:.1f} if they could come faster than every {LEAST_PERIOD_S} s"
-        )
+    cost = float(np.median(costs))
+    print(
+        f"an update: {1000 * cost:.1f} ms ({1000 * min(costs):.1f} to {1000 * max(costs):.1f}, "
+        f"{len(costs)} updates), so one every {max(LEAST_PERIOD_S, cost / SHARE):.2f} s"
+    )
 
 
 def report(times: dict[str, list[list[float]]]) -> bool:

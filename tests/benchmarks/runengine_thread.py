@@ -98,7 +98,8 @@ def measure(
         Settings(detector="eiger", denoise=False), rois=rois_4m(), sinks=[MemorySink]
     )
     run, stream = begin(live, **key)
-    live._worker.wait(lambda: any(one.roi_map is not None for one in live._runs.values()), 20)
+    live.prepare()
+    time.sleep(1.0)  # the run begins on the worker's thread
     seconds = []
     for some in documents(run, stream, n):
         before = time.perf_counter()

@@ -64,17 +64,22 @@ def receiver(tmp_path):
     assert receiver.live.close(20)
 
 
-@hostile(max_examples=150)
-@given(documents=spoiled_runs())
-def test_a_run_with_spoiled_documents_harms_nothing(receiver, documents):
-    receiver.send(documents)
+@hostile(max_examples=40)
+@given(runs=st.lists(spoiled_runs(), min_size=4, max_size=4))
+def test_runs_with_spoiled_documents_harm_nothing(receiver, runs):
+    for documents in runs:
+        receiver.send(documents)
     receiver.require_alive()
 
 
-@hostile(max_examples=60)
-@given(documents=st.lists(st.tuples(st.one_of(st.sampled_from(("start", "stop")), values), values)))
-def test_what_is_no_document_at_all_harms_nothing(receiver, documents):
-    receiver.send(documents)
+no_documents = st.lists(st.tuples(st.one_of(st.sampled_from(("start", "stop")), values), values))
+
+
+@hostile(max_examples=20)
+@given(several=st.lists(no_documents, min_size=3, max_size=3))
+def test_what_is_no_document_at_all_harms_nothing(receiver, several):
+    for documents in several:
+        receiver.send(documents)
     receiver.require_alive()
 
 

@@ -17,7 +17,7 @@ from xpcs_live_denoise.numerics.kww import fit_kww, kww
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.simulate import simulate_speckle
 from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
-from xpcs_live_denoise.numerics.windows import denoise_two_time
+from xpcs_live_denoise.numerics.windows import WindowScaling, denoise_two_time
 
 
 class Echo:
@@ -25,6 +25,14 @@ class Echo:
 
     def denoise(self, windows):
         return windows, np.zeros_like(windows)
+
+
+class Flat:
+    """Returns a slow decay whatever it gets."""
+
+    def denoise(self, windows):
+        clean = noise_free(windows.shape[-1], 0.032)
+        return np.broadcast_to(clean, windows.shape), np.zeros_like(windows)
 
 
 def noise_free(n: int, rate: float, alpha: float = 1.0) -> np.ndarray:
@@ -123,76 +131,64 @@ def test_the_factor_brings_gamma_to_the_middle_of_the_range_and_leaves_a_window(
     assert choose_factor(rate, n_frames) == factor
 
 
+def scaled(contrast, baseline=1.0) -> WindowScaling:
+    contrast = np.atleast_1d(np.asarray(contrast, float))
+    return WindowScaling(
+        contrast=contrast, baseline=np.broadcast_to(baseline, contrast.shape).copy()
+    )
+
+
 def test_every_roi_has_its_own_factor_and_only_slow_ones_have_rows():
-    rates = np.array([0.004, 0.05, 0.002, np.nan])
-    c2 = np.stack([noise_free(420, rate) for rate in (0.004, 0.05, 0.002, 0.1)])
-    result = denoise_coarse(c2, Echo(), relaxation_rate=rates, mode="equilibrium")
-    np.testing.assert_array_equal(result.factor, [8, 1, 8, 1])
-    assert [one is None for one in result.denoised] == [False, True, False, True]
-    assert result.denoised[0].c2.shape == (52, 52)
-    assert set(result.table.roi) == {1, 3}
-    assert set(result.table.width) == {8}
-    assert not result.table.recommended.any()
+    rates = np.array([0.004, 0.05, 0.001, np.nan])
+    c2 = np.stack([noise_free(820, rate) for rate in (0.004, 0.05, 0.001, 0.1)])
+    table = denoise_coarse(c2, Echo(), scaled(np.ones(4)), relaxation_rate=rates)
+    assert set(zip(table.roi.tolist(), table.width.tolist(), strict=True)) == {(1, 8), (3, 16)}
+    assert (table.roi == 1).sum() == 820 // 8
+    assert not table.recommended.any()
 
 
 def test_rows_are_in_units_of_the_original_series():
     c2 = noise_free(480, 0.004)
-    table = denoise_coarse(
-        c2,
-        Echo(),
-        relaxation_rate=0.004,
-        frame_time_s=0.5,
-        contrast=1.0,
-        baseline=1.0,
-    ).table
+    table = denoise_coarse(c2, Echo(), scaled(1.0), relaxation_rate=0.004, frame_time_s=0.5)
     np.testing.assert_allclose(table.age_frame, 8 * np.arange(60) + 3.5)
     middle = slice(20, 40)
     np.testing.assert_allclose(table.relaxation_rate[middle], 0.008, rtol=2e-3)  # s^-1
     # A cut takes odd lags half a coarse frame, 4 frames, later: 2 in the mean.
     late = table.age_s / 0.5 - table.age_frame
     assert ((late[middle] > 1.5) & (late[middle] < 2.5)).all()
-    assert (table.source == "denoised").all()
+    assert (table.source == "denoised_coarse").all()
     assert table.in_range[middle].all()
 
 
 def test_a_roi_whose_contrast_is_not_known_gives_rows_that_did_not_converge():
     c2 = np.stack([noise_free(400, 0.004)] * 2)
-    table = denoise_coarse(
-        c2, Echo(), relaxation_rate=[0.004, 0.004], contrast=[np.nan, 1.0], baseline=1.0
-    ).table
+    table = denoise_coarse(c2, Echo(), scaled([np.nan, 1.0]), relaxation_rate=[0.004, 0.004])
     assert (table.reason[table.roi == 1] == "not_converged").all()
     assert table.converged[table.roi == 2].any()
 
 
 def test_nothing_to_coarsen_is_a_table_without_rows():
-    result = denoise_coarse(noise_free(120, 0.05), Echo(), relaxation_rate=0.05)
-    assert len(result.table) == 0
-    assert result.denoised == (None,)
+    table = denoise_coarse(noise_free(120, 0.05), Echo(), scaled(1.0), relaxation_rate=0.05)
+    assert len(table) == 0
 
 
 def test_one_rate_a_roi_is_needed():
     with pytest.raises(InvalidInputError, match="relaxation_rate: got shape"):
-        denoise_coarse(noise_free(120, 0.05), Echo(), relaxation_rate=[0.1, 0.2, 0.3])
+        denoise_coarse(noise_free(120, 0.05), Echo(), scaled(1.0), relaxation_rate=[0.1, 0.2, 0.3])
 
 
-def test_contrast_and_baseline_are_those_of_the_series_itself_and_lags_end_at_44():
-    c2 = noise_free(480, 0.009, 0.8)
-    options = {"relaxation_rate": 0.009, "mode": "nonequilibrium"}
-    contrast, baseline = estimate_contrast(c2)
-    result = denoise_coarse(c2, Echo(), **options)
-    assert result.denoised[0].contrast == pytest.approx(contrast[0])
-    assert result.denoised[0].baseline == pytest.approx(baseline[0])
-    assert result.table.n_lags.max() == 44
+def test_the_contrast_that_is_given_is_held_and_lags_end_at_44():
+    table = denoise_coarse(noise_free(480, 0.009, 0.8), Echo(), scaled(0.9), relaxation_rate=0.009)
+    assert set(table.beta[table.converged].tolist()) == {0.9}
+    assert table.n_lags.max() == 44
 
 
-def test_a_distance_beyond_its_limit_puts_rows_out_of_range():
-    c2 = noise_free(480, 0.004)
-    options = {"relaxation_rate": 0.004, "contrast": 1.0, "baseline": 1.0}
-    near = denoise_coarse(c2, Echo(), distance=lambda w, s: np.full(len(w), 0.9), **options)
-    far = denoise_coarse(c2, Echo(), distance=lambda w, s: np.full(len(w), 1.1), **options)
-    assert near.table.in_range.any()
-    assert not far.table.in_range.any()
-    assert "unlike_training" in far.table.reason
+def test_windows_that_are_too_noisy_put_rows_out_of_range():
+    noise = np.triu(np.random.default_rng(0).normal(0, 30.0, (480, 480)), 1)
+    c2 = noise_free(480, 0.004) + noise + noise.T
+    table = denoise_coarse(c2, Flat(), scaled(1.0), relaxation_rate=0.004)
+    assert "too_noisy" in table.reason
+    assert not table.in_range.any()
 
 
 @pytest.mark.parametrize(("counts", "seed"), [(0.3, 0), (0.3, 1), (1.0, 2)])
@@ -202,14 +198,16 @@ def test_slow_speckle_comes_out_twice_as_well_as_without_coarsening(counts: floa
 
     truth, ensemble = 0.003, load_ensemble()
     c2 = speckle_c2(600, truth, counts=counts, seed=seed)
-    coarse = denoise_coarse(c2, ensemble, relaxation_rate=[truth], mode="equilibrium")
+    contrast, baseline = estimate_contrast(c2, mode="equilibrium")
+    scaling = WindowScaling(contrast=contrast, baseline=baseline)
+    coarse = denoise_coarse(c2, ensemble, scaling, relaxation_rate=[truth])
     fine = denoise_two_time(c2, ensemble, mode="equilibrium")
     plain = fit_ages(fine.c2, beta=fine.contrast, max_lag=44)
 
     def median_error(rates):
         return np.nanmedian(np.abs(rates / truth - 1))
 
-    assert coarse.factor[0] == 8
-    assert median_error(coarse.table.relaxation_rate) <= 0.5 * median_error(plain.relaxation_rate)
-    assert median_error(coarse.table.relaxation_rate) < 0.2
-    assert coarse.table.in_range.mean() > 0.8
+    assert set(coarse.width.tolist()) == {8}
+    assert median_error(coarse.relaxation_rate) <= 0.5 * median_error(plain.relaxation_rate)
+    assert median_error(coarse.relaxation_rate) < 0.2
+    assert coarse.in_range.mean() > 0.8

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.numerics import simulate as speckle_fields
-from xpcs_live_denoise.numerics.simulate import Dynamics, intensities, mode_weights
+from xpcs_live_denoise.numerics.simulate import Dynamics, intensities, mode_weights, root_rows
 
 
 def dynamics(rate, alpha, n_frames, shape=(4, 4)):
@@ -46,7 +45,7 @@ def test_the_weights_of_the_noise_frames_have_the_prescribed_correlation(rate, a
     d = dynamics(rate, alpha, n)
     weights = np.zeros((n, n))
     for start in range(0, n, d.block):
-        low, rows = speckle_fields._root_rows(d, 0, start)
+        low, rows = root_rows(d, 0, start)
         weights[start : start + len(rows), low : low + rows.shape[1]] = rows
     exponent = (d.alpha[0][:, np.newaxis] + d.alpha[0]) / 2
     prescribed = np.exp(-2 * np.abs(d.clock[0][:, np.newaxis] - d.clock[0]) ** exponent)

@@ -6,7 +6,12 @@ from skbeam.core.correlation import lazy_two_time, two_time_state_to_results
 
 from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
 from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.numerics.two_time import FIRST_CAPACITY, TwoTimeAccumulator
+from xpcs_live_denoise.numerics.two_time import (
+    FIRST_CAPACITY,
+    DenseProducts,
+    SkbeamProducts,
+    TwoTimeAccumulator,
+)
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 
@@ -212,18 +217,19 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("engine", ["dense", "skbeam"])
-def test_an_interruption_in_the_middle_changes_nothing(engine, monkeypatch):
+@pytest.mark.parametrize(
+    ("engine", "products"), [("dense", DenseProducts), ("skbeam", SkbeamProducts)]
+)
+def test_an_interruption_in_the_middle_changes_nothing(engine, products, monkeypatch):
     frames = counts(10)
     accumulator = accumulate(frames[:6], [6], engine=engine, dtype="float64")
-    products = accumulator._products
-    multiply = type(products).multiply
+    multiply = products.multiply
 
     def interrupted(self, scaled, start):
         multiply(self, scaled, start)
         raise Stopped
 
-    monkeypatch.setattr(type(products), "multiply", interrupted)
+    monkeypatch.setattr(products, "multiply", interrupted)
     with pytest.raises(Stopped):
         accumulator.append(frames[2:5])
     monkeypatch.undo()

@@ -6,10 +6,10 @@ import time
 import numpy as np
 import pytest
 
+from tests.support.tiled_servers import Server
 from tests.support.written import end, publish
-from xpcs_live_denoise.catalog.server import EmbeddedServer
 from xpcs_live_denoise.errors import ResultNotFoundError
-from xpcs_live_denoise.page.feed import G2
+from xpcs_live_denoise.page.feed import READ
 from xpcs_live_denoise.page.hub import Hub
 from xpcs_live_denoise.page.tiled_http import TiledHttp
 from xpcs_live_denoise.readers.client import results
@@ -26,11 +26,18 @@ async def until(condition):
         await asyncio.sleep(0.02)
 
 
-def with_hub(server, work, path="processed"):
+class WithoutStreams(TiledHttp):
+    """As a server whose proxy or version has no route for streams."""
+
+    def stream_address(self, path):
+        return self.address.replace("http", "ws") + "/api/v1/stream-of-none"
+
+
+def with_hub(server, work, kind=TiledHttp):
     """Run `work(hub)` in a loop of its own."""
 
     async def main():
-        hub = Hub(TiledHttp(server.uri, server.api_key), path)
+        hub = Hub(kind(server.uri, server.api_key), "processed")
         try:
             await hub.start()
             return await work(hub)
@@ -40,7 +47,7 @@ def with_hub(server, work, path="processed"):
     return asyncio.run(main())
 
 
-def shown(feed, run, index=0, kind="c2"):
+def shown(feed, index=1, kind="c2"):
     return feed.state.map_of(index, kind).full(feed.state.n_frames)
 
 
@@ -54,34 +61,30 @@ def test_a_late_opener_sees_the_whole_of_a_live_run_and_then_what_comes(
     async def work(hub):
         feed = await hub.open(await hub.find(run.raw_uid))
         await until(lambda: feed.state.loaded)
-        np.testing.assert_array_equal(shown(feed, run), run.c2[0, :30, :30])
-        np.testing.assert_array_equal(
-            shown(feed, run, kind="c2_denoised"), run.denoised[0, :30, :30]
-        )
-        assert len(feed.state.gamma) == 2 * 30
-        await until(lambda: len(feed._following) == 8)
+        np.testing.assert_array_equal(shown(feed), run.c2[1, :30, :30])
+        np.testing.assert_array_equal(shown(feed, kind="c2_denoised"), run.denoised[1, :30, :30])
+        assert len(feed.state.data.gamma) == 2 * 30
+        await until(lambda: len(feed.followed) == 8)
         await asyncio.to_thread(publish, sink, run.publication(30, 50))
-        await until(lambda: np.array_equal(shown(feed, run), run.c2[0, :50, :50]))
-        await until(lambda: len(feed.state.gamma) == 100)
-        await until(lambda: feed.state.status["n_processed"] == 50)
-        feed.want(1)
-        await until(lambda: (1, "c2_denoised") in feed.state.maps)
+        await until(lambda: np.array_equal(shown(feed), run.c2[1, :50, :50]))
+        await until(lambda: len(feed.state.data.gamma) == 100)
+        await until(lambda: feed.state.data.status.n_processed == 50)
+        feed.want(0)
+        await until(lambda: (0, "c2_denoised") in feed.state.data.maps)
         await asyncio.to_thread(end, sink, run.result())
         await until(lambda: feed.state.complete)
-        assert set(feed.state.g2) == set(G2)
-        assert feed.state.gamma["final"].all()
+        assert set(feed.state.data.g2) == set(READ["g2"])
+        assert feed.state.data.gamma.final.all()
         for index in (0, 1):
-            np.testing.assert_array_equal(shown(feed, run, index), run.c2[index])
-            np.testing.assert_array_equal(
-                shown(feed, run, index, "c2_denoised"), run.denoised[index]
-            )
-        assert not feed._following
-        return feed.state.gamma
+            np.testing.assert_array_equal(shown(feed, index), run.c2[index])
+            np.testing.assert_array_equal(shown(feed, index, "c2_denoised"), run.denoised[index])
+        assert not feed.followed
+        return feed.state.data.gamma
 
     gamma = with_hub(tiled_server, work)
     stored = results(tiled_client, run.raw_uid).gamma_table()
     order = ["roi", "source", "width", "age_frame"]
-    assert gamma.sort_values(order)["relaxation_rate"].tolist() == (
+    assert gamma.to_pandas().sort_values(order)["relaxation_rate"].tolist() == (
         stored["relaxation_rate"].tolist()
     )
 
@@ -90,16 +93,17 @@ def test_a_run_without_a_frame_is_opened_and_followed(tiled_server, tiled_client
     run = synthetic(seed=6)
     sink = TiledSink(run.info, client=tiled_client)
     sink.write(run.publication(0, 10))
-    sink._run.update_metadata({"n_frames": 0}, drop_revision=True)  # as between the two writes
+    stored = tiled_client["processed", sink.uid]
+    stored.update_metadata({"n_frames": 0}, drop_revision=True)  # as between the two writes
 
     async def work(hub):
         feed = await hub.open(sink.uid)
-        await until(lambda: feed.state.loaded and len(feed._following) == 8 and not hub.notice)
+        await until(lambda: feed.state.loaded and len(feed.followed) == 8 and not hub.notice)
         await asyncio.to_thread(publish, sink, run.publication(10, 20))
         await until(lambda: feed.state.n_frames == 20)
-        await until(lambda: np.array_equal(shown(feed, run), run.c2[0, :20, :20]))
-        denoised = run.denoised[0, :20, :20]
-        await until(lambda: np.array_equal(shown(feed, run, 0, "c2_denoised"), denoised))
+        await until(lambda: np.array_equal(shown(feed), run.c2[1, :20, :20]))
+        denoised = run.denoised[1, :20, :20]
+        await until(lambda: np.array_equal(shown(feed, kind="c2_denoised"), denoised))
 
     with_hub(tiled_server, work)
 
@@ -112,12 +116,12 @@ def test_pages_share_one_feed_and_the_last_closes_it(tiled_server, tiled_client,
     async def work(hub):
         first = await hub.open(await hub.find(run.raw_uid))
         assert await hub.open(sink.uid) is first
-        await until(lambda: first._following)
+        await until(lambda: first.followed)
         hub.release(first)
         await asyncio.sleep(0.1)
-        assert first._following
+        assert first.followed
         hub.release(first)
-        await until(lambda: not first._following)
+        await until(lambda: not first.followed)
         assert await hub.open(sink.uid) is not first
 
     with_hub(tiled_server, work)
@@ -158,48 +162,39 @@ def test_the_list_grows_with_every_run_and_shows_frames_and_end(
 
 def test_a_restart_of_the_server_is_told_and_then_nothing_is_missing(tmp_path, synthetic):
     run = synthetic(seed=3)
-    with EmbeddedServer(tmp_path) as server:
+    with Server(tmp_path) as server:
         sink = TiledSink(run.info, client=server.client())
         sink.write(run.publication(0, 20))
 
         async def work(hub):
             feed = await hub.open(sink.uid)
-            await until(lambda: len(feed._following) == 8)
+            await until(lambda: len(feed.followed) == 8)
             await asyncio.to_thread(server.stop)
             await until(lambda: "No connection to the Tiled server" in hub.notice)
-            np.testing.assert_array_equal(shown(feed, run), run.c2[0, :20, :20])
+            np.testing.assert_array_equal(shown(feed), run.c2[1, :20, :20])
             await asyncio.to_thread(server.start)
             await asyncio.to_thread(publish, sink, run.publication(20, 40))
             await until(lambda: not hub.notice)
-            await until(lambda: feed.state.n_frames == 40 and len(feed.state.gamma) == 80)
-            await until(lambda: np.array_equal(shown(feed, run), run.c2[0, :40, :40]))
+            await until(lambda: feed.state.n_frames == 40 and len(feed.state.data.gamma) == 80)
+            await until(lambda: np.array_equal(shown(feed), run.c2[1, :40, :40]))
             await asyncio.to_thread(end, sink, run.result())
             await until(lambda: feed.state.complete)
 
         with_hub(server, work)
 
 
-def test_a_server_without_streams_is_asked_again_and_again(
-    tiled_server, tiled_client, synthetic, monkeypatch
-):
+def test_a_server_without_streams_is_asked_again_and_again(tiled_server, tiled_client, synthetic):
     run = synthetic(seed=4)
     sink = TiledSink(run.info, client=tiled_client)
     sink.write(run.publication(0, 20))
-    # A path that no WebSocket route serves, as on a server whose proxy or version has none.
-    monkeypatch.setattr(
-        TiledHttp,
-        "stream_address",
-        lambda self, path: self.address.replace("http", "ws") + "/api/v1/stream-of-none",
-    )
-    monkeypatch.setattr("xpcs_live_denoise.page.hub.POLL_S", 0.1)
 
     async def work(hub):
         feed = await hub.open(sink.uid)
         await until(lambda: "offers no streaming" in hub.notice)
         await asyncio.to_thread(publish, sink, run.publication(20, 60))
-        await until(lambda: feed.state.n_frames == 60 and len(feed.state.gamma) == 120)
-        await until(lambda: np.array_equal(shown(feed, run), run.c2[0]))
+        await until(lambda: feed.state.n_frames == 60 and len(feed.state.data.gamma) == 120)
+        await until(lambda: np.array_equal(shown(feed), run.c2[1]))
         await asyncio.to_thread(end, sink, run.result())
         await until(lambda: feed.state.complete)
 
-    with_hub(tiled_server, work)
+    with_hub(tiled_server, work, WithoutStreams)

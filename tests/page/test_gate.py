@@ -2,16 +2,19 @@
 
 import asyncio
 import base64
+import concurrent.futures
+import contextlib
 import json
 import logging
 import re
 import socket
+import threading
 import zlib
 
 import httpx
 import pytest
 import websockets.exceptions
-from websockets.asyncio.client import connect
+from websockets.sync.client import connect
 
 from xpcs_live_denoise.errors import (
     InvalidInputError,
@@ -26,26 +29,59 @@ KEY = "a key that only visitors know"
 DEADLINE_S = 60
 
 
-def with_page(server, work, *, key=None, host="127.0.0.1"):
-    """Serve the page and run `work(client)` on it, in one loop."""
+class Served:
+    """The page of a server, in a thread with a loop of its own; a context manager."""
 
-    async def main():
-        ready = asyncio.get_running_loop().create_future()
-        http = TiledHttp(server.uri, server.api_key)
-        task = asyncio.create_task(
-            serve_page(http, "processed", host=host, port=None, key=key, ready=ready.set_result)
-        )
-        port = await asyncio.wait_for(ready, DEADLINE_S)
-        try:
-            async with httpx.AsyncClient(
-                base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=DEADLINE_S
-            ) as client:
-                return await work(client)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+    def __init__(self, server, key=None):
+        self._server, self._key = server, key
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+        self._ready = concurrent.futures.Future()
 
-    return asyncio.run(main())
+    async def _serve(self):
+        http = TiledHttp(self._server.uri, self._server.api_key)
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serve_page(
+                http,
+                "processed",
+                host="127.0.0.1",
+                port=None,
+                key=self._key,
+                ready=self._ready.set_result,
+            )
+
+    def __enter__(self):
+        self._thread.start()
+        self.address = f"http://127.0.0.1:{self._ready.result(DEADLINE_S)}"
+        return self
+
+    def __exit__(self, *exception):
+        self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join()
+
+
+@pytest.fixture(scope="module")
+def open_page(tiled_server):
+    with Served(tiled_server) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def keyed_page(tiled_server):
+    with Served(tiled_server, KEY) as page:
+        yield page
+
+
+@pytest.fixture
+def visitor():
+    """A function that returns a browser without a cookie, at a page."""
+    with contextlib.ExitStack() as clients:
+
+        def visit(page):
+            client = httpx.Client(base_url=page.address, trust_env=False, timeout=DEADLINE_S)
+            return clients.enter_context(client)
+
+        yield visit
 
 
 def test_beyond_this_machine_the_page_needs_a_key():
@@ -73,94 +109,84 @@ def test_loopback_is_told_from_every_other_host(host, local):
 
 
 @pytest.mark.parametrize("path", ["/", "/?run=x", "/static/js/bokeh.min.js", "/metadata", "/ws"])
-def test_nothing_is_served_without_the_key(tiled_server, path):
-    async def work(client):
-        answer = await client.get(path)
-        assert answer.status_code == 401
-        assert "Key of this page" in answer.text
-        wrong = await client.get("/", params={"key": "a key that nobody knows"})
-        assert wrong.status_code == 401
-        assert not wrong.cookies
+def test_nothing_is_served_without_the_key(keyed_page, visitor, path):
+    client = visitor(keyed_page)
+    answer = client.get(path)
+    assert answer.status_code == 401
+    assert "Key of this page" in answer.text
+    wrong = client.get("/", params={"key": "a key that nobody knows"})
+    assert wrong.status_code == 401
+    assert "That is not the key" in wrong.text
+    assert not wrong.cookies
 
-    with_page(tiled_server, work, key=KEY)
 
-
-def test_the_key_opens_once_and_a_cookie_that_is_not_the_key_from_then_on(tiled_server, caplog):
-    async def work(client):
-        with caplog.at_level(logging.DEBUG):
-            logging.getLogger("httpx").setLevel(logging.WARNING)  # the test's own client
-            answer = await client.get("/", params={"key": KEY, "run": "a b"})
-        cookie = answer.headers["set-cookie"]
-        assert "HttpOnly" in cookie
-        assert "SameSite=Strict" in cookie
-        assert KEY not in cookie
-        assert "url=/?run=a+b" in answer.text
-        page = await client.get("/")
-        assert page.status_code == 200
-        assert "bokeh" in page.text
-        client.cookies.clear()
-        answer = await client.post("/", data={"key": KEY})
-        assert answer.status_code == 200
-        assert "set-cookie" in answer.headers
-
-    with_page(tiled_server, work, key=KEY)
+def test_the_key_opens_once_and_a_cookie_that_is_not_the_key_from_then_on(
+    keyed_page, visitor, caplog
+):
+    client = visitor(keyed_page)
+    with caplog.at_level(logging.DEBUG):
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # the test's own client
+        answer = client.get("/", params={"key": KEY, "run": "a b"})
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    assert KEY not in cookie
+    assert "url=/?run=a+b" in answer.text
+    page = client.get("/")
+    assert page.status_code == 200
+    assert "bokeh" in page.text
+    client.cookies.clear()
+    answer = client.post("/", data={"key": KEY})
+    assert answer.status_code == 200
+    assert "set-cookie" in answer.headers
     assert KEY not in caplog.text
     assert KEY.replace(" ", "+") not in caplog.text
 
 
-def test_no_credential_is_in_what_a_browser_gets(tiled_server):
-    async def work(client):
-        answer = await client.get("/", params={"key": KEY})
-        cookie = answer.cookies["xpcs_view"]
-        page = (await client.get("/")).text
-        token = re.search(r'"token":"([^"]+)"', page).group(1)
-        payload = base64.urlsafe_b64decode(token.split(".")[0] + "==")
-        session = json.loads(payload)
-        hidden = session.pop("__bk__zlib_", "")
-        inside = zlib.decompress(base64.urlsafe_b64decode(hidden + "==")).decode() if hidden else ""
-        for text in (page, inside, json.dumps(session)):
-            for secret in (tiled_server.api_key, KEY, cookie):
-                assert secret not in text
-        assert "headers" in inside or "headers" in session  # the token is what we think it is
-
-    with_page(tiled_server, work, key=KEY)
+def test_no_credential_is_in_what_a_browser_gets(tiled_server, keyed_page, visitor):
+    client = visitor(keyed_page)
+    cookie = client.get("/", params={"key": KEY}).cookies["xpcs_view"]
+    page = client.get("/").text
+    token = re.search(r'"token":"([^"]+)"', page).group(1)
+    session = json.loads(base64.urlsafe_b64decode(token.split(".")[0] + "=="))
+    hidden = session.pop("__bk__zlib_", "")
+    inside = zlib.decompress(base64.urlsafe_b64decode(hidden + "==")).decode() if hidden else ""
+    for text in (page, inside, json.dumps(session)):
+        for secret in (tiled_server.api_key, KEY, cookie):
+            assert secret not in text
+    assert "headers" in inside or "headers" in session  # the token is what we think it is
 
 
 @pytest.mark.parametrize(
     ("origin", "status"), [("http://evil.example", 403), (None, 403), ("same", None)]
 )
-def test_a_web_socket_opens_for_this_page_only(tiled_server, origin, status):
-    async def work(client):
-        address = str(client.base_url)
-        url = address.replace("http", "ws").rstrip("/") + "/ws"
-        token = re.search(r'"token":"([^"]+)"', (await client.get("/")).text).group(1)
-        opened = connect(
-            url,
-            origin=address.rstrip("/") if origin == "same" else origin,
+def test_a_web_socket_opens_for_this_page_only(open_page, visitor, origin, status):
+    token = re.search(r'"token":"([^"]+)"', visitor(open_page).get("/").text).group(1)
+
+    def opened():
+        return connect(
+            open_page.address.replace("http", "ws") + "/ws",
+            origin=open_page.address if origin == "same" else origin,
             subprotocols=["bokeh", token],
             proxy=None,
             open_timeout=DEADLINE_S,
         )
-        if status is None:
-            async with opened as socket:
-                assert "ACK" in str([await socket.recv() for _ in range(3)])
-        else:
-            with pytest.raises(websockets.exceptions.InvalidStatus) as error:
-                async with opened:
-                    pass
-            assert error.value.response.status_code == status
 
-    with_page(tiled_server, work)
+    if status is None:
+        with opened() as socket:
+            assert "ACK" in str([socket.recv() for _ in range(3)])
+    else:
+        with pytest.raises(websockets.exceptions.InvalidStatus) as error:
+            opened()
+        assert error.value.response.status_code == status
 
 
-def test_a_foreign_name_that_points_here_is_refused(tiled_server):
-    async def work(client):
-        for host in ("evil.example", "127.0.0.1.evil.example", "[", "[::1", ""):
-            answer = await client.get("/", headers={"Host": host})
-            assert answer.status_code in (400, 403)
-        assert (await client.get("/")).status_code == 200
-
-    with_page(tiled_server, work)
+def test_a_foreign_name_that_points_here_is_refused(open_page, visitor):
+    client = visitor(open_page)
+    for host in ("evil.example", "127.0.0.1.evil.example", "[", "[::1", ""):
+        answer = client.get("/", headers={"Host": host})
+        assert answer.status_code in (400, 403)
+    assert client.get("/").status_code == 200
 
 
 @pytest.mark.parametrize(

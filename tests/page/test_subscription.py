@@ -6,15 +6,20 @@ import msgpack
 import pytest
 from websockets.asyncio.server import serve
 
-from xpcs_live_denoise.page import subscription
 from xpcs_live_denoise.page.subscription import StreamingUnavailableError, Subscription
 from xpcs_live_denoise.page.tiled_http import TiledHttp
 
 
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch):
-    monkeypatch.setattr(subscription, "SETTLE_S", 0)
-    monkeypatch.setattr(subscription, "FIRST_DELAY_S", 0.01)
+class Recording(TiledHttp):
+    """Notes what is reported of connections."""
+
+    def __init__(self, uri, events):
+        super().__init__(uri, "key")
+        self._events = events
+
+    def report(self, path, *, broken):
+        super().report(path, broken=broken)
+        self._events.append("lost" if broken else "back")
 
 
 def followed(connections, *, children=None, reject=None):
@@ -36,7 +41,7 @@ def followed(connections, *, children=None, reject=None):
 
     async def main():
         async with serve(play, "127.0.0.1", 0, process_request=reject) as server:
-            http = TiledHttp(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "key")
+            http = Recording(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", events)
             if children is not None:
                 http.children = children
             follow = Subscription(
@@ -44,7 +49,6 @@ def followed(connections, *, children=None, reject=None):
                 "processed/run",
                 opened=opened,
                 message=lambda update: events.append(update["sequence"]),
-                lost=lambda path, lost: events.append("lost" if lost else "back"),
             )
             try:
                 await asyncio.wait_for(follow.run(), 60)

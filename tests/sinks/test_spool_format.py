@@ -27,7 +27,7 @@ def test_every_record_comes_back_bit_for_bit(tmp_path, synthetic):
     run.c2[0, 3] = np.nan
     for record in (
         run.info,
-        run.publication(10, 30, picture=picture(), metadata={"later": ["a"]}),
+        run.publication(10, 30, picture=picture()),
         dataclasses.replace(run.result(), picture=picture()),
         run.result(denoised=False),
         END,

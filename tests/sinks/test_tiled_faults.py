@@ -99,24 +99,21 @@ def test_a_refused_write_is_raised_and_not_taken_for_a_node_that_is_there(
 
 @pytest.mark.slow
 @pytest.mark.system
-def test_a_server_that_is_killed_and_started_again_goes_on_with_the_run(tmp_path, synthetic):
-    from xpcs_live_denoise.catalog.server import EmbeddedServer
-
+def test_a_server_that_is_killed_and_started_again_goes_on_with_the_run(outage_server, synthetic):
     run = synthetic()
-    with EmbeddedServer(tmp_path) as server:
-        client = server.client()
-        sink = TiledSink(run.info, client=client)
-        sink.write(run.publication(0, 20))
-        server.stop()
-        with pytest.raises(TiledUnavailableError, match="no answer"):
-            sink.write(run.publication(20, 30))
-        server.start()
-        sink.write(run.publication(20, 40))
-        sink.write(run.result())
-        sink.finish(RunEnd(**SUCCESS, status=run.result().status))
-        done = server.client()["processed", sink.uid]
-        np.testing.assert_array_equal(done["two_time", "c2"].read(), run.c2)
-        gamma = done["gamma"].base["internal"].read()
-        assert gamma["seq_num"].tolist() == list(range(1, 2 * 40 + 2 * 60 * 2 + 1))
-        assert done.validate(fix_errors=False, raise_on_error=True)
-        assert server.api_key not in str(list(done.documents()))
+    client = outage_server.client()
+    sink = TiledSink(run.info, client=client)
+    sink.write(run.publication(0, 20))
+    outage_server.kill()
+    with pytest.raises(TiledUnavailableError, match="no answer"):
+        sink.write(run.publication(20, 30))
+    outage_server.start()
+    sink.write(run.publication(20, 40))
+    sink.write(run.result())
+    sink.finish(RunEnd(**SUCCESS, status=run.result().status))
+    done = outage_server.client()["processed", sink.uid]
+    np.testing.assert_array_equal(done["two_time", "c2"].read(), run.c2)
+    gamma = done["gamma"].base["internal"].read()
+    assert gamma["seq_num"].tolist() == list(range(1, 2 * 40 + 2 * 60 * 2 + 1))
+    assert done.validate(fix_errors=False, raise_on_error=True)
+    assert outage_server.api_key not in str(list(done.documents()))

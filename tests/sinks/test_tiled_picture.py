@@ -1,5 +1,7 @@
 """The stream `image` of a derived run, written and read back."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,6 @@ from xpcs_live_denoise import results
 from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.records.results import Picture
 from xpcs_live_denoise.records.run import RunEnd, Status
-from xpcs_live_denoise.sinks import run as tiled_picture
 from xpcs_live_denoise.sinks.run import TiledSink
 
 END = RunEnd(raw_exit_status="success", analysis_exit_status="success", reason="", status=Status())
@@ -22,10 +23,7 @@ def picture(n_frames, shape=SHAPE):
     return Picture(mean=mean, labels=labels, binning=3, n_frames=n_frames)
 
 
-def test_a_picture_is_there_with_the_first_frames_and_overwritten_later(
-    tiled_client, synthetic, monkeypatch
-):
-    monkeypatch.setattr(tiled_picture, "PERIOD_S", 0.0)
+def test_a_picture_is_there_with_the_first_frames_and_overwritten_later(tiled_client, synthetic):
     run = synthetic()
     sink = TiledSink(run.info, client=tiled_client)
     sink.write(run.publication(0, 10))
@@ -47,19 +45,14 @@ def test_a_picture_is_there_with_the_first_frames_and_overwritten_later(
     assert result["image"].read()["image"].dims == ("row", "col")
 
 
-def test_a_live_picture_waits_while_the_last_is_young_and_the_final_one_does_not(
-    tiled_client, synthetic, monkeypatch
-):
-    monkeypatch.setattr(tiled_picture, "PERIOD_S", 3600.0)
+def test_the_picture_of_a_run_that_ended_is_one_event_and_two_arrays(tiled_client, synthetic):
     run = synthetic()
     sink = TiledSink(run.info, client=tiled_client)
-    for n_frames in (10, 20, 30):
-        sink.write(run.publication(n_frames - 10, n_frames, picture=picture(n_frames)))
-    assert results(tiled_client, run.raw_uid).image()[0].attrs["n_frames"] == 10
-    sink.write(run.result())  # without one of its own: the one that waits is the last
-    assert results(tiled_client, run.raw_uid).image()[0].attrs["n_frames"] == 30
+    sink.write(run.publication(0, 10, picture=picture(10)))
+    sink.write(dataclasses.replace(run.result(), picture=picture(30)))
     sink.finish(END)
     result = results(tiled_client, run.raw_uid)
+    assert result.image()[0].attrs["n_frames"] == 30
     assert result.metadata["stop"]["num_events"]["image"] == 1
     assert result.validate(fix_errors=False, raise_on_error=True)
     resources = [dict(doc) for name, doc in result.documents() if name == "stream_resource"]

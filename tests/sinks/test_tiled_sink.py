@@ -9,10 +9,11 @@ from event_model import DocumentNames, schema_validators
 from tiled.queries import Eq
 
 from xpcs_live_denoise.catalog.schema import GAMMA_SCHEMA, STATUS_SCHEMA
-from xpcs_live_denoise.config import TiledSettings
+from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
 from xpcs_live_denoise.records.run import RunEnd, Status
-from xpcs_live_denoise.sinks.run import TiledSink, TiledSinkFactory
+from xpcs_live_denoise.sinks import TiledDestination
+from xpcs_live_denoise.sinks.run import TiledSink
 
 
 def ended(status=None, raw="success", analysis="success", reason=""):
@@ -342,39 +343,42 @@ def test_the_container_of_the_raw_runs_is_refused(synthetic):
         TiledSink(synthetic().info, client=None, path="/")
 
 
-def test_the_factory_connects_at_the_first_write_with_a_key_that_no_log_holds(
+def destination(uri="http://127.0.0.1:9"):
+    tiled = {"uri": uri, "api_key_env": "XPCS_TEST_KEY", "raw_path": "raw", "path": "processed"}
+    return TiledDestination(Settings(detector="eiger", tiled=tiled))
+
+
+def test_the_sinks_of_a_destination_share_a_connection_that_the_first_write_makes(
     tiled_server, synthetic, monkeypatch, caplog
 ):
     monkeypatch.setenv("XPCS_TEST_KEY", tiled_server.api_key)
     caplog.set_level(logging.DEBUG)
-    settings = TiledSettings(
-        uri=tiled_server.uri, api_key_env="XPCS_TEST_KEY", raw_path="raw", path="processed"
-    )
-    make = TiledSinkFactory(settings)
-    run = synthetic()
-    sink, other = make(run.info), make(synthetic(seed=1).info)
-    sink.write(run.publication(0, 5))
-    other.write(run.publication(0, 5))
-    assert sink._client is other._client  # runs share one connection
-    node = derived(sink._client, sink)
+    tiled, run = destination(tiled_server.uri), synthetic()
+    sinks = [tiled.sink(tiled.spool(info)) for info in (run.info, synthetic(seed=1).info)]
+    for sink in sinks:
+        sink.write(run.publication(0, 5))
+    client = tiled.client()
+    node = derived(client, sinks[0])
     assert tiled_server.api_key not in str(list(node.documents()))
     assert tiled_server.api_key not in caplog.text
-    assert f"as processed/{sink.uid}" in caplog.text
-    sink._client.context.close()
+    assert f"as processed/{sinks[0].uid}" in caplog.text
+    assert caplog.text.count(f"GET {tiled_server.uri} ") <= 1
+    tiled.close()
+    assert client.context.http_client.is_closed
 
 
-def test_the_factory_says_which_variable_is_missing(synthetic, monkeypatch):
+def test_a_destination_says_which_variable_is_missing(synthetic, monkeypatch):
     monkeypatch.delenv("XPCS_TEST_KEY", raising=False)
-    make = TiledSinkFactory(TiledSettings(api_key_env="XPCS_TEST_KEY"))
-    sink = make(synthetic().info)
+    tiled = destination()
+    sink = tiled.sink(tiled.spool(synthetic().info))
     with pytest.raises(InvalidInputError, match="variable XPCS_TEST_KEY is not set"):
         sink.write(synthetic().publication(0, 5))
 
 
 def test_a_server_that_is_down_at_the_start_is_named(synthetic, monkeypatch):
     monkeypatch.setenv("XPCS_TEST_KEY", "abc")
-    settings = TiledSettings(uri="http://127.0.0.1:9", api_key_env="XPCS_TEST_KEY")
-    sink = TiledSinkFactory(settings)(synthetic().info)
+    tiled = destination()
+    sink = tiled.sink(tiled.spool(synthetic().info))
     with pytest.raises(TiledUnavailableError, match=r"http://127\.0\.0\.1:9: no answer"):
         sink.write(synthetic().publication(0, 5))
     assert "abc" not in os.environ.get("TILED_API_KEY", "")

@@ -79,25 +79,6 @@ def create_containers(client):
             client.create_container(path, specs=[Spec("CatalogOfBlueskyRuns", "3.0")])
 
 
-@contextlib.contextmanager
-def app_client(directory):
-    """A client of the same server inside this process: no port, nothing that can be stopped."""
-    import warnings
-
-    from tiled.client import from_context
-    from tiled.client.context import Context
-    from tiled.server.app import build_app_from_config
-
-    app = build_app_from_config(configuration(directory, directory, secrets.token_hex(32)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # starlette's test client asks for another httpx
-        context = Context.from_app(app)
-    with context:
-        client = from_context(context)
-        create_containers(client)
-        yield client
-
-
 def _serve(directory, readable, api_key, port, log_path):
     with log_path.open("ab") as log:
         os.dup2(log.fileno(), 1)

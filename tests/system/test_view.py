@@ -119,8 +119,9 @@ def test_the_page_follows_a_live_run_through_a_restart_to_its_end(
         publish(sink, run.publication(0, 20, picture=PICTURE))
         until(browser, lambda: text(browser, "frames") == "20 / 60 frames", "20 frames")
         until(browser, lambda: entries(browser, "c2_raw", column="image") == 20, "C2 of 20")
-        assert text(browser, "title") == f"Scan 7 · {SAMPLE}"
-        assert browser.title == f"Scan 7 · {SAMPLE} – XPCS live"
+        title = f"Scan 7 · {run.raw_uid[:8]} · {SAMPLE}"
+        assert text(browser, "title") == title
+        assert browser.title == f"{title} – XPCS live"
         publish(sink, run.publication(20, 30))
         until(browser, lambda: entries(browser, "c2_denoised", column="image") == 30, "C2 of 30")
         until(browser, lambda: text(browser, "frames") == "30 / 60 frames", "30 frames")
@@ -136,14 +137,15 @@ def test_the_page_follows_a_live_run_through_a_restart_to_its_end(
         end(sink, run.result())
         until(browser, lambda: text(browser, "state") == "finished", "the end")
         until(browser, lambda: entries(browser, "c2_raw", column="image") == 60, "C2 of 60")
-        # Recommended rows, raw and denoised, of the final result.
-        until(browser, lambda: entries(browser, "gamma", glyph=7) == 120, "Gamma of 60 ages")
+        # Raw rows of the final result, and denoised ones.
+        until(browser, lambda: entries(browser, "gamma", glyph=1) == 60, "Gamma of 60 ages")
+        until(browser, lambda: entries(browser, "gamma", glyph=3) == 60, "denoised Gamma")
         until(browser, lambda: "2.5 /px/frame" in text(browser, "items"), "counts")
         until(browser, lambda: "150 counts/px" in text(browser, "items"), "the dose")
 
         browser.get(f"{address}?run={run.raw_uid}")  # a late opener, by the raw run's uid
         until(browser, lambda: entries(browser, "c2_denoised", column="image") == 60, "C2")
-        until(browser, lambda: entries(browser, "gamma", glyph=7) == 120, "Gamma(t)")
+        until(browser, lambda: entries(browser, "gamma", glyph=1) == 60, "Gamma(t)")
         until(browser, lambda: text(browser, "frames") == "60 frames", "its frames")
         severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
         assert not severe
@@ -166,15 +168,15 @@ def test_roi_and_toggle_are_chosen_with_mouse_or_keys(tiled_server, synthetic, b
         )
 
     until(browser, lambda: entries(browser, "c2_raw", column="image") == 60, "C2")
-    assert title("c2_raw") == "Raw C2, ROI 1"
+    assert title("c2_raw") == "Raw C2, ROI 2"  # the middle one
     rois = "return document.getElementById('roi').options.length"
     until(browser, lambda: browser.execute_script(rois) == 2, "two ROIs to choose from")
     body = browser.find_element(By.TAG_NAME, "body")
     body.send_keys(Keys.ARROW_RIGHT)
-    until(browser, lambda: title("c2_raw") == "Raw C2, ROI 2", "ROI 2")
-    until(browser, lambda: title("gamma") == "Γ(t), ROI 2", "Gamma of ROI 2")
+    until(browser, lambda: title("c2_raw") == "Raw C2, ROI 1", "ROI 1")
+    until(browser, lambda: title("gamma") == "Γ(t), ROI 1", "Gamma of ROI 1")
     body.send_keys(Keys.ARROW_RIGHT)
-    until(browser, lambda: title("c2_raw") == "Raw C2, ROI 1", "ROI 1 again")
+    until(browser, lambda: title("c2_raw") == "Raw C2, ROI 2", "ROI 2 again")
     shown = {
         name: browser.find_element(By.CSS_SELECTOR, f".plot.{name}") for name in ("raw", "denoised")
     }

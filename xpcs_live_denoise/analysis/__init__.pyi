@@ -1,9 +1,7 @@
 """The analysis of one series: frames in, C2, g2 and Gamma(t) out."""
 
 from .c2 import C2Analysis as C2Analysis
-from .detector_image import DetectorPicture as DetectorPicture
-from .detector_image import mean_counts as mean_counts
-from .rates import RateFitter as RateFitter
+from .detector_image import DetectorImage as DetectorImage
 from .series import Analysis as Analysis
 from .series import append_note as append_note
 from .series import open_ensemble as open_ensemble

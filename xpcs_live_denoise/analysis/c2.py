@@ -2,80 +2,111 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.numerics.coarsening import denoise_coarse
 from xpcs_live_denoise.numerics.contrast import estimate_contrast
+from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
-from xpcs_live_denoise.numerics.trust_range import window_quality
-from xpcs_live_denoise.numerics.windows import Denoiser, denoise_two_time
-from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime, Result
+from xpcs_live_denoise.numerics.g2 import g2_from_c2
+from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.numerics.trust_range import noise_at_ages
+from xpcs_live_denoise.numerics.windows import Denoiser, WindowScaling, denoise_scaled
+from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, Result
 from xpcs_live_denoise.records.run import Status
+from xpcs_live_denoise.records.types import Array, FloatArray
 
-from .contrast import Contrasts
-from .rates import BayesRates, RateFitter, one_time
+from .rates import SeriesRates, defer_to_bayes, one_time
+
+# beta and its standard error from the counts of one frame, each (n_roi,).
+PhotonContrast = tuple[FloatArray, FloatArray]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class C2Analysis:
     """What can be said of a C2, whether frames or a file brought it.
 
-    Attributes
+    Parameters
     ----------
     settings
         Mode, window, step, ranges and seed are used.
-    rates
-        Fits Gamma; knows ROIs and frame period.
+    rois
+        Labels and q of the rows of Gamma(t).
+    frame_time_s
+        Frame period, s.
     ensemble
         Denoises windows; None: nothing is denoised.
+
+    Attributes
+    ----------
+    rates
+        Fits Gamma; its state is that of this series.
     """
 
-    settings: Settings
-    rates: RateFitter
-    ensemble: Denoiser | None
+    def __init__(
+        self, settings: Settings, rois: RoiMap, *, frame_time_s: float, ensemble: Denoiser | None
+    ) -> None:
+        self.settings = settings
+        self.rates = SeriesRates(rois, frame_time_s, window=settings.window, step=settings.step)
+        self.ensemble = ensemble
 
-    def finish(
-        self,
-        c2: NDArray[Any],
-        sums: AgeSums,
-        contrasts: Contrasts | None = None,
-    ) -> Result:
+    def finish(self, c2: Array, sums: AgeSums, photon: PhotonContrast | None = None) -> Result:
         """Return the final results of a C2, (n_roi, n, n), and its sums by age and lag."""
         with one_thread():
-            return self._finish(c2, sums, contrasts or Contrasts(self.rates.rois))
+            scaling = self.scaling(c2)
+            denoised = None
+            if self.ensemble is not None and c2.shape[-1] >= self.settings.window:
+                denoised = denoise_scaled(c2, self.ensemble, scaling)
+            g2 = one_time(c2, denoised, self.rates.frame_time_s)
+            bayes = self.rates.final_bayes(sums)
+            raw = self.rates.raw(c2, scaling.contrast)
+            tables = [defer_to_bayes(raw, bayes), bayes]
+            if denoised is not None and self.ensemble is not None:
+                tables += self._denoised_rows(c2, bayes, denoised, self.ensemble, scaling)
+            tables += self.rates.whole_series(g2, c2.shape[-1])
+            return Result(
+                c2=c2,
+                denoised=denoised,
+                gamma=GammaTable.concatenate(tables),
+                g2=g2,
+                status=self.status(c2, scaling, photon),
+            )
 
-    def _finish(
-        self,
-        c2: NDArray[Any],
-        sums: AgeSums,
-        contrasts: Contrasts,
-    ) -> Result:
-        contrast, baseline = self.contrast(c2)
-        denoised = self._denoise(c2, contrast, baseline)
-        g2 = one_time(c2, denoised, self.rates.frame_time_s)
-        bayes = BayesRates(self.rates)
-        gamma = self._table(c2, bayes.final(sums), denoised, g2, contrast)
-        status = self.status(c2.shape[-1], contrast, baseline)
-        estimates = contrasts.estimates(c2, bayes.series)
-        status = dataclasses.replace(status, contrast_estimates=estimates)
-        return Result(c2=c2, denoised=denoised, gamma=gamma, g2=g2, status=status)
-
-    def contrast(self, c2: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return beta* and baseline* from the frames so far, each (n_roi,)."""
-        return estimate_contrast(
+    def scaling(self, c2: Array) -> WindowScaling:
+        """Return how windows are scaled, with beta* and baseline* from the frames so far."""
+        settings = self.settings
+        contrast, baseline = estimate_contrast(
             c2,
-            mode=self.settings.mode,
+            mode=settings.mode,
             baseline_lags=self._reached("baseline_lags", c2.shape[-1]),
             contrast_frames=self._reached("contrast_frames", c2.shape[-1]),
+        )
+        return WindowScaling(
+            contrast=contrast,
+            baseline=baseline,
+            window=settings.window,
+            step=settings.step,
+            seed=settings.seed,
+        )
+
+    def status(
+        self, c2: Array, scaling: WindowScaling, photon: PhotonContrast | None = None
+    ) -> Status:
+        """Return where a series stands of which all frames are in C2."""
+        n_frames = c2.shape[-1]
+        return Status(
+            n_seen=n_frames,
+            n_processed=n_frames,
+            contrast=tuple(scaling.contrast.tolist()),
+            baseline=tuple(scaling.baseline.tolist()),
+            contrast_estimates=contrast_estimates(c2, self.rates.series, photon),
+            message=" ".join(self._notes(n_frames, scaling.contrast)),
         )
 
     def _reached(self, name: str, n_frames: int) -> tuple[int, int] | None:
@@ -83,87 +114,36 @@ class C2Analysis:
         bounds: tuple[int, int] | None = getattr(self.settings, name)
         return bounds if bounds is None or bounds[1] <= n_frames else None
 
-    def _denoise(
-        self, c2: NDArray[Any], contrast: NDArray[Any], baseline: NDArray[Any]
-    ) -> DenoisedTwoTime | None:
-        if self.ensemble is None or len(c2[0]) < self.settings.window:
-            return None
-        return denoise_two_time(
-            c2,
-            self.ensemble,
-            window=self.settings.window,
-            step=self.settings.step,
-            mode=self.settings.mode,
-            contrast=contrast,
-            baseline=baseline,
-            seed=self.settings.seed,
-        )
-
-    def _table(
-        self,
-        c2: NDArray[Any],
-        bayes: GammaTable,
-        denoised: DenoisedTwoTime | None,
-        g2: OneTime,
-        contrast: NDArray[Any],
-    ) -> GammaTable:
-        raw = self.rates.all_ages(c2, contrast=contrast, source="raw")
-        tables = [self.rates.defer(raw, bayes), bayes]
-        if denoised is not None and self.ensemble is not None:
-            tables += self._denoised_rows(c2, bayes, denoised, self.ensemble)
-        return GammaTable.concatenate(tables + self.rates.series(g2, c2.shape[-1]))
-
     def _denoised_rows(
-        self, c2: NDArray[Any], bayes: GammaTable, denoised: DenoisedTwoTime, ensemble: Denoiser
+        self,
+        c2: Array,
+        bayes: GammaTable,
+        denoised: DenoisedTwoTime,
+        ensemble: Denoiser,
+        scaling: WindowScaling,
     ) -> list[GammaTable]:
         """Fit the denoised C2, and where it is too slow for the ensemble a coarser one as well."""
-        options: dict[str, Any] = {
-            "window": self.settings.window,
-            "step": self.settings.step,
-            "seed": self.settings.seed,
-            "contrast": denoised.contrast,
-            "baseline": denoised.baseline,
-        }
-        ages = np.arange(c2.shape[-1], dtype=np.float64)
-        noise, away = window_quality(c2, **options).at_ages(ages)
+        noise = noise_at_ages(c2, scaling, np.arange(c2.shape[-1], dtype=np.float64))
         coarse = denoise_coarse(
             c2,
             ensemble,
-            mode=self.settings.mode,
+            scaling,
             relaxation_rate=self._typical_rates(bayes),
             frame_time_s=self.rates.frame_time_s,
-            **options,
         )
-        rows = self.rates.denoised(
-            denoised.c2, contrast=denoised.contrast, noise=noise, distance=away
-        )
-        return [rows, self.rates.coarse(coarse.table)]
+        rows = self.rates.denoised(denoised.c2, scaling.contrast, noise)
+        return [rows, self.rates.coarse(coarse)]
 
-    def _typical_rates(self, bayes: GammaTable) -> NDArray[np.float64]:
+    def _typical_rates(self, bayes: GammaTable) -> FloatArray:
         """Return the median Gamma per frame of each ROI, NaN where there is no contrast."""
-        rates: list[float] = []
-        for label in self.rates.rois.labels:
-            rows = bayes.select((bayes.roi == label) & bayes.converged)
-            known = rows.relaxation_rate[rows.reason != "no_contrast"]
-            rates.append(float(np.median(known)) if known.size else np.nan)
+        known = bayes.converged & (bayes.reason != "no_contrast")
+        of_rois = [
+            bayes.relaxation_rate[known & (bayes.roi == label)] for label in self.rates.rois.labels
+        ]
+        rates = [float(np.median(one)) if one.size else np.nan for one in of_rois]
         return np.array(rates) * self.rates.frame_time_s
 
-    def status(
-        self,
-        n_frames: int,
-        contrast: NDArray[Any],
-        baseline: NDArray[Any],
-    ) -> Status:
-        """Return where a series of `n_frames` stands of which all are in C2."""
-        return Status(
-            n_seen=n_frames,
-            n_processed=n_frames,
-            contrast=tuple(float(value) for value in contrast),
-            baseline=tuple(float(value) for value in baseline),
-            message=" ".join(self._notes(n_frames, contrast)),
-        )
-
-    def _notes(self, n: int, contrast: NDArray[Any]) -> list[str]:
+    def _notes(self, n: int, contrast: FloatArray) -> list[str]:
         window = self.settings.window
         notes: list[str] = []
         if n < window:
@@ -176,6 +156,42 @@ class C2Analysis:
             names = ", ".join(str(label) for label in bad)
             notes.append(f"No contrast in ROI {names}: neither denoised nor fitted.")
         return notes
+
+
+def contrast_estimates(
+    c2: Array, series: Sequence[SeriesFit | None], photon: PhotonContrast | None
+) -> dict[str, tuple[float, ...]]:
+    """Return beta of every ROI by three methods: where they differ, a scale may be wrong.
+
+    Parameters
+    ----------
+    c2
+        Shape (n_roi, n, n).
+    series
+        The fit of the whole series of each ROI, None where there is none yet.
+    photon
+        beta from the counts of the first frame, and its standard error.
+
+    Returns
+    -------
+    dict
+        "intercept" (lag 0 of the whole-series fit), "lag_1" (g2(1) - 1, below beta where the
+        dynamics are fast), "photon" (negative binomial counts of the first frame), and the same
+        with "_error". Each (n_roi,), NaN where unknown.
+    """
+    g2, error, _ = g2_from_c2(c2, max_lag=1)
+    some = g2.shape[1] > 0
+    nothing = np.full(len(c2), np.nan)
+    beta, beta_error = photon or (nothing, nothing)
+    found = {
+        "intercept": [np.nan if fit is None else fit.beta for fit in series],
+        "intercept_error": [np.nan if fit is None else fit.beta_error for fit in series],
+        "lag_1": g2[:, 0] - 1 if some else nothing,
+        "lag_1_error": error[:, 0] if some else nothing,
+        "photon": beta,
+        "photon_error": beta_error,
+    }
+    return {name: tuple(float(value) for value in values) for name, values in found.items()}
 
 
 def one_thread() -> AbstractContextManager[Any]:

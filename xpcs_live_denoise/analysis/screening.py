@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from xpcs_live_denoise.numerics.arrays import merged_ranges
 from xpcs_live_denoise.numerics.bad_pixels import BadPixels
 from xpcs_live_denoise.numerics.outliers import BELONGS, DARK, OutlierDetector
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
+from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray
 
 BROKEN = "too many bad pixels"
-MOST_TOLD = 12
+MOST_LISTED = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Screened:
-    """Frames on which a decision was taken, in their order.
-
-    Attributes
-    ----------
-    pixels
-        Shape (k, n_pixels) of the screen's ROI map; 0 in frames that are left out.
-    left_out
-        Shape (k,).
-    """
-
-    pixels: NDArray[Any]
-    left_out: NDArray[np.bool_]
+# Frames on which a decision was taken, in their order: their pixels, (k, n_pixels) of the screen's
+# ROI map, 0 in frames that are left out; and which are left out, (k,).
+Screened: TypeAlias = tuple[Array, BoolArray]
 
 
 class FrameScreen:
@@ -51,7 +40,7 @@ class FrameScreen:
         self._bad = BadPixels(roi_map)
         self._learned = False
         self._detector: OutlierDetector | None = None
-        self._held: NDArray[Any] | None = None  # (1, n_pixels)
+        self._held: Array | None = None  # (1, n_pixels)
         self._n = 0  # frames decided, gaps included
         self._flags: list[tuple[int, str]] = []
         self._dark: list[int] | None = []
@@ -72,7 +61,7 @@ class FrameScreen:
         flags = self._flags if self._mode == "mask" else self._broken()
         return sorted(index for index, _ in flags)
 
-    def push(self, pixels: NDArray[Any]) -> Screened:
+    def push(self, pixels: Array) -> Screened:
         """Take the ROI pixels of new frames, (k, n_pixels) of the map that was given.
 
         Raises
@@ -86,7 +75,7 @@ class FrameScreen:
         with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers end as no verdict
             return self._push(pixels)
 
-    def _push(self, pixels: NDArray[Any]) -> Screened:
+    def _push(self, pixels: Array) -> Screened:
         n_unusable = 0 if self._learned else self._learn(pixels)
         kept = self._bad.without(pixels)
         kept, broken = self._bad.repair(kept)
@@ -123,19 +112,23 @@ class FrameScreen:
                 f"The intensity went to a new level {levels} time{'s' * (levels > 1)}; the "
                 "frames that showed it were taken for outliers."
             )
-        runs = _runs(sorted(self._flags))
-        told = [f"{_name(start, stop)}: {reason}" for start, stop, reason in runs[:MOST_TOLD]]
-        if told:
+        runs = sorted(
+            (start, stop, reason)
+            for reason in {reason for _, reason in self._flags}
+            for start, stop in merged_ranges((n, n + 1) for n, why in self._flags if why == reason)
+        )
+        listed = [f"{_name(start, stop)}: {reason}" for start, stop, reason in runs[:MOST_LISTED]]
+        if listed:
             kept = ", kept as the setting `outliers` says" if self._mode == "flag" else ""
-            more = sum(stop - start for start, stop, _ in runs[MOST_TOLD:])
+            more = sum(stop - start for start, stop, _ in runs[MOST_LISTED:])
             rest = f"; and {more} more" if more else ""
             what = "Listed as outliers" + kept if kept else "Left out"
-            notes.append(f"{what}: {'; '.join(told)}{rest}.")
+            notes.append(f"{what}: {'; '.join(listed)}{rest}.")
         return notes
 
     # --- the steps -------------------------------------------------------------------------
 
-    def _learn(self, pixels: NDArray[Any]) -> int:
+    def _learn(self, pixels: Array) -> int:
         """Find bad pixels in the first frame that is fit for it; return how many are not."""
         for index, frame in enumerate(pixels):
             if self._bad.learn(frame):
@@ -147,7 +140,7 @@ class FrameScreen:
                 return index
         return len(pixels)
 
-    def _judge(self, pixels: NDArray[Any], broken: NDArray[np.bool_]) -> list[str]:
+    def _judge(self, pixels: Array, broken: BoolArray) -> list[str]:
         """Return a reason for every frame that is decided, BELONGS for those without."""
         if self._detector is None:
             return [BROKEN if one else BELONGS for one in broken]
@@ -161,7 +154,7 @@ class FrameScreen:
                 reasons += self._detector.see(frame, sums[index], float(largest[index]))
         return reasons
 
-    def _decided(self, pixels: NDArray[Any], reasons: Sequence[str]) -> Screened:
+    def _decided(self, pixels: Array, reasons: Sequence[str]) -> Screened:
         left_out = np.zeros(len(reasons), np.bool_)
         for place, reason in enumerate(reasons):
             index = self._n + place
@@ -178,30 +171,19 @@ class FrameScreen:
         if left_out.any():
             pixels = pixels.copy()
             pixels[left_out] = 0
-        return Screened(pixels, left_out)
+        return pixels, left_out
 
     def _broken(self) -> list[tuple[int, str]]:
         return [flag for flag in self._flags if flag[1] == BROKEN]
 
 
-def _sums(pixels: NDArray[Any], rois: RoiMap) -> NDArray[np.float64]:
+def _sums(pixels: Array, rois: RoiMap) -> FloatArray:
     """Return the sum over each ROI, (k, n_roi)."""
     small = pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2
     # Three times as fast, where it cannot overflow.
     dtype = np.uint32 if small and rois.n_pixels.max() <= 2**16 else np.float64
     starts = [one.start for one in rois.slices]
     return np.add.reduceat(pixels, starts, axis=1, dtype=dtype).astype(np.float64)
-
-
-def _runs(flags: Sequence[tuple[int, str]]) -> list[tuple[int, int, str]]:
-    """Return runs [start, stop) of adjacent frames with the same reason."""
-    runs: list[tuple[int, int, str]] = []
-    for index, reason in flags:
-        if runs and runs[-1][1] == index and runs[-1][2] == reason:
-            runs[-1] = (runs[-1][0], index + 1, reason)
-        else:
-            runs.append((index, index + 1, reason))
-    return runs
 
 
 def _name(start: int, stop: int) -> str:

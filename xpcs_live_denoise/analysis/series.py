@@ -5,30 +5,25 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
-from xpcs_live_denoise.numerics.live_windows import LiveWindows
+from xpcs_live_denoise.numerics.arrays import merged_ranges
+from xpcs_live_denoise.numerics.contrast import photon_contrast
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
-from xpcs_live_denoise.numerics.windows import Denoiser
-from xpcs_live_denoise.records.results import GammaTable, Publication, Result
+from xpcs_live_denoise.numerics.windows import Denoiser, RunningBlend, denoise_new_windows
+from xpcs_live_denoise.records.results import GammaTable, Publication, Result, RowSource
 from xpcs_live_denoise.records.run import Status
+from xpcs_live_denoise.records.types import Array, FloatArray
 
-from .c2 import C2Analysis, one_thread
-from .contrast import Contrasts
-from .rates import BayesRates, RateFitter
+from .c2 import C2Analysis, PhotonContrast, one_thread
+from .rates import LIVE_DELAY, defer_to_bayes
 from .screening import FrameScreen, Screened
 
 logger = logging.getLogger(__name__)
-
-# A provisional row is fitted once its age is this many frames old, so that lags to 50 exist.
-LIVE_DELAY = 25
 
 
 class Analysis:
@@ -65,12 +60,7 @@ class Analysis:
         self._n_expected = None if n_frames is None else min(n_frames, self._most)
         self._screen = FrameScreen(roi_map, settings.outliers)
         self._begin(roi_map)
-        self._windows = LiveWindows(
-            len(roi_map.labels),
-            window=settings.window,
-            step=settings.step,
-            seed=settings.seed,
-        )
+        self._blend = RunningBlend(roi_map.n_roi, window=settings.window, step=settings.step)
         self._next_age = 0
         self._n_beyond = 0
         self._gaps: list[tuple[int, int]] = []
@@ -78,10 +68,10 @@ class Analysis:
     def _begin(self, rois: RoiMap) -> None:
         """Make what depends on the pixels of the ROIs."""
         settings = self._settings
-        rates = RateFitter.of(settings, rois, self._frame_time_s)
-        self._of_c2 = C2Analysis(settings=settings, rates=rates, ensemble=self._ensemble)
-        self._bayes = BayesRates(rates)
-        self._contrasts = Contrasts(rois)
+        self._of_c2 = C2Analysis(
+            settings, rois, frame_time_s=self._frame_time_s, ensemble=self._ensemble
+        )
+        self._photon: PhotonContrast | None = None
         self._two_time = TwoTimeAccumulator(
             rois,
             engine=settings.engine,
@@ -111,7 +101,7 @@ class Analysis:
         """Frames for which there is room."""
         return self._most
 
-    def push(self, frames: NDArray[Any]) -> None:
+    def push(self, frames: Array) -> None:
         """Add frames, shape (k, rows, cols) or (rows, cols).
 
         Raises
@@ -123,7 +113,7 @@ class Analysis:
         """
         self.push_pixels(self._given.gather(frames))
 
-    def push_pixels(self, pixels: NDArray[Any]) -> None:
+    def push_pixels(self, pixels: Array) -> None:
         """Add frames of which only the pixels of the ROIs are left, shape (k, n_pixels).
 
         A frame that does not belong to the series becomes a gap; one that looks as if it did not
@@ -157,14 +147,17 @@ class Analysis:
     def _room(self) -> int:
         return 0 if self._n_beyond else self._most - self.n_frames - self._screen.n_held
 
-    def _append(self, frames: Screened) -> None:
+    def _append(self, screened: Screened) -> None:
+        pixels, left_out = screened
         if self._screen.roi_map is not self._two_time.roi_map:
             n_before = self.n_frames  # gaps: pixels were looked at for the first time
             self._begin(self._screen.roi_map)
             self._two_time.append_gap(n_before)
-        if len(frames.pixels):
-            self._two_time.append_pixels(frames.pixels)
-            self._contrasts.see(frames.pixels[~frames.left_out])
+        if len(pixels):
+            self._two_time.append_pixels(pixels)
+            good = pixels[~left_out]
+            if self._photon is None and len(good):
+                self._photon = photon_contrast(good[:1], self._two_time.roi_map)
 
     def publish(self, since: int) -> Publication:
         """Return what is new: rows of C2 from frame `since` on, windows and ages that got ripe.
@@ -172,31 +165,27 @@ class Analysis:
         Windows and ages are handed out once; rows of C2 as often as they are asked for.
         """
         with one_thread():
-            return self._news(since)
+            return self._published(since)
 
-    def _news(self, since: int) -> Publication:
-        n = self.n_frames
-        contrast, baseline = self._of_c2.contrast(self._two_time.c2)
+    def _published(self, since: int) -> Publication:
+        n, c2, of_c2 = self.n_frames, self._two_time.c2, self._of_c2
+        scaling = of_c2.scaling(c2)
         bands = ()
-        if self._of_c2.ensemble is not None:
-            bands = self._windows.push(self._two_time.c2, self._of_c2.ensemble, contrast, baseline)
-        gamma = self._fit_ripe_ages(contrast)
-        status = self._complete(self._of_c2.status(n, contrast, baseline))
-        estimates = self._contrasts.estimates(self._two_time.c2, self._bayes.series)
+        if of_c2.ensemble is not None:
+            bands = denoise_new_windows(self._blend, c2, of_c2.ensemble, scaling)
+        gamma = self._fit_ripe_ages(scaling.contrast)
         return Publication(
             n_frames=n,
             c2=self._two_time.rows(since, n) if n > since else None,
             bands=bands,
             gamma=gamma,
-            status=dataclasses.replace(status, contrast_estimates=estimates),
+            status=self._complete(of_c2.status(c2, scaling, self._photon)),
         )
 
     def finish(self) -> Result:
         """Return the final results; everything that was provisional is computed anew."""
         self._append(self._screen.interrupt())
-        result = self._of_c2.finish(
-            self._two_time.c2.copy(), self._two_time.age_sums, self._contrasts
-        )
+        result = self._of_c2.finish(self._two_time.c2.copy(), self._two_time.age_sums, self._photon)
         return dataclasses.replace(result, status=self._complete(result.status))
 
     def _complete(self, status: Status) -> Status:
@@ -204,7 +193,7 @@ class Analysis:
         n, n_beyond = self.n_frames, self._n_beyond
         left_out = self._screen.left_out
         ranges = [*self._gaps, *((index, index + 1) for index in left_out)]
-        skipped = merged([*ranges, (n, n + n_beyond)] if n_beyond else ranges)
+        skipped = merged_ranges([*ranges, (n, n + n_beyond)] if n_beyond else ranges)
         n_skipped = sum(stop - start for start, stop in skipped)
         n_processed = n + n_beyond - n_skipped
         status = dataclasses.replace(
@@ -223,7 +212,7 @@ class Analysis:
         )
         return append_note(status, *self._screen.notes(), *([no_room] if n_beyond else []))
 
-    def _fit_ripe_ages(self, contrast: NDArray[Any]) -> GammaTable | None:
+    def _fit_ripe_ages(self, contrast: FloatArray) -> GammaTable | None:
         """Fit the ages that have LIVE_DELAY frames behind them and were not reported yet.
 
         Nothing is fitted before the first window is complete. Only the square of C2 around the new
@@ -238,21 +227,13 @@ class Analysis:
         ages = np.arange(first, last) - start
         square = self._two_time.c2[:, start:, start:]
         rates = self._of_c2.rates
-        raw = rates.some_ages(
-            square, ages, contrast=contrast, source="raw", max_lag=2 * LIVE_DELAY, offset=start
-        )
-        bayes = self._bayes.live(self._two_time.age_sums, first, last)
-        tables = [rates.defer(raw, bayes), bayes]
+        raw = rates.some_ages(square, ages, RowSource.RAW, contrast, offset=start)
+        bayes = rates.live_bayes(self._two_time.age_sums, first, last)
+        tables = [defer_to_bayes(raw, bayes), bayes]
         if self._of_c2.ensemble is not None:
+            denoised = self._blend.over(square, start)
             tables.append(
-                rates.some_ages(
-                    self._windows.square(self._two_time.c2, start, n),
-                    ages,
-                    contrast=contrast,
-                    source="denoised",
-                    max_lag=rates.denoised_max_lag,
-                    offset=start,
-                )
+                rates.some_ages(denoised, ages, RowSource.DENOISED, contrast, offset=start)
             )
         return GammaTable.concatenate(tables).replace(final=False)
 
@@ -278,17 +259,6 @@ def most_frames(settings: Settings, roi_map: RoiMap) -> int:
     by_c2 = math.isqrt(settings.c2_bytes // (roi_map.n_roi * itemsize))
     by_history = settings.history_bytes // (len(roi_map.pixels) * itemsize)
     return max(1, min(by_c2, by_history))
-
-
-def merged(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Return [start, stop) ranges in order, those that touch joined."""
-    joined: list[tuple[int, int]] = []
-    for start, stop in sorted(ranges):
-        if joined and joined[-1][1] >= start:
-            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
-        else:
-            joined.append((start, stop))
-    return tuple(joined)
 
 
 def append_note(status: Status, *notes: str) -> Status:

@@ -101,7 +101,10 @@ STATUS_SCHEMA: dict[str, tuple[str, str]] = {
 }
 
 # stream -> its columns, and those by which a row that is offered again is recognised
-TABLES = {"gamma": (GAMMA_SCHEMA, GAMMA_KEY), "status": (STATUS_SCHEMA, tuple(STATUS_SCHEMA))}
+TABLES: dict[str, tuple[dict[str, tuple[str, str]], tuple[str, ...]]] = {
+    "gamma": (GAMMA_SCHEMA, GAMMA_KEY),
+    "status": (STATUS_SCHEMA, tuple(STATUS_SCHEMA)),
+}
 
 # array -> (dims, unit)
 ARRAY_DIMS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -259,7 +262,7 @@ def array_data_key(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> D
     return key
 
 
-def arrow_schema(schema: Mapping[str, tuple[str, str]]) -> pa.Schema:
+def arrow_schema(schema: Mapping[str, tuple[str, str]]) -> Any:
     """Return the table's columns, with `seq_num`, `time` and the timestamps of every column."""
     fields = [("seq_num", pa.int64()), ("time", pa.float64())]
     fields += [(name, _KINDS[kind][0]) for name, (kind, _) in schema.items()]

@@ -218,8 +218,8 @@ def _save_figure(result: XPCSResult, series: DemoSeries, file: Path) -> None:
     figure = result.plot(labels[index])
     if series.true_rates is not None:
         frame_time_s = result.xpcs["frame_time_s"]
-        axis = next(axis for axis in figure.axes if axis.get_title().startswith("Gamma(t)"))
+        axis = next(axis for axis in figure.axes if axis.get_title(loc="left") == "Γ(t)")
         age_s = np.arange(series.n_frames) * frame_time_s
-        axis.plot(age_s, series.true_rates[index] / frame_time_s, "k--", label="truth", zorder=5)
-        axis.legend()
+        axis.plot(age_s, series.true_rates[index] / frame_time_s, "k--", zorder=5)
+        axis.annotate("dashed: truth", (0.03, 0.04), xycoords="axes fraction", fontsize=8.5)
     figure.savefig(file, dpi=110)

@@ -8,7 +8,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -172,17 +172,17 @@ class LiveDenoise:
             return self._changed.wait_for(lambda: not self._runs.unfinished, timeout)
 
     @property
-    def status(self) -> Mapping[str, Status]:
+    def status(self) -> dict[str, Status]:
         """The newest status of each recent run, by the raw run's uid, oldest first."""
         return self._runs.by_uid(lambda run: run.status)
 
     @property
-    def running(self) -> Mapping[str, Status]:
+    def running(self) -> dict[str, Status]:
         """The same of the runs that are not yet published to the end."""
         return self._runs.by_uid(lambda run: run.status, running=True)
 
     @property
-    def delivery(self) -> Mapping[str, Delivery]:
+    def delivery(self) -> dict[str, Delivery]:
         """How far the results of each recent run have come, by the raw run's uid."""
         return self._runs.by_uid(lambda run: run.delivery)
 

@@ -146,11 +146,11 @@ class RunDelivery:
         outbox = self.outbox
         if self._sink is None:
             self._sink = outbox.open_sink()
-        if pieces := outbox.first():
-            publication = outbox.read(pieces)
-            if publication is not None:
-                self._sink.write(publication)
-                outbox.delivered(pieces)
+        pieces = outbox.first()
+        publication = outbox.read(pieces)
+        if publication is not None:
+            self._sink.write(publication)
+            outbox.delivered(pieces)
         elif outbox.end is not None:
             self._deliver_end(self._sink, outbox.end)
 

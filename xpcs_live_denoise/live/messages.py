@@ -108,8 +108,8 @@ class Referenced(Message):
     @property
     def n_bytes(self) -> int:
         """Bytes of inline frames; 0 for files."""
-        inline = isinstance(self.reference, InlineFrames)
-        return self.reference.frames.nbytes if inline else 0
+        reference = self.reference
+        return reference.frames.nbytes if isinstance(reference, InlineFrames) else 0
 
     def merge(self, later: Message) -> Referenced | None:
         """Join frames of the same dataset or series that follow directly, or of one reason."""

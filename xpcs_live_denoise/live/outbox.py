@@ -50,7 +50,11 @@ class Piece:
 
     def read(self) -> Publication:
         """Return the publication."""
-        return read_record(self.path) if self.publication is None else self.publication
+        if self.publication is not None:
+            return self.publication
+        if self.path is None:
+            raise RuntimeError("A piece is neither in memory nor on disk.")
+        return read_record(self.path)
 
 
 class Outbox:
@@ -178,7 +182,7 @@ class Outbox:
     def read(self, pieces: Sequence[Piece]) -> Publication | None:
         """Return pieces as one publication; None if a final result has taken their place."""
         with self._lock:
-            if any(piece not in self._pieces for piece in pieces):
+            if not pieces or any(piece not in self._pieces for piece in pieces):
                 return None
             return joined([piece.read() for piece in pieces])
 
@@ -201,18 +205,19 @@ class Outbox:
     def delivered(self, pieces: Sequence[Piece]) -> None:
         """Forget pieces that have arrived."""
         with self._lock:
-            self._pieces = [piece for piece in self._pieces if piece not in pieces]
+            left = [piece for piece in self._pieces if piece not in pieces]
             for piece in pieces:
                 if piece.path is not None:
                     piece.path.unlink(missing_ok=True)
-            if self.is_empty:
+            if not left and self.end is None:
                 self._clear_spool()
+            self._pieces = left
 
     def end_delivered(self) -> None:
         """Forget everything: the run has arrived."""
         with self._lock:
-            self.forget()
             self._clear_spool()
+            self.forget()
 
     def forget(self) -> None:
         """Keep nothing in memory any more; what is on disk stays."""
@@ -241,9 +246,10 @@ class Outbox:
 
     def _require_spool(self, destination: TiledDestination) -> Spool:
         with self._lock:
-            if self._spool is None and self._info is not None:
+            if self._spool is None:
+                if self._info is None:
+                    raise RuntimeError("A spool was opened before its run began.")
                 self._spool = destination.spool(self._info)
-            assert self._spool is not None
             return self._spool
 
     def _clear_spool(self) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from xpcs_live_denoise.analysis import Analysis, DetectorPicture, append_note, open_ensemble
+from xpcs_live_denoise.analysis import Analysis, DetectorImage, append_note, open_ensemble
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import (
     FrameShapeError,
@@ -101,7 +101,7 @@ class InlineSetup:
     """
 
     rois: RoiMap
-    image: DetectorPicture
+    image: DetectorImage
 
     def gather(self, frames: Array) -> Array:
         """Return the ROI pixels of frames (k, rows, cols), and show them to the detector image.
@@ -259,7 +259,7 @@ class LiveRun:
         for note in begin.notes:
             self._notes.add(note)
         rois = open_rois(self._settings, self._rois).with_q(begin.geometry)
-        image = DetectorPicture(rois, self._settings.orientation)
+        image = DetectorImage(rois, self._settings.orientation)
         # Before the ensemble, whose libraries take seconds to load.
         self.inline = InlineSetup(rois=rois, image=image)
         _, why_not = self._ensembles.load()
@@ -313,7 +313,7 @@ class LiveRun:
                 analysis.push(piece)
                 n_done += len(piece)
                 if self.inline is not None:
-                    self.inline.image.see(piece)
+                    self.inline.image.add(piece)
                 self._lag_s = time.monotonic() - arrival
                 self._publish_if_due()
         except FrameShapeError as error:
@@ -337,7 +337,7 @@ class LiveRun:
         if rows is not None:  # of an array that goes on growing
             rows = dataclasses.replace(rows, values=rows.values.copy())
         self._status = append_note(self._counted(publication.status), *self._notes)
-        picture = None if self.inline is None else self.inline.image.news()
+        picture = None if self.inline is None else self.inline.image.updated()
         publication = dataclasses.replace(
             publication, c2=rows, status=self._status, picture=picture
         )
@@ -377,7 +377,7 @@ class LiveRun:
             return None
         result = analysis.finish()
         self._status = append_note(self._counted(result.status), *self._notes)
-        picture = None if self.inline is None else self.inline.image.picture()
+        picture = None if self.inline is None else self.inline.image.image()
         return dataclasses.replace(result, status=self._status, picture=picture)
 
 

@@ -123,7 +123,7 @@ class Worker:
         return True
 
     def close(self, timeout: float | None) -> bool:
-        """Take nothing more, and work off what waits; False if that took longer than `timeout` s."""
+        """Take nothing more, work off what waits; False if that takes longer than `timeout` s."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()

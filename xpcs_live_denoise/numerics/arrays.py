@@ -1,16 +1,14 @@
 """Small tools on arrays: stacks of C2, sums over ranges of rows, logarithmic bins of the lag."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.types import FloatArray
+from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
 
 def as_stack(c2: ArrayLike) -> FloatArray:
@@ -34,15 +32,9 @@ def as_stack(c2: ArrayLike) -> FloatArray:
     return array if array.ndim == 3 else array[np.newaxis]
 
 
-def per_roi(value: ArrayLike, n_roi: int, name: str) -> NDArray[np.float64]:
-    """Return a scalar or one value a ROI as an array (n_roi,).
-
-    Raises
-    ------
-    InvalidInputError
-        When there are neither one nor `n_roi` values.
-    """
-    array: NDArray[Any] = np.asarray(value, dtype=np.float64)
+def per_roi(value: ArrayLike, n_roi: int, name: str) -> FloatArray:
+    """Return a scalar or one value a ROI as an array (n_roi,), or raise InvalidInputError."""
+    array: Array = np.asarray(value, dtype=np.float64)
     if array.ndim > 1 or array.size not in (1, n_roi):
         raise InvalidInputError(
             f"{name}: got shape {array.shape}; expected a scalar or one value for each of the "
@@ -51,32 +43,48 @@ def per_roi(value: ArrayLike, n_roi: int, name: str) -> NDArray[np.float64]:
     return np.broadcast_to(array.reshape(-1), (n_roi,)).copy()
 
 
-# numpy's stubs leave the types of arange, indices and the like unknown.
+def next_capacity(capacity: int, needed: int, most: int | None = None) -> int:
+    """Return room for `needed` entries: as it is, or doubled, doubling to at most `most`."""
+    if needed <= capacity:
+        return capacity
+    return max(needed, min(2 * capacity, most or 2 * capacity))
 
 
-def range_sums(
-    values: NDArray[np.generic], begin: NDArray[np.int64], end: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def enlarged(array: Array, shape: tuple[int, ...], fill: float | None = None) -> Array:
+    """Return an array of a larger shape with `array` in its first corner.
+
+    `fill` is what the rest holds; None: anything.
+    """
+    larger: Array = np.empty(shape, array.dtype)
+    if fill is not None:
+        larger.fill(fill)
+    larger[tuple(slice(size) for size in array.shape)] = array
+    return larger
+
+
+def merged_ranges(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Return [start, stop) ranges in order, those that touch joined."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted(ranges):
+        if joined and joined[-1][1] >= start:
+            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+        else:
+            joined.append((start, stop))
+    return tuple(joined)
+
+
+def range_sums(values: NDArray[np.generic], begin: IntArray, end: IntArray) -> FloatArray:
     """Return the sums of values[begin:end] along axis 0.
 
-    Parameters
-    ----------
-    values
-        Shape (m, ...).
-    begin, end
-        Shape (n,), 0 <= begin <= end <= m; or (n, k), a range for each of the k columns along
-        axis 1 of `values`.
-
-    Returns
-    -------
-    sums
-        Shape (n, ...), to the rounding of sums from the first row on.
+    Exact to the rounding of sums from the first row. `values` are (m, ...); `begin` and `end`, 0 <=
+    begin <= end <= m, are (n,), or (n, k) for a range of its own for each of the k columns along
+    axis 1. The sums are (n, ...).
     """
     total = np.zeros((len(values) + 1, *values.shape[1:]))
     np.cumsum(values, axis=0, out=total[1:])
     if begin.ndim == 1:
         return total[end] - total[begin]
-    column = np.arange(begin.shape[1])
+    column = np.arange(begin.shape[1], dtype=np.int64)
     return total[end, column] - total[begin, column]
 
 
@@ -84,22 +92,11 @@ RATIO = 1.07
 """Upper edge over lower edge of a bin, where bins are wider than one lag."""
 
 
-def lag_bin_edges(longest: int) -> NDArray[np.int64]:
-    """Return the edges of the bins that hold the lags 1 .. `longest`.
+def lag_bin_edges(longest: int) -> IntArray:
+    """Return the edges (n_bin + 1,) of the bins that hold the lags 1 .. `longest`, at least 1.
 
-    A longer series has the same bins and some more: the edges do not depend on `longest`, which
-    only says where to stop.
-
-    Parameters
-    ----------
-    longest
-        Longest lag, frames, at least 1.
-
-    Returns
-    -------
-    edges
-        Shape (n_bin + 1,): bin i holds the lags edges[i] .. edges[i + 1] - 1. The first ones hold
-        one lag each; the last may reach beyond `longest`.
+    Bin i holds the lags edges[i] .. edges[i + 1] - 1: one lag in each of the first ones; the last
+    may reach beyond `longest`. A longer series has the same bins and some more.
     """
     edges = [1]
     while edges[-1] <= longest:
@@ -107,6 +104,6 @@ def lag_bin_edges(longest: int) -> NDArray[np.int64]:
     return np.array(edges, dtype=np.int64)
 
 
-def bin_of_lag(edges: NDArray[np.int64]) -> NDArray[np.int64]:
+def bin_of_lag(edges: IntArray) -> IntArray:
     """Return the bin of every lag 1 .. edges[-1] - 1, in that order."""
     return np.repeat(np.arange(len(edges) - 1), np.diff(edges))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.records.types import Array, BoolArray
 
 FEW = 0.01
 """Fraction of a ROI's pixels that may turn bad in a frame that is still used."""
@@ -45,19 +43,15 @@ class BadPixels:
         self.roi_map = roi_map
         """The ROIs, without the pixels that are bad for good once `learn` has seen a frame."""
         self.n_bad = 0
-        self._keep: NDArray[np.bool_] | None = None
+        self._keep: BoolArray | None = None
         self._negative_is_data = False
         self._n_refused = 0
 
-    def learn(self, frame: NDArray[Any]) -> bool:
+    def learn(self, frame: Array) -> bool:
         """Take the first frame, (n_pixels,); False if it is too bad to learn from.
 
         A frame with more than half of its pixels bad is taken if five of the kind came before.
-
-        Raises
-        ------
-        InvalidInputError
-            When a ROI is left with fewer than two pixels.
+        Raises InvalidInputError when a ROI is left with fewer than two pixels.
         """
         if frame.dtype.kind == "f":
             self._negative_is_data = bool((frame < 0).mean() > _NEGATIVE_IS_DATA)
@@ -72,24 +66,16 @@ class BadPixels:
             self._leave_out(bad)
         return True
 
-    def without(self, pixels: NDArray[Any]) -> NDArray[Any]:
+    def without(self, pixels: Array) -> Array:
         """Return pixels (k, n_pixels) without those that are bad for good."""
         return pixels if self._keep is None else pixels[:, self._keep]
 
-    def repair(self, pixels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def repair(self, pixels: Array) -> tuple[Array, BoolArray]:
         """Give the few pixels that are bad in a frame their ROI's mean, which says nothing.
 
-        Parameters
-        ----------
-        pixels
-            Shape (k, n_pixels), as `without` returns them. Not changed.
-
-        Returns
-        -------
-        pixels
-            The same array where nothing is bad, else floating point numbers.
-        broken
-            Shape (k,): frames with too many bad pixels.
+        `pixels` (k, n_pixels), as `without` returns them, are not changed: the same array comes
+        back where nothing is bad, else floating point numbers; beside it which frames have too many
+        bad pixels, (k,).
         """
         broken = np.zeros(len(pixels), np.bool_)
         repaired = pixels
@@ -102,7 +88,7 @@ class BadPixels:
             broken[index] = not self._fill(repaired[index], bad)
         return repaired, broken
 
-    def _leave_out(self, bad: NDArray[np.bool_]) -> None:
+    def _leave_out(self, bad: BoolArray) -> None:
         rois = self.roi_map
         left = np.add.reduceat(~bad, [one.start for one in rois.slices], dtype=np.int64)
         if (left < np.minimum(FEWEST_LEFT, rois.n_pixels)).any():
@@ -119,7 +105,7 @@ class BadPixels:
         self._keep = ~bad
         self.n_bad = int(bad.sum())
 
-    def _suspicious(self, pixels: NDArray[Any]) -> NDArray[np.bool_]:
+    def _suspicious(self, pixels: Array) -> BoolArray:
         """Return which frames may have bad pixels, (k,); cheap."""
         if not pixels.size:
             return np.zeros(len(pixels), np.bool_)
@@ -132,13 +118,13 @@ class BadPixels:
         odd = ~(np.isfinite(highest) & np.isfinite(lowest))
         return odd if self._negative_is_data else odd | (lowest < 0)
 
-    def _bad(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+    def _bad(self, values: Array) -> BoolArray:
         if values.dtype.kind in "ui":
             return (values < 0) | (values == np.iinfo(values.dtype).max)
         bad = ~np.isfinite(values)
         return bad if self._negative_is_data else bad | (values < 0)
 
-    def _fill(self, frame: NDArray[Any], bad: NDArray[np.bool_]) -> bool:
+    def _fill(self, frame: Array, bad: BoolArray) -> bool:
         """Fill bad pixels in place; False if a ROI has too many of them."""
         for one in self.roi_map.slices:
             wrong = bad[one]

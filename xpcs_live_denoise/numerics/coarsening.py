@@ -1,60 +1,19 @@
 """Slow dynamics for the denoiser: C2 averaged over squares of frames brings Gamma into range."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
-from xpcs_live_denoise.numerics.contrast import MODES, check_mode, estimate_contrast
 from xpcs_live_denoise.numerics.fits import fit_age_cuts
-from xpcs_live_denoise.numerics.trust_range import (
-    TRUSTED_RATES,
-    Distance,
-    WindowQuality,
-    range_reasons,
-    window_quality,
-)
-from xpcs_live_denoise.numerics.windows import (
-    STEP,
-    WINDOW,
-    Denoiser,
-    check_window,
-    denoise_two_time,
-)
-from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable
+from xpcs_live_denoise.numerics.trust_range import TRUSTED_RATES, noise_at_ages, range_reasons
+from xpcs_live_denoise.numerics.windows import WINDOW, Denoiser, WindowScaling, denoise_scaled
+from xpcs_live_denoise.records.results import GammaTable, RowSource
 from xpcs_live_denoise.records.types import FloatArray
-
-# numpy's stubs leave the types of arange and the like unknown.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoarseDenoised:
-    """What the denoiser says of ROIs whose dynamics are too slow for it frame by frame.
-
-    Attributes
-    ----------
-    factor
-        Shape (n_roi,): frames a coarse frame; 1 where nothing was coarsened.
-    denoised
-        One entry a ROI: its coarse C2, (m, m) with m = n // factor, denoised; None for factor 1.
-    table
-        Rows of the ROIs that were coarsened, m each: ages in frames of the original series, rates
-        in s^-1, `source` "denoised", `width` the factor, `in_range` and `reason` by
-        `range_reasons`, never recommended. Errors are those of a fit to denoised data: they say
-        nothing of the truth.
-    """
-
-    factor: NDArray[np.int64]
-    denoised: tuple[DenoisedTwoTime | None, ...]
-    table: GammaTable
 
 
 def coarsen(c2: ArrayLike, factor: int) -> FloatArray:
@@ -103,7 +62,7 @@ def coarsen(c2: ArrayLike, factor: int) -> FloatArray:
         return stack if np.ndim(c2) == 3 else stack[0]
     m = stack.shape[-1] // factor
     coarse = np.full((len(stack), m, m), np.nan, stack.dtype)
-    frame = np.arange(m * factor)
+    frame = np.arange(m * factor, dtype=np.int64)
     for roi, one in enumerate(stack):  # one at a time: the copies below stay small
         kept = one[: m * factor, : m * factor]
         counted = np.isfinite(kept)
@@ -147,105 +106,80 @@ def choose_factor(relaxation_rate: float, n_frames: int, *, window: int = WINDOW
 def denoise_coarse(
     c2: ArrayLike,
     ensemble: Denoiser,
+    scaling: WindowScaling,
     *,
     relaxation_rate: ArrayLike,
-    window: int = WINDOW,
-    step: int = STEP,
-    mode: str = MODES[0],
-    contrast: ArrayLike | None = None,
-    baseline: ArrayLike | None = None,
-    seed: int = 0,
     frame_time_s: float = 1.0,
-    distance: Distance | None = None,
-) -> CoarseDenoised:
+) -> GammaTable:
     """Denoise and fit the ROIs whose dynamics are too slow for the denoiser frame by frame.
 
-    Each is coarsened by its own factor (`choose_factor`), denoised by `denoise_two_time` and fitted
-    as by `fit_ages`, at lags up to window - step - 1 coarse frames. Contrast and baseline are those
-    of C2 itself, where lag 1 is nearer to lag 0 than on the coarse grid.
+    Each is coarsened by its own factor (`choose_factor`), denoised as by `denoise_two_time` and
+    fitted as by `fit_ages`, at lags up to window - step - 1 coarse frames. Contrast and baseline
+    are those of C2 itself, where lag 1 is nearer to lag 0 than on the coarse grid.
 
     Parameters
     ----------
     c2
         Shape (n, n) or (n_roi, n, n).
-    ensemble, window, step, mode, contrast, baseline, seed
-        As in `denoise_two_time`; window and step in coarse frames, contrast and baseline of C2.
+    ensemble
+        As in `denoise_two_time`.
+    scaling
+        Window and step in coarse frames, contrast and baseline of C2.
     relaxation_rate
         Shape (n_roi,): Gamma per frame, roughly, such as the median over ages of an estimate that
         works on slow dynamics. NaN where it is not known.
     frame_time_s
         Frame period of C2, s.
-    distance
-        As in `window_quality`; None: `in_range` does without.
 
     Returns
     -------
-    CoarseDenoised
-        `.factor`, `.denoised` and `.table`, a table of no rows where no ROI was coarsened.
+    GammaTable
+        Rows of the ROIs that were coarsened, one a coarse frame: ages in frames of the original
+        series, rates in s^-1, `width` the factor, `in_range` and `reason` by `range_reasons`, never
+        recommended. Errors are those of a fit to denoised data: they say nothing of the truth. No
+        row where no ROI was coarsened.
 
     Raises
     ------
     InvalidInputError
-        As in `denoise_two_time`, and when there is not one rate a ROI.
+        When there is not one rate a ROI.
     """
     stack = as_stack(c2)
-    check_mode(mode)
-    check_window(window, step)
-    n_roi, n = stack.shape[:2]
-    rates = per_roi(relaxation_rate, n_roi, "relaxation_rate")
-    factors = np.array([choose_factor(float(rate), n, window=window) for rate in rates], np.int64)
-    estimated, baselines = estimate_contrast(stack, mode=mode, baseline=baseline)
-    contrasts = estimated if contrast is None else per_roi(contrast, n_roi, "contrast")
-    denoised: list[DenoisedTwoTime | None] = [None] * n_roi
+    rates = per_roi(relaxation_rate, len(stack), "relaxation_rate")
     tables = [fit_age_cuts(stack, (), beta=1.0)]  # no row, all columns
-    for roi in np.flatnonzero(factors > 1):
-        factor = int(factors[roi])
-        options: dict[str, Any] = {
-            "window": window,
-            "step": step,
-            # One value in a list: NaN, not known, is then no mistake.
-            "contrast": contrasts[[roi]],
-            "baseline": baselines[[roi]],
-            "seed": seed,
-        }
-        coarse = coarsen(stack[roi], factor)
-        result = denoise_two_time(coarse, ensemble, mode=mode, **options)
-        quality = window_quality(coarse, distance=distance, **options)
-        rows = _fit(result, factor, frame_time_s, window - step - 1)
-        denoised[roi] = result
-        tables.append(_judged(rows, quality, factor, frame_time_s).replace(roi=roi + 1))
-    return CoarseDenoised(
-        factor=factors, denoised=tuple(denoised), table=GammaTable.concatenate(tables)
-    )
+    for roi, rate in enumerate(rates):
+        factor = choose_factor(float(rate), stack.shape[-1], window=scaling.window)
+        if factor > 1:
+            rows = _coarse_rows(stack[[roi]], ensemble, scaling.of_roi(roi), factor, frame_time_s)
+            tables.append(rows.replace(roi=roi + 1))
+    return GammaTable.concatenate(tables)
 
 
-def _fit(result: DenoisedTwoTime, factor: int, frame_time_s: float, max_lag: int) -> GammaTable:
-    """Fit every age of a coarse C2; ages and times are those of the original series."""
+def _coarse_rows(
+    c2: FloatArray, ensemble: Denoiser, scaling: WindowScaling, factor: int, frame_time_s: float
+) -> GammaTable:
+    """Fit every age of the coarse C2 of one ROI; ages and times are those of the series."""
+    coarse = coarsen(c2, factor)
+    ages = np.arange(coarse.shape[-1], dtype=np.float64)
     rows = fit_age_cuts(
-        result.c2,
-        np.arange(result.c2.shape[-1]),
-        beta=result.contrast,
+        denoise_scaled(coarse, ensemble, scaling).c2,
+        ages,
+        beta=scaling.contrast,
         frame_time_s=frame_time_s * factor,
-        max_lag=max_lag,
+        max_lag=scaling.window - scaling.step - 1,
+    )
+    reason = range_reasons(
+        rows.relaxation_rate * frame_time_s * factor,
+        converged=rows.converged,
+        noise=noise_at_ages(coarse, scaling, ages)[0],
     )
     middle = (factor - 1) / 2  # of the frames in a coarse frame, whose first has its age times f
     return rows.replace(
-        source="denoised",
+        source=RowSource.DENOISED_COARSE,
         width=factor,
         age_frame=rows.age_frame * factor + middle,
         age_s=rows.age_s + middle * frame_time_s,
+        in_range=reason == "",
+        recommended=False,
+        reason=reason,
     )
-
-
-def _judged(
-    rows: GammaTable, quality: WindowQuality, factor: int, frame_time_s: float
-) -> GammaTable:
-    """Say which rows of one ROI, one a coarse frame, lie where the denoiser can be trusted."""
-    noise, distance = quality.at_ages(np.arange(len(rows), dtype=np.float64))
-    why_not = range_reasons(
-        rows.relaxation_rate * frame_time_s * factor,
-        converged=rows.converged,
-        noise=noise[0],
-        distance=distance[0],
-    )
-    return rows.replace(in_range=why_not == "", recommended=False, reason=why_not)

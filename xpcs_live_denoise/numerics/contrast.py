@@ -1,21 +1,14 @@
 """beta* and baseline*: the contrast and the baseline that scale windows of C2."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
 from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.records.types import FloatArray
-
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
+from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
 MODES = ("nonequilibrium", "equilibrium")
 
@@ -64,7 +57,7 @@ def estimate_contrast(
     baseline_lags: tuple[int, int] | None = None,
     contrast_frames: tuple[int, int] | None = None,
     baseline: ArrayLike | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[FloatArray, FloatArray]:
     """Estimate beta* and baseline* of every ROI.
 
     Non-equilibrium (Eq. 7): baseline* is the mean of C2 over `baseline_lags`, beta* the mean of
@@ -106,7 +99,8 @@ def estimate_contrast(
     n_roi, n = stack.shape[:2]
     known = None if baseline is None else per_roi(baseline, n_roi, "baseline")
     if n < 2:
-        return np.full(n_roi, np.nan), np.full(n_roi, np.nan) if known is None else known
+        nothing = np.full(n_roi, np.nan)
+        return nothing, nothing.copy() if known is None else known
     lags, frames = default_ranges(n)
     lags, frames = baseline_lags or lags, contrast_frames or frames
     if mode == "equilibrium":
@@ -133,13 +127,13 @@ def _check_range(name: str, bounds: tuple[int, int], *, lowest: int, n: int, lea
         )
 
 
-def _mean_over_lags(stack: FloatArray, first: int, stop: int) -> NDArray[np.float64]:
+def _mean_over_lags(stack: FloatArray, first: int, stop: int) -> FloatArray:
     """Return the mean of all entries with lags in [first, stop), (n_roi,)."""
     diagonals = [np.diagonal(stack, offset=lag, axis1=1, axis2=2) for lag in range(first, stop)]
     return _finite_mean(np.concatenate(diagonals, axis=1))
 
 
-def _finite_mean(values: FloatArray) -> NDArray[np.float64]:
+def _finite_mean(values: FloatArray) -> FloatArray:
     """Return the mean over axis 1 of what is finite; NaN where nothing is."""
     finite = np.isfinite(values)
     total = np.where(finite, values, 0.0).sum(axis=1, dtype=np.float64)
@@ -147,20 +141,15 @@ def _finite_mean(values: FloatArray) -> NDArray[np.float64]:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
-
 # Contrasts that are tried: ln beta from one hundredth of a percent to 2.
-_GRID = np.linspace(np.log(1e-4), np.log(2.0), 400)
+_GRID = np.linspace(np.log(1e-4), np.log(2.0), 400, dtype=np.float64)
 # Counts above this are no speckle but hot pixels; they would make the sums below long.
 MAX_COUNTS = 10_000
 # A likelihood that falls by less than this on one side does not tell where that side ends.
 _ONE_SIGMA = 0.5
 
 
-def photon_contrast(
-    pixels: NDArray[Any], roi_map: RoiMap
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def photon_contrast(pixels: Array, roi_map: RoiMap) -> tuple[FloatArray, FloatArray]:
     """Estimate the contrast of every ROI from the counts in frames.
 
     The counts k of a frame with M = 1/beta modes and mean m follow the negative binomial
@@ -204,7 +193,7 @@ def photon_contrast(
     return contrast, error
 
 
-def _most_likely(counts: NDArray[np.int64], total: NDArray[np.float64]) -> tuple[float, float]:
+def _most_likely(counts: IntArray, total: FloatArray) -> tuple[float, float]:
     """Return beta and its error from counts (k, n) and their sums over each frame (k,)."""
     n_pixels = counts.shape[1]
     modes = np.exp(-_GRID)  # M at each point of the grid, (n_grid,)

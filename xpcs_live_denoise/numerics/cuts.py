@@ -1,21 +1,15 @@
 """Age cuts: g2 at one age, from the pixels of C2 around a line perpendicular to its diagonal."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.arrays import as_stack
-from xpcs_live_denoise.records.types import FloatArray
-
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
+from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
 # Ages within this many frames of a cut tell the noise of its entries.
 NOISE_REACH = 20
@@ -41,20 +35,16 @@ class AgeCuts:
         Shape (n_roi, n_age): mean age of the pixels used, frames; NaN where there are none.
     """
 
-    age: NDArray[np.float64]
-    lag: NDArray[np.int64]
-    mean: NDArray[np.float64]
-    n_pixels: NDArray[np.int64]
-    noise: NDArray[np.float64]
-    mean_age: NDArray[np.float64]
+    age: FloatArray
+    lag: IntArray
+    mean: FloatArray
+    n_pixels: IntArray
+    noise: FloatArray
+    mean_age: FloatArray
 
 
 def age_cuts(
-    c2: ArrayLike,
-    *,
-    width: float = 1,
-    ages: ArrayLike | None = None,
-    max_lag: int | None = None,
+    c2: ArrayLike, *, width: float = 1, ages: ArrayLike | None = None, max_lag: int | None = None
 ) -> AgeCuts:
     """Average C2 over cuts of constant age (t1 + t2)/2.
 
@@ -109,7 +99,7 @@ def age_cuts(
     return _sum_cuts(rows, centres, low, first, stop)
 
 
-def _by_age(stack: FloatArray, low: int, high: int, n_lag: int) -> NDArray[np.float64]:
+def _by_age(stack: FloatArray, low: int, high: int, n_lag: int) -> FloatArray:
     """Lay C2 out by age and lag: (n_roi, high - low, n_lag), NaN where no frame is.
 
     Row a holds C2(a - lag//2, a + (lag + 1)//2): even lags at age a, odd lags at a + 1/2. Going
@@ -131,15 +121,11 @@ def _by_age(stack: FloatArray, low: int, high: int, n_lag: int) -> NDArray[np.fl
 
 
 def _sum_cuts(
-    rows: NDArray[np.float64],
-    centres: NDArray[np.float64],
-    low: int,
-    first: NDArray[np.int64],
-    stop: NDArray[np.int64],
+    rows: FloatArray, centres: FloatArray, low: int, first: IntArray, stop: IntArray
 ) -> AgeCuts:
     """Average rows [first, stop) of each cut, by differences of cumulative sums."""
     n_roi, n_row, n_lag = rows.shape
-    lag = np.arange(1, n_lag + 1)
+    lag = np.arange(1, n_lag + 1, dtype=np.int64)
     finite = np.isfinite(rows)
     first, stop = (np.clip(edge - low, 0, n_row) for edge in (first, stop))
     totals = _cumulative(np.where(finite, rows, 0.0))
@@ -166,7 +152,7 @@ def _sum_cuts(
     )
 
 
-def _local_noise(rows: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
+def _local_noise(rows: FloatArray, centres: FloatArray) -> FloatArray:
     """Return half the mean squared difference of neighbouring rows near each centre."""
     squares = np.diff(rows, axis=1) ** 2 / 2  # (n_roi, n_row - 1, n_lag): row r with r + 1
     finite = np.isfinite(squares)
@@ -179,7 +165,7 @@ def _local_noise(rows: NDArray[np.float64], centres: NDArray[np.float64]) -> NDA
     return np.where(count > 0, (totals[:, end] - totals[:, begin]) / np.maximum(count, 1), np.nan)
 
 
-def _cumulative(values: NDArray[Any]) -> NDArray[Any]:
+def _cumulative(values: Array) -> Array:
     """Return sums along axis 1 of all values before each index: one longer than `values`."""
     shape = (values.shape[0], values.shape[1] + 1, *values.shape[2:])
     sums = np.zeros(shape, dtype=values.dtype)

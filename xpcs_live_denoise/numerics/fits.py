@@ -1,7 +1,5 @@
 """Gamma(t): fits of the KWW model to age cuts of C2 and to g2, as rows of a table."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
 import dataclasses
@@ -9,16 +7,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
 from xpcs_live_denoise.numerics.cuts import age_cuts
 from xpcs_live_denoise.numerics.kww import KwwBounds, KwwFit, fit_kww, kww
-from xpcs_live_denoise.records.results import GammaTable
-
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
+from xpcs_live_denoise.records.results import GammaTable, RowSource
+from xpcs_live_denoise.records.types import FloatArray
 
 __all__ = ["KwwBounds", "KwwFit", "fit_age_cuts", "fit_ages", "fit_g2", "fit_kww", "kww"]
 
@@ -76,7 +72,7 @@ def fit_ages(
     ----------
     Konstantinova et al., Sci. Rep. 11, 14756 (2021), Eq. 3.
     """
-    ages = np.arange(as_stack(c2).shape[-1])
+    ages = np.arange(as_stack(c2).shape[-1], dtype=np.int64)
     return fit_age_cuts(
         c2, ages, beta=beta, width=width, frame_time_s=frame_time_s, max_lag=max_lag
     )
@@ -126,7 +122,7 @@ def fit_age_cuts(
         fixed = np.repeat(contrast, some.size)
         fit = fit_kww(cuts.lag, cuts.mean.reshape(shape), weights, beta=fixed)
         fit = _widened(fit)
-        table = _table(fit, frame_time_s, source="raw", width=width, error_kind="residual")
+        table = _table(fit, frame_time_s, source=RowSource.RAW, width=width, error_kind="residual")
         tables.append(
             table.replace(
                 roi=np.repeat(np.arange(1, n_roi + 1), some.size),
@@ -185,10 +181,12 @@ def fit_g2(
     if g2_error is not None:
         error = np.asarray(g2_error, np.float64)
         weight = 1 / np.maximum(error**2, _LEAST_VARIANCE)
-    lags = np.arange(1, curves.shape[-1] + 1)
+    lags = np.arange(1, curves.shape[-1] + 1, dtype=np.int64)
     fit = fit_kww(lags, curves, weight, beta=beta, scale_errors=g2_error is None)
     kind = "residual" if g2_error is None else "fit"
-    table = _table(fit, frame_time_s, source="series_raw", width=lags.size + 1, error_kind=kind)
+    table = _table(
+        fit, frame_time_s, source=RowSource.SERIES_RAW, width=lags.size + 1, error_kind=kind
+    )
     return table.replace(roi=np.arange(1, len(table) + 1))
 
 
@@ -204,7 +202,7 @@ def _widened(fit: KwwFit) -> KwwFit:
 
 
 def _table(
-    fit: KwwFit, frame_time_s: float, *, source: str, width: int, error_kind: str
+    fit: KwwFit, frame_time_s: float, *, source: RowSource, width: int, error_kind: str
 ) -> GammaTable:
     """Return the rows of a fit, of ROI 1 and no age."""
     n = len(fit.converged)
@@ -245,9 +243,6 @@ def _check_frame_time(frame_time_s: float) -> None:
         )
 
 
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
-
 LEAST_ROIS = 3
 _SWEEPS = 30
 
@@ -270,7 +265,7 @@ class PowerLaw:
     scale: float
 
 
-def typical_rates(rates: NDArray[np.float64]) -> NDArray[np.float64]:
+def typical_rates(rates: FloatArray) -> FloatArray:
     """Return one rate a ROI, comparable between ROIs that are known at different ages.
 
     ln Gamma(roi, age) = a(roi) + b(age) is fitted by sweeps over both means; the result is
@@ -299,7 +294,7 @@ def typical_rates(rates: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(n_ages > 0, np.exp(of_roi + middle), np.nan)
 
 
-def fit_power_law(q: NDArray[np.float64], rates: NDArray[np.float64]) -> PowerLaw | None:
+def fit_power_law(q: FloatArray, rates: FloatArray) -> PowerLaw | None:
     """Fit a straight line to ln Gamma against ln q.
 
     Parameters

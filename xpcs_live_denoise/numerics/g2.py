@@ -1,18 +1,13 @@
 """g2 of a whole series: the mean of C2 along its diagonals, with an honest standard error."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.arrays import as_stack
-from xpcs_live_denoise.records.types import FloatArray
-
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
+from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
 
 # Variance and autocorrelation are pooled over the lags within this share of a lag on either side: a
 # single diagonal, the more a short one, does not tell its own correlation time.
@@ -28,7 +23,7 @@ _BATCH = 128
 
 def g2_from_c2(
     c2: ArrayLike, max_lag: int | None = None
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+) -> tuple[FloatArray, FloatArray, IntArray]:
     """Average C2 along each diagonal: g2(lag) = <C2(t, t + lag)>_t.
 
     Neighbouring entries of a diagonal are alike while the speckle has not moved, so the standard
@@ -82,7 +77,7 @@ def g2_from_c2(
     return g2, error, n_used
 
 
-def _by_lag(c2: FloatArray, n_lag: int) -> NDArray[np.float64]:
+def _by_lag(c2: FloatArray, n_lag: int) -> FloatArray:
     """Lay the diagonals of C2 (n, n) out as rows: (n_lag, n), NaN behind their ends."""
     n = c2.shape[0]
     rows = np.full((n_lag, n), np.nan)
@@ -91,9 +86,7 @@ def _by_lag(c2: FloatArray, n_lag: int) -> NDArray[np.float64]:
     return rows
 
 
-def _standard_error(
-    deviations: NDArray[np.float64], finite: NDArray[np.bool_], count: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _standard_error(deviations: FloatArray, finite: BoolArray, count: IntArray) -> FloatArray:
     """Return the standard error of the mean of each row, from deviations (n_lag, n), 0 at gaps."""
     products, pairs = (
         _pool_rows(_autocorrelation_sums(rows)) for rows in (deviations, finite.astype(np.float64))
@@ -112,9 +105,7 @@ def _standard_error(
     return np.sqrt(np.where(enough, squared, np.nan))
 
 
-def _entries_as_one(
-    covariance: NDArray[np.float64], count: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _entries_as_one(covariance: FloatArray, count: IntArray) -> FloatArray:
     """Return 1 + 2 sum_k (1 - k/N) rho_k: how many of the N entries of a row count as one."""
     # What follows the first value that is not positive is noise.
     positive = np.logical_and.accumulate(covariance > 0, axis=1)
@@ -122,13 +113,13 @@ def _entries_as_one(
     rho[:, 0] = 0.0
     at = np.arange(len(count)), np.maximum(count - 1, 0)
     plain = np.cumsum(rho, axis=1)[at]
-    rising = np.cumsum(np.arange(rho.shape[1]) * rho, axis=1)[at]
+    rising = np.cumsum(np.arange(float(rho.shape[1])) * rho, axis=1)[at]
     entries = np.maximum(count, 1)
     # Never all of them: a row that is all alike does not tell how much such rows differ.
     return np.minimum(1 + 2 * (plain - rising / entries), np.maximum(_MOST_AS_ONE * entries, 1))
 
 
-def _autocorrelation_sums(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def _autocorrelation_sums(rows: FloatArray) -> FloatArray:
     """Return sum_t x_t x_(t+k) of each row for k = 0 .. n - 1, by the Fourier transform."""
     n = rows.shape[1]
     size = 1 << (2 * n - 1).bit_length()  # zero padded: nothing wraps around
@@ -140,7 +131,7 @@ def _autocorrelation_sums(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     return sums
 
 
-def _pool_rows(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+def _pool_rows(sums: FloatArray) -> FloatArray:
     """Add up each row of (n_lag, k) and its neighbouring lags."""
     n_lag = len(sums)
     lag = np.arange(1, n_lag + 1)

@@ -1,18 +1,20 @@
 """The KWW model and its batched fit: thousands of g2 curves in one call."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
-
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
+from xpcs_live_denoise.numerics.kww_grid import (
+    GridCurves,
+    grid_points,
+    kww_curves,
+    normal_equations,
+)
+from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
 
 Bounds = tuple[float, float]
 
@@ -67,17 +69,17 @@ class KwwFit:
         The last step was small and no parameter lies on a bound.
     """
 
-    relaxation_rate: NDArray[np.float64]
-    relaxation_rate_error: NDArray[np.float64]
-    alpha: NDArray[np.float64]
-    alpha_error: NDArray[np.float64]
-    beta: NDArray[np.float64]
-    beta_error: NDArray[np.float64]
-    baseline: NDArray[np.float64]
-    baseline_error: NDArray[np.float64]
-    reduced_chi_square: NDArray[np.float64]
-    n_lags: NDArray[np.int64]
-    converged: NDArray[np.bool_]
+    relaxation_rate: FloatArray
+    relaxation_rate_error: FloatArray
+    alpha: FloatArray
+    alpha_error: FloatArray
+    beta: FloatArray
+    beta_error: FloatArray
+    baseline: FloatArray
+    baseline_error: FloatArray
+    reduced_chi_square: FloatArray
+    n_lags: IntArray
+    converged: BoolArray
 
 
 def kww(
@@ -86,7 +88,7 @@ def kww(
     alpha: ArrayLike = 1.0,
     beta: ArrayLike = 1.0,
     baseline: ArrayLike = 1.0,
-) -> NDArray[np.float64]:
+) -> FloatArray:
     """Return g2 = baseline + beta exp(-2 (Gamma lag)^alpha), Eq. 3 of the paper.
 
     Parameters
@@ -181,9 +183,7 @@ def fit_kww(
     )
 
 
-def _fit_chunk(
-    curves: Curves, *, scale_errors: bool
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _fit_chunk(curves: Curves, *, scale_errors: bool) -> tuple[FloatArray, BoolArray]:
     """Return the nine float columns of KwwFit, (9, m), and `converged` (m,)."""
     theta, curvature, chi_square, settled = minimise(curves, grid_start(curves))
     free, low, high = curves.free, curves.low, curves.high
@@ -203,21 +203,21 @@ def _fit_chunk(
     return np.column_stack([columns, reduced]).T, converged
 
 
-def _standard_errors(curvature: NDArray[np.float64]) -> NDArray[np.float64]:
+def _standard_errors(curvature: FloatArray) -> FloatArray:
     """Return the roots of the diagonal of the inverse, (m, p); NaN where it has none."""
     size = np.sqrt(np.einsum("mpp->mp", curvature))
-    scaled = curvature / np.maximum(size[:, :, np.newaxis] * size[:, np.newaxis, :], 1e-300)
-    good = np.isfinite(scaled).all(axis=(1, 2))
+    scaled: FloatArray = curvature / np.maximum(
+        size[:, :, np.newaxis] * size[:, np.newaxis, :], 1e-300
+    )
+    good: BoolArray = np.isfinite(scaled).all(axis=(1, 2))
     good[good] = np.linalg.cond(scaled[good]) < 1e12
     errors = np.full(size.shape, np.nan)
-    variance = np.einsum("mpp->mp", np.linalg.inv(scaled[good]))
+    variance = np.einsum("mpp->mp", np.linalg.inv(scaled[good]).astype(np.float64))
     errors[good] = np.sqrt(np.where(variance > 0, variance, np.nan)) / size[good]
     return errors
 
 
-def _box(
-    bounds: KwwBounds, lag: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _box(bounds: KwwBounds, lag: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the lower and upper bounds of theta, (4,) each."""
     slowest = min(GAMMA_BOUNDS[0], _SLOWEST / lag.max(initial=1.0))
     rate = bounds.relaxation_rate or (slowest, GAMMA_BOUNDS[1])
@@ -227,7 +227,7 @@ def _box(
     return box[:, 0], box[:, 1]
 
 
-def _rows(value: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[np.float64]:
+def _rows(value: ArrayLike, shape: tuple[int, ...], name: str) -> FloatArray:
     """Return `value` broadcast to one row a curve."""
     array = np.asarray(value, np.float64)
     try:
@@ -237,11 +237,6 @@ def _rows(value: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[np.flo
             f"Fit: got {name} of shape {array.shape}; expected {shape} or what broadcasts to it."
         ) from error
 
-
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
-
-Floats = NDArray[np.float64]
 
 # Columns of theta (m, 4). The logarithms keep steps and bounds of the same size everywhere.
 LN_GAMMA, LN_ALPHA, BETA, BASELINE = range(4)
@@ -257,26 +252,18 @@ _FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-10, 1e10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curves:
-    """m curves to fit.
+    """m curves to fit, and the box that theta is kept in.
 
-    Attributes
-    ----------
-    ln_lag
-        Shape (n_lag,).
-    y, weights
-        Shape (m, n_lag), finite; weight 0 for what does not count.
-    beta
-        Shape (m,) where it is fixed, else None.
-    low, high
-        Shape (4,): the box that theta is kept in, but for a fixed beta.
+    ln lag is (n_lag,); y and weights (m, n_lag), finite, weight 0 for what does not count; beta
+    (m,) where it is fixed, and then outside the box, too; the box (4,) each.
     """
 
-    ln_lag: Floats
-    y: Floats
-    weights: Floats
-    beta: Floats | None
-    low: Floats
-    high: Floats
+    ln_lag: FloatArray
+    y: FloatArray
+    weights: FloatArray
+    beta: FloatArray | None
+    low: FloatArray
+    high: FloatArray
 
     @property
     def free(self) -> list[int]:
@@ -284,35 +271,27 @@ class Curves:
         return [LN_GAMMA, LN_ALPHA, *([BETA] if self.beta is None else []), BASELINE]
 
     @property
-    def freedom(self) -> NDArray[np.int64]:
+    def freedom(self) -> IntArray:
         """Degrees of freedom, (m,)."""
         return np.count_nonzero(self.weights, axis=1) - len(self.free)
 
 
-def grid_start(curves: Curves) -> Floats:
-    """Return the best of a grid of (Gamma, alpha), beta and baseline solved for at each point.
+def grid_start(curves: Curves) -> FloatArray:
+    """Return the best of a grid of (Gamma, alpha) as theta, (m, 4), inside the box.
 
     All curves share the grid and the lags, so the sums of the linear problems are three matrix
     products, whatever the number of curves.
-
-    Returns
-    -------
-    NDArray
-        Shape (m, 4), inside the box but for a fixed beta.
     """
-    low, high, weights = curves.low, curves.high, curves.weights
+    low, high = curves.low, curves.high
     # Half a grid step inside the box: a start on a bound would be a bad one.
-    edges = [
-        np.linspace(low[k], high[k], count + 1)
-        for k, count in ((LN_GAMMA, _N_GRID_GAMMA), (LN_ALPHA, _N_GRID_ALPHA))
-    ]
-    ln_gamma, ln_alpha = np.meshgrid(*((edge[1:] + edge[:-1]) / 2 for edge in edges))
-    ln_gamma, ln_alpha = ln_gamma.reshape(-1, 1), ln_alpha.reshape(-1, 1)
-    f = np.exp(-2 * np.exp(np.exp(ln_alpha) * (ln_gamma + curves.ln_lag)))  # (n_grid, n_lag)
-    w = weights / weights.sum(axis=1, keepdims=True)
+    axes = [_middles(low[LN_GAMMA], high[LN_GAMMA], _N_GRID_GAMMA)]
+    axes += [_middles(low[LN_ALPHA], high[LN_ALPHA], _N_GRID_ALPHA)]
+    ln_gamma, ln_alpha = grid_points(*axes)
+    grid = GridCurves.of(kww_curves(ln_gamma, ln_alpha, curves.ln_lag))
+    w = curves.weights / curves.weights.sum(axis=1, keepdims=True)
     mean = (w * curves.y).sum(axis=1, keepdims=True)
-    wy = w * (curves.y - mean)  # about the mean: no digits are lost in the sums
-    s_f, s_ff, s_fy = w @ f.T, w @ (f * f).T, wy @ f.T  # (m, n_grid) each
+    # About the mean: no digits are lost in the sums, and that of the data is 0.
+    s_ff, s_f, _, s_fy, _ = normal_equations(grid, w, w * (curves.y - mean))
     if curves.beta is None:
         slope = s_fy / np.maximum(s_ff - s_f**2, 1e-12)
         slope = np.clip(slope, low[BETA], high[BETA])
@@ -325,30 +304,24 @@ def grid_start(curves: Curves) -> Floats:
     best = cost.argmin(axis=1)
     at = np.arange(len(best)), best
     slopes = np.broadcast_to(slope, cost.shape)
-    return np.stack([ln_gamma[best, 0], ln_alpha[best, 0], slopes[at], offset[at]], axis=1)
+    return np.stack([ln_gamma[best], ln_alpha[best], slopes[at], offset[at]], axis=1)
 
 
-def minimise(curves: Curves, start: Floats) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
+def _middles(low: float, high: float, count: int) -> FloatArray:
+    """Return the middles of `count` equal parts of [low, high]."""
+    edges = np.linspace(low, high, count + 1, dtype=np.float64)
+    return (edges[1:] + edges[:-1]) / 2
+
+
+def minimise(
+    curves: Curves, start: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, BoolArray]:
     """Minimise sum w (y - model)^2 of every curve over its free parameters, inside the box.
 
     Each curve has its own damping and stops on its own. A parameter on a bound that wants to leave
-    the box stays there for the step.
-
-    Parameters
-    ----------
-    start
-        Shape (m, 4).
-
-    Returns
-    -------
-    theta
-        Shape (m, 4).
-    curvature
-        Shape (m, p, p) for p free parameters: J^T W J there, whose inverse is their covariance.
-    chi_square
-        Shape (m,).
-    settled
-        Shape (m,): the last step was small.
+    the box stays there for the step. Returns theta (m, 4); J^T W J there, (m, p, p) for p free
+    parameters, whose inverse is their covariance; chi-square (m,); and whether the last step was
+    small (m,).
 
     References
     ----------
@@ -394,8 +367,8 @@ def minimise(curves: Curves, start: Floats) -> tuple[Floats, Floats, Floats, NDA
 
 
 def _normal_equations(
-    curves: Curves, some: NDArray[np.int64], theta: Floats
-) -> tuple[Floats, Floats, Floats]:
+    curves: Curves, some: IntArray, theta: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return chi-square (m,), J^T W r (m, p) and J^T W J (m, p, p) of `some` at theta (m, 4)."""
     y, weights = curves.y[some], curves.weights[some]
     ln_gamma, ln_alpha, beta, baseline = (theta[:, k, np.newaxis] for k in range(4))
@@ -418,12 +391,12 @@ def _normal_equations(
 
 
 def _step_in_box(
-    curvature: Floats,
-    gradient: Floats,
-    damping: Floats,
-    here: Floats,
-    box: tuple[Floats, Floats],
-) -> Floats:
+    curvature: FloatArray,
+    gradient: FloatArray,
+    damping: FloatArray,
+    here: FloatArray,
+    box: tuple[FloatArray, FloatArray],
+) -> FloatArray:
     """Return the damped step (m, p) that ends inside the box.
 
     What presses against a bound stays; what would cross a bound stops on it, and the step of the
@@ -433,10 +406,10 @@ def _step_in_box(
     size = np.sqrt(np.einsum("mpp->mp", curvature))
     size = np.where(size > 0, size, 1.0)
     scaled = curvature / (size[:, :, np.newaxis] * size[:, np.newaxis, :])
-    diagonal = np.arange(size.shape[1])
+    diagonal = np.arange(size.shape[1], dtype=np.int64)
     held = ((here <= low) & (gradient < 0)) | ((here >= high) & (gradient > 0))
     step = np.zeros_like(here)
-    for _ in diagonal:
+    for _ in range(size.shape[1]):
         pull = np.einsum("mpq,mq->mp", scaled, np.where(held, step * size, 0.0))
         force = np.where(held, 0.0, gradient / size - pull)
         matrix = np.where(held[:, :, np.newaxis] | held[:, np.newaxis, :], 0.0, scaled)

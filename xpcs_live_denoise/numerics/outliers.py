@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
 BELONGS = ""
 DARK = "no counts before the first light"
@@ -29,8 +31,8 @@ SAMPLE = 16384
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    pixels: NDArray[Any]
-    sums: NDArray[np.float64]
+    pixels: Array
+    sums: FloatArray
     largest: float
     pattern: NDArray[np.float32]
     power: float
@@ -60,7 +62,7 @@ class OutlierDetector:
         Whether the first frame with counts had so many that those before it had none for a reason.
     """
 
-    def __init__(self, n_pixels: NDArray[np.int64], *, counts: bool) -> None:
+    def __init__(self, n_pixels: IntArray, *, counts: bool) -> None:
         self._n_pixels = n_pixels.astype(np.float64)
         self._counts = counts
         self._levels = Levels(n_pixels, counts=counts)
@@ -79,24 +81,13 @@ class OutlierDetector:
         """How often a new level of intensity has been accepted."""
         return self._levels.n_accepted
 
-    def see(self, pixels: NDArray[Any], sums: NDArray[np.float64], largest: float) -> list[str]:
-        """Judge a frame.
+    def see(self, pixels: Array, sums: FloatArray, largest: float) -> list[str]:
+        """Judge a frame: its pixels, the sum over each ROI (n_roi,), its largest pixel.
 
-        Parameters
-        ----------
-        pixels
-            Shape (sum of n_pixels,). Copied where it is needed later.
-        sums
-            Shape (n_roi,): the sum over each ROI.
-        largest
-            The largest pixel.
-
-        Returns
-        -------
-        list of str
-            Verdicts on the frames that are decided now, in order: the frame that was held back, if
-            there is one, then this one, unless it is held back itself until the next is there.
-            BELONGS or the reason why not.
+        Pixels, (sum of n_pixels,), are copied where they are needed later. Returns verdicts on the
+        frames that are decided now, in order: the frame that was held back, if there is one, then
+        this one, unless it is held back itself until the next is there. BELONGS or the reason why
+        not.
         """
         frame = self._frame(pixels, sums, largest)
         held, self._held = self._held, None
@@ -137,7 +128,7 @@ class OutlierDetector:
 
     # --- one frame -------------------------------------------------------------------------
 
-    def _frame(self, pixels: NDArray[Any], sums: NDArray[np.float64], largest: float) -> _Frame:
+    def _frame(self, pixels: Array, sums: FloatArray, largest: float) -> _Frame:
         """Keep what later frames are compared with; the pattern is I / <I> - 1 of some pixels."""
         lit = sums > 0
         inverse = np.divide(self._n_pixels, sums, out=np.zeros_like(sums), where=lit)
@@ -246,14 +237,14 @@ _NORMAL = 1.4826  # standard deviations in a median absolute deviation, for a no
 class _Level:
     """Sums and largest pixels of the newest frames, and what follows from them."""
 
-    sums: NDArray[np.float64]  # (MEMORY, n_group), a ring
-    largest: NDArray[np.float64] = field(default_factory=lambda: np.zeros(MEMORY))
+    sums: FloatArray  # (MEMORY, n_group), a ring
+    largest: FloatArray = field(default_factory=lambda: np.zeros(MEMORY))
     n: int = 0
-    middle: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # (n_group,)
-    scatter: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    middle: FloatArray = field(default_factory=lambda: np.zeros(0))  # (n_group,)
+    scatter: FloatArray = field(default_factory=lambda: np.zeros(0))
     usual_largest: float = 0.0
 
-    def take(self, sums: NDArray[np.float64], largest: float) -> None:
+    def take(self, sums: FloatArray, largest: float) -> None:
         place = self.n % MEMORY
         self.sums[place], self.largest[place] = sums, largest
         self.n += 1
@@ -280,14 +271,14 @@ class Levels:
         How often ten frames in a row became a new level.
     """
 
-    def __init__(self, n_pixels: NDArray[np.int64], *, counts: bool) -> None:
+    def __init__(self, n_pixels: IntArray, *, counts: bool) -> None:
         self.n_accepted = 0
         self._counts = counts
         self._looked_at = n_pixels >= FEWEST_PIXELS
         self._n_group = int(self._looked_at.sum()) + 1
         self._now = self._empty()
         self._known = [self._now]
-        self._away: list[tuple[NDArray[np.float64], float]] = []
+        self._away: list[tuple[FloatArray, float]] = []
         self._correlations = np.zeros(MEMORY)
         self._n_correlations = 0
         self._correlation = (0.0, 0.0)
@@ -304,7 +295,7 @@ class Levels:
         """Median and standard deviation of the correlation of adjacent frames; (0, 0) unknown."""
         return self._correlation
 
-    def take(self, sums: NDArray[np.float64], largest: float) -> None:
+    def take(self, sums: FloatArray, largest: float) -> None:
         """Add a frame that belongs, `sums` (n_roi,)."""
         self._now.take(self._groups(sums), largest)
 
@@ -317,7 +308,7 @@ class Levels:
             middle = float(np.median(known))
             self._correlation = (middle, _NORMAL * float(np.median(np.abs(known - middle))))
 
-    def judge(self, sums: NDArray[np.float64], largest: float) -> Judgement:
+    def judge(self, sums: FloatArray, largest: float) -> Judgement:
         """Return what is wrong with the intensity of a frame with counts, "" if nothing is."""
         groups = self._groups(sums)
         verdict = self._against(self._now, groups, largest)
@@ -347,7 +338,7 @@ class Levels:
         self._away = []
         self.n_accepted += 1
 
-    def _against(self, level: _Level, groups: NDArray[np.float64], largest: float) -> Judgement:
+    def _against(self, level: _Level, groups: FloatArray, largest: float) -> Judgement:
         if not len(level.middle):
             return ""
         counting = np.sqrt(np.maximum(level.middle, FEW_COUNTS)) if self._counts else 0.0
@@ -361,13 +352,13 @@ class Levels:
         usual = max(level.usual_largest, 1.0) if self._counts else level.usual_largest
         return "pixel" if largest > BRIGHT * usual > 0 else ""
 
-    def _groups(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _groups(self, sums: FloatArray) -> FloatArray:
         return np.append(sums[self._looked_at], sums.sum())
 
     def _empty(self) -> _Level:
         return _Level(np.zeros((MEMORY, self._n_group)))
 
 
-def _agree(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+def _agree(one: FloatArray, other: FloatArray) -> bool:
     """Whether the intensities of all ROIs together are of one size."""
     return bool(0.5 * other[-1] < one[-1] < 2.0 * other[-1])

@@ -1,22 +1,20 @@
 """Regions of interest: which pixels belong together, in which order they are gathered, their q."""
 
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
 from xpcs_live_denoise.records.frames import Geometry
-
-# scikit-beam carries no types.
+from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,10 +41,10 @@ class RoiMap:
     """
 
     shape: tuple[int, int]
-    labels: NDArray[np.int64]
-    q_inv_angstrom: NDArray[np.float64]
-    n_pixels: NDArray[np.int64]
-    pixels: NDArray[np.intp]
+    labels: IntArray
+    q_inv_angstrom: FloatArray
+    n_pixels: IntArray
+    pixels: IntArray
     slices: tuple[slice, ...]
 
     @classmethod
@@ -120,8 +118,7 @@ class RoiMap:
             pixel of the frame or keeps none after masking, and shapes that differ.
         """
         # Slow to import (a second), and maps from labels do without it.
-        from skbeam.core import roi
-
+        roi: Any = importlib.import_module("skbeam.core.roi")
         radii = checked_edges(edges)
         n_rows, n_cols = checked_shape(shape)
         beam = checked_center(center)
@@ -138,9 +135,7 @@ class RoiMap:
         return cls.from_labels(label_array, q_inv_angstrom=q_inv_angstrom, mask=mask)
 
     @classmethod
-    def _from_checked(
-        cls, labels_2d: NDArray[np.int64], labels: NDArray[np.int64], q: NDArray[np.float64]
-    ) -> RoiMap:
+    def _from_checked(cls, labels_2d: IntArray, labels: IntArray, q: FloatArray) -> RoiMap:
         """Order the pixels; `labels` are those that must have some."""
         flat = labels_2d.ravel()
         inside = np.flatnonzero(flat)
@@ -168,13 +163,13 @@ class RoiMap:
         return len(self.labels)
 
     @property
-    def label_array(self) -> NDArray[np.int64]:
+    def label_array(self) -> IntArray:
         """Shape (rows, cols): the label of every pixel, 0 = background. A new array."""
         flat = np.zeros(self.shape[0] * self.shape[1], dtype=np.int64)
         flat[self.pixels] = np.repeat(self.labels, self.n_pixels)
         return flat.reshape(self.shape)
 
-    def gather(self, frames: ArrayLike) -> NDArray[Any]:
+    def gather(self, frames: ArrayLike) -> Array:
         """Copy the ROI pixels out of frames.
 
         Parameters
@@ -263,7 +258,7 @@ class RoiMap:
         return dataclasses.replace(self, q_inv_angstrom=_read_only(filled))
 
 
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+def _read_only(array: Array) -> Array:
     array = array.copy()
     array.flags.writeable = False
     return array
@@ -282,7 +277,7 @@ def checked_shape(shape: Sequence[int]) -> tuple[int, int]:
     return int(shape[0]), int(shape[1])
 
 
-def checked_labels(label_array: ArrayLike) -> NDArray[np.int64]:
+def checked_labels(label_array: ArrayLike) -> IntArray:
     """Return labels as int64 (rows, cols), or raise InvalidInputError; 0 is background."""
     labels = np.asarray(label_array)
     if labels.ndim != 2:
@@ -304,7 +299,7 @@ def checked_labels(label_array: ArrayLike) -> NDArray[np.int64]:
     return labels.astype(np.int64)
 
 
-def checked_mask(mask: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def checked_mask(mask: ArrayLike, shape: tuple[int, ...]) -> BoolArray:
     """Return a mask as booleans, True = keep, or raise InvalidInputError."""
     keep = np.asarray(mask)
     if keep.shape != shape:
@@ -319,7 +314,7 @@ def checked_mask(mask: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     return keep.astype(np.bool_)
 
 
-def check_pixels(pixels: NDArray[Any], n_pixels: int) -> None:
+def check_pixels(pixels: Array, n_pixels: int) -> None:
     """Raise FrameShapeError unless `pixels` are (k, n_pixels) real numbers."""
     if pixels.ndim != 2 or pixels.shape[1] != n_pixels or pixels.dtype.kind not in REAL_NUMBERS:
         raise FrameShapeError(
@@ -328,7 +323,7 @@ def check_pixels(pixels: NDArray[Any], n_pixels: int) -> None:
         )
 
 
-def checked_q(q_inv_angstrom: ArrayLike | None, n_roi: int) -> NDArray[np.float64]:
+def checked_q(q_inv_angstrom: ArrayLike | None, n_roi: int) -> FloatArray:
     """Return q as float64 (n_roi,), all NaN where None, or raise InvalidInputError."""
     if q_inv_angstrom is None:
         return np.full(n_roi, np.nan)
@@ -346,7 +341,7 @@ def checked_q(q_inv_angstrom: ArrayLike | None, n_roi: int) -> NDArray[np.float6
     return q
 
 
-def checked_edges(edges: ArrayLike) -> NDArray[np.float64]:
+def checked_edges(edges: ArrayLike) -> FloatArray:
     """Return ring edges as float64 (n_roi, 2), or raise InvalidInputError."""
     radii = _as_numbers("Ring edges", edges)
     if radii.ndim != 2 or radii.shape[1] != 2 or len(radii) == 0:
@@ -373,7 +368,7 @@ def checked_center(center: ArrayLike) -> tuple[float, float]:
     return float(position[0]), float(position[1])
 
 
-def _as_numbers(subject: str, value: ArrayLike) -> NDArray[np.float64]:
+def _as_numbers(subject: str, value: ArrayLike) -> FloatArray:
     try:
         return np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:

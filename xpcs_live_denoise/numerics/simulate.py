@@ -1,8 +1,5 @@
 """Speckle series with known Gamma(q, t), alpha and contrast, a block of frames at a time."""
 
-# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 from __future__ import annotations
 
 import functools
@@ -13,13 +10,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import fft, ndimage
+from scipy import fft, ndimage  # pyright: ignore[reportMissingTypeStubs]
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.rois import RoiMap, checked_shape
+from xpcs_live_denoise.records.types import FloatArray, IntArray
 
-# scipy carries no types.
-
+_fft: Any = fft  # scipy carries no types
+_ndimage: Any = ndimage
 
 MOST_MEAN_COUNTS = 4000.0
 """Highest mean counts a pixel: speckle 16 times brighter still fits uint16."""
@@ -117,8 +115,8 @@ def simulate_speckle(
 
 def _dynamics(
     rois: RoiMap,
-    rate: NDArray[np.float64],
-    alpha: NDArray[np.float64],
+    rate: FloatArray,
+    alpha: FloatArray,
     *,
     contrast: float,
     speckle_size: float,
@@ -131,10 +129,10 @@ def _dynamics(
     _, first, group_of_roi = np.unique(curves, axis=0, return_index=True, return_inverse=True)
     roi_image = np.full(rois.shape, -1)
     roi_image.ravel()[rois.pixels] = np.repeat(np.arange(rois.n_roi), rois.n_pixels)
-    nearest = ndimage.distance_transform_edt(
+    nearest: IntArray = _ndimage.distance_transform_edt(
         roi_image < 0, return_distances=False, return_indices=True
     )
-    roi = roi_image[tuple(np.asarray(nearest))]
+    roi = roi_image[tuple(nearest)]
     return Dynamics(
         shape=rois.shape,
         group=group_of_roi.reshape(-1)[roi.ravel()],
@@ -173,7 +171,7 @@ def _regroup(pieces: Iterator[NDArray[np.uint16]], block: int) -> Iterator[NDArr
         yield np.concatenate(waiting)
 
 
-def _curves(name: str, value: ArrayLike, n_roi: int, n_frames: int) -> NDArray[np.float64]:
+def _curves(name: str, value: ArrayLike, n_roi: int, n_frames: int) -> FloatArray:
     """Return (n_roi, n_frames) from any of the shapes that a user may give."""
     curves = np.asarray(value, dtype=np.float64)
     if not np.isfinite(curves).all():
@@ -201,9 +199,6 @@ def _check_whole(name: str, value: int, lowest: int) -> None:
 def _check_range(name: str, value: float, low: float, high: float) -> None:
     if not low < value <= high:
         raise InvalidInputError(f"{name}: got {value}, expected {low} < value <= {high:g}.")
-
-
-# scipy carries no types.
 
 
 LONGEST_WINDOW = 600
@@ -238,10 +233,10 @@ class Dynamics:
     """
 
     shape: tuple[int, int]
-    group: NDArray[np.intp]
-    clock: NDArray[np.float64]
-    alpha: NDArray[np.float64]
-    weights: NDArray[np.float64]
+    group: IntArray
+    clock: FloatArray
+    alpha: FloatArray
+    weights: FloatArray
     speckle_size: float
     seed: int
 
@@ -256,7 +251,7 @@ class Dynamics:
         return max(1, min(_BLOCK, _BLOCK_PIXELS // len(self.group)))
 
 
-def mode_weights(contrast: float) -> NDArray[np.float64]:
+def mode_weights(contrast: float) -> FloatArray:
     """Return the weights of the fewest modes whose contrast, the sum of squares, is as given.
 
     One mode is stronger than the others, which are equal, unless 1 / contrast is whole.
@@ -273,10 +268,8 @@ def mode_weights(contrast: float) -> NDArray[np.float64]:
 def intensities(dynamics: Dynamics) -> Iterator[NDArray[np.float32]]:
     """Return the intensity of consecutive blocks of frames, (k, rows * cols), mean 1.
 
-    Raises
-    ------
-    InvalidInputError
-        Where alpha is not 1 and a series is too long for its slowest rate, at once.
+    Raises InvalidInputError at once where alpha is not 1 and a series is too long for its slowest
+    rate.
     """
     if (dynamics.alpha == 1).all():
         return _markov_intensities(dynamics)
@@ -295,12 +288,10 @@ def _white_field(dynamics: Dynamics, mode: int, index: int) -> NDArray[np.comple
         return _complex_normal(rng, (dynamics.block, rows * cols))
     # Space for the correlation to die out, so that opposite edges of the frame are independent.
     margin = math.ceil(2 * dynamics.speckle_size)
-    fast_length: Any = fft.next_fast_len
-    grid: tuple[int, int] = (fast_length(rows + margin), fast_length(cols + margin))
+    grid: tuple[int, int] = (_fft.next_fast_len(rows + margin), _fft.next_fast_len(cols + margin))
     spectrum = _complex_normal(rng, (dynamics.block, *grid))
     spectrum *= np.sqrt(np.multiply.outer(*(_power(n, dynamics.speckle_size) for n in grid)))
-    inverse: Any = fft.ifft2
-    field: NDArray[np.complex64] = inverse(spectrum, norm="ortho", overwrite_x=True)
+    field: NDArray[np.complex64] = _fft.ifft2(spectrum, norm="ortho", overwrite_x=True)
     return field[:, :rows, :cols].reshape(dynamics.block, -1)
 
 
@@ -315,7 +306,8 @@ def _power(n: int, speckle_size: float) -> NDArray[np.float32]:
 
     The intensity correlates as the square of the field: exp(-4 ln 2 d^2 / FWHM^2).
     """
-    distance = np.minimum(np.arange(n), n - np.arange(n))
+    index = np.arange(n, dtype=np.float64)
+    distance = np.minimum(index, n - index)
     correlation = np.exp(-2 * math.log(2) * (distance / speckle_size) ** 2)
     power = np.clip(np.fft.fft(correlation).real, 0, None)
     return (power / power.mean()).astype(np.float32)
@@ -357,7 +349,7 @@ def _windowed_intensities(dynamics: Dynamics) -> Iterator[NDArray[np.float32]]:
     noise = functools.lru_cache(maxsize=n_cached)(functools.partial(_white_field, dynamics))
     pixels = [np.flatnonzero(dynamics.group == group) for group in range(len(dynamics.clock))]
     for start in range(0, dynamics.n_frames, dynamics.block):
-        roots = [_root_rows(dynamics, group, start) for group in range(len(pixels))]
+        roots = [root_rows(dynamics, group, start) for group in range(len(pixels))]
         first = min(low for low, _ in roots) // dynamics.block
         last = max(low + rows.shape[1] - 1 for low, rows in roots) // dynamics.block
         total = np.zeros((len(roots[0][1]), len(dynamics.group)), np.float32)
@@ -377,7 +369,7 @@ def _add_product(
     rows: NDArray[np.float32],
     white: NDArray[np.complex64],
     offset: int,
-    where: NDArray[np.intp],
+    where: IntArray,
 ) -> None:
     """Add rows @ white for the pixels `where`; column 0 of rows belongs to frame `offset`."""
     begin, end = max(0, offset), min(len(white), offset + rows.shape[1])
@@ -398,8 +390,8 @@ def _window(dynamics: Dynamics, group: int, start: int) -> tuple[int, int]:
     clock = dynamics.clock[group]
     stop = min(start + dynamics.block, dynamics.n_frames)
     reach = math.log(1 / _FORGOTTEN) ** (1 / dynamics.alpha[group].min())
-    low = int(np.searchsorted(clock, clock[start] - reach, side="left"))
-    high = int(np.searchsorted(clock, clock[stop - 1] + reach, side="right"))
+    low = int(np.searchsorted(clock, float(clock[start] - reach), side="left"))
+    high = int(np.searchsorted(clock, float(clock[stop - 1] + reach), side="right"))
     if max(start - low, high - stop) > LONGEST_WINDOW:
         raise InvalidInputError(
             f"Relaxation rate: around frame {start} the speckle remembers more than "
@@ -411,7 +403,7 @@ def _window(dynamics: Dynamics, group: int, start: int) -> tuple[int, int]:
     return low, high
 
 
-def _root_rows(dynamics: Dynamics, group: int, start: int) -> tuple[int, NDArray[np.float32]]:
+def root_rows(dynamics: Dynamics, group: int, start: int) -> tuple[int, NDArray[np.float32]]:
     """Return the first noise frame and the weights, (k, n noise frames), of the block at `start`.
 
     exp(-|x1 - x2|^alpha) is positive definite for one alpha <= 2. Where alpha changes with time,

@@ -1,21 +1,20 @@
 """The two-time correlation C2, row by row while frames arrive."""
 
-# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
-
 from __future__ import annotations
 
+import importlib
 import itertools
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.numerics.arrays import enlarged, next_capacity
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
 from xpcs_live_denoise.records.results import C2Rows
-from xpcs_live_denoise.records.types import FloatArray
+from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
 
 ENGINES = ("auto", "dense", "skbeam")
 """Names of the ways to compute C2; "auto" takes the fastest, which is "dense"."""
@@ -36,7 +35,7 @@ N_BLOCK = 8
 class _Products(Protocol):
     """Keeps every frame's normalised pixels and multiplies new ones with all of them."""
 
-    def multiply(self, scaled: NDArray[Any], start: int) -> FloatArray:
+    def multiply(self, scaled: Array, start: int) -> FloatArray:
         """Store frames [start, start + k); return <X1 X2> as (n_roi, start + k, k)."""
         ...
 
@@ -184,7 +183,7 @@ class TwoTimeAccumulator:
         """
         return self.append_pixels(self._roi_map.gather(frames))
 
-    def append_pixels(self, pixels: NDArray[Any]) -> C2Rows:
+    def append_pixels(self, pixels: Array) -> C2Rows:
         """Take the ROI pixels of new frames, as `RoiMap.gather` returns them.
 
         Parameters
@@ -246,9 +245,7 @@ class TwoTimeAccumulator:
         view.flags.writeable = False
         return view
 
-    def _scale(
-        self, pixels: NDArray[Any], mean: NDArray[np.float64], measured: NDArray[np.bool_]
-    ) -> NDArray[Any]:
+    def _scale(self, pixels: Array, mean: FloatArray, measured: BoolArray) -> Array:
         """Divide pixels by their ROI's mean; 0 where there is none, which no product sees."""
         scaled = np.empty(pixels.shape, self._dtype)
         precision = np.result_type(pixels.dtype, self._dtype)
@@ -265,7 +262,7 @@ class TwoTimeAccumulator:
             scaled[np.repeat(~measured, self._roi_map.n_pixels, axis=1)] = 0
         return scaled
 
-    def _extend(self, scaled: NDArray[Any], measured: NDArray[np.bool_]) -> C2Rows:
+    def _extend(self, scaled: Array, measured: BoolArray) -> C2Rows:
         """Write new rows and columns; what a reader sees changes only in the last statements."""
         start, stop = self._n, self._n + len(scaled)
         self._reserve(stop)
@@ -292,13 +289,12 @@ class TwoTimeAccumulator:
     def _reserve(self, n_frames: int) -> None:
         if n_frames <= self._capacity:
             return
-        capacity = max(n_frames, min(2 * self._capacity, self._most or 2 * self._capacity))
+        capacity = next_capacity(self._capacity, n_frames, self._most)
         self._products.reserve(capacity)
-        c2 = np.empty((len(self._c2), capacity, capacity), self._dtype)
-        c2[:, : self._n, : self._n] = self._c2[:, : self._n, : self._n]
-        measured = np.zeros((len(c2), capacity), np.bool_)
-        measured[:, : self._n] = self._measured[:, : self._n]
-        self._c2, self._measured, self._capacity = c2, measured, capacity
+        n_roi = len(self._c2)
+        self._c2 = enlarged(self._c2, (n_roi, capacity, capacity))
+        self._measured = enlarged(self._measured, (n_roi, capacity), False)
+        self._capacity = capacity
 
 
 _SMALL_PRODUCT = 10**6  # multiplications up to which OpenBLAS copies nothing (AVX-512)
@@ -308,16 +304,8 @@ _ROWS_TOGETHER = 8
 class DenseProducts:
     """Matrix products of new frames with the history, one a block of pixels.
 
-    Parameters
-    ----------
-    roi_map
-        The ROIs.
-    capacity
-        Frames to make room for.
-    dtype
-        Of the history and the products.
-    n_block
-        Blocks of contiguous pixels that each ROI is split into.
+    A ROI is split into `n_block` blocks of contiguous pixels. There is room for `capacity` frames;
+    history and products are of `dtype`.
     """
 
     def __init__(
@@ -338,20 +326,16 @@ class DenseProducts:
         # 1 / <X> of the pixels that are left when a block is left out, and 1 / sqrt(their number).
         self._inverse = np.empty((len(self._slices), capacity if n_block > 1 else 0), dtype)
 
-    def multiply(self, scaled: NDArray[Any], start: int) -> FloatArray:
+    def multiply(self, scaled: Array, start: int) -> FloatArray:
         """Store frames [start, start + k); return <X1 X2> as (n_roi, start + k, k)."""
         return self._means(self._multiply(scaled, start))
 
-    def multiply_blocks(self, scaled: NDArray[Any], start: int) -> tuple[FloatArray, FloatArray]:
-        """Store frames [start, start + k); return C2 and C2 - 1 with a block left out.
+    def multiply_blocks(self, scaled: Array, start: int) -> tuple[FloatArray, FloatArray]:
+        """Store frames [start, start + k); return C2, and C2 - 1 with a block left out.
 
-        Returns
-        -------
-        c2
-            Shape (n_roi, start + k, k).
-        left_out
-            Shape (n_roi * n_block, start + k, k): <I1 I2>/(<I1><I2>) - 1 over the pixels of the
-            ROI that are not in the block. Without counts in a frame, any finite number.
+        C2 is (n_roi, start + k, k). The other is (n_roi * n_block, start + k, k): <I1
+        I2>/(<I1><I2>) - 1 over the pixels of the ROI outside the block; any finite number for a
+        frame without counts.
         """
         stop = start + len(scaled)
         products = self._multiply(scaled, start)
@@ -376,15 +360,11 @@ class DenseProducts:
     def reserve(self, capacity: int) -> None:
         """Make room for `capacity` frames."""
         for index, old in enumerate(self._history):  # one by one: only one is there twice
-            new = np.empty((capacity, old.shape[1]), old.dtype)
-            new[: len(old)] = old
-            self._history[index] = new
+            self._history[index] = enlarged(old, (capacity, old.shape[1]))
         if self._n_block > 1:
-            inverse = np.empty((len(self._inverse), capacity), self._inverse.dtype)
-            inverse[:, : self._inverse.shape[1]] = self._inverse
-            self._inverse = inverse
+            self._inverse = enlarged(self._inverse, (len(self._inverse), capacity))
 
-    def _multiply(self, scaled: NDArray[Any], start: int) -> FloatArray:
+    def _multiply(self, scaled: Array, start: int) -> FloatArray:
         """Store frames; return the sums of products over each block, (n_slice, start + k, k)."""
         k = len(scaled)
         products = np.empty((len(self._history), start + k, k), scaled.dtype)
@@ -399,7 +379,7 @@ class DenseProducts:
             np.divide(product, n_pixels, out=product)
         return products
 
-    def _store_means(self, scaled: NDArray[Any], start: int) -> None:
+    def _store_means(self, scaled: Array, start: int) -> None:
         """Store what turns a sum of products of the remaining pixels into their C2."""
         sums = np.stack([scaled[:, one].sum(axis=1, dtype=np.float64) for one in self._slices])
         total = np.repeat(
@@ -438,40 +418,29 @@ def _multiply_rows(history: FloatArray, block: FloatArray, product: FloatArray) 
     np.matmul(history[whole:], block.T, out=product[whole:])
 
 
-# scikit-beam carries no types.
-
-
 class SkbeamProducts:
     """scikit-beam's two-time state, which is resumable, made to grow and to survive interruption.
 
     scikit-beam wants the number of frames in advance. When more come, a new state of the larger
-    size takes over the frames and results of the old one; nothing is computed twice.
-
-    Parameters
-    ----------
-    n_pixels
-        Shape (n_roi,): pixels in each ROI, which stand ROI by ROI in what `multiply` gets.
-    capacity
-        Frames to make room for.
+    size takes over the frames and results of the old one; nothing is computed twice. Pixels stand
+    ROI by ROI, `n_pixels` (n_roi,) in each.
     """
 
-    def __init__(self, n_pixels: NDArray[np.int64], capacity: int) -> None:
+    def __init__(self, n_pixels: IntArray, capacity: int) -> None:
         self._labels = np.repeat(np.arange(1, len(n_pixels) + 1), n_pixels)[np.newaxis]
         self._n = 0
-        self._state = self._new_state(capacity)
+        self._state: Any = self._new_state(capacity)
 
-    def multiply(self, scaled: NDArray[Any], start: int) -> FloatArray:
+    def multiply(self, scaled: Array, start: int) -> FloatArray:
         """Store frames [start, start + k) and return C2 columns (n_roi, start + k, k).
 
         Pixels are divided by their mean already, which C2 does not depend on. Frames of which a
         ROI has no counts give rows that the caller replaces.
         """
-        from skbeam.core.correlation import lazy_two_time
-
         self._rewind(start)
         capacity = self._state.buf.shape[1]
         with np.errstate(divide="ignore", invalid="ignore"):  # a ROI without counts: 0 / 0
-            states = lazy_two_time(
+            states = _lazy_two_time()(
                 self._labels, scaled, capacity, capacity, two_time_internal_state=self._state
             )
             for state in states:
@@ -493,16 +462,14 @@ class SkbeamProducts:
         self._state.g2[:, :n, :n] = old.g2
         # Frame t (from 1) stands at t modulo the length of the ring.
         ring = old.buf.shape[1]
-        frames = np.arange(1, n + 1)
+        frames = np.arange(1, n + 1, dtype=np.int64)
         self._state.buf[0, frames % self._state.buf.shape[1]] = old.buf[0, frames % ring]
 
     def _new_state(self, capacity: int) -> Any:
         """Return an empty state for an even number of at least `capacity` frames."""
-        from skbeam.core.correlation import lazy_two_time
-
         even = capacity + capacity % 2
         blank = np.ones((1, self._labels.size))
-        return next(lazy_two_time(self._labels, blank, even, even))
+        return next(_lazy_two_time()(self._labels, blank, even, even))
 
     def _rewind(self, n_frames: int) -> None:
         """Set the counters to `n_frames`, from where an interrupted call may have left them."""
@@ -512,3 +479,8 @@ class SkbeamProducts:
         state.count_level[0] = n_frames
         del state.time_ind[0][n_frames:]
         self._state = state._replace(current_img_time=n_frames)
+
+
+def _lazy_two_time() -> Any:
+    """Return scikit-beam's function, which has no types and is slow to import."""
+    return importlib.import_module("skbeam.core.correlation").lazy_two_time

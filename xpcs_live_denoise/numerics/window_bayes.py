@@ -1,22 +1,25 @@
 """Gamma and g2 of a window by Bayes over a grid of KWW curves."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.kww import ALPHA_BOUNDS, GAMMA_BOUNDS
-
-# numpy's stubs leave the types of arange, einsum and the like unknown.
-
-
-Array = NDArray[np.float64]
+from xpcs_live_denoise.numerics.kww_grid import (
+    GridCurves,
+    LinearSolution,
+    grid_mass,
+    grid_moments,
+    grid_points,
+    kww_curves,
+    linear_moments,
+    solve_linear,
+)
+from xpcs_live_denoise.records.types import BoolArray, FloatArray
 
 # The likelihood is raised to the power 1 / TEMPERATURE: KWW curves are not all of the truth.
 TEMPERATURE = 2.0
@@ -52,28 +55,23 @@ class WindowRates:
         gives NaN and False.
     """
 
-    relaxation_rate: Array
-    relaxation_rate_error: Array
-    alpha: Array
-    alpha_error: Array
-    beta: Array
-    beta_error: Array
-    baseline: Array
-    baseline_error: Array
-    g2: Array
-    converged: NDArray[np.bool_]
+    relaxation_rate: FloatArray
+    relaxation_rate_error: FloatArray
+    alpha: FloatArray
+    alpha_error: FloatArray
+    beta: FloatArray
+    beta_error: FloatArray
+    baseline: FloatArray
+    baseline_error: FloatArray
+    g2: FloatArray
+    converged: BoolArray
 
 
-def window_noise(windows: ArrayLike) -> Array:
+def window_noise(windows: ArrayLike) -> FloatArray:
     """Return the variance of one entry of each window, shape (n,), from the scatter at equal lag.
 
-    Entries of one diagonal have one expectation in equilibrium; lags beyond 0.8 of the window have
-    too few of them to tell. Lag 0 is never used.
-
-    Parameters
-    ----------
-    windows
-        Shape (n, m, m): windows of C2 on its diagonal.
+    The windows of C2 on its diagonal are (n, m, m). Entries of one diagonal have one expectation in
+    equilibrium; lags beyond 0.8 of the window have too few of them to tell. Lag 0 is never used.
     """
     stack = np.asarray(windows)
     if stack.ndim != 3 or stack.shape[1] != stack.shape[2] or stack.shape[1] < 4:
@@ -124,14 +122,30 @@ def fit_windows(
     n, n_lag = curves.shape
     prior = flat_prior(n_lag) if prior is None else prior
     _check(curves, variance, prior, temperature)
-    model = _Model(prior, n_lag)
-    columns = np.full((9, n), np.nan)
-    means = np.full((n, n_lag), np.nan)
+    excess, basis = _independent_basis(prior.lag_covariance)
+    rate, alpha = grid_points(prior.ln_rate, prior.ln_alpha)
+    decay = kww_curves(rate, alpha, np.log(np.arange(1.0, n_lag + 1)))
+    grid = GridCurves.of(decay @ basis, basis.sum(axis=0))
+    precision = np.linalg.inv(prior.covariance.reshape(-1, 2, 2)).astype(np.float64)
+    mean = prior.mean.reshape(-1, 2)
+    pull = np.einsum("mij,mj->mi", precision, mean)
+    with np.errstate(divide="ignore"):  # a curve of weight 0 has the logarithm -inf
+        ln_prior = np.log(prior.weight.ravel()) + 0.5 * (
+            np.log(np.linalg.det(precision)) - np.einsum("mi,mi->m", pull, mean)
+        )
+    columns, means = np.full((9, n), np.nan), np.full((n, n_lag), np.nan)
     good = np.flatnonzero(np.isfinite(curves).all(axis=1) & np.isfinite(variance))
     for first in range(0, good.size, _CHUNK):
         some = good[first : first + _CHUNK]
-        weight = model.weights(np.maximum(variance[some], _LEAST_VARIANCE), temperature)
-        columns[:, some], means[some] = model.posterior(curves[some], weight)
+        noise_variance = np.maximum(variance[some], _LEAST_VARIANCE)[:, np.newaxis]
+        weights = 1 / (temperature * (noise_variance + excess))  # (k, n_lag)
+        weighted = weights * (curves[some] @ basis)
+        solved = solve_linear(
+            grid, weights, weighted, precision=precision[np.newaxis], pull=pull[np.newaxis]
+        )
+        mass = grid_mass(solved.log_evidence + ln_prior)
+        columns[:, some], offset = _columns(mass, rate, alpha, solved, prior)
+        means[some] = (mass * solved.beta) @ decay + offset[:, np.newaxis]
     edge = np.where(np.isnan(columns[8]), np.inf, columns[8])
     return WindowRates(
         **dict(zip(WindowRates.__dataclass_fields__, columns[:8], strict=False)),
@@ -140,7 +154,9 @@ def fit_windows(
     )
 
 
-def _check(curves: Array, variance: Array, prior: WindowPrior, temperature: float) -> None:
+def _check(
+    curves: FloatArray, variance: FloatArray, prior: WindowPrior, temperature: float
+) -> None:
     n_lag = curves.shape[1]
     if variance.shape != (len(curves),) or n_lag != len(prior.lag_covariance) or temperature <= 0:
         raise InvalidInputError(
@@ -150,72 +166,36 @@ def _check(curves: Array, variance: Array, prior: WindowPrior, temperature: floa
         )
 
 
-class _Model:
-    """The grid's curves in the basis in which all noise is independent, and their priors."""
+def _independent_basis(lag_covariance: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return excess variances (n_lag,) and the basis (n_lag, n_lag) that makes noise independent.
 
-    def __init__(self, prior: WindowPrior, n_lag: int) -> None:
-        root = np.sqrt(np.arange(n_lag, 0.0, -1.0))  # of the entries behind each lag
-        # In units of one entry's noise the independent part is the identity in every basis.
-        excess, rotation = np.linalg.eigh(root[:, np.newaxis] * prior.lag_covariance * root)
-        self.excess = np.maximum(excess, 0.0)  # (n_lag,)
-        self.basis = root[:, np.newaxis] * rotation  # (n_lag, n_lag): g2 @ basis
-        ln_lag = np.log(np.arange(1.0, n_lag + 1))
-        rate, alpha = (x.ravel() for x in np.meshgrid(prior.ln_rate, prior.ln_alpha, indexing="ij"))
-        power = np.exp(alpha)[:, np.newaxis] * (rate[:, np.newaxis] + ln_lag)
-        self.decay = np.exp(-2 * np.exp(np.minimum(power, 50.0)))  # (m, n_lag)
-        f = self.decay @ self.basis
-        one = self.basis.sum(axis=0)  # a baseline of 1 at every lag
-        self.f, self.ff, self.fo, self.one = f.T, (f**2).T, (f * one).T, one
-        self.rate, self.alpha = rate, alpha
-        self.scale, self.n_alpha = prior.error_scale, prior.ln_alpha.size
-        precision = np.linalg.inv(prior.covariance.reshape(-1, 2, 2))
-        mean = prior.mean.reshape(-1, 2)
-        self.precision = precision
-        self.pull = np.einsum("mij,mj->mi", precision, mean)  # (m, 2)
-        square = np.einsum("mi,mi->m", self.pull, mean)
-        with np.errstate(divide="ignore"):  # a curve of weight 0 has the logarithm -inf
-            self.ln_prior = np.log(prior.weight.ravel()) + 0.5 * (
-                np.log(np.linalg.det(precision)) - square
-            )
-
-    def weights(self, variance: Array, temperature: float) -> Array:
-        """Return the inverse variances in the basis, tempered, shape (k, n_lag)."""
-        return 1 / (temperature * (variance[:, np.newaxis] + self.excess))
-
-    def posterior(self, g2: Array, weight: Array) -> tuple[Array, Array]:
-        """Return the eight columns of WindowRates and the mass at the edge, (9, k), and g2."""
-        data = weight * (g2 @ self.basis)  # (k, n_lag)
-        # Normal equations of (beta, baseline) at each grid point, each (k, m).
-        a11 = weight @ self.ff + self.precision[:, 0, 0]
-        a12 = weight @ self.fo + self.precision[:, 0, 1]
-        a22 = (weight @ self.one**2)[:, np.newaxis] + self.precision[:, 1, 1]
-        b1 = data @ self.f + self.pull[:, 0]
-        b2 = (data @ self.one)[:, np.newaxis] + self.pull[:, 1]
-        determinant = a11 * a22 - a12**2
-        beta = (a22 * b1 - a12 * b2) / determinant
-        baseline = (a11 * b2 - a12 * b1) / determinant
-        p = 0.5 * (beta * b1 + baseline * b2 - np.log(determinant)) + self.ln_prior
-        p = np.exp(p - p.max(axis=1, keepdims=True))
-        p /= p.sum(axis=1, keepdims=True)
-        ln_rate, rate_sd = self._moments(p, self.rate, 0.0)
-        ln_alpha, alpha_sd = self._moments(p, self.alpha, 0.0)
-        beta_mean, beta_sd = self._moments(p, beta, a22 / determinant)
-        baseline_mean, baseline_sd = self._moments(p, baseline, a11 / determinant)
-        rate, alpha = np.exp(ln_rate - rate_sd**2 / 2), np.exp(ln_alpha)
-        by_rate = p.reshape(len(p), -1, self.n_alpha).sum(axis=2)
-        edge = np.maximum(by_rate[:, 0], by_rate[:, -1])
-        columns = [rate, rate * rate_sd, alpha, alpha * alpha_sd]
-        columns += [beta_mean, beta_sd, baseline_mean, baseline_sd, edge]
-        return np.stack(columns), (p * beta) @ self.decay + baseline_mean[:, np.newaxis]
-
-    def _moments(self, p: Array, values: Array, variance: Any) -> tuple[Array, Array]:
-        """Return posterior mean and scaled standard deviation of values (k, m) or (m,)."""
-        mean = np.sum(p * values, axis=1)
-        spread = np.sum(p * ((values - mean[:, np.newaxis]) ** 2 + variance), axis=1)
-        return mean, self.scale * np.sqrt(spread)
+    g2 @ basis has the variance noise + excess: the mean over a diagonal of k entries has the
+    variance noise / k, so that this part is the identity in every basis after scaling by sqrt(k).
+    """
+    root = np.sqrt(np.arange(len(lag_covariance), 0.0, -1.0))
+    excess, rotation = np.linalg.eigh(root[:, np.newaxis] * lag_covariance * root)
+    return np.maximum(excess, 0.0), root[:, np.newaxis] * rotation
 
 
-# numpy's stubs leave the types of arange, meshgrid and the like unknown.
+def _columns(
+    mass: FloatArray,
+    rate: FloatArray,
+    alpha: FloatArray,
+    solved: LinearSolution,
+    prior: WindowPrior,
+) -> tuple[FloatArray, FloatArray]:
+    """Return the eight columns of WindowRates and the mass at the edge, (9, k); mean baseline."""
+    ln_rate, rate_sd = grid_moments(mass, rate)
+    ln_alpha, alpha_sd = grid_moments(mass, alpha)
+    linear, covariance = linear_moments(mass, solved)
+    sd = prior.error_scale * np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    rate_sd, alpha_sd = prior.error_scale * rate_sd, prior.error_scale * alpha_sd
+    gamma, exponent = np.exp(ln_rate - rate_sd**2 / 2), np.exp(ln_alpha)
+    by_rate = mass.reshape(len(mass), -1, prior.ln_alpha.size).sum(axis=2)
+    edge = np.maximum(by_rate[:, 0], by_rate[:, -1])
+    columns = [gamma, gamma * rate_sd, exponent, exponent * alpha_sd]
+    columns += [linear[:, 0], sd[:, 0], linear[:, 1], sd[:, 1], edge]
+    return np.stack(columns), linear[:, 1]
 
 
 # The grid: steps of 7 % in Gamma and 15 % in alpha, both well below what a window can tell apart.
@@ -256,12 +236,12 @@ class WindowPrior:
         Factor on every standard error, from the coverage on data of known truth.
     """
 
-    ln_rate: Array
-    ln_alpha: Array
-    weight: Array
-    mean: Array
-    covariance: Array
-    lag_covariance: Array
+    ln_rate: FloatArray
+    ln_alpha: FloatArray
+    weight: FloatArray
+    mean: FloatArray
+    covariance: FloatArray
+    lag_covariance: FloatArray
     error_scale: float = 1.0
 
     def __post_init__(self) -> None:
@@ -282,13 +262,7 @@ class WindowPrior:
 
 
 def flat_prior(n_lag: int) -> WindowPrior:
-    """Return the prior that needs no training data: uniform in ln Gamma, alpha near 1.
-
-    Parameters
-    ----------
-    n_lag
-        Number of lags, the window less one frame.
-    """
+    """Return the prior that needs no training data: uniform in ln Gamma, alpha near 1."""
     ln_rate, ln_alpha = _grid()
     weight = np.exp(-0.5 * (ln_alpha / FLAT_ALPHA_WIDTH) ** 2) * np.ones((ln_rate.size, 1))
     shape = (*weight.shape, 2, 2)
@@ -303,7 +277,7 @@ def flat_prior(n_lag: int) -> WindowPrior:
 
 
 def prior_from_fits(
-    fits: Array, weight: Array, lag_covariance: Array, error_scale: float = 1.0
+    fits: FloatArray, weight: FloatArray, lag_covariance: FloatArray, error_scale: float = 1.0
 ) -> WindowPrior:
     """Return the prior that fits to other series speak for: kernels about each, and a broad part.
 
@@ -343,47 +317,45 @@ def prior_from_fits(
     )
 
 
-def excess_covariance(residual: Array, noise: Array) -> Array:
+def excess_covariance(residual: FloatArray, noise: FloatArray) -> FloatArray:
     """Return the covariance of g2 about its truth that independent pixel noise does not explain.
 
-    Most windows stray no further than their noise says; a few (heterogeneous dynamics) do by
-    several times, at all lags together. A window counts with at most the mean square that noise
-    alone would give it, so that those few do not rule all others. The result is shrunk half way
-    to its diagonal, and what noise left negative is cut off.
-
-    Parameters
-    ----------
-    residual
-        Shape (n, n_lag): g2 at the lags 1..n_lag of windows minus their truth.
-    noise
-        Shape (n,): variance of one entry of C2 of each window.
+    `residual` (n, n_lag) is g2 of windows minus its truth, `noise` (n,) the variance of one entry
+    of each. Most windows stray no further than their noise says; a few (heterogeneous dynamics) do
+    by several times, at all lags together. A window counts with at most the mean square that noise
+    alone would give it, so that those few do not rule all others. The result is shrunk half way to
+    its diagonal, and what noise left negative is cut off.
     """
     n_lag = residual.shape[1]
-    entries = np.arange(n_lag, 0, -1)
+    entries = np.arange(n_lag, 0, -1, dtype=np.float64)
     square = np.mean(residual**2 * entries, axis=1)
     counts = np.minimum(1.0, noise / np.maximum(square, np.finfo(np.float64).tiny))
     covariance = (residual * counts[:, np.newaxis]).T @ residual / len(residual)
-    covariance -= np.diag(np.mean(counts * noise) / entries)
+    covariance -= np.diag((counts * noise).mean() / entries)
     covariance = 0.5 * (covariance + np.diag(np.diag(covariance)))
     size, direction = np.linalg.eigh(covariance)
     return (direction * np.maximum(size, 0.0)) @ direction.T
 
 
-def _grid() -> tuple[Array, Array]:
+def _grid() -> tuple[FloatArray, FloatArray]:
     return (
         np.log(np.geomspace(*GAMMA_BOUNDS, N_RATES)),
         np.log(np.geomspace(*ALPHA_BOUNDS, N_ALPHAS)),
     )
 
 
-def _kernels(ln_rate: Array, ln_alpha: Array, fits: Array, factor: float) -> Array:
+def _kernels(
+    ln_rate: FloatArray, ln_alpha: FloatArray, fits: FloatArray, factor: float
+) -> FloatArray:
     """Return how near each fit is to each grid point, shape (n_rate, n_alpha, n)."""
     in_rate = (ln_rate[:, np.newaxis] - fits[:, 0]) / (RATE_KERNEL * factor)
     in_alpha = (ln_alpha[:, np.newaxis] - fits[:, 1]) / (ALPHA_KERNEL * factor)
     return np.exp(-0.5 * in_rate**2)[:, np.newaxis] * np.exp(-0.5 * in_alpha**2)
 
 
-def _conditions(near: Array, share: Array, values: Array) -> tuple[Array, Array]:
+def _conditions(
+    near: FloatArray, share: FloatArray, values: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """Return mean (..., 2) and covariance (..., 2, 2) of `values` (n, 2), weights near (..., n)."""
     everywhere = share @ values
     total = near.sum(axis=-1)[..., np.newaxis] + VAGUE_WEIGHT

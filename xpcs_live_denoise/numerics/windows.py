@@ -1,23 +1,21 @@
-"""The sliding window: denoises a whole C2 in windows along its diagonal."""
-
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+"""The sliding window: denoises a C2 in windows along its diagonal, whole or while it grows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import ArrayLike, NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
+from xpcs_live_denoise.numerics.arrays import as_stack, enlarged, next_capacity, per_roi
 from xpcs_live_denoise.numerics.contrast import MODES, check_mode, estimate_contrast
-from xpcs_live_denoise.records.results import DenoisedTwoTime
-from xpcs_live_denoise.records.types import FloatArray
-
-__all__ = ["MODES", "STEP", "WINDOW", "Denoiser", "denoise_two_time", "denoised_windows"]
+from xpcs_live_denoise.records.results import Band, DenoisedTwoTime
+from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
 
 WINDOW = 50  # frames
 STEP = 5  # frames
@@ -32,6 +30,54 @@ class Denoiser(Protocol):
     def denoise(self, windows: NDArray[np.float32]) -> tuple[FloatArray, FloatArray]:
         """Return mean and spread, each (m, w, w), of scaled windows (m, w, w)."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowScaling:
+    """How windows are cut out of the C2 of n_roi ROIs and scaled.
+
+    Attributes
+    ----------
+    contrast, baseline
+        Shape (n_roi,): beta* and baseline*; NaN where not known: such a ROI is left out.
+    window, step
+        Length of a window and frames from one to the next.
+    seed
+        Seeds the values that replace the diagonal and the gaps.
+
+    Raises
+    ------
+    InvalidInputError
+        When window or step cannot be used.
+    """
+
+    contrast: FloatArray
+    baseline: FloatArray
+    window: int = WINDOW
+    step: int = STEP
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.window < 2 or not 1 <= self.step <= self.window:
+            raise InvalidInputError(
+                f"Window: got window {self.window} and step {self.step} frames; expected window >= "
+                "2 and 1 <= step <= window, otherwise frames lie in no window."
+            )
+
+    @property
+    def known(self) -> BoolArray:
+        """Which ROIs can be scaled, (n_roi,)."""
+        return np.isfinite(self.contrast) & np.isfinite(self.baseline)
+
+    def of_roi(self, roi: int) -> WindowScaling:
+        """Return the scaling of one ROI."""
+        return dataclasses.replace(
+            self, contrast=self.contrast[[roi]], baseline=self.baseline[[roi]]
+        )
+
+    def starts(self, n: int) -> IntArray:
+        """Return the first frames of the forward pass's windows in a series of `n` frames."""
+        return np.arange(0, n - self.window + 1, self.step, dtype=np.int64)
 
 
 def denoise_two_time(
@@ -88,107 +134,119 @@ def denoise_two_time(
     """
     stack = as_stack(c2)
     check_mode(mode)
-    check_window(window, step)
-    n_roi, n = stack.shape[:2]
     contrasts, baselines = _scales(stack, mode, contrast, baseline)
-    scale: dict[str, Any] = {"contrast": contrasts, "baseline": baselines, "seed": seed}
-    ahead = window_starts(n, window, step)
-    back = ahead + (n - window - ahead[-1]) if ahead.size else ahead
+    scaling = WindowScaling(
+        contrast=contrasts, baseline=baselines, window=window, step=step, seed=seed
+    )
+    result = denoise_scaled(stack, ensemble, scaling)
+    if np.ndim(c2) == 3:
+        return result
+    return DenoisedTwoTime(
+        c2=result.c2[0],
+        spread=result.spread[0],
+        contrast=float(contrasts[0]),
+        baseline=float(baselines[0]),
+    )
+
+
+def denoise_scaled(
+    stack: FloatArray, ensemble: Denoiser, scaling: WindowScaling
+) -> DenoisedTwoTime:
+    """Denoise C2, (n_roi, n, n), whose contrast and baseline are settled; see denoise_two_time."""
+    n_roi, n = stack.shape[:2]
+    ahead = scaling.starts(n)
+    back = ahead + (n - scaling.window - ahead[-1]) if ahead.size else ahead
     passes: list[RunningBlend] = []
     # Both passes share their windows where the grids coincide; each window then runs once.
     for starts in (ahead,) if np.array_equal(ahead, back) else (ahead, back):
-        blend = RunningBlend(n_roi, window=window, step=step, n_frames=n)
-        for start, values in denoised_windows(stack, starts, ensemble, window=window, **scale):
-            blend.add(start, values, np.isfinite(contrasts))
+        blend = RunningBlend(n_roi, window=scaling.window, step=scaling.step, n_frames=n)
+        for start, values in denoised_windows(stack, starts, ensemble, scaling):
+            blend.add(start, values, np.isfinite(scaling.contrast))
         passes.append(blend)
     denoised = stack.astype(stack.dtype if stack.dtype == np.float32 else np.float64)  # a copy
     spread = np.full_like(denoised, np.nan)
     forward, backward = passes[0].passes(0, n)[FORWARD], passes[-1].passes(0, n)[BACKWARD]
     for quantity, result in ((MEAN, denoised), (SPREAD, spread)):
         scatter(mean_of_passes(forward[quantity], backward[quantity]), result)
-    single = np.ndim(c2) == 2
     return DenoisedTwoTime(
-        c2=denoised[0] if single else denoised,
-        spread=spread[0] if single else spread,
-        contrast=float(contrasts[0]) if single else contrasts,
-        baseline=float(baselines[0]) if single else baselines,
+        c2=denoised, spread=spread, contrast=scaling.contrast, baseline=scaling.baseline
     )
 
 
-def window_starts(n: int, window: int, step: int) -> NDArray[np.int64]:
-    """Return the first frames of the forward pass's windows in a series of `n` frames."""
-    return np.arange(0, n - window + 1, step, dtype=np.int64)
+def denoise_new_windows(
+    blend: RunningBlend, c2: FloatArray, ensemble: Denoiser, scaling: WindowScaling
+) -> tuple[Band, ...]:
+    """Denoise and blend every window that has become complete while a series grows.
+
+    The windows are those of the forward pass; the backward pass goes over the same ones. While
+    beta* and baseline* do not change, the blend equals both passes over these windows. Each window
+    is put back with the beta* and baseline* of its time, so everything is provisional;
+    `denoise_two_time` on the whole C2 is final. A ROI without a scale is left out; when it has one
+    later, its blending begins there.
+
+    `c2` are all frames so far, (n_roi, n, n); a view is enough. Returns what changed, as one band;
+    nothing if no window was ready.
+    """
+    starts = scaling.starts(c2.shape[-1])[blend.n_windows :]
+    if not starts.size:
+        return ()
+    for start, values in denoised_windows(c2, starts, ensemble, scaling):
+        blend.add(start, values, scaling.known)
+    first, stop = int(starts[0]), blend.n_frames
+    block = c2[:, first:stop, first:stop]
+    nothing = np.full_like(block, np.nan)
+    return (
+        Band(
+            start=first,
+            stop=stop,
+            c2=blend.over(block, first),
+            spread=blend.over(nothing, first, SPREAD),
+        ),
+    )
 
 
 def denoised_windows(
-    stack: FloatArray,
-    starts: NDArray[np.int64] | Sequence[int],
-    ensemble: Denoiser,
-    *,
-    window: int,
-    contrast: NDArray[np.float64],
-    baseline: NDArray[np.float64],
-    seed: int,
-) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    stack: FloatArray, starts: IntArray, ensemble: Denoiser, scaling: WindowScaling
+) -> Iterator[tuple[int, FloatArray]]:
     """Denoise the windows that begin at `starts`, of all ROIs together, in bounded batches.
 
-    Parameters
-    ----------
-    stack
-        C2, shape (n_roi, n, n).
-    starts
-        First frames of the windows.
-    ensemble, window, seed
-        As in `denoise_two_time`.
-    contrast, baseline
-        Shape (n_roi,); ROIs that have one that is not finite are left out, their values are NaN.
-
-    Yields
-    ------
-    start, values
-        In the order of `starts`; values (2, n_roi, window, window) are mean and spread in units of
-        C2, NaN where C2 is.
-
-    Raises
-    ------
-    InvalidInputError
-        When the ensemble returns arrays of another shape.
+    Yields start and values in the order of `starts`; values (2, n_roi, window, window) are mean and
+    spread in units of C2, NaN where C2 is and for ROIs without a scale. Raises InvalidInputError
+    when the ensemble returns arrays of another shape.
     """
-    rois = np.flatnonzero(np.isfinite(contrast) & np.isfinite(baseline))
+    rois, window = np.flatnonzero(scaling.known), scaling.window
     block = max(1, _BATCH // max(1, rois.size))
     for first in range(0, len(starts), block):
-        some = np.asarray(starts[first : first + block])
+        some = starts[first : first + block]
         values = np.full((2, len(some), stack.shape[0], window, window), np.nan)
         if rois.size:
             raw = np.stack([stack[rois, s : s + window, s : s + window] for s in some])
             flat = raw.reshape(-1, window, window)  # (len(some) * rois.size, window, window)
             which = np.tile(rois, len(some))
-            scale = {"contrast": contrast[which], "baseline": baseline[which]}
-            scaled = window_inputs(flat, np.repeat(some, rois.size), which, seed=seed, **scale)
+            contrast, baseline = scaling.contrast[which], scaling.baseline[which]
+            scaled = window_inputs(
+                flat,
+                np.repeat(some, rois.size),
+                which,
+                contrast=contrast,
+                baseline=baseline,
+                seed=scaling.seed,
+            )
             mean, spread = (np.asarray(output) for output in ensemble.denoise(scaled))
             if mean.shape != scaled.shape or spread.shape != scaled.shape:
                 raise InvalidInputError(
                     f"Ensemble: got mean and spread of shapes {mean.shape} and {spread.shape} for "
                     f"windows of shape {scaled.shape}; expected that shape twice."
                 )
-            restored = restore(mean, spread, **scale)
+            restored = restore(mean, spread, contrast=contrast, baseline=baseline)
             restored[:, np.isnan(flat)] = np.nan
             values[:, :, rois] = restored.reshape(2, *raw.shape)
         yield from ((int(start), values[:, i]) for i, start in enumerate(some))
 
 
-def check_window(window: int, step: int) -> None:
-    """Raise InvalidInputError unless windows of `window` frames can slide by `step` frames."""
-    if window < 2 or not 1 <= step <= window:
-        raise InvalidInputError(
-            f"Window: got window {window} and step {step} frames; expected window >= 2 and "
-            "1 <= step <= window, otherwise frames lie in no window."
-        )
-
-
 def _scales(
     stack: FloatArray, mode: str, contrast: ArrayLike | None, baseline: ArrayLike | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[FloatArray, FloatArray]:
     """Return beta* and baseline* of every ROI, as given or else estimated."""
     n_roi = len(stack)
     if baseline is not None:
@@ -208,15 +266,12 @@ def _lone_nan(value: ArrayLike) -> bool:
     return np.ndim(value) == 0 and bool(np.isnan(value))
 
 
-def _refuse(bad: NDArray[np.bool_], value: ArrayLike, name: str, expected: str) -> None:
+def _refuse(bad: BoolArray, value: ArrayLike, name: str, expected: str) -> None:
     if bad.any():
         raise InvalidInputError(
             f"{name}: got {value!r}; of ROI index {int(np.argmax(bad))} (of {bad.size}) it must be "
             f"{expected}. Leave it out to have it estimated."
         )
-
-
-# numpy's stubs leave the types of arange, indices and the like unknown.
 
 
 FORWARD, BACKWARD = 0, 1
@@ -244,18 +299,13 @@ class RunningBlend:
         edge = np.maximum.outer(np.arange(window), np.arange(window))
         self._reach = (window - 1 - edge) // step  # how many windows back still cover a pixel
         self.n_frames = 0
+        self.n_windows = 0
 
-    def add(self, start: int, values: FloatArray, active: NDArray[np.bool_]) -> None:
-        """Blend the window that starts at frame `start`.
+    def add(self, start: int, values: FloatArray, active: BoolArray) -> None:
+        """Blend the window that starts at frame `start`, `step` more than at the call before.
 
-        Parameters
-        ----------
-        start
-            `step` more than at the call before.
-        values
-            Shape (2, n_roi, window, window): mean and spread. NaN pixels stay NaN.
-        active
-            Shape (n_roi,): False for a ROI that has no values for this window.
+        `values` (2, n_roi, window, window) are mean and spread; NaN pixels stay NaN. `active`
+        (n_roi,) is False for a ROI that has no values for this window.
         """
         stop = start + self._window
         self._reserve(stop)
@@ -273,15 +323,28 @@ class RunningBlend:
         self._last = values
         self._streak = np.where(active, self._streak + 1, 0)
         self.n_frames = stop
+        self.n_windows += 1
 
-    def passes(self, start: int, stop: int) -> NDArray[np.float64]:
+    def over(self, below: FloatArray, start: int, quantity: int = MEAN) -> FloatArray:
+        """Return a copy of C2 (n_roi, k, k) from frame `start` on, the blend written over it.
+
+        Outside the windows `below` stays, raw for instance; its NaN stay, as no window has values
+        there.
+        """
+        result = below.copy()
+        size = max(min(start + below.shape[-1], self.n_frames) - start, 0)
+        forward, backward = self.passes(start, start + size)[:, quantity]
+        scatter(mean_of_passes(forward, backward), result[:, :size, :size])
+        return result
+
+    def passes(self, start: int, stop: int) -> FloatArray:
         """Return rows [start, stop) of both passes: (2, 2, n_roi, stop - start, 2 window - 1).
 
         The axes are: pass; mean or spread; ROI; t1; t2 - t1 + window - 1. A view.
         """
         return self._bands[:, :, :, start:stop]
 
-    def _block(self, start: int) -> NDArray[np.float64]:
+    def _block(self, start: int) -> FloatArray:
         """Return a view of the square of one window: (2, 2, n_roi, window, window)."""
         corner = self._bands[:, :, :, start:, self._window - 1 :]
         # One row down at the same t2 is one row further and one step back in t2 - t1.
@@ -293,52 +356,40 @@ class RunningBlend:
         )
 
     def _reserve(self, n_frames: int) -> None:
-        capacity = self._bands.shape[3]
-        if n_frames <= capacity:
-            return
-        shape = list(self._bands.shape)
-        shape[3] = max(n_frames, 2 * capacity)
-        bands = np.full(shape, np.nan)
-        bands[:, :, :, :capacity] = self._bands
-        self._bands = bands
+        *before, capacity, width = self._bands.shape
+        if n_frames > capacity:
+            shape = (*before, next_capacity(capacity, n_frames), width)
+            self._bands = enlarged(self._bands, shape, np.nan)
 
 
-def mean_of_passes(forward: FloatArray, backward: FloatArray) -> NDArray[np.float64]:
+def mean_of_passes(forward: FloatArray, backward: FloatArray) -> FloatArray:
     """Return the mean of two passes; where only one has covered a pixel, that one alone."""
     both = (forward + backward) / 2
     return np.where(np.isnan(forward), backward, np.where(np.isnan(backward), forward, both))
 
 
-def scatter(band: FloatArray, into: NDArray[Any]) -> None:
-    """Write what is finite in `band` over the same pixels of `into`.
+def scatter(band: FloatArray, into: Array) -> None:
+    """Write what is finite in `band` over the same pixels of `into`, in place.
 
-    Parameters
-    ----------
-    band
-        Shape (n_roi, k, 2 w - 1), the last axis t2 - t1 + w - 1.
-    into
-        Shape (n_roi, k, k), changed in place.
+    `band` is (n_roi, k, 2 w - 1), its last axis t2 - t1 + w - 1; `into` is (n_roi, k, k).
     """
     size = into.shape[-1]
     half = band.shape[-1] // 2
-    frame = np.arange(size)[:, np.newaxis]
-    other = frame + np.arange(-half, half + 1)  # t2, (k, 2 w - 1)
+    frame = np.arange(size, dtype=np.int64)[:, np.newaxis]
+    other = frame + np.arange(-half, half + 1, dtype=np.int64)  # t2, (k, 2 w - 1)
     inside = (other >= 0) & (other < size)
     t1, t2 = np.nonzero(inside)[0], other[inside]
     values = band[:, inside]
     into[:, t1, t2] = np.where(np.isnan(values), into[:, t1, t2], values)
 
 
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
-
 def window_inputs(
     windows: FloatArray,
-    starts: NDArray[np.int64],
-    rois: NDArray[np.int64],
+    starts: IntArray,
+    rois: IntArray,
     *,
-    contrast: NDArray[np.float64],
-    baseline: NDArray[np.float64],
+    contrast: FloatArray,
+    baseline: FloatArray,
     seed: int,
 ) -> NDArray[np.float32]:
     """Replace the diagonal and the gaps of windows, and scale them: (C2 - baseline*)/beta* + 1.
@@ -375,8 +426,10 @@ def window_inputs(
         np.random.default_rng([seed % 2**64, int(roi), int(start)])
         for start, roi in zip(starts, rois, strict=True)
     ]
-    draws = np.stack([generator.random(width) for generator in generators])  # (m, w)
-    diagonal = np.arange(width)
+    draws = np.empty((len(generators), width))
+    for row, generator in zip(draws, generators, strict=True):
+        generator.random(out=row)
+    diagonal = np.arange(width, dtype=np.int64)
     lag_1 = np.diagonal(values, offset=1, axis1=1, axis2=2)  # (m, w - 1)
     values[:, diagonal, diagonal] = _draw(lag_1, draws)
     gaps = np.flatnonzero(np.isnan(values).any(axis=(1, 2)))
@@ -388,25 +441,11 @@ def window_inputs(
 
 
 def restore(
-    mean: FloatArray,
-    spread: FloatArray,
-    *,
-    contrast: NDArray[np.float64],
-    baseline: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Undo the scaling of a denoiser's output.
+    mean: FloatArray, spread: FloatArray, *, contrast: FloatArray, baseline: FloatArray
+) -> FloatArray:
+    """Return mean and spread, each (m, w, w), in units of C2, as (2, m, w, w): the scaling undone.
 
-    Parameters
-    ----------
-    mean, spread
-        Shape (m, w, w), scaled.
-    contrast, baseline
-        Shape (m,).
-
-    Returns
-    -------
-    NDArray
-        Shape (2, m, w, w): mean and spread in units of C2.
+    `contrast` and `baseline` are (m,).
     """
     scale = contrast[:, np.newaxis, np.newaxis]
     back = (mean.astype(np.float64) - 1) * scale + baseline[:, np.newaxis, np.newaxis]
@@ -425,8 +464,8 @@ def _draw(pool: FloatArray, uniform: FloatArray) -> FloatArray:
 def _fill(windows: FloatArray, uniform: FloatArray, baseline: FloatArray) -> FloatArray:
     """Fill the NaN entries of (p, w, w) windows; `uniform` (p, w - 1, w) are numbers in [0, 1)."""
     width = windows.shape[-1]
-    lags = np.arange(1, width)[:, np.newaxis]  # (w - 1, 1)
-    rows = np.arange(width - 1)  # (w - 1,)
+    lags = np.arange(1, width, dtype=np.int64)[:, np.newaxis]  # (w - 1, 1)
+    rows = np.arange(width - 1, dtype=np.int64)  # (w - 1,)
     inside = rows + lags < width
     by_lag = windows[:, rows, np.minimum(rows + lags, width - 1)]  # (p, w - 1, w - 1)
     by_lag[:, ~inside] = np.nan

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine
 
 import numpy as np
 
+from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import ResultNotFoundError, XpcsError
+from xpcs_live_denoise.records.types import Document, Fields
 
 from .run_state import RunState
 from .subscription import (
@@ -25,6 +26,17 @@ from .tiled_http import TiledHttp, read_arrow
 
 logger = logging.getLogger(__name__)
 
+C2_KINDS = ("c2", "c2_denoised")
+# stream -> what in it is followed.
+FOLLOWED = {
+    "two_time": C2_KINDS,
+    "image": ("image", "roi_labels"),
+    "gamma": ("internal",),
+    "status": ("internal",),
+}
+# g2 comes with the end of the run, when all of it is read once more.
+READ = FOLLOWED | {"g2": ("g2", "g2_error", "g2_denoised", "delay_s")}
+
 
 class RunFeed:
     """Keeps a RunState up to date.
@@ -37,8 +49,6 @@ class RunFeed:
         Of the derived run.
     metadata
         Of the derived run, as it stands.
-    on_lost
-        Called with (path of a node, whether its connection is lost).
 
     Attributes
     ----------
@@ -49,16 +59,9 @@ class RunFeed:
     """
 
     def __init__(
-        self,
-        http: TiledHttp,
-        path: str,
-        metadata: Mapping[str, Any],
-        *,
-        on_lost: Callable[[str, bool], None],
-        streaming: bool = True,
-    ):
+        self, http: TiledHttp, path: str, metadata: Fields, *, streaming: bool = True
+    ) -> None:
         self._http, self._path = http, path
-        self._on_lost = on_lost
         self.streaming = streaming
         self.state = RunState(path.rpartition("/")[2])
         self.state.set_metadata(metadata)
@@ -70,6 +73,11 @@ class RunFeed:
         self._tasks = Tasks(f"Run {self.state.uid}")
         self._loading: asyncio.Task[None] | None = None
         self._loaded = asyncio.Event()
+
+    @property
+    def followed(self) -> frozenset[str]:
+        """Paths of the nodes whose updates are followed."""
+        return frozenset(path for path, task in self._following.items() if not task.done())
 
     def start(self) -> None:
         """Read the stored state, then follow the run until it ends."""
@@ -87,7 +95,7 @@ class RunFeed:
         """Stop following."""
         await self._tasks.close()
         self._leave_all()
-        self._on_lost(self._path, False)
+        self._http.report(self._path, broken=False)
 
     def want(self, index: int) -> None:
         """Make the C2 of one more ROI (its index) available."""
@@ -95,8 +103,8 @@ class RunFeed:
             self._stored.indices.add(index)
             self._tasks.start(self._read_roi(index))
 
-    def on_metadata(self, metadata: Mapping[str, Any]) -> None:
-        """Take news of the run's metadata; with its stop everything is read once more."""
+    def on_metadata(self, metadata: Fields) -> None:
+        """Take newer metadata of the run; with its stop everything is read once more."""
         live, gone, n_frames = self.state.live, self.state.gone, self.state.n_frames
         self.state.set_metadata(metadata)
         if self.state.n_frames > n_frames:
@@ -110,7 +118,7 @@ class RunFeed:
     async def look(self) -> None:
         """Ask for the metadata, and whether the run is still there."""
         try:
-            self.on_metadata(await self._stored.metadata())
+            self.on_metadata(await self._http.metadata(self._path))
         except ResultNotFoundError as error:
             self._leave_all()
             self.state.lose(str(error))
@@ -123,9 +131,9 @@ class RunFeed:
             await self._stored.read(self._changing_from(before))
 
     def _changing_from(self, frame: int) -> int:
-        """Return the first row of C2 that news from a frame on may change."""
+        """Return the first row of C2 that updates from a frame on may change."""
         # A live window reaches back as far as its length; older blocks no longer change.
-        return max(0, frame - 2 * int(self.state.xpcs.get("window") or 50))
+        return max(0, frame - 2 * self.state.window)
 
     # --- stored state ----------------------------------------------------------------------
 
@@ -137,18 +145,18 @@ class RunFeed:
                 break
             except XpcsError as error:
                 logger.info("Run %s: %s", self.state.uid, error)
-            self._on_lost(self._path, True)
+            self._http.report(self._path, broken=True)
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, LAST_DELAY_S)
-        self._on_lost(self._path, False)
+        self._http.report(self._path, broken=False)
         self._loaded.set()
         if self.streaming and self.state.live:
-            self._follow(self._path, self._attend_run, self._on_run_child)
+            self._follow(self._path, self._run_opened, self._on_run_update)
 
     async def _read_run(self) -> None:
         """Read all that is stored, or find that there is nothing any more."""
         try:
-            self.state.set_metadata(await self._stored.metadata())
+            self.state.set_metadata(await self._http.metadata(self._path))
         except ResultNotFoundError as error:
             self.state.lose(str(error))
             return
@@ -160,13 +168,13 @@ class RunFeed:
     async def _read_roi(self, index: int) -> None:
         try:
             await self._count_rows()
-            await self._stored.read_c2(index)
+            await self._stored.read_roi(index)
         except XpcsError as error:
             self._stored.indices.discard(index)  # asked for again by the next look at it
             logger.info("Run %s, ROI %d: %s", self.state.uid, index, error)
 
     async def _count_rows(self) -> None:
-        """Before reading C2 of a live run: learn which rows count; the next news bring the rest.
+        """Before reading C2 of a live run: learn which rows count; the next update brings the rest.
 
         A row is stored before the metadata count it. One that comes between the two is neither read
         now nor announced later.
@@ -185,7 +193,7 @@ class RunFeed:
         try:
             await self._stored.read_stream("two_time", C2_KINDS, self._changing_from(late))
         except XpcsError as error:
-            self._remember_late(late)  # again with the next news
+            self._remember_late(late)  # again with the next update
             logger.info("Run %s, rows from %d on: %s", self.state.uid, late, error)
 
     # --- live updates ----------------------------------------------------------------------
@@ -193,57 +201,52 @@ class RunFeed:
     def _follow(
         self,
         path: str,
-        opened: Callable[[], Coroutine[Any, Any, None]],
-        message: Callable[[dict[str, Any]], None],
+        opened: Callable[[], Coroutine[None, None, None]],
+        message: Callable[[Document], None],
     ) -> None:
         if path in self._following:
             self._following.pop(path).cancel()  # the node was made anew
 
         async def run() -> None:
-            subscription = Subscription(
-                self._http, path, opened=opened, message=message, lost=self._on_lost
-            )
+            subscription = Subscription(self._http, path, opened=opened, message=message)
             while self.streaming:  # the hub decides, which has seen more of the server
                 try:
                     await subscription.run()
                     return
                 except StreamingUnavailableError:
-                    self._on_lost(path, False)
+                    self._http.report(path, broken=False)
                     await asyncio.sleep(FIRST_DELAY_S)
 
         self._following[path] = self._tasks.start(run())
 
-    def _follows(self, path: str) -> bool:
-        return path in self._following and not self._following[path].done()
-
-    async def _attend_run(self) -> None:
-        for stream in await self._stored.streams():
+    async def _run_opened(self) -> None:
+        for stream in await self._http.children(self._path):
             self._follow_stream(stream)
 
-    def _on_run_child(self, update: dict[str, Any]) -> None:
+    def _on_run_update(self, update: Document) -> None:
         if update["type"] == "container-child-created":
             self._follow_stream(update["key"])
 
     def _follow_stream(self, stream: str) -> None:
         path = f"{self._path}/{stream}"
-        if stream not in FOLLOWED or self._follows(path):
+        if stream not in FOLLOWED or path in self.followed:
             return
 
         async def opened() -> None:
-            for name in await self._stored.children(stream):
+            for name in await self._http.children(path):
                 self._follow_node(stream, name, again=False)
 
-        def message(update: dict[str, Any]) -> None:
+        def message(update: Document) -> None:
             if update["type"] == "container-child-created":
                 self._follow_node(stream, update["key"], again=True)
             elif update["key"] == "image":
-                self.state.picture_facts = update.get("metadata") or {}
+                self.state.data.picture_facts = update.get("metadata") or {}
 
         self._follow(path, opened, message)
 
     def _follow_node(self, stream: str, name: str, *, again: bool) -> None:
         path = f"{self._path}/{stream}/{name}"
-        if name not in FOLLOWED[stream] or (self._follows(path) and not again):
+        if name not in FOLLOWED[stream] or (path in self.followed and not again):
             return
 
         async def opened() -> None:
@@ -251,10 +254,10 @@ class RunFeed:
                 await self._count_rows()
             await self._stored.read_stream(stream, (name,))
 
-        def message(update: dict[str, Any]) -> None:
+        def message(update: Document) -> None:
             try:
-                take(self.state, stream, name, update)
-            except UNUSABLE as error:
+                self._stored.take(stream, name, update)
+            except (LookupError, ValueError, TypeError) as error:
                 logger.warning("Update of %s cannot be used: %r", path, error)
             self.state.hear(time.time())
 
@@ -263,20 +266,8 @@ class RunFeed:
     def _leave_all(self) -> None:
         for path, task in self._following.items():
             task.cancel()
-            self._on_lost(path, False)
+            self._http.report(path, broken=False)
         self._following.clear()
-
-
-C2_KINDS = ("c2", "c2_denoised")
-PICTURE = ("image", "roi_labels")
-G2 = ("g2", "g2_error", "g2_denoised", "delay_s")
-# stream -> what in it is followed; g2 comes with the end of the run, which is read as a whole.
-FOLLOWED = {
-    "two_time": C2_KINDS,
-    "image": PICTURE,
-    "gamma": ("internal",),
-    "status": ("internal",),
-}
 
 
 class StoredRun:
@@ -294,118 +285,99 @@ class StoredRun:
     Attributes
     ----------
     indices
-        Of the ROIs whose C2 is read.
+        Of the ROIs whose C2 is read: at first the one that is shown first.
     n_frames
         Frames that the last `read` has read.
     """
 
-    def __init__(self, http: TiledHttp, path: str, state: RunState):
+    def __init__(self, http: TiledHttp, path: str, state: RunState) -> None:
         self._http, self._path, self._state = http, path, state
-        self.indices = {0}
+        self.indices = {views.default_roi(state.labels)}
         self.n_frames = 0
-
-    async def metadata(self) -> dict[str, Any]:
-        """Return the metadata of the run."""
-        return await self._http.metadata(self._path)
-
-    async def streams(self) -> dict[str, dict[str, Any]]:
-        """Return what is in the run."""
-        return await self._http.children(self._path)
-
-    async def children(self, stream: str) -> dict[str, dict[str, Any]]:
-        """Return what is in a stream of the run."""
-        return await self._http.children(f"{self._path}/{stream}")
 
     async def read(self, first_frame: int = 0) -> None:
         """Read everything, of C2 the rows from a frame on."""
-        n_frames, wanted = self._state.n_frames, FOLLOWED | {"g2": G2}
-        streams = [stream for stream in await self.streams() if stream in wanted]
+        n_frames, streams = self._state.n_frames, await self._http.children(self._path)
         await asyncio.gather(
-            *(self.read_stream(stream, wanted[stream], first_frame) for stream in streams)
+            *(
+                self.read_stream(stream, names, first_frame)
+                for stream, names in READ.items()
+                if stream in streams
+            )
         )
         self.n_frames = n_frames
 
     async def read_stream(self, stream: str, names: tuple[str, ...], first_frame: int = 0) -> None:
         """Read those nodes of a stream that are there."""
-        children = await self.children(stream)
+        children = await self._http.children(f"{self._path}/{stream}")
         known = [name for name in names if name in children]
         await asyncio.gather(
             *(self._read_node(stream, name, children[name], first_frame) for name in known)
         )
 
-    async def read_c2(self, index: int) -> None:
+    async def read_roi(self, index: int) -> None:
         """Read C2 of one ROI."""
-        children = await self.children("two_time")
+        children = await self._http.children(f"{self._path}/two_time")
         for name in C2_KINDS:
             if name in children:
                 await self._read_c2(name, children[name]["structure"], index, 0)
 
-    async def _read_node(
-        self, stream: str, name: str, attributes: Mapping[str, Any], first_frame: int
-    ) -> None:
+    def take(self, stream: str, name: str, update: Document) -> None:
+        """Take an update of an array or a table, as Tiled sends it.
+
+        Raises
+        ------
+        LookupError, ValueError, TypeError
+            When it cannot be used.
+        """
+        data = self._state.data
+        if update["type"] == "table-data":
+            self._state.append(stream, read_arrow(update["payload"]))
+            return
+        dtype = np.dtype("<f4") if stream == "two_time" else data.picture[name].dtype
+        values = np.frombuffer(update["payload"], dtype).reshape(update["shape"])
+        offset = tuple(update["offset"] or (0,) * values.ndim)  # None: it is all of the array
+        if stream == "two_time":
+            data.patch_c2(name, values, (offset[0], offset[1], offset[2]))
+        else:
+            data.patch_picture(name, values, offset)
+        self._state.touch()
+
+    async def _read_node(self, stream: str, name: str, node: Fields, first_frame: int) -> None:
         try:
-            await self._read_values(stream, name, attributes, first_frame)
+            await self._read_values(stream, name, node, first_frame)
         except XpcsError:
             raise
         except Exception:  # what another version wrote, say: the page shows the rest
             logger.exception("Run %s: %s/%s cannot be used.", self._state.uid, stream, name)
 
-    async def _read_values(
-        self, stream: str, name: str, attributes: Mapping[str, Any], first_frame: int
-    ) -> None:
-        path, structure = f"{self._path}/{stream}/{name}", attributes["structure"]
+    async def _read_values(self, stream: str, name: str, node: Fields, first_frame: int) -> None:
+        path, structure = f"{self._path}/{stream}/{name}", node["structure"]
         if name == "internal":
             self._state.append(stream, await self._http.table(path), afresh=True)
         elif stream == "two_time":
             for index in sorted(self.indices):
                 await self._read_c2(name, structure, index, first_frame)
         else:
-            values = await self._http.array(path, structure)
+            values, data = await self._http.array(path, structure), self._state.data
             if name == "image":
-                self._state.picture_facts = attributes.get("metadata") or {}
-            (self._state.picture if stream == "image" else self._state.g2)[name] = values
+                data.picture_facts = node.get("metadata") or {}
+            (data.picture if stream == "image" else data.g2)[name] = values
             self._state.touch()
 
-    async def _read_c2(
-        self, name: str, structure: Mapping[str, Any], index: int, first_frame: int
-    ) -> None:
+    async def _read_c2(self, name: str, structure: Fields, index: int, first_frame: int) -> None:
         c2 = self._state.map_of(index, name)
-        n_frames = min(self._state.n_frames, structure["shape"][1])
-        k, first = c2.stride, -(-first_frame // c2.stride)
-        rows = slice(first * k, n_frames, k)
-        # Raw rows reach back to the first frame; what is denoised lies near the diagonal.
-        cols = slice(0, n_frames, k) if name == "c2" else rows
-        if rows.start >= n_frames:
-            return  # Tiled answers an empty slice with an error
-        path = f"{self._path}/two_time/{name}"
-        values = await self._http.array(path, structure, (index, rows, cols))
+        while True:
+            n_frames = min(self._state.n_frames, structure["shape"][1])
+            k, first = c2.stride, -(-first_frame // c2.stride)
+            rows = slice(first * k, n_frames, k)
+            # Raw rows reach back to the first frame; what is denoised lies near the diagonal.
+            cols = slice(0, n_frames, k) if name == "c2" else rows
+            if rows.start >= n_frames:
+                return  # Tiled answers an empty slice with an error
+            path = f"{self._path}/two_time/{name}"
+            values = await self._http.array(path, structure, (index, rows, cols))
+            if c2.stride == k:  # the map was not thinned meanwhile
+                break
         c2.place(values, (first, first if cols == rows else 0))
         self._state.touch()
-
-
-UNUSABLE = (LookupError, ValueError, TypeError)
-"""What `take` raises for an update that cannot be used."""
-
-
-def take(state: RunState, stream: str, name: str, update: Mapping[str, Any]) -> None:
-    """Write an update of an array or a table, as Tiled sends it, into a state.
-
-    Parameters
-    ----------
-    state
-        Of the run.
-    stream, name
-        Of the node.
-    update
-        Its `type`, `payload`, and of an array `shape` and `offset` (None: all of it).
-    """
-    if update["type"] == "table-data":
-        state.append(stream, read_arrow(update["payload"]))
-        return
-    dtype = np.dtype("<f4") if stream == "two_time" else state.picture[name].dtype
-    values = np.frombuffer(update["payload"], dtype).reshape(update["shape"])
-    offset = tuple(update["offset"] or (0,) * values.ndim)
-    if stream == "two_time":
-        state.patch(name, values, (offset[0], offset[1], offset[2]))
-    else:
-        state.patch_picture(name, values, offset)

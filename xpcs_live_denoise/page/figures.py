@@ -1,9 +1,10 @@
-"""How all figures of the page look: colours, type, axes, legends."""
+"""The plots of the page: what is drawn of each view, in the colours of the live window."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 from bokeh.models import (
     ColorBar,
     ColumnDataSource,
@@ -14,13 +15,15 @@ from bokeh.models import (
     LogColorMapper,
     LogTicker,
 )
-from bokeh.palettes import Cividis256, Greys256
+from bokeh.palettes import cividis, viridis
 from bokeh.plotting import figure
 
-from .views import G2_COLUMNS, IMAGE_COLUMNS, Q_COLUMNS, RATE_COLUMNS
+from xpcs_live_denoise import views
+from xpcs_live_denoise.records.types import Array
 
-# Okabe and Ito's colours, told apart with any colour vision; the markers differ as well.
-RAW, DENOISED, RECOMMENDED, DOUBTFUL = "#777777", "#0072B2", "#D55E00", "#AA4499"
+Plot: TypeAlias = Any  # a Bokeh figure or a part of one: its properties are made at run time
+Columns: TypeAlias = dict[str, Any]  # of a ColumnDataSource
+
 TOOLS = "pan,box_zoom,wheel_zoom,reset,save"
 TICKS = """
 if (tick >= 1e-3 && tick < 1e5) return String(Number(tick.toPrecision(3)));
@@ -29,11 +32,261 @@ const raised = (c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)]
 return `${digits}·10${[...power].map(raised).join("")}`;
 """
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+INK, PALE_INK, LINE = "#16202a", "#33404d", "#c6ccd2"
+# What the live window draws with matplotlib's markers.
+MARKERS = {
+    "o": "circle", "s": "square", "D": "diamond", "X": "x", "^": "triangle",
+    "v": "inverted_triangle", "p": "star", "P": "cross", "h": "hex",
+}  # fmt: skip
+SIZES = {"raw": 4, "denoised": 4, "doubtful": 7, "recommended": 6}
+
+IMAGE_COLUMNS = ("image", "x", "y", "dw", "dh")
+G2_COLUMNS = ("x", "y", "lower", "upper")
+RATE_COLUMNS = (
+    *("x", "y", "lower", "upper", "error", "alpha", "marker", "reason", "source", "width", "stage"),
+)
+Q_COLUMNS = ("x", "y", "roi", "n")
 
 
-def new_figure(name: str, title: str, x_label: str, y_label: str, **options: Any) -> Any:
+class Figures:
+    """All plots of one page.
+
+    Attributes
+    ----------
+    plots
+        Name, of `views.PANELS` and in that order -> Bokeh figure.
+    sources
+        What is drawn, by name: "c2_raw", "c2_denoised", "detector", "outline", "g2_raw",
+        "g2_raw_fit", "g2_denoised", "g2_denoised_fit", "power_law", "power_law_line", and a kind of
+        `views.KINDS` each.
+    """
+
+    def __init__(self) -> None:
+        self.sources: dict[str, ColumnDataSource] = {}
+        self._c2_colours = LinearColorMapper(
+            palette=viridis(256), low=1.0, high=1.5, nan_color=views.UNKNOWN
+        )
+        self._counts = LogColorMapper(
+            palette=cividis(256), low=0.1, high=1.0, nan_color=views.UNKNOWN
+        )
+        self._trusted: list[Plot] = []
+        made = self._c2() | {
+            "detector": self._detector(),
+            "g2": self._g2(),
+            "gamma": self._gamma(),
+            "power_law": self._power_law(),
+        }
+        self.plots: dict[str, Plot] = {name: made[name] for name in views.PANELS}
+
+    # --- making them -----------------------------------------------------------------------
+
+    def _source(self, name: str, columns: tuple[str, ...]) -> ColumnDataSource:
+        self.sources[name] = ColumnDataSource({column: [] for column in columns})
+        return self.sources[name]
+
+    def _image(self, plot: Plot, name: str, colours: Plot) -> Plot:
+        source = self._source(name, IMAGE_COLUMNS)
+        return plot.image(*IMAGE_COLUMNS, source=source, color_mapper=colours)
+
+    def _c2(self) -> dict[str, Plot]:
+        ranges = {"x_range": DataRange1d(range_padding=0), "y_range": DataRange1d(range_padding=0)}
+        plots = {}
+        for kind in ("raw", "denoised"):
+            name, title = f"c2_{kind}", f"{kind.capitalize()} C2"
+            plots[name] = plot = new_figure(name, title, "t₁ (s)", "t₂ (s)", **ranges)
+            image = self._image(plot, name, self._c2_colours)
+            hover(plot, [image], t1="$x{0.000} s", t2="$y{0.000} s", C2="@image{0.0000}")
+            plot.add_layout(colour_bar(self._c2_colours), "right")
+            plot.grid.visible = False
+        return plots
+
+    def _detector(self) -> Plot:
+        plot = new_figure(
+            *("detector", "Detector", "column (px)", "row (px)"),
+            x_range=DataRange1d(range_padding=0),
+            y_range=DataRange1d(range_padding=0, flipped=True),
+            match_aspect=True,
+        )
+        image = self._image(plot, "detector", self._counts)
+        colours = LinearColorMapper(
+            palette=["rgba(255, 255, 255, 0.75)", views.RECOMMENDED], nan_color="rgba(0, 0, 0, 0)"
+        )
+        colours.update(low=views.ROI_EDGE, high=views.CHOSEN_EDGE)
+        self._image(plot, "outline", colours)
+        hover(plot, [image], row="$y{0}", column="$x{0}", counts="@image{0.000}")
+        plot.add_layout(colour_bar(self._counts, "counts / pixel / frame"), "right")
+        plot.grid.visible = False
+        return plot
+
+    def _g2(self) -> Plot:
+        plot = new_figure("g2", "g₂", "delay (s)", "g₂", x_axis_type="log")
+        plain_decades(plot.xaxis)
+        points = []
+        colours = {"raw": (views.RAW, "circle"), "denoised": (views.DENOISED, "square")}
+        for kind, (colour, marker) in colours.items():
+            source = self._source(f"g2_{kind}", G2_COLUMNS)
+            plot.segment("x", "lower", "x", "upper", source=source, color=colour, line_alpha=0.5)
+            style = {"size": 5, "marker": marker, "color": colour, "legend_label": kind}
+            points.append(plot.scatter("x", "y", source=source, **style))
+        for kind, colour, dash in (
+            ("raw", views.FIT, "dashed"),
+            ("denoised", views.DENOISED, "solid"),
+        ):
+            source = self._source(f"g2_{kind}_fit", ("x", "y"))
+            style = {"color": colour, "line_width": 1.6, "line_dash": dash}
+            plot.line("x", "y", source=source, legend_label=f"fit of {kind}", **style)
+        hover(plot, points, delay="@x{0.000} s", g2="@y{0.0000}")
+        plot.y_range.renderers = points
+        style_legend(plot)
+        return plot
+
+    def _gamma(self) -> Plot:
+        plot = new_figure("gamma", "Γ(t)", "age (s)", "Γ (1/s)", y_axis_type="log")
+        plain_decades(plot.yaxis)
+        for kind, (label, colour, _) in views.KINDS.items():
+            source, faint = self._source(kind, RATE_COLUMNS), kind == "raw"
+            bars = {"color": colour, "line_alpha": 0.25 if faint else 0.5}
+            plot.segment("x", "lower", "x", "upper", source=source, **bars)
+            style = {"size": SIZES[kind], "line_color": colour, "fill_color": colour}
+            style |= {"line_alpha": 0.6 if faint else 1.0, "fill_alpha": "alpha"}
+            points = plot.scatter(
+                "x", "y", source=source, marker="marker", legend_label=label, **style
+            )
+            if kind in ("recommended", "denoised"):
+                self._trusted.append(points)
+            tooltips = {
+                "age": "@x{0.000} s",
+                "Γ": "@y{0.0000} ± @error{0.0000} 1/s",
+                "from": "@source, @width frame(s), @stage",
+                "": "@reason",
+            }
+            hover(plot, [points], **tooltips)
+        style_legend(plot)
+        return plot
+
+    def _power_law(self) -> Plot:
+        plot = new_figure(
+            *("power_law", "Γ against q²", "q² (Å⁻²)", "typical Γ (1/s)"),
+            x_axis_type="log",
+            y_axis_type="log",
+        )
+        plain_decades(plot.xaxis, 3)
+        plain_decades(plot.yaxis)
+        line = self._source("power_law_line", ("x", "y"))
+        plot.line("x", "y", source=line, color=views.FIT, line_width=1.6, line_dash="dashed")
+        source = self._source("power_law", Q_COLUMNS)
+        style = {"marker": "diamond", "size": 12, "color": views.RECOMMENDED}
+        points = plot.scatter("x", "y", source=source, **style)
+        tooltips = {"ROI": "@roi", "q²": "@x{0.00e+0} Å⁻²", "Γ": "@y{0.0000} 1/s"}
+        hover(plot, [points], **tooltips, **{"from": "@n ages"})
+        return plot
+
+    # --- filling them ----------------------------------------------------------------------
+
+    def show_c2(self, view: views.TwoTimeView, shown: str, roi: str) -> None:
+        """Show the C2 of a ROI; what the reader has hidden (`shown`) is not sent."""
+        self._c2_colours.update(low=view.low, high=view.high)
+        for kind, values in (("raw", view.raw), ("denoised", view.denoised)):
+            plot, source = self.plots[f"c2_{kind}"], self.sources[f"c2_{kind}"]
+            plot.title.text = f"{kind.capitalize()} C2, {roi}"
+            if values is None or not len(values):
+                missing = view.note if len(view.raw) and kind == "denoised" else "nothing yet"
+                plot.title.text += f": {missing}"
+                source.data = empty(IMAGE_COLUMNS)
+            elif shown in ("both", kind):
+                source.data = image_columns(values, (view.edge_s, view.edge_s))
+
+    def show_detector(self, view: views.DetectorView | None, *, live: bool) -> None:
+        """Show the image; None says that the run has none."""
+        if view is None:
+            missing = "no image yet" if live else "no image in this result"
+            self.plots["detector"].title.text = f"Detector: {missing}"
+            self.sources["detector"].data = empty(IMAGE_COLUMNS)
+            self.sources["outline"].data = empty(IMAGE_COLUMNS)
+            return
+        self.plots["detector"].title.text = view.title
+        self._counts.update(low=view.low, high=view.high)
+        lines = np.isin(view.outline, (views.ROI_EDGE, views.CHOSEN_EDGE))
+        outline = np.where(lines, view.outline, np.nan).astype(np.float32)
+        self.sources["detector"].data = image_columns(view.mean, view.size)
+        self.sources["outline"].data = image_columns(outline, view.size)
+
+    def show_g2(self, view: views.G2View, roi: str) -> None:
+        """Show g2 of a ROI."""
+        self.plots["g2"].title.text = f"{view.title}, {roi}"
+        for kind, curve in (("raw", view.raw), ("denoised", view.denoised)):
+            self.sources[f"g2_{kind}"].data = {
+                "x": curve.delay_s,
+                "y": curve.g2,
+                "lower": curve.lower,
+                "upper": curve.upper,
+            }
+            self.sources[f"g2_{kind}_fit"].data = {"x": curve.fit_delay_s, "y": curve.fit_g2}
+        names = ("g2_raw", "g2_denoised", "g2_raw_fit", "g2_denoised_fit")
+        self._list_in_legend("g2", names)
+
+    def show_gamma(self, view: views.GammaView, roi: str) -> None:
+        """Show the rates of a ROI; what may still change is hollow."""
+        self.plots["gamma"].title.text = f"Γ(t), {roi}" + (f": {view.note}" if view.note else "")
+        for kind, points in view.points.items():
+            self.sources[kind].data = rate_columns(kind, points)
+        # Fits of single frames scatter over decades: they set the scale only where nothing else is.
+        better = any(len(view.points[kind].rate) for kind in ("recommended", "denoised"))
+        self.plots["gamma"].y_range.renderers = self._trusted if better else "auto"
+        self._list_in_legend("gamma", tuple(view.points))
+
+    def show_power_law(self, view: views.PowerLawView) -> None:
+        """Show all ROIs."""
+        # In two lines, for a narrow panel.
+        words = view.words.replace(" (", "\n(").replace("; ", ";\n")
+        self.plots["power_law"].title.text = words
+        self.sources["power_law"].data = {
+            "x": view.q_squared,
+            "y": view.rate,
+            "roi": view.label,
+            "n": view.n_ages,
+        }
+        self.sources["power_law_line"].data = {"x": view.line_q_squared, "y": view.line_rate}
+
+    def _list_in_legend(self, name: str, sources: tuple[str, ...]) -> None:
+        """Let a legend, whose entries are in the order of these sources, list what is there."""
+        for item, source in zip(self.plots[name].legend[0].items, sources, strict=True):
+            item.visible = bool(len(self.sources[source].data["x"]))
+
+
+def empty(columns: tuple[str, ...]) -> Columns:
+    """Return columns without rows."""
+    return {name: [] for name in columns}
+
+
+def image_columns(values: Array, size: tuple[float, float]) -> Columns:
+    """Return the columns of one image from the origin, of a width and a height."""
+    return {"image": [values], "x": [0.0], "y": [0.0], "dw": [size[0]], "dh": [size[1]]}
+
+
+def rate_columns(kind: str, points: views.RatePoints) -> Columns:
+    """Return the columns of the points of one kind."""
+    marker = [views.KINDS[kind][2]] * len(points.rate)
+    if kind == "doubtful":
+        marker = [views.reason_marker(reason) for reason in points.reason.tolist()]
+    return {
+        "x": points.age_s,
+        "y": points.rate,
+        "lower": points.lower,
+        "upper": points.upper,
+        "error": points.error,
+        "alpha": points.final.astype(float),
+        "marker": [MARKERS[name] for name in marker],
+        "reason": [views.reason_words(reason) for reason in points.reason.tolist()],
+        "source": points.source.tolist(),
+        "width": points.width,
+        "stage": ["final" if is_final else "provisional" for is_final in points.final.tolist()],
+    }
+
+
+def new_figure(name: str, title: str, x_label: str, y_label: str, **options: Any) -> Plot:
     """Return a figure in the style of the page, named for the template."""
-    plot: Any = figure(
+    plot: Plot = figure(
         name=name,
         title=title,
         tools=TOOLS,
@@ -48,27 +301,26 @@ def new_figure(name: str, title: str, x_label: str, y_label: str, **options: Any
     plot.toolbar.autohide = True
     plot.title.text_font = FONT
     plot.title.text_font_size = "15px"
-    plot.title.text_color = "#16202a"
-    plot.outline_line_color = "#c6ccd2"
-    plot.background_fill_color = "#ffffff"
-    plot.border_fill_color = "#ffffff"
+    plot.title.text_color = INK
+    plot.outline_line_color = LINE
+    plot.background_fill_color = plot.border_fill_color = "#ffffff"
     for axis in plot.axis:
         axis.axis_label_text_font = axis.major_label_text_font = FONT
         axis.axis_label_text_font_style = "normal"
         axis.axis_label_text_font_size = "13px"
         axis.major_label_text_font_size = "12px"
-        axis.axis_label_text_color = axis.major_label_text_color = "#33404d"
+        axis.axis_label_text_color = axis.major_label_text_color = PALE_INK
         axis.axis_line_color = "#8a949e"
     plot.grid.grid_line_color = "#eceff2"
     return plot
 
 
-def new_source(columns: tuple[str, ...]) -> ColumnDataSource:
-    """Return a source with empty columns."""
-    return ColumnDataSource({name: [] for name in columns})
+def hover(plot: Plot, renderers: list[Plot], **tooltips: str) -> None:
+    """Tell what lies under the pointer."""
+    plot.add_tools(HoverTool(renderers=renderers, tooltips=list(tooltips.items())))
 
 
-def colour_bar(mapper: Any, title: str | None = None) -> ColorBar:
+def colour_bar(mapper: Plot, title: str | None = None) -> ColorBar:
     """Return the bar of a colour scale."""
     bar = ColorBar(color_mapper=mapper, width=10, padding=6, border_line_color=None)
     bar.major_label_text_font = bar.title_text_font = FONT
@@ -78,20 +330,13 @@ def colour_bar(mapper: Any, title: str | None = None) -> ColorBar:
     return bar
 
 
-def fill(plot: Any, sources: dict[str, ColumnDataSource], view: dict[str, Any]) -> None:
-    """Give every source its columns; the legend, which is in their order, lists what is there."""
-    for item, (name, source) in zip(plot.legend[0].items, sources.items(), strict=True):
-        source.data = view[name]
-        item.visible = bool(len(view[name]["x"]))
-
-
-def plain_decades(axis: Any, n_ticks: int = 6) -> None:
+def plain_decades(axis: Plot, n_ticks: int = 6) -> None:
     """Label 1, 2 and 5 of each decade of a logarithmic axis, with numbers instead of powers."""
     axis.ticker = LogTicker(mantissas=[1, 2, 5], num_minor_ticks=0, desired_num_ticks=n_ticks)
     axis.formatter = CustomJSTickFormatter(code=TICKS)
 
 
-def style_legend(plot: Any) -> None:
+def style_legend(plot: Plot) -> None:
     """Make a legend small; a click on an entry hides what it names."""
     plot.legend.label_text_font = FONT
     plot.legend.label_text_font_size = "12px"
@@ -100,242 +345,3 @@ def style_legend(plot: Any) -> None:
     plot.legend.padding = plot.legend.margin = 4
     plot.legend.spacing = 0
     plot.legend.click_policy = "hide"
-
-
-MARKERS = {
-    "raw": ("circle", RAW, 4, "raw fits"),
-    "denoised": ("square", DENOISED, 4, "denoised"),
-    "doubtful": ("x", DOUBTFUL, 7, "not recommended"),
-    "recommended": ("diamond", RECOMMENDED, 6, "recommended"),
-}
-
-
-class G2Figure:
-    """g2 of the whole series, raw and denoised, with fits."""
-
-    def __init__(self) -> None:
-        self.plot = new_figure("g2", "g₂", "delay (s)", "g₂", x_axis_type="log")
-        names = ("raw", "denoised", "raw_fit", "denoised_fit")
-        self.sources = {name: new_source(G2_COLUMNS) for name in names}
-        raw, denoised = self.sources["raw"], self.sources["denoised"]
-        self.plot.segment("x", "lower", "x", "upper", source=raw, color=RAW, line_alpha=0.5)
-        points = [
-            self.plot.scatter(
-                "x", "y", source=raw, size=5, marker="circle", color=RAW, legend_label="raw"
-            ),
-            self.plot.scatter(
-                *("x", "y"),
-                source=denoised,
-                size=5,
-                marker="square",
-                color=DENOISED,
-                legend_label="denoised",
-            ),
-        ]
-        for name, colour, dash in (("raw", "#333333", "solid"), ("denoised", DENOISED, "dashed")):
-            self.plot.line(
-                *("x", "y"),
-                source=self.sources[f"{name}_fit"],
-                color=colour,
-                line_width=1.6,
-                line_dash=dash,
-                legend_label=f"fit, {name}",
-            )
-        self.plot.add_tools(
-            HoverTool(renderers=points, tooltips=[("delay", "@x{0.000} s"), ("g₂", "@y{0.0000}")])
-        )
-        self.plot.y_range.renderers = points
-        style_legend(self.plot)
-
-    def show(self, view: dict[str, Any], roi: str, *, live: bool) -> None:
-        """Show g2 of a ROI."""
-        self.plot.title.text = f"g₂, {roi}" + (", so far" if live else "")
-        for item, (name, source) in zip(
-            self.plot.legend[0].items, self.sources.items(), strict=True
-        ):
-            source.data = view[name]
-            item.visible = bool(len(view[name]["x"]))
-
-
-class GammaFigure:
-    """Gamma(t) of a ROI."""
-
-    def __init__(self) -> None:
-        self.plot = new_figure("gamma", "Γ(t)", "age (s)", "Γ (1/s)", y_axis_type="log")
-        plain_decades(self.plot.yaxis)
-        self.sources = {kind: new_source(RATE_COLUMNS) for kind in MARKERS}
-        self._trusted: list[Any] = []
-        for kind, (marker, colour, size, label) in MARKERS.items():
-            source = self.sources[kind]
-            self.plot.segment(
-                "x",
-                "lower",
-                "x",
-                "upper",
-                source=source,
-                color=colour,
-                line_alpha=0.25 if kind == "raw" else 0.5,
-            )
-            points = self.plot.scatter(
-                *("x", "y"),
-                source=source,
-                marker=marker,
-                size=size,
-                line_color=colour,
-                fill_color=colour,
-                fill_alpha="filled",
-                line_alpha=0.6 if kind == "raw" else 1.0,
-                legend_label=label,
-            )
-            if kind in ("recommended", "denoised"):
-                self._trusted.append(points)
-            self._hover(points)
-        style_legend(self.plot)
-
-    def _hover(self, points: Any) -> None:
-        self.plot.add_tools(
-            HoverTool(
-                renderers=[points],
-                tooltips=[
-                    ("age", "@x{0.000} s"),
-                    ("Γ", "@y{0.0000} ± @error{0.0000} 1/s"),
-                    ("from", "@source, @width frame(s), @stage"),
-                    ("", "@reason"),
-                ],
-            )
-        )
-
-    def show(self, view: dict[str, dict[str, Any]], roi: str) -> None:
-        """Show the rates of a ROI; what may still change is hollow."""
-        some = any(len(points["x"]) for points in view.values())
-        self.plot.title.text = f"Γ(t), {roi}" + ("" if some else ": no fit yet")
-        # Fits of single frames scatter over decades: they set the scale only where nothing else is.
-        better = len(view["recommended"]["x"]) or len(view["denoised"]["x"])
-        self.plot.y_range.renderers = self._trusted if better else "auto"
-        for item, (kind, source) in zip(
-            self.plot.legend[0].items, self.sources.items(), strict=True
-        ):
-            source.data = view[kind]
-            item.visible = bool(len(view[kind]["x"]))
-
-
-class DispersionFigure:
-    """One typical Gamma a ROI, against q squared."""
-
-    def __init__(self) -> None:
-        self.plot = new_figure(
-            *("dispersion", "Γ against q²", "q² (1/Å²)", "typical Γ (1/s)"),
-            x_axis_type="log",
-            y_axis_type="log",
-        )
-        plain_decades(self.plot.xaxis, 3)
-        plain_decades(self.plot.yaxis)
-        self.points, self.line = new_source(Q_COLUMNS), new_source(("x", "y"))
-        self.plot.line("x", "y", source=self.line, color="#333333", line_width=1.6)
-        points = self.plot.scatter(
-            *("x", "y"), source=self.points, marker="diamond", size=12, color=RECOMMENDED
-        )
-        self.plot.add_tools(
-            HoverTool(
-                renderers=[points],
-                tooltips=[
-                    ("ROI", "@roi"),
-                    ("q²", "@x{0.00e+0} 1/Å²"),
-                    ("Γ", "@y{0.0000} 1/s"),
-                    ("from", "@n ages"),
-                ],
-            )
-        )
-
-    def show(self, view: dict[str, Any]) -> None:
-        """Show all ROIs."""
-        self.plot.title.text = f"Γ(q): {view['title']}"
-        self.points.data, self.line.data = view["points"], view["line"]
-
-
-class C2Figures:
-    """Raw and denoised C2, on one colour scale and with one zoom."""
-
-    def __init__(self) -> None:
-        ranges = {"x_range": DataRange1d(range_padding=0), "y_range": DataRange1d(range_padding=0)}
-        self.mapper = LinearColorMapper(palette=Cividis256, low=1.0, high=1.5, nan_color="#e7eaee")
-        self.plots, self.sources = {}, {}
-        for kind, title in (("raw", "Raw C2"), ("denoised", "Denoised C2")):
-            plot = new_figure(f"c2_{kind}", title, "t₁ (s)", "t₂ (s)", **ranges)
-            self.sources[kind] = new_source(IMAGE_COLUMNS)
-            image = plot.image(
-                "image", "x", "y", "dw", "dh", source=self.sources[kind], color_mapper=self.mapper
-            )
-            plot.add_tools(
-                HoverTool(
-                    renderers=[image],
-                    tooltips=[
-                        ("t₁", "$x{0.000} s"),
-                        ("t₂", "$y{0.000} s"),
-                        ("C2", "@image{0.0000}"),
-                    ],
-                )
-            )
-            plot.add_layout(colour_bar(self.mapper), "right")
-            plot.grid.visible = False
-            self.plots[kind] = plot
-
-    def show(self, views: dict[str, Any], shown: str, roi: str) -> None:
-        """Show the C2 of a ROI; what the reader has hidden (`shown`) is not sent."""
-        self.mapper.update(low=views["low"], high=views["high"])
-        for kind, plot in self.plots.items():
-            name = kind.capitalize()
-            if views[kind] is None:
-                plot.title.text = f"{name} C2, {roi}: nothing yet"
-                self.sources[kind].data = {column: [] for column in IMAGE_COLUMNS}
-            else:
-                plot.title.text = f"{name} C2, {roi}"
-                if shown in ("both", kind):
-                    self.sources[kind].data = views[kind]
-
-
-class DetectorFigure:
-    """The average detector image, with the outlines of the ROIs."""
-
-    def __init__(self) -> None:
-        self.plot = new_figure(
-            "detector",
-            "Detector",
-            "column (pixels)",
-            "row (pixels)",
-            x_range=DataRange1d(range_padding=0),
-            y_range=DataRange1d(range_padding=0, flipped=True),
-            match_aspect=True,
-        )
-        self.mapper = LogColorMapper(palette=Greys256, low=0.1, high=1.0, nan_color="#ffffff")
-        self.image, self.outline = new_source(IMAGE_COLUMNS), new_source(IMAGE_COLUMNS)
-        image = self.plot.image(
-            "image", "x", "y", "dw", "dh", source=self.image, color_mapper=self.mapper
-        )
-        self.plot.image(
-            *("image", "x", "y", "dw", "dh"),
-            source=self.outline,
-            color_mapper=LinearColorMapper(
-                palette=["#56B4E9", RECOMMENDED], low=0, high=1, nan_color="rgba(0, 0, 0, 0)"
-            ),
-        )
-        self.plot.add_tools(
-            HoverTool(
-                renderers=[image],
-                tooltips=[("row", "$y{0}"), ("column", "$x{0}"), ("counts", "@image{0.000}")],
-            )
-        )
-        self.plot.add_layout(colour_bar(self.mapper, "counts per frame"), "right")
-        self.plot.grid.visible = False
-
-    def show(self, view: dict[str, Any] | None, *, live: bool) -> None:
-        """Show the image; None says that the run has none."""
-        if view is None:
-            missing = "no image yet" if live else "no image in this result"
-            self.plot.title.text = f"Detector: {missing}"
-            self.image.data = self.outline.data = {column: [] for column in IMAGE_COLUMNS}
-            return
-        frames = view["frames"]
-        self.plot.title.text = "Detector, mean" + (f" of {frames} frames" if frames else "")
-        self.mapper.update(low=view["low"], high=view["high"])
-        self.image.data, self.outline.data = view["image"], view["outline"]

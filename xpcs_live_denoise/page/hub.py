@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import ResultNotFoundError, XpcsError
+from xpcs_live_denoise.records.types import Document, Fields
 
 from .feed import RunFeed
-from .run_state import is_silent
+from .run_state import is_silent, number
 from .subscription import (
     FIRST_DELAY_S,
     LAST_DELAY_S,
     StreamingUnavailableError,
     Subscription,
+    Tasks,
 )
 from .tiled_http import TiledHttp
 
@@ -44,19 +45,16 @@ class Hub:
     Attributes
     ----------
     version
-        Grows whenever the list or the notice changes.
+        Grows whenever the list changes.
     streaming
         False when the server offers no streams; the hub then asks every two seconds.
     """
 
-    def __init__(self, http: TiledHttp, path: str):
+    def __init__(self, http: TiledHttp, path: str) -> None:
         self._http, self._path = http, path.strip("/")
         self._runs: dict[str, RunSummary] = {}
         self._feeds: dict[str, tuple[RunFeed, int]] = {}
-        self._lost: set[str] = set()
-        self._lost_since = 0.0
-        self._task: asyncio.Task[None] | None = None
-        self._closing: set[asyncio.Task[None]] = set()
+        self._tasks, self._closing = Tasks("List of runs"), Tasks("Runs that nobody looks at")
         self._opening = asyncio.Lock()
         self.version = 0
         self.streaming = True
@@ -68,22 +66,18 @@ class Hub:
 
     def silent(self, now: float) -> frozenset[str]:
         """Return the uids of live runs of which nothing has been heard for long at a time, s."""
-        live = [run for run in self._runs.values() if run.state == "live"]
-        return frozenset(
-            run.uid
-            for run in live
-            if (
-                run.silent(now)
-                if run.uid not in self._feeds
-                else self._feeds[run.uid][0].state.silent_since(now) is not None
-            )
-        )
+        return frozenset(uid for uid, run in self._runs.items() if self._silent(run, now))
+
+    def _silent(self, run: RunSummary, now: float) -> bool:
+        if run.state == "live" and run.uid in self._feeds:
+            return self._feeds[run.uid][0].state.silent_since(now) is not None
+        return run.silent(now)
 
     @property
     def notice(self) -> str:
         """What is wrong with the connection, a sentence or two; empty if nothing is."""
-        if self._lost:
-            since = time.strftime("%H:%M:%S", time.localtime(self._lost_since))
+        if self._http.broken:
+            since = time.strftime("%H:%M:%S", time.localtime(self._http.broken_since))
             return (
                 f"No connection to the Tiled server since {since}. Trying again; what is shown "
                 "may be out of date."
@@ -105,18 +99,16 @@ class Hub:
         TiledUnavailableError
             When the server does not answer.
         """
-        await self._read_list()
-        self._task = asyncio.create_task(self._follow())
+        await self.read_list()
+        self._tasks.start(self._follow())
 
     async def close(self) -> None:
         """Stop following, and close all connections."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.close()
+        await self._closing.finish()
         for feed, _ in self._feeds.values():
             await feed.close()
         self._feeds.clear()
-        await asyncio.gather(*self._closing)
         await self._http.close()
 
     async def find(self, uid: str) -> str:
@@ -162,13 +154,8 @@ class Hub:
                 feed, users = self._feeds[uid]
             else:
                 path = f"{self._path}/{uid}"
-                feed = RunFeed(
-                    self._http,
-                    path,
-                    await self._http.metadata(path),
-                    on_lost=self._on_lost,
-                    streaming=self.streaming,
-                )
+                metadata = await self._http.metadata(path)
+                feed = RunFeed(self._http, path, metadata, streaming=self.streaming)
                 feed.start()
                 users = 0
             self._feeds[uid] = (feed, users + 1)
@@ -186,14 +173,13 @@ class Hub:
             del self._feeds[uid]
             if uid in self._runs and feed.state.loaded:
                 run = self._runs[uid]
-                self._runs[uid] = dataclasses.replace(run, heard=feed.state.news_time)
-            task = asyncio.create_task(feed.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+                self._runs[uid] = dataclasses.replace(run, heard=feed.state.heard)
+            self._closing.start(feed.close())
 
     # --- the list --------------------------------------------------------------------------
 
-    async def _read_list(self) -> None:
+    async def read_list(self) -> None:
+        """Read the list of runs."""
         found = await self._http.runs(self._path, limit=LISTED_RUNS)
         if not found:
             await self._http.metadata(self._path)  # an empty list, or a wrong path?
@@ -205,21 +191,22 @@ class Hub:
             self._put(uid, metadata, before.get(uid))
         self.version += 1
 
-    def _put(self, uid: str, metadata: Mapping[str, Any], before: RunSummary | None) -> None:
+    def _put(self, uid: str, metadata: Fields, before: RunSummary | None) -> None:
         """Write one line; what is neither among the newest nor open leaves the list."""
         self._runs[uid] = summary(uid, metadata, now=time.time(), before=before)
         for run in self.runs[LISTED_RUNS:]:
             if run.uid not in self._feeds:
                 del self._runs[run.uid]
 
-    async def _attend(self) -> None:
-        # What ended while the connection was lost.
+    async def look(self) -> None:
+        """Read the list, and what ended while the connection was lost."""
         for feed, _ in list(self._feeds.values()):
             if feed.state.live or feed.state.gone:
                 await feed.look()
-        await self._read_list()
+        await self.read_list()
 
-    def _on_update(self, update: dict[str, Any]) -> None:
+    def on_update(self, update: Document) -> None:
+        """Take what the container of the runs says of one of them."""
         specs = {spec["name"] for spec in update.get("specs") or ()}
         if "XPCSResult" not in specs or not update.get("metadata"):
             return
@@ -231,18 +218,14 @@ class Hub:
 
     async def _follow(self) -> None:
         subscription = Subscription(
-            self._http,
-            self._path,
-            opened=self._attend,
-            message=self._on_update,
-            lost=self._on_lost,
+            self._http, self._path, opened=self.look, message=self.on_update
         )
         try:
             await subscription.run()
         except StreamingUnavailableError as error:
-            self._on_lost(self._path, False)
+            self._http.report(self._path, broken=False)
             logger.warning("%s The page asks every %g s instead.", error, POLL_S)
-        self._on_refused()
+        self.streaming = False
         await self._poll()
 
     async def _poll(self) -> None:
@@ -250,30 +233,17 @@ class Hub:
         while True:
             await asyncio.sleep(delay_s)
             try:
-                await self._read_list()
+                await self.read_list()
                 for feed, _ in list(self._feeds.values()):
                     feed.streaming = False
                     if feed.state.live and feed.state.loaded:
                         await feed.refresh()
             except XpcsError:
-                self._on_lost(self._path, True)
+                self._http.report(self._path, broken=True)
                 delay_s = min(FIRST_DELAY_S + delay_s, LAST_DELAY_S)
             else:
-                self._on_lost(self._path, False)
+                self._http.report(self._path, broken=False)
                 delay_s = POLL_S
-
-    def _on_refused(self) -> None:
-        if self.streaming:
-            self.streaming = False
-            self.version += 1
-
-    def _on_lost(self, path: str, lost: bool) -> None:
-        if lost and not self._lost:
-            self._lost_since = time.time()
-        before = bool(self._lost)
-        (self._lost.add if lost else self._lost.discard)(path)
-        if bool(self._lost) != before:
-            self.version += 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,50 +286,34 @@ class RunSummary:
 
 
 def summary(
-    uid: str, metadata: Mapping[str, Any], *, now: float, before: RunSummary | None = None
+    uid: str, metadata: Fields, *, now: float, before: RunSummary | None = None
 ) -> RunSummary:
     """Return the line of a run, whatever others may have written into its metadata.
 
-    Parameters
-    ----------
-    uid
-        Of the derived run.
-    metadata
-        Its metadata, or the part of it that a list asks for.
-    now
-        Time on the clock of `heard`, s.
-    before
-        The line so far.
+    `now` is the time, s; `before` the line so far.
     """
     start, stop = mapping(metadata.get("start")), mapping(metadata.get("stop"))
     xpcs = mapping(start.get("xpcs"))
-    n_frames, state = int(_number(metadata.get("n_frames"))), str(stop.get("exit_status") or "live")
+    n_frames, state = (
+        int(number(metadata.get("n_frames"), 0)),
+        str(stop.get("exit_status") or "live"),
+    )
     same = before is not None and (before.n_frames, before.state) == (n_frames, state)
     return RunSummary(
         uid=uid,
         raw_uid=str(start.get("original_run_uid") or ""),
         scan_id=str(start.get("scan_id") or ""),
-        sample=sample_of(start),
+        sample=views.sample_name(start),
         detector=str(xpcs.get("detector") or ""),
-        time=_number(start.get("time")),
+        time=number(start.get("time"), 0),
         n_frames=n_frames,
-        n_expected=int(_number(xpcs.get("n_expected"))) or None,
-        frame_time_s=_number(xpcs.get("frame_time_s")),
+        n_expected=int(number(xpcs.get("n_expected"), 0)) or None,
+        frame_time_s=number(xpcs.get("frame_time_s"), 0),
         state=state,
         heard=before.heard if before is not None and same else now,
     )
 
 
-def sample_of(start: Mapping[str, Any]) -> str:
-    """Return the name of the sample in a start document, empty where there is none."""
-    sample = start.get("sample") or start.get("sample_name") or ""
-    return str(sample.get("name", "") if isinstance(sample, Mapping) else sample)
-
-
-def mapping(value: Any) -> Mapping[str, Any]:
+def mapping(value: object) -> Fields:
     """Return a value that should be a mapping; an empty one in place of anything else."""
     return value if isinstance(value, Mapping) else {}
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0

@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const $ = (id) => document.getElementById(id);
-  let news = null, choice = null, last = "", rois = "";
+  let texts = null, choice = null, last = "", rois = "";
 
   // Everything of a run is set as text, never as HTML.
   const element = (tag, text, kind) => {
@@ -10,7 +10,7 @@
     if (kind) made.className = kind;
     return made;
   };
-  const tell = (node, text) => {
+  const setText = (node, text) => {
     if (node.textContent !== text) node.textContent = text;
     node.hidden = !text;
   };
@@ -47,14 +47,14 @@
     $("head").hidden = $("controls").hidden = !run;
     if (!run) return;
     document.title = `${run.title} – XPCS live`;
-    tell($("title"), run.title);
+    setText($("title"), run.title);
     const state = $("state");
     state.textContent = run.state;
     const silent = run.silent_since ? when(run.silent_since, { second: "2-digit" }) : "";
     state.className = `state ${silent ? "silent" : run.state}`;
-    tell($("silence"), silent && `no news since ${silent}`);
+    setText($("silence"), silent && `no news since ${silent}`);
     const live = run.state === "live", known = live && run.n_expected;
-    tell($("frames"), `${run.n_frames}${known ? ` / ${run.n_expected}` : ""} frames`);
+    setText($("frames"), `${run.n_frames}${known ? ` / ${run.n_expected}` : ""} frames`);
     $("progress").hidden = !known;
     if (known) Object.assign($("progress"), { max: run.n_expected, value: run.n_frames });
     $("items").replaceChildren(...run.items.map(([name, value]) => {
@@ -62,7 +62,7 @@
       pair.append(element("dt", name), element("dd", value));
       return pair;
     }));
-    tell($("message"), run.message);
+    setText($("message"), run.message);
     const options = JSON.stringify(run.rois);
     if (options !== rois) {
       rois = options;
@@ -78,15 +78,15 @@
   }
 
   function update() {
-    const text = news.data.json?.[0];
+    const text = texts.data.json?.[0];
     if (!text || text === last) return;
     last = text;
     const page = JSON.parse(text);
     if (!page.runs) return;
     showRuns(page.runs, page.newest);
     if (page.newest) $("newest").setAttribute("aria-current", "page");
-    tell($("notice"), page.notice);
-    tell($("error"), page.error.trim());
+    setText($("notice"), page.notice);
+    setText($("error"), page.error.trim());
     if (page.error || !page.runs.length) $("loading").hidden = true;
     showRun(page.run, page.roi);
   }
@@ -95,7 +95,7 @@
     const shown = document.querySelector("[name=shown]:checked").value;
     $("plots").classList.remove("both", "raw", "denoised");
     $("plots").classList.add(shown);
-    choice.data = { roi: [Number($("roi").value) || 0], shown: [shown] };
+    choice.data = { roi: [$("roi").options.length ? Number($("roi").value) : -1], shown: [shown] };
   }
 
   function onKey(event) {
@@ -116,10 +116,10 @@
 
   function connect() {
     const bokeh = window.Bokeh?.documents?.[0];
-    news = bokeh?.get_model_by_name("news") ?? null;
+    texts = bokeh?.get_model_by_name("texts") ?? null;
     choice = bokeh?.get_model_by_name("choice") ?? null;
-    if (!news || !choice) return void setTimeout(connect, 30);
-    news.properties.data.change.connect(update);
+    if (!texts || !choice) return void setTimeout(connect, 30);
+    texts.properties.data.change.connect(update);
     // On a touch screen a finger on a plot scrolls the page; the tools are one tap away.
     if (matchMedia("(pointer: coarse)").matches) {
       for (const model of bokeh._all_models.values()) {
@@ -127,7 +127,7 @@
       }
     }
     bokeh.on_event?.("connection_lost", () =>
-      tell($("notice"), "No connection to this page's server. Reload the page when it is back."));
+      setText($("notice"), "No connection to this page's server. Reload the page when it is back."));
     $("controls").addEventListener("change", choose);
     $("controls").addEventListener("submit", (event) => event.preventDefault());
     document.addEventListener("keydown", onKey);

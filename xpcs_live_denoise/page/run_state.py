@@ -1,18 +1,116 @@
-"""What is known of one run, merged from stored state and live updates; no input or output."""
+"""What is known of one run, from stored state and live updates, and what is shown of it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
-from xpcs_live_denoise.readers import without_superseded
-from xpcs_live_denoise.records.results import GAMMA_COLUMNS
+from xpcs_live_denoise import views
+from xpcs_live_denoise.records.results import GammaTable, RowSource
+from xpcs_live_denoise.records.run import Status
+from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray, IntArray
+
+T = TypeVar("T")
 
 # A live run is silent when nothing new came for this long, s, and for this many frames.
 SILENT_S, SILENT_FRAMES = 60.0, 10
+SCREEN_EDGE = 320  # pixels of C2: more would be sent than a panel of the page shows
+LEAST_FRAMES = 5  # below it g2 has no shape
+
+
+class RunData:
+    """The numbers of one run, as far as they have been read.
+
+    Attributes
+    ----------
+    maps
+        (index of the ROI, "c2" or "c2_denoised") -> C2Map; only of ROIs that someone looks at.
+    gamma
+        The rows that count, None before the first.
+    status
+        The newest, None before the first; `lag_s` is NaN where it is not known.
+    picture
+        "image" and "roi_labels" -> array, where the run has them.
+    picture_facts
+        `binning` and `n_frames` of the image.
+    g2
+        "g2", "g2_error", "g2_denoised", "delay_s" -> array, after the end of the run.
+    """
+
+    def __init__(self) -> None:
+        self.maps: dict[tuple[int, str], views.C2Map] = {}
+        self.gamma: GammaTable | None = None
+        self.status: Status | None = None
+        self.picture: dict[str, Array] = {}
+        self.picture_facts: Fields = {}
+        self.g2: dict[str, FloatArray] = {}
+        self._gamma_order: IntArray = np.empty(0, np.int64)
+        self._status_order = -1
+
+    def make_room(self, n_frames: int) -> None:
+        """Thin all maps to the one stride at which so many frames fit: they are compared."""
+        for c2 in self.maps.values():
+            c2.make_room(n_frames)
+
+    def patch_c2(self, kind: str, values: FloatArray, offset: tuple[int, int, int]) -> None:
+        """Take a block of a two-time array, shape (n_roi, k, m), for the ROIs someone looks at."""
+        for index, wanted in list(self.maps):
+            at = index - offset[0]
+            if wanted == kind and 0 <= at < len(values):
+                self.maps[index, kind].patch(values[at], offset[1:])
+
+    def patch_picture(self, name: str, values: Array, offset: tuple[int, ...]) -> None:
+        """Take a part of the image or of the labels."""
+        whole = np.array(self.picture[name])
+        box = tuple(slice(o, o + n) for o, n in zip(offset, values.shape, strict=True))
+        whole[box] = values
+        self.picture[name] = whole
+
+    def add_gamma(self, rows: Any, *, afresh: bool) -> None:
+        """Take rows (a DataFrame): all that there are, or new ones, some of which may be known."""
+        table, order = views.table_from_columns(rows), np.asarray(rows["seq_num"])
+        if self.gamma is not None and not afresh:
+            table = GammaTable.concatenate([self.gamma, table])
+            order = np.concatenate([self._gamma_order, order])
+        kept = views.rows_that_count(table, order)
+        self.gamma, self._gamma_order = table.select(kept), order[kept]
+
+    def add_status(self, rows: Any, *, afresh: bool) -> float:
+        """Take rows (a DataFrame) of the status; return the time of the newest, 0 for none."""
+        if not len(rows):
+            return 0.0
+        newest = rows.loc[rows["seq_num"].idxmax()].to_dict()
+        if not afresh and newest["seq_num"] < self._status_order:
+            return 0.0
+        self._status_order = newest["seq_num"]
+        self.status = Status(
+            n_processed=int(number(newest.get("n_processed"), 0)),
+            n_skipped=int(number(newest.get("n_skipped"), 0)),
+            lag_s=number(newest.get("lag_s")),
+            contrast=_numbers(newest.get("contrast")),
+            baseline=_numbers(newest.get("baseline")),
+            message=str(newest.get("message") or ""),
+        )
+        return number(newest.get("time"), 0)
+
+
+def number(value: object, otherwise: float = math.nan) -> float:
+    """Return a value that should be a finite number; another one in place of anything else."""
+    if isinstance(value, int | float | np.integer | np.floating) and math.isfinite(value):
+        return float(value)
+    return otherwise
+
+
+def _numbers(text: Any) -> tuple[float, ...]:
+    try:
+        values = json.loads(text)
+    except (TypeError, ValueError):
+        return ()
+    return tuple(map(number, values)) if isinstance(values, list) else ()
 
 
 class RunState:
@@ -29,48 +127,38 @@ class RunState:
         Grows with every change.
     metadata
         Of the derived run: `start`, `stop` when it has ended, `n_frames`.
-    maps
-        (index of the ROI, "c2" or "c2_denoised") -> C2Map; only of ROIs that someone looks at.
-    gamma
-        The rows that count, None before the first.
-    status
-        The newest row of the status stream, None before the first.
-    picture
-        "image" and "roi_labels" -> array, where the run has them.
-    picture_facts
-        `binning` and `n_frames` of the image.
-    g2
-        "g2", "g2_error", "g2_denoised", "delay_s" -> array, after the end of the run.
+    data
+        Its numbers; whoever changes them calls `touch`.
     loaded
         Whether the stored state has been read.
     complete
         Whether it has been read after the end of the run: nothing is missing, nothing will change.
     gone
         Why the run can no longer be read, a sentence or two; empty if it can.
-    news_time
+    heard
         When the analysis last gave a sign of life, s since 1970.
     """
 
-    def __init__(self, uid: str):
+    def __init__(self, uid: str) -> None:
         self.uid = uid
         self.version = 0
-        self.metadata: dict[str, Any] = {}
-        self.maps: dict[tuple[int, str], C2Map] = {}
-        self.gamma: Any = None
-        self.status: dict[str, Any] | None = None
-        self.picture: dict[str, np.ndarray] = {}
-        self.picture_facts: dict[str, Any] = {}
-        self.g2: dict[str, np.ndarray] = {}
+        self.metadata: Document = {}
+        self.data = RunData()
         self.loaded = False
         self.complete = False
         self.gone = ""
-        self.news_time = 0.0
-        self._cache: dict[Any, Any] = {}
+        self.heard = 0.0
+        self._shown: dict[Any, Any] = {}
 
     @property
-    def xpcs(self) -> Mapping[str, Any]:
+    def start(self) -> Fields:
+        """The start document."""
+        return self.metadata.get("start") or {}
+
+    @property
+    def xpcs(self) -> Fields:
         """How the run was analysed."""
-        return (self.metadata.get("start") or {}).get("xpcs") or {}
+        return self.start.get("xpcs") or {}
 
     @property
     def labels(self) -> list[int]:
@@ -78,7 +166,7 @@ class RunState:
         return list(self.xpcs.get("roi") or ())
 
     @property
-    def q_inv_angstrom(self) -> np.ndarray:
+    def q_inv_angstrom(self) -> FloatArray:
         """Wave vector of every ROI, shape (n_roi,), 1/Angstrom; NaN where unknown."""
         known = self.xpcs.get("q_inv_angstrom") or ()
         q = np.full(len(self.labels), np.nan)
@@ -92,9 +180,19 @@ class RunState:
         return int(self.metadata.get("n_frames") or 0)
 
     @property
+    def n_expected(self) -> int | None:
+        """Frames of the whole series, None where unknown."""
+        return self.xpcs.get("n_expected")
+
+    @property
     def frame_time_s(self) -> float:
         """Frame period, s."""
         return float(self.xpcs.get("frame_time_s") or 1.0)
+
+    @property
+    def window(self) -> int:
+        """Edge of the denoiser's windows, frames."""
+        return int(self.xpcs.get("window") or 50)
 
     @property
     def live(self) -> bool:
@@ -104,221 +202,185 @@ class RunState:
     def silent_since(self, now: float) -> float | None:
         """Return since when a live run has given no sign of life; None if that is not long."""
         known = self.live and self.loaded
-        silent = known and is_silent(now - self.news_time, self.frame_time_s)
-        return self.news_time if silent else None
+        silent = known and is_silent(now - self.heard, self.frame_time_s)
+        return self.heard if silent else None
+
+    # --- what comes ------------------------------------------------------------------------
 
     def touch(self) -> None:
-        """Tell that something has changed."""
+        """Make known that something has changed."""
         self.version += 1
-        self._cache.clear()
+        self._shown.clear()
 
-    def cached(self, key: Any, make: Callable[[], Any]) -> Any:
-        """Return what `make` made of this state, made once for all pages that show it."""
-        if key not in self._cache:
-            self._cache[key] = make()
-        return self._cache[key]
-
-    def set_metadata(self, metadata: Mapping[str, Any]) -> None:
+    def set_metadata(self, metadata: Fields) -> None:
         """Take the run's metadata. An older one that comes late takes nothing back."""
         if "stop" in self.metadata and "stop" not in metadata:
             return
         if (metadata.get("n_frames") or 0) < self.n_frames and "stop" not in metadata:
             metadata = {**metadata, "n_frames": self.n_frames}
         self.metadata, self.gone = dict(metadata), ""
-        self.hear((metadata.get("start") or {}).get("time") or 0.0)
+        self.data.make_room(self._n_frames_to_hold)
+        self.hear(self.start.get("time") or 0.0)
         self.touch()
 
     def hear(self, at: float) -> None:
         """Take note of a sign of life, s since 1970."""
-        self.news_time = max(self.news_time, float(at))
+        self.heard = max(self.heard, float(at))
 
     def lose(self, why: str) -> None:
         """Take note that the run can no longer be read."""
         self.gone = why
         self.touch()
 
-    def map_of(self, index: int, kind: str) -> C2Map:
+    def map_of(self, index: int, kind: str) -> views.C2Map:
         """Return the map of a ROI, made if there is none."""
         key = (index, kind)
-        if key not in self.maps:
-            made = C2Map(max(self.n_frames, self.xpcs.get("n_expected") or 0))
-            # Maps of one run are compared, and a run of unknown length may have grown meanwhile.
-            made.stride = next((other.stride for other in self.maps.values()), made.stride)
-            self.maps[key] = made
-        return self.maps[key]
+        if key not in self.data.maps:
+            self.data.maps[key] = views.C2Map(self._n_frames_to_hold)
+        return self.data.maps[key]
 
-    def patch(self, kind: str, values: np.ndarray, offset: tuple[int, int, int]) -> None:
-        """Take a block of a two-time array, shape (n_roi, k, m), for the ROIs someone looks at."""
-        for index, wanted in list(self.maps):
-            at = index - offset[0]
-            if wanted == kind and 0 <= at < len(values):
-                self.maps[index, kind].patch(values[at], offset[1:])
-        self.touch()
-
-    def patch_picture(self, name: str, values: np.ndarray, offset: tuple[int, ...]) -> None:
-        """Take a part of the image or of the labels."""
-        whole = np.array(self.picture[name])
-        box = tuple(slice(o, o + n) for o, n in zip(offset, values.shape, strict=True))
-        whole[box] = values
-        self.picture[name] = whole
-        self.touch()
+    @property
+    def _n_frames_to_hold(self) -> int:
+        return max(self.n_frames, self.n_expected or 0)
 
     def append(self, stream: str, rows: Any, *, afresh: bool = False) -> None:
         """Take rows of a table, a DataFrame; `afresh`: all that there are."""
         if stream == "gamma":
-            self.gamma = merged(None if afresh else self.gamma, rows)
-        elif len(rows):
-            newest = rows.loc[rows["seq_num"].idxmax()].to_dict()
-            for name in ("contrast", "baseline", "skipped"):
-                newest[name] = _decoded(newest.get(name))
-            if self.status is None or afresh or newest["seq_num"] >= self.status["seq_num"]:
-                self.status = newest
-                self.hear(newest.get("time") or 0.0)
+            self.data.add_gamma(rows, afresh=afresh)
+        else:
+            self.hear(self.data.add_status(rows, afresh=afresh))
         self.touch()
+
+    # --- what is shown; made once for all pages ---------------------------------------------
+
+    def _once(self, key: object, make: Callable[[], T]) -> T:
+        if key not in self._shown:
+            self._shown[key] = make()
+        return self._shown[key]
+
+    def two_time(self, index: int) -> views.TwoTimeView:
+        """Return the C2 of a ROI (its index)."""
+        return self._once(("two_time", index), lambda: self._two_time(index))
+
+    def _two_time(self, index: int) -> views.TwoTimeView:
+        raw, denoised = self._c2(index, "c2"), self._c2(index, "c2_denoised")
+        status = self.data.status or Status()
+        return views.two_time_view(
+            np.empty((0, 0), np.float32) if raw is None else raw,
+            None if raw is None else denoised,
+            entry_s=self._stride * self.frame_time_s,
+            most=SCREEN_EDGE,
+            series_s=self._series_s,
+            contrast=status.contrast[index] if index < len(status.contrast) else math.nan,
+            baseline=status.baseline[index] if index < len(status.baseline) else math.nan,
+            note=views.why_not_denoised(self.n_frames, self.window, final=self.complete),
+        )
+
+    def _c2(self, index: int, kind: str) -> FloatArray | None:
+        if not self.n_frames or (index, kind) not in self.data.maps:
+            return None
+        return self.data.maps[index, kind].full(self.n_frames)
+
+    @property
+    def _stride(self) -> int:
+        return next((c2.stride for c2 in self.data.maps.values()), 1)
+
+    @property
+    def _series_s(self) -> float:
+        n_frames = self._n_frames_to_hold if self.live else self.n_frames
+        return n_frames * self.frame_time_s
+
+    def detector(self, index: int) -> views.DetectorView | None:
+        """Return the detector image with a chosen ROI, None where the run has none."""
+        return self._once(("detector", index), lambda: self._detector(index))
+
+    def _detector(self, index: int) -> views.DetectorView | None:
+        image = self.data.picture.get("image")
+        if image is None or image.ndim != 2:
+            return None
+        facts = self.data.picture_facts
+        return views.detector_view(
+            np.asarray(image, np.float32),
+            self.data.picture.get("roi_labels"),
+            self.labels[index],
+            binning=facts.get("binning") or 1,
+            n_frames=facts.get("n_frames"),
+        )
+
+    def g2(self, index: int) -> views.G2View:
+        """Return g2 of a ROI: the stored one of a finished run, else that of C2 so far."""
+        return self._once(("g2", index), lambda: self._g2(index))
+
+    def _g2(self, index: int) -> views.G2View:
+        return views.g2_view(
+            self._g2_curve(index, "c2", "g2", RowSource.SERIES_RAW),
+            self._g2_curve(index, "c2_denoised", "g2_denoised", RowSource.SERIES_DENOISED),
+            series_s=self._series_s,
+            final=self.complete,
+        )
+
+    def _g2_curve(self, index: int, kind: str, name: str, source: RowSource) -> views.G2Curve:
+        fit = None
+        if self.complete:
+            fit = views.series_fit(self.data.gamma, self.labels[index], source)
+        delay_s = self.data.g2.get("delay_s")
+        if self.complete and delay_s is not None:
+            shape = (len(self.labels), len(delay_s))
+            # An analysis that broke off may have left some of them out.
+            stored = {key: v[index] for key, v in self.data.g2.items() if v.shape == shape}
+            if name in stored:
+                error = stored.get("g2_error") if name == "g2" else None
+                return views.g2_curve(delay_s, stored[name], error, fit=fit, fit_now=False)
+            if name == "g2_denoised":
+                return views.NO_CURVE
+        c2 = self._c2(index, kind)
+        if c2 is None or self.n_frames < LEAST_FRAMES:
+            return views.NO_CURVE
+        g2, error = views.g2_so_far(c2)
+        delay_s = np.arange(1, len(c2)) * self._stride * self.frame_time_s
+        error = error if name == "g2" else None
+        return views.g2_curve(delay_s, g2, error, fit=fit, fit_now=not self.complete)
+
+    def gamma(self, index: int) -> views.GammaView:
+        """Return Gamma(t) of a ROI."""
+        return self._once(
+            ("gamma", index),
+            lambda: views.gamma_view(
+                self.data.gamma,
+                self.labels[index],
+                end_s=self._series_s,
+                window=self.window,
+                final=self.complete,
+            ),
+        )
+
+    def power_law(self) -> views.PowerLawView:
+        """Return one typical Gamma a ROI against q squared."""
+        return self._once(
+            "power_law",
+            lambda: views.power_law_view(self.data.gamma, self.labels, self.q_inv_angstrom),
+        )
+
+    def facts(self, index: int) -> list[tuple[str, str]]:
+        """Return the facts of the run and a ROI: (name, value) pairs."""
+        status = self.data.status or Status(lag_s=math.nan)
+        return views.facts(
+            status,
+            index,
+            n_frames=self.n_frames,
+            n_expected=self.n_expected if self.live else None,
+            frame_time_s=self.frame_time_s,
+            counts=self._once(("counts", index), lambda: self._counts(index)),
+            live=self.live,
+        )
+
+    def _counts(self, index: int) -> float:
+        image, labels = self.data.picture.get("image"), self.data.picture.get("roi_labels")
+        if image is None or labels is None or index >= len(self.labels):
+            return math.nan
+        return views.mean_counts(image, labels, self.labels[index])
 
 
 def is_silent(for_s: float, frame_time_s: float) -> bool:
-    """Whether a live run without news for this long, s, may have lost its analysis."""
+    """Whether a live run without updates for this long, s, may have lost its analysis."""
     return for_s > max(SILENT_S, SILENT_FRAMES * frame_time_s)
-
-
-def _decoded(text: Any) -> list[Any]:
-    try:
-        value = json.loads(text)
-    except (TypeError, ValueError):
-        return []
-    return value if isinstance(value, list) else []
-
-
-MOST_ENTRIES = 2000  # along an edge; a longer series is thinned out before it is sent
-SCREEN_EDGE = 320  # pixels: more would be sent than a panel of the page shows
-
-
-def stride_for(n_frames: int) -> int:
-    """Return which frames of a series are kept: every k-th."""
-    return max(1, -(-n_frames // MOST_ENTRIES))
-
-
-class C2Map:
-    """A symmetric map (n, n), grown as frames come; NaN where nothing was measured.
-
-    Parameters
-    ----------
-    n_frames
-        Frames to expect; it may become more.
-
-    Attributes
-    ----------
-    stride
-        Every how many frames are kept.
-    """
-
-    def __init__(self, n_frames: int):
-        self.stride = stride_for(n_frames)
-        self._values = np.full((0, 0), np.nan, np.float32)
-
-    def patch(self, values: np.ndarray, offset: tuple[int, int]) -> None:
-        """Write a block, and its mirror image.
-
-        Parameters
-        ----------
-        values
-            Shape (k, m). Zeros stand for what was never written.
-        offset
-            Frames (t1, t2) of its first entry.
-        """
-        k = self.stride
-        first = tuple(-(-o // k) for o in offset)  # index of the first entry that is kept
-        skip = tuple(f * k - o for f, o in zip(first, offset, strict=True))
-        self.place(values[skip[0] :: k, skip[1] :: k], (first[0], first[1]))
-
-    def place(self, kept: np.ndarray, corner: tuple[int, int]) -> None:
-        """Write a block whose entries are `stride` frames apart, at an index of the map."""
-        rows, cols = kept.shape
-        if not rows or not cols:
-            return
-        self._grow(max(corner[0] + rows, corner[1] + cols))
-        t1 = np.arange(corner[0], corner[0] + rows)[:, np.newaxis]
-        t2 = np.arange(corner[1], corner[1] + cols)[np.newaxis]
-        # Rows above the diagonal need not have been written yet.
-        below = (t1 >= t2) & (kept != 0)
-        for target, mask, block in (
-            (self._values[t1[0, 0] : t1[-1, 0] + 1, t2[0, 0] : t2[0, -1] + 1], below, kept),
-            (self._values[t2[0, 0] : t2[0, -1] + 1, t1[0, 0] : t1[-1, 0] + 1], below.T, kept.T),
-        ):
-            np.copyto(target, block, where=mask)
-
-    def full(self, n_frames: int) -> np.ndarray:
-        """Return the map of the first `n_frames` frames, shape (n, n); a view or a larger copy."""
-        n = -(-n_frames // self.stride)
-        if n > len(self._values):
-            self._grow(n)
-        return self._values[:n, :n]
-
-    def _grow(self, n: int) -> None:
-        have = len(self._values)
-        if n <= have:
-            return
-        grown = np.full((max(n, have * 3 // 2),) * 2, np.nan, np.float32)
-        grown[:have, :have] = self._values
-        self._values = grown
-
-
-def for_screen(values: np.ndarray, most: int = SCREEN_EDGE) -> tuple[np.ndarray, int]:
-    """Return the mean over squares of a map, at most `most` on an edge, and the squares' edge.
-
-    NaN is left out, and so is the diagonal where squares are averaged: it is no correlation.
-    """
-    n = len(values)
-    edge = max(1, -(-n // most))
-    if edge == 1:
-        return np.array(values, np.float32), 1
-    size = -(-n // edge) * edge
-    padded = np.full((size, size), np.nan, np.float32)
-    padded[:n, :n] = values
-    np.fill_diagonal(padded, np.nan)
-    finite = np.isfinite(padded)
-    padded[~finite] = 0
-    squares = (size // edge, edge, size // edge, edge)
-    total = padded.reshape(squares).sum(axis=(1, 3))
-    count = finite.reshape(squares).sum(axis=(1, 3))
-    mean = np.divide(total, count, where=count > 0, out=np.full_like(total, np.nan))
-    return mean.astype(np.float32), edge
-
-
-KEY = ["roi", "age_frame", "source", "width"]
-COLUMNS = ["seq_num", *GAMMA_COLUMNS]
-
-
-def merged(rows: Any | None, news: Any) -> Any:
-    """Return the rows that count of those so far and new ones, DataFrames both.
-
-    Per ROI, age, source and width the final row, else the newest; a better row of its age replaces
-    one as in `XPCSResult.gamma_table`. Rows that come twice count once.
-    """
-    import pandas as pd
-
-    news = news[COLUMNS]
-    if rows is not None and len(rows):
-        news = pd.concat([rows, news], ignore_index=True) if len(news) else rows
-    news = news.sort_values(["final", "seq_num"], kind="stable")
-    news = news.drop_duplicates(KEY, keep="last")
-    return without_superseded(news).reset_index(drop=True)
-
-
-def of_roi(rows: Any | None, roi: int) -> Any | None:
-    """Return the converged rows of one ROI with an age, by age; None where there are none."""
-    if rows is None or not len(rows):
-        return None
-    kept = rows[(rows["roi"] == roi) & rows["age_frame"].notna() & rows["converged"]]
-    kept = kept[kept["relaxation_rate"] > 0]
-    return kept.sort_values("age_frame", kind="stable") if len(kept) else None
-
-
-def rates_by_roi(rows: Any | None, labels: Sequence[int]) -> np.ndarray:
-    """Return the recommended rates, shape (n_roi, n_age), 1/s; NaN where there is none."""
-    if rows is None or not len(rows):
-        return np.full((len(labels), 0), np.nan)
-    good = rows[rows["recommended"] & rows["converged"] & rows["age_frame"].notna()]
-    table = good.pivot_table(index="roi", columns="age_frame", values="relaxation_rate")
-    return table.reindex(list(labels)).to_numpy(float)

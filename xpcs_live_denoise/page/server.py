@@ -1,4 +1,4 @@
-"""Serves the page: one Bokeh server, one hub, one loop."""
+"""Serves the page: one Bokeh server, one hub, one loop, and a gate before all of it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import ipaddress
 import logging
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from bokeh.application import Application
 from bokeh.application.handlers.function import FunctionHandler
-from bokeh.document import Document
+from bokeh.document import Document as BokehDocument
 from bokeh.server.server import BaseServer
 from bokeh.server.tornado import BokehTornado
 from tornado.httpserver import HTTPServer
@@ -29,8 +29,21 @@ from .hub import Hub
 from .page import Page, page_template
 from .tiled_http import TiledHttp
 
+Handler: TypeAlias = Any  # what Tornado calls with a request
+
+logger = logging.getLogger(__name__)
+
 SESSION_LINGER_MS = 5_000
 KEEP_ALIVE_MS = 10_000
+COOKIE = "xpcs_view"
+LEAST_KEY_LENGTH = 16
+LOGIN = (Path(__file__).parent / "login.html").read_text("utf-8")
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
 
 
 async def serve_page(
@@ -108,13 +121,13 @@ def _warm_up(hub: Hub) -> None:
     import pyarrow.ipc  # noqa: F401
     import websockets.asyncio.client  # noqa: F401
 
-    Page(Document(), hub, "")
+    Page(BokehDocument(), hub, "")
 
 
 def _application(hub: Hub, gate: Gate) -> GuardedApplication:
     template = page_template()
 
-    def make(document: Document) -> None:
+    def make(document: BokehDocument) -> None:
         context: Any = document.session_context
         wanted = context.request.arguments.get("run", [b""])[0].decode(errors="replace")
         document.template = template
@@ -132,19 +145,6 @@ def _application(hub: Hub, gate: Gate) -> GuardedApplication:
         keep_alive_milliseconds=KEEP_ALIVE_MS,
         websocket_max_message_size_bytes=1_000_000,
     )
-
-
-logger = logging.getLogger(__name__)
-
-COOKIE = "xpcs_view"
-LEAST_KEY_LENGTH = 16
-LOGIN = (Path(__file__).parent / "login.html").read_text("utf-8")
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
 
 
 def is_loopback(host: str) -> bool:
@@ -189,7 +189,7 @@ class Gate:
         What a visitor must know; None lets everyone in whose browser is on this machine.
     """
 
-    def __init__(self, key: str | None):
+    def __init__(self, key: str | None) -> None:
         self._key = key
         # The key itself never becomes a cookie: this stands for it, until the server ends.
         self.token = secrets.token_urlsafe(32)
@@ -236,11 +236,11 @@ class GuardedApplication(BokehTornado):
         As BokehTornado takes them.
     """
 
-    def __init__(self, gate: Gate, applications: Any, **options: Any):
+    def __init__(self, gate: Gate, applications: Mapping[str, Application], **options: Any) -> None:
         self._gate = gate
-        super().__init__(applications, **options)
+        super().__init__(dict(applications), **options)
 
-    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
+    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Handler:
         """Return the handler of a request: the page's, or the one that says no."""
         why = self._gate.refusal(request)
         if not why:
@@ -287,8 +287,8 @@ class Refusal(RequestHandler):
     def _answer(self, key: str | None) -> None:
         if key is None or not self._gate.knows(key):
             self.set_status(401)
-            told = "" if key is None else "<p role=alert>That is not the key.</p>"
-            self.finish(LOGIN.replace("@told@", told))
+            answer = "" if key is None else "<p role=alert>That is not the key.</p>"
+            self.finish(LOGIN.replace("@answer@", answer))
             return
         self.set_cookie(
             COOKIE,

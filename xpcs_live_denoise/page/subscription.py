@@ -6,9 +6,9 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
 
 from xpcs_live_denoise.errors import XpcsError
+from xpcs_live_denoise.records.types import Document
 
 from .tiled_http import TiledHttp
 
@@ -34,16 +34,14 @@ class Subscription:
     Parameters
     ----------
     http
-        The server.
+        The server; it is told when the connection breaks and when it is back.
     path
         Of the node.
     opened
         Awaited after every connection, before the first message: reads the stored state. Messages
         that come meanwhile wait, so that nothing falls between the two.
     message
-        Called with every update, a dict.
-    lost
-        Called with (path, True) when the connection breaks and (path, False) when it is back.
+        Called with every update.
     """
 
     def __init__(
@@ -52,11 +50,10 @@ class Subscription:
         path: str,
         *,
         opened: Callable[[], Awaitable[None]],
-        message: Callable[[dict[str, Any]], None],
-        lost: Callable[[str, bool], None],
-    ):
+        message: Callable[[Document], None],
+    ) -> None:
         self._http, self._path = http, path
-        self._opened, self._message, self._lost = opened, message, lost
+        self._opened, self._message = opened, message
         self._delay_s = FIRST_DELAY_S
         self._was_open = False
 
@@ -73,13 +70,11 @@ class Subscription:
         while True:
             try:
                 if await self._follow():
-                    self._lost(self._path, False)
-                    return
+                    break
             except InvalidStatus as error:
                 status = error.response.status_code
                 if status == GONE or status in REFUSED:
-                    self._lost(self._path, False)
-                    return
+                    break
                 if not self._was_open:
                     await self._check_offer(status)
             except (OSError, EOFError, XpcsError, WebSocketException) as error:
@@ -87,9 +82,10 @@ class Subscription:
             except Exception:
                 # Whatever a server says while it dies: the page tells, and tries again.
                 logger.warning("Updates of %s; trying again.", self._path, exc_info=True)
-            self._lost(self._path, True)
+            self._http.report(self._path, broken=True)
             await asyncio.sleep(self._delay_s)
             self._delay_s = min(2 * self._delay_s, LAST_DELAY_S)
+        self._http.report(self._path, broken=False)
 
     async def _follow(self) -> bool:
         """Connect and hand on messages; return whether the producer has ended the stream."""
@@ -113,7 +109,7 @@ class Subscription:
             await socket.recv()  # the schema; every update tells its own shape
             await asyncio.sleep(SETTLE_S)
             await self._opened()
-            self._lost(self._path, False)
+            self._http.report(self._path, broken=False)
             self._delay_s = FIRST_DELAY_S
             last = None
             async for data in socket:
@@ -144,16 +140,20 @@ class Tasks:
         What they are done for, for the log.
     """
 
-    def __init__(self, owner: str):
+    def __init__(self, owner: str) -> None:
         self._owner = owner
         self._running: set[asyncio.Task[None]] = set()
 
-    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Run a coroutine; an exception that ends it is logged."""
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._done)
         return task
+
+    async def finish(self) -> None:
+        """Wait for all that are running."""
+        await asyncio.gather(*self._running, return_exceptions=True)
 
     async def close(self) -> None:
         """Cancel all that are running, and wait for them."""

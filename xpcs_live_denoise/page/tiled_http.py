@@ -5,11 +5,10 @@ Tiled's own client blocks and retries for 45 s, which would freeze every open pa
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
-from collections.abc import Mapping
-from typing import Any
+import time
+from typing import Any, TypeAlias
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -20,11 +19,12 @@ from xpcs_live_denoise.errors import (
     ResultNotFoundError,
     TiledUnavailableError,
 )
+from xpcs_live_denoise.records.types import Array, Document, Fields
+
+DataFrame: TypeAlias = Any  # of pandas, which has no types
 
 API = "/api/v1"
 TIMEOUT_S = 20.0
-# A table in DuckDB answers with status 500 while rows are being appended to it.
-RETRY_DELAYS_S = (0.05, 0.1, 0.2, 0.4)
 ARROW = "application/vnd.apache.arrow.file"
 # What the list of runs needs of each, and no more: a start document holds all settings.
 SUMMARY_FIELDS = (
@@ -74,19 +74,32 @@ class TiledHttp:
     api_key
         Key, sent in a header only; None where the server needs none.
 
+    Attributes
+    ----------
+    address
+        Of the server.
+    headers
+        Of every request.
+    broken
+        Paths that cannot be read or followed at present; reported by those who try.
+    broken_since
+        When the first of them broke, s since 1970.
+
     Raises
     ------
     InvalidInputError
         For an address or a key that cannot be one.
     """
 
-    def __init__(self, uri: str, api_key: str | None):
+    def __init__(self, uri: str, api_key: str | None) -> None:
         self.address = base_address(uri)
         if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
             raise InvalidInputError(
                 "API key of the Tiled server: holds characters that no key has; expected the key "
                 "and nothing else in its environment variable or file."
             )
+        self.broken: set[str] = set()
+        self.broken_since = 0.0
         # Not `trust_env`: a proxy of the environment must not see a server on loopback.
         self.headers = {"Authorization": f"Apikey {api_key}"} if api_key else {}
         self._http = httpx.AsyncClient(
@@ -102,11 +115,17 @@ class TiledHttp:
         host = self.address.partition("://")[2]
         return f"{scheme}://{host}{API}/stream/single/{quote(path)}?envelope_format=msgpack"
 
+    def report(self, path: str, *, broken: bool) -> None:
+        """Take note of whether the connection to a node is broken."""
+        if broken and not self.broken:
+            self.broken_since = time.time()
+        (self.broken.add if broken else self.broken.discard)(path)
+
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
 
-    async def metadata(self, path: str) -> dict[str, Any]:
+    async def metadata(self, path: str) -> Document:
         """Return the metadata of a node.
 
         Raises
@@ -119,7 +138,7 @@ class TiledHttp:
         answer = await self._get(f"/metadata/{quote(path)}", fields=["metadata"])
         return self._data(answer)["attributes"]["metadata"] or {}
 
-    async def children(self, path: str) -> dict[str, dict[str, Any]]:
+    async def children(self, path: str) -> dict[str, Document]:
         """Return the attributes (structure, metadata) of what is in a container, by key."""
         answer = await self._get(
             f"/search/{quote(path)}",
@@ -130,9 +149,9 @@ class TiledHttp:
 
     async def runs(
         self, path: str, *, limit: int, raw_uid: str | None = None
-    ) -> dict[str, dict[str, Any]]:
+    ) -> dict[str, Document]:
         """Return the newest derived runs of a container: uid -> the metadata that a list needs."""
-        params: dict[str, Any] = {
+        params: Document = {
             "page[limit]": limit,
             "sort": "-start.time",
             "fields": ["metadata", "specs"],
@@ -151,8 +170,8 @@ class TiledHttp:
         return found
 
     async def array(
-        self, path: str, structure: Mapping[str, Any], index: tuple[int | slice, ...] = ()
-    ) -> np.ndarray:
+        self, path: str, structure: Fields, index: tuple[int | slice, ...] = ()
+    ) -> Array:
         """Return an array, or the part of it that `index` (one entry an axis) names."""
         kind = structure["data_type"]
         order = ">" if kind["endianness"] == "big" else "<"
@@ -168,7 +187,7 @@ class TiledHttp:
             )
         return np.frombuffer(answer.content, dtype).reshape(shape)
 
-    async def table(self, path: str) -> Any:
+    async def table(self, path: str) -> DataFrame:
         """Return a table as a DataFrame."""
         answer = await self._get(f"/table/full/{quote(path)}", format=ARROW)
         try:
@@ -190,11 +209,6 @@ class TiledHttp:
     async def _get(self, path: str, **params: Any) -> httpx.Response:
         try:
             answer = await self._http.get(path, params=params)
-            for delay_s in RETRY_DELAYS_S:
-                if not answer.is_server_error:
-                    break
-                await asyncio.sleep(delay_s)
-                answer = await self._http.get(path, params=params)
         except httpx.RequestError as error:
             raise TiledUnavailableError(
                 f"Tiled server {self.address}: no answer ({type(error).__name__}). Expected a "
@@ -218,7 +232,7 @@ class TiledHttp:
         return answer
 
 
-def read_arrow(payload: bytes) -> Any:
+def read_arrow(payload: bytes) -> DataFrame:
     """Return the DataFrame in an Arrow file."""
     import pyarrow as pa
 

@@ -2,4 +2,3 @@
 
 from .client import XPCSResult as XPCSResult
 from .client import results as results
-from .client import without_superseded as without_superseded

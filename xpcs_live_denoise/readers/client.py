@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +13,15 @@ from tiled.queries import Eq
 
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS
+from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray
+from xpcs_live_denoise.views import rows_that_count, table_from_columns
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
     from matplotlib.figure import Figure
+
+    from xpcs_live_denoise.catalog import Node
 
 RUN_CATALOG = "CatalogOfBlueskyRuns"
 RESULT_SPEC = "XPCSResult"
@@ -33,13 +37,13 @@ class XPCSResult(BlueskyRunV3):
     """
 
     @property
-    def start(self) -> dict[str, Any]:
+    def start(self) -> Document:
         """The start document."""
         metadata: Any = self.metadata
         return metadata["start"]
 
     @property
-    def xpcs(self) -> dict[str, Any]:
+    def xpcs(self) -> Document:
         """How the run was analysed: the entry `xpcs` of the start document."""
         return self.start["xpcs"]
 
@@ -107,12 +111,11 @@ class XPCSResult(BlueskyRunV3):
         table: Any = self._table("gamma", ["seq_num", "time", *GAMMA_COLUMNS])
         if source is not None:
             wanted = [source] if isinstance(source, str) else list(source)
-            table = table[table["source"].isin(wanted)]
+            table = table.loc[table["source"].isin(wanted)]
         if not final:
             return table.reset_index(drop=True)
-        table = table.sort_values(["final", "seq_num"], kind="stable")
-        table = table.drop_duplicates(["roi", "age_frame", "source", "width"], keep="last")
-        table = without_superseded(table)
+        order = table["seq_num"].to_numpy(np.int64)
+        table = table.iloc[rows_that_count(table_from_columns(table), order)]
         table = table.sort_values(["roi", "source", "width", "age_frame"], kind="stable")
         return table[list(GAMMA_COLUMNS)].reset_index(drop=True)
 
@@ -152,7 +155,7 @@ class XPCSResult(BlueskyRunV3):
             **{name: [json.loads(text) for text in table[name]] for name in JSON_COLUMNS}
         )
 
-    def raw(self) -> Any:
+    def raw(self) -> Node:
         """Return the raw run that this result was derived from.
 
         Raises
@@ -180,27 +183,29 @@ class XPCSResult(BlueskyRunV3):
         )
 
     def plot(self, roi: int | None = None) -> Figure:
-        """Return a matplotlib figure: C2 raw and denoised, g2, Gamma(t).
+        """Return a matplotlib figure: detector, C2 raw and denoised, g2, Gamma(t), Gamma(q).
 
         Parameters
         ----------
         roi
-            Label of the ROI whose C2 is shown; default: the first.
+            Label of the ROI that is shown; default: the middle one.
 
         Raises
         ------
         MissingDependencyError
             Without matplotlib.
         """
+        from xpcs_live_denoise.views import default_roi
         from xpcs_live_denoise.window import plot_result
 
-        return plot_result(self, self.xpcs["roi"][0] if roi is None else roi)
+        labels = self.xpcs["roi"]
+        return plot_result(self, labels[default_roi(labels)] if roi is None else roi)
 
     def has(self, stream: str, array: str) -> bool:
         """Whether an array was computed, for example ("two_time", "c2_denoised")."""
         return stream in self.base and array in self.base[stream].base
 
-    def _array(self, stream: str, name: str, n_frames: int) -> Any:
+    def _array(self, stream: str, name: str, n_frames: int) -> Node:
         if n_frames and self.has(stream, name):
             return self.base[stream].base[name]
         status = self.status_table()
@@ -221,7 +226,7 @@ class XPCSResult(BlueskyRunV3):
         return table.drop_duplicates("seq_num", keep="last").sort_values("seq_num")
 
 
-def results(catalog: Any, raw_uid: str, *, path: str = "processed") -> XPCSResult:
+def results(catalog: Node, raw_uid: str, *, path: str = "processed") -> XPCSResult:
     """Return the newest result that was derived from a run, a finished one before all others.
 
     Parameters
@@ -254,7 +259,7 @@ def results(catalog: Any, raw_uid: str, *, path: str = "processed") -> XPCSResul
     )
 
 
-def _candidates(catalog: Any, path: str) -> Iterator[Any]:
+def _candidates(catalog: Node, path: str) -> Iterator[Node]:
     yield catalog
     below = tuple(part for part in path.split("/") if part)
     root = from_context(catalog.context)
@@ -267,7 +272,7 @@ def _candidates(catalog: Any, path: str) -> Iterator[Any]:
             continue
 
 
-def _as_result(client: Any) -> XPCSResult:
+def _as_result(client: Node) -> XPCSResult:
     if isinstance(client, XPCSResult):
         return client
     # A client that was made before this package was installed knows no special class.
@@ -277,7 +282,7 @@ def _as_result(client: Any) -> XPCSResult:
     return result
 
 
-def _catalogs_of_runs(container: Any) -> list[str]:
+def _catalogs_of_runs(container: Node) -> list[str]:
     return [
         key
         for key, child in container.items()
@@ -289,7 +294,7 @@ def _names(places: Sequence[Sequence[str]]) -> str:
     return ", ".join(f"/{'/'.join(place)}" for place in dict.fromkeys(map(tuple, places))) or "/"
 
 
-def read_g2(run: Any, xpcs: Mapping[str, Any]) -> pd.DataFrame:
+def read_g2(run: Node, xpcs: Fields) -> pd.DataFrame:
     """Return the table that `XPCSResult.g2_table` describes.
 
     Parameters
@@ -319,13 +324,13 @@ def read_g2(run: Any, xpcs: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(dict(zip(columns, values, strict=True)))
 
 
-def mirrored(lower: np.ndarray) -> np.ndarray:
+def mirrored(lower: Array) -> Array:
     """Return the symmetric array of a lower triangle; what is above the diagonal is ignored."""
     below = np.tril(lower, -1)
     return np.tril(lower) + np.swapaxes(below, -1, -2)
 
 
-def roi_index(xpcs: Mapping[str, Any], roi: int | None) -> slice | int:
+def roi_index(xpcs: Fields, roi: int | None) -> slice | int:
     """Return the index of a ROI label on the first axis; of all of them for None.
 
     Raises
@@ -343,14 +348,12 @@ def roi_index(xpcs: Mapping[str, Any], roi: int | None) -> slice | int:
     return labels.index(roi)
 
 
-def q_of(xpcs: Mapping[str, Any]) -> np.ndarray:
+def q_of(xpcs: Fields) -> FloatArray:
     """Return q of every ROI, inverse Angstrom; NaN where unknown."""
     return np.array(xpcs["q_inv_angstrom"], dtype=float)
 
 
-def labelled(
-    values: np.ndarray, xpcs: Mapping[str, Any], roi: int | None, name: str
-) -> xr.DataArray:
+def labelled(values: Array, xpcs: Fields, roi: int | None, name: str) -> xr.DataArray:
     """Return C2 with its dims and coordinates.
 
     Parameters
@@ -369,7 +372,7 @@ def labelled(
     times = np.arange(values.shape[-1]) * xpcs["frame_time_s"]
     which = roi_index(xpcs, roi)
     labels, q = np.array(xpcs["roi"])[which], q_of(xpcs)[which]
-    coords: dict[str, Any] = {
+    coords: Document = {
         "t1_s": ("t1", times),
         "t2_s": ("t2", times),
         "roi": labels,
@@ -383,7 +386,7 @@ def labelled(
     return array
 
 
-def read_picture(run: Any) -> tuple[xr.DataArray, xr.DataArray]:
+def read_picture(run: Node) -> tuple[xr.DataArray, xr.DataArray]:
     """Return the mean image of the detector and the ROI under each of its pixels.
 
     Parameters
@@ -408,7 +411,7 @@ def read_picture(run: Any) -> tuple[xr.DataArray, xr.DataArray]:
     binning = node.metadata.get("binning", 1)
     mean, labels = node.read(), stream["roi_labels"].read()
     # The centre of each binned pixel, in pixels of the frames that the ROIs are drawn on.
-    coords: dict[str, Any] = {
+    coords: Document = {
         name: (name, (np.arange(n) + 0.5) * binning - 0.5, {"units": "pixels"})
         for name, n in zip(("row", "col"), mean.shape, strict=True)
     }
@@ -417,17 +420,3 @@ def read_picture(run: Any) -> tuple[xr.DataArray, xr.DataArray]:
         xr.DataArray(mean, dims=("row", "col"), coords=coords, name="image", attrs=attrs),
         xr.DataArray(labels, dims=("row", "col"), coords=coords, name="roi_labels", attrs=attrs),
     )
-
-
-def without_superseded(table: Any) -> Any:
-    """Return the rows of a gamma table (a DataFrame) that no better one of its age stands in for.
-
-    A final row replaces provisional ones of its ROI, age and source, whatever their width; a row
-    of source "bayes" replaces "bayes_early".
-    """
-    at = [table["roi"], table["age_frame"]]
-    # An estimator that chooses its width may have chosen another one while the run was on.
-    has_final = table["final"].groupby([*at, table["source"]], dropna=False).transform("any")
-    late = (table["source"] == "bayes").groupby(at, dropna=False).transform("any")
-    early = (table["source"] == "bayes_early") & late
-    return table[(table["final"] | ~has_final) & ~early]

@@ -1,7 +1,5 @@
 """What the analysis makes: C2, g2 and Gamma(t) as records, and the Protocol of the sinks."""
 
-# pyright: reportMissingTypeStubs=false
-
 from __future__ import annotations
 
 import dataclasses
@@ -14,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.records.rows import concatenate_rows, select_rows
 from xpcs_live_denoise.records.run import RunEnd, Status
-from xpcs_live_denoise.records.types import FloatArray
+from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
 
 class RowSource(StrEnum):
@@ -160,7 +159,7 @@ class Picture:
     """
 
     mean: FloatArray
-    labels: NDArray[np.int64]
+    labels: IntArray
     binning: int
     n_frames: int
 
@@ -236,9 +235,6 @@ class Sink(Protocol):
         ...
 
 
-# pandas carries no types.
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GammaTable:
     """Fitted relaxation rates, one entry a row; the columns of the `gamma` stream.
@@ -280,28 +276,28 @@ class GammaTable:
         False while the run may still change the row.
     """
 
-    roi: NDArray[np.int64]
-    q_inv_angstrom: NDArray[np.float64]
-    age_s: NDArray[np.float64]
-    age_frame: NDArray[np.float64]
+    roi: IntArray
+    q_inv_angstrom: FloatArray
+    age_s: FloatArray
+    age_frame: FloatArray
     source: NDArray[np.str_]
-    width: NDArray[np.int64]
-    relaxation_rate: NDArray[np.float64]
-    relaxation_rate_error: NDArray[np.float64]
+    width: IntArray
+    relaxation_rate: FloatArray
+    relaxation_rate_error: FloatArray
     error_kind: NDArray[np.str_]
-    alpha: NDArray[np.float64]
-    alpha_error: NDArray[np.float64]
-    baseline: NDArray[np.float64]
-    baseline_error: NDArray[np.float64]
-    beta: NDArray[np.float64]
-    beta_error: NDArray[np.float64]
-    reduced_chi_square: NDArray[np.float64]
-    n_lags: NDArray[np.int64]
-    converged: NDArray[np.bool_]
-    in_range: NDArray[np.bool_]
-    recommended: NDArray[np.bool_]
+    alpha: FloatArray
+    alpha_error: FloatArray
+    baseline: FloatArray
+    baseline_error: FloatArray
+    beta: FloatArray
+    beta_error: FloatArray
+    reduced_chi_square: FloatArray
+    n_lags: IntArray
+    converged: BoolArray
+    in_range: BoolArray
+    recommended: BoolArray
     reason: NDArray[np.str_]
-    final: NDArray[np.bool_]
+    final: BoolArray
 
     def __post_init__(self) -> None:
         lengths = {name: getattr(self, name).shape for name in GAMMA_COLUMNS}
@@ -321,23 +317,18 @@ class GammaTable:
         }
         return dataclasses.replace(self, **full)
 
-    def select(self, rows: NDArray[np.bool_] | NDArray[np.integer[Any]]) -> GammaTable:
+    def select(self, rows: BoolArray | IntArray) -> GammaTable:
         """Return the rows that a boolean mask or an index array names."""
-        return GammaTable(**{name: getattr(self, name)[rows] for name in GAMMA_COLUMNS})
+        return select_rows(self, rows)
 
     @staticmethod
     def concatenate(tables: Sequence[GammaTable]) -> GammaTable:
         """Join tables, in order. At least one is needed."""
-        return GammaTable(
-            **{
-                name: np.concatenate([getattr(table, name) for table in tables])
-                for name in GAMMA_COLUMNS
-            }
-        )
+        return concatenate_rows(tables)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the table as a DataFrame with the columns of the `gamma` stream."""
-        import pandas as pd
+        import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
         return pd.DataFrame({name: getattr(self, name) for name in GAMMA_COLUMNS})
 

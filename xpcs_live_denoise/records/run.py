@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from xpcs_live_denoise.records.frames import Geometry
+from xpcs_live_denoise.records.types import Fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,7 @@ class RunInfo:
         Library name -> version.
     """
 
-    start: Mapping[str, Any]
+    start: Fields
     detector: str
     image_key: str
     frame_shape: tuple[int, int]
@@ -90,8 +91,8 @@ class RunInfo:
     mode: str
     engine: str
     geometry: Geometry = dataclasses.field(default_factory=Geometry)
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
-    model: Mapping[str, Any] | None = None
+    settings: Fields = dataclasses.field(default_factory=dict[str, Any])
+    model: Fields | None = None
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
 
     @property

@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from tiled.structures.array import ArrayStructure, BuiltinDtype
-from tiled.structures.core import StructureFamily
-from tiled.structures.data_source import DataSource
+from tiled.structures.array import ArrayStructure, BuiltinDtype  # pyright: ignore[reportMissingTypeStubs]
+from tiled.structures.core import StructureFamily  # pyright: ignore[reportMissingTypeStubs]
+from tiled.structures.data_source import DataSource  # pyright: ignore[reportMissingTypeStubs]
 
 from xpcs_live_denoise.catalog import ARRAY_DIMS, Node, array_data_key, create_or_adopt
 from xpcs_live_denoise.records.types import Array, Document

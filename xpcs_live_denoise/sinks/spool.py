@@ -49,8 +49,9 @@ def default_folder() -> Path:
 
 
 class Spool:
-    """The results of one run on disk: written by the session that measures it, read by whoever
-    delivers it. Makes its folder at the first record; `Spool.open` takes one that was left.
+    """The results of one run on disk, for its session and for whoever delivers them later.
+
+    Makes its folder at the first record; `Spool.open` takes one that was left.
 
     Parameters
     ----------

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
-import pyarrow as pa
+import pyarrow  # pyright: ignore[reportMissingTypeStubs]
 
 from xpcs_live_denoise.catalog import Node, arrow_schema, create_or_adopt
 from xpcs_live_denoise.records.types import BoolArray, Fields
+
+pa: Any = pyarrow  # has no types
+Table: TypeAlias = Any
 
 TABLE_KEY = "internal"
 # Room for what a message holds besides its rows: names and types of fifty columns.
@@ -48,13 +52,13 @@ class TiledTable:
     ):
         self._stream = stream
         self._columns = tuple(schema)
-        self._schema = arrow_schema(schema)
+        self._schema: Any = arrow_schema(schema)
         self._key = tuple(key)
         self._access_tags = access_tags
         self._max_bytes = max(1, max_message_bytes - MESSAGE_OVERHEAD)
         self._node: Node = None
-        self._unsettled: list[pa.Table] = []
-        self._in_doubt: pa.Table | None = None
+        self._unsettled: list[Table] = []
+        self._in_doubt: Table | None = None
         self._adopted: set[tuple[str, ...]] = set()
         self.n_rows = 0
 
@@ -101,12 +105,12 @@ class TiledTable:
         if self._node is not None:
             self._node.close_stream()
 
-    def _send(self, part: pa.Table) -> None:
+    def _send(self, part: Table) -> None:
         self._in_doubt = part  # until an answer says that it has arrived
         self._node.append_partition(0, part)
         self._confirm(part)
 
-    def _confirm(self, part: pa.Table) -> None:
+    def _confirm(self, part: Table) -> None:
         self._in_doubt = None
         self.n_rows += part.num_rows
         self._unsettled.append(part)
@@ -120,22 +124,22 @@ class TiledTable:
             self._confirm(self._in_doubt)
         self._in_doubt = None
 
-    def _is_new(self, table: pa.Table) -> BoolArray:
+    def _is_new(self, table: Table) -> BoolArray:
         known = {row for part in self._unsettled for row in self._keys(part)}
         if not known and not self._adopted:
-            return np.ones(table.num_rows, dtype=bool)
+            return np.ones(int(table.num_rows), dtype=bool)
         rows = self._keys(table)
         return np.array([row not in known and row not in self._adopted for row in rows], dtype=bool)
 
-    def _keys(self, table: pa.Table) -> list[tuple[str, ...]]:
+    def _keys(self, table: Table) -> list[tuple[str, ...]]:
         # As text, because NaN (the age of a whole series) is unequal to itself.
         columns = [[str(value) for value in table[name].to_pylist()] for name in self._key]
         return list(zip(*columns, strict=True))
 
-    def _complete(self, table: pa.Table) -> pa.Table:
+    def _complete(self, table: Table) -> Table:
         n, now = table.num_rows, time.time()
         stamps = np.full(n, now)
-        arrays = [np.arange(self.n_rows + 1, self.n_rows + n + 1), stamps]
+        arrays: list[Any] = [np.arange(self.n_rows + 1, self.n_rows + n + 1), stamps]
         arrays += [table[name] for name in self._columns]
         arrays += [stamps] * len(self._columns)
         columns = dict(zip(self._schema.names, arrays, strict=True))

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from xpcs_live_denoise.records.results import GammaTable, Publication, Result
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
+from xpcs_live_denoise.views import preference, progress_line, rate_words
 
 # Lines that stand one under the other where the terminal cannot overwrite them: one every so often.
 FRAMES_BETWEEN_LINES = 50
@@ -57,16 +58,13 @@ class TerminalSink:
 
     def _remember(self, table: GammaTable) -> None:
         """Keep the newest rate of every ROI: a recommended one, else denoised, else raw."""
-        rank = np.select(
-            [table.recommended & (table.source != "raw"), table.source == "denoised"], [2, 1], 0
-        )
+        ranks = preference(table)
         for row in np.flatnonzero(table.converged):
+            rank, age_s = int(ranks[row]), float(table.age_s[row])
             roi, rate = int(table.roi[row]), float(table.relaxation_rate[row])
-            error = float(table.relaxation_rate_error[row])
-            text = f"{rate:.3g}" if math.isnan(error) else f"{rate:.3g} +- {error:.1g}"
-            news = (int(rank[row]), float(table.age_s[row]), text)
-            if news[:2] >= self._newest.get(roi, (-1, -math.inf, ""))[:2]:
-                self._newest[roi] = news
+            if (rank, age_s) >= self._newest.get(roi, (-1, -math.inf, ""))[:2]:
+                text = rate_words(rate, float(table.relaxation_rate_error[row]))
+                self._newest[roi] = (rank, age_s, text)
 
     def _show(self, status: Status, n_frames: int) -> None:
         text = Text(self._line(status))
@@ -77,13 +75,5 @@ class TerminalSink:
             self._console.print(text, soft_wrap=True)
 
     def _line(self, status: Status) -> str:
-        expected = "" if self._info.n_expected is None else f"/{self._info.n_expected}"
-        rates = "  ".join(
-            f"ROI {roi} {self._newest[roi][2]}" if roi in self._newest else f"ROI {roi} -"
-            for roi in self._info.roi
-        )
-        skipped = f"  skipped {status.n_skipped}" if status.n_skipped else ""
-        return (
-            f"frames seen {status.n_seen}{expected}  processed {status.n_processed}{skipped}  "
-            f"lag {status.lag_s:.2f} s  Gamma now (1/s): {rates}"
-        )
+        rates = {roi: self._newest.get(roi, (0, 0.0, "-"))[2] for roi in self._info.roi}
+        return progress_line(status, self._info.n_expected, rates)

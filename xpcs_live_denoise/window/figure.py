@@ -1,47 +1,85 @@
-"""The figure of the live window: its panels, its title lines and the choice of the ROI."""
-
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+"""The figure of a run: its six panels with title, facts and message, drawn by matplotlib."""
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from xpcs_live_denoise.analysis import mean_counts
-from xpcs_live_denoise.views import Snapshot
+import numpy as np
 
-from .cells import Cell, Place
-from .curves import G2Panel, GammaPanel, PowerLawPanel
-from .images import C2Panels, PicturePanel
-from .style import DOUBTED, LABEL_SIZE, reword
+from xpcs_live_denoise import views
+from xpcs_live_denoise.records.types import Array, FloatArray
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+    from matplotlib.lines import Line2D
     from matplotlib.text import Text
-    from matplotlib.transforms import Bbox
 
-# matplotlib's types are partly unknown.
-
+MouseEvent: TypeAlias = Any  # of matplotlib: what it holds depends on where the mouse is
+ColorBar: TypeAlias = Any
 
 SIZE_INCHES, DPI = (15.0, 9.0), 100
-# Edges of the panels with all that belongs to them, as shares of the figure: nothing crosses them.
-ROWS = (0.905, 0.430, 0.030)
-COLUMNS = ((0.0, 0.337, 0.645, 1.0), (0.0, 0.320, 0.6425, 1.0))
+LABEL_SIZE, TITLE_SIZE, SMALL = 9.5, 10.5, 8.5
+TITLES = {  # by panel: title, x label, y label
+    "detector": ("Detector", "column (px)", "row (px)"),
+    "c2_raw": ("C2, raw", "t1 (s)", "t2 (s)"),
+    "c2_denoised": ("C2, denoised", "t1 (s)", ""),
+    "g2": ("g₂", "delay (s)", "g₂"),
+    "gamma": ("Γ(t)", "age (s)", "Γ (1/s)"),
+    "power_law": ("Γ against q²", "q² (Å⁻²)", "typical Γ (1/s)"),
+}
 KEYS = {"up": -1, "pageup": -1, "down": 1, "pagedown": 1}
+MOST_LETTERS = 190  # of the message: one line
+PAGE_SIZES = {"title": 13.0, "facts": 10.5, "roi": 11.0, "message": 9.5}
+SIZES = {"raw": 3.0, "denoised": 2.8, "doubtful": 5.0, "recommended": 4.0}  # of markers
+FULL_WIDTH = 14.5  # in a narrower figure, inches, the lines around the panels are smaller
 
 
-class LiveFigure:
-    """Draws snapshots into a figure, by changing what is drawn already.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """All that a figure shows of one run and one ROI at one time.
+
+    Attributes
+    ----------
+    title, roi, message
+        Lines of text: the run, the ROI, what a user should know.
+    facts
+        (name, value) pairs.
+    label
+        Of the ROI.
+    detector
+        None before the first look, or where nobody looked.
+    two_time, g2, gamma, power_law
+        The other panels.
+    """
+
+    title: str
+    roi: str
+    message: str
+    facts: list[tuple[str, str]]
+    label: int
+    detector: views.DetectorView | None
+    two_time: views.TwoTimeView
+    g2: views.G2View
+    gamma: views.GammaView
+    power_law: views.PowerLawView
+
+
+class RunFigure:
+    """Draws a RunView into a figure, by changing what is drawn already.
+
+    Limits that a user has chosen (zoomed) stay; the toolbar's home button ends that.
 
     Parameters
     ----------
     figure
         Empty; belongs to this object from now on.
-    choose
-        Called with +1 or -1 (next or previous ROI) or a label, when a user chooses by the buttons,
-        by the keys up and down, or by a click into the detector's picture.
+    step, choose
+        Called with +1 or -1 (next or previous ROI), or with a label, when a user chooses by the
+        buttons, by the keys up and down, or by a click into the detector's image.
     """
 
     def __init__(
@@ -52,74 +90,113 @@ class LiveFigure:
         choose: Callable[[int], None] | None = None,
     ) -> None:
         self.figure = figure
-        grid = figure.add_gridspec(
-            2,
-            3,
-            left=0.05,
-            right=0.945,
-            top=0.865,
-            bottom=0.09,
-            hspace=0.27,
-            wspace=0.29,
-            height_ratios=(1.25, 1.0),
-        )
-        cells = [figure.add_subplot(grid[row, col]) for row in range(2) for col in range(3)]
-        places = [
-            (left, lower, right, upper)
-            for (upper, lower), edges in zip(itertools.pairwise(ROWS), COLUMNS, strict=True)
-            for left, right in itertools.pairwise(edges)
-        ]
-        # A detector wider than high fills its cell: its colour bar needs room beside it.
-        place = cells[0].get_position()
-        cells[0].set_position((place.x0, place.y0, 0.88 * place.width, place.height))
-        self._picture = PicturePanel(figure, cells[0], places[0])
-        self._lines = Lines(figure)
-        self._panels = (
-            self._picture,
-            C2Panels(figure, cells[1], cells[2], (places[1], places[2])),
-            G2Panel(figure, cells[3], places[3]),
-            GammaPanel(figure, cells[4], places[4]),
-            PowerLawPanel(figure, cells[5], places[5]),
-            self._lines,
-        )
-        self._cells = [cell for panel in self._panels for cell in panel.cells]
-        self._widgets: list[Any] = []
+        self.view: RunView | None = None
+        self.axes = _panels(figure)
+        self._lines: dict[str, Line2D] = {}
+        self._images: dict[str, AxesImage] = {}
+        self._limits: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {}
+        self._texts = _page_texts(figure, with_buttons=step is not None)
+        self._listed: list[str] = []
+        self._widgets: list[object] = []  # matplotlib keeps only weak references to them
+        self._make_images()
+        self._make_curves()
         if step is not None and choose is not None:
             self._listen(step, choose)
 
-    def update(self, now: Snapshot) -> bool:
-        """Show a snapshot; the caller draws.
-
-        Returns
-        -------
-        bool
-            Whether an axis has changed.
-        """
-        for panel in self._panels:
-            panel.update(now)
-        for cell in self._cells:
-            for artist in cell.moving:
-                artist.set_animated(True)  # left out when the figure is drawn, but for saving
-        return any(cell.stale_axes for cell in self._cells)
+    def update(self, view: RunView) -> None:
+        """Show a view; the caller draws."""
+        self.view = view
+        narrow = min(1.0, self.figure.get_figwidth() / FULL_WIDTH)
+        for name, size in PAGE_SIZES.items():
+            self._texts[name].set_fontsize(size * narrow)
+        self._texts["title"].set_text(view.title)
+        self._texts["facts"].set_text("  ·  ".join(" ".join(fact) for fact in view.facts))
+        self._texts["roi"].set_text(view.roi)
+        self._texts["message"].set_text(views.shortened(view.message, MOST_LETTERS))
+        self._show_detector(view.detector)
+        self._show_two_time(view.two_time)
+        self._show_g2(view.g2)
+        self._show_gamma(view.gamma)
+        self._show_power_law(view.power_law, view.label)
 
     @property
     def words(self) -> str:
         """What the lines above and below the panels say."""
-        return self._lines.words
+        return "\n".join(self._texts[name].get_text() for name in PAGE_SIZES)
 
-    def keep(self) -> None:
-        """Take what stands from the figure, which was drawn whole, and draw the rest over it."""
-        for cell in self._cells:
-            cell.keep(self.figure.canvas)
+    # --- what there is from the beginning ------------------------------------------------------
 
-    def draw_changes(self) -> Bbox | None:
-        """Draw what updates have changed since; return the rectangle (px) that holds it all."""
-        from matplotlib.transforms import Bbox
+    def _make_images(self) -> None:
+        import matplotlib
+        from matplotlib.colors import LogNorm, Normalize
 
-        stale = [cell for cell in self._cells if cell.stale]
-        for cell in stale:
-            cell.draw(self.figure.canvas)
-        return Bbox.union([cell.box for cell in stale]) if stale else None
+        c2_norm = Normalize(0.9, 1.5)  # one scale for both
+        for name, colours, norm in (
+            ("detector", views.DETECTOR_COLOURS, LogNorm(0.1, 1.0)),
+            ("c2_raw", views.C2_COLOURS, c2_norm),
+            ("c2_denoised", views.C2_COLOURS, c2_norm),
+        ):
+            axes = self.axes[name]
+            axes.set_facecolor(views.UNKNOWN)
+            self._images[name] = axes.imshow(
+                np.full((1, 1), np.nan),
+                cmap=matplotlib.colormaps[colours].with_extremes(bad=views.UNKNOWN),
+                norm=norm,
+                origin="upper" if name == "detector" else "lower",
+                interpolation="nearest",
+            )
+            self._note(name)
+        self._images["outline"] = self.axes["detector"].imshow(np.zeros((1, 1, 4), np.uint8))
+        counts = _colour_bar(self.axes["detector"], self._images["detector"], "counts/px/frame")
+        counts.locator, counts.formatter = _decade_ticks()
+        counts.minorticks_off()
+        values = _colour_bar(self.axes["c2_denoised"], self._images["c2_denoised"], "C2")
+        # Where the signal lies on the scale: the baseline, and the baseline plus the contrast.
+        for name in ("baseline", "top"):
+            self._lines[name] = values.ax.axhline(np.nan, color="white", linewidth=2.2)
+
+    def _make_curves(self) -> None:
+        g2, gamma, law = (self.axes[name] for name in ("g2", "gamma", "power_law"))
+        for axes, names in ((g2, "x"), (gamma, "y"), (law, "xy")):
+            _logarithmic(axes, names)
+        g2.ticklabel_format(axis="y", useOffset=False)
+        for name, colour, dashes in (("raw", views.RAW, "--"), ("denoised", views.DENOISED, "-")):
+            fit = views.FIT if name == "raw" else colour
+            self._bars(g2, f"g2 {name} bars", colour, 1)
+            self._lines[f"g2 {name}"] = _points(g2, colour, "o", 3.2, level=2, label=name)
+            (self._lines[f"g2 {name} fit"],) = g2.plot(
+                [], [], dashes, lw=1.3, color=fit, label=f"fit of {name}", zorder=3
+            )
+        g2.legend(loc="upper right", fontsize=SMALL, frameon=False)
+        for level, (kind, (_, colour, marker)) in enumerate(views.KINDS.items(), 1):
+            if kind != "doubtful":  # those have a marker for each reason
+                self._add_rates(kind, colour, marker, SIZES[kind], level)
+        self._note("gamma")
+        (self._lines["law"],) = law.plot([], [], "--", lw=1.3, color=views.FIT)
+        marker = views.KINDS["recommended"][2]
+        self._lines["typical"] = _points(law, views.RECOMMENDED, marker, 6, level=2)
+        self._lines["chosen"] = _points(law, views.RECOMMENDED, "o", 13, level=3, hollow=True)
+        self._texts["law"] = law.text(
+            0.03, 0.97, "", transform=law.transAxes, va="top", fontsize=LABEL_SIZE - 0.5
+        )
+
+    def _note(self, name: str) -> None:
+        axes = self.axes[name]
+        self._texts[name] = axes.text(
+            0.5, 0.5, "", transform=axes.transAxes, ha="center", va="center", fontsize=LABEL_SIZE
+        )
+
+    def _bars(self, axes: Axes, name: str, colour: str, level: float) -> None:
+        # One line with gaps is drawn several times faster than as many lines.
+        (self._lines[name],) = axes.plot([], [], color=colour, lw=0.8, alpha=0.5, zorder=level)
+
+    def _add_rates(self, name: str, colour: str, marker: str, size: float, level: float) -> None:
+        axes = self.axes["gamma"]
+        self._bars(axes, f"{name} bars", colour, level)
+        for look in ("final", "provisional"):
+            self._lines[f"{name} {look}"] = _points(
+                axes, colour, marker, size, level=level + 0.5, hollow=look == "provisional"
+            )
 
     def _listen(self, step: Callable[[int], None], choose: Callable[[int], None]) -> None:
         from matplotlib.widgets import Button
@@ -128,146 +205,246 @@ class LiveFigure:
             button = Button(self.figure.add_axes((left, 0.935, 0.03, 0.04)), words)
             button.on_clicked(lambda _event, by=by: step(by))
             self._widgets.append(button)
-        canvas = self.figure.canvas
-        canvas.mpl_connect(
-            "key_press_event",
-            lambda event: step(KEYS[event.key]) if event.key in KEYS else None,  # pyright: ignore
+
+        def pressed(event: MouseEvent) -> None:
+            if event.key in KEYS:
+                step(KEYS[event.key])
+
+        def clicked(event: MouseEvent) -> None:
+            toolbar = getattr(self.figure.canvas, "toolbar", None)
+            zooming = toolbar is not None and toolbar.mode
+            if event.inaxes is self.axes["detector"] and not zooming and self.view is not None:
+                shown = self.view.detector
+                label = shown.label_at(event.xdata, event.ydata) if shown is not None else 0
+                if label:
+                    choose(label)
+
+        self.figure.canvas.mpl_connect("key_press_event", pressed)
+        self.figure.canvas.mpl_connect("button_press_event", clicked)
+
+    # --- what changes --------------------------------------------------------------------------
+
+    def _show_detector(self, view: views.DetectorView | None) -> None:
+        axes, image, outline = (
+            self.axes["detector"],
+            self._images["detector"],
+            self._images["outline"],
         )
-        canvas.mpl_connect("button_press_event", lambda event: self._clicked(event, choose))
+        self._texts["detector"].set_text("" if view is not None else "no image")
+        if view is None:
+            return
+        axes.set_title(view.title, fontsize=TITLE_SIZE, loc="left", pad=6)
+        cols, rows = view.size
+        # Zero has no logarithm: it becomes the least colour, and only NaN stays unknown.
+        image.set_data(np.where(view.mean <= 0, view.low / 2, view.mean))
+        image.set_clim(view.low, view.high)
+        outline.set_data(_coloured(view.outline))
+        for shown in (image, outline):
+            shown.set_extent((0, cols, rows, 0))
+        self._show_limits("detector", (0, cols), (rows, 0))
 
-    def _clicked(self, event: Any, choose: Callable[[int], None]) -> None:
-        toolbar = self.figure.canvas.toolbar  # pyright: ignore[reportAttributeAccessIssue]
-        if toolbar is not None and toolbar.mode:
-            return  # the click zooms
-        label = self._picture.label_at(event)
-        if label:
-            choose(label)
+    def _show_two_time(self, view: views.TwoTimeView) -> None:
+        end = view.edge_s or 1.0
+        for name, values in (("c2_raw", view.raw), ("c2_denoised", view.denoised)):
+            shown = np.full((1, 1), np.nan)
+            if values is not None and values.size:
+                shown = values.T
+            self._images[name].set_data(shown)
+            self._images[name].set_extent((0, end, 0, end))
+            self._show_limits(name, (0, view.series_s or end), (0, view.series_s or end))
+        self._images["c2_raw"].set_clim(view.low, view.high)
+        self._texts["c2_denoised"].set_text(view.note)
+        marks = view.marks or (np.nan, np.nan)
+        for name, height in zip(("baseline", "top"), marks, strict=True):
+            self._lines[name].set_ydata([height, height])
 
+    def _show_g2(self, view: views.G2View) -> None:
+        self.axes["g2"].set_title(view.title, fontsize=TITLE_SIZE, loc="left", pad=6)
+        for name, curve in (("raw", view.raw), ("denoised", view.denoised)):
+            self._lines[f"g2 {name}"].set_data(curve.delay_s, curve.g2)
+            self._lines[f"g2 {name} bars"].set_data(
+                *_bar_ends(curve.delay_s, curve.lower, curve.upper)
+            )
+            self._lines[f"g2 {name} fit"].set_data(curve.fit_delay_s, curve.fit_g2)
+        ends = (0.85 * view.first_s, 1.2 * view.last_s) if view.last_s else (1.0, 10.0)
+        self._show_limits("g2", ends, (view.low, view.high))
 
-# matplotlib's types are partly unknown.
+    def _show_gamma(self, view: views.GammaView) -> None:
+        shown = {kind: points for kind, points in view.points.items() if kind != "doubtful"}
+        doubtful = view.points["doubtful"]
+        reasons = np.unique(doubtful.reason).tolist()
+        for reason in reasons:
+            if f"not: {reason} final" not in self._lines:
+                marker = views.reason_marker(reason)
+                self._add_rates(f"not: {reason}", views.DOUBTFUL, marker, SIZES["doubtful"], 3)
+        for name, line in self._lines.items():
+            if name.startswith("not: "):
+                line.set_data([], [])
+        for kind, points in shown.items():
+            self._show_rates(kind, points, np.ones(len(points.rate), np.bool_))
+        for reason in reasons:
+            self._show_rates(f"not: {reason}", doubtful, doubtful.reason == reason)
+        self._texts["gamma"].set_text(view.note)
+        self._list([kind for kind in shown if len(shown[kind].rate)], reasons, view.provisional)
+        end = view.end_s or 1.0
+        self._show_limits("gamma", (-0.02 * end, 1.02 * end), (view.low, view.high))
 
+    def _show_rates(self, name: str, points: views.RatePoints, chosen: Array) -> None:
+        for look, kept in (
+            ("final", chosen & points.final),
+            ("provisional", chosen & ~points.final),
+        ):
+            self._lines[f"{name} {look}"].set_data(points.age_s[kept], points.rate[kept])
+        ends = (points.age_s[chosen], points.lower[chosen], points.upper[chosen])
+        self._lines[f"{name} bars"].set_data(*_bar_ends(*ends))
 
-# Letters of the status that fit into the line at the bottom.
-MESSAGE_LENGTH = 190
-# In a narrower window, inches, numbers are smaller.
-NUMBER_SIZE, FULL_WIDTH = 11, 14.5
-# Left edges of frames, contrast, counts, dose, lag and skipped frames, and where they end. Each has
-# its place: numbers that change do not push the others about, nor need they be drawn with them.
-NUMBERS = (0.012, 0.137, 0.200, 0.332, 0.456, 0.618, 0.730)
+    def _list(self, kinds: list[str], reasons: list[str], provisional: bool) -> None:
+        """Make the legend anew when other kinds of points are there than before."""
+        from matplotlib.lines import Line2D
 
+        listed = [*kinds, *reasons, str(provisional)]
+        if listed == self._listed:
+            return
+        self._listed = listed
+        handles = [self._lines[f"{kind} final"] for kind in kinds]
+        handles += [self._lines[f"not: {reason} final"] for reason in reasons]
+        labels = [views.KINDS[kind][0] for kind in kinds]
+        labels += [f"not: {views.reason_words(reason)}" for reason in reasons]
+        if provisional:
+            handles.append(Line2D([], [], ls="", marker="o", ms=5, mfc="none", mec="black"))
+            labels.append("hollow: provisional")
+        legend = self.axes["gamma"].legend(
+            handles, labels, loc="upper right", fontsize=SMALL, frameon=False,
+            handletextpad=0.2, borderpad=0.3, labelspacing=0.3,
+        )  # fmt: skip
+        legend.set_zorder(0.2)  # behind the points: it hides none
 
-class Lines:
-    """The texts outside of the panels.
+    def _show_power_law(self, view: views.PowerLawView, label: int) -> None:
+        self._lines["typical"].set_data(view.q_squared, view.rate)
+        own = view.label == label
+        self._lines["chosen"].set_data(view.q_squared[own], view.rate[own])
+        self._lines["law"].set_data(view.line_q_squared, view.line_rate)
+        self._texts["law"].set_text(view.words)
+        if view.rate.size:
+            x, y = view.q_squared, view.rate
+            ends = (x.min() / 1.6, x.max() * 1.6), (y.min() / 2.2, y.max() * 2.8)
+            self._show_limits("power_law", *ends)
 
-    Parameters
-    ----------
-    figure
-        Where to draw.
-    """
-
-    def __init__(self, figure: Figure) -> None:
-        self._figure = figure
-        # Texts of axes, unlike those of a figure, are in saved files also when they are animated.
-        self._page = figure.add_axes((0.0, 0.0, 1.0, 1.0), zorder=-1)
-        self._page.set_axis_off()
-        self._page.set_navigate(False)
-        self.cells: list[Cell] = []
-        title = {"fontsize": 13, "weight": "bold", "va": "top"}
-        self._title = self._add((0.0, 0.945, 0.730, 1.0), (0.012, 0.975), **title)
-        self._numbers = [
-            self._add((left, 0.905, right, 0.945), (left, 0.932), fontsize=NUMBER_SIZE, va="top")
-            for left, right in itertools.pairwise(NUMBERS)
-        ]
-        middle = {"fontsize": NUMBER_SIZE, "ha": "center", "va": "center"}
-        self.roi = self._add((0.767, 0.930, 0.957, 0.980), (0.862, 0.955), **middle)
-        small = {"fontsize": LABEL_SIZE, "color": DOUBTED}
-        self._message = self._add((0.0, 0.0, 1.0, 0.030), (0.012, 0.012), **small)
-
-    def _add(self, place: Place, at: tuple[float, float], **style: Any) -> Text:
-        text = self._page.text(*at, "", **style)
-        cell = Cell(self._figure, place)
-        cell.moving = [text]
-        self.cells.append(cell)
-        return text
-
-    @property
-    def words(self) -> str:
-        """What the lines say."""
-        numbers = "  ·  ".join(text.get_text() for text in self._numbers if text.get_text())
-        others = (self.roi.get_text(), self._message.get_text())
-        return "\n".join((self._title.get_text(), numbers, *others))
-
-    def update(self, now: Snapshot) -> None:
-        """Say what is so at this moment."""
-        self._fit()
-        said = (title_line(now), *numbers(now), roi_words(now), message_line(now))
-        texts = (self._title, *self._numbers, self.roi, self._message)
-        for cell, text, words in zip(self.cells, texts, said, strict=True):
-            if reword(text, words):
-                cell.renew()
-
-    def _fit(self) -> None:
-        """Give texts that have their places a size that fits where the window is small."""
-        size = NUMBER_SIZE * min(1.0, self._figure.get_figwidth() / FULL_WIDTH)
-        if size != self.roi.get_fontsize():
-            for text in (*self._numbers, self.roi):
-                text.set_fontsize(size)
-
-
-def roi_words(now: Snapshot) -> str:
-    """Return which ROI is shown, which of how many it is, and its q."""
-    q = now.info.q_inv_angstrom[now.roi]
-    known = f"  q = {q:.4g} Å⁻¹" if math.isfinite(q) else ""
-    return f"ROI {now.info.roi[now.roi]} ({now.roi + 1} of {len(now.info.roi)}){known}"
-
-
-def title_line(now: Snapshot) -> str:
-    """Return which run this is and how it stands."""
-    start = now.info.start
-    parts = [f"scan {start.get('scan_id', '-')}", now.info.uid[:8], now.info.detector]
-    sample = start.get("sample") or start.get("sample_name")
-    if isinstance(sample, dict):
-        sample = sample.get("name")
-    if sample:
-        parts.append(str(sample)[:60])
-    if now.end is not None:
-        both = {now.end.raw_exit_status, now.end.analysis_exit_status}
-        incomplete = "ended early" if now.final else "failed"
-        parts.append("finished" if both == {"success"} else incomplete)
-    return "  ·  ".join(parts)
-
-
-def numbers(now: Snapshot) -> tuple[str, str, str, str, str, str]:
-    """Return frames, contrast, counts, dose, lag and skipped frames; "" for what is not known.
-
-    The dose is what a pixel of the ROI has counted in all, frames times mean counts: the flux of
-    the beam is not known here.
-    """
-    status = now.status
-    expected = now.info.n_expected
-    of = f" of {expected}" if expected else ""
-    contrast = status.contrast[now.roi] if now.roi < len(status.contrast) else math.nan
-    counts = counts_a_frame(now)
-    known = math.isfinite(counts)
-    return (
-        f"{now.n_frames}{of} frames",
-        f"β {contrast:.3f}" if math.isfinite(contrast) else "β -",
-        f"{counts:.3g} counts/px/frame" if known else "",
-        f"dose {counts * status.n_processed:.3g} counts/px" if known else "",
-        f"{status.lag_s:.2f} s behind the detector",
-        f"{status.n_skipped} skipped",
-    )
+    def _show_limits(self, name: str, x: tuple[float, float], y: tuple[float, float]) -> None:
+        """Set the limits of a panel, unless a user has chosen others."""
+        axes = self.axes[name]
+        if self._limits.get(name, (axes.get_xlim(), axes.get_ylim())) == (
+            axes.get_xlim(),
+            axes.get_ylim(),
+        ):
+            axes.set(xlim=x, ylim=y)
+            self._limits[name] = axes.get_xlim(), axes.get_ylim()
 
 
-def message_line(now: Snapshot) -> str:
-    """Return what a user should know, cut to one line."""
-    reason = now.end.reason if now.end is not None else ""
-    words = " ".join(dict.fromkeys(part for part in (reason, now.status.message) if part))
-    return words if len(words) <= MESSAGE_LENGTH else words[: MESSAGE_LENGTH - 1] + "…"
+def _panels(figure: Figure) -> dict[str, Axes]:
+    """Return the axes of each panel, in their order."""
+    grid = figure.add_gridspec(
+        2, 3, left=0.05, right=0.945, top=0.865, bottom=0.09, hspace=0.3, wspace=0.29,
+        height_ratios=(1.25, 1.0),
+    )  # fmt: skip
+    found: dict[str, Axes] = {}
+    for number, name in enumerate(views.PANELS):
+        axes = found[name] = figure.add_subplot(grid[number // 3, number % 3])
+        title, x, y = TITLES[name]
+        axes.set_title(title, fontsize=TITLE_SIZE, loc="left", pad=6)
+        axes.set_xlabel(x, fontsize=LABEL_SIZE, labelpad=3)
+        axes.set_ylabel(y, fontsize=LABEL_SIZE, labelpad=3)
+        axes.tick_params(labelsize=SMALL)
+        axes.locator_params(nbins=6)
+    # A detector wider than high fills its place: its colour bar needs room beside it.
+    place = found["detector"].get_position()
+    found["detector"].set_position((place.x0, place.y0, 0.88 * place.width, place.height))
+    return found
 
 
-def counts_a_frame(now: Snapshot) -> float:
-    """Return the mean counts a pixel and frame in the chosen ROI; NaN before the first picture."""
-    if now.picture is None:
-        return math.nan
-    return mean_counts(now.picture.mean, now.picture.labels, now.info.roi[now.roi])
+def _page_texts(figure: Figure, *, with_buttons: bool) -> dict[str, Text]:
+    """Return the texts outside of the panels."""
+    middle = {"x": 0.862, "ha": "center"} if with_buttons else {"x": 0.988, "ha": "right"}
+    return {
+        "title": figure.text(0.012, 0.975, "", weight="bold", va="top"),
+        "facts": figure.text(0.012, 0.932, "", va="top"),
+        "roi": figure.text(y=0.955, s="", va="center", **middle),
+        "message": figure.text(0.012, 0.012, "", color=views.DOUBTFUL),
+    }
+
+
+def _colour_bar(axes: Axes, image: AxesImage, label: str) -> ColorBar:
+    """Add a colour bar beside axes, also where their image does not fill their place."""
+    from matplotlib.transforms import Bbox
+
+    def beside(*_: object) -> Bbox:
+        place = axes.get_position()
+        left, width = place.x1 + 0.03 * place.width, 0.045 * place.width
+        return Bbox.from_bounds(left, place.y0, width, place.height)
+
+    figure: Any = axes.figure
+    place = figure.add_axes((0.0, 0.0, 0.1, 0.1))
+    place.set_axes_locator(beside)
+    bar = figure.colorbar(image, cax=place)
+    bar.set_label(label, fontsize=LABEL_SIZE)
+    bar.ax.tick_params(labelsize=SMALL)
+    return bar
+
+
+def _decade_ticks() -> tuple[Any, Any]:
+    """Return locator and formatter that label 1, 2 and 5 of each decade with plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    def plain(value: float, _position: int | None) -> str:
+        return f"{value:.4g}".replace("e-0", "e-")
+
+    return LogLocator(subs=(1.0, 2.0, 5.0), numticks=9), FuncFormatter(plain)
+
+
+def _logarithmic(axes: Axes, names: str) -> None:
+    """Make axes ("x", "y" or "xy") logarithmic, with few labels; each begins as one decade."""
+    from matplotlib.ticker import NullFormatter, NullLocator
+
+    for name in names:
+        axes.set(**{f"{name}scale": "log", f"{name}lim": (1.0, 10.0)})  # no data: no logarithm
+        axis = axes.xaxis if name == "x" else axes.yaxis
+        locator, formatter = _decade_ticks()
+        axis.set_major_locator(locator)
+        axis.set_major_formatter(formatter)
+        axis.set_minor_locator(NullLocator())
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _points(
+    axes: Axes,
+    colour: str,
+    marker: str,
+    size: float,
+    *,
+    level: float,
+    hollow: bool = False,
+    label: str | None = None,
+) -> Line2D:
+    (line,) = axes.plot(
+        [], [], ls="", marker=marker, ms=size, mec=colour, mew=0.9, zorder=level,
+        mfc="none" if hollow else colour, label=label,
+    )  # fmt: skip
+    return line
+
+
+def _bar_ends(x: FloatArray, lower: FloatArray, upper: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the ends of error bars with a gap after each, as one line."""
+    known = upper > lower
+    ends = np.stack([lower[known], upper[known], np.full(known.sum(), np.nan)], axis=1)
+    return np.repeat(x[known], 3), ends.ravel()
+
+
+def _coloured(outline: Array) -> Array:
+    """Return an RGBA image (rows, cols, 4): ROIs in thin white, the chosen one in its colour."""
+    from matplotlib.colors import to_rgba
+
+    colours = np.zeros((4, 4))
+    colours[views.ROI_EDGE] = (1, 1, 1, 0.55)
+    colours[views.CHOSEN_EDGE] = to_rgba(views.RECOMMENDED)
+    colours[views.CHOSEN_INSIDE] = to_rgba(views.RECOMMENDED, 0.16)
+    return np.rint(255 * colours).astype(np.uint8)[outline]

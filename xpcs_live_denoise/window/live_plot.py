@@ -1,34 +1,22 @@
 """LivePlot: the measurement in a window while it runs, or in a picture file without a screen."""
 
-# pyright: reportUnknownMemberType=false
-
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
-from xpcs_live_denoise.records.results import Publication, Result
-from xpcs_live_denoise.records.run import RunEnd, RunInfo
-from xpcs_live_denoise.views import PlotState
+from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, Once
+from xpcs_live_denoise.records.run import RunInfo
 
+from .live_run import Display, LiveRun
 from .qt_window import RoiChoice
 
 if TYPE_CHECKING:
     from .qt_window import PlotWindow
 
-# matplotlib's types are partly unknown.
-
-
 logger = logging.getLogger(__name__)
-
-
-class _View(Protocol):
-    def begin(self, state: PlotState) -> None: ...
-    def changed(self, state: PlotState) -> None: ...
 
 
 class LivePlot:
@@ -64,15 +52,15 @@ class LivePlot:
         self.choice = RoiChoice(roi)
         self.window: PlotWindow | None = None
         self._file: PlotFile | None = None
-        self._told = False
+        self._once = Once()
         if file is None:
             self.window = self._open_window()
         else:
             self._file = PlotFile(_checked(Path(file)), self.choice)
 
-    def __call__(self, info: RunInfo) -> PlotSink:
+    def __call__(self, info: RunInfo) -> LiveRun:
         """Make the sink of one run."""
-        return PlotSink(info, self._view() if info.roi else None)
+        return LiveRun(info, self._display() if info.roi else None)
 
     def draw_now(self) -> None:
         """Draw the newest state at once; for scripts, on the main thread."""
@@ -86,7 +74,7 @@ class LivePlot:
         if self._file is not None:
             self._file.end()
 
-    def _view(self) -> _View | None:
+    def _display(self) -> Display | None:
         if self._file is not None:
             return self._file
         if self.window is None:
@@ -99,7 +87,7 @@ class LivePlot:
 
         backend = matplotlib.get_backend()
         if "qt" not in backend.lower():
-            self._tell(f"matplotlib draws with {backend!r}")
+            self._warn(f"matplotlib draws with {backend!r}")
             return None
         try:
             from bluesky.callbacks.mpl_plotting import initialize_qt_teleporter
@@ -114,57 +102,16 @@ class LivePlot:
                 "pip install 'xpcs-live-denoise[qt]'."
             ) from error
         except RuntimeError:
-            self._tell("the plot was not made on the main thread")
+            self._warn("the plot was not made on the main thread")
             return None
 
-    def _tell(self, reason: str) -> None:
-        if not self._told:
-            self._told = True
+    def _warn(self, reason: str) -> None:
+        if self._once.is_news(reason):
             logger.warning(
                 "LivePlot: no window, because %s. Run `%%matplotlib qt` before LiveDenoise is "
                 "made, or write the plot into a file: plot='live.png'.",
                 reason,
             )
-
-
-class PlotSink:
-    """Keeps the newest state of one run and says so to the window or the file. Never raises.
-
-    Parameters
-    ----------
-    info
-        The run.
-    view
-        What draws; None draws nothing.
-    """
-
-    def __init__(self, info: RunInfo, view: _View | None) -> None:
-        self._view = view
-        self._uid = info.uid
-        self.state = PlotState(info)
-        self._do(lambda view: view.begin(self.state))
-
-    def write(self, record: Publication | Result) -> None:
-        """Show it when there is time."""
-        self._take(record)
-
-    def finish(self, end: RunEnd) -> None:
-        """Show how the run ended."""
-        self._take(end)
-
-    def _take(self, record: Publication | Result | RunEnd) -> None:
-        if self._view is not None:
-            self._do(lambda view: (self.state.add(record), view.changed(self.state)))
-
-    def _do(self, call: Callable[[_View], object]) -> None:
-        """Call with the view; a plot that fails is given up, nothing else suffers."""
-        if self._view is None:
-            return
-        try:
-            call(self._view)
-        except Exception:
-            self._view = None
-            logger.exception("Run %s: the live plot stopped; the rest goes on.", self._uid)
 
 
 def _checked(file: Path) -> Path:
@@ -173,9 +120,6 @@ def _checked(file: Path) -> Path:
             f"Live plot {file}: expected the name of a .png file in a folder that exists."
         )
     return file
-
-
-# matplotlib's types are partly unknown.
 
 
 PERIOD_S = 5.0
@@ -200,61 +144,61 @@ class PlotFile:
     def __init__(self, path: Path, choice: RoiChoice) -> None:
         self._path = path
         self._choice = choice
-        self._news = threading.Condition()
-        self._state: PlotState | None = None
-        self._ended: PlotState | None = None
+        self._condition = threading.Condition()
+        self._run: LiveRun | None = None
+        self._ended: LiveRun | None = None
         self._thread: threading.Thread | None = None
 
-    def begin(self, state: PlotState) -> None:
+    def begin(self, run: LiveRun) -> None:
         """Draw this run from now on."""
         self.end()
-        self._state, self._ended = state, None
+        self._run, self._ended = run, None
         self._thread = threading.Thread(
-            target=self._run, args=(state,), name="xpcs-live-plot", daemon=True
+            target=self._keep_writing, args=(run,), name="xpcs-live-plot", daemon=True
         )
         self._thread.start()
 
-    def changed(self, state: PlotState) -> None:
-        """Take note of news; once the run has ended, wait for its last picture."""
-        if state is self._state and state.ended:
+    def changed(self, run: LiveRun) -> None:
+        """Take note of what is new; once the run has ended, wait for its last picture."""
+        if run is self._run and run.ended:
             self.end()
 
     def end(self) -> None:
         """Write what is newest and stop."""
         if self._thread is None:
             return
-        with self._news:
-            self._ended = self._state
-            self._news.notify_all()
+        with self._condition:
+            self._ended = self._run
+            self._condition.notify_all()
         self._thread.join(PATIENCE_S)
         self._thread = None
 
-    def _run(self, state: PlotState) -> None:
+    def _keep_writing(self, run: LiveRun) -> None:
         drawn, ended = 0, False
         while not ended:
-            with self._news:
-                self._news.wait_for(lambda: self._ended is state, PERIOD_S)
-                ended = self._ended is state
-            if state.version == drawn:
+            with self._condition:
+                self._condition.wait_for(lambda: self._ended is run, PERIOD_S)
+                ended = self._ended is run
+            if run.version == drawn:
                 continue
-            drawn = state.version
+            drawn = run.version
             try:
-                save_figure(state, self._choice.index(state.info.roi), self._path)
+                save_figure(run, self._choice.index(run.info.roi), self._path)
             except Exception:  # a full disk, for example; the analysis goes on
                 logger.exception("The live plot cannot be written to %s.", self._path)
                 return
 
 
-def save_figure(state: PlotState, roi: int, path: Path) -> None:
-    """Draw the state of the ROI with this index into a PNG file."""
+def save_figure(run: LiveRun, roi: int, path: Path) -> None:
+    """Draw the ROI with this index into a PNG file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from .figure import DPI, SIZE_INCHES, LiveFigure
+    from .figure import DPI, SIZE_INCHES, RunFigure
 
     figure = Figure(figsize=SIZE_INCHES, dpi=DPI)
     FigureCanvasAgg(figure)
-    LiveFigure(figure).update(state.snapshot(roi))
+    RunFigure(figure).update(run.view(roi))
     unfinished = path.with_name(f".{path.name}.part")
     figure.savefig(unfinished, format="png")
     unfinished.replace(path)

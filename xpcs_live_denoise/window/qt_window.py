@@ -1,32 +1,58 @@
-"""The window of the live plot: created and drawn on the main thread, told by the worker's."""
-
-# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
+"""The window of the live plot: created and drawn on the main thread, told by a sink's."""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bluesky.callbacks.mpl_plotting import QtAwareCallback
 
-from xpcs_live_denoise.views import PlotState
+from xpcs_live_denoise import views
+from xpcs_live_denoise.records.types import Fields
+
+from .live_run import LiveRun
 
 if TYPE_CHECKING:
-    from .figure import LiveFigure
+    from .figure import RunFigure
 
-# matplotlib's and bluesky's types are partly unknown.
-
+Manager: TypeAlias = Any  # of matplotlib and Qt, which have few types
+Timer: TypeAlias = Any
 
 logger = logging.getLogger(__name__)
 
 # Least time between two draws, s, and the share of the main thread that drawing may take.
-LEAST_PERIOD_S, SHARE = 0.2, 0.25
-# Between news and their drawing, s. The last frames are news at the moment when a plan ends: it
+LEAST_PERIOD_S, SHARE = 1.0, 0.25
+# Between what is new and its drawing, s. The last frames are new at the moment when a plan ends: it
 # must return to the prompt before they are drawn, not after.
 PAUSE_S = 0.1
-EDGE = 2  # px that Qt shows around what was drawn: it rounds where its pixels are not the figure's
+
+
+class RoiChoice:
+    """The label of the ROI that is shown.
+
+    Parameters
+    ----------
+    label
+        The first choice; None takes the middle ROI of each run until somebody chooses.
+
+    Attributes
+    ----------
+    label
+        The choice; a run without this ROI shows its middle one and leaves the choice alone.
+    """
+
+    def __init__(self, label: int | None = None) -> None:
+        self.label = label
+
+    def index(self, labels: tuple[int, ...]) -> int:
+        """Return the index of the choice among the labels of a run."""
+        return labels.index(self.label) if self.label in labels else views.default_roi(labels)
+
+    def step(self, labels: tuple[int, ...], by: int) -> None:
+        """Choose the ROI `by` places on; the first follows the last."""
+        self.label = labels[(self.index(labels) + by) % len(labels)]
 
 
 class PlotWindow(QtAwareCallback):
@@ -52,68 +78,71 @@ class PlotWindow(QtAwareCallback):
         How often the figure was updated.
     manager
         matplotlib's manager of the window; None while there is none.
+    figure
+        What the window shows; None while there is none.
+    failed
+        Whether drawing has failed: it is given up until the next run.
     """
 
     def __init__(self, choice: RoiChoice) -> None:
         super().__init__(use_teleporter=True)
         self.n_draws = 0
-        self.manager: Any = None
+        self.manager: Manager = None
+        self.figure: RunFigure | None = None
+        self.failed = False
         self._choice = choice
-        self._state: PlotState | None = None
-        self._told = False
-        self._figure: LiveFigure | None = None
-        self._timer: Any = None
-        self._size: Any = None  # of the canvas, px, when the figure was drawn whole
-        self._drawn: tuple[Any, ...] = ()
-        self._broken = False
-        self._began = self._cost_s = self._last = 0.0
+        self._run: LiveRun | None = None
+        self._message_under_way = False
+        self._timer: Timer = None
+        self._drawn: tuple[LiveRun, int, int] | None = None  # run, version, index of the ROI
+        self._began_s = self._due_s = 0.0  # the thread's time of a draw; when the next one is due
 
     # --- any thread --------------------------------------------------------------------------
 
-    def begin(self, state: PlotState) -> None:
+    def begin(self, run: LiveRun) -> None:
         """Show this run from now on; open the window where it is closed."""
-        self._state = state
+        self._run = run
         self("start", {})
 
-    def changed(self, state: PlotState) -> None:
-        """Say that there is news; one message at most is under way at a time."""
-        if state is self._state and not self._told:
-            self._told = True
+    def changed(self, run: LiveRun) -> None:
+        """Take note that there is something new; one message at most is under way at a time."""
+        if run is self._run and not self._message_under_way:
+            self._message_under_way = True
             self("event", {})
 
     # --- the main thread ---------------------------------------------------------------------
 
-    def start(self, doc: Any) -> None:  # noqa: ARG002 - the news is in the state
+    def start(self, doc: Fields) -> None:  # noqa: ARG002 - what is new is in the run
         """Begin a run. Called through the teleporter."""
-        self._broken = False
+        self.failed = False
         self._guarded(self._open)
 
-    def event(self, doc: Any) -> Any:  # noqa: ARG002
+    def event(self, doc: Fields) -> None:  # noqa: ARG002  # pyright: ignore[reportIncompatibleMethodOverride]
         """Draw when it is time. Called through the teleporter."""
-        self._told = False
+        self._message_under_way = False
         self._guarded(self._draw_when_due)
 
     def draw_now(self) -> None:
         """Draw the newest state and let Qt show it; for scripts without an event loop."""
         self._guarded(self._open)
-        self._guarded(self._draw)
+        self._guarded(self._update)
         if self.manager is not None:
-            self.manager.canvas.draw()
-            self.manager.canvas.flush_events()
+            for _ in range(2):  # what is drawn while events are handled is then painted
+                self.manager.canvas.flush_events()
 
     def close(self) -> None:
         """Close the window."""
         if self.manager is not None:
             self.manager.destroy()
 
-    def _guarded(self, call: Any) -> None:
+    def _guarded(self, call: Callable[[], None]) -> None:
         """Call; an error must reach neither Qt nor, through it, the plan that runs."""
-        if self._broken:
+        if self.failed:
             return
         try:
             call()
         except Exception:
-            self._broken = True
+            self.failed = True
             logger.exception("The live plot stopped; the scan and the analysis go on.")
 
     def _open(self) -> None:
@@ -122,109 +151,69 @@ class PlotWindow(QtAwareCallback):
             return
         import matplotlib
         from matplotlib.backends.backend_qt import FigureManagerQT
+        from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
         from matplotlib.backends.qt_compat import QtCore  # pyright: ignore[reportAttributeAccessIssue]
         from matplotlib.figure import Figure
 
-        from .cells import LiveCanvas
-        from .figure import DPI, SIZE_INCHES, LiveFigure
+        from .figure import DPI, SIZE_INCHES, RunFigure
 
-        canvas = LiveCanvas(Figure(figsize=SIZE_INCHES, dpi=DPI))
+        canvas = FigureCanvasQTAgg(Figure(figsize=SIZE_INCHES, dpi=DPI))
         with matplotlib.rc_context({"interactive": False, "figure.raise_window": False}):
-            manager = FigureManagerQT(canvas, 0)
+            manager: Manager = FigureManagerQT(canvas, 0)
         manager.set_window_title("XPCS live")
-        self._figure = LiveFigure(canvas.figure, step=self._step, choose=self._choose)
+        self.figure = RunFigure(canvas.figure, step=self._step, choose=self._choose)
         canvas.mpl_connect("close_event", lambda _event: self._closed())
-        canvas.mpl_connect("draw_event", lambda _event: self._guarded(self._was_drawn))
+        canvas.mpl_connect("draw_event", lambda _event: self._was_drawn())
         # A person at work elsewhere keeps the keyboard.
         manager.window.setAttribute(QtCore.Qt.WidgetAttribute.WA_ShowWithoutActivating, True)
         manager.window.show()
-        self.manager, self._drawn, self._size = manager, (), None
+        self.manager, self._drawn = manager, None
 
     def _closed(self) -> None:
         if self._timer is not None:
             self._timer.stop()
-        self.manager = self._figure = self._timer = None
+        self.manager = self.figure = self._timer = None
 
     def _draw_when_due(self) -> None:
         if self.manager is None or self._timer is not None:
             return
-        period = max(LEAST_PERIOD_S, self._cost_s / SHARE)
-        wait_s = max(PAUSE_S, self._last + period - time.monotonic())
+        wait_s = max(PAUSE_S, self._due_s - time.monotonic())
         self._timer = self.manager.canvas.new_timer(interval=round(1000 * wait_s))
         self._timer.single_shot = True
-        self._timer.add_callback(self._time_is_up)
+        self._timer.add_callback(self._is_due)
         self._timer.start()
 
-    def _time_is_up(self) -> None:
+    def _is_due(self) -> None:
         self._timer = None
-        self._guarded(self._draw)
+        self._guarded(self._update)
 
-    def _draw(self) -> None:
-        state = self._state
-        if state is None or self._figure is None:
+    def _update(self) -> None:
+        """Show the newest state; Qt draws it once it is idle."""
+        run = self._run
+        if run is None or self.figure is None:
             return
-        roi = self._choice.index(state.info.roi)
-        if self._drawn == (state, state.version, roi):
+        now = (run, run.version, self._choice.index(run.info.roi))
+        if self._drawn == now:
             return
-        self._last = time.monotonic()
-        self._began = time.thread_time()  # on a busy machine draws take longer, not more work
-        now = state.snapshot(roi)
-        self._figure.update(now)
-        self._drawn = (state, now.version, roi)
+        self._began_s = time.thread_time()  # on a busy machine draws take longer, not more work
+        self._due_s = time.monotonic() + LEAST_PERIOD_S
+        self.figure.update(run.view(now[2]))
+        self._drawn = now
         self.n_draws += 1
-        canvas = self.manager.canvas
-        if self._size != canvas.get_width_height(physical=True):
-            canvas.draw_idle()
-            return
-        box = self._figure.draw_changes()
-        if box is not None:
-            canvas.blit(box.padded(EDGE))
-        self._cost_s, self._began = time.thread_time() - self._began, 0.0
+        self.manager.canvas.draw_idle()
 
     def _was_drawn(self) -> None:
-        """Keep what was drawn, for updates that change a part, and draw the rest over it."""
-        if self.manager is None or self._figure is None:
-            return
-        canvas = self.manager.canvas
-        if canvas.is_saving():
-            return  # the toolbar's button: everything is in the file
-        self._figure.keep()
-        self._size = canvas.get_width_height(physical=True)
-        if self._began:  # a resize or a zoom is no update
-            self._cost_s = time.thread_time() - self._began
-            self._began = 0.0
+        """Let the next update wait so long that drawing keeps within its share."""
+        if self._began_s:  # a resize or a zoom is no update
+            cost_s = time.thread_time() - self._began_s
+            self._began_s = 0.0
+            self._due_s = time.monotonic() + max(LEAST_PERIOD_S, cost_s / SHARE)
 
     def _step(self, by: int) -> None:
-        if self._state is not None:
-            self._choice.step(self._state.info.roi, by)
-            self._guarded(self._draw)
+        if self._run is not None:
+            self._choice.step(self._run.info.roi, by)
+            self._guarded(self._update)
 
     def _choose(self, label: int) -> None:
         self._choice.label = label
-        self._guarded(self._draw)
-
-
-class RoiChoice:
-    """The label of the ROI that is shown.
-
-    Parameters
-    ----------
-    label
-        The first choice; None takes the middle ROI of each run until somebody chooses.
-
-    Attributes
-    ----------
-    label
-        The choice; a run without this ROI shows its middle one and leaves the choice alone.
-    """
-
-    def __init__(self, label: int | None = None) -> None:
-        self.label = label
-
-    def index(self, labels: tuple[int, ...]) -> int:
-        """Return the index of the choice among the labels of a run."""
-        return labels.index(self.label) if self.label in labels else len(labels) // 2
-
-    def step(self, labels: tuple[int, ...], by: int) -> None:
-        """Choose the ROI `by` places on; the first follows the last."""
-        self.label = labels[(self.index(labels) + by) % len(labels)]
+        self._guarded(self._update)

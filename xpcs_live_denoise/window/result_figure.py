@@ -1,35 +1,33 @@
-"""The figure of one result: C2 raw and denoised, g2, and Gamma(t)."""
+"""The figure of one result in Tiled: what the live window shows at the end of a run."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from xpcs_live_denoise.errors import MissingDependencyError
+from xpcs_live_denoise import views
+from xpcs_live_denoise.errors import MissingDependencyError, ResultNotFoundError
+from xpcs_live_denoise.records.results import GammaTable, RowSource
+from xpcs_live_denoise.records.run import Status
+from xpcs_live_denoise.records.types import Document, FloatArray
+
+from .figure import RunFigure, RunView
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from xpcs_live_denoise.readers import XPCSResult
 
-STYLES = {
-    "raw": {"color": "0.6", "marker": ".", "markersize": 4, "zorder": 1},
-    "denoised": {"color": "tab:blue", "marker": "o", "markersize": 3, "zorder": 2},
-}
-# What can be trusted stands out; what cannot is hollow.
-RECOMMENDED = {"color": "tab:red", "marker": "o", "markersize": 4, "zorder": 4}
-COLOUR_RANGE = (1, 99)  # percentiles of the raw C2 off its diagonal
-SHOWN_LAGS = 0.8  # of the series: what the scale of g2 is taken from
-SHOWN_RATES = (2, 98)  # percentiles of the converged rates: the scale of Gamma is three times wider
-LEAST_LAG = 1  # the diagonal is no correlation
+Frame: TypeAlias = Any  # a DataFrame: pandas has few types
+
+SIZE_INCHES = (14.0, 8.4)
+MOST_EDGE = 512  # pixels of a C2
 
 
-def plot_result(result: XPCSResult, roi: int) -> Figure:
+def plot_result(result: XPCSResult, label: int) -> Figure:
     """Return the figure; see `XPCSResult.plot`.
-
-    Both C2 share one colour scale, so that what denoising took away is seen and not rescaled.
 
     Raises
     ------
@@ -43,102 +41,126 @@ def plot_result(result: XPCSResult, roi: int) -> Figure:
             "XPCSResult.plot: matplotlib is not installed. It comes with the extra `plot`: "
             "pip install 'xpcs-live-denoise[plot]'."
         ) from error
-    figure, axes = plt.subplots(2, 2, figsize=(11, 9), layout="constrained")
-    _plot_c2(figure, axes[0], result, roi)
-    _plot_g2(axes[1, 0], result, roi)
-    _plot_gamma(axes[1, 1], result, roi)
-    start = result.start
-    q = result.c2(roi, denoised=False)["q_inv_angstrom"].item()
-    figure.suptitle(
-        f"scan {start.get('scan_id', '-')} ({start['original_run_uid'][:8]}), ROI {roi}"
-        + (f", q = {q:.4g} 1/Å" if np.isfinite(q) else "")
-    )
+    view = _view(result, label)
+    figure = plt.figure(figsize=SIZE_INCHES)
+    RunFigure(figure).update(view)
     return figure
 
 
-def _plot_c2(figure: Figure, axes: Any, result: XPCSResult, roi: int) -> None:
-    raw = result.c2(roi, denoised=False)
-    lag = np.abs(np.subtract.outer(np.arange(raw.shape[0]), np.arange(raw.shape[0])))
-    off_diagonal = raw.values[(lag >= LEAST_LAG) & np.isfinite(raw.values)]
-    low, high = np.percentile(off_diagonal, COLOUR_RANGE) if off_diagonal.size else (0.0, 2.0)
-    shown = [("raw", raw)]
-    if result.has("two_time", "c2_denoised"):
-        shown.append(("denoised", result.c2(roi)))
-    else:
-        axes[1].text(0.5, 0.5, "nothing was denoised", ha="center", transform=axes[1].transAxes)
-    edge = float(raw["t1_s"][-1]) + result.xpcs["frame_time_s"]
-    for axis, (name, c2) in zip(axes, shown, strict=False):
-        axis.set(title=f"C2, {name}", xlabel="t1 (s)", ylabel="t2 (s)")
-        image = axis.imshow(
-            c2.values.T,
-            origin="lower",
-            extent=(0, edge, 0, edge),
-            vmin=low,
-            vmax=high,
-            interpolation="nearest",
-        )
-        figure.colorbar(image, ax=axis, label="C2", shrink=0.8)
+def _view(result: XPCSResult, label: int) -> RunView:
+    xpcs, start = result.xpcs, result.start
+    labels, n_frames = list(xpcs["roi"]), result.n_frames
+    roi, frame_time_s = labels.index(label), xpcs["frame_time_s"]
+    raw = result.c2(label, denoised=False).values
+    metadata: Document = dict(result.metadata)
+    stop: Document | None = metadata.get("stop")
+    status, rows = _status(result), result.gamma_table()
+    series_s = n_frames * frame_time_s
+    gamma = views.table_from_columns({name: rows[name] for name in rows})
+    q = np.array(xpcs["q_inv_angstrom"], np.float64)
+    detector, counts = _detector(result, label)
+    state = "" if stop is None else views.STATES.get(stop.get("exit_status", ""), "ended")
+    reason = "" if stop is None else stop.get("reason") or ""
+    window = xpcs.get("window", 0)
+    return RunView(
+        title=views.run_title(start, start["original_run_uid"], xpcs.get("detector", ""), state),
+        roi=f"{views.roi_title(label, q[roi])} ({roi + 1} of {len(labels)})",
+        message=views.message(reason, status.message),
+        facts=views.facts(
+            status,
+            roi,
+            n_frames=n_frames,
+            n_expected=None if stop is not None else xpcs.get("n_expected"),
+            frame_time_s=frame_time_s,
+            counts=counts,
+            live=stop is None,
+        ),
+        label=label,
+        detector=detector,
+        two_time=views.two_time_view(
+            raw,
+            result.c2(label).values if result.has("two_time", "c2_denoised") else None,
+            entry_s=frame_time_s,
+            most=MOST_EDGE,
+            series_s=series_s,
+            contrast=_entry(status.contrast, roi),
+            baseline=_entry(status.baseline, roi),
+            note=views.why_not_denoised(n_frames, window, final=stop is not None),
+        ),
+        g2=_g2(result, label, raw, gamma, live=stop is None),
+        gamma=views.gamma_view(gamma, label, end_s=series_s, window=window, final=stop is not None),
+        power_law=views.power_law_view(gamma, labels, q),
+    )
 
 
-def _plot_g2(axis: Axes, result: XPCSResult, roi: int) -> None:
-    table: Any = result.g2_table()
-    table = table[table["roi"] == roi]
-    axis.set(title="g2 of the whole series", xlabel="delay (s)", ylabel="g2")
+def _status(result: XPCSResult) -> Status:
+    """Return the newest row of the status stream."""
+    table: Frame = result.status_table()
     if not len(table):
-        axis.text(0.5, 0.5, "not before the end of the run", ha="center", transform=axis.transAxes)
-        return
-    axis.set_xscale("log")
-    axis.errorbar(
-        table["delay_s"], table["g2"], table["g2_error"], linestyle="", label="raw", **STYLES["raw"]
+        return Status()
+    newest = table.iloc[-1].to_dict()
+    contrast, baseline = (
+        tuple(math.nan if value is None else float(value) for value in newest[name])
+        for name in ("contrast", "baseline")
     )
-    # The last lags rest on a handful of pairs of frames; they must not set the scale.
-    inner = table[table["delay_s"] <= SHOWN_LAGS * table["delay_s"].max()]
-    values = inner[["g2", "g2_denoised"]].to_numpy(dtype=float)
-    margin = 0.1 * (np.nanmax(values) - np.nanmin(values)) or 0.1
-    axis.set_ylim(np.nanmin(values) - margin, np.nanmax(values) + margin)
-    if table["g2_denoised"].notna().any():
-        axis.plot(
-            table["delay_s"],
-            table["g2_denoised"],
-            color="tab:blue",
-            label="denoised",
-            zorder=2,
+    return Status(
+        n_seen=int(newest["n_seen"]),
+        n_processed=int(newest["n_processed"]),
+        n_skipped=int(newest["n_skipped"]),
+        lag_s=float(newest["lag_s"]),
+        contrast=contrast,
+        baseline=baseline,
+        message=str(newest["message"]),
+    )
+
+
+def _entry(values: tuple[float, ...], roi: int) -> float:
+    return values[roi] if roi < len(values) else math.nan
+
+
+def _detector(result: XPCSResult, label: int) -> tuple[views.DetectorView | None, float]:
+    """Return the detector and the mean counts in the ROI; None and NaN where nobody looked."""
+    try:
+        mean, labels = result.image()
+    except ResultNotFoundError:
+        return None, math.nan
+    made = views.detector_view(
+        mean.values,
+        labels.values,
+        label,
+        binning=mean.attrs["binning"],
+        n_frames=mean.attrs["n_frames"],
+    )
+    return made, views.mean_counts(mean.values, labels.values, label)
+
+
+def _g2(
+    result: XPCSResult, label: int, raw: FloatArray, gamma: GammaTable, *, live: bool
+) -> views.G2View:
+    table: Frame = result.g2_table()
+    table = table[table["roi"] == label]
+    frame_time_s = result.xpcs["frame_time_s"]
+    final = bool(len(table))
+    if final:
+        delay_s, g2, error, denoised = (
+            table[name].to_numpy(np.float64)
+            for name in ("delay_s", "g2", "g2_error", "g2_denoised")
         )
-    axis.legend()
-
-
-def _plot_gamma(axis: Axes, result: XPCSResult, roi: int) -> None:
-    table: Any = result.gamma_table()
-    table = table[(table["roi"] == roi) & table["age_frame"].notna() & table["converged"]]
-    axis.set(title="Gamma(t)", xlabel="age (s)", ylabel="Gamma (1/s)")
-    for source, style in STYLES.items():
-        _plot_rates(axis, table[table["source"] == source], source, style)
-    bayes = table[table["source"].str.startswith("bayes")]
-    trusted = bayes["recommended"]
-    _plot_rates(axis, bayes[trusted], "recommended", RECOMMENDED)
-    hollow = {**RECOMMENDED, "markerfacecolor": "none"}
-    _plot_rates(axis, bayes[~trusted], "bayes, not recommended", hollow)
-    if len(table):
-        axis.set_yscale("log")
-        low, high = np.percentile(table["relaxation_rate"], SHOWN_RATES)
-        axis.set_ylim(low / 3, high * 3)  # an error bar may reach farther than any rate
-        axis.legend()
     else:
-        axis.text(0.5, 0.5, "no converged fit yet", ha="center", transform=axis.transAxes)
-
-
-def _plot_rates(axis: Axes, rows: Any, label: str, style: dict[str, Any]) -> None:
-    if not len(rows):
-        return
-    # A bar that reaches below zero has no place on a logarithmic axis: cut it short.
-    error = rows["relaxation_rate_error"].to_numpy()
-    below = np.minimum(error, 0.9 * rows["relaxation_rate"].to_numpy())
-    axis.errorbar(
-        rows["age_s"],
-        rows["relaxation_rate"],
-        np.nan_to_num(np.stack([below, error])),
-        linestyle="",
-        elinewidth=0.6,
-        label=f"{label} fits" if label == "raw" else label,
-        **style,
-    )
+        (g2, error), denoised = views.g2_so_far(raw), None
+        delay_s = np.arange(1, len(raw)) * frame_time_s
+    curves = [
+        views.g2_curve(
+            delay_s,
+            values,
+            bars,
+            fit=views.series_fit(gamma, label, source),
+            fit_now=live,
+            n_frames=len(raw),
+        )
+        for values, bars, source in (
+            (g2, error, RowSource.SERIES_RAW),
+            (denoised, None, RowSource.SERIES_DENOISED),
+        )
+    ]
+    return views.g2_view(*curves, series_s=len(raw) * frame_time_s, final=final)

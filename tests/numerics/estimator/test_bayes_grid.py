@@ -4,13 +4,19 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.numerics.arrays import lag_bin_edges
-from xpcs_live_denoise.numerics.estimator import grid as bayes_grid
 from xpcs_live_denoise.numerics.estimator.grid import (
     LinearPrior,
     kww_grid,
     posterior,
     rate_posterior,
 )
+from xpcs_live_denoise.numerics.kww_grid import (
+    grid_mass,
+    grid_moments,
+    linear_moments,
+    solve_linear,
+)
+from xpcs_live_denoise.records.rows import select_rows
 
 EDGES = lag_bin_edges(99)
 N_BIN = len(EDGES) - 1
@@ -35,20 +41,13 @@ def test_the_marginal_evidence_is_that_of_the_gaussian_it_stands_for():
     some = np.arange(0, len(grid.ln_rate), 7)
     log_evidence = np.empty(len(some))
     for at, point in enumerate(some):
-        design = np.column_stack([grid.curves[point], np.ones(N_BIN)])
+        design = np.column_stack([grid.curves.f[:, point], np.ones(N_BIN)])
         covariance = design @ PRIOR.covariance @ design.T + sigma**2 * np.eye(N_BIN)
         log_evidence[at] = multivariate_normal.logpdf(data, design @ PRIOR.mean, covariance)
     log_evidence += grid.log_prior[some]
     mass = np.exp(log_evidence - log_evidence.max())
     mass /= mass.sum()
-    thinned = type(grid)(
-        ln_rate=grid.ln_rate[some],
-        ln_alpha=grid.ln_alpha[some],
-        log_prior=grid.log_prior[some],
-        curves=grid.curves[some],
-        at_edge=grid.at_edge[some],
-        step=grid.step,
-    )
+    thinned = select_rows(grid, some)
     fitted = posterior(thinned, data[np.newaxis], np.full((1, N_BIN), sigma**-2), PRIOR)
     mean = mass @ thinned.ln_rate
     assert fitted.ln_rate[0] == pytest.approx(mean, abs=1e-6)
@@ -106,11 +105,11 @@ def test_the_grid_averages_curves_over_the_lags_of_a_bin():
     grid = kww_grid(99)
     point = 77 * 20 + 9
     expected = curve(np.exp(grid.ln_rate[point]), np.exp(grid.ln_alpha[point]))
-    np.testing.assert_allclose(grid.curves[point], expected)
+    np.testing.assert_allclose(grid.curves.f[:, point], expected)
 
 
 @pytest.mark.parametrize("sigma", [1e-5, 1e-3, 0.02, 0.3])
-def test_the_part_of_the_grid_that_is_looked_at_holds_the_posterior(monkeypatch, sigma):
+def test_the_part_of_the_grid_that_is_looked_at_holds_the_posterior(sigma):
     rng = np.random.default_rng(8)
     rates = np.exp(rng.uniform(np.log(0.002), np.log(1.4), 100))
     data = np.stack(
@@ -118,11 +117,23 @@ def test_the_part_of_the_grid_that_is_looked_at_holds_the_posterior(monkeypatch,
     )
     data += rng.normal(0, sigma, data.shape)
     weights = np.full(data.shape, sigma**-2)
-    fitted = posterior(kww_grid(99), data, weights, PRIOR)
-    short = rate_posterior(kww_grid(99), data, weights, PRIOR)
-    monkeypatch.setattr(bayes_grid, "_NEGLIGIBLE", np.inf)
-    whole = posterior(kww_grid(99), data, weights, PRIOR)
-    np.testing.assert_allclose(fitted.parameters(), whole.parameters(), atol=1e-5)
-    np.testing.assert_allclose(fitted.deviations(), whole.deviations(), atol=1e-4)
-    np.testing.assert_allclose(fitted.edge_mass, whole.edge_mass, atol=1e-5)
-    np.testing.assert_allclose(short[0], whole.ln_rate, atol=1e-5)
+    grid = kww_grid(99)
+    fitted = posterior(grid, data, weights, PRIOR)
+    short = rate_posterior(grid, data, weights, PRIOR)
+    precision = np.linalg.inv(PRIOR.covariance)
+    solved = solve_linear(
+        grid.curves.lags(N_BIN),
+        weights,
+        weights * data,
+        precision=precision[np.newaxis, np.newaxis],
+        pull=(precision @ PRIOR.mean)[np.newaxis, np.newaxis],
+    )
+    mass = grid_mass(solved.log_evidence + grid.log_prior)
+    ln_rate, sd = grid_moments(mass, grid.ln_rate)
+    linear, covariance = linear_moments(mass, solved)
+    np.testing.assert_allclose(fitted.ln_rate, ln_rate, atol=1e-5)
+    np.testing.assert_allclose(fitted.ln_rate_sd, sd, atol=1e-4)
+    np.testing.assert_allclose(fitted.linear, linear, atol=1e-5)
+    np.testing.assert_allclose(fitted.linear_covariance, covariance, atol=1e-6)
+    np.testing.assert_allclose(fitted.edge_mass, mass @ grid.at_edge, atol=1e-5)
+    np.testing.assert_allclose(short[0], ln_rate, atol=1e-5)

@@ -1,11 +1,9 @@
 """Gamma(t) of one ROI: priors from its whole series, the best width at each age, honest errors."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,9 +24,8 @@ from xpcs_live_denoise.numerics.estimator.sums import (
     StackedResiduals,
     jackknife_variance,
 )
-
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
+from xpcs_live_denoise.records.rows import SHARED, concatenate_rows, select_rows
+from xpcs_live_denoise.records.types import FloatArray, IntArray
 
 # Every so many ages of the curve that tells slope and curvature: neighbours are much alike.
 _CURVE_STEP = 4
@@ -40,7 +37,6 @@ _AGES = 128
 # blocks makes them alike. Chosen on simulations with independent pixels and with 4-pixel speckle,
 # so that some two thirds of the truths lie within one error in both.
 _BLOCK_FACTOR = 1.35
-_ERRORS = ("ln_rate_error", "ln_alpha_error", "beta_error", "baseline_error")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,17 +60,17 @@ class AgeEstimates:
         The fit of the whole series.
     """
 
-    age: NDArray[np.int64]
-    width: NDArray[np.int64]
+    age: IntArray
+    width: IntArray
     cuts: BinnedCuts
     fits: CutFits
-    bias: NDArray[np.float64]
-    ln_rate_error: NDArray[np.float64]
-    ln_alpha_error: NDArray[np.float64]
-    beta_error: NDArray[np.float64]
-    baseline_error: NDArray[np.float64]
-    misfit: float
-    series: SeriesFit
+    bias: FloatArray
+    ln_rate_error: FloatArray
+    ln_alpha_error: FloatArray
+    beta_error: FloatArray
+    baseline_error: FloatArray
+    misfit: float = field(metadata=SHARED)
+    series: SeriesFit = field(metadata=SHARED)
 
 
 class BayesEstimator:
@@ -96,16 +92,9 @@ class BayesEstimator:
         self._residuals = StackedResiduals()
 
     def estimate(self, sums: AgeSums, ages: ArrayLike, *, remember: bool = True) -> AgeEstimates:
-        """Estimate Gamma at `ages` from all frames so far.
+        """Estimate Gamma at `ages` (n,), whole frames, from the sums of all frames so far.
 
-        Parameters
-        ----------
-        sums
-            Sums of the series.
-        ages
-            Shape (n,): whole frames below sums.n_frames.
-        remember
-            False for ages that will be asked for again when there are more frames.
+        `remember` is False for ages that will be asked for again when there are more frames.
         """
         centres = np.asarray(ages, np.int64).reshape(-1)
         grid = kww_grid(max(sums.n_frames - 1, 1))
@@ -134,13 +123,11 @@ class BayesEstimator:
         ]
         if parts[0].cuts.left_out is not None:
             parts = self._with_jackknife(parts, grid, remember=remember)
-        return _join(parts)
+        return concatenate_rows(parts)
 
     # --- steps -----------------------------------------------------------------------------
 
-    def _jumps(
-        self, sums: AgeSums, ages: NDArray[np.int64], grid: KwwGrid, series: SeriesFit
-    ) -> list[Jump]:
+    def _jumps(self, sums: AgeSums, ages: IntArray, grid: KwwGrid, series: SeriesFit) -> list[Jump]:
         """Return the jumps of Gamma that a cut of one of the ages could reach."""
         if not len(ages):
             return []
@@ -148,14 +135,8 @@ class BayesEstimator:
         return find_jumps(sums, self._roi, grid, series.prior, span)
 
     def _slopes(
-        self,
-        sums: AgeSums,
-        ages: NDArray[np.int64],
-        grid: KwwGrid,
-        series: SeriesFit,
-        *,
-        within: NDArray[np.int64],
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        self, sums: AgeSums, ages: IntArray, grid: KwwGrid, series: SeriesFit, *, within: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
         """Return slope and curvature of ln Gamma at each age, from ages in the same bounds."""
         slope, curvature = np.zeros(len(ages)), np.zeros(len(ages))
         for first, stop in np.unique(within, axis=1).T.tolist():
@@ -177,11 +158,11 @@ class BayesEstimator:
         sums: AgeSums,
         grid: KwwGrid,
         series: SeriesFit,
-        ages: NDArray[np.int64],
+        ages: IntArray,
         *,
-        bias: NDArray[np.float64],
-        within: NDArray[np.int64],
-        doubt: NDArray[np.float64],
+        bias: FloatArray,
+        within: IntArray,
+        doubt: FloatArray,
     ) -> AgeEstimates:
         """Fit every width at each age and take the one with the least variance plus bias^2."""
         n_width = len(WIDTHS)
@@ -194,13 +175,13 @@ class BayesEstimator:
         _, sd = fit_rates(cuts, grid, series.prior)
         best = np.argmin(sd.reshape(bias.shape) ** 2 + bias**2, axis=1)
         index = np.arange(len(ages)) * n_width + best
-        chosen = fit_cuts(cuts.select(index), grid, series.prior)
+        chosen = fit_cuts(select_rows(cuts, index), grid, series.prior)
         bias = np.sqrt(bias.reshape(-1)[index] ** 2 + doubt)
         error = chosen.posterior.deviations() * chosen.widening[:, np.newaxis]
         return AgeEstimates(
             age=ages,
             width=np.array(WIDTHS)[best],
-            cuts=cuts.select(index),
+            cuts=select_rows(cuts, index),
             fits=chosen,
             bias=bias,
             ln_rate_error=np.hypot(chosen.sd, bias),
@@ -215,7 +196,7 @@ class BayesEstimator:
         self, parts: list[AgeEstimates], grid: KwwGrid, *, remember: bool
     ) -> list[AgeEstimates]:
         """Refit with each block left out; errors are at least the jackknife's, smoothed."""
-        residuals, variances = self._residuals, [self._variances]
+        residuals, variances = self._residuals, list[FloatArray]([self._variances])
         for part in parts:
             left_out, priors = part.cuts.left_out, part.series.priors_left_out
             if left_out is None or priors is None:
@@ -238,7 +219,7 @@ class BayesEstimator:
 
 
 def _widened(
-    part: AgeEstimates, ages: NDArray[np.int64], variances: NDArray[np.float64], misfit: float
+    part: AgeEstimates, ages: IntArray, variances: FloatArray, misfit: float
 ) -> AgeEstimates:
     """Return estimates whose variances are at least the mean jackknife variance nearby."""
     near = np.abs(ages - part.age[:, np.newaxis]) <= _SMOOTH_REACH
@@ -257,25 +238,6 @@ def _widened(
     )
 
 
-def _join(parts: list[AgeEstimates]) -> AgeEstimates:
-    """Put the chunks of ages together again."""
-    if len(parts) == 1:
-        return parts[0]
-    arrays = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("age", "width", "bias", *_ERRORS)
-    }
-    return dataclasses.replace(
-        parts[0],
-        cuts=BinnedCuts.concatenate([part.cuts for part in parts]),
-        fits=CutFits.concatenate([part.fits for part in parts]),
-        **arrays,
-    )
-
-
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
-
 WIDTHS = (3, 5, 9, 15, 25, 41, 65)
 """Widths of cuts, frames, of which each age takes the best."""
 
@@ -287,67 +249,43 @@ REACH = 40
 
 
 def slope_and_curvature(
-    age: NDArray[np.float64],
-    curve_age: NDArray[np.float64],
-    ln_rate: NDArray[np.float64],
-    ln_rate_sd: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return first and second derivative of ln Gamma with age, from a weighted quadratic.
+    age: FloatArray, curve_age: FloatArray, ln_rate: FloatArray, ln_rate_sd: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return first and second derivative of ln Gamma at each age (n,), from a weighted quadratic.
 
-    Parameters
-    ----------
-    age
-        Shape (n,): where they are wanted, frames.
-    curve_age, ln_rate, ln_rate_sd
-        Shape (m,): the curve and its standard deviations, which weigh it.
-
-    Returns
-    -------
-    slope, curvature
-        Shape (n,): per frame, per frame^2. 0 where less than four points tell.
+    The curve `ln_rate` at `curve_age` is (m,), its standard deviations weigh it. Per frame and per
+    frame^2; 0 where less than four points tell.
     """
     distance = (curve_age - age[:, np.newaxis]) / REACH  # (n, m)
     near = np.abs(distance) <= 1
     weight = np.where(near, 1 / np.maximum(ln_rate_sd, 1e-3) ** 2, 0.0)
     weight /= np.maximum(weight.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     powers = distance[..., np.newaxis] ** np.arange(3)  # (n, m, 3)
-    matrix = np.einsum("nm,nmi,nmj->nij", weight, powers, powers)
+    matrix: FloatArray = np.einsum("nm,nmi,nmj->nij", weight, powers, powers)
     vector = np.einsum("nm,nmi,m->ni", weight, powers, ln_rate)
     enough = near.sum(axis=1) >= 4
     solved = np.zeros((len(age), 3))
     if enough.any():
-        inverse = np.linalg.pinv(matrix[enough], hermitian=True)
+        inverse = np.linalg.pinv(matrix[enough], hermitian=True).astype(np.float64)
         solved[enough] = np.einsum("nij,nj->ni", inverse, vector[enough])
     return solved[:, 1] / REACH, 2 * solved[:, 2] / REACH**2
 
 
-def width_bias(
-    slope: NDArray[np.float64], curvature: NDArray[np.float64], rows: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def width_bias(slope: FloatArray, curvature: FloatArray, rows: IntArray) -> FloatArray:
     """Return the bias of ln Gamma that each width brings: r^2/24 (|curvature| + slope^2).
 
-    Parameters
-    ----------
-    slope, curvature
-        Shape (n,), of `slope_and_curvature`.
-    rows
-        Shape (n, n_width): r, frames that the cuts of WIDTHS have; less than their width where
-        they leave the series or would reach across a jump.
+    Slope and curvature are (n,); r, `rows` (n, n_width), are the frames that the cuts of WIDTHS
+    have: less than their width where they leave the series or would reach across a jump.
     """
     return rows**2 / 24 * (np.abs(curvature) + slope**2)[:, np.newaxis]
 
 
-def cut_rows(
-    age: NDArray[np.int64], first: NDArray[np.int64], stop: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def cut_rows(age: IntArray, first: IntArray, stop: IntArray) -> IntArray:
     """Return how many frames of [first, stop) the cuts of WIDTHS at each age have, (n, n_width)."""
     reach = np.array(WIDTHS) // 2
     low = np.maximum(age[:, np.newaxis] - reach, first[:, np.newaxis])
     high = np.minimum(age[:, np.newaxis] + reach + 1, stop[:, np.newaxis])
     return high - low
-
-
-# numpy's stubs leave the types of arange, indices and the like unknown.
 
 
 MAX_LN_RATE_ERROR = 0.5

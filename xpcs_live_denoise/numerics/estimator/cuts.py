@@ -1,13 +1,10 @@
 """Fits of cuts of one ROI: the whole series first, then cuts with its contrast and baseline."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.numerics.estimator.grid import (
     KwwGrid,
@@ -17,9 +14,8 @@ from xpcs_live_denoise.numerics.estimator.grid import (
     rate_posterior,
 )
 from xpcs_live_denoise.numerics.estimator.sums import BinnedCuts, jackknife_variance
-
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
+from xpcs_live_denoise.records.rows import select_rows
+from xpcs_live_denoise.records.types import FloatArray
 
 # Entries of C2 are near 1 and known to 1e-7 in single precision.
 _LEAST_VARIANCE = 1e-13
@@ -83,30 +79,13 @@ class CutFits:
     """
 
     posterior: Posterior
-    weights: NDArray[np.float64]
-    reduced_chi_square: NDArray[np.float64]
-    sd: NDArray[np.float64]
-    widening: NDArray[np.float64]
-
-    def select(self, index: NDArray[np.int64]) -> CutFits:
-        """Return the fits of some of the cuts."""
-        arrays = {
-            name: getattr(self, name)[index] for name in self.__slots__ if name != "posterior"
-        }
-        return CutFits(posterior=self.posterior.select(index), **arrays)
-
-    @staticmethod
-    def concatenate(parts: list[CutFits]) -> CutFits:
-        """Join fits, in order."""
-        arrays = {
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name in CutFits.__slots__
-            if name != "posterior"
-        }
-        return CutFits(posterior=Posterior.concatenate([p.posterior for p in parts]), **arrays)
+    weights: FloatArray
+    reduced_chi_square: FloatArray
+    sd: FloatArray
+    widening: FloatArray
 
 
-def noise_weights(cuts: BinnedCuts) -> NDArray[np.float64]:
+def noise_weights(cuts: BinnedCuts) -> FloatArray:
     """Return n / (noise x inflation) for each cut and lag bin, 0 where nothing is known.
 
     The inflation is what the jackknife finds beyond independent entries, the mean over bins of
@@ -126,16 +105,10 @@ def noise_weights(cuts: BinnedCuts) -> NDArray[np.float64]:
 
 
 def fit_series(series: BinnedCuts, pieces: BinnedCuts, grid: KwwGrid) -> SeriesFit:
-    """Fit the curve of a whole series, also with each block left out.
+    """Fit the curve of a whole series (one cut), also with each block left out.
 
-    Parameters
-    ----------
-    series
-        One cut, the whole series.
-    pieces
-        Cuts that do not overlap, at best a few; without any the series itself gives the prior.
-    grid
-        For the longest lag of the series.
+    `pieces` are cuts that do not overlap, at best a few; without any the series itself gives the
+    prior. The grid reaches to the longest lag of the series.
     """
     weights = noise_weights(series)
     scatter = 1 / np.sqrt(max(weights[0, 0], np.finfo(np.float64).tiny))
@@ -145,7 +118,7 @@ def fit_series(series: BinnedCuts, pieces: BinnedCuts, grid: KwwGrid) -> SeriesF
     if series.left_out is not None:
         data = np.concatenate([data, series.left_out[:, 0]])
     fitted = posterior(grid, data, np.repeat(weights, len(data), axis=0), vague)
-    whole = fitted.select(np.array([0]))
+    whole = select_rows(fitted, np.array([0]))
     variance = np.diagonal(whole.linear_covariance[0]).copy()
     if series.left_out is None:
         variance *= np.fmax(_reduced(whole.chi_square, weights)[0], 1.0)
@@ -169,7 +142,7 @@ def fit_series(series: BinnedCuts, pieces: BinnedCuts, grid: KwwGrid) -> SeriesF
     )
 
 
-def _from_pieces(pieces: BinnedCuts, grid: KwwGrid, beta: NDArray[np.float64]) -> LinearPrior:
+def _from_pieces(pieces: BinnedCuts, grid: KwwGrid, beta: FloatArray) -> LinearPrior:
     """Return the prior that pieces of the series agree on, for each estimate of beta (n_prior,).
 
     The g2 of an ageing series is a mixture, and its fit puts the intercept some 10 % too high.
@@ -199,7 +172,8 @@ def _from_pieces(pieces: BinnedCuts, grid: KwwGrid, beta: NDArray[np.float64]) -
     values, vectors = np.linalg.eigh(gained)
     gained = np.einsum("pqik,pqk,pqjk->pqij", vectors, np.maximum(values, 0.0), vectors)
     offsets = fitted.linear.reshape(*shape, 2) - vague.mean[:, np.newaxis]
-    covariance = np.linalg.inv(before + gained.sum(axis=1))
+    precision: FloatArray = before + gained.sum(axis=1)
+    covariance = np.linalg.inv(precision).astype(np.float64)
     # The offset of a piece is its gain in information times what it says: solve for the latter.
     said = np.einsum("pqij,pqj->pi", gained + before[:, np.newaxis], offsets)
     mean = vague.mean + np.einsum("pij,pj->pi", covariance, said)
@@ -212,16 +186,14 @@ def _lag_2_share(series: BinnedCuts) -> float:
     return float(series.mean[0, 1] / series.mean[0, 0])
 
 
-def _vague(beta: NDArray[np.float64]) -> LinearPrior:
+def _vague(beta: FloatArray) -> LinearPrior:
     covariance = np.zeros((len(beta), 2, 2))
     covariance[:, 0, 0] = (_BETA_SHARE * beta) ** 2
     covariance[:, 1, 1] = _BASELINE_SD**2
     return LinearPrior(mean=np.column_stack([beta, np.zeros(len(beta))]), covariance=covariance)
 
 
-def fit_rates(
-    cuts: BinnedCuts, grid: KwwGrid, prior: LinearPrior
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def fit_rates(cuts: BinnedCuts, grid: KwwGrid, prior: LinearPrior) -> tuple[FloatArray, FloatArray]:
     """Fit cuts for ln Gamma and its standard deviation only, each (n_cut,)."""
     weights = noise_weights(cuts)
     ln_rate, sd, chi_square = rate_posterior(grid, cuts.mean, weights, prior)
@@ -243,12 +215,12 @@ def fit_cuts(cuts: BinnedCuts, grid: KwwGrid, prior: LinearPrior) -> CutFits:
     )
 
 
-def _deviation(sd: NDArray[np.float64], grid: KwwGrid) -> NDArray[np.float64]:
+def _deviation(sd: FloatArray, grid: KwwGrid) -> FloatArray:
     """Add the scatter inside of one step: a grid does not tell Gamma better."""
     return np.hypot(sd, grid.step / np.sqrt(12))
 
 
-def _widening(cuts: BinnedCuts, reduced: NDArray[np.float64]) -> NDArray[np.float64]:
+def _widening(cuts: BinnedCuts, reduced: FloatArray) -> FloatArray:
     """Return the factor that errors need where only the scatter about the fit tells them."""
     if cuts.left_out is not None:
         return np.ones(len(reduced))
@@ -256,26 +228,13 @@ def _widening(cuts: BinnedCuts, reduced: NDArray[np.float64]) -> NDArray[np.floa
 
 
 def posterior_left_out(
-    left_out: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    grid: KwwGrid,
-    priors: LinearPrior,
+    left_out: FloatArray, weights: FloatArray, grid: KwwGrid, priors: LinearPrior
 ) -> Posterior:
     """Fit cuts anew with each pixel block left out of the data and of the prior.
 
-    Parameters
-    ----------
-    left_out
-        Shape (n_block, n_cut, n_bin): means of g2 - 1.
-    weights
-        Shape (n_cut, n_bin): of the cuts with all pixels.
-    priors
-        One for each block.
-
-    Returns
-    -------
-    Posterior
-        n_block * n_cut of them, block by block.
+    `left_out` are means of g2 - 1, (n_block, n_cut, n_bin); the weights, (n_cut, n_bin), those of
+    the cuts with all pixels; one prior for each block. Returns n_block * n_cut posteriors, block by
+    block.
     """
     n_block, n_cut, n_bin = left_out.shape
     return posterior(
@@ -289,14 +248,12 @@ def posterior_left_out(
     )
 
 
-def _reduced(chi_square: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+def _reduced(chi_square: FloatArray, weights: FloatArray) -> FloatArray:
     freedom = (weights > 0).sum(axis=1) - _N_PARAMETERS
     return np.where(freedom > 0, chi_square / np.maximum(freedom, 1), np.nan)
 
 
-def _widened(
-    mean: NDArray[np.float64], covariance: NDArray[np.float64], shares: tuple[float, float]
-) -> LinearPrior:
+def _widened(mean: FloatArray, covariance: FloatArray, shares: tuple[float, float]) -> LinearPrior:
     widening = np.zeros_like(covariance)
     widening[:, 0, 0] = (shares[0] * mean[:, 0]) ** 2
     widening[:, 1, 1] = (shares[1] * mean[:, 0]) ** 2

@@ -1,20 +1,15 @@
 """Where Gamma jumps: a cut that reaches across mixes what came before with what came after."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.numerics.estimator.cuts import CutFits, fit_cuts, fit_rates, noise_weights
 from xpcs_live_denoise.numerics.estimator.grid import KwwGrid, LinearPrior
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums, jackknife_variance
-
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
+from xpcs_live_denoise.records.types import FloatArray, IntArray
 
 # Frames on either side that tell Gamma before and after, at least and at most.
 _LEAST_SIDE, _SIDE = 20, 40
@@ -45,10 +40,10 @@ class Jump:
 
     first: int
     change: float
-    places: NDArray[np.int64]
-    probability: NDArray[np.float64]
+    places: IntArray
+    probability: FloatArray
 
-    def doubt(self, ages: NDArray[np.int64]) -> NDArray[np.float64]:
+    def doubt(self, ages: IntArray) -> FloatArray:
         """Return how probable it is that an age lies on the other side, shape (n,)."""
         is_after = ages >= self.first
         after = (ages[:, np.newaxis] >= self.places) @ self.probability
@@ -58,19 +53,12 @@ class Jump:
 def find_jumps(
     sums: AgeSums, roi: int, grid: KwwGrid, prior: LinearPrior, span: tuple[int, int]
 ) -> list[Jump]:
-    """Return the jumps of Gamma of one ROI, in order.
+    """Return the jumps of Gamma of one ROI between the first and last frame of `span`, in order.
 
     At every fourth frame Gamma is fitted to the 40 frames before, and to the 40 after, none of
-    which reaches across. Where they differ by a factor of 2 and 4.5 standard errors, a model of
-    all entries nearby, g2 = C + beta exp(-2 (integral of Gamma from t1 to t2)^alpha), tells the
-    frame; it must explain them better than a Gamma that changes steadily between the same values.
-
-    Parameters
-    ----------
-    prior
-        Of contrast and baseline.
-    span
-        First and last frame between which to look.
+    which reaches across. Where they differ by a factor of 2 and 4.5 standard errors, a model of all
+    entries nearby, g2 = C + beta exp(-2 (integral of Gamma from t1 to t2)^alpha), tells the frame;
+    it must explain them better than a Gamma that changes steadily between the same values.
     """
     low = max(span[0], _LEAST_SIDE)
     high = min(span[1], sums.n_frames - _LEAST_SIDE + 1)
@@ -94,7 +82,7 @@ def find_jumps(
     return sorted(jumps, key=lambda jump: jump.first)
 
 
-def bounds(jumps: list[Jump], ages: NDArray[np.int64]) -> NDArray[np.int64]:
+def bounds(jumps: list[Jump], ages: IntArray) -> IntArray:
     """Return the frames [first, stop) between jumps that hold each age, shape (2, n)."""
     far = np.iinfo(np.int64).max // 4
     edges = np.array([-far, *(jump.first for jump in jumps), far], np.int64)
@@ -102,9 +90,7 @@ def bounds(jumps: list[Jump], ages: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.stack([edges[piece - 1], edges[piece]])
 
 
-def _sides(
-    places: NDArray[np.int64],
-) -> list[tuple[NDArray[np.int64], int, NDArray[np.int64]]]:
+def _sides(places: IntArray) -> list[tuple[IntArray, int, IntArray]]:
     """Return ages, width and bounds of the cuts before and after each place."""
     far = np.iinfo(np.int64).max // 4
     never = np.full(len(places), far)
@@ -153,26 +139,21 @@ def _locate(sums: AgeSums, roi: int, grid: KwwGrid, prior: LinearPrior, about: i
     )
 
 
-def _likelihood(
-    weights: NDArray[np.float64], data: NDArray[np.float64], curves: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _likelihood(weights: FloatArray, data: FloatArray, curves: FloatArray) -> FloatArray:
     """Return ln likelihood of data (m, n_row, n_bin) for curves (k, n_row, n_bin), shape (m, k)."""
     total = np.einsum("rb,mrb->m", weights, data**2)[:, np.newaxis]
     cross = (data * weights).reshape(len(data), -1) @ curves.reshape(len(curves), -1).T
     return cross - (total + np.einsum("rb,krb->k", weights, curves**2)) / 2
 
 
-def _moments(mass: NDArray[np.float64], places: NDArray[np.int64]) -> tuple[float, float]:
+def _moments(mass: FloatArray, places: IntArray) -> tuple[float, float]:
     mean = float(mass @ places / mass.sum())
     return mean, float(mass @ (places - mean) ** 2 / mass.sum())
 
 
 def _curves(
-    fits: list[CutFits],
-    ln_rate: NDArray[np.float64],
-    rows: NDArray[np.int64],
-    lag: NDArray[np.float64],
-) -> NDArray[np.float64]:
+    fits: list[CutFits], ln_rate: FloatArray, rows: IntArray, lag: FloatArray
+) -> FloatArray:
     """Return g2 - 1 of a Gamma that changes with the frame, shape (n_row, n_bin)."""
     edges = np.arange(len(ln_rate) + 1) - 0.5
     passed = np.concatenate([[0.0], np.cumsum(np.exp(ln_rate))])

@@ -1,20 +1,23 @@
 """Sums of C2 over bins of age and lag, kept while frames arrive, also with pixels left out."""
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from xpcs_live_denoise.numerics.arrays import as_stack, bin_of_lag, lag_bin_edges, range_sums
+from xpcs_live_denoise.numerics.arrays import (
+    as_stack,
+    bin_of_lag,
+    enlarged,
+    lag_bin_edges,
+    next_capacity,
+    range_sums,
+)
 from xpcs_live_denoise.numerics.cuts import NOISE_REACH
-from xpcs_live_denoise.records.types import FloatArray
-
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
+from xpcs_live_denoise.records.rows import AXIS_1, SHARED
+from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
 FIRST_CAPACITY = 64
 
@@ -42,39 +45,13 @@ class BinnedCuts:
         blocks are not known.
     """
 
-    edges: NDArray[np.int64]
-    mean: NDArray[np.float64]
-    n_entries: NDArray[np.float64]
-    noise: NDArray[np.float64]
-    mean_age: NDArray[np.float64]
-    longest_lag: NDArray[np.int64]
-    left_out: NDArray[np.float64] | None
-
-    def select(self, index: NDArray[np.int64]) -> BinnedCuts:
-        """Return some of the cuts."""
-        return BinnedCuts(
-            edges=self.edges,
-            mean=self.mean[index],
-            n_entries=self.n_entries[index],
-            noise=self.noise[index],
-            mean_age=self.mean_age[index],
-            longest_lag=self.longest_lag[index],
-            left_out=None if self.left_out is None else self.left_out[:, index],
-        )
-
-    @staticmethod
-    def concatenate(parts: list[BinnedCuts]) -> BinnedCuts:
-        """Join cuts of the same sums, in order."""
-        left_out = [part.left_out for part in parts if part.left_out is not None]
-        return BinnedCuts(
-            edges=parts[0].edges,
-            mean=np.concatenate([part.mean for part in parts]),
-            n_entries=np.concatenate([part.n_entries for part in parts]),
-            noise=np.concatenate([part.noise for part in parts]),
-            mean_age=np.concatenate([part.mean_age for part in parts]),
-            longest_lag=np.concatenate([part.longest_lag for part in parts]),
-            left_out=np.concatenate(left_out, axis=1) if left_out else None,
-        )
+    edges: IntArray = field(metadata=SHARED)
+    mean: FloatArray
+    n_entries: FloatArray
+    noise: FloatArray
+    mean_age: FloatArray
+    longest_lag: IntArray
+    left_out: FloatArray | None = field(metadata=AXIS_1)
 
 
 class AgeSums:
@@ -102,7 +79,13 @@ class AgeSums:
         self.n_roi = n_roi
         self.n_block = n_block
         self.n_frames = 0
-        self._allocate(capacity)
+        self._set_capacity(capacity)
+        cells = capacity * self._n_bin
+        self._sums = np.zeros((cells, n_roi))
+        self._counts = np.zeros((cells, n_roi), np.int32)
+        self._left_out = np.zeros((cells, n_roi * n_block), np.float32)
+        self._squares = np.zeros((capacity, n_roi))
+        self._pairs = np.zeros((capacity, n_roi))
         self._previous = np.empty((n_roi, 0), np.float64)  # the newest column, by lag
 
     @classmethod
@@ -182,16 +165,15 @@ class AgeSums:
 
     # --- adding ----------------------------------------------------------------------------
 
-    def _cells(self, frame: int) -> list[tuple[slice, NDArray[np.int64]]]:
+    def _cells(self, frame: int) -> list[tuple[slice, IntArray]]:
         """Return which lags (odd, even) go to which cells; no cell twice in one of the two.
 
         The entry at `lag` of column `frame` has the row frame - ceil(lag / 2).
         """
-        n_bin = len(self._edges) - 1
-        index = frame * n_bin + self._offset[:frame]
+        index: IntArray = frame * self._n_bin + self._offset[:frame]
         return [(slice(0, None, 2), index[0::2]), (slice(1, None, 2), index[1::2])]
 
-    def _add_frame(self, frame: int, by_lag: NDArray[np.float64]) -> None:
+    def _add_frame(self, frame: int, by_lag: FloatArray) -> None:
         """Add C2 - 1 of one column, and its squared differences to the column before."""
         measured = np.isfinite(by_lag)
         values = np.where(measured, by_lag, 0.0).T  # (frame, n_roi)
@@ -207,49 +189,48 @@ class AgeSums:
             self._pairs[row[parity::2]] += known[parity::2]
         self._previous = by_lag
 
-    def _allocate(self, capacity: int) -> None:
+    def _set_capacity(self, capacity: int) -> None:
+        """Lay out the bins for `capacity` frames."""
         self._capacity = capacity
         self._edges = lag_bin_edges(max(capacity - 1, 1))
-        n_bin = len(self._edges) - 1
-        lag = np.arange(1, self._edges[-1])
-        self._offset = bin_of_lag(self._edges) - (lag + 1) // 2 * n_bin
-        cells = capacity * n_bin
-        self._sums = np.zeros((cells, self.n_roi))
-        self._counts = np.zeros((cells, self.n_roi), np.int32)
-        self._left_out = np.zeros((cells, self.n_roi * self.n_block), np.float32)
-        self._squares = np.zeros((capacity, self.n_roi))
-        self._pairs = np.zeros((capacity, self.n_roi))
+        lag = np.arange(1, self._edges[-1], dtype=np.int64)
+        self._offset: IntArray = bin_of_lag(self._edges) - (lag + 1) // 2 * self._n_bin
+
+    @property
+    def _n_bin(self) -> int:
+        return len(self._edges) - 1
 
     def _reserve(self, n_frames: int) -> None:
         if n_frames <= self._capacity:
             return
-        n = self.n_frames
-        old = [self._sums, self._counts, self._left_out]
-        old_shape = (self._capacity, len(self._edges) - 1)
-        per_row = [self._squares, self._pairs]
-        self._allocate(max(n_frames, 2 * self._capacity))
-        shape = (self._capacity, len(self._edges) - 1)
-        for new, before in zip([self._sums, self._counts, self._left_out], old, strict=True):
-            table = new.reshape(*shape, new.shape[1])
-            table[:n, : old_shape[1]] = before.reshape(*old_shape, before.shape[1])[:n]
-        for new, before in zip([self._squares, self._pairs], per_row, strict=True):
-            new[:n] = before[:n]
+        old = (self._capacity, self._n_bin)
+        self._set_capacity(next_capacity(self._capacity, n_frames))
+
+        def wider(table: Array) -> Array:
+            columns = table.shape[1]
+            shape = (self._capacity, self._n_bin, columns)
+            return enlarged(table.reshape(*old, columns), shape, 0).reshape(-1, columns)
+
+        self._sums, self._counts = wider(self._sums), wider(self._counts)
+        self._left_out = wider(self._left_out)
+        self._squares = enlarged(self._squares, (self._capacity, self.n_roi), 0)
+        self._pairs = enlarged(self._pairs, (self._capacity, self.n_roi), 0)
 
     # --- reading ---------------------------------------------------------------------------
 
     def _means(
         self,
         roi: int,
-        first: NDArray[np.int64],
-        stop: NDArray[np.int64],
-        centres: NDArray[np.int64] | None,
-        within: NDArray[np.int64] | None = None,
+        first: IntArray,
+        stop: IntArray,
+        centres: IntArray | None,
+        within: IntArray | None = None,
     ) -> BinnedCuts:
         """Average rows [first, stop) of each cut; noise near `centres`, None: of all rows."""
         edges = lag_bin_edges(max(self.n_frames - 1, 1))
         n_bin = len(edges) - 1
         low, high = (int(first.min()), int(stop.max())) if first.size else (0, 0)
-        table = (self._capacity, len(self._edges) - 1)
+        table = (self._capacity, self._n_bin)
         some = np.s_[low:high, :n_bin]
         begin, end = first - low, np.maximum(stop, first) - low
         if within is not None:  # an entry of a row reaches half its lag to either side
@@ -282,9 +263,7 @@ class AgeSums:
             left_out=left_out,
         )
 
-    def _noise(
-        self, roi: int, centres: NDArray[np.int64] | None, n_cut: int
-    ) -> NDArray[np.float64]:
+    def _noise(self, roi: int, centres: IntArray | None, n_cut: int) -> FloatArray:
         """Return half the mean squared difference of neighbours along the diagonals."""
         n_pair = max(self.n_frames - 1, 0)
         if centres is None:
@@ -297,19 +276,11 @@ class AgeSums:
         return np.where(pairs > 0, squares / np.maximum(pairs, 1), np.nan)
 
 
-# numpy's stubs leave the types of arange, indices and the like unknown.
-
-
 _SMOOTH = 5  # neighbouring lag bins over which the variance of stacked residuals is averaged
 
 
-def jackknife_variance(left_out: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (B - 1)/B sum_b (x_b - mean)^2 over axis 0.
-
-    Parameters
-    ----------
-    left_out
-        Shape (B, ...): what is estimated without block b.
+def jackknife_variance(left_out: FloatArray) -> FloatArray:
+    """Return (B - 1)/B sum_b (x_b - mean)^2 over axis 0, x_b estimated without block b.
 
     References
     ----------
@@ -322,40 +293,27 @@ def jackknife_variance(left_out: NDArray[np.float64]) -> NDArray[np.float64]:
 class StackedResiduals:
     """Residuals of fits, stacked over ages: what a wrong model leaves at the same lags each time.
 
-    Its state is three weighted sums a lag bin; `add` returns a new one.
-
-    Parameters
-    ----------
-    weight, total
-        Shape (n_bin,): sum of weights, and of weighted residuals.
-    left_out
-        Shape (n_block, n_bin): the same as `total` with one pixel block left out.
+    Its state is three weighted sums a lag bin: of the weights and of the residuals, (n_bin,), and
+    of the residuals with one pixel block left out, (n_block, n_bin). `add` returns a new stack.
     """
 
     def __init__(
         self,
-        weight: NDArray[np.float64] | None = None,
-        total: NDArray[np.float64] | None = None,
-        left_out: NDArray[np.float64] | None = None,
+        weight: FloatArray | None = None,
+        total: FloatArray | None = None,
+        left_out: FloatArray | None = None,
     ) -> None:
         self._weight = np.zeros(0) if weight is None else weight
         self._total = np.zeros(0) if total is None else total
         self._left_out = np.zeros((1, 0)) if left_out is None else left_out
 
     def add(
-        self,
-        weights: NDArray[np.float64],
-        residual: NDArray[np.float64],
-        left_out: NDArray[np.float64],
+        self, weights: FloatArray, residual: FloatArray, left_out: FloatArray
     ) -> StackedResiduals:
         """Return the stack with more ages.
 
-        Parameters
-        ----------
-        weights, residual
-            Shape (n_age, n_bin); not less bins than before.
-        left_out
-            Shape (n_block, n_age, n_bin): residuals of the fits without a block.
+        Weights and residuals are (n_age, n_bin), not less bins than before; `left_out` are the
+        residuals of the fits without a block, (n_block, n_age, n_bin).
         """
         more = weights.shape[1] - len(self._weight)
         return StackedResiduals(

@@ -1,0 +1,168 @@
+"""What is known of a run, merged from what is stored and what comes, and what is shown of it."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xpcs_live_denoise import views
+from xpcs_live_denoise.page.run_state import RunState
+
+N, ROIS, Q = 40, [1, 2, 3], [0.01, 0.02, 0.04]
+
+
+def state(n_frames=N, *, stop=False, n_expected=N):
+    made = RunState("u")
+    xpcs = {"roi": ROIS, "q_inv_angstrom": Q, "frame_time_s": 0.5, "n_expected": n_expected}
+    metadata = {"start": {"xpcs": xpcs}, "n_frames": n_frames}
+    made.set_metadata(metadata | ({"stop": {"exit_status": "success"}} if stop else {}))
+    made.complete = stop
+    return made
+
+
+def decay(n=N, rate=0.05, beta=0.2):
+    lag = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+    noise = np.random.default_rng(0).normal(0, 0.005, (n, n))
+    return (1 + beta * np.exp(-2 * rate * lag) + noise + noise.T).astype(np.float32)
+
+
+def with_c2(made, denoised=False):
+    made.map_of(0, "c2")
+    made.data.patch_c2("c2", decay(made.n_frames)[np.newaxis], (0, 0, 0))
+    if denoised:
+        made.map_of(0, "c2_denoised")
+        block = np.full((1, 10, 10), 1.5, np.float32)
+        made.data.patch_c2("c2_denoised", block, (0, 5, 5))
+    return made
+
+
+def rows(synthetic, **columns):
+    """Rows as the table of the stream gives them: a ROI and age each."""
+    frame = synthetic(n_roi=3, n_frames=N).gamma(range(4)).to_pandas().assign(**columns)
+    return frame if "seq_num" in frame else frame.assign(seq_num=np.arange(1, len(frame) + 1))
+
+
+def test_a_block_reaches_the_maps_of_the_rois_that_someone_looks_at():
+    shown = with_c2(state(), denoised=True).two_time(0)
+    np.testing.assert_allclose(shown.raw, decay())
+    assert (shown.denoised[5:15, 5:15] == 1.5).all()
+    np.testing.assert_array_equal(shown.denoised[20:, :], shown.raw[20:, :])
+    assert shown.edge_s == 20.0  # 40 frames of 0.5 s
+    assert len(with_c2(state()).two_time(1).raw) == 0
+
+
+def test_maps_of_a_series_of_unknown_length_keep_one_stride():
+    made = state(10, n_expected=None)
+    made.map_of(0, "c2").patch(decay(10), (0, 0))
+    made.set_metadata(made.metadata | {"n_frames": 5000})
+    made.map_of(0, "c2_denoised").patch(np.ones((8, 8), np.float32), (0, 0))
+    assert {c2.stride for c2 in made.data.maps.values()} == {4}
+    assert made.two_time(0).edge_s == pytest.approx(2500.0, rel=0.01)
+    np.testing.assert_array_equal(made.map_of(0, "c2").full(10), decay(10)[::4, ::4])
+
+
+def test_nothing_is_shown_before_the_first_frame():
+    empty = state(0)
+    assert len(empty.two_time(0).raw) == 0
+    assert empty.g2(0).raw is views.NO_CURVE
+    assert len(empty.gamma(0).points["recommended"].rate) == 0
+    assert empty.detector(0) is None
+
+
+def test_g2_of_a_live_run_is_that_of_its_c2_so_far_with_a_fit():
+    raw = with_c2(state()).g2(0).raw
+    assert raw.delay_s[0] == 0.5
+    np.testing.assert_allclose(raw.g2[0], 1 + 0.2 * np.exp(-0.1), atol=0.01)
+    truth = 1 + 0.2 * np.exp(-2 * 0.05 * raw.fit_delay_s / 0.5)
+    np.testing.assert_allclose(raw.fit_g2, truth, atol=0.02)
+
+
+def test_g2_of_a_finished_run_is_the_stored_one():
+    made = with_c2(state(stop=True), denoised=True)
+    made.data.g2 = {
+        "delay_s": np.arange(1, N) * 0.5,
+        "g2": np.full((3, N - 1), 1.25),
+        "g2_error": np.full((3, N - 1), 0.01),
+    }
+    shown = made.g2(0)
+    assert set(shown.raw.g2) == {1.25}
+    np.testing.assert_allclose(shown.raw.upper, 1.26)
+    assert shown.denoised is views.NO_CURVE
+
+
+def test_between_the_stop_and_the_last_array_g2_is_still_that_of_c2():
+    made = with_c2(state())
+    made.data.g2 = {"delay_s": np.arange(1, N) * 0.5, "g2": np.zeros((3, N - 1))}
+    before = made.g2(0).raw.g2
+    made.set_metadata({**made.metadata, "stop": {"exit_status": "success"}})
+    assert not made.live
+    np.testing.assert_array_equal(made.g2(0).raw.g2, before)
+
+
+def test_gamma_is_that_of_the_rows_that_count_whatever_their_order(synthetic):
+    first = rows(synthetic, source="bayes")
+    again = first.assign(seq_num=first["seq_num"] + 100, relaxation_rate=2.0)
+    final = first.assign(seq_num=first["seq_num"] + 200, relaxation_rate=3.0, final=True, width=7)
+    made = state()
+    for table, rate in ((first, 1.0), (again, 2.0), (again, 2.0), (first, 2.0), (final, 3.0)):
+        made.append("gamma", table)
+        assert set(made.gamma(1).points["recommended"].rate) == {rate}
+        assert len(made.data.gamma) == len(first)
+    made.append("gamma", first)  # late provisional rows change nothing
+    assert set(made.data.gamma.relaxation_rate) == {3.0}
+    made.append("gamma", first, afresh=True)
+    assert set(made.data.gamma.relaxation_rate) == {1.0}
+
+
+def test_gamma_against_q_has_its_exponent(synthetic):
+    made, table = state(), rows(synthetic, source="bayes")
+    q = np.array(Q)[table["roi"] - 1]
+    made.append("gamma", table.assign(q_inv_angstrom=q, relaxation_rate=100 * q**2))
+    assert "n = 2.00 ± 0.00" in made.power_law().words
+
+
+def test_the_detector_is_drawn_with_the_binning_that_is_stored():
+    made = state()
+    labels = np.zeros((8, 8), np.int32)
+    labels[1:4], labels[5:8] = 1, 2
+    made.data.picture = {"image": np.ones((8, 8), np.float32), "roi_labels": labels}
+    made.data.picture_facts = {"binning": 4, "n_frames": 7}
+    shown = made.detector(1)
+    assert shown.size == (32, 32)
+    assert "7 frames" in shown.title
+    assert (shown.outline[5] == views.CHOSEN_EDGE).all()
+    made.data.patch_picture("image", np.full((2, 2), 5, np.float32), (1, 1))
+    made.touch()
+    assert made.detector(1).mean[1:3, 1:3].tolist() == [[5, 5], [5, 5]]
+
+
+def test_a_view_is_made_once_for_all_pages_and_anew_after_a_change():
+    made = with_c2(state())
+    shown = made.two_time(0)
+    assert made.two_time(0) is shown
+    made.touch()
+    assert made.two_time(0) is not shown
+
+
+def test_metadata_that_come_late_take_nothing_back():
+    made = state(20)
+    made.set_metadata({**made.metadata, "n_frames": 10})
+    assert made.n_frames == 20
+    made.set_metadata({**made.metadata, "stop": {"exit_status": "fail"}})
+    made.set_metadata({"start": made.metadata["start"], "n_frames": 30})
+    assert not made.live
+
+
+@pytest.mark.parametrize("text", ["[0.25, null]", "", None, "{"])
+def test_lists_of_the_status_are_decoded_and_nonsense_is_none(text):
+    made = state()
+    row = {"seq_num": [3], "contrast": [text], "baseline": ["[]"], "lag_s": [None]}
+    made.append("status", pd.DataFrame(row | {"n_processed": [7], "message": ["well"]}))
+    made.append("status", pd.DataFrame(row | {"seq_num": [2], "contrast": ["[9]"]}))
+    status = made.data.status
+    expected = [0.25, np.nan] if text == "[0.25, null]" else []
+    np.testing.assert_array_equal(status.contrast, expected)
+    assert (status.n_processed, status.message) == (7, "well")
+    assert "behind the detector" not in dict(made.facts(0))
+    json.dumps(made.facts(0), allow_nan=False)

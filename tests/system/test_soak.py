@@ -1,0 +1,112 @@
+"""Twenty runs while the server refuses, hangs and is killed: nothing lost, nothing left over."""
+
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiled.queries import Eq
+
+from tests.support.live_runs import ROIS, Fake, composed_run, offline, series
+from xpcs_live_denoise import LiveDenoise, Settings, results
+from xpcs_live_denoise.catalog.server import EmbeddedServer
+from xpcs_live_denoise.live import Timings
+from xpcs_live_denoise.sinks.spool import spooled_folders
+
+pytestmark = [pytest.mark.system, pytest.mark.soak]
+
+N_RUNS, N_FRAMES = 20, 60
+
+
+class Faults:
+    """Takes the server away in one of four ways, and gives it back."""
+
+    def __init__(self, server):
+        self._server = server
+
+    def begin(self, kind):
+        if kind == "hang":
+            os.kill(self._pid, signal.SIGSTOP)
+        elif kind == "kill":
+            os.kill(self._pid, signal.SIGKILL)
+        if kind in ("refuse", "kill"):
+            self._server.stop()
+
+    def end(self, kind):
+        if kind == "hang":
+            os.kill(self._pid, signal.SIGCONT)
+        elif kind != "none":
+            self._server.start()
+
+    @property
+    def _pid(self):
+        """The one process that this one has started."""
+        (pid,) = [
+            pid
+            for listing in Path("/proc/self/task").glob("*/children")
+            for pid in listing.read_text().split()
+        ]
+        return int(pid)
+
+
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_twenty_runs_with_a_server_that_comes_and_goes(tmp_path, monkeypatch):
+    rng, frames = random.Random(9), series(N_FRAMES)
+    expected, uids, memory = offline(frames), [], []
+    with EmbeddedServer(tmp_path / "catalog", readable=tmp_path) as server:
+        monkeypatch.setenv("TILED_API_KEY", server.api_key)
+        faults = Faults(server)
+        live = LiveDenoise(
+            Settings(
+                detector="cam",
+                frame_time_s=0.01,
+                publish_period_s=0.05,
+                outliers="off",
+                spool=tmp_path / "spool",
+                tiled={"uri": server.uri},
+            ),
+            rois=ROIS,
+            ensemble=Fake(),
+            timings=Timings(first_pause_s=0.1, longest_pause_s=0.3, slow_s=0.2, request_s=2.0),
+        )
+        n_threads = None
+        for number in range(N_RUNS):
+            kind = rng.choice(["none", "refuse", "hang", "kill"])
+            begin, end = sorted(rng.sample(range(N_FRAMES + 1), 2))
+            uid, send, stop = composed_run(live)
+            uids.append(uid)
+            for index, frame in enumerate(frames):
+                if index == begin:
+                    faults.begin(kind)
+                if index == end:
+                    faults.end(kind)
+                send(frame)
+                time.sleep(0.01)
+            stop()
+            if end == N_FRAMES:
+                faults.end(kind)
+            if number == 3:
+                n_threads = threading.active_count()
+            memory.append(resident_bytes())
+        assert live.wait(300)
+        assert threading.active_count() <= n_threads
+        assert memory[-1] < memory[N_RUNS // 2] + 50 * 2**20
+        assert not spooled_folders(tmp_path / "spool")
+        client = server.client()
+        for uid in uids:
+            found = client["processed"].search(Eq("start.original_run_uid", uid))
+            assert len(found) == 1
+            result = results(client, uid)
+            assert result.metadata["stop"]["exit_status"] == "success"
+            np.testing.assert_allclose(result.c2(denoised=False), expected.c2, rtol=1e-5)
+            gamma = result.base["gamma"].base["internal"].read()
+            assert not gamma.duplicated(["roi", "age_frame", "source", "width", "final"]).any()
+            assert int(gamma["final"].sum()) == len(expected.gamma)
+        assert live.close(20)

@@ -1,0 +1,75 @@
+"""The words of a run."""
+
+import math
+
+import pytest
+
+from xpcs_live_denoise import views
+from xpcs_live_denoise.records.run import Status
+
+
+@pytest.mark.parametrize(
+    ("start", "title"),
+    [
+        ({"scan_id": 77, "sample": "silica"}, "Scan 77 · 12345678 · silica · eiger"),
+        ({"sample": {"name": "gel"}}, "Run · 12345678 · gel · eiger"),
+        ({"sample_name": "x" * 99}, "Run · 12345678 · " + "x" * 60 + " · eiger"),
+        ({}, "Run · 12345678 · eiger"),
+    ],
+)
+def test_a_run_is_called_by_its_scan_and_sample(start, title):
+    assert views.run_title(start, "1234567890", "eiger", "") == title
+
+
+def test_a_roi_is_called_by_its_label_and_q():
+    assert views.roi_title(3, 0.00212) == "ROI 3, q = 0.00212 Å⁻¹"
+    assert views.roi_title(3, math.nan) == "ROI 3"
+
+
+@pytest.mark.parametrize("labels", [(1,), (1, 2), (1, 2, 3)])
+def test_the_first_roi_to_be_shown_is_the_middle_one(labels):
+    assert views.default_roi(labels) == {1: 0, 2: 1, 3: 1}[len(labels)]
+
+
+def test_facts_are_what_is_known():
+    status = Status(n_processed=40, n_skipped=10, lag_s=1.25, contrast=(0.123, 0.2))
+    known = {"n_frames": 50, "n_expected": 60, "frame_time_s": 0.01}
+    assert views.facts(status, 1, **known, counts=2.0, live=True) == [
+        ("frames", "50 of 60"),
+        ("contrast β*", "0.200"),
+        ("counts", "2 /px/frame"),
+        ("dose", "80 counts/px"),
+        ("behind the detector", "1.25 s"),
+        ("skipped frames", "10"),
+        ("frame time", "10 ms"),
+    ]
+    known["n_expected"] = None
+    found = dict(views.facts(Status(), 1, **known, counts=math.nan, live=False))
+    assert found == {
+        "frames": "50",
+        "contrast β*": "–",
+        "skipped frames": "0",
+        "frame time": "10 ms",
+    }
+
+
+def test_reasons_have_words_and_markers_also_new_ones():
+    assert views.reason_words("too_slow") == "too slow: upper limit"
+    assert views.reason_words("something_new") == "something new"
+    assert views.reason_words("") == "recommended"
+    assert views.reason_marker("too_slow") == "v"
+    assert views.reason_marker("something_new") not in ("v", "^")
+
+
+def test_a_message_says_each_sentence_once():
+    assert views.message("A.", "", "B.", "A.") == "A. B."
+    assert views.shortened("abcdef", 4) == "abc…"
+    assert views.shortened("abcd", 4) == "abcd"
+
+
+def test_what_is_missing_is_explained():
+    assert views.why_not_denoised(30, 50, final=False) == "denoised from 50 frames on"
+    assert views.why_not_denoised(50, 50, final=False) == "not denoised"
+    assert views.why_not_denoised(30, 50, final=True) == "not denoised"
+    assert views.why_no_rates(50, final=False) == "from 50 frames on"
+    assert views.why_no_rates(50, final=True) == "no fit converged"

@@ -1,0 +1,359 @@
+"""The figure of a run without a screen: what its panels hold."""
+
+import dataclasses
+import time
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.backend_bases import MouseEvent
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from xpcs_live_denoise import views
+from xpcs_live_denoise.records.results import GammaTable, Picture
+from xpcs_live_denoise.records.run import RunEnd, Status
+from xpcs_live_denoise.window.figure import RunFigure
+from xpcs_live_denoise.window.live_plot import save_figure
+from xpcs_live_denoise.window.live_run import MOST_EDGE, LiveRun
+
+
+@pytest.fixture(autouse=True)
+def agg():
+    mpl.use("Agg")
+
+
+class Nobody:
+    """A display that draws nothing."""
+
+    def begin(self, run):
+        pass
+
+    def changed(self, run):
+        pass
+
+
+def live_run(run, *records, **info):
+    made = LiveRun(dataclasses.replace(run.info, **info), Nobody())
+    for record in records:
+        made.finish(record) if isinstance(record, RunEnd) else made.write(record)
+    return made
+
+
+def drawn(live, roi=0, **options):
+    figure = Figure(figsize=(15, 9))
+    FigureCanvasAgg(figure)
+    shown = RunFigure(figure, **options)
+    shown.update(live.view(roi))
+    figure.canvas.draw()
+    return shown
+
+
+def lines(axes, colour, hollow):
+    """Return the points (x, y) of one colour in a panel, hollow or filled."""
+    found = [
+        line.get_xydata()
+        for line in axes.lines
+        if line.get_marker() not in ("None", "")
+        and line.get_markeredgecolor() == colour
+        and (line.get_markerfacecolor() == "none") == hollow
+        and len(line.get_xydata())
+    ]
+    return np.concatenate(found) if found else np.empty((0, 2))
+
+
+def test_both_c2_show_the_frames_so_far_on_one_scale_and_the_rest_stays_empty(synthetic):
+    run = synthetic(n_frames=60, n_expected=120)
+    shown = drawn(live_run(run, run.publication(0, 40)), roi=1)
+    (raw,), (denoised,) = (shown.axes[f"c2_{name}"].images for name in ("raw", "denoised"))
+    np.testing.assert_allclose(raw.get_array(), run.c2[1, :40, :40].T)
+    np.testing.assert_allclose(denoised.get_array(), run.denoised[1, :40, :40].T)
+    assert raw.norm is denoised.norm
+    assert raw.get_extent() == [0, 20, 0, 20]
+    assert shown.axes["c2_raw"].get_xlim() == (0, 60)
+    assert raw.origin == "lower"
+
+
+def test_what_is_drawn_is_changed_and_not_drawn_beside_it(synthetic):
+    run = synthetic(n_frames=60)
+    live = live_run(run, run.publication(0, 30))
+    shown = drawn(live)
+    before = {name: len(axes.get_children()) for name, axes in shown.axes.items()}
+    live.write(run.publication(30, 60))
+    shown.update(live.view(1))
+    assert {name: len(axes.get_children()) for name, axes in shown.axes.items()} == before
+    np.testing.assert_allclose(shown.axes["c2_raw"].images[0].get_array(), run.c2[1].T)
+
+
+def test_the_final_result_replaces_what_was_provisional(synthetic):
+    run = synthetic(n_frames=60)
+    rows = gamma_rows(run, [""] * 9, final=False)
+    shown = drawn(live_run(run, run.publication(0, 40, gamma=rows), run.result()))
+    (raw,) = shown.axes["c2_raw"].images
+    np.testing.assert_allclose(raw.get_array(), run.c2[0].T)
+    assert not len(lines(shown.axes["gamma"], views.RECOMMENDED, hollow=True))
+    assert shown.axes["g2"].get_title(loc="left") == "g₂ of the whole series"
+
+
+def test_zeros_of_a_sparse_c2_are_values_and_no_gaps(synthetic):
+    run = synthetic(n_frames=60)
+    run.c2 = run.c2.copy()
+    run.c2[0, 20, 10] = run.c2[0, 10, 20] = 0.0
+    shown = drawn(live_run(run, run.publication(0, 60, bands=())))
+    assert shown.axes["c2_raw"].images[0].get_array()[10, 20] == 0.0
+
+
+def test_a_long_series_of_unknown_length_is_thinned(synthetic):
+    n = 2 * MOST_EDGE + 10
+    run = synthetic(n_frames=n, n_expected=None, n_roi=1)
+    live = live_run(run, *(run.publication(at, min(n, at + 130)) for at in range(0, n, 130)))
+    (raw,) = drawn(live).axes["c2_raw"].images
+    np.testing.assert_allclose(raw.get_array(), run.c2[0, ::4, ::4].T)
+    assert raw.get_extent()[1] == pytest.approx(n * 0.5, rel=0.01)
+    live.write(run.result())
+    assert max(live.view(0).two_time.raw.shape) <= MOST_EDGE
+
+
+def gamma_rows(run, reasons, *, final, source="bayes"):
+    """One row an age: recommended where the reason is empty."""
+    table = run.gamma(range(len(reasons)), source=source, final=final, rate=2.0)
+    reason = np.array(list(reasons) * run.n_roi)
+    return dataclasses.replace(table, reason=reason, recommended=reason == "")
+
+
+def test_recommended_points_are_hollow_while_provisional_and_filled_when_final(synthetic):
+    run = synthetic()
+    rows = gamma_rows(run, [""] * 9, final=False)
+    live = live_run(run, run.publication(0, 30, gamma=rows))
+    gamma = drawn(live).axes["gamma"]
+    assert len(lines(gamma, views.RECOMMENDED, hollow=True)) == 9
+    assert not len(lines(gamma, views.RECOMMENDED, hollow=False))
+    assert "hollow: provisional" in [text.get_text() for text in gamma.get_legend().texts]
+    live.write(dataclasses.replace(run.result(), gamma=gamma_rows(run, [""] * 12, final=True)))
+    gamma = drawn(live).axes["gamma"]
+    assert not len(lines(gamma, views.RECOMMENDED, hollow=True))
+    points = lines(gamma, views.RECOMMENDED, hollow=False)
+    np.testing.assert_allclose(points, [(age * 0.5, 2.0) for age in range(12)])
+    assert "hollow: provisional" not in [text.get_text() for text in gamma.get_legend().texts]
+
+
+def test_points_that_are_not_recommended_are_marked_with_their_reason(synthetic):
+    run = synthetic()
+    reasons = ["", "too_slow", "no_contrast", "too_slow", "", "something_new"]
+    live = live_run(run, run.publication(0, 30, gamma=gamma_rows(run, reasons, final=False)))
+    shown = drawn(live)
+    gamma = shown.axes["gamma"]
+    assert len(lines(gamma, views.RECOMMENDED, hollow=True)) == 2
+    assert len(lines(gamma, views.DOUBTFUL, hollow=True)) == 4
+    listed = {text.get_text() for text in gamma.get_legend().texts}
+    assert {
+        "recommended",
+        "not: too slow: upper limit",
+        "not: no contrast: lower limit",
+        "not: something new",
+    } <= listed
+    markers = {
+        line.get_marker()
+        for line in gamma.lines
+        if line.get_markeredgecolor() == views.DOUBTFUL and line.get_marker() != "None"
+    }
+    assert len(markers) == 3, "reasons share a marker"
+    live.write(dataclasses.replace(run.result(), gamma=gamma_rows(run, [""] * 9, final=True)))
+    shown.update(live.view(0))
+    assert not len(lines(gamma, views.DOUBTFUL, hollow=True)), "points of before are still there"
+
+
+def test_bars_end_at_the_errors_with_gaps_between(synthetic):
+    run = synthetic(n_roi=1)
+    rows = run.gamma(range(3), source="bayes", rate=2.0)
+    rows = rows.replace(relaxation_rate_error=np.array([0.5, np.nan, 1.0]))
+    gamma = drawn(live_run(run, run.publication(0, 30, gamma=rows))).axes["gamma"]
+    bars = [
+        line.get_xydata()
+        for line in gamma.lines
+        if line.get_color() == views.RECOMMENDED and line.get_linestyle() == "-"
+    ]
+    (ends,) = [one for one in bars if len(one)]
+    np.testing.assert_allclose(ends[:, 1], [1.5, 2.5, np.nan, 1.0, 3.0, np.nan])
+
+
+def test_an_early_row_gives_way_to_the_later_one_of_its_age(synthetic):
+    run = synthetic()
+    early = gamma_rows(run, ["", "", ""], final=False, source="bayes_early")
+    late = gamma_rows(run, ["", ""], final=False).replace(relaxation_rate=5.0)
+    table = GammaTable.concatenate([early, late])
+    shown = drawn(live_run(run, run.publication(0, 30, gamma=table)))
+    points = lines(shown.axes["gamma"], views.RECOMMENDED, hollow=True)
+    assert sorted(points[:, 1].tolist()) == [2.0, 5.0, 5.0]
+
+
+def test_the_lines_tell_run_frames_contrast_counts_dose_lag_and_gaps(synthetic):
+    run = synthetic(start={"scan_id": 1234, "sample": "silica"})
+    labels = np.array([[0, 1], [2, 2]])
+    mean = np.array([[99.0, 0.25], [1.0, 3.0]])
+    picture = Picture(mean=mean, labels=labels, binning=2, n_frames=5)
+    status = Status(
+        n_seen=50, n_processed=40, n_skipped=10, lag_s=1.25, contrast=(0.123, 0.2), message="Note."
+    )
+    live = live_run(run, run.publication(0, 50, picture=picture, status=status))
+    words = drawn(live, roi=1).words
+    for fact in (
+        "Scan 1234", run.raw_uid[:8], "silica", "frames 50 of 60", "contrast β* 0.200",
+        "counts 2 /px/frame", "dose 80 counts/px", "behind the detector 1.25 s",
+        "skipped frames 10", "Note.", "ROI 2 (2 of 2)",
+    ):  # fmt: skip
+        assert fact in words
+    words = drawn(live, roi=0).words
+    assert "counts 0.25 /px/frame" in words
+    assert "q = 0.01" in words
+
+
+@pytest.mark.parametrize(
+    ("raw", "analysis", "state"),
+    [
+        ("abort", "success", "aborted"),
+        ("success", "fail", "failed"),
+        ("success", "success", "finished"),
+    ],
+)
+def test_the_end_of_a_run_is_told_and_why(synthetic, raw, analysis, state):
+    run = synthetic()
+    end = RunEnd(
+        raw_exit_status=raw, analysis_exit_status=analysis, reason="Ctrl-C.", status=Status()
+    )
+    words = drawn(live_run(run, run.publication(0, 30), end)).words
+    assert state in words
+    assert "Ctrl-C." in words
+    assert "behind the detector" not in words
+
+
+def detector_of(run):
+    labels = np.zeros((20, 30), int)
+    labels[3:9, 4:20], labels[12:18, 4:20] = 1, 2
+    mean = np.full((20, 30), 0.5)
+    mean[0, 0], mean[1, 1] = np.nan, 0.0
+    picture = Picture(mean=mean, labels=labels, binning=4, n_frames=17)
+    return live_run(run, run.publication(0, 30, picture=picture)), labels
+
+
+def test_the_picture_shows_the_mean_with_the_chosen_roi_in_its_colour(synthetic):
+    live, labels = detector_of(synthetic())
+    axes = drawn(live, roi=1).axes["detector"]
+    assert axes.get_title(loc="left") == "Detector, mean of 17 frames"
+    image, outline = axes.images
+    assert image.get_extent() == [0, 120, 80, 0]
+    shown = np.ma.filled(image.get_array(), np.nan)
+    assert np.isnan(shown[0, 0])
+    assert shown[1, 1] < 0.5, "no count is dark, not unknown"
+    colour = 255 * np.array(mpl.colors.to_rgb(views.RECOMMENDED))
+    chosen = np.all(outline.get_array()[..., :3] == np.rint(colour), axis=-1)
+    np.testing.assert_array_equal(chosen, labels == 2)
+
+
+@pytest.mark.parametrize(("place", "label"), [((40, 60), 2), ((40, 20), 1), ((2, 2), None)])
+def test_a_click_into_the_detector_chooses_a_roi(synthetic, place, label):
+    live, _ = detector_of(synthetic())
+    chosen = []
+    shown = drawn(live, step=lambda _by: None, choose=chosen.append)
+    x, y = shown.axes["detector"].transData.transform(place)
+    canvas = shown.figure.canvas
+    canvas.callbacks.process(
+        "button_press_event", MouseEvent("button_press_event", canvas, x, y, button=1)
+    )
+    assert chosen == ([] if label is None else [label])
+
+
+def test_gamma_against_q_squared_marks_the_chosen_roi(synthetic):
+    run, q = synthetic(n_roi=3), (0.002, 0.003, 0.004)
+    rows = gamma_rows(run, [""] * 5, final=False)
+    rows = rows.replace(relaxation_rate=np.repeat(1e6 * np.array(q) ** 2, 5))
+    live = live_run(run, run.publication(0, 30, gamma=rows), q_inv_angstrom=q)
+    axes = drawn(live, roi=2).axes["power_law"]
+    assert "n = 2.00 ± 0.00" in axes.texts[0].get_text()
+    points = lines(axes, views.RECOMMENDED, hollow=False)
+    np.testing.assert_allclose(points, [(one**2, 1e6 * one**2) for one in q], rtol=1e-6)
+    (chosen,) = lines(axes, views.RECOMMENDED, hollow=True)
+    np.testing.assert_allclose(chosen, points[2])
+
+
+def test_g2_so_far_and_its_fit_are_drawn_while_the_run_is_on(synthetic):
+    run = synthetic(n_frames=60)
+    t = np.arange(60)
+    decay = 1 + 0.3 * np.exp(-0.2 * abs(np.subtract.outer(t, t)))
+    run.c2 = np.broadcast_to(decay, (2, 60, 60)).astype(np.float32)
+    axes = drawn(live_run(run, run.publication(0, 60, bands=()))).axes["g2"]
+    assert axes.get_title(loc="left") == "g₂ so far"
+    curves = {line.get_label(): line.get_xydata() for line in axes.lines}
+    for name in ("raw", "fit of raw"):
+        x, y = curves[name].T
+        np.testing.assert_allclose(y, 1 + 0.3 * np.exp(-0.4 * x), rtol=1e-3)
+    assert len(curves["raw"]) == 48, "0.8 of the lags"
+    assert not len(curves["denoised"])
+
+
+def test_a_series_that_is_not_denoised_says_so(synthetic):
+    run = synthetic(n_expected=200)
+    shown = drawn(live_run(run, run.publication(0, 30, bands=(), gamma=None)))
+    assert shown.axes["c2_denoised"].texts[0].get_text() == "denoised from 50 frames on"
+    assert shown.axes["gamma"].texts[0].get_text() == "from 50 frames on"
+    shown = drawn(live_run(run, run.result(denoised=False)))
+    assert shown.axes["c2_denoised"].texts[0].get_text() == "not denoised"
+
+
+def test_before_the_first_frame_everything_is_empty(synthetic):
+    shown = drawn(live_run(synthetic()))
+    assert shown.axes["detector"].texts[0].get_text() == "no image"
+    assert np.isnan(np.ma.filled(shown.axes["c2_raw"].images[0].get_array(), np.nan)).all()
+
+
+def test_a_zoom_of_the_user_survives_the_next_update_and_ends_with_home(synthetic):
+    run = synthetic(n_frames=60, n_expected=None)
+    live = live_run(run, run.publication(0, 30))
+    shown = drawn(live)
+    axes = shown.axes["c2_raw"]
+    home = axes.get_xlim()
+    axes.set_xlim(2, 5)
+    live.write(run.publication(30, 60))
+    shown.update(live.view(0))
+    assert axes.get_xlim() == (2, 5)
+    axes.set_xlim(home)
+    shown.update(live.view(0))
+    assert axes.get_xlim() == (0, 30)
+
+
+def test_a_saved_picture_holds_everything_that_the_window_shows(synthetic, tmp_path):
+    run = synthetic(n_frames=60)
+    status = Status(n_processed=60, message="Something to know.")
+    live = live_run(run, run.result(), run.publication(0, 60, status=status))
+    save_figure(live, 0, tmp_path / "a.png")
+    pixels = imread(tmp_path / "a.png")[..., :3].mean(axis=-1)
+    inked = pixels < 0.9
+    title, facts, message = inked[20:45, :400], inked[60:85, :800], inked[870:895, :200]
+    raw_c2 = inked[150:400, 600:850]
+    for part in (title, facts, message, raw_c2):
+        assert part.mean() > 0.02
+
+
+@pytest.mark.parametrize("width", [15.0, 10.0])
+def test_the_lines_above_the_panels_fit_into_the_window(synthetic, width):
+    run = synthetic(start={"scan_id": 123456, "sample": "a sample with a long name"})
+    picture = Picture(mean=np.ones((4, 4)), labels=np.ones((4, 4), int), binning=1, n_frames=5)
+    status = Status(n_processed=99999, n_skipped=12345, lag_s=123.4, contrast=(0.1, 0.2))
+    live = live_run(run, run.publication(0, 50, picture=picture, status=status))
+    figure = Figure(figsize=(width, 0.6 * width))
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    RunFigure(figure, step=lambda _by: None, choose=lambda _label: None).update(live.view(0))
+    boxes = [text.get_window_extent(renderer) for text in figure.texts]
+    assert max(box.x1 for box in boxes) < figure.bbox.width
+    title, facts, roi, _ = boxes
+    assert title.x1 < roi.x0
+    assert facts.y1 < title.y0
+
+
+def test_a_view_of_a_large_run_is_made_in_a_blink(synthetic):
+    run = synthetic(n_roi=10, n_frames=600)
+    live = live_run(run, run.publication(0, 600, gamma=run.gamma(range(600), source="bayes")))
+    begin = time.process_time()
+    live.view(5)
+    assert time.process_time() - begin < 1.0

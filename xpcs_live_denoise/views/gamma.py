@@ -1,0 +1,335 @@
+"""Gamma(t) of a ROI and Gamma against q: which rows count, and what is drawn of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpcs_live_denoise.numerics.fits import fit_power_law, typical_rates
+from xpcs_live_denoise.records.results import GAMMA_COLUMNS, GammaTable, RowSource
+from xpcs_live_denoise.records.types import Array, BoolArray, Fields, FloatArray, IntArray
+
+from .words import KINDS, why_no_rates
+
+# Sources of rows by the estimator, whose recommendation counts.
+ESTIMATOR = (RowSource.BAYES, RowSource.BAYES_EARLY)
+DENOISED = (RowSource.DENOISED, RowSource.DENOISED_COARSE)
+
+MOST_POINTS = 600  # of one kind: closer ones cannot be told apart
+LEAST_OF_RATE = 0.1  # a bar that reaches below zero has no place on a logarithmic axis: cut here
+SHOWN_RATES = (5, 95)  # percentiles, from which the scale is somewhat wider
+BELOW, ABOVE = 4.0, 6.0  # factors
+
+_TEXT, _INTEGER, _BOOL = (
+    {"source", "error_kind", "reason"},
+    {"roi", "width", "n_lags"},
+    {"converged", "in_range", "recommended", "final"},
+)
+
+
+def table_from_columns(columns: Fields) -> GammaTable:
+    """Return the GammaTable of columns by name, of a DataFrame for example, in their types."""
+    typed: dict[str, Array] = {}
+    for name in GAMMA_COLUMNS:
+        kind = (
+            np.str_ if name in _TEXT
+            else np.int64 if name in _INTEGER
+            else np.bool_ if name in _BOOL
+            else np.float64
+        )  # fmt: skip
+        typed[name] = np.asarray(columns[name]).astype(kind)
+    return GammaTable(**typed)
+
+
+def rows_that_count(table: GammaTable, order: IntArray | None = None) -> IntArray:
+    """Return the indices of the rows that no better one has replaced, in rising order.
+
+    Of rows of one ROI, age, source and width the last one counts, a final one before all others. A
+    final row replaces the provisional ones of its ROI, age and source, whatever their width (an
+    estimator that chooses its width may have chosen another one while the run was on), and a row of
+    source "bayes" replaces "bayes_early". Rows without an age are those of one age.
+
+    Parameters
+    ----------
+    table
+        Rows of any ROIs and sources.
+    order
+        Shape (n_rows,): rises from older to newer rows; default: they are in their order.
+    """
+    if not len(table):
+        return np.empty(0, np.int64)
+    at = _groups(table.roi, table.age_frame)
+    of_source = _groups(at, table.source)
+    newer = np.lexsort((np.arange(len(table)) if order is None else order, table.final))
+    counts = np.zeros(len(table), np.bool_)
+    # The last one of each key in this order.
+    keys = _groups(of_source, table.width)[newer][::-1]
+    counts[newer[::-1][np.unique(keys, return_index=True)[1]]] = True
+    has_final = _any_in_group(of_source, table.final)
+    has_late = _any_in_group(at, table.source == RowSource.BAYES)
+    counts &= table.final | ~has_final
+    counts &= (table.source != RowSource.BAYES_EARLY) | ~has_late
+    return np.flatnonzero(counts)
+
+
+def _groups(first: Array, second: Array) -> IntArray:
+    """Return a number for each row, the same for rows that are alike in both columns."""
+    codes = [np.unique(_numbers(column), return_inverse=True)[1] for column in (first, second)]
+    return codes[0] * (int(codes[1].max()) + 1) + codes[1]
+
+
+def _numbers(column: Array) -> Array:
+    """Return the column, sources as numbers: comparing is ten times faster than sorting texts."""
+    if column.dtype.kind != "U":
+        return column
+    known = [column == source for source in RowSource]
+    if not np.any(known, axis=0).all():
+        return column
+    return np.argmax(known, axis=0)
+
+
+def _any_in_group(groups: IntArray, values: BoolArray) -> BoolArray:
+    return np.isin(groups, groups[values])
+
+
+def rates_by_roi(table: GammaTable | None, labels: Sequence[int]) -> NDArray[np.float64]:
+    """Return the recommended rates, shape (n_roi, n_age), 1/s; NaN where there is none."""
+    if table is None:
+        return np.full((len(labels), 0), np.nan)
+    good = table.recommended & table.converged & np.isfinite(table.age_frame)
+    good &= np.isin(table.source, ESTIMATOR) & np.isin(table.roi, labels)
+    ages, at_age = np.unique(table.age_frame[good], return_inverse=True)
+    index = {label: roi for roi, label in enumerate(labels)}
+    rates = np.full((len(labels), len(ages)), np.nan)
+    rates[[index[label] for label in table.roi[good].tolist()], at_age] = table.relaxation_rate[
+        good
+    ]
+    return rates
+
+
+def series_fit(table: GammaTable | None, label: int, source: RowSource) -> GammaTable | None:
+    """Return the last converged fit of g2 of the whole series of a ROI, None where there is none.
+
+    Parameters
+    ----------
+    table
+        Rows of any ROIs.
+    label
+        Of the ROI.
+    source
+        RowSource.SERIES_RAW or SERIES_DENOISED.
+    """
+    if table is None:
+        return None
+    good = (table.roi == label) & (table.source == source) & table.converged
+    rows = np.flatnonzero(good & (table.relaxation_rate > 0))
+    return table.select(rows[-1:]) if rows.size else None
+
+
+def preference(table: GammaTable) -> IntArray:
+    """Return how much to prefer each row for "Gamma now": 2 recommended, 1 denoised, 0 others."""
+    recommended = table.recommended & np.isin(table.source, ESTIMATOR)
+    return np.select([recommended, np.isin(table.source, DENOISED)], [2, 1], 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatePoints:
+    """Points of one kind, by age; every attribute has shape (n,).
+
+    Attributes
+    ----------
+    age_s, rate
+        s and 1/s.
+    lower, upper
+        Ends of the error bar; the rate itself where its error is not known.
+    error
+        As in the table.
+    final
+        False (to be drawn hollow) while the run may still change it.
+    source, width, reason
+        As in the table.
+    """
+
+    age_s: FloatArray
+    rate: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    error: FloatArray
+    final: BoolArray
+    source: Array
+    width: IntArray
+    reason: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GammaView:
+    """Gamma(t) of one ROI.
+
+    Attributes
+    ----------
+    points
+        Kind -> points, with the kinds of `KINDS` and in their order.
+    low, high
+        The scale, 1/s.
+    end_s
+        The end of the series, s.
+    note
+        Why there are no points; empty where there are.
+    """
+
+    points: Mapping[str, RatePoints]
+    low: float
+    high: float
+    end_s: float
+    note: str
+
+    @property
+    def provisional(self) -> bool:
+        """Whether some points may still change."""
+        return any(not points.final.all() for points in self.points.values())
+
+
+def gamma_view(
+    table: GammaTable | None, label: int, *, end_s: float, window: int, final: bool
+) -> GammaView:
+    """Return what is drawn of Gamma(t).
+
+    Parameters
+    ----------
+    table
+        Rows of any ROIs; those that were replaced may be among them. None: there are none.
+    label
+        Of the ROI.
+    end_s
+        The end of the series, as far as it is known, s.
+    window
+        Edge of the denoiser's windows, frames: there are no rates before.
+    final
+        Whether the results are final.
+    """
+    rows = None if table is None else table.select(_drawn(table, label))
+    points = {kind: _points(rows, kind) for kind in KINDS}
+    # Fits of single frames scatter over decades: they set the scale only where nothing else is.
+    low, high = 1.0, 10.0
+    for kinds in (("recommended", "doubtful"), ("denoised",), ("raw",)):
+        rates = np.concatenate([points[kind].rate for kind in kinds])
+        if rates.size:
+            ends = np.percentile(rates, SHOWN_RATES)
+            low, high = float(ends[0]) / BELOW, float(ends[1]) * ABOVE
+            break
+    note = "" if rows is not None and len(rows) else why_no_rates(window, final=final)
+    return GammaView(points=points, low=low, high=high, end_s=end_s, note=note)
+
+
+def _drawn(table: GammaTable, label: int) -> IntArray:
+    """Return the rows of a ROI that count, converged and with an age, by age."""
+    own = np.flatnonzero(table.roi == label)
+    own = own[rows_that_count(table.select(own))]
+    good = table.converged[own] & np.isfinite(table.age_s[own]) & (table.relaxation_rate[own] > 0)
+    own = own[good]
+    return own[np.argsort(table.age_s[own], kind="stable")]
+
+
+def _points(rows: GammaTable | None, kind: str) -> RatePoints:
+    chosen = np.empty(0, np.int64)
+    if rows is not None:
+        estimated = np.isin(rows.source, ESTIMATOR)
+        chosen = np.flatnonzero(
+            {
+                "raw": rows.source == RowSource.RAW,
+                "denoised": np.isin(rows.source, DENOISED),
+                "doubtful": estimated & ~rows.recommended,
+                "recommended": estimated & rows.recommended,
+            }[kind]
+        )
+    if len(chosen) > MOST_POINTS:
+        chosen = chosen[np.linspace(0, len(chosen) - 1, MOST_POINTS).astype(np.int64)]
+    if rows is None:
+        nothing = np.empty(0)
+        return RatePoints(
+            age_s=nothing, rate=nothing, lower=nothing, upper=nothing, error=nothing,
+            final=np.empty(0, np.bool_), source=np.empty(0, np.str_),
+            width=np.empty(0, np.int64), reason=np.empty(0, np.str_),
+        )  # fmt: skip
+    kept = rows.select(chosen)
+    rate, bar = kept.relaxation_rate, np.nan_to_num(kept.relaxation_rate_error)
+    return RatePoints(
+        age_s=kept.age_s,
+        rate=rate,
+        lower=np.maximum(rate - bar, LEAST_OF_RATE * rate),
+        upper=rate + bar,
+        error=kept.relaxation_rate_error,
+        final=kept.final,
+        source=kept.source,
+        width=kept.width,
+        reason=kept.reason,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerLawView:
+    """One typical Gamma a ROI against q^2, and the power law through them.
+
+    Attributes
+    ----------
+    q_squared, rate
+        Shape (n,) of the ROIs whose rate is known, 1/Angstrom^2 and 1/s.
+    label, n_ages
+        Of the same ROIs: label, and from how many ages its rate is.
+    line_q_squared, line_rate
+        Shape (2,): ends of the line; empty where there is none.
+    words
+        The exponent, or why there is none.
+    """
+
+    q_squared: FloatArray
+    rate: FloatArray
+    label: IntArray
+    n_ages: IntArray
+    line_q_squared: FloatArray
+    line_rate: FloatArray
+    words: str
+
+
+def power_law_view(
+    table: GammaTable | None, labels: Sequence[int], q_inv_angstrom: Sequence[float] | FloatArray
+) -> PowerLawView:
+    """Return what is drawn of Gamma against q.
+
+    Parameters
+    ----------
+    table
+        Rows of all ROIs; those that were replaced may be among them. None: there are none.
+    labels, q_inv_angstrom
+        Of all ROIs; q is NaN where unknown.
+    """
+    q = np.asarray(q_inv_angstrom, np.float64)
+    if table is not None:
+        table = table.select(np.isin(table.source, ESTIMATOR))
+        table = table.select(rows_that_count(table))
+    rates = rates_by_roi(table, labels)
+    typical = typical_rates(rates)
+    good = np.isfinite(q) & (q > 0) & np.isfinite(typical)
+    law = fit_power_law(q, typical)
+    ends = np.empty(0)
+    if law is not None:
+        words = f"Γ ∝ qⁿ, n = {law.exponent:.2f} ± {law.exponent_error:.2f} (diffusion: 2)"
+        ends = np.array([q[good].min() / 1.1, q[good].max() * 1.1])
+    elif not (q > 0).any():
+        words = "q is not known: no geometry"
+    elif len(q) < 3:
+        words = "needs three ROIs"
+    else:
+        words = f"recommended Γ in {good.sum()} of {len(q)} ROIs; three are needed"
+    return PowerLawView(
+        q_squared=q[good] ** 2,
+        rate=typical[good],
+        label=np.array(labels, np.int64)[good],
+        n_ages=np.isfinite(rates).sum(axis=1)[good],
+        line_q_squared=ends**2,
+        line_rate=ends if law is None else law.scale * ends**law.exponent,
+        words=words,
+    )

@@ -1,0 +1,325 @@
+"""The images of a run, small enough for a screen: C2 raw and denoised, and the detector."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
+
+MOST_ENTRIES = 2000  # frames along an edge of a map that is kept; a longer series is thinned
+FEW = 60  # above so many frames a part of C2 tells its colours
+C2_RANGE = (1, 99)  # percentiles
+NO_RANGE = (0.9, 1.5)  # of colours, before anything is measured
+
+
+class C2Map:
+    """A symmetric map of the C2 of one ROI, grown as frames come; NaN where nothing was measured.
+
+    Parameters
+    ----------
+    n_frames
+        Frames to expect; it may become more.
+    most
+        Entries along an edge.
+
+    Attributes
+    ----------
+    stride
+        Every how many frames are kept.
+    """
+
+    def __init__(self, n_frames: int, most: int = MOST_ENTRIES) -> None:
+        self.most = most
+        self.stride = 1
+        self._values = np.full((0, 0), np.nan, np.float32)
+        self.make_room(n_frames)
+
+    def make_room(self, n_frames: int) -> None:
+        """Double the stride until so many frames fit; what is kept already is thinned."""
+        while -(-n_frames // self.stride) > self.most:
+            self.stride *= 2
+            self._values = self._values[::2, ::2].copy()
+
+    def patch(
+        self, values: FloatArray, offset: tuple[int, int], *, zero_is_gap: bool = True
+    ) -> None:
+        """Write a block, and its mirror image.
+
+        Parameters
+        ----------
+        values
+            Shape (k, m).
+        offset
+            Frames (t1, t2) of its first entry.
+        zero_is_gap
+            Zeros stand for what was never written, as Tiled reads them.
+        """
+        k = self.stride
+        first = tuple(-(-o // k) for o in offset)  # index of the first entry that is kept
+        skip = tuple(f * k - o for f, o in zip(first, offset, strict=True))
+        kept = values[skip[0] :: k, skip[1] :: k]
+        self.place(kept, (first[0], first[1]), zero_is_gap=zero_is_gap)
+
+    def place(self, kept: FloatArray, corner: tuple[int, int], *, zero_is_gap: bool = True) -> None:
+        """Write a block whose entries are `stride` frames apart, at an index of the map."""
+        rows, cols = kept.shape
+        if not rows or not cols:
+            return
+        self._grow(max(corner[0] + rows, corner[1] + cols))
+        t1 = np.arange(corner[0], corner[0] + rows)[:, np.newaxis]
+        t2 = np.arange(corner[1], corner[1] + cols)[np.newaxis]
+        # Rows above the diagonal need not have been written yet.
+        below = (t1 >= t2) & ((kept != 0) | (not zero_is_gap))
+        for target, mask, block in (
+            (self._values[t1[0, 0] : t1[-1, 0] + 1, t2[0, 0] : t2[0, -1] + 1], below, kept),
+            (self._values[t2[0, 0] : t2[0, -1] + 1, t1[0, 0] : t1[-1, 0] + 1], below.T, kept.T),
+        ):
+            np.copyto(target, block, where=mask)
+
+    def full(self, n_frames: int) -> FloatArray:
+        """Return the map of the first `n_frames` frames, shape (n, n); a view or a larger copy."""
+        n = -(-n_frames // self.stride)
+        if n > len(self._values):
+            self._grow(n)
+        return self._values[:n, :n]
+
+    def _grow(self, n: int) -> None:
+        have = len(self._values)
+        if n <= have:
+            return
+        grown = np.full((max(n, have * 3 // 2),) * 2, np.nan, np.float32)
+        grown[:have, :have] = self._values
+        self._values = grown
+
+
+def thinned(values: FloatArray, most: int) -> tuple[FloatArray, int]:
+    """Return the mean over squares of a map, at most `most` on an edge, and the squares' edge.
+
+    NaN is left out, and so is the diagonal where squares are averaged: it is no correlation.
+    """
+    n = len(values)
+    edge = max(1, -(-n // most))
+    if edge == 1:
+        return np.array(values, np.float32), 1
+    size = -(-n // edge) * edge
+    padded = np.full((size, size), np.nan, np.float32)
+    padded[:n, :n] = values
+    np.fill_diagonal(padded, np.nan)
+    finite = np.isfinite(padded)
+    padded[~finite] = 0
+    squares = (size // edge, edge, size // edge, edge)
+    total = padded.reshape(squares).sum(axis=(1, 3))
+    count = finite.reshape(squares).sum(axis=(1, 3))
+    mean = np.divide(total, count, where=count > 0, out=np.full_like(total, np.nan))
+    return mean.astype(np.float32), edge
+
+
+def c2_range(c2: FloatArray, contrast: float, baseline: float) -> tuple[float, float]:
+    """Return the range of colours of C2: percentiles of the raw values off the diagonal.
+
+    Where the contrast is known, no more than from baseline - beta to baseline + 2 beta: noise far
+    above the signal must not hide it.
+    """
+    values = c2[np.triu_indices(len(c2), 1)] if len(c2) < FEW else c2[1::3, ::3]
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return NO_RANGE
+    low, high = (float(value) for value in np.percentile(values, C2_RANGE))
+    if np.isfinite(contrast) and contrast > 0:
+        middle = baseline if np.isfinite(baseline) else 1.0
+        low, high = max(low, middle - contrast), min(high, middle + 2 * contrast)
+    return (low, high) if high > low else (low - 0.05, low + 0.05)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwoTimeView:
+    """C2 of one ROI.
+
+    Attributes
+    ----------
+    raw
+        Shape (m, m), [t1, t2]; (0, 0) before the first frame. NaN where nothing was measured.
+    denoised
+        Same shape, with raw values where no window reached; None where none has reached anything.
+    edge_s, series_s
+        Time along an edge of the arrays, and of the whole series as far as it is known, s.
+    low, high
+        The one range of colours of both.
+    marks
+        Baseline, and baseline plus contrast, where they are known: where the signal lies.
+    note
+        Why nothing is denoised; empty where something is.
+    """
+
+    raw: FloatArray
+    denoised: FloatArray | None
+    edge_s: float
+    series_s: float
+    low: float
+    high: float
+    marks: tuple[float, ...]
+    note: str
+
+
+def two_time_view(
+    raw: FloatArray,
+    denoised: FloatArray | None,
+    *,
+    entry_s: float,
+    most: int,
+    series_s: float = 0.0,
+    contrast: float = math.nan,
+    baseline: float = math.nan,
+    note: str = "",
+) -> TwoTimeView:
+    """Return what is drawn of C2.
+
+    Parameters
+    ----------
+    raw, denoised
+        Shape (n, n), symmetric; the denoised one NaN where no window reached, or None.
+    entry_s
+        Time between two rows, s.
+    most
+        Pixels along an edge that a screen shows.
+    series_s
+        Time of the whole series, s, as far as it is known.
+    contrast, baseline
+        beta* and baseline* as far as they are known.
+    note
+        Why nothing is denoised, shown where nothing is.
+    """
+    shown, pixels = thinned(raw, most)
+    over = None
+    if denoised is not None and denoised.shape == raw.shape:
+        reached = np.isfinite(denoised)
+        if reached.any():
+            over = thinned(np.where(reached, denoised, raw), most)[0]
+    low, high = c2_range(shown, contrast, baseline)
+    known = math.isfinite(contrast) and math.isfinite(baseline)
+    edge_s = len(shown) * pixels * entry_s
+    return TwoTimeView(
+        raw=shown,
+        denoised=over,
+        edge_s=edge_s,
+        series_s=max(edge_s, series_s),
+        low=low,
+        high=high,
+        marks=(baseline, baseline + contrast) if known else (),
+        note="" if over is not None else note,
+    )
+
+
+COUNTS_RANGE = (2, 99.8)  # percentiles of the counts above zero
+MOST_DECADES = 3  # of the colours of the detector
+NO_EDGE, ROI_EDGE, CHOSEN_EDGE, CHOSEN_INSIDE = range(4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorView:
+    """The mean image of the detector with the outlines of the ROIs.
+
+    Attributes
+    ----------
+    mean
+        Shape (rows, cols): counts a pixel and frame; NaN where nothing is known.
+    outline
+        Same shape: NO_EDGE, ROI_EDGE, CHOSEN_EDGE or CHOSEN_INSIDE.
+    labels
+        Same shape: the ROI under each pixel, 0 for none.
+    binning
+        Pixels of the detector along an edge of one of the image.
+    low, high
+        The range of colours, on a logarithmic scale.
+    title
+        What the image is.
+    """
+
+    mean: FloatArray
+    outline: IntArray
+    labels: IntArray
+    binning: int
+    low: float
+    high: float
+    title: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Columns and rows of the detector, px."""
+        rows, cols = self.mean.shape
+        return cols * self.binning, rows * self.binning
+
+    def label_at(self, column: float, row: float) -> int:
+        """Return the ROI at a place of the detector, px; 0 for none."""
+        y, x = int(row // self.binning), int(column // self.binning)
+        rows, cols = self.labels.shape
+        return int(self.labels[y, x]) if 0 <= y < rows and 0 <= x < cols else 0
+
+
+def detector_view(
+    mean: FloatArray, labels: IntArray | None, label: int, *, binning: int, n_frames: int | None
+) -> DetectorView:
+    """Return what is drawn of the detector.
+
+    Parameters
+    ----------
+    mean, labels
+        Shape (rows, cols), of a `Picture`; labels of another shape, or None, give no outlines.
+    label
+        Of the chosen ROI.
+    binning, n_frames
+        Of a `Picture`; `n_frames` is None where unknown.
+    """
+    if labels is None or labels.shape != mean.shape:
+        labels = np.zeros(mean.shape, np.int64)
+    positive = mean[np.isfinite(mean) & (mean > 0)]
+    low, high = 0.1, 1.0
+    if positive.size:
+        low, high = (float(value) for value in np.percentile(positive, COUNTS_RANGE))
+        low = max(low, high / 10**MOST_DECADES)
+    title = "Detector"
+    if n_frames:
+        title += ", mean of 1 frame" if n_frames == 1 else f", mean of {n_frames} frames"
+    return DetectorView(
+        mean=mean,
+        outline=outlines(labels, label),
+        labels=labels,
+        binning=binning,
+        low=low,
+        high=max(high, 1.2 * low),
+        title=title,
+    )
+
+
+def outlines(labels: IntArray, chosen: int) -> IntArray:
+    """Return where ROIs (rows, cols) touch others or the background, and where the chosen one is.
+
+    Values are NO_EDGE, ROI_EDGE, CHOSEN_EDGE and CHOSEN_INSIDE.
+    """
+    padded = np.pad(labels, 1, mode="edge")
+    edge = np.zeros(labels.shape, np.bool_)
+    for near in (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]):
+        edge |= near != labels
+    own = labels == chosen
+    marked = np.where(edge & (labels > 0), ROI_EDGE, NO_EDGE)
+    return np.where(own & (labels > 0), np.where(edge, CHOSEN_EDGE, CHOSEN_INSIDE), marked)
+
+
+def mean_counts(mean: Array, labels: Array, label: int) -> float:
+    """Return the mean counts a pixel and frame inside a ROI; NaN where no pixel of it is known.
+
+    Parameters
+    ----------
+    mean, labels
+        Of a `Picture`, shape (rows, cols).
+    label
+        Of the ROI.
+    """
+    if mean.shape != labels.shape:
+        return math.nan
+    inside = mean[labels == label]
+    inside = inside[np.isfinite(inside)]
+    return float(inside.mean()) if inside.size else math.nan

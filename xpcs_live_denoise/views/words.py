@@ -1,0 +1,169 @@
+"""The words of a run, and how everything looks: title, facts, reasons, colours, markers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from xpcs_live_denoise.records.run import Status
+from xpcs_live_denoise.records.types import Fields
+
+# Okabe and Ito's colours, which the colour-blind can tell apart; the markers differ as well.
+RAW, DENOISED, RECOMMENDED, DOUBTFUL = "#8C8C8C", "#0072B2", "#D55E00", "#8A4A83"
+FIT = "#404040"  # of raw data, and of Gamma against q
+UNKNOWN = "#E8E8E8"  # pixels of which nothing is known
+C2_COLOURS, DETECTOR_COLOURS = "viridis", "cividis"
+
+# The order of the panels, row by row.
+PANELS = ("detector", "c2_raw", "c2_denoised", "g2", "gamma", "power_law")
+
+# Kinds of points of Gamma(t), later ones over earlier ones: legend, colour, marker of matplotlib.
+KINDS: Mapping[str, tuple[str, str, str]] = {
+    "raw": ("raw fits", RAW, "o"),
+    "denoised": ("denoised", DENOISED, "s"),
+    "doubtful": ("not recommended", DOUBTFUL, "X"),
+    "recommended": ("recommended", RECOMMENDED, "o"),
+}
+
+# Why a rate is not recommended: what to call it, and its marker. Limits point where the value is.
+REASONS: Mapping[str, tuple[str, str]] = {
+    "prior": ("error of ln Γ above 0.5", "p"),
+    "no_contrast": ("no contrast: lower limit", "^"),
+    "too_slow": ("too slow: upper limit", "v"),
+    "grid_edge": ("edge of the grid: a limit", "s"),
+    "not_kww": ("another curve than KWW", "P"),
+    "static_or_nonuniform": ("static or non-uniform: Γ up to twice as high", "X"),
+}
+OTHER_MARKER = "h"
+
+# What the exit status of a run is called; a run without one is live.
+STATES: Mapping[str, str] = {"success": "finished", "fail": "failed", "abort": "aborted"}
+LONGEST_SAMPLE = 60
+
+
+def reason_words(reason: str) -> str:
+    """Return what to call a reason for not recommending a rate; "recommended" for none."""
+    if not reason:
+        return "recommended"
+    return REASONS[reason][0] if reason in REASONS else reason.replace("_", " ")
+
+
+def reason_marker(reason: str) -> str:
+    """Return matplotlib's marker for rates that are not recommended for this reason."""
+    return REASONS[reason][1] if reason in REASONS else OTHER_MARKER
+
+
+def default_roi(labels: Sequence[int]) -> int:
+    """Return the index of the ROI that is shown first: the middle one."""
+    return len(labels) // 2
+
+
+def sample_name(start: Fields) -> str:
+    """Return the name of the sample in a start document, empty where there is none."""
+    sample = start.get("sample") or start.get("sample_name") or ""
+    return str(sample.get("name", "") if isinstance(sample, Mapping) else sample)
+
+
+def run_title(start: Fields, uid: str, *parts: str) -> str:
+    """Return what a run is called: "Scan 77 · 1a2b3c4d · silica", and what else is given.
+
+    Parameters
+    ----------
+    start
+        The start document.
+    uid
+        Of the raw run.
+    parts
+        What follows, for example the detector and how the run ended; empty ones are left out.
+    """
+    scan = start.get("scan_id")
+    known = (f"Scan {scan}" if scan else "Run", uid[:8], sample_name(start)[:LONGEST_SAMPLE])
+    return " · ".join(part for part in (*known, *parts) if part)
+
+
+def roi_title(label: int, q_inv_angstrom: float) -> str:
+    """Return what a ROI is called, with its q where that is known."""
+    known = f", q = {q_inv_angstrom:.4g} Å⁻¹" if math.isfinite(q_inv_angstrom) else ""
+    return f"ROI {label}{known}"
+
+
+def facts(
+    status: Status,
+    roi: int,
+    *,
+    n_frames: int,
+    n_expected: int | None,
+    frame_time_s: float,
+    counts: float,
+    live: bool,
+) -> list[tuple[str, str]]:
+    """Return the facts of a run and a ROI, (name, value) pairs in their order.
+
+    The dose is what a pixel of the ROI has counted in all, mean counts times frames: the flux of
+    the beam is not known here.
+
+    Parameters
+    ----------
+    status
+        The newest.
+    roi
+        Index of the ROI.
+    n_frames, n_expected
+        Frames in C2, and of the series where that is known.
+    frame_time_s
+        Frame period, s.
+    counts
+        Mean counts a pixel and frame in the ROI, see `mean_counts`; NaN where not known.
+    live
+        The run is on.
+    """
+    contrast = status.contrast[roi] if roi < len(status.contrast) else math.nan
+    found = [
+        ("frames", f"{n_frames} of {n_expected}" if n_expected else f"{n_frames}"),
+        ("contrast β*", f"{contrast:.3f}" if math.isfinite(contrast) else "–"),
+    ]
+    if math.isfinite(counts):
+        found.append(("counts", f"{counts:.3g} /px/frame"))
+        if status.n_processed:
+            found.append(("dose", f"{counts * status.n_processed:.3g} counts/px"))
+    if live and math.isfinite(status.lag_s):
+        found.append(("behind the detector", f"{status.lag_s:.2f} s"))
+    found.append(("skipped frames", f"{status.n_skipped}"))
+    found.append(("frame time", f"{frame_time_s * 1e3:.4g} ms"))
+    return found
+
+
+def message(*sentences: str) -> str:
+    """Return what a user should know, each sentence once."""
+    return " ".join(dict.fromkeys(sentence for sentence in sentences if sentence))
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most `most` letters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def why_not_denoised(n_frames: int, window: int, *, final: bool) -> str:
+    """Return why there is no denoised C2 to show."""
+    return "not denoised" if final or n_frames >= window else f"denoised from {window} frames on"
+
+
+def why_no_rates(window: int, *, final: bool) -> str:
+    """Return why there is no rate to show."""
+    return "no fit converged" if final else f"from {window} frames on"
+
+
+def rate_words(rate: float, error: float) -> str:
+    """Return a rate with its error, where that is known."""
+    return f"{rate:.3g}" if math.isnan(error) else f"{rate:.3g} +- {error:.1g}"
+
+
+def progress_line(status: Status, n_expected: int | None, rates: Mapping[int, str]) -> str:
+    """Return one line that says where a run stands, with the newest rate of each ROI label."""
+    expected = "" if n_expected is None else f"/{n_expected}"
+    skipped = f"  skipped {status.n_skipped}" if status.n_skipped else ""
+    newest = "  ".join(f"ROI {label} {rate}" for label, rate in rates.items())
+    return (
+        f"frames seen {status.n_seen}{expected}  processed {status.n_processed}{skipped}  "
+        f"lag {status.lag_s:.2f} s  Gamma now (1/s): {newest}"
+    )

@@ -1,0 +1,271 @@
+"""The newest state of one live run, for whoever draws it: a sink that never raises."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from typing import Protocol
+
+import numpy as np
+
+from xpcs_live_denoise import views
+from xpcs_live_denoise.records.results import GammaTable, Picture, Publication, Result, RowSource
+from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
+from xpcs_live_denoise.records.types import FloatArray
+
+from .figure import RunView
+
+logger = logging.getLogger(__name__)
+
+MOST_EDGE = 512  # entries along an edge of a C2 that is kept for drawing, a screen's pixels
+
+
+class Display(Protocol):
+    """What draws a run: a window or a picture file. Called from the sink's thread."""
+
+    def begin(self, run: LiveRun) -> None:
+        """Show this run from now on."""
+        ...
+
+    def changed(self, run: LiveRun) -> None:
+        """Take note that there is something new to draw."""
+        ...
+
+
+class LiveRun:
+    """Keeps the newest state of one run and tells the display when it has changed.
+
+    What it takes is delivered, whether or not it is ever drawn. A display that fails is given up;
+    nothing else suffers.
+
+    Parameters
+    ----------
+    info
+        The run.
+    display
+        What draws; None draws nothing.
+
+    Attributes
+    ----------
+    version
+        Number of records so far.
+    """
+
+    def __init__(self, info: RunInfo, display: Display | None = None) -> None:
+        self.info = info
+        self.version = 0
+        self._display = display
+        self._lock = threading.Lock()
+        self._c2 = LiveC2(info)
+        self._gamma: GammaTable | None = None
+        self._power_law = views.power_law_view(None, info.roi, info.q_inv_angstrom)
+        self._status = Status()
+        self._picture: Picture | None = None
+        self._end: RunEnd | None = None
+        self._tell(begin=True)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended."""
+        return self._end is not None
+
+    def write(self, record: Publication | Result) -> None:
+        """Take what is new, or the final result in place of all that was provisional."""
+        if self._display is None:
+            return
+        with self._lock:
+            self.version += 1
+            self._status = record.status
+            self._picture = record.picture or self._picture
+            if isinstance(record, Result):
+                self._c2.result = record
+                self._gamma = record.gamma
+            else:
+                self._c2.add(record)
+                if record.gamma is not None:
+                    older = [] if self._gamma is None else [self._gamma]
+                    self._gamma = GammaTable.concatenate([*older, record.gamma])
+            if record.gamma is not None:
+                self._power_law = views.power_law_view(
+                    self._gamma, self.info.roi, self.info.q_inv_angstrom
+                )
+        self._tell()
+
+    def finish(self, end: RunEnd) -> None:
+        """Take how the run ended."""
+        with self._lock:
+            self.version += 1
+            self._end, self._status = end, end.status
+        self._tell()
+
+    def view(self, roi: int) -> RunView:
+        """Return all that is shown of the ROI with this index."""
+        with self._lock:
+            info, status, picture = self.info, self._status, self._picture
+            n_frames = self._c2.n_frames
+            label, final = info.roi[roi], self._c2.result is not None
+            n_whole = n_frames if final else max(n_frames, info.n_expected or 0)
+            series_s = n_whole * info.frame_time_s
+            return RunView(
+                title=views.run_title(info.start, info.uid, info.detector, self._state()),
+                roi=f"{views.roi_title(label, info.q_inv_angstrom[roi])} "
+                f"({roi + 1} of {len(info.roi)})",
+                message=views.message(
+                    "" if self._end is None else self._end.reason, status.message
+                ),
+                facts=views.facts(
+                    status,
+                    roi,
+                    n_frames=n_frames,
+                    n_expected=info.n_expected,
+                    frame_time_s=info.frame_time_s,
+                    counts=math.nan
+                    if picture is None
+                    else views.mean_counts(picture.mean, picture.labels, label),
+                    live=not self.ended,
+                ),
+                label=label,
+                detector=None
+                if picture is None
+                else views.detector_view(
+                    picture.mean,
+                    picture.labels,
+                    label,
+                    binning=picture.binning,
+                    n_frames=picture.n_frames,
+                ),
+                two_time=self._c2.two_time(roi, status, series_s),
+                g2=self._c2.g2(roi, self._gamma, series_s),
+                gamma=views.gamma_view(
+                    self._gamma, label, end_s=series_s, window=info.window, final=final
+                ),
+                power_law=self._power_law,
+            )
+
+    def _state(self) -> str:
+        if self._end is None:
+            return ""
+        statuses = (self._end.raw_exit_status, self._end.analysis_exit_status)
+        worst = next((status for status in statuses if status != "success"), "success")
+        return views.STATES.get(worst, "ended")
+
+    def _tell(self, *, begin: bool = False) -> None:
+        if self._display is None:
+            return
+        try:
+            if begin:
+                self._display.begin(self)
+            else:
+                self._display.changed(self)
+        except Exception:
+            self._display = None
+            logger.exception("Run %s: the live plot stopped; the rest goes on.", self.info.uid)
+
+
+class LiveC2:
+    """C2 of every ROI of a run while it grows, raw and denoised, as much as a screen shows.
+
+    Parameters
+    ----------
+    info
+        The run.
+
+    Attributes
+    ----------
+    result
+        Once it is there: it replaces what was provisional.
+    """
+
+    def __init__(self, info: RunInfo) -> None:
+        self.result: Result | None = None
+        self._info = info
+        self._n_frames = 0
+        n_expected = info.n_expected or 0
+        self._raw = [views.C2Map(n_expected, MOST_EDGE) for _ in info.roi]
+        self._denoised = [views.C2Map(n_expected, MOST_EDGE) for _ in info.roi]
+        self._sums = views.DiagonalSums(len(info.roi), info.window)
+
+    @property
+    def n_frames(self) -> int:
+        """Frames so far."""
+        return self._n_frames if self.result is None else self.result.c2.shape[-1]
+
+    def add(self, news: Publication) -> None:
+        """Take new rows and changed squares; frames that were taken before are written over."""
+        rows = news.c2
+        stops = [part.stop for part in (rows, *news.bands) if part is not None]
+        self._n_frames = max([self._n_frames, *stops])
+        for c2_map in (*self._raw, *self._denoised):
+            c2_map.make_room(self._n_frames)
+        if rows is not None:
+            self._sums.add_rows(rows)
+            for c2_map, values in zip(self._raw, rows.values, strict=True):
+                c2_map.patch(values, (rows.start, 0), zero_is_gap=False)
+        for band in news.bands:
+            self._sums.add_band(band)
+            # What no window reached is raw in a band: it keeps what an earlier one wrote.
+            reached = np.where(np.isfinite(band.spread), np.nan_to_num(band.c2), 0)
+            for c2_map, values in zip(self._denoised, reached, strict=True):
+                c2_map.patch(values, (band.start, band.start))
+
+    def two_time(self, roi: int, status: Status, series_s: float) -> views.TwoTimeView:
+        """Return what is drawn of C2 of the ROI with this index."""
+        raw, denoised, stride = self._images(roi)
+        contrast, baseline = (
+            values[roi] if roi < len(values) else math.nan
+            for values in (status.contrast, status.baseline)
+        )
+        return views.two_time_view(
+            raw,
+            denoised,
+            entry_s=stride * self._info.frame_time_s,
+            most=MOST_EDGE,
+            series_s=series_s,
+            contrast=contrast,
+            baseline=baseline,
+            note=views.why_not_denoised(
+                self.n_frames, self._info.window, final=self.result is not None
+            ),
+        )
+
+    def _images(self, roi: int) -> tuple[FloatArray, FloatArray | None, int]:
+        """Return raw and denoised C2 (NaN where no window reached), and the stride of both."""
+        if self.result is None:
+            n, raw = self._n_frames, self._raw[roi]
+            return raw.full(n), self._denoised[roi].full(n), raw.stride
+        stride = max(1, -(-self.n_frames // MOST_EDGE))
+        thin = np.s_[roi, ::stride, ::stride]
+        made = self.result.denoised
+        if made is None:
+            return self.result.c2[thin], None, stride
+        reached = np.isfinite(made.spread[thin])
+        return self.result.c2[thin], np.where(reached, made.c2[thin], np.nan), stride
+
+    def g2(self, roi: int, gamma: GammaTable | None, series_s: float) -> views.G2View:
+        """Return what is drawn of g2 of the ROI with this index, with the fits among its rows."""
+        if self.result is not None:
+            one_time = self.result.g2
+            delay_s, error = one_time.delay_s, one_time.g2_error[roi]
+            raw = one_time.g2[roi]
+            denoised = None if one_time.g2_denoised is None else one_time.g2_denoised[roi]
+        else:
+            raw, denoised, error = self._sums.raw(roi), self._sums.denoised(roi), None
+            n_lags = max(len(raw), self._info.window)
+            delay_s = np.arange(1, n_lags + 1) * self._info.frame_time_s
+        label, n_frames = self._info.roi[roi], self.n_frames
+        curves = [
+            views.g2_curve(
+                delay_s,
+                values,
+                bars,
+                fit=views.series_fit(gamma, label, source),
+                fit_now=self.result is None,
+                n_frames=n_frames,
+            )
+            for values, bars, source in (
+                (raw, error, RowSource.SERIES_RAW),
+                (denoised, None, RowSource.SERIES_DENOISED),
+            )
+        ]
+        return views.g2_view(*curves, series_s=series_s, final=self.result is not None)
