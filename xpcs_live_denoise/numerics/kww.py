@@ -209,7 +209,7 @@ def _standard_errors(curvature: FloatArray) -> FloatArray:
     scaled: FloatArray = curvature / np.maximum(
         size[:, :, np.newaxis] * size[:, np.newaxis, :], 1e-300
     )
-    good: BoolArray = np.isfinite(scaled).all(axis=(1, 2))
+    good = np.asarray(np.isfinite(scaled).all(axis=(1, 2)), np.bool_)
     good[good] = np.linalg.cond(scaled[good]) < 1e12
     errors = np.full(size.shape, np.nan)
     variance = np.einsum("mpp->mp", np.linalg.inv(scaled[good]).astype(np.float64))

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.denoising.cards import load_with_card, save_with_card
 from xpcs_live_denoise.denoising.ensemble import Ensemble, denoise_triangles
@@ -38,7 +37,7 @@ from xpcs_live_denoise.numerics.window_bayes import (
 )
 from xpcs_live_denoise.numerics.windows import WINDOW
 from xpcs_live_denoise.records.results import GammaTable
-from xpcs_live_denoise.records.types import Array, Document
+from xpcs_live_denoise.records.types import Array, Document, FloatArray
 
 from .metrics import LAG_WEIGHTS, weighted_fit
 
@@ -78,7 +77,7 @@ class Fitted:
     card: Document
 
 
-def triangle_noise(c2: Array) -> NDArray[np.float64]:
+def triangle_noise(c2: Array) -> FloatArray:
     """Return `window_noise` of triangles (n, 1275)."""
     parts = [
         window_noise(to_windows(c2[first : first + _CHUNK])) for first in range(0, len(c2), _CHUNK)
