@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import views
+from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.views.images import C2Map, c2_range, outlines, thinned
 
 
@@ -91,8 +92,8 @@ def test_denoised_c2_is_raw_where_no_window_reached():
         entry_s=0.5,
         most=40,
         series_s=60.0,
-        contrast=0.25,
-        baseline=1.0,
+        status=Status(contrast=(0.1, 0.25), baseline=(0.5, 1.0)),
+        roi=1,
         note="not denoised",
     )
     np.testing.assert_array_equal(shown.denoised, np.where(near, raw + 1, raw))

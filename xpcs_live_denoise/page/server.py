@@ -181,13 +181,7 @@ def checked_key(host: str, key: str | None, where: str) -> str | None:
 
 
 class Gate:
-    """Decides which requests pass.
-
-    Parameters
-    ----------
-    key
-        What a visitor must know; None lets everyone in whose browser is on this machine.
-    """
+    """Decides which requests pass: without a key, those of browsers on this machine."""
 
     def __init__(self, key: str | None) -> None:
         self._key = key
@@ -226,15 +220,7 @@ def _hostname(host: str) -> str:
 
 
 class GuardedApplication(BokehTornado):
-    """Bokeh's web application behind a gate that every request has to pass.
-
-    Parameters
-    ----------
-    gate
-        The gate.
-    applications, options
-        As BokehTornado takes them.
-    """
+    """Bokeh's web application behind a gate that every request has to pass."""
 
     def __init__(self, gate: Gate, applications: Mapping[str, Application], **options: Any) -> None:
         self._gate = gate

@@ -29,19 +29,11 @@ class StreamingUnavailableError(XpcsError, ConnectionError):
 
 
 class Subscription:
-    """The stream of one node.
+    """The stream of one node, which also tells its server when the connection breaks or is back.
 
-    Parameters
-    ----------
-    http
-        The server; it is told when the connection breaks and when it is back.
-    path
-        Of the node.
-    opened
-        Awaited after every connection, before the first message: reads the stored state. Messages
-        that come meanwhile wait, so that nothing falls between the two.
-    message
-        Called with every update.
+    `opened` is awaited after every connection, before the first message, and reads the stored
+    state; messages that come meanwhile wait, so that nothing falls between the two. `message` is
+    called with every update.
     """
 
     def __init__(
@@ -60,10 +52,7 @@ class Subscription:
     async def run(self) -> None:
         """Follow the node until its producer ends it, or it is gone.
 
-        Raises
-        ------
-        StreamingUnavailableError
-            When the server answers but offers no streams.
+        Raises StreamingUnavailableError when the server answers but offers no streams.
         """
         from websockets.exceptions import InvalidStatus, WebSocketException
 
@@ -132,13 +121,7 @@ class Subscription:
 
 
 class Tasks:
-    """The running tasks of one owner.
-
-    Parameters
-    ----------
-    owner
-        What they are done for, for the log.
-    """
+    """The running tasks of one owner, which the log names."""
 
     def __init__(self, owner: str) -> None:
         self._owner = owner

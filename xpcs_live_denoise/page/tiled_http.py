@@ -39,10 +39,7 @@ SUMMARY_FIELDS = (
 def base_address(uri: str) -> str:
     """Return scheme, host and port (and a prefix before /api/v1) of a server's address.
 
-    Raises
-    ------
-    InvalidInputError
-        For what is no http(s) address, or holds a key or a password.
+    Raises InvalidInputError for what is no http(s) address, or holds a key or a password.
     """
     none = InvalidInputError(
         f"Tiled server {uri.partition('?')[0]!r}: expected an address such as "
@@ -65,30 +62,11 @@ def base_address(uri: str) -> str:
 
 
 class TiledHttp:
-    """A connection to one server.
+    """A connection to one server, with a key that is sent in a header only.
 
-    Parameters
-    ----------
-    uri
-        Address of the server.
-    api_key
-        Key, sent in a header only; None where the server needs none.
-
-    Attributes
-    ----------
-    address
-        Of the server.
-    headers
-        Of every request.
-    broken
-        Paths that cannot be read or followed at present; reported by those who try.
-    broken_since
-        When the first of them broke, s since 1970.
-
-    Raises
-    ------
-    InvalidInputError
-        For an address or a key that cannot be one.
+    `broken` holds the paths that cannot be read or followed at present, as those who try report,
+    and `broken_since` when the first of them broke, s since 1970. Raises InvalidInputError for an
+    address or a key that cannot be one.
     """
 
     def __init__(self, uri: str, api_key: str | None) -> None:
@@ -128,12 +106,8 @@ class TiledHttp:
     async def metadata(self, path: str) -> Document:
         """Return the metadata of a node.
 
-        Raises
-        ------
-        ResultNotFoundError
-            When there is none, or the key does not open it.
-        TiledUnavailableError
-            When the server does not answer.
+        Raises ResultNotFoundError when there is none or the key does not open it, and
+        TiledUnavailableError when the server does not answer.
         """
         answer = await self._get(f"/metadata/{quote(path)}", fields=["metadata"])
         return self._data(answer)["attributes"]["metadata"] or {}

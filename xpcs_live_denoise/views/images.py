@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
 MOST_ENTRIES = 2000  # frames along an edge of a map that is kept; a longer series is thinned
@@ -18,17 +19,8 @@ NO_RANGE = (0.9, 1.5)  # of colours, before anything is measured
 class C2Map:
     """A symmetric map of the C2 of one ROI, grown as frames come; NaN where nothing was measured.
 
-    Parameters
-    ----------
-    n_frames
-        Frames to expect; it may become more.
-    most
-        Entries along an edge.
-
-    Attributes
-    ----------
-    stride
-        Every how many frames are kept.
+    It expects `n_frames`, which may become more, and keeps every `stride`-th, so that at most
+    `most` entries lie along an edge.
     """
 
     def __init__(self, n_frames: int, most: int = MOST_ENTRIES) -> None:
@@ -46,16 +38,9 @@ class C2Map:
     def patch(
         self, values: FloatArray, offset: tuple[int, int], *, zero_is_gap: bool = True
     ) -> None:
-        """Write a block, and its mirror image.
+        """Write a block (k, m), and its mirror image; `offset`: frames (t1, t2) of its first entry.
 
-        Parameters
-        ----------
-        values
-            Shape (k, m).
-        offset
-            Frames (t1, t2) of its first entry.
-        zero_is_gap
-            Zeros stand for what was never written, as Tiled reads them.
+        `zero_is_gap`: zeros stand for what was never written, as Tiled reads them.
         """
         k = self.stride
         first = tuple(-(-o // k) for o in offset)  # index of the first entry that is kept
@@ -140,10 +125,9 @@ class TwoTimeView:
 
     Attributes
     ----------
-    raw
-        Shape (m, m), [t1, t2]; (0, 0) before the first frame. NaN where nothing was measured.
-    denoised
-        Same shape, with raw values where no window reached; None where none has reached anything.
+    raw, denoised
+        Shape (m, m), [t1, t2], (0, 0) before the first frame. NaN where nothing was measured; raw
+        values where no window reached; None where none has reached anything.
     edge_s, series_s
         Time along an edge of the arrays, and of the whole series as far as it is known, s.
     low, high
@@ -171,27 +155,21 @@ def two_time_view(
     entry_s: float,
     most: int,
     series_s: float = 0.0,
-    contrast: float = math.nan,
-    baseline: float = math.nan,
+    status: Status | None = None,
+    roi: int = 0,
     note: str = "",
 ) -> TwoTimeView:
-    """Return what is drawn of C2.
+    """Return what is drawn of C2 of the ROI with the index `roi`.
 
-    Parameters
-    ----------
-    raw, denoised
-        Shape (n, n), symmetric; the denoised one NaN where no window reached, or None.
-    entry_s
-        Time between two rows, s.
-    most
-        Pixels along an edge that a screen shows.
-    series_s
-        Time of the whole series, s, as far as it is known.
-    contrast, baseline
-        beta* and baseline* as far as they are known.
-    note
-        Why nothing is denoised, shown where nothing is.
+    `raw` and `denoised` (n, n) are symmetric with `entry_s` between two rows, the denoised one NaN
+    where no window reached; `most` is how many pixels along an edge a screen shows. `status` is the
+    newest one; `note` is shown where nothing is denoised.
     """
+    status = status or Status()
+    contrast, baseline = (
+        values[roi] if roi < len(values) else math.nan
+        for values in (status.contrast, status.baseline)
+    )
     shown, pixels = thinned(raw, most)
     over = None
     if denoised is not None and denoised.shape == raw.shape:
@@ -226,10 +204,8 @@ class DetectorView:
     ----------
     mean
         Shape (rows, cols): counts a pixel and frame; NaN where nothing is known.
-    outline
-        Same shape: NO_EDGE, ROI_EDGE, CHOSEN_EDGE or CHOSEN_INSIDE.
-    labels
-        Same shape: the ROI under each pixel, 0 for none.
+    outline, labels
+        Same shape: NO_EDGE, ROI_EDGE, CHOSEN_EDGE or CHOSEN_INSIDE; the ROI, 0 for none.
     binning
         Pixels of the detector along an edge of one of the image.
     low, high
@@ -262,16 +238,10 @@ class DetectorView:
 def detector_view(
     mean: FloatArray, labels: IntArray | None, label: int, *, binning: int, n_frames: int | None
 ) -> DetectorView:
-    """Return what is drawn of the detector.
+    """Return what is drawn of the detector, from what a `Picture` holds.
 
-    Parameters
-    ----------
-    mean, labels
-        Shape (rows, cols), of a `Picture`; labels of another shape, or None, give no outlines.
-    label
-        Of the chosen ROI.
-    binning, n_frames
-        Of a `Picture`; `n_frames` is None where unknown.
+    Labels of another shape than the mean, or None, give no outlines; `n_frames` is None where
+    unknown; `label` is that of the chosen ROI.
     """
     if labels is None or labels.shape != mean.shape:
         labels = np.zeros(mean.shape, np.int64)
@@ -309,15 +279,7 @@ def outlines(labels: IntArray, chosen: int) -> IntArray:
 
 
 def mean_counts(mean: Array, labels: Array, label: int) -> float:
-    """Return the mean counts a pixel and frame inside a ROI; NaN where no pixel of it is known.
-
-    Parameters
-    ----------
-    mean, labels
-        Of a `Picture`, shape (rows, cols).
-    label
-        Of the ROI.
-    """
+    """Return the mean counts a pixel and frame inside a ROI; NaN where no pixel of it is known."""
     if mean.shape != labels.shape:
         return math.nan
     inside = mean[labels == label]

@@ -129,16 +129,9 @@ PATIENCE_S = 60.0
 
 
 class PlotFile:
-    """Writes the newest state of a run into a file: every PERIOD_S, and when the run has ended.
+    """Writes the newest state of a run into a .png file: every PERIOD_S, and when it has ended.
 
     The file is replaced as a whole, so that whoever reads it sees a complete picture.
-
-    Parameters
-    ----------
-    path
-        A .png file. Its folder must exist.
-    choice
-        The ROI that is shown.
     """
 
     def __init__(self, path: Path, choice: RoiChoice) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from xpcs_live_denoise import views
-from xpcs_live_denoise.records.results import GammaTable, Picture, Publication, Result, RowSource
+from xpcs_live_denoise.records.results import GammaTable, Picture, Publication, Result
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
 from xpcs_live_denoise.records.types import FloatArray
 
@@ -34,22 +34,10 @@ class Display(Protocol):
 
 
 class LiveRun:
-    """Keeps the newest state of one run and tells the display when it has changed.
+    """Keeps the newest state of one run and tells the display, if any, when it has changed.
 
     What it takes is delivered, whether or not it is ever drawn. A display that fails is given up;
-    nothing else suffers.
-
-    Parameters
-    ----------
-    info
-        The run.
-    display
-        What draws; None draws nothing.
-
-    Attributes
-    ----------
-    version
-        Number of records so far.
+    nothing else suffers. `version` is the number of records so far.
     """
 
     def __init__(self, info: RunInfo, display: Display | None = None) -> None:
@@ -166,15 +154,7 @@ class LiveRun:
 class LiveC2:
     """C2 of every ROI of a run while it grows, raw and denoised, as much as a screen shows.
 
-    Parameters
-    ----------
-    info
-        The run.
-
-    Attributes
-    ----------
-    result
-        Once it is there: it replaces what was provisional.
+    The `result`, once it is there, replaces what was provisional.
     """
 
     def __init__(self, info: RunInfo) -> None:
@@ -212,18 +192,14 @@ class LiveC2:
     def two_time(self, roi: int, status: Status, series_s: float) -> views.TwoTimeView:
         """Return what is drawn of C2 of the ROI with this index."""
         raw, denoised, stride = self._images(roi)
-        contrast, baseline = (
-            values[roi] if roi < len(values) else math.nan
-            for values in (status.contrast, status.baseline)
-        )
         return views.two_time_view(
             raw,
             denoised,
             entry_s=stride * self._info.frame_time_s,
             most=MOST_EDGE,
             series_s=series_s,
-            contrast=contrast,
-            baseline=baseline,
+            status=status,
+            roi=roi,
             note=views.why_not_denoised(
                 self.n_frames, self._info.window, final=self.result is not None
             ),
@@ -234,13 +210,11 @@ class LiveC2:
         if self.result is None:
             n, raw = self._n_frames, self._raw[roi]
             return raw.full(n), self._denoised[roi].full(n), raw.stride
-        stride = max(1, -(-self.n_frames // MOST_EDGE))
-        thin = np.s_[roi, ::stride, ::stride]
         made = self.result.denoised
         if made is None:
-            return self.result.c2[thin], None, stride
-        reached = np.isfinite(made.spread[thin])
-        return self.result.c2[thin], np.where(reached, made.c2[thin], np.nan), stride
+            return self.result.c2[roi], None, 1
+        reached = np.isfinite(made.spread[roi])
+        return self.result.c2[roi], np.where(reached, made.c2[roi], np.nan), 1
 
     def g2(self, roi: int, gamma: GammaTable | None, series_s: float) -> views.G2View:
         """Return what is drawn of g2 of the ROI with this index, with the fits among its rows."""
@@ -253,19 +227,14 @@ class LiveC2:
             raw, denoised, error = self._sums.raw(roi), self._sums.denoised(roi), None
             n_lags = max(len(raw), self._info.window)
             delay_s = np.arange(1, n_lags + 1) * self._info.frame_time_s
-        label, n_frames = self._info.roi[roi], self.n_frames
-        curves = [
-            views.g2_curve(
-                delay_s,
-                values,
-                bars,
-                fit=views.series_fit(gamma, label, source),
-                fit_now=self.result is None,
-                n_frames=n_frames,
-            )
-            for values, bars, source in (
-                (raw, error, RowSource.SERIES_RAW),
-                (denoised, None, RowSource.SERIES_DENOISED),
-            )
-        ]
-        return views.g2_view(*curves, series_s=series_s, final=self.result is not None)
+        return views.g2_view(
+            delay_s,
+            raw,
+            denoised,
+            raw_error=error,
+            table=gamma,
+            label=self._info.roi[roi],
+            series_s=series_s,
+            final=self.result is not None,
+            n_frames=self.n_frames,
+        )

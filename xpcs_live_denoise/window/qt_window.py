@@ -30,17 +30,9 @@ PAUSE_S = 0.1
 
 
 class RoiChoice:
-    """The label of the ROI that is shown.
+    """The label of the ROI that is shown; None takes the middle one until somebody chooses.
 
-    Parameters
-    ----------
-    label
-        The first choice; None takes the middle ROI of each run until somebody chooses.
-
-    Attributes
-    ----------
-    label
-        The choice; a run without this ROI shows its middle one and leaves the choice alone.
+    A run without this ROI shows its middle one and leaves the choice alone.
     """
 
     def __init__(self, label: int | None = None) -> None:

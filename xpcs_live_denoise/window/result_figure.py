@@ -9,7 +9,7 @@ import numpy as np
 
 from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import MissingDependencyError, ResultNotFoundError
-from xpcs_live_denoise.records.results import GammaTable, RowSource
+from xpcs_live_denoise.records.results import GammaTable
 from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import Document, FloatArray
 
@@ -83,11 +83,11 @@ def _view(result: XPCSResult, label: int) -> RunView:
             entry_s=frame_time_s,
             most=MOST_EDGE,
             series_s=series_s,
-            contrast=_entry(status.contrast, roi),
-            baseline=_entry(status.baseline, roi),
+            status=status,
+            roi=roi,
             note=views.why_not_denoised(n_frames, window, final=stop is not None),
         ),
-        g2=_g2(result, label, raw, gamma, live=stop is None),
+        g2=_g2(result, label, raw, gamma, final=stop is not None),
         gamma=views.gamma_view(gamma, label, end_s=series_s, window=window, final=stop is not None),
         power_law=views.power_law_view(gamma, labels, q),
     )
@@ -114,10 +114,6 @@ def _status(result: XPCSResult) -> Status:
     )
 
 
-def _entry(values: tuple[float, ...], roi: int) -> float:
-    return values[roi] if roi < len(values) else math.nan
-
-
 def _detector(result: XPCSResult, label: int) -> tuple[views.DetectorView | None, float]:
     """Return the detector and the mean counts in the ROI; None and NaN where nobody looked."""
     try:
@@ -135,32 +131,27 @@ def _detector(result: XPCSResult, label: int) -> tuple[views.DetectorView | None
 
 
 def _g2(
-    result: XPCSResult, label: int, raw: FloatArray, gamma: GammaTable, *, live: bool
+    result: XPCSResult, label: int, c2: FloatArray, gamma: GammaTable, *, final: bool
 ) -> views.G2View:
     table: Frame = result.g2_table()
     table = table[table["roi"] == label]
     frame_time_s = result.xpcs["frame_time_s"]
-    final = bool(len(table))
-    if final:
-        delay_s, g2, error, denoised = (
+    if len(table):
+        delay_s, raw, error, denoised = (
             table[name].to_numpy(np.float64)
             for name in ("delay_s", "g2", "g2_error", "g2_denoised")
         )
     else:
-        (g2, error), denoised = views.g2_so_far(raw), None
-        delay_s = np.arange(1, len(raw)) * frame_time_s
-    curves = [
-        views.g2_curve(
-            delay_s,
-            values,
-            bars,
-            fit=views.series_fit(gamma, label, source),
-            fit_now=live,
-            n_frames=len(raw),
-        )
-        for values, bars, source in (
-            (g2, error, RowSource.SERIES_RAW),
-            (denoised, None, RowSource.SERIES_DENOISED),
-        )
-    ]
-    return views.g2_view(*curves, series_s=len(raw) * frame_time_s, final=final)
+        (raw, error), denoised = views.g2_so_far(c2), None
+        delay_s = np.arange(1, len(c2)) * frame_time_s
+    return views.g2_view(
+        delay_s,
+        raw,
+        denoised,
+        raw_error=error,
+        table=gamma,
+        label=label,
+        series_s=len(c2) * frame_time_s,
+        final=final,
+        n_frames=len(c2),
+    )
