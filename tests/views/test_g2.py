@@ -107,7 +107,7 @@ def test_without_values_there_is_no_curve(g2):
     delay_s = np.arange(1.0, 10)
     shown = views.g2_view(delay_s, g2, None, table=None, label=1, series_s=9.0, final=False)
     assert shown.raw is shown.denoised is NO_CURVE
-    assert (shown.first_s, shown.last_s) == (0.0, 0.0)
+    assert (shown.first_s, shown.last_s) == (1.0, 10.0)
     assert shown.title == "g₂ so far"
 
 
@@ -119,7 +119,7 @@ def test_the_axes_hold_both_curves_and_the_rest_of_the_series(synthetic):
     )
     assert shown.low < g2.min()
     assert shown.high > g2.max() + 1
-    assert (shown.first_s, shown.last_s) == (0.5, 80.0)
+    assert (shown.first_s, shown.last_s) == (0.85 * 0.5, 1.2 * 80.0)
     assert shown.title == "g₂ of the whole series"
     assert not shown.raw.fit_g2.size
     assert shown.denoised.fit_g2.size, "the fit among the rows of its ROI"

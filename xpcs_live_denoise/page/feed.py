@@ -15,14 +15,15 @@ from xpcs_live_denoise.errors import ResultNotFoundError, XpcsError
 from xpcs_live_denoise.records.types import Document, Fields
 
 from .run_state import RunState
-from .subscription import (
+from .tiled_http import (
     FIRST_DELAY_S,
     LAST_DELAY_S,
     StreamingUnavailableError,
     Subscription,
     Tasks,
+    TiledHttp,
+    read_arrow,
 )
-from .tiled_http import TiledHttp, read_arrow
 
 logger = logging.getLogger(__name__)
 

@@ -179,9 +179,9 @@ class Figures:
     def _scale(self, plot: Plot) -> None:
         """Let two points that nobody sees, the corners of the view, set what the axes show."""
         source = self._source(f"{plot.name}_scale", ("x", "y"))
-        corners = plot.scatter("x", "y", source=source, visible=False)
+        corners = plot.scatter("x", "y", source=source, size=0, alpha=0)
         plot.x_range.renderers = plot.y_range.renderers = [corners]
-        plot.x_range.range_padding, plot.y_range.range_padding = 0.02, 0
+        plot.x_range.range_padding = plot.y_range.range_padding = 0
 
     # --- filling them ----------------------------------------------------------------------
 
@@ -224,8 +224,8 @@ class Figures:
                 "upper": curve.upper,
             }
             self.sources[f"g2_{kind}_fit"].data = {"x": curve.fit_delay_s, "y": curve.fit_g2}
-        delays = [view.first_s, view.last_s] if view.last_s else [1.0, 10.0]
-        self.sources["g2_scale"].data = {"x": delays, "y": [view.low, view.high]}
+        corners = {"x": [view.first_s, view.last_s], "y": [view.low, view.high]}
+        self.sources["g2_scale"].data = corners
         names = ("g2_raw", "g2_denoised", "g2_raw_fit", "g2_denoised_fit")
         self._list_in_legend("g2", names)
 
@@ -235,7 +235,8 @@ class Figures:
         self.plots["gamma"].title.text = f"{title}: {view.note}" if view.note else title
         for kind, points in view.points.items():
             self.sources[kind].data = rate_columns(kind, points)
-        self.sources["gamma_scale"].data = {"x": [0.0, view.end_s], "y": [view.low, view.high]}
+        corners = {"x": [-0.02 * view.end_s, 1.02 * view.end_s], "y": [view.low, view.high]}
+        self.sources["gamma_scale"].data = corners
         self._list_in_legend("gamma", tuple(view.points))
 
     def show_power_law(self, view: views.PowerLawView) -> None:

@@ -15,14 +15,14 @@ from xpcs_live_denoise.records.types import Document, Fields
 
 from .feed import RunFeed
 from .run_state import is_silent, number
-from .subscription import (
+from .tiled_http import (
     FIRST_DELAY_S,
     LAST_DELAY_S,
     StreamingUnavailableError,
     Subscription,
     Tasks,
+    TiledHttp,
 )
-from .tiled_http import TiledHttp
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from xpcs_live_denoise import views
-from xpcs_live_denoise.records.results import GammaTable
+from xpcs_live_denoise.records.results import GammaTable, Picture
 from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray, IntArray
 
@@ -287,19 +287,20 @@ class RunState:
 
     def detector(self, index: int) -> views.DetectorView | None:
         """Return the detector image with a chosen ROI, None where the run has none."""
-        return self._once(("detector", index), lambda: self._detector(index))
+        return self._once(
+            ("detector", index), lambda: views.detector_view(self._picture(), self.labels[index])
+        )
 
-    def _detector(self, index: int) -> views.DetectorView | None:
-        image = self.data.picture.get("image")
-        if image is None or image.ndim != 2:
+    def _picture(self) -> Picture | None:
+        mean = self.data.picture.get("image")
+        if mean is None or mean.ndim != 2:
             return None
-        facts = self.data.picture_facts
-        return views.detector_view(
-            np.asarray(image, np.float32),
-            self.data.picture.get("roi_labels"),
-            self.labels[index],
+        facts, labels = self.data.picture_facts, self.data.picture.get("roi_labels")
+        return Picture(
+            mean=np.asarray(mean, np.float32),
+            labels=np.zeros(mean.shape, np.int64) if labels is None else labels,
             binning=facts.get("binning") or 1,
-            n_frames=facts.get("n_frames"),
+            n_frames=facts.get("n_frames") or 0,
         )
 
     def g2(self, index: int) -> views.G2View:
@@ -372,10 +373,9 @@ class RunState:
         )
 
     def _counts(self, index: int) -> float:
-        image, labels = self.data.picture.get("image"), self.data.picture.get("roi_labels")
-        if image is None or labels is None or index >= len(self.labels):
+        if index >= len(self.labels):
             return math.nan
-        return views.mean_counts(image, labels, self.labels[index])
+        return views.mean_counts(self._picture(), self.labels[index])
 
 
 def is_silent(for_s: float, frame_time_s: float) -> bool:

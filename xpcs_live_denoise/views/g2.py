@@ -188,11 +188,7 @@ def _fit_now(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class G2View:
-    """g2 of one ROI: its curves and the axes.
-
-    `low` and `high` are the scale of g2, `first_s` and `last_s` the delays from which to which the
-    axis goes, both 0 where there is nothing.
-    """
+    """g2 of one ROI: its curves, the scale of g2, and from which to which delay the axis goes."""
 
     raw: G2Curve
     denoised: G2Curve
@@ -237,12 +233,13 @@ def g2_view(
     ]
     values = np.concatenate([curve.g2 for curve in curves])
     delays = np.concatenate([curve.delay_s for curve in curves])
-    low, high, first_s, last_s = 0.9, 1.5, 0.0, 0.0
+    low, high, first_s, last_s = 0.9, 1.5, 1.0, 10.0
     if len(values):
         low, high = float(values.min()), float(values.max())
         margin = 0.12 * (high - low) or 0.05
         low, high = low - margin, high + margin
-        first_s, last_s = float(delays.min()), max(float(delays.max()), SHOWN_LAGS * series_s)
+        first_s = 0.85 * float(delays.min())
+        last_s = 1.2 * max(float(delays.max()), SHOWN_LAGS * series_s)
     return G2View(
         raw=curves[0],
         denoised=curves[1],

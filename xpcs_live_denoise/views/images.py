@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xpcs_live_denoise.records.results import Picture
 from xpcs_live_denoise.records.run import Status
-from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
+from xpcs_live_denoise.records.types import FloatArray, IntArray
 
 MOST_ENTRIES = 2000  # frames along an edge of a map that is kept; a longer series is thinned
 FEW = 60  # above so many frames a part of C2 tells its colours
@@ -235,15 +236,15 @@ class DetectorView:
         return int(self.labels[y, x]) if 0 <= y < rows and 0 <= x < cols else 0
 
 
-def detector_view(
-    mean: FloatArray, labels: IntArray | None, label: int, *, binning: int, n_frames: int | None
-) -> DetectorView:
-    """Return what is drawn of the detector, from what a `Picture` holds.
+def detector_view(picture: Picture | None, label: int) -> DetectorView | None:
+    """Return what is drawn of the detector with the ROI of a label; None without a picture.
 
-    Labels of another shape than the mean, or None, give no outlines; `n_frames` is None where
-    unknown; `label` is that of the chosen ROI.
+    Labels of another shape than the mean give no outlines, 0 frames stand for an unknown number.
     """
-    if labels is None or labels.shape != mean.shape:
+    if picture is None:
+        return None
+    mean, labels, n_frames = picture.mean, picture.labels, picture.n_frames
+    if labels.shape != mean.shape:
         labels = np.zeros(mean.shape, np.int64)
     positive = mean[np.isfinite(mean) & (mean > 0)]
     low, high = 0.1, 1.0
@@ -257,7 +258,7 @@ def detector_view(
         mean=mean,
         outline=outlines(labels, label),
         labels=labels,
-        binning=binning,
+        binning=picture.binning,
         low=low,
         high=max(high, 1.2 * low),
         title=title,
@@ -278,10 +279,10 @@ def outlines(labels: IntArray, chosen: int) -> IntArray:
     return np.where(own & (labels > 0), np.where(edge, CHOSEN_EDGE, CHOSEN_INSIDE), marked)
 
 
-def mean_counts(mean: Array, labels: Array, label: int) -> float:
+def mean_counts(picture: Picture | None, label: int) -> float:
     """Return the mean counts a pixel and frame inside a ROI; NaN where no pixel of it is known."""
-    if mean.shape != labels.shape:
+    if picture is None or picture.mean.shape != picture.labels.shape:
         return math.nan
-    inside = mean[labels == label]
+    inside = picture.mean[picture.labels == label]
     inside = inside[np.isfinite(inside)]
     return float(inside.mean()) if inside.size else math.nan

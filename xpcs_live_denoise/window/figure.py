@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from xpcs_live_denoise import views
+from xpcs_live_denoise.errors import MissingDependencyError
 from xpcs_live_denoise.records.types import Array, FloatArray
+
+from .run_view import RunView, result_view
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,10 +20,12 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
     from matplotlib.text import Text
 
+    from xpcs_live_denoise.readers import XPCSResult
+
 MouseEvent: TypeAlias = Any  # of matplotlib: what it holds depends on where the mouse is
 ColorBar: TypeAlias = Any
 
-SIZE_INCHES, DPI = (15.0, 9.0), 100
+SIZE_INCHES, RESULT_INCHES, DPI = (15.0, 9.0), (14.0, 8.4), 100
 LABEL_SIZE, TITLE_SIZE, SMALL = 9.5, 10.5, 8.5
 KEYS = {"up": -1, "pageup": -1, "down": 1, "pagedown": 1}
 MOST_LETTERS = 190  # of the message: one line
@@ -30,26 +34,6 @@ SIZES = {"raw": 3.0, "denoised": 2.8, "doubtful": 5.0, "recommended": 4.0}  # of
 # Room for numbers, labels and colour bars, inches: left and right of the panels and between them.
 LEFT, RIGHT, BETWEEN, LEAST_WIDTH = 0.75, 0.83, 1.1, 5.0
 FULL_WIDTH = 14.5  # in a narrower figure, inches, the lines around the panels are smaller
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunView:
-    """All that a figure shows of one run and one ROI (its label) at one time.
-
-    Lines of text, (name, value) pairs of facts, and the panels; no `detector` before the first
-    look, or where nobody looked.
-    """
-
-    title: str
-    roi: str
-    message: str
-    facts: list[tuple[str, str]]
-    label: int
-    detector: views.DetectorView | None
-    two_time: views.TwoTimeView
-    g2: views.G2View
-    gamma: views.GammaView
-    power_law: views.PowerLawView
 
 
 class RunFigure:
@@ -265,8 +249,7 @@ class RunFigure:
                 *_bar_ends(curve.delay_s, curve.lower, curve.upper)
             )
             self._lines[f"g2 {name} fit"].set_data(curve.fit_delay_s, curve.fit_g2)
-        ends = (0.85 * view.first_s, 1.2 * view.last_s) if view.last_s else (1.0, 10.0)
-        self._show_limits("g2", ends, (view.low, view.high))
+        self._show_limits("g2", (view.first_s, view.last_s), (view.low, view.high))
 
     def _show_gamma(self, view: views.GammaView) -> None:
         shown = {kind: points for kind, points in view.points.items() if kind != "doubtful"}
@@ -338,6 +321,27 @@ class RunFigure:
         ):
             axes.set(xlim=x, ylim=y)
             self._limits[name] = axes.get_xlim(), axes.get_ylim()
+
+
+def plot_result(result: XPCSResult, label: int) -> Figure:
+    """Return the figure; see `XPCSResult.plot`.
+
+    Raises
+    ------
+    MissingDependencyError
+        Without matplotlib.
+    """
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise MissingDependencyError(
+            "XPCSResult.plot: matplotlib is not installed. It comes with the extra `plot`: "
+            "pip install 'xpcs-live-denoise[plot]'."
+        ) from error
+    view = result_view(result, label)
+    figure = plt.figure(figsize=RESULT_INCHES)
+    RunFigure(figure).update(view)
+    return figure
 
 
 def _panels(figure: Figure) -> dict[str, Axes]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, Once
 from xpcs_live_denoise.records.run import RunInfo
 
-from .live_run import Display, LiveRun
 from .qt_window import RoiChoice
+from .run_view import Display, LiveRun
 
 if TYPE_CHECKING:
     from .qt_window import PlotWindow

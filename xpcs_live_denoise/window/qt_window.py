@@ -12,7 +12,7 @@ from bluesky.callbacks.mpl_plotting import QtAwareCallback
 from xpcs_live_denoise import views
 from xpcs_live_denoise.records.types import Fields
 
-from .live_run import LiveRun
+from .run_view import LiveRun
 
 if TYPE_CHECKING:
     from .figure import RunFigure
