@@ -1,4 +1,4 @@
-"""The window of the live plot: created and drawn on the main thread, told by a sink's."""
+"""The window of the live plot: drawn on the main thread when a sink's thread has something new."""
 
 from __future__ import annotations
 
