@@ -71,7 +71,8 @@ class AssetReader:
         """
         try:
             frames = self._frames(reference)
-            step = max(1, max_bytes // max(1, _frame_bytes(frames)))
+            _, rows, cols = frames.shape
+            step = max(1, max_bytes // max(1, int(rows) * int(cols) * frames.dtype.itemsize))
             for start in range(0, frames.shape[0], step):
                 yield _computed(frames[start : start + step])
         except UnreadableFramesError:
@@ -122,7 +123,7 @@ class AssetReader:
                 self._failed.discard(uid)
                 return event["data"][_KEY]
             except (OSError, EventModelError, ValueError, KeyError, IndexError) as error:
-                self._drop(reference)
+                _close(self._handlers.pop((uid, reference.resource["spec"]), None))
                 if isinstance(error, UnreadableFramesError) or not patience.wait():
                     self._failed.add(uid)
                     raise
@@ -193,10 +194,6 @@ class AssetReader:
                     require_allowed_data(file, dataset, self._roots)
             self._checked.update((*identity, dataset) for dataset in new)
 
-    def _drop(self, reference: AssetFrames) -> None:
-        key = (reference.resource["uid"], reference.resource["spec"])
-        _close(self._handlers.pop(key, None))
-
 
 def _by_entry_point(spec: str) -> Handler | None:
     for entry_point in importlib.metadata.entry_points(group=HANDLER_GROUP, name=spec):
@@ -230,10 +227,6 @@ def _computed(frames: Any) -> Array:
     # One thread: dask's own take longer to start than a block to read.
     lazy = hasattr(frames, "dask")
     return np.asarray(frames.compute(scheduler="synchronous") if lazy else frames)
-
-
-def _frame_bytes(frames: Any) -> int:
-    return int(frames.shape[1]) * int(frames.shape[2]) * frames.dtype.itemsize
 
 
 def _close(handler: Any) -> None:

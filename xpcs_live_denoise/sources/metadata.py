@@ -46,12 +46,7 @@ class _Quantity:
 _BEAM_COL = _Quantity("beam centre x (column)", "pixels", ("beam_center_x",), signed=True)
 _BEAM_ROW = _Quantity("beam centre y (row)", "pixels", ("beam_center_y",), signed=True)
 _WAVELENGTH = _Quantity("wavelength", "Angstrom", ("wavelength", "incident_wavelength"))
-_DISTANCE = _Quantity(
-    "detector distance",
-    "m",
-    ("det_distance", "detector_distance"),
-    in_metres,
-)
+_DISTANCE = _Quantity("detector distance", "m", ("det_distance", "detector_distance"), in_metres)
 _PIXEL_SIZE = _Quantity("pixel size", "m", ("x_pixel_size", "y_pixel_size", "pixel_size"))
 _FRAME_TIME = _Quantity("frame time", "s", ("acquire period", "acquire_period"))
 # A source, the key under which it has a number, what stands there, and its value (None: no number).

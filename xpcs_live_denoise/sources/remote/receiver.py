@@ -97,7 +97,8 @@ class RemoteDocuments:
             socket.subscribe(self._prefix + b" " if self._prefix else b"")
             monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             if self._bind:
-                socket.bind(f"{self.address[:-1]}*" if self._any_port else self.address)
+                any_port = self.address.startswith("tcp://") and self.address.endswith(":0")
+                socket.bind(f"{self.address[:-1]}*" if any_port else self.address)
                 self.address = socket.getsockopt_string(zmq.LAST_ENDPOINT)
             else:
                 socket.connect(self.address)
@@ -124,10 +125,6 @@ class RemoteDocuments:
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
-
-    @property
-    def _any_port(self) -> bool:
-        return self.address.startswith("tcp://") and self.address.endswith(":0")
 
     # --- on the thread ------------------------------------------------------------------------
 
