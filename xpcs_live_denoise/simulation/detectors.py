@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import uuid
@@ -131,6 +132,16 @@ class SimulatedStatus:
             self._future.set_result(None)
         else:
             self._future.set_exception(exception)
+
+    @contextlib.contextmanager
+    def finishing(self) -> Iterator[None]:
+        """Finish with the block, the edge of a thread: what it raises fails the plan."""
+        try:
+            yield
+        except Exception as error:
+            self.finish(error)
+        else:
+            self.finish()
 
     def add_callback(self, callback: Callable[[SimulatedStatus], None]) -> None:
         """Call `callback` with this status when it is done, at once if it is."""
@@ -381,8 +392,6 @@ class SimulatedEiger(SimulatedDetector):
         """Frames per second that were written since the kickoff; 0 before the first."""
         return self.n_written / self._elapsed_s if self._elapsed_s else 0.0
 
-    # --- Stageable ----------------------------------------------------------------------------
-
     def stage(self) -> list[SimulatedEiger]:
         """Start the series anew and open its file, empty and in SWMR mode."""
         self.unstage()
@@ -416,8 +425,6 @@ class SimulatedEiger(SimulatedDetector):
             self._file = None
         return [self]
 
-    # --- Flyable ------------------------------------------------------------------------------
-
     def kickoff(self) -> SimulatedStatus:
         """Start to write frames; refused where the detector is not staged."""
         if self._file is None:
@@ -438,14 +445,8 @@ class SimulatedEiger(SimulatedDetector):
         return self._completion
 
     def _acquire(self, file: h5py.File) -> None:
-        try:
+        with self._completion.finishing(), file:
             self._write_series(file)
-        except Exception as error:  # the thread's edge: it becomes the failure of the plan
-            self._completion.finish(error)
-        else:
-            self._completion.finish()
-        finally:
-            file.close()
 
     def _write_series(self, file: h5py.File) -> None:
         dataset = file[DATASET]
@@ -468,8 +469,6 @@ class SimulatedEiger(SimulatedDetector):
             dataset.flush()
             self._elapsed_s = time.monotonic() - kicked_off
             self.n_written = stop  # last: what counts as written can be read
-
-    # --- Collectable, WritesStreamAssets ------------------------------------------------------
 
     def describe_collect(self) -> Document:
         """Return the data key of the frames."""

@@ -249,8 +249,6 @@ class SimulatedClassicEiger(Device):
         self.wavelength.put(geometry.wavelength_angstrom or 0.0)
         self.det_distance.put(geometry.detector_distance_m or 0.0)
 
-    # --- Stageable ----------------------------------------------------------------------------
-
     def stage(self) -> list[object]:
         """Start the series anew, with a new prefix of its files."""
         self._end_series()
@@ -287,8 +285,6 @@ class SimulatedClassicEiger(Device):
         """Disarm: the series ends with the frames it has."""
         self._stopping.set()
         super().stop(success=success)
-
-    # --- Triggerable and Readable -------------------------------------------------------------
 
     def trigger(self) -> Any:
         """Take one series; done when all its files are written. Refused without staging."""
@@ -335,8 +331,6 @@ class SimulatedClassicEiger(Device):
         while self._asset_docs:
             yield self._asset_docs.popleft()
 
-    # --- the series ---------------------------------------------------------------------------
-
     def _images_per_file(self) -> int:
         return int(self.file.file_write_images_per_file.get())
 
@@ -356,17 +350,14 @@ class SimulatedClassicEiger(Device):
         )
 
     def _acquire(self, files: SeriesFiles, status: SimulatedStatus) -> None:
-        try:
+        with status.finishing():
             self.cam.acquire.put(1)
-            self.file.sequence_id.put(int(files.series.name.rpartition("_")[2]))
-            files.write_master()
-            self._write_series(files, status)
-        except Exception as error:  # the thread's edge: it becomes the failure of the plan
-            status.finish(error)
-        else:
-            status.finish()
-        finally:
-            self.cam.acquire.put(0)
+            try:
+                self.file.sequence_id.put(int(files.series.name.rpartition("_")[2]))
+                files.write_master()
+                self._write_series(files, status)
+            finally:
+                self.cam.acquire.put(0)
 
     def _write_series(self, files: SeriesFiles, status: SimulatedStatus) -> None:
         armed, n_written = time.monotonic(), 0

@@ -37,14 +37,13 @@ class FrameReader:
 
     Parameters
     ----------
+    roots
+        Where files that documents name may lie.
     timeout_s
         How long to wait for announced frames that are not there yet, s. Counted anew after every
         frame that came. A file that has failed is not waited for again until it can be read.
-    roots
-        Where files that documents name may lie.
     tiled
-        Reads `TiledFrames`: called with the reference and the most bytes of a block, returns
-        blocks (k, rows, cols).
+        Reads `TiledFrames`, with the most bytes of a block.
     """
 
     def __init__(

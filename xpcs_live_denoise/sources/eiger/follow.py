@@ -90,8 +90,7 @@ class EigerFollower:
         """Return what `poll` would, and the frames of a last file that is not full."""
         found = self.poll()
         while self._series is not None and not self._series.is_over:
-            last = self._series.last_file()
-            if last is None:
+            if (last := self._series.last_file()) is None:
                 break
             found.append(last)
         return found
