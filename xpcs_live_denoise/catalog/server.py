@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import httpx
 
@@ -306,7 +306,7 @@ def serve_until_orphaned(config_path: str, port: str) -> None:
 
     # As `tiled serve config` does, but for its banner, and for the second Python that it would
     # start for the catalog's tables: importing Tiled there once more takes seconds.
-    config = parse_configs(Path(config_path))
+    config: Any = parse_configs(Path(config_path))
     (tree,) = config.trees
     with contextlib.suppress(ImportError):  # no public name: a later Tiled may have another
         from tiled.commandline._catalog import init

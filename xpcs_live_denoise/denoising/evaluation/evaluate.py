@@ -14,7 +14,7 @@ from xpcs_live_denoise.denoising.ensemble import Ensemble, load_ensemble
 from xpcs_live_denoise.denoising.training import WindowData, load_windows
 from xpcs_live_denoise.denoising.triangle import one_time
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.types import Array, Document, Fields
+from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray
 
 from .methods import METHODS, Methods, Output, triangle_noise
 from .metrics import Truth, errors, summary, truths
@@ -209,7 +209,7 @@ def _identity(ensemble: Ensemble, data: WindowData) -> Document:
     }
 
 
-def figures(output: Output, truth: Truth, noise: NDArray[np.float64]) -> Document:
+def figures(output: Output, truth: Truth, noise: FloatArray) -> Document:
     """Return the figures of one method against one truth, JSON-ready.
 
     The inputs that have this truth count. `noise` (n,) is the variance of an entry of each input.
