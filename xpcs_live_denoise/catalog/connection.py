@@ -25,13 +25,8 @@ GATEWAY_ERRORS = (502, 503, 504)  # of a proxy whose server is away
 def connect(settings: TiledSettings, *, request_s: float | None = None) -> Node:
     """Return a client of the root of the server that the settings name.
 
-    Parameters
-    ----------
-    settings
-        Address and key.
-    request_s
-        Longest time that the server may take for an answer, s; what takes longer is raised at once.
-        Default: as Tiled's client does, which asks again for 45 s.
+    A request that takes longer than `request_s` seconds raises at once; by default Tiled's client
+    asks again for 45 s.
 
     Raises
     ------
@@ -109,17 +104,7 @@ def _api_key(settings: TiledSettings) -> str:
 def key_in_file(path: Path, option: str) -> str:
     """Return the one line of a file that only its owner may read; no message holds any of it.
 
-    Parameters
-    ----------
-    path
-        Of the file.
-    option
-        Of the command line, or the setting, that named it, for messages.
-
-    Raises
-    ------
-    InvalidInputError
-        For what is no readable file, a file that others may read, or one without exactly one line.
+    `option`, of the command line or the settings, named the file and is named in messages.
     """
     subject = f"Key file {path} ({option})"
     try:
@@ -151,13 +136,7 @@ def key_in_file(path: Path, option: str) -> str:
 
 
 def probe(client: Node) -> None:
-    """Ask the server for a sign of life.
-
-    Raises
-    ------
-    TiledUnavailableError
-        When it gives none within some seconds.
-    """
+    """Raise TiledUnavailableError if the server gives no sign of life within some seconds."""
     # Without retries, unlike the client's own calls: those would hold the worker for 45 s each.
     http, uri = client.context.http_client, client.context.api_uri
     handle_error(_ask(str(uri), lambda: http.get(uri, timeout=PROBE_TIMEOUT_S)))
