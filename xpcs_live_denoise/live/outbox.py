@@ -50,8 +50,9 @@ class Piece:
 
     def read(self) -> Publication:
         """Return the publication."""
-        if self.publication is not None:
-            return self.publication
+        publication = self.publication  # the other thread may write it to the disk just now
+        if publication is not None:
+            return publication
         if self.path is None:
             raise RuntimeError("A piece is neither in memory nor on disk.")
         return read_record(self.path)
@@ -181,10 +182,18 @@ class Outbox:
 
     def read(self, pieces: Sequence[Piece]) -> Publication | None:
         """Return pieces as one publication; None if a final result has taken their place."""
+        try:
+            # Without the lock: who puts something must not wait for the disk.
+            publication = joined([piece.read() for piece in pieces]) if pieces else None
+        except Exception:
+            if self._has(pieces):
+                raise
+            return None  # its file was removed while it was read
+        return publication if self._has(pieces) else None
+
+    def _has(self, pieces: Sequence[Piece]) -> bool:
         with self._lock:
-            if not pieces or any(piece not in self._pieces for piece in pieces):
-                return None
-            return joined([piece.read() for piece in pieces])
+            return all(piece in self._pieces for piece in pieces)
 
     def read_result(self) -> Result | None:
         """Return the final result, from wherever it is.

@@ -42,6 +42,7 @@ from .tables import TABLE_KEY, TiledTable
 
 logger = logging.getLogger(__name__)
 
+PICTURE_PERIOD_S = 5.0  # an image of the detector is as large as thousands of rows
 MAX_MESSAGE_BYTES = 900_000  # subscribers' connections end at a message of 1 MB
 
 
@@ -67,6 +68,8 @@ class TiledSink:
         For every node that is created.
     max_message_bytes
         Most bytes of one message to the server, and so to its subscribers.
+    picture_period_s
+        Least time between two images of the detector while the run goes on, s.
     uid, created
         Of the derived run; seconds since 1970. Default: a new one, now.
 
@@ -85,6 +88,7 @@ class TiledSink:
         raw_path: str | None = None,
         access_tags: Sequence[str] = (),
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        picture_period_s: float = PICTURE_PERIOD_S,
         uid: str | None = None,
         created: float | None = None,
     ):
@@ -101,6 +105,9 @@ class TiledSink:
         self._last_status: Status | None = None
         self._finished = False
         self._labels: IntArray | None = None
+        self._picture: Picture | None = None  # the newest that is not written yet
+        self._picture_period_s = picture_period_s
+        self._next_picture = float("-inf")  # time.monotonic()
         self._start = start_document(
             info, uid=uid or str(uuid.uuid4()), time=created or time.time(), raw_path=raw_path
         )
@@ -144,6 +151,7 @@ class TiledSink:
             self._open()
         if self._finished:
             return
+        self._write_picture()
         if end.status != self._last_status:
             self._append_status(end.status)
         for node in (*self._arrays.values(), *self._tables.values()):
@@ -173,8 +181,9 @@ class TiledSink:
             self._array("two_time", "c2_spread").patch_frames(band.spread, at, n_expected)
         # After the arrays: what n_frames promises is there to be read.
         self._update_metadata({"n_frames": max(news.n_frames, self._metadata.get("n_frames", 0))})
-        if news.picture is not None:
-            self._write_picture(news.picture)
+        self._picture = news.picture or self._picture
+        if time.monotonic() >= self._next_picture:
+            self._write_picture()
         self._append_status(news.status)
 
     def _finalise(self, result: Result) -> None:
@@ -192,17 +201,22 @@ class TiledSink:
         self._update_metadata({"n_frames": n_frames})
         if len(result.gamma):
             self._append_gamma(result.gamma)
-        if result.picture is not None:
-            self._write_picture(result.picture)
+        self._picture = result.picture or self._picture
+        self._write_picture()
         self._append_status(result.status)
 
-    def _write_picture(self, picture: Picture) -> None:
+    def _write_picture(self) -> None:
+        picture = self._picture
+        if picture is None:
+            return
         if self._labels is None or not np.array_equal(picture.labels, self._labels):
             self._array("image", "roi_labels").replace(picture.labels)
             self._labels = picture.labels
         image = self._array("image", "image")
         image.replace(picture.mean)
         image.describe({"binning": picture.binning, "n_frames": picture.n_frames})
+        self._picture = None
+        self._next_picture = time.monotonic() + self._picture_period_s
 
     def _append_status(self, status: Status) -> None:
         self._table("status").append(status_columns(status))
