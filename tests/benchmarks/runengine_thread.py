@@ -21,7 +21,7 @@ import event_model
 import numpy as np
 
 from xpcs_live_denoise import LiveDenoise, RoiMap, Settings
-from xpcs_live_denoise.sinks.memory import MemorySink
+from tests.support.sinks import MemorySink
 
 SHAPE_4M = (2167, 2070)
 N_PIXELS = 70_000

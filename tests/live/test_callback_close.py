@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from xpcs_live_denoise.sinks.memory import MemorySink
 
 from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
     ROIS,
@@ -18,7 +19,6 @@ from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
 from xpcs_live_denoise import LiveDenoise, Settings
 from xpcs_live_denoise.errors import SpoolInUseError
 from xpcs_live_denoise.live import Timings
-from xpcs_live_denoise.sinks.memory import MemorySink
 from xpcs_live_denoise.sinks.spool import Spool, spooled_folders
 
 

@@ -23,12 +23,10 @@ from xpcs_live_denoise.sinks import TiledDestination
 from xpcs_live_denoise.sources import DocumentsByRun, FileRoots, FrameReader, read_tiled
 
 from .delivery import DeliveryThread, RunDelivery, what_is_left
-from .intake import Device, DocumentIntake
+from .intake import Device, DocumentIntake, RecentRuns
 from .messages import Prepare
-from .outbox import SinkFactory
+from .outbox import SinkFactory, Timings
 from .run import EnsembleLoader, LiveRun
-from .runs import RecentRuns
-from .timings import Timings
 from .worker import Worker
 
 if TYPE_CHECKING:
