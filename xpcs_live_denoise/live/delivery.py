@@ -26,7 +26,8 @@ class RunDelivery:
 
     `begin`, `put` and `finish` belong to the worker's thread and never wait for the destination;
     `attempt` and `give_up` belong to the delivery thread. `outbox` holds what is still to be
-    delivered, `ended` tells whether the run has, `attempted` is time.monotonic() of the last attempt.
+    delivered, `ended` tells whether the run has, `attempted` is time.monotonic() of the last
+    attempt.
     """
 
     def __init__(self, uid: str, thread: DeliveryThread) -> None:
