@@ -20,7 +20,7 @@ from xpcs_live_denoise.records.types import Array, Fields
 
 
 class Message:
-    """What waits in the worker's queue."""
+    """What waits in the worker's queue; by itself it asks the ensemble's loader to load."""
 
     __slots__ = ()
 
@@ -32,11 +32,6 @@ class Message:
     def merge(self, later: Message) -> Message | None:  # noqa: ARG002 - of those that join
         """Return one message for both, or None if they do not join."""
         return None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepare(Message):
-    """Load what the first run would have to wait for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,19 +47,9 @@ class TiledDestination:
         )
 
     def sink(self, spool: Spool, *, path: str | None = None) -> TiledSink:
-        """Return the sink of the derived run that a spool is for. Connects to nothing.
+        """Return the sink of the derived run that a spool is for; `path` instead of its container.
 
-        Parameters
-        ----------
-        spool
-            Of the run.
-        path
-            A container other than the run's own.
-
-        Raises
-        ------
-        InvalidInputError
-            When the container is the one of the raw runs.
+        Connects to nothing; raises InvalidInputError for the container of the raw runs.
         """
         from .run import TiledSink
 

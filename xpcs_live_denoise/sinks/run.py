@@ -54,9 +54,8 @@ class TiledSink:
         Tiled client of the root, or a function that connects and returns one; it is called at the
         first write, and again until it succeeds.
     path
-        Container for derived runs, "/" between levels; created if absent.
-    raw_path
-        Container of the raw runs, stored for readers. Never the same as `path`.
+        Container for derived runs, "/" between levels; created if absent. Never `raw_path`, that
+        of the raw runs, which is stored for readers: that raises.
     access_tags
         For every node that is created.
     max_message_bytes
@@ -65,11 +64,6 @@ class TiledSink:
         Least time between two images of the detector while the run goes on, s.
     uid, created
         Of the derived run; seconds since 1970. Default: a new one, now.
-
-    Raises
-    ------
-    InvalidInputError
-        When `path` is empty or is the container of the raw runs.
     """
 
     def __init__(
@@ -107,12 +101,8 @@ class TiledSink:
     def write(self, record: Publication | Result) -> None:
         """Write a publication, or the final result.
 
-        Raises
-        ------
-        TiledUnavailableError
-            When the server does not answer.
-        httpx.HTTPError, InvalidInputError
-            When it breaks off or refuses; when the container holds raw runs.
+        Raises TiledUnavailableError when the server does not answer, httpx.HTTPError when it
+        refuses, InvalidInputError when the container holds raw runs.
         """
         nodes = self._open()
         if self._finished:
@@ -127,12 +117,7 @@ class TiledSink:
     def finish(self, end: RunEnd) -> None:
         """Close every stream and write the stop document; create the run if nothing else did.
 
-        Raises
-        ------
-        TiledUnavailableError
-            When the server does not answer. Calling it again resumes.
-        httpx.HTTPError
-            When it breaks off or refuses.
+        Raises as `write`; calling it again resumes.
         """
         if self._finished:
             return

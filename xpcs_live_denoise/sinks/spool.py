@@ -81,14 +81,8 @@ class Spool:
     def open(cls, folder: Path) -> Spool:
         """Take the folder that a session left.
 
-        Raises
-        ------
-        SpoolInUseError
-            When another process has it.
-        FileNotFoundError
-            When another process has delivered it meanwhile.
-        InvalidInputError
-            When it is none of ours, or damaged.
+        Raises SpoolInUseError when another process has it, FileNotFoundError when one has delivered
+        it meanwhile, InvalidInputError when it is none of ours, or damaged.
         """
         lock = _lock(folder)
         try:
