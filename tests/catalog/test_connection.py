@@ -141,10 +141,16 @@ def test_a_fault_of_the_server_is_raised_and_not_tried_again_for_a_minute(
     with ThreadingHTTPServer(("127.0.0.1", 0), Faulty) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         Faulty.n_asked = 0
-        with pytest.raises(TiledUnavailableError, match=rf"no answer \(({why})\)"):
+
+        def patch():
             for attempt in retry_context():  # as every call of Tiled's client
                 with attempt:
-                    client.context.http_client.patch(f"http://127.0.0.1:{server.server_port}/{path}")
+                    client.context.http_client.patch(
+                        f"http://127.0.0.1:{server.server_port}/{path}"
+                    )
+
+        with pytest.raises(TiledUnavailableError, match=rf"no answer \(({why})\)"):
+            patch()
         assert Faulty.n_asked == 1
         server.shutdown()
     client.context.close()

@@ -4,7 +4,6 @@ import threading
 import time
 
 import pytest
-from xpcs_live_denoise.sinks.memory import MemorySink
 
 from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
     ROIS,
@@ -16,6 +15,7 @@ from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
     series,
     subscribe,
 )
+from tests.support.sinks import MemorySink
 from xpcs_live_denoise import LiveDenoise, Settings
 from xpcs_live_denoise.errors import SpoolInUseError
 from xpcs_live_denoise.live import Timings
