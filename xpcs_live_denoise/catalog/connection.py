@@ -19,7 +19,7 @@ from .nodes import Node
 
 PROBE_TIMEOUT_S = 5.0
 MOST_KEY_BYTES = 4096
-GATEWAY_ERRORS = (502, 503, 504)  # of a proxy whose server is away
+TOO_MANY_REQUESTS = 429
 
 
 def connect(settings: TiledSettings, *, request_s: float | None = None) -> Node:
@@ -63,9 +63,9 @@ def _bound_requests(http: httpx.Client, request_s: float) -> None:
         uri = f"{request.url.scheme}://{request.url.netloc.decode()}"
         try:
             response = send(request, **options)
-        except (httpx.TimeoutException, httpx.ConnectError) as error:
+        except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError) as error:
             raise _unavailable(uri, type(error).__name__) from error
-        if response.status_code in GATEWAY_ERRORS:
+        if response.is_server_error or response.status_code == TOO_MANY_REQUESTS:
             response.close()
             raise _unavailable(uri, f"status {response.status_code}")
         return response
