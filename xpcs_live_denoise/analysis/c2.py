@@ -11,13 +11,12 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from xpcs_live_denoise.config import Settings
-from xpcs_live_denoise.numerics.coarsening import denoise_coarse
+from xpcs_live_denoise.numerics.coarsening import denoise_coarse, noise_at_ages
 from xpcs_live_denoise.numerics.contrast import estimate_contrast
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.numerics.trust_range import noise_at_ages
 from xpcs_live_denoise.numerics.windows import Denoiser, WindowScaling, denoise_scaled
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, Result
 from xpcs_live_denoise.records.run import Status

@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 
+from xpcs_live_denoise.numerics.coarsening import range_reasons
 from xpcs_live_denoise.numerics.estimator.ages import AgeEstimates, BayesEstimator, reasons
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.fits import fit_age_cuts, fit_ages, fit_g2
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.numerics.trust_range import range_reasons
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime, RowSource
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 

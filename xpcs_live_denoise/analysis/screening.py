@@ -8,8 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from xpcs_live_denoise.numerics.arrays import merged_ranges
-from xpcs_live_denoise.numerics.bad_pixels import BadPixels
-from xpcs_live_denoise.numerics.outliers import BELONGS, DARK, OutlierDetector
+from xpcs_live_denoise.numerics.outliers import BELONGS, DARK, BadPixels, OutlierDetector
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray
 

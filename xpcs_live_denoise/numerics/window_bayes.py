@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.kww import ALPHA_BOUNDS, GAMMA_BOUNDS
-from xpcs_live_denoise.numerics.kww_grid import (
+from xpcs_live_denoise.numerics.kww import (
+    ALPHA_BOUNDS,
+    GAMMA_BOUNDS,
     GridCurves,
     LinearSolution,
     grid_mass,

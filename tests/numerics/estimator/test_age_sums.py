@@ -5,8 +5,8 @@ import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.arrays import bin_of_lag, lag_bin_edges
-from xpcs_live_denoise.numerics.cuts import age_cuts
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
+from xpcs_live_denoise.numerics.g2 import age_cuts
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.two_time import N_BLOCK, TwoTimeAccumulator
 

@@ -24,8 +24,13 @@ from xpcs_live_denoise.numerics.estimator.sums import (
     StackedResiduals,
     jackknife_variance,
 )
-from xpcs_live_denoise.records.rows import SHARED, concatenate_rows, select_rows
-from xpcs_live_denoise.records.types import FloatArray, IntArray
+from xpcs_live_denoise.records.types import (
+    SHARED,
+    FloatArray,
+    IntArray,
+    concatenate_rows,
+    select_rows,
+)
 
 # Every so many ages of the curve that tells slope and curvature: neighbours are much alike.
 _CURVE_STEP = 4

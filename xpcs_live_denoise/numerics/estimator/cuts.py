@@ -14,8 +14,7 @@ from xpcs_live_denoise.numerics.estimator.grid import (
     rate_posterior,
 )
 from xpcs_live_denoise.numerics.estimator.sums import BinnedCuts, jackknife_variance
-from xpcs_live_denoise.records.rows import select_rows
-from xpcs_live_denoise.records.types import FloatArray
+from xpcs_live_denoise.records.types import FloatArray, select_rows
 
 # Entries of C2 are near 1 and known to 1e-7 in single precision.
 _LEAST_VARIANCE = 1e-13

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from xpcs_live_denoise.numerics.arrays import lag_bin_edges
-from xpcs_live_denoise.numerics.kww_grid import (
+from xpcs_live_denoise.numerics.kww import (
     GridCurves,
     LinearSolution,
     grid_mass,
@@ -20,8 +20,14 @@ from xpcs_live_denoise.numerics.kww_grid import (
     linear_moments,
     solve_linear,
 )
-from xpcs_live_denoise.records.rows import SHARED, concatenate_rows, select_rows
-from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
+from xpcs_live_denoise.records.types import (
+    SHARED,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    concatenate_rows,
+    select_rows,
+)
 
 _TOGETHER = 32  # posteriors at once: what they need stays in the cache
 # A first look at every seventh point tells where on the grid a posterior lies: e^-20 is nothing.

@@ -15,9 +15,8 @@ from xpcs_live_denoise.numerics.arrays import (
     next_capacity,
     range_sums,
 )
-from xpcs_live_denoise.numerics.cuts import NOISE_REACH
-from xpcs_live_denoise.records.rows import AXIS_1, SHARED
-from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
+from xpcs_live_denoise.numerics.g2 import NOISE_REACH
+from xpcs_live_denoise.records.types import AXIS_1, SHARED, Array, FloatArray, IntArray
 
 FIRST_CAPACITY = 64
 
