@@ -88,8 +88,7 @@ def range_sums(values: NDArray[np.generic], begin: IntArray, end: IntArray) -> F
     return total[end, column] - total[begin, column]
 
 
-RATIO = 1.07
-"""Upper edge over lower edge of a bin, where bins are wider than one lag."""
+RATIO = 1.07  # upper edge over lower edge of a bin, where bins are wider than one lag
 
 
 def lag_bin_edges(longest: int) -> IntArray:

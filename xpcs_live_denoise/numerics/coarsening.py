@@ -21,17 +21,14 @@ from xpcs_live_denoise.numerics.windows import (
 from xpcs_live_denoise.records.results import GammaTable, RowSource
 from xpcs_live_denoise.records.types import BoolArray, FloatArray
 
-TRUSTED_RATES = (0.01, 0.15)
-"""Gamma a frame (Konstantinova et al., Sci. Rep. 11, 14756 (2021))."""
-
+TRUSTED_RATES = (0.01, 0.15)  # Gamma a frame (Konstantinova et al., Sci. Rep. 11, 14756 (2021)).
+# Highest standard deviation of an entry of C2, in units of the contrast.
+#
+# On the published validation windows, against the cuts that share no frame with the input, rates of
+# the shipped ensemble inside TRUSTED_RATES have a median error of 0.07 to 0.16 at a noise below 1.1,
+# 0.25 up to 2.3, 0.33 to 0.35 from there to 3.2, and 0.42 above. Raw fits are worse at every level
+# but the cleanest, so this is no limit of harm: it is where the error exceeds a third.
 TRUSTED_NOISE = 2.5
-"""Highest standard deviation of an entry of C2, in units of the contrast.
-
-On the published validation windows, against the cuts that share no frame with the input, rates of
-the shipped ensemble inside TRUSTED_RATES have a median error of 0.07 to 0.16 at a noise below 1.1,
-0.25 up to 2.3, 0.33 to 0.35 from there to 3.2, and 0.42 above. Raw fits are worse at every level
-but the cleanest, so this is no limit of harm: it is where the error exceeds a third.
-"""
 
 
 def noise_at_ages(c2: ArrayLike, scaling: WindowScaling, ages: FloatArray) -> FloatArray:

@@ -21,14 +21,9 @@ COSMIC = "single pixels far above all others (cosmic hit)"
 DUPLICATE = "the same as the frame before"
 STRAY = "unlike both neighbours, which are alike"
 
-CLEAR = 6.0
-"""Standard deviations by which a correlation must be missing."""
-
-SURE = 25.0
-"""Counts that cannot be zero, or ln of odds that two frames cannot be equal, by chance."""
-
-SAMPLE = 16384
-"""Most pixels of a frame that are correlated with its neighbours."""
+CLEAR = 6.0  # standard deviations by which a correlation must be missing
+SURE = 25.0  # counts that cannot be zero, or ln of odds that two frames cannot be equal, by chance
+SAMPLE = 16384  # most pixels of a frame that are correlated with its neighbours
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,27 +205,13 @@ class OutlierDetector:
 
 Judgement: TypeAlias = Literal["", "low", "high", "pixel"]
 
-MEMORY = 50
-"""Frames that tell the level."""
-
-FEWEST = 10
-"""Frames from which on it is a level; as many that agree with one another are a new one."""
-
-LOW, HIGH = 0.3, 3.0
-"""Changes of intensity between these are no outliers."""
-
-CLEAR_OF_LEVEL = 8.0
-"""Standard deviations by which an intensity must be off."""
-
-BRIGHT = 20.0
-"""A pixel brighter than the usual brightest one by this factor."""
-
-FEW_COUNTS = 4.0
-"""Counts of which the noise is taken where there are fewer."""
-
-FEWEST_PIXELS = 50
-"""Pixels of a ROI whose own intensity is looked at."""
-
+MEMORY = 50  # frames that tell the level
+FEWEST = 10  # frames from which on it is a level; as many that agree with one another are a new one
+LOW, HIGH = 0.3, 3.0  # changes of intensity between these are no outliers
+CLEAR_OF_LEVEL = 8.0  # standard deviations by which an intensity must be off
+BRIGHT = 20.0  # A pixel brighter than the usual brightest one by this factor
+FEW_COUNTS = 4.0  # counts of which the noise is taken where there are fewer
+FEWEST_PIXELS = 50  # pixels of a ROI whose own intensity is looked at
 MOST_LEVELS = 8
 _NORMAL = 1.4826  # standard deviations in a median absolute deviation, for a normal distribution
 
@@ -366,18 +347,11 @@ def _agree(one: FloatArray, other: FloatArray) -> bool:
     return bool(0.5 * other[-1] < one[-1] < 2.0 * other[-1])
 
 
-FEW = 0.01
-"""Fraction of a ROI's pixels that may turn bad in a frame that is still used."""
-
+FEW = 0.01  # fraction of a ROI's pixels that may turn bad in a frame that is still used
+# A frame with more bad pixels does not tell which of them are bad for good, unless all do so.
 MOST_BAD = 0.5
-"""A frame with more bad pixels does not tell which of them are bad for good, unless all do so."""
-
-PATIENCE = 5
-"""Frames with more bad pixels before one is believed."""
-
-FEWEST_LEFT = 2
-"""Pixels that a ROI needs."""
-
+PATIENCE = 5  # frames with more bad pixels before one is believed
+FEWEST_LEFT = 2  # pixels that a ROI needs
 _SIXTEEN_BIT = 65535
 _NEGATIVE_IS_DATA = 0.1
 

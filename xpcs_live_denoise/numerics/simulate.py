@@ -19,8 +19,8 @@ from xpcs_live_denoise.records.types import FloatArray, IntArray
 _fft: Any = fft  # scipy carries no types
 _ndimage: Any = ndimage
 
+# Highest mean counts a pixel: speckle 16 times brighter still fits uint16.
 MOST_MEAN_COUNTS = 4000.0
-"""Highest mean counts a pixel: speckle 16 times brighter still fits uint16."""
 
 
 def simulate_speckle(
@@ -201,9 +201,8 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
         raise InvalidInputError(f"{name}: got {value}, expected {low} < value <= {high:g}.")
 
 
+# Frames on either side of a block that may be correlated with it where alpha is not 1.
 LONGEST_WINDOW = 600
-"""Frames on either side of a block that may be correlated with it where alpha is not 1."""
-
 _BLOCK = 50  # frames that are computed at once, fewer for large frames:
 _BLOCK_PIXELS = 2**23
 _CACHE_BYTES = 2**28

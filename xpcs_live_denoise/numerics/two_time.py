@@ -16,20 +16,13 @@ from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
 from xpcs_live_denoise.records.results import C2Rows
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
 
+# Names of the ways to compute C2; "auto" takes the fastest, which is "dense".
 ENGINES = ("auto", "dense", "skbeam")
-"""Names of the ways to compute C2; "auto" takes the fastest, which is "dense"."""
-
-DTYPES = ("float32", "float64")
-"""Precisions of C2."""
-
-FIRST_CAPACITY = 64
-"""Frames for which memory is reserved where the length of the series is unknown."""
-
+DTYPES = ("float32", "float64")  # precisions of C2
+FIRST_CAPACITY = 64  # frames for which memory is reserved where the length of the series is unknown
+# Most frames for which memory is reserved in advance: an announced length can be wrong.
 LARGEST_RESERVE = 4096
-"""Most frames for which memory is reserved in advance: an announced length can be wrong."""
-
-N_BLOCK = 8
-"""Pixel blocks a ROI, for the jackknife."""
+N_BLOCK = 8  # pixel blocks a ROI, for the jackknife
 
 
 class _Products(Protocol):

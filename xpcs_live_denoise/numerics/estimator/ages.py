@@ -243,14 +243,9 @@ def _widened(
     )
 
 
-WIDTHS = (3, 5, 9, 15, 25, 41, 65)
-"""Widths of cuts, frames, of which each age takes the best."""
-
-CURVE_WIDTH = 41
-"""Width of the cuts whose Gamma tells slope and curvature."""
-
-REACH = 40
-"""Ages that tell slope and curvature at one: up to this many frames away."""
+WIDTHS = (3, 5, 9, 15, 25, 41, 65)  # widths of cuts, frames, of which each age takes the best
+CURVE_WIDTH = 41  # width of the cuts whose Gamma tells slope and curvature
+REACH = 40  # ages that tell slope and curvature at one: up to this many frames away
 
 
 def slope_and_curvature(
@@ -293,9 +288,7 @@ def cut_rows(age: IntArray, first: IntArray, stop: IntArray) -> IntArray:
     return high - low
 
 
-MAX_LN_RATE_ERROR = 0.5
-"""A rate is recommended up to this standard error of ln Gamma."""
-
+MAX_LN_RATE_ERROR = 0.5  # A rate is recommended up to this standard error of ln Gamma
 _LEAST_CONTRAST = 3.0  # beta over its standard error
 # Of lag 1. Below, one lag holds so much of the signal that beta cannot be told: at Gamma = 0.5 a
 # frame (0.37) rates came out 15 to 35 % low, at 0.3 (0.55) they did not.

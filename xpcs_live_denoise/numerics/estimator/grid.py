@@ -233,10 +233,8 @@ def _full(
     )
 
 
-N_RATE, N_ALPHA = 160, 20
-"""Grid points of ln Gamma and of ln alpha."""
-HIGHEST_RATE = 1.5
-"""Highest Gamma of the grid, per frame; the lowest is 0.1 over the longest lag."""
+N_RATE, N_ALPHA = 160, 20  # grid points of ln Gamma and of ln alpha
+HIGHEST_RATE = 1.5  # highest Gamma of the grid, per frame; the lowest is 0.1 over the longest lag
 _LOWEST_RATE_BY_LAG = 0.1
 _ALPHA_RANGE = (0.3, 2.5)
 _ALPHA_SCATTER = 0.35  # standard deviation of ln alpha about 0, a priori
