@@ -140,7 +140,7 @@ class SeriesRates:
 
     def _bayes_rows(self, estimates: AgeEstimates, roi: int) -> GammaTable:
         n = len(estimates.age)
-        fitted = estimates.fits.posterior
+        fitted = estimates.fits
         rate = np.exp(fitted.ln_rate) / self.frame_time_s
         alpha = np.exp(fitted.ln_alpha)
         why_not = reasons(estimates)
@@ -161,8 +161,8 @@ class SeriesRates:
             baseline_error=estimates.baseline_error,
             beta=fitted.linear[:, 0],
             beta_error=estimates.beta_error,
-            reduced_chi_square=estimates.fits.reduced_chi_square,
-            n_lags=(estimates.fits.weights > 0).sum(axis=1),
+            reduced_chi_square=estimates.reduced_chi_square,
+            n_lags=(estimates.weights > 0).sum(axis=1),
             converged=np.isfinite(estimates.cuts.mean_age),
             in_range=~np.isin(why_not, ("no_contrast", "too_slow", "grid_edge")),
             recommended=why_not == "",

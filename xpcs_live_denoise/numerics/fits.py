@@ -89,22 +89,7 @@ def fit_age_cuts(
 ) -> GammaTable:
     """Fit cuts at some ages only, as `fit_ages` does; only C2 around them is read.
 
-    Parameters
-    ----------
-    c2, beta, width, frame_time_s, max_lag
-        As in `fit_ages`.
-    ages
-        Centres of the cuts, frames.
-
-    Returns
-    -------
-    GammaTable
-        One row for each ROI and age, in order of ROI then `ages`.
-
-    Raises
-    ------
-    InvalidInputError
-        As in `fit_ages`.
+    `ages` are centres of cuts, frames. Returns one row for each ROI and age, in this order.
     """
     stack = as_stack(c2)
     _check_frame_time(frame_time_s)
@@ -249,20 +234,12 @@ _SWEEPS = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerLaw:
-    """Gamma = scale q^exponent.
+    """Gamma = scale q^exponent."""
 
-    Attributes
-    ----------
-    exponent, exponent_error
-        Of q, not of q^2: 2 for diffusion. The error is that of the straight line through the
-        logarithms, from the scatter about it.
-    scale
-        Gamma at q = 1 / Angstrom, in the unit of the rates.
-    """
-
-    exponent: float
+    exponent: float  # of q, not of q^2: 2 for diffusion
+    # That of the straight line through the logarithms, from the scatter about it.
     exponent_error: float
-    scale: float
+    scale: float  # Gamma at q = 1 / Angstrom, in the unit of the rates
 
 
 def typical_rates(rates: FloatArray) -> FloatArray:
@@ -270,17 +247,8 @@ def typical_rates(rates: FloatArray) -> FloatArray:
 
     ln Gamma(roi, age) = a(roi) + b(age) is fitted by sweeps over both means; the result is
     exp(a + mean of b). While a sample ages, plain means of what is known of each ROI would compare
-    different ages.
-
-    Parameters
-    ----------
-    rates
-        Shape (n_roi, n_age), NaN where a rate is not known.
-
-    Returns
-    -------
-    NDArray
-        Shape (n_roi,), NaN for a ROI of which nothing is known.
+    different ages. `rates` are (n_roi, n_age), NaN where not known; the result is (n_roi,), NaN for
+    a ROI of which nothing is known.
     """
     logs = np.log(np.where(rates > 0, rates, np.nan))
     known = np.isfinite(logs)
@@ -295,17 +263,9 @@ def typical_rates(rates: FloatArray) -> FloatArray:
 
 
 def fit_power_law(q: FloatArray, rates: FloatArray) -> PowerLaw | None:
-    """Fit a straight line to ln Gamma against ln q.
+    """Fit a straight line to ln Gamma against ln q of the ROIs; None with fewer than 3 different q.
 
-    Parameters
-    ----------
-    q, rates
-        Shape (n_roi,); entries that are not both finite and positive are left out.
-
-    Returns
-    -------
-    PowerLaw or None
-        None with fewer than LEAST_ROIS different q.
+    `q` and `rates` are (n_roi,); entries that are not both finite and positive are left out.
     """
     good = np.isfinite(q) & np.isfinite(rates) & (q > 0) & (rates > 0)
     if len(np.unique(q[good])) < LEAST_ROIS:

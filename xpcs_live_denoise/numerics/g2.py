@@ -149,30 +149,14 @@ NOISE_REACH = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgeCuts:
-    """Cuts through C2, one for each ROI and age.
+    """Cuts through C2, one for each ROI and age."""
 
-    Attributes
-    ----------
-    age
-        Shape (n_age,): centres, frames.
-    lag
-        Shape (n_lag,): lags in frames, from 1.
-    mean
-        Shape (n_roi, n_age, n_lag): mean of the pixels of a cut; NaN where it has none.
-    n_pixels
-        Shape (n_roi, n_age, n_lag): number of pixels in that mean.
-    noise
-        Shape (n_roi, n_age): variance of one entry of C2 near that age; NaN where nothing tells.
-    mean_age
-        Shape (n_roi, n_age): mean age of the pixels used, frames; NaN where there are none.
-    """
-
-    age: FloatArray
-    lag: IntArray
-    mean: FloatArray
-    n_pixels: IntArray
-    noise: FloatArray
-    mean_age: FloatArray
+    age: FloatArray  # (n_age,): centres, frames
+    lag: IntArray  # (n_lag,): lags in frames, from 1
+    mean: FloatArray  # (n_roi, n_age, n_lag): of the pixels of a cut; NaN where it has none
+    n_pixels: IntArray  # (n_roi, n_age, n_lag)
+    noise: FloatArray  # (n_roi, n_age): variance of an entry of C2 near that age; NaN: unknown
+    mean_age: FloatArray  # (n_roi, n_age): of the pixels used, frames; NaN where there are none
 
 
 def age_cuts(

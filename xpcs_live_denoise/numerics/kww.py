@@ -29,16 +29,9 @@ _EDGE = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KwwBounds:
-    """Bounds of the parameters, each (lowest, highest).
+    """Bounds of the parameters, each (lowest, highest); a beta that is given is not bounded."""
 
-    Attributes
-    ----------
-    relaxation_rate
-        Gamma per frame. None: GAMMA_BOUNDS, the lower one not above 0.1 / longest lag.
-    alpha, beta, baseline
-        Without a unit. A beta that is given is not bounded.
-    """
-
+    # Gamma per frame. None: GAMMA_BOUNDS, the lower one not above 0.1 / longest lag.
     relaxation_rate: Bounds | None = None
     alpha: Bounds = ALPHA_BOUNDS
     beta: Bounds = BETA_BOUNDS
@@ -47,22 +40,10 @@ class KwwBounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KwwFit:
-    """Fitted parameters of m curves; every attribute has shape (m,).
+    """Fitted parameters of m curves; every attribute has shape (m,)."""
 
-    Attributes
-    ----------
-    relaxation_rate, alpha, beta, baseline
-        Gamma per frame and the others; NaN where no fit was possible.
-    relaxation_rate_error, alpha_error, beta_error, baseline_error
-        Standard errors from the Jacobian; 0 for a beta that was given; NaN where not converged.
-    reduced_chi_square
-        chi-square over its degrees of freedom; NaN where no fit was possible.
-    n_lags
-        Lags with a finite value and a weight above 0.
-    converged
-        The last step was small and no parameter lies on a bound.
-    """
-
+    # Gamma per frame and the others; NaN where no fit was possible. Standard errors come from the
+    # Jacobian: 0 for a beta that was given, NaN where not converged.
     relaxation_rate: FloatArray
     relaxation_rate_error: FloatArray
     alpha: FloatArray
@@ -71,9 +52,9 @@ class KwwFit:
     beta_error: FloatArray
     baseline: FloatArray
     baseline_error: FloatArray
-    reduced_chi_square: FloatArray
-    n_lags: IntArray
-    converged: BoolArray
+    reduced_chi_square: FloatArray  # NaN where no fit was possible
+    n_lags: IntArray  # lags with a finite value and a weight above 0
+    converged: BoolArray  # the last step was small and no parameter lies on a bound
 
 
 def kww(
@@ -246,18 +227,14 @@ _FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-10, 1e10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curves:
-    """m curves to fit, and the box that theta is kept in.
+    """m curves to fit, and the box that theta is kept in."""
 
-    ln lag is (n_lag,); y and weights (m, n_lag), finite, weight 0 for what does not count; beta
-    (m,) where it is fixed, and then outside the box, too; the box (4,) each.
-    """
-
-    ln_lag: FloatArray
-    y: FloatArray
-    weights: FloatArray
-    beta: FloatArray | None
-    low: FloatArray
-    high: FloatArray
+    ln_lag: FloatArray  # (n_lag,)
+    y: FloatArray  # (m, n_lag), finite
+    weights: FloatArray  # (m, n_lag), finite, 0 for what does not count
+    beta: FloatArray | None  # (m,) where it is fixed, and then outside the box, too
+    low: FloatArray  # (4,)
+    high: FloatArray  # (4,)
 
     @property
     def free(self) -> list[int]:
@@ -426,18 +403,13 @@ def _step_in_box(
 class GridCurves:
     """Curves f of a model y = offset * one + beta f, with the products that sums over lags need.
 
-    Attributes
-    ----------
-    f, squared, cross
-        Shape (n_lag, n_grid): f = exp(-2 (Gamma lag)^alpha) at single lags, averaged over bins of
-        lags or in another basis; f^2; and f times `one`.
-    one
-        Shape (n_lag,): what an offset of 1 is in the basis of the lags; None: 1 at each.
+    f = exp(-2 (Gamma lag)^alpha) at single lags, averaged over bins of lags or in another basis.
     """
 
-    f: FloatArray = field(metadata=AXIS_1)
-    squared: FloatArray = field(metadata=AXIS_1)
-    cross: FloatArray = field(metadata=AXIS_1)
+    f: FloatArray = field(metadata=AXIS_1)  # (n_lag, n_grid)
+    squared: FloatArray = field(metadata=AXIS_1)  # f^2
+    cross: FloatArray = field(metadata=AXIS_1)  # f times `one`
+    # (n_lag,): what an offset of 1 is in the basis of the lags; None: 1 at each.
     one: FloatArray | None = field(default=None, metadata=SHARED)
 
     @classmethod
@@ -454,24 +426,17 @@ class GridCurves:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearSolution:
-    """beta and offset of n sets of data at every grid point; arrays (n, n_grid) or (n, 1).
+    """beta and offset of n sets of data at every grid point; arrays (n, n_grid) or (n, 1)."""
 
-    Attributes
-    ----------
-    a11, a12, a22, determinant
-        A = X^T W X + P with X = (f, one), and its determinant: A^-1 is the covariance.
-    beta, offset
-        A^-1 b with b = X^T W y + P m.
-    log_evidence
-        b^T A^-1 b / 2 - ln(det A) / 2: ln of the evidence, up to what no grid point changes.
-    """
-
+    # A = X^T W X + P with X = (f, one), and its determinant: A^-1 is the covariance.
     a11: FloatArray
     a12: FloatArray
     a22: FloatArray
     determinant: FloatArray
+    # A^-1 b with b = X^T W y + P m.
     beta: FloatArray
     offset: FloatArray
+    # b^T A^-1 b / 2 - ln(det A) / 2, up to what no grid point changes.
     log_evidence: FloatArray
 
 

@@ -211,33 +211,15 @@ _FORGOTTEN = 0.01  # field correlation below which frames count as independent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dynamics:
-    """How every pixel of a frame fluctuates.
+    """How every pixel of a frame fluctuates."""
 
-    Attributes
-    ----------
-    shape
-        (rows, cols).
-    group
-        Shape (rows * cols,): which row of `clock` and `alpha` a pixel follows.
-    clock
-        Shape (n_group, n_frames): the integral of the relaxation rate from frame 0, no unit.
-    alpha
-        Shape (n_group, n_frames): the exponent at every frame.
-    weights
-        Shape (n_mode,): share of each coherent mode in the mean intensity.
-    speckle_size
-        FWHM of a speckle, pixels; 1 = independent pixels.
-    seed
-        Seed of the random fields.
-    """
-
-    shape: tuple[int, int]
-    group: IntArray
-    clock: FloatArray
-    alpha: FloatArray
-    weights: FloatArray
-    speckle_size: float
-    seed: int
+    shape: tuple[int, int]  # (rows, cols)
+    group: IntArray  # (rows * cols,): which row of `clock` and `alpha` a pixel follows
+    clock: FloatArray  # (n_group, n_frames): the integral of the relaxation rate from frame 0
+    alpha: FloatArray  # (n_group, n_frames): the exponent at every frame
+    weights: FloatArray  # (n_mode,): share of each coherent mode in the mean intensity
+    speckle_size: float  # FWHM of a speckle, pixels; 1 = independent pixels
+    seed: int  # of the random fields
 
     @property
     def n_frames(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -23,22 +23,6 @@ FIRST_CAPACITY = 64  # frames for which memory is reserved where the length of t
 # Most frames for which memory is reserved in advance: an announced length can be wrong.
 LARGEST_RESERVE = 4096
 N_BLOCK = 8  # pixel blocks a ROI, for the jackknife
-
-
-class _Products(Protocol):
-    """Keeps every frame's normalised pixels and multiplies new ones with all of them."""
-
-    def multiply(self, scaled: Array, start: int) -> FloatArray:
-        """Store frames [start, start + k); return <X1 X2> as (n_roi, start + k, k)."""
-        ...
-
-    def skip(self, start: int, stop: int) -> None:
-        """Leave frames [start, stop) without pixels; what they multiply to is not used."""
-        ...
-
-    def reserve(self, capacity: int) -> None:
-        """Make room for `capacity` frames."""
-        ...
 
 
 class TwoTimeAccumulator:
@@ -112,14 +96,11 @@ class TwoTimeAccumulator:
         self._c2 = np.empty((roi_map.n_roi, self._capacity, self._capacity), self._dtype)
         self._measured = np.zeros((roi_map.n_roi, self._capacity), np.bool_)
         n_block = N_BLOCK if sums and engine != "skbeam" else 0
-        self._blocks: DenseProducts | None = None
-        self._products: _Products
+        self._products: DenseProducts | SkbeamProducts
         if engine == "skbeam":
             self._products = SkbeamProducts(roi_map.n_pixels, self._capacity)
         else:
-            dense = DenseProducts(roi_map, self._capacity, self._dtype, n_block=max(n_block, 1))
-            self._products = dense
-            self._blocks = dense if n_block else None
+            self._products = DenseProducts(roi_map, self._capacity, self._dtype, n_block=n_block)
         self._sums = AgeSums(roi_map.n_roi, n_block, self._capacity) if sums else None
 
     @property
@@ -259,11 +240,7 @@ class TwoTimeAccumulator:
         """Write new rows and columns; what a reader sees changes only in the last statements."""
         start, stop = self._n, self._n + len(scaled)
         self._reserve(stop)
-        left_out = None
-        if self._blocks is None:
-            columns = self._products.multiply(scaled, start)  # (n_roi, stop, k)
-        else:
-            columns, left_out = self._blocks.multiply_blocks(scaled, start)
+        columns, left_out = self._products.multiply(scaled, start)  # (n_roi, stop, k)
         self._measured[:, start:stop] = measured
         known = self._measured[:, :stop]
         if not known.all():
@@ -297,15 +274,16 @@ _ROWS_TOGETHER = 8
 class DenseProducts:
     """Matrix products of new frames with the history, one a block of pixels.
 
-    A ROI is split into `n_block` blocks of contiguous pixels. There is room for `capacity` frames;
-    history and products are of `dtype`.
+    A ROI is split into `n_block` blocks of contiguous pixels, 0: it stays whole. There is room for
+    `capacity` frames; history and products are of `dtype`.
     """
 
     def __init__(
-        self, roi_map: RoiMap, capacity: int, dtype: np.dtype[Any], *, n_block: int = 1
+        self, roi_map: RoiMap, capacity: int, dtype: np.dtype[Any], *, n_block: int = 0
     ) -> None:
         self._n_pixels = roi_map.n_pixels
         self._n_block = n_block
+        n_block = max(n_block, 1)
         self._slices: list[slice] = []
         for one in roi_map.slices:
             size = one.stop - one.start
@@ -317,21 +295,24 @@ class DenseProducts:
             np.empty((capacity, size), dtype) for size in self._sizes.tolist()
         ]
         # 1 / <X> of the pixels that are left when a block is left out, and 1 / sqrt(their number).
-        self._inverse = np.empty((len(self._slices), capacity if n_block > 1 else 0), dtype)
+        self._inverse = np.empty((len(self._slices), capacity if self._n_block else 0), dtype)
 
-    def multiply(self, scaled: Array, start: int) -> FloatArray:
-        """Store frames [start, start + k); return <X1 X2> as (n_roi, start + k, k)."""
-        return self._means(self._multiply(scaled, start))
-
-    def multiply_blocks(self, scaled: Array, start: int) -> tuple[FloatArray, FloatArray]:
+    def multiply(self, scaled: Array, start: int) -> tuple[FloatArray, FloatArray | None]:
         """Store frames [start, start + k); return C2, and C2 - 1 with a block left out.
 
-        C2 is (n_roi, start + k, k). The other is (n_roi * n_block, start + k, k): <I1
-        I2>/(<I1><I2>) - 1 over the pixels of the ROI outside the block; any finite number for a
-        frame without counts.
+        C2 is (n_roi, start + k, k). The other, None without blocks, is (n_roi * n_block, start + k,
+        k): <I1 I2>/(<I1><I2>) - 1 over the pixels of the ROI outside the block; any finite number
+        for a frame without counts.
         """
         stop = start + len(scaled)
-        products = self._multiply(scaled, start)
+        products = np.empty((len(self._history), stop, len(scaled)), scaled.dtype)
+        for history, one, product in zip(self._history, self._slices, products, strict=True):
+            history[start:stop] = scaled[:, one]
+            _multiply_rows(history[:stop], history[start:stop], product)
+        n_pixels = self._n_pixels[:, np.newaxis, np.newaxis].astype(products.dtype)
+        if not self._n_block:
+            products /= n_pixels
+            return products, None
         self._store_means(scaled, start)
         inverse = self._inverse[:, :stop]
         by_roi = products.reshape(-1, self._n_block, *products.shape[1:])
@@ -341,7 +322,7 @@ class DenseProducts:
         products *= inverse[:, np.newaxis, start:]
         products -= 1
         c2 = total[:, 0]
-        c2 /= self._n_pixels[:, np.newaxis, np.newaxis].astype(c2.dtype)
+        c2 /= n_pixels
         return c2, products
 
     def skip(self, start: int, stop: int) -> None:
@@ -354,23 +335,8 @@ class DenseProducts:
         """Make room for `capacity` frames."""
         for index, old in enumerate(self._history):  # one by one: only one is there twice
             self._history[index] = enlarged(old, (capacity, old.shape[1]))
-        if self._n_block > 1:
+        if self._n_block:
             self._inverse = enlarged(self._inverse, (len(self._inverse), capacity))
-
-    def _multiply(self, scaled: Array, start: int) -> FloatArray:
-        """Store frames; return the sums of products over each block, (n_slice, start + k, k)."""
-        k = len(scaled)
-        products = np.empty((len(self._history), start + k, k), scaled.dtype)
-        for history, one, product in zip(self._history, self._slices, products, strict=True):
-            block = history[start : start + k]
-            block[...] = scaled[:, one]
-            _multiply_rows(history[: start + k], block, product)
-        return products
-
-    def _means(self, products: FloatArray) -> FloatArray:
-        for product, n_pixels in zip(products, self._n_pixels, strict=True):
-            np.divide(product, n_pixels, out=product)
-        return products
 
     def _store_means(self, scaled: Array, start: int) -> None:
         """Store what turns a sum of products of the remaining pixels into their C2."""
@@ -424,11 +390,11 @@ class SkbeamProducts:
         self._n = 0
         self._state: Any = self._new_state(capacity)
 
-    def multiply(self, scaled: Array, start: int) -> FloatArray:
+    def multiply(self, scaled: Array, start: int) -> tuple[FloatArray, None]:
         """Store frames [start, start + k) and return C2 columns (n_roi, start + k, k).
 
         Pixels are divided by their mean already, which C2 does not depend on. Frames of which a
-        ROI has no counts give rows that the caller replaces.
+        ROI has no counts give rows that the caller replaces. Blocks are not left out.
         """
         self._rewind(start)
         capacity = self._state.buf.shape[1]
@@ -442,7 +408,7 @@ class SkbeamProducts:
         rows = self._state.g2[:, start : start + len(scaled), : start + len(scaled)].copy()
         corner = rows[:, :, start:]
         corner += np.tril(corner, -1).transpose(0, 2, 1)
-        return rows.transpose(0, 2, 1)
+        return rows.transpose(0, 2, 1), None
 
     def skip(self, start: int, stop: int) -> None:
         """Leave frames [start, stop) without pixels; what they multiply to is not used."""

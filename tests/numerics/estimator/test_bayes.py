@@ -81,10 +81,10 @@ def test_all_ages_at_once_or_in_two_calls_have_the_same_rates_and_widths():
     whole = BayesEstimator(0).estimate(sums, np.arange(60))
     estimator = BayesEstimator(0)
     parts = [estimator.estimate(sums, ages) for ages in (np.arange(30), np.arange(30, 60))]
-    rate = np.concatenate([part.fits.posterior.ln_rate for part in parts])
+    rate = np.concatenate([part.fits.ln_rate for part in parts])
     same = np.concatenate([part.width for part in parts]) == whole.width
     assert same.mean() > 0.9  # slope and curvature come from fewer ages in a part
-    np.testing.assert_allclose(rate[same], whole.fits.posterior.ln_rate[same], atol=1e-9)
+    np.testing.assert_allclose(rate[same], whole.fits.ln_rate[same], atol=1e-9)
     assert parts[1].misfit > 0
 
 
@@ -105,8 +105,8 @@ def test_a_c2_without_pixels_has_errors_widened_by_its_scatter_and_no_misfit():
     c2 = 1 + 0.2 * np.exp(-2 * 0.06 * lag) + (noise + noise.T) / np.sqrt(2)
     told = BayesEstimator(0).estimate(AgeSums.from_c2(c2), frame)
     assert np.isnan(told.misfit)
-    assert np.median(np.abs(told.fits.posterior.ln_rate - np.log(0.06))) < 0.15
-    assert (told.ln_rate_error >= told.fits.posterior.ln_rate_sd).all()
+    assert np.median(np.abs(told.fits.ln_rate - np.log(0.06))) < 0.15
+    assert (told.ln_rate_error >= told.fits.ln_rate_sd).all()
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 5])

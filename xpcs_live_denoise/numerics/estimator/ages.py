@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xpcs_live_denoise.numerics.estimator.cuts import (
-    CutFits,
     SeriesFit,
     fit_cuts,
     fit_rates,
     fit_series,
     posterior_left_out,
 )
-from xpcs_live_denoise.numerics.estimator.grid import KwwGrid, kww_grid
+from xpcs_live_denoise.numerics.estimator.grid import KwwGrid, Posterior, kww_grid
 from xpcs_live_denoise.numerics.estimator.jumps import Jump, bounds, find_jumps
 from xpcs_live_denoise.numerics.estimator.sums import (
     AgeSums,
@@ -46,34 +45,23 @@ _BLOCK_FACTOR = 1.35
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgeEstimates:
-    """What the estimator says of some ages of one ROI; rates per frame.
+    """What the estimator says of n ages of one ROI; rates per frame."""
 
-    Attributes
-    ----------
-    age, width
-        Shape (n,): centre and width of the chosen cut, frames.
-    cuts, fits
-        The chosen cuts and their fits, n of them.
-    bias
-        Shape (n,): bias of ln Gamma that the width may bring, and an age on the wrong side of a
-        jump: its change times the root of how probable that is.
-    ln_rate_error, ln_alpha_error, beta_error, baseline_error
-        Shape (n,): standard errors, from the jackknife where there are pixel blocks.
-    misfit
-        T over all ages so far (`StackedResiduals`); NaN without blocks.
-    series
-        The fit of the whole series.
-    """
-
-    age: IntArray
-    width: IntArray
-    cuts: BinnedCuts
-    fits: CutFits
+    age: IntArray  # (n,), as all where nothing else is said; frames
+    width: IntArray  # of the chosen cuts, frames
+    cuts: BinnedCuts  # the chosen cuts
+    fits: Posterior  # of these
+    weights: FloatArray  # (n, n_bin) of their lags
+    reduced_chi_square: FloatArray
+    # Bias of ln Gamma that the width may bring, and an age on the wrong side of a jump: its change
+    # times the root of how probable that is.
     bias: FloatArray
+    # Standard errors, from the jackknife where there are pixel blocks.
     ln_rate_error: FloatArray
     ln_alpha_error: FloatArray
     beta_error: FloatArray
     baseline_error: FloatArray
+    # T over all ages so far (`StackedResiduals`); NaN without blocks.
     misfit: float = field(metadata=SHARED)
     series: SeriesFit = field(metadata=SHARED)
 
@@ -180,16 +168,19 @@ class BayesEstimator:
         _, sd = fit_rates(cuts, grid, series.prior)
         best = np.argmin(sd.reshape(bias.shape) ** 2 + bias**2, axis=1)
         index = np.arange(len(ages)) * n_width + best
-        chosen = fit_cuts(select_rows(cuts, index), grid, series.prior)
+        chosen = select_rows(cuts, index)
+        fitted, weights, reduced = fit_cuts(chosen, grid, series.prior)
         bias = np.sqrt(bias.reshape(-1)[index] ** 2 + doubt)
-        error = chosen.posterior.deviations() * chosen.widening[:, np.newaxis]
+        error = fitted.deviations()
         return AgeEstimates(
             age=ages,
             width=np.array(WIDTHS)[best],
-            cuts=select_rows(cuts, index),
-            fits=chosen,
+            cuts=chosen,
+            fits=fitted,
+            weights=weights,
+            reduced_chi_square=reduced,
             bias=bias,
-            ln_rate_error=np.hypot(chosen.sd, bias),
+            ln_rate_error=np.hypot(error[:, 0], bias),
             ln_alpha_error=error[:, 1],
             beta_error=error[:, 2],
             baseline_error=error[:, 3],
@@ -206,7 +197,7 @@ class BayesEstimator:
             left_out, priors = part.cuts.left_out, part.series.priors_left_out
             if left_out is None or priors is None:
                 continue
-            weights, fitted = part.fits.weights, part.fits.posterior
+            weights, fitted = part.weights, part.fits
             refits = posterior_left_out(left_out, weights, grid, priors)
             n_block = len(left_out)
             values = refits.parameters().reshape(n_block, -1, 4)
@@ -229,9 +220,7 @@ def _widened(
     """Return estimates whose variances are at least the mean jackknife variance nearby."""
     near = np.abs(ages - part.age[:, np.newaxis]) <= _SMOOTH_REACH
     jackknife = near @ variances / near.sum(axis=1, keepdims=True)  # (n, 4)
-    deviations = part.fits.posterior.deviations()
-    deviations[:, 0] = part.fits.sd
-    variance = _BLOCK_FACTOR * np.maximum(deviations**2, jackknife)
+    variance = _BLOCK_FACTOR * np.maximum(part.fits.deviations() ** 2, jackknife)
     error = np.sqrt(variance)
     return dataclasses.replace(
         part,
@@ -311,7 +300,7 @@ def reasons(estimates: AgeEstimates) -> NDArray[np.str_]:
     posterior lies at the edge of the grid. "prior": the standard error of ln Gamma is above 0.5,
     the data hardly tell more than the prior.
     """
-    fitted, series = estimates.fits.posterior, estimates.series
+    fitted, series = estimates.fits, estimates.series
     beta = fitted.linear[:, 0]
     static = (series.baseline - 1) / series.beta
     static_error = series.baseline_error / series.beta

@@ -23,33 +23,16 @@ FIRST_CAPACITY = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BinnedCuts:
-    """Means of C2 - 1 over cuts of one ROI, in lag bins.
+    """Means of C2 - 1 over n_cut cuts of one ROI, in lag bins."""
 
-    Attributes
-    ----------
-    edges
-        Shape (n_bin + 1,): bin i holds the lags edges[i] .. edges[i + 1] - 1.
-    mean
-        Shape (n_cut, n_bin): mean of C2 - 1; 0 where a cut has no entry.
-    n_entries
-        Shape (n_cut, n_bin).
-    noise
-        Shape (n_cut,): variance of one entry of C2 near that age; NaN where nothing tells.
-    mean_age
-        Shape (n_cut,): mean age of the entries, frames; NaN where there are none.
-    longest_lag
-        Shape (n_cut,): longest lag of which the cut has an entry (its bin's first lag), frames.
-    left_out
-        Shape (n_block, n_cut, n_bin): as `mean`, without the pixels of one block; None where
-        blocks are not known.
-    """
-
+    # (n_bin + 1,): bin i holds the lags edges[i] .. edges[i + 1] - 1.
     edges: IntArray = field(metadata=SHARED)
-    mean: FloatArray
-    n_entries: FloatArray
-    noise: FloatArray
-    mean_age: FloatArray
-    longest_lag: IntArray
+    mean: FloatArray  # (n_cut, n_bin); 0 where a cut has no entry
+    n_entries: FloatArray  # (n_cut, n_bin)
+    noise: FloatArray  # (n_cut,): variance of one entry of C2 near that age; NaN: nothing tells
+    mean_age: FloatArray  # (n_cut,): of the entries, frames; NaN where there are none
+    longest_lag: IntArray  # (n_cut,): first lag of the last bin that has an entry, frames
+    # (n_block, n_cut, n_bin): as `mean`, without the pixels of one block; None: no blocks known.
     left_out: FloatArray | None = field(metadata=AXIS_1)
 
 
@@ -98,14 +81,10 @@ class AgeSums:
     def add(self, columns: FloatArray, left_out: FloatArray | None = None) -> None:
         """Add what k new frames bring.
 
-        Parameters
-        ----------
-        columns
-            Shape (n_roi, n_frames + k, k): C2(t1, t2) for the new t2 and all t1.
-        left_out
-            Shape (n_roi * n_block, n_frames + k, k): C2 - 1 without the pixels of one block, for
-            each block of the first ROI, then of the second and so on; any finite number where
-            `columns` is NaN. Needed where there are blocks.
+        `columns` (n_roi, n_frames + k, k) are C2(t1, t2) for the new t2 and all t1; `left_out`
+        (n_roi * n_block, n_frames + k, k), needed where there are blocks, is C2 - 1 without the
+        pixels of one block, for each block of the first ROI, then of the second and so on; any
+        finite number where `columns` is NaN.
         """
         n_new = columns.shape[2]
         start, stop = self.n_frames, self.n_frames + n_new
@@ -133,22 +112,12 @@ class AgeSums:
     def cuts(
         self, roi: int, ages: ArrayLike, widths: ArrayLike, within: ArrayLike | None = None
     ) -> BinnedCuts:
-        """Return the means over cuts of a ROI.
+        """Return the means over n_cut cuts of a ROI.
 
-        The cut at centre a holds the entries with -width/2 < age - a <= width/2. What leaves the
-        series is cut off.
-
-        Parameters
-        ----------
-        roi
-            Index of the ROI.
-        ages
-            Shape (n_cut,): centres, whole frames, any order.
-        widths
-            Odd numbers of frames, one for all or (n_cut,).
-        within
-            Shape (2, n_cut): frames [first, stop) in which both frames of an entry must lie; a lag
-            bin counts there only if all its lags do. Default: everything.
+        The cut at centre a, a whole frame, holds the entries with -width/2 < age - a <= width/2.
+        Widths are odd numbers of frames, one for all or (n_cut,). What leaves the series is cut
+        off. `within` (2, n_cut) are frames [first, stop) in which both frames of an entry must
+        lie, everything by default; a lag bin counts there only if all its lags do.
         """
         centres = np.asarray(ages, np.int64).reshape(-1)
         reach = np.asarray(widths, np.int64) // 2
