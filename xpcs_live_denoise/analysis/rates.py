@@ -29,22 +29,9 @@ LIVE_DELAY = 25
 class SeriesRates:
     """Fits Gamma of one series: knows its ROIs and its clock, and what its estimators have seen.
 
-    Its state is one estimator a ROI, and the first age that was not estimated early.
-
-    Parameters
-    ----------
-    rois
-        Labels and q of the rows.
-    frame_time_s
-        Frame period, s.
-    window, step
-        Of the windows that are denoised, frames. Fits of denoised C2 stop at the longest lag that
-        windows reach at every age.
-
-    Attributes
-    ----------
-    series
-        The newest fit of the whole series of each ROI.
+    Its state is one estimator a ROI, the newest fit of the whole series of each (`series`), and the
+    first age that was not estimated early. `window` and `step`, frames, are those of the windows
+    that are denoised: fits of denoised C2 stop at the longest lag that they reach at every age.
     """
 
     def __init__(self, rois: RoiMap, frame_time_s: float, *, window: int, step: int) -> None:

@@ -57,8 +57,8 @@ class FrameScreen:
     @property
     def left_out(self) -> list[int]:
         """Frames that were left out of C2, ascending."""
-        flags = self._flags if self._mode == "mask" else self._broken()
-        return sorted(index for index, _ in flags)
+        masked = self._mode == "mask"
+        return sorted(index for index, reason in self._flags if masked or reason == BROKEN)
 
     def push(self, pixels: Array) -> Screened:
         """Take the ROI pixels of new frames, (k, n_pixels) of the map that was given.
@@ -72,14 +72,10 @@ class FrameScreen:
         """
         check_pixels(pixels, len(self._given.pixels))
         with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers end as no verdict
-            return self._push(pixels)
-
-    def _push(self, pixels: Array) -> Screened:
-        n_unusable = 0 if self._learned else self._learn(pixels)
-        kept = self._bad.without(pixels)
-        kept, broken = self._bad.repair(kept)
-        broken[:n_unusable] = True
-        reasons = self._judge(kept, broken)
+            n_unusable = 0 if self._learned else self._learn(pixels)
+            kept, broken = self._bad.repair(self._bad.without(pixels))
+            broken[:n_unusable] = True
+            reasons = self._judge(kept, broken)
         if self._held is not None:
             kept = np.concatenate([self._held, kept])
         n_decided = len(reasons)
@@ -171,9 +167,6 @@ class FrameScreen:
             pixels = pixels.copy()
             pixels[left_out] = 0
         return pixels, left_out
-
-    def _broken(self) -> list[tuple[int, str]]:
-        return [flag for flag in self._flags if flag[1] == BROKEN]
 
 
 def _sums(pixels: Array, rois: RoiMap) -> FloatArray:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.arrays import as_stack
+from xpcs_live_denoise.numerics.arrays import as_stack, range_sums
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
 
 # Variance and autocorrelation are pooled over the lags within this share of a lag on either side: a
@@ -138,9 +138,7 @@ def _pool_rows(sums: FloatArray) -> FloatArray:
     n_lag = len(sums)
     lag = np.arange(1, n_lag + 1)
     reach = (_POOL_SHARE * lag).astype(np.int64)
-    total = np.zeros((n_lag + 1, sums.shape[1]))
-    np.cumsum(sums, axis=0, out=total[1:])
-    return total[np.minimum(lag + reach, n_lag)] - total[np.maximum(lag - 1 - reach, 0)]
+    return range_sums(sums, np.maximum(lag - 1 - reach, 0), np.minimum(lag + reach, n_lag))
 
 
 # Ages within this many frames of a cut tell the noise of its entries.
@@ -175,14 +173,11 @@ def age_cuts(
     Parameters
     ----------
     c2
-        Shape (n, n) or (n_roi, n, n); the upper triangle is read.
-    width
-        In frames.
+        Shape (n, n) or (n_roi, n, n); the upper triangle is read, around the ages only.
+    width, max_lag
+        In frames; the longest lag is n - 1 by default.
     ages
-        Centres in frames, any order; default 0, 1, ..., n - 1. Only the part of C2 around them is
-        read.
-    max_lag
-        Longest lag in frames; default n - 1.
+        Centres in frames, any order; default 0, 1, ..., n - 1.
 
     Raises
     ------

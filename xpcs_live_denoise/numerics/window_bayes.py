@@ -110,7 +110,12 @@ def fit_windows(
     curves, variance = np.atleast_2d(np.asarray(g2, np.float64)), np.asarray(noise, np.float64)
     n, n_lag = curves.shape
     prior = flat_prior(n_lag) if prior is None else prior
-    _check(curves, variance, prior, temperature)
+    if variance.shape != (n,) or n_lag != len(prior.lag_covariance) or temperature <= 0:
+        raise InvalidInputError(
+            f"fit_windows: got g2 {curves.shape}, noise {variance.shape}, a prior for "
+            f"{len(prior.lag_covariance)} lags and temperature {temperature}; expected (n, n_lag), "
+            "(n,), as many lags, and a temperature above 0."
+        )
     excess, basis = _independent_basis(prior.lag_covariance)
     rate, alpha = grid_points(prior.ln_rate, prior.ln_alpha)
     decay = kww_curves(rate, alpha, np.log(np.arange(1.0, n_lag + 1)))
@@ -141,18 +146,6 @@ def fit_windows(
         g2=means,
         converged=edge <= MOST_AT_EDGE,
     )
-
-
-def _check(
-    curves: FloatArray, variance: FloatArray, prior: WindowPrior, temperature: float
-) -> None:
-    n_lag = curves.shape[1]
-    if variance.shape != (len(curves),) or n_lag != len(prior.lag_covariance) or temperature <= 0:
-        raise InvalidInputError(
-            f"fit_windows: got g2 {curves.shape}, noise {variance.shape}, a prior for "
-            f"{len(prior.lag_covariance)} lags and temperature {temperature}; expected (n, n_lag), "
-            "(n,), as many lags, and a temperature above 0."
-        )
 
 
 def _independent_basis(lag_covariance: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -36,26 +36,14 @@ class Denoiser(Protocol):
 class WindowScaling:
     """How windows are cut out of the C2 of n_roi ROIs and scaled.
 
-    Attributes
-    ----------
-    contrast, baseline
-        Shape (n_roi,): beta* and baseline*; NaN where not known: such a ROI is left out.
-    window, step
-        Length of a window and frames from one to the next.
-    seed
-        Seeds the values that replace the diagonal and the gaps.
-
-    Raises
-    ------
-    InvalidInputError
-        When window or step cannot be used.
+    Raises InvalidInputError when window or step cannot be used.
     """
 
-    contrast: FloatArray
+    contrast: FloatArray  # beta* and baseline*, (n_roi,); NaN where not known: a ROI is left out
     baseline: FloatArray
-    window: int = WINDOW
-    step: int = STEP
-    seed: int = 0
+    window: int = WINDOW  # length of a window, frames
+    step: int = STEP  # frames from one to the next
+    seed: int = 0  # of the values that replace the diagonal and the gaps
 
     def __post_init__(self) -> None:
         if self.window < 2 or not 1 <= self.step <= self.window:
@@ -400,21 +388,8 @@ def window_inputs(
     by (seed, ROI, start of the window): it does not matter when or beside which others a window is
     prepared.
 
-    Parameters
-    ----------
-    windows
-        Shape (m, w, w), C2; the upper triangle is what is drawn from.
-    starts, rois
-        Shape (m,): first frame of each window and index of its ROI.
-    contrast, baseline
-        Shape (m,): beta* and baseline* of each window.
-    seed
-        Any integer.
-
-    Returns
-    -------
-    NDArray
-        Shape (m, w, w), float32.
+    `windows` are C2, (m, w, w), whose upper triangle is drawn from; the others, (m,), first frame,
+    ROI index, beta* and baseline* of each. Returns (m, w, w), float32.
 
     References
     ----------
