@@ -33,14 +33,8 @@ class DetectorImage:
     that were offered and the number of frames, which one lock keeps; no pixel is touched while it
     is held, so that the RunEngine never waits.
 
-    Parameters
-    ----------
-    rois
-        In the orientation of the frames.
-    orientation
-        How the image is turned before it is shown: flips first, then the rotation.
-    clock
-        Seconds that only go up.
+    `rois` are in the orientation of the frames; `orientation` is how the image is turned before it
+    is shown. `clock` gives seconds that only go up.
     """
 
     def __init__(

@@ -24,13 +24,8 @@ Screened: TypeAlias = tuple[Array, BoolArray]
 class FrameScreen:
     """Decides about every frame of one series; at most one waits for the next.
 
-    Parameters
-    ----------
-    roi_map
-        The ROIs of the pixels that are pushed.
-    outliers
-        "mask": frames that do not belong are left out. "flag": they are only listed. "off":
-        nobody looks. Bad pixels are looked for always.
+    `outliers`: frames that do not belong are left out ("mask") or only listed ("flag"), or nobody
+    looks ("off"). Bad pixels are looked for always.
     """
 
     def __init__(self, roi_map: RoiMap, outliers: Literal["mask", "flag", "off"]) -> None:

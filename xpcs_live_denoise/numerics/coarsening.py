@@ -8,18 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
-from xpcs_live_denoise.numerics.fits import fit_age_cuts
-from xpcs_live_denoise.numerics.window_bayes import window_noise
-from xpcs_live_denoise.numerics.windows import (
-    WINDOW,
-    Denoiser,
-    WindowScaling,
-    denoise_scaled,
-    window_inputs,
-)
 from xpcs_live_denoise.records.results import GammaTable, RowSource
 from xpcs_live_denoise.records.types import BoolArray, FloatArray
+
+from .arrays import as_stack, per_roi
+from .fits import fit_age_cuts
+from .window_bayes import window_noise
+from .windows import WINDOW, Denoiser, WindowScaling, denoise_scaled, window_inputs
 
 TRUSTED_RATES = (0.01, 0.15)  # Gamma a frame (Konstantinova et al., Sci. Rep. 11, 14756 (2021)).
 # Highest standard deviation of an entry of C2, in units of the contrast. On the published

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
-from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
+
+from .arrays import as_stack, per_roi
+from .rois import RoiMap
 
 MODES = ("nonequilibrium", "equilibrium")
 

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
-from xpcs_live_denoise.numerics.g2 import age_cuts
-from xpcs_live_denoise.numerics.kww import KwwBounds, KwwFit, fit_kww, kww
 from xpcs_live_denoise.records.results import GammaTable, RowSource
 from xpcs_live_denoise.records.types import FloatArray
+
+from .arrays import as_stack, per_roi
+from .g2 import age_cuts
+from .kww import KwwBounds, KwwFit, fit_kww, kww
 
 __all__ = ["KwwBounds", "KwwFit", "fit_age_cuts", "fit_ages", "fit_g2", "fit_kww", "kww"]
 

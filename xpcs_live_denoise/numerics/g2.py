@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.arrays import as_stack, range_sums
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
+
+from .arrays import as_stack, range_sums
 
 # Variance and autocorrelation are pooled over the lags within this share of a lag on either side: a
 # single diagonal, the more a short one, does not tell its own correlation time.

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
+
+from .rois import RoiMap
 
 BELONGS = ""
 DARK = "no counts before the first light"
@@ -46,17 +47,9 @@ class OutlierDetector:
     of the frames before explain, so that few counts and fast dynamics flag nothing. Ten frames in
     a row that agree with one another are a new level, no outliers; a known level is one at once.
 
-    Parameters
-    ----------
-    n_pixels
-        Shape (n_roi,): pixels of each ROI, in the order in which frames hold them.
-    counts
-        Whether pixels are counts (integers), with counting statistics.
-
-    Attributes
-    ----------
-    dawn
-        Whether the first frame with counts had so many that those before it had none for a reason.
+    `n_pixels` (n_roi,) are the pixels of each ROI, in the order in which frames hold them; `counts`
+    says whether pixels are counts (integers), with counting statistics. `dawn` is whether the first
+    frame with counts had so many that those before it had none for a reason.
     """
 
     def __init__(self, n_pixels: IntArray, *, counts: bool) -> None:
@@ -241,17 +234,7 @@ class _Level:
 class Levels:
     """The present level of intensity, and those that the series had before.
 
-    Parameters
-    ----------
-    n_pixels
-        Shape (n_roi,): pixels of each ROI.
-    counts
-        Whether intensities are counts, with counting statistics.
-
-    Attributes
-    ----------
-    n_accepted
-        How often ten frames in a row became a new level.
+    `n_accepted` is how often ten frames in a row became a new level.
     """
 
     def __init__(self, n_pixels: IntArray, *, counts: bool) -> None:
@@ -363,17 +346,12 @@ class BadPixels:
     dtype, which DECTRIS and others write for masked and saturated pixels. In integers wider than
     16 bits, 65535 is bad in the frame it learns from: 16-bit frames that were converted. Negative
     floating point numbers are data where more than a tenth of the pixels is negative (a background
-    was subtracted).
-
-    Parameters
-    ----------
-    roi_map
-        The ROIs.
+    was subtracted). `roi_map` are the ROIs, without the pixels that are bad for good once `learn`
+    has seen a frame.
     """
 
     def __init__(self, roi_map: RoiMap) -> None:
         self.roi_map = roi_map
-        """The ROIs, without the pixels that are bad for good once `learn` has seen a frame."""
         self.n_bad = 0
         self._keep: BoolArray | None = None
         self._negative_is_data = False

@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import fft, ndimage  # pyright: ignore[reportMissingTypeStubs]
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.rois import RoiMap, checked_shape
 from xpcs_live_denoise.records.types import FloatArray, IntArray
+
+from .rois import RoiMap, checked_shape
 
 _fft: Any = fft  # scipy carries no types
 _ndimage: Any = ndimage

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.arrays import enlarged, next_capacity
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
-from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
 from xpcs_live_denoise.records.results import C2Rows
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
+
+from .arrays import enlarged, next_capacity
+from .rois import RoiMap, check_pixels
 
 # Names of the ways to compute C2; "auto" takes the fastest, which is "dense".
 ENGINES = ("auto", "dense", "skbeam")
@@ -54,6 +55,15 @@ class TwoTimeAccumulator:
         8 blocks of contiguous pixels of a ROI: products of blocks add up to those of the ROI, so
         that this takes no further multiplications.
 
+    Attributes
+    ----------
+    roi_map
+        The ROIs.
+    engine
+        The engine that computes: what "auto" has become.
+    n_frames
+        Frames in C2 so far, gaps included.
+
     Raises
     ------
     InvalidInputError
@@ -87,9 +97,9 @@ class TwoTimeAccumulator:
             raise InvalidInputError(
                 f"Number of frames: got {n_frames}, expected at least 1, or None where unknown."
             )
-        self._roi_map = roi_map
-        self._engine = "dense" if engine == "auto" else engine
-        self._n = 0
+        self.roi_map = roi_map
+        self.engine = "dense" if engine == "auto" else engine
+        self.n_frames = 0
         self._most = most_frames
         reserve = LARGEST_RESERVE if most_frames is None else min(most_frames, LARGEST_RESERVE)
         self._capacity = min(n_frames or FIRST_CAPACITY, reserve)
@@ -102,21 +112,6 @@ class TwoTimeAccumulator:
         else:
             self._products = DenseProducts(roi_map, self._capacity, self._dtype, n_block=n_block)
         self._sums = AgeSums(roi_map.n_roi, n_block, self._capacity) if sums else None
-
-    @property
-    def roi_map(self) -> RoiMap:
-        """The ROIs."""
-        return self._roi_map
-
-    @property
-    def engine(self) -> str:
-        """The engine that computes: what "auto" has become."""
-        return self._engine
-
-    @property
-    def n_frames(self) -> int:
-        """Frames in C2 so far, gaps included."""
-        return self._n
 
     @property
     def age_sums(self) -> AgeSums:
@@ -140,7 +135,7 @@ class TwoTimeAccumulator:
 
         Values never change once they are there; later frames add rows and columns only.
         """
-        return self._view(0, self._n)
+        return self._view(0, self.n_frames)
 
     def append(self, frames: ArrayLike) -> C2Rows:
         """Take new frames and return the rows of C2 that they bring.
@@ -155,26 +150,19 @@ class TwoTimeAccumulator:
         FrameShapeError
             When shape or dtype does not fit; C2 is then as before the call.
         """
-        return self.append_pixels(self._roi_map.gather(frames))
+        return self.append_pixels(self.roi_map.gather(frames))
 
     def append_pixels(self, pixels: Array) -> C2Rows:
-        """Take the ROI pixels of new frames, as `RoiMap.gather` returns them.
+        """Take the ROI pixels of new frames, (k, sum of n_pixels), as `RoiMap.gather` returns them.
 
-        Parameters
-        ----------
-        pixels
-            Shape (k, sum of n_pixels), any real dtype. Not kept, not changed.
-
-        Raises
-        ------
-        FrameShapeError
-            When shape or dtype does not fit; C2 is then as before the call.
+        They are not kept and not changed. Raises FrameShapeError when shape or dtype does not fit;
+        C2 is then as before the call.
         """
-        check_pixels(pixels, len(self._roi_map.pixels))
-        starts = [one.start for one in self._roi_map.slices]
+        check_pixels(pixels, len(self.roi_map.pixels))
+        starts = [one.start for one in self.roi_map.slices]
         with np.errstate(over="ignore", invalid="ignore"):  # inf and NaN end as "no measurement"
             mean = np.add.reduceat(pixels, starts, axis=1, dtype=np.float64)  # (k, n_roi)
-            mean /= self._roi_map.n_pixels
+            mean /= self.roi_map.n_pixels
         measured = np.isfinite(mean) & (mean > 0)
         scaled = self._scale(pixels, mean, measured)
         return self._extend(scaled, measured.T)
@@ -189,7 +177,7 @@ class TwoTimeAccumulator:
         """
         if n_frames < 0:
             raise InvalidInputError(f"Gap: got {n_frames} frames, expected 0 or more.")
-        start, stop = self._n, self._n + n_frames
+        start, stop = self.n_frames, self.n_frames + n_frames
         self._reserve(stop)
         self._products.skip(start, stop)
         self._measured[:, start:stop] = False
@@ -197,7 +185,7 @@ class TwoTimeAccumulator:
         self._c2[:, start:stop, :stop] = np.nan
         if self._sums is not None:
             self._sums.add_gap(n_frames)
-        self._n = stop
+        self.n_frames = stop
         return self.rows(start, stop)
 
     def rows(self, start: int, stop: int) -> C2Rows:
@@ -208,9 +196,9 @@ class TwoTimeAccumulator:
         InvalidInputError
             Unless 0 <= start <= stop <= n_frames.
         """
-        if not 0 <= start <= stop <= self._n:
+        if not 0 <= start <= stop <= self.n_frames:
             raise InvalidInputError(
-                f"Rows of C2: got [{start}, {stop}), expected a range within [0, {self._n})."
+                f"Rows of C2: got [{start}, {stop}), expected a range within [0, {self.n_frames})."
             )
         return C2Rows(start=start, stop=stop, values=self._view(start, stop))
 
@@ -224,7 +212,7 @@ class TwoTimeAccumulator:
         scaled = np.empty(pixels.shape, self._dtype)
         precision = np.result_type(pixels.dtype, self._dtype)
         divisor = np.where(measured, mean, 1).astype(precision)
-        for roi, one in enumerate(self._roi_map.slices):
+        for roi, one in enumerate(self.roi_map.slices):
             np.divide(
                 pixels[:, one],
                 divisor[:, roi, np.newaxis],
@@ -233,12 +221,12 @@ class TwoTimeAccumulator:
                 casting="same_kind",
             )
         if not measured.all():
-            scaled[np.repeat(~measured, self._roi_map.n_pixels, axis=1)] = 0
+            scaled[np.repeat(~measured, self.roi_map.n_pixels, axis=1)] = 0
         return scaled
 
     def _extend(self, scaled: Array, measured: BoolArray) -> C2Rows:
         """Write new rows and columns; what a reader sees changes only in the last statements."""
-        start, stop = self._n, self._n + len(scaled)
+        start, stop = self.n_frames, self.n_frames + len(scaled)
         self._reserve(stop)
         columns, left_out = self._products.multiply(scaled, start)  # (n_roi, stop, k)
         self._measured[:, start:stop] = measured
@@ -253,7 +241,7 @@ class TwoTimeAccumulator:
         self._c2[:, start:stop, :stop] = columns.transpose(0, 2, 1)
         if self._sums is not None:
             self._sums.add(columns, left_out)
-        self._n = stop
+        self.n_frames = stop
         return self.rows(start, stop)
 
     def _reserve(self, n_frames: int) -> None:

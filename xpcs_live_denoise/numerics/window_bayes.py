@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.kww import (
+from xpcs_live_denoise.records.types import BoolArray, FloatArray
+
+from .kww import (
     ALPHA_BOUNDS,
     GAMMA_BOUNDS,
     GridCurves,
@@ -20,7 +22,6 @@ from xpcs_live_denoise.numerics.kww import (
     linear_moments,
     solve_linear,
 )
-from xpcs_live_denoise.records.types import BoolArray, FloatArray
 
 # The likelihood is raised to the power 1 / TEMPERATURE: KWW curves are not all of the truth.
 TEMPERATURE = 2.0

@@ -12,10 +12,11 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import ArrayLike, NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.arrays import as_stack, enlarged, next_capacity, per_roi
-from xpcs_live_denoise.numerics.contrast import MODES, check_mode, estimate_contrast
 from xpcs_live_denoise.records.results import Band, DenoisedTwoTime
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
+
+from .arrays import as_stack, enlarged, next_capacity, per_roi
+from .contrast import MODES, check_mode, estimate_contrast
 
 WINDOW = 50  # frames
 STEP = 5  # frames

@@ -12,14 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.run import RunEnd, Status
-from xpcs_live_denoise.records.types import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    concatenate_rows,
-    select_rows,
-)
+
+from .run import RunEnd, Status
+from .types import BoolArray, FloatArray, IntArray, concatenate_rows, select_rows
 
 if TYPE_CHECKING:
     import pandas as pd  # pyright: ignore[reportMissingTypeStubs]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from xpcs_live_denoise.records.frames import Geometry
-from xpcs_live_denoise.records.types import Fields
+from .frames import Geometry
+from .types import Fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,21 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xpcs_live_denoise.numerics.estimator.cuts import (
-    SeriesFit,
-    fit_cuts,
-    fit_rates,
-    fit_series,
-    posterior_left_out,
-)
-from xpcs_live_denoise.numerics.estimator.grid import KwwGrid, Posterior, kww_grid
-from xpcs_live_denoise.numerics.estimator.jumps import Jump, bounds, find_jumps
-from xpcs_live_denoise.numerics.estimator.sums import (
-    AgeSums,
-    BinnedCuts,
-    StackedResiduals,
-    jackknife_variance,
-)
 from xpcs_live_denoise.records.types import (
     SHARED,
     FloatArray,
@@ -30,6 +15,11 @@ from xpcs_live_denoise.records.types import (
     concatenate_rows,
     select_rows,
 )
+
+from .cuts import SeriesFit, fit_cuts, fit_rates, fit_series, posterior_left_out
+from .grid import KwwGrid, Posterior, kww_grid
+from .jumps import Jump, bounds, find_jumps
+from .sums import AgeSums, BinnedCuts, StackedResiduals, jackknife_variance
 
 # Every so many ages of the curve that tells slope and curvature: neighbours are much alike.
 _CURVE_STEP = 4

@@ -7,15 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xpcs_live_denoise.numerics.estimator.grid import (
-    KwwGrid,
-    LinearPrior,
-    Posterior,
-    posterior,
-    rate_posterior,
-)
-from xpcs_live_denoise.numerics.estimator.sums import BinnedCuts, jackknife_variance
 from xpcs_live_denoise.records.types import FloatArray, select_rows
+
+from .grid import KwwGrid, LinearPrior, Posterior, posterior, rate_posterior
+from .sums import BinnedCuts, jackknife_variance
 
 # Entries of C2 are near 1 and known to 1e-7 in single precision.
 _LEAST_VARIANCE = 1e-13

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xpcs_live_denoise.numerics.estimator.cuts import fit_cuts, fit_rates, noise_weights
-from xpcs_live_denoise.numerics.estimator.grid import KwwGrid, LinearPrior, Posterior
-from xpcs_live_denoise.numerics.estimator.sums import AgeSums, jackknife_variance
 from xpcs_live_denoise.records.types import FloatArray, IntArray
+
+from .cuts import fit_cuts, fit_rates, noise_weights
+from .grid import KwwGrid, LinearPrior, Posterior
+from .sums import AgeSums, jackknife_variance
 
 # Frames on either side that tell Gamma before and after, at least and at most.
 _LEAST_SIDE, _SIDE = 20, 40
