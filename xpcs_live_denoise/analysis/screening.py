@@ -58,12 +58,8 @@ class FrameScreen:
     def push(self, pixels: Array) -> Screened:
         """Take the ROI pixels of new frames, (k, n_pixels) of the map that was given.
 
-        Raises
-        ------
-        FrameShapeError
-            For pixels that do not fit; nothing is taken then.
-        InvalidInputError
-            When the first frame leaves a ROI without pixels.
+        Raises FrameShapeError for pixels that do not fit (nothing is taken then), and
+        InvalidInputError when the first frame leaves a ROI without pixels.
         """
         check_pixels(pixels, len(self._given.pixels))
         with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers end as no verdict

@@ -29,18 +29,8 @@ logger = logging.getLogger(__name__)
 class Analysis:
     """The state of one series: C2 so far, its windows, and which ages have been reported.
 
-    Parameters
-    ----------
-    settings
-        Mode, window, step, engine, precision, ranges and seed are used.
-    roi_map
-        The ROIs; its labels and q go into the tables.
-    frame_time_s
-        Frame period, s.
-    n_frames
-        Number of frames to come, where known: C2 is then allocated once.
-    ensemble
-        Denoises windows; None: nothing is denoised.
+    `n_frames` is the number of frames to come, where known: C2 is then allocated once. Without an
+    `ensemble` nothing is denoised.
     """
 
     def __init__(
@@ -109,14 +99,9 @@ class Analysis:
         """Add frames of which only the pixels of the ROIs are left, shape (k, n_pixels).
 
         A frame that does not belong to the series becomes a gap; one that looks as if it did not
-        waits for the next frame.
-
-        Raises
-        ------
-        FrameShapeError
-            For pixels that do not fit the ROI map; nothing is added then.
-        InvalidInputError
-            When the first frame leaves a ROI without good pixels.
+        waits for the next frame. Raises FrameShapeError for pixels that do not fit the ROI map
+        (nothing is added then), and InvalidInputError when the first frame leaves a ROI without
+        good pixels.
         """
         room = self._room()
         fitting = pixels[:room]

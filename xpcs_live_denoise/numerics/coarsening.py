@@ -11,7 +11,7 @@ from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import GammaTable, RowSource
 from xpcs_live_denoise.records.types import BoolArray, FloatArray
 
-from .arrays import as_stack, per_roi
+from .arrays import as_stack, mean_or_nan, per_roi
 from .fits import fit_age_cuts
 from .window_bayes import window_noise
 from .windows import WINDOW, Denoiser, WindowScaling, denoise_scaled, window_inputs
@@ -52,8 +52,7 @@ def noise_at_ages(c2: ArrayLike, scaling: WindowScaling, ages: FloatArray) -> Fl
     holds = ((offset >= 0) & (offset <= window - 1)).astype(np.float64)
     finite = np.isfinite(noise)
     total = np.where(finite, noise, 0.0) @ holds.T  # (n_roi, n_age)
-    count = finite.astype(np.float64) @ holds.T
-    return np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
+    return mean_or_nan(total, finite.astype(np.float64) @ holds.T)
 
 
 def range_reasons(

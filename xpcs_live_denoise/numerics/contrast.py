@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
-from .arrays import as_stack, per_roi
+from .arrays import as_stack, mean_or_nan, per_roi
 from .rois import RoiMap
 
 MODES = ("nonequilibrium", "equilibrium")
@@ -125,8 +125,7 @@ def _finite_mean(values: FloatArray) -> FloatArray:
     """Return the mean over axis 1 of what is finite; NaN where nothing is."""
     finite = np.isfinite(values)
     total = np.where(finite, values, 0.0).sum(axis=1, dtype=np.float64)
-    count = finite.sum(axis=1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return mean_or_nan(total, finite.sum(axis=1))
 
 
 # Contrasts that are tried: ln beta from one hundredth of a percent to 2.

@@ -15,9 +15,7 @@ from xpcs_live_denoise.records.types import FloatArray
 
 from .arrays import as_stack, per_roi
 from .g2 import age_cuts
-from .kww import KwwBounds, KwwFit, fit_kww, kww
-
-__all__ = ["KwwBounds", "KwwFit", "fit_age_cuts", "fit_ages", "fit_g2", "fit_kww", "kww"]
+from .kww import KwwFit, fit_kww
 
 # A row is recommended up to this standard error of ln Gamma.
 MAX_LN_GAMMA_ERROR = 0.5
@@ -93,7 +91,7 @@ def fit_age_cuts(
     `ages` are centres of cuts, frames. Returns one row for each ROI and age, in this order.
     """
     stack = as_stack(c2)
-    _check_frame_time(frame_time_s)
+    check_frame_time(frame_time_s)
     n_roi = len(stack)
     contrast = per_roi(beta, n_roi, "beta")
     centres = np.asarray(ages, np.float64).reshape(-1)
@@ -160,7 +158,7 @@ def fit_g2(
         not positive.
     """
     curves = np.atleast_2d(np.asarray(g2, np.float64))
-    _check_frame_time(frame_time_s)
+    check_frame_time(frame_time_s)
     if weights is not None and g2_error is not None:
         raise InvalidInputError("fit_g2: got both weights and g2_error; expected one of them.")
     weight: ArrayLike = 1.0 if weights is None else weights
@@ -222,7 +220,8 @@ def _table(
     )
 
 
-def _check_frame_time(frame_time_s: float) -> None:
+def check_frame_time(frame_time_s: float) -> None:
+    """Raise InvalidInputError unless the frame period is a number above 0."""
     if not (np.isfinite(frame_time_s) and frame_time_s > 0):
         raise InvalidInputError(
             f"frame_time_s: got {frame_time_s}; expected the frame period in s, above 0."

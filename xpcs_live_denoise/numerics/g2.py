@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
 
-from .arrays import as_stack, range_sums
+from .arrays import as_stack, mean_or_nan, range_sums
 
 # Variance and autocorrelation are pooled over the lags within this share of a lag on either side: a
 # single diagonal, the more a short one, does not tell its own correlation time.
@@ -71,10 +71,9 @@ def g2_from_c2(
         finite = np.isfinite(entries)
         count = finite.sum(axis=1)
         entries[~finite] = 0.0
-        mean = entries.sum(axis=1) / np.maximum(count, 1)
-        entries -= mean[:, np.newaxis]
+        g2[roi] = mean_or_nan(entries.sum(axis=1), count)
+        entries -= g2[roi][:, np.newaxis]
         entries[~finite] = 0.0
-        g2[roi] = np.where(count > 0, mean, np.nan)
         error[roi] = _standard_error(entries, finite, count)
         n_used[roi] = count
     return g2, error, n_used
@@ -253,14 +252,13 @@ def _sum_cuts(
         n_pixels[:, :, some] = counts[:, end, some] - counts[:, begin, some]
         ages = _cumulative(finite[:, :, some].sum(axis=2) * (row_age + parity / 2))
         age_total += ages[:, end] - ages[:, begin]
-    n_all = n_pixels.sum(axis=2)
     return AgeCuts(
         age=centres,
         lag=lag,
-        mean=np.where(n_pixels > 0, mean / np.maximum(n_pixels, 1), np.nan),
+        mean=mean_or_nan(mean, n_pixels),
         n_pixels=n_pixels,
         noise=_local_noise(rows, centres - low),
-        mean_age=np.where(n_all > 0, age_total / np.maximum(n_all, 1), np.nan),
+        mean_age=mean_or_nan(age_total, n_pixels.sum(axis=2)),
     )
 
 
@@ -273,8 +271,7 @@ def _local_noise(rows: FloatArray, centres: FloatArray) -> FloatArray:
     n_pair = squares.shape[1]
     begin = np.clip(np.ceil(centres - NOISE_REACH).astype(np.int64), 0, n_pair)
     end = np.clip(np.floor(centres + NOISE_REACH).astype(np.int64), begin, n_pair)
-    count = counts[:, end] - counts[:, begin]
-    return np.where(count > 0, (totals[:, end] - totals[:, begin]) / np.maximum(count, 1), np.nan)
+    return mean_or_nan(totals[:, end] - totals[:, begin], counts[:, end] - counts[:, begin])
 
 
 def _cumulative(values: Array) -> Array:

@@ -247,7 +247,8 @@ class Levels:
         self._away: list[tuple[FloatArray, float]] = []
         self._correlations = np.zeros(MEMORY)
         self._n_correlations = 0
-        self._correlation = (0.0, 0.0)
+        # Median and standard deviation of the correlation of adjacent frames; (0, 0) unknown.
+        self.correlation = (0.0, 0.0)
 
     @property
     def total(self) -> float:
@@ -255,11 +256,6 @@ class Levels:
         if len(self._now.middle):
             return float(self._now.middle[-1])
         return float(self._now.sums[: self._now.n, -1].mean()) if self._now.n else 0.0
-
-    @property
-    def correlation(self) -> tuple[float, float]:
-        """Median and standard deviation of the correlation of adjacent frames; (0, 0) unknown."""
-        return self._correlation
 
     def take(self, sums: FloatArray, largest: float) -> None:
         """Add a frame that belongs, `sums` (n_roi,)."""
@@ -272,7 +268,7 @@ class Levels:
         if self._n_correlations % FEWEST == 0:
             known = self._correlations[: min(self._n_correlations, MEMORY)]
             middle = float(np.median(known))
-            self._correlation = (middle, _NORMAL * float(np.median(np.abs(known - middle))))
+            self.correlation = (middle, _NORMAL * float(np.median(np.abs(known - middle))))
 
     def judge(self, sums: FloatArray, largest: float) -> Judgement:
         """Return what is wrong with the intensity of a frame with counts, "" if nothing is."""

@@ -240,22 +240,18 @@ def _scales(
     n_roi = len(stack)
     if baseline is not None:
         given = per_roi(baseline, n_roi, "baseline")
-        _refuse(np.isinf(given) | _lone_nan(baseline), baseline, "baseline", "finite")
+        _refuse(np.isinf(given), baseline, "baseline", "finite")
     estimated, baselines = estimate_contrast(stack, mode=mode, baseline=baseline)
     if contrast is None:
         return estimated, baselines
     given = per_roi(contrast, n_roi, "contrast")
-    bad = np.isinf(given) | (given <= 0) | _lone_nan(contrast)
-    _refuse(bad, contrast, "contrast", "finite and above 0")
+    _refuse(np.isinf(given) | (given <= 0), contrast, "contrast", "finite and above 0")
     return given, baselines
 
 
-def _lone_nan(value: ArrayLike) -> bool:
-    """Return whether a value is a scalar NaN; in one value a ROI, NaN marks what is not known."""
-    return np.ndim(value) == 0 and bool(np.isnan(value))
-
-
 def _refuse(bad: BoolArray, value: ArrayLike, name: str, expected: str) -> None:
+    if np.ndim(value) == 0:  # in one value a ROI, NaN marks what is not known
+        bad = bad | np.isnan(np.asarray(value, np.float64))
     if bad.any():
         raise InvalidInputError(
             f"{name}: got {value!r}; of ROI index {int(np.argmax(bad))} (of {bad.size}) it must be "
@@ -327,10 +323,7 @@ class RunningBlend:
         return result
 
     def passes(self, start: int, stop: int) -> FloatArray:
-        """Return rows [start, stop) of both passes: (2, 2, n_roi, stop - start, 2 window - 1).
-
-        The axes are: pass; mean or spread; ROI; t1; t2 - t1 + window - 1. A view.
-        """
+        """Return rows [start, stop): pass, quantity, ROI, t1, t2 - t1 + window - 1. A view."""
         return self._bands[:, :, :, start:stop]
 
     def _block(self, start: int) -> FloatArray:

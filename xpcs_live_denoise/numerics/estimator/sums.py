@@ -12,6 +12,7 @@ from xpcs_live_denoise.numerics.arrays import (
     bin_of_lag,
     enlarged,
     lag_bin_edges,
+    mean_or_nan,
     next_capacity,
     range_sums,
 )
@@ -40,21 +41,9 @@ class AgeSums:
     """Sums of C2 - 1 by ROI, age and lag bin.
 
     An entry C2(t1, t2) belongs to the row floor((t1 + t2)/2): even lags at that age, odd lags half
-    a frame later, as in `age_cuts`. Reading consumes nothing.
-
-    Parameters
-    ----------
-    n_roi
-        Number of ROIs.
-    n_block
-        Pixel blocks a ROI; 0 where no pixels are known.
-    capacity
-        Frames to make room for; more may come.
-
-    Notes
-    -----
-    Memory: 4 bytes a ROI, block, frame and lag bin, of which there are 62 for 350 frames and 98
-    for 4000.
+    a frame later, as in `age_cuts`. Reading consumes nothing. There are `n_block` pixel blocks a
+    ROI, 0 where no pixels are known, and room for `capacity` frames, which grows. Memory: 4 bytes a
+    ROI, block, frame and lag bin, of which there are 62 for 350 frames and 98 for 4000.
     """
 
     def __init__(self, n_roi: int, n_block: int = 0, capacity: int = FIRST_CAPACITY) -> None:
@@ -226,7 +215,7 @@ class AgeSums:
             n_entries=number,
             noise=self._noise(roi, centres, len(first)),
             # Odd lags, half of all, stand half a frame later than their row.
-            mean_age=np.where(total > 0, age / np.maximum(total, 1) + 0.25, np.nan),
+            mean_age=mean_or_nan(age, total) + 0.25,
             longest_lag=last,
             left_out=left_out,
         )
@@ -241,7 +230,7 @@ class AgeSums:
             end = np.clip(centres + NOISE_REACH, begin, n_pair)
         squares = range_sums(self._squares[:n_pair, roi, np.newaxis], begin, end)[:, 0]
         pairs = range_sums(self._pairs[:n_pair, roi, np.newaxis], begin, end)[:, 0]
-        return np.where(pairs > 0, squares / np.maximum(pairs, 1), np.nan)
+        return mean_or_nan(squares, pairs)
 
 
 _SMOOTH = 5  # neighbouring lag bins over which the variance of stacked residuals is averaged
