@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
+from tiled.client.utils import retry_context
 
 from xpcs_live_denoise.catalog.connection import connect
 from xpcs_live_denoise.config import Settings, TiledSettings
@@ -109,6 +110,49 @@ def test_a_request_of_our_own_client_ends_in_time(tiled_server, monkeypatch):
         assert time.monotonic() - began < 3
     with pytest.raises(TiledUnavailableError, match="ConnectError"):
         http.get(f"{AWAY}/api/v1/")
+    client.context.close()
+
+
+class Faulty(BaseHTTPRequestHandler):
+    """A server whose answer to a PATCH is a fault; to one of `/broken` it hangs up."""
+
+    n_asked = 0
+
+    def do_PATCH(self):
+        type(self).n_asked += 1
+        if self.path == "/broken":
+            self.connection.shutdown(socket.SHUT_RDWR)
+        else:
+            self.send_error(int(self.path[1:]))
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [("500", "status 500"), ("429", "status 429"), ("broken", "RemoteProtocolError|ReadError")],
+)
+def test_a_fault_of_the_server_is_raised_and_not_tried_again_for_a_minute(
+    tiled_server, monkeypatch, path, why
+):
+    monkeypatch.setenv("XPCS_TEST_KEY", tiled_server.api_key)
+    client = connect(settings_with(uri=tiled_server.uri), request_s=5.0)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Faulty) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        Faulty.n_asked = 0
+
+        def patch():
+            for attempt in retry_context():  # as every call of Tiled's client
+                with attempt:
+                    client.context.http_client.patch(
+                        f"http://127.0.0.1:{server.server_port}/{path}"
+                    )
+
+        with pytest.raises(TiledUnavailableError, match=rf"no answer \(({why})\)"):
+            patch()
+        assert Faulty.n_asked == 1
+        server.shutdown()
     client.context.close()
 
 

@@ -33,8 +33,8 @@ def make_data(seed: int = 0) -> WindowData:
 
 def test_errors_are_eq_8_over_whole_windows():
     data = make_data()
-    cost, mse_g2 = errors(data.c2, data)
-    out, target = to_windows(data.c2), to_windows(data.target[data.target_index])
+    cost, mse_g2 = errors(data.c2, data.targets)
+    out, target = to_windows(data.c2), to_windows(data.targets)
     for k in range(len(data)):
         c2_term = np.mean((out[k] - target[k]) ** 2)
         g2 = [np.diagonal(out[k] - target[k], lag).mean() for lag in range(1, 50)]
@@ -78,7 +78,7 @@ def test_the_summary_of_raw_inputs_claims_no_improvement():
     assert raw["improved_fraction"] is None
     assert copy["improved_fraction"] == copy["improved_fraction_g2"] == 0.0
     assert raw["cost"] == copy["cost"]
-    assert raw["cost_median"] == pytest.approx(np.median(errors(data.c2, data)[0]))
+    assert raw["cost_median"] == pytest.approx(np.median(errors(data.c2, data.targets)[0]))
     assert raw["n_frame_disjoint"] == 11
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.live.delivery import DeliveryThread, RunDelivery, what_is_left
-from xpcs_live_denoise.live.timings import Timings
+from xpcs_live_denoise.live.outbox import Timings
 from xpcs_live_denoise.live.worker import Worker
 from xpcs_live_denoise.records.results import C2Rows, Publication, Result
 from xpcs_live_denoise.records.run import Delivery, DeliveryState, RunEnd, Status

@@ -17,7 +17,7 @@ from bluesky.utils import FailedStatus
 from tests.support.eiger_series import FRAMES
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
-from xpcs_live_denoise.simulation.eiger_files import chip_gaps
+from xpcs_live_denoise.simulation.eiger import chip_gaps
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.simulation import recorded
-from xpcs_live_denoise.simulation.camera import FrameSupply
+from xpcs_live_denoise.simulation.detectors import FrameSupply
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from xpcs_live_denoise.catalog import schema
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS
 from xpcs_live_denoise.records.run import RunEnd, Status
-from xpcs_live_denoise.sinks.arrays import boxes, exact_chunks, largest_divisor, live_edge
+from xpcs_live_denoise.sinks.nodes import boxes, exact_chunks, largest_divisor, live_edge
 
 
 @given(st.integers(1, 3000), st.integers(1, 300))

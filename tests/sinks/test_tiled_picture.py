@@ -25,7 +25,7 @@ def picture(n_frames, shape=SHAPE):
 
 def test_a_picture_is_there_with_the_first_frames_and_overwritten_later(tiled_client, synthetic):
     run = synthetic()
-    sink = TiledSink(run.info, client=tiled_client)
+    sink = TiledSink(run.info, client=tiled_client, picture_period_s=0.0)
     sink.write(run.publication(0, 10))
     with pytest.raises(ResultNotFoundError, match="no picture of the detector; expected"):
         results(tiled_client, run.raw_uid).image()
@@ -57,6 +57,14 @@ def test_the_picture_of_a_run_that_ended_is_one_event_and_two_arrays(tiled_clien
     assert result.validate(fix_errors=False, raise_on_error=True)
     resources = [dict(doc) for name, doc in result.documents() if name == "stream_resource"]
     assert {"image", "roi_labels"} <= {doc["data_key"] for doc in resources}
+
+
+def test_pictures_go_to_the_server_some_seconds_apart(tiled_client, synthetic):
+    run = synthetic()
+    sink = TiledSink(run.info, client=tiled_client, picture_period_s=60.0)
+    for n_frames in (10, 20, 30):
+        sink.write(run.publication(n_frames - 10, n_frames, picture=picture(n_frames)))
+        assert results(tiled_client, run.raw_uid).image()[0].attrs["n_frames"] == 10
 
 
 def test_a_run_that_fails_still_shows_its_last_picture(tiled_client, synthetic):

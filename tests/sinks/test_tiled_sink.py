@@ -249,28 +249,6 @@ def test_an_aborted_analysis_leaves_a_readable_run_of_its_live_arrays(tiled_clie
     assert_documents_are_valid(done)
 
 
-def test_facts_that_come_late_go_to_the_metadata_and_never_into_the_documents(
-    tiled_client, synthetic
-):
-    run = synthetic()
-    sink = TiledSink(run.info, client=tiled_client)
-    sink.write(run.publication(0, 5))
-    before = derived(tiled_client, sink).metadata["start"]
-    late = {
-        "descriptor_frame_time_s": 0.6,
-        "start": {"uid": "other"},
-        "stop": {},
-        "x": float("nan"),
-    }
-    sink.write(run.publication(5, 9, metadata=late))
-    metadata = derived(tiled_client, sink).metadata
-    assert metadata["descriptor_frame_time_s"] == 0.6
-    assert metadata["x"] is None
-    assert metadata["n_frames"] == 9
-    assert metadata["start"] == before
-    assert "stop" not in metadata
-
-
 def test_a_frame_without_counts_stays_nan(tiled_client, synthetic):
     run = synthetic()
     run.c2[0, 3, :] = run.c2[0, :, 3] = np.nan

@@ -4,7 +4,7 @@ import httpx
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.sinks.tables import TiledTable
+from xpcs_live_denoise.sinks.nodes import TiledTable
 
 SCHEMA = {"roi": ("int", ""), "age_frame": ("float", "frames")}
 

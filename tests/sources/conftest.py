@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from tests.support.file_roots import ANYWHERE
-from xpcs_live_denoise.sources.documents import RunDocuments
+from xpcs_live_denoise.sources.documents import DocumentsByRun, RunDocuments
 from xpcs_live_denoise.sources.frames import FrameReader
-from xpcs_live_denoise.sources.router import DocumentsByRun
 
 IMAGE_KEY = "eiger_image"
 

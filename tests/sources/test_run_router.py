@@ -6,7 +6,7 @@ import event_model
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.sources.router import MOST_OPEN_RUNS, NO_STOP, DocumentsByRun
+from xpcs_live_denoise.sources.documents import MOST_OPEN_RUNS, NO_STOP, DocumentsByRun
 
 
 class Recorder:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from xpcs_live_denoise.records.frames import EigerFrames, MissingFrames
-from xpcs_live_denoise.simulation.eiger_files import SeriesFiles
+from xpcs_live_denoise.simulation.eiger import SeriesFiles
 
 FRAMES = np.random.default_rng(5).poisson(3, (23, 12, 16)).astype(np.uint16)
 

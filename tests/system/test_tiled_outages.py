@@ -1,14 +1,11 @@
 """Pull the plug of a real Tiled server, or of the session, at every moment of a run."""
 
-import contextlib
 import dataclasses
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 
 import numpy as np
@@ -17,6 +14,7 @@ import pytest
 from tiled.queries import Eq
 
 from tests.support.live_runs import ROIS, Fake, composed_run, offline, series
+from tests.support.relay import Relay
 from tests.support.tiled_servers import Server
 from xpcs_live_denoise import LiveDenoise, Settings, results
 from xpcs_live_denoise.analysis.series import Analysis
@@ -26,7 +24,8 @@ from xpcs_live_denoise.sinks.spool import spooled_folders
 pytestmark = pytest.mark.system
 
 N = 90
-IMPATIENT = Timings(first_pause_s=0.3, longest_pause_s=0.5)
+# A server that only takes long, on a loaded machine, is not what these tests are about.
+IMPATIENT = Timings(first_pause_s=0.3, longest_pause_s=0.5, slow_s=60.0)
 ROW = ["roi", "age_frame", "source", "width", "final"]
 
 
@@ -210,46 +209,15 @@ def test_down_at_the_stop_and_back_when_the_session_has_ended(
         assert server.api_key not in call.stdout + call.stderr
 
 
-class Slow:
-    """A proxy in front of a server that holds every request back for a time that can be set."""
-
-    def __init__(self, uri):
-        host, port = uri.removeprefix("http://").split(":")
-        self._behind, self.delay_s, self.hang = (host, int(port)), 0.0, False
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.uri = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                front, _ = self._listener.accept()
-            except OSError:
-                return
-            back = socket.create_connection(self._behind)
-            for pair, waits in (((front, back), True), ((back, front), False)):
-                threading.Thread(target=self._pump, args=(*pair, waits), daemon=True).start()
-
-    def _pump(self, source, sink, waits):
-        with contextlib.suppress(OSError), source, sink:
-            while data := source.recv(2**20):
-                if waits:
-                    time.sleep(self.delay_s)
-                sink.sendall(data)
-
-    def close(self):
-        self._listener.close()
-
-
 def test_a_server_that_answers_slowly_does_not_slow_the_analysis(server, settings, tmp_path):
-    proxy, frames = Slow(server.uri), series(60)
-    tiled = {"uri": proxy.uri}
+    relay, frames = Relay(server.uri), series(60)
+    tiled = {"uri": relay.uri}
     options = Settings(**{**settings, "tiled": tiled})
     timings = dataclasses.replace(IMPATIENT, slow_s=0.5)
     live = LiveDenoise(options, rois=ROIS, ensemble=Fake(), timings=timings)
     most = {}
     for delay_s in (0.0, 1.0):
-        proxy.delay_s = delay_s
+        relay.delay_s = delay_s
         uid, send, stop = composed_run(live)
         lags = []
         for frame in frames:
@@ -264,12 +232,12 @@ def test_a_server_that_answers_slowly_does_not_slow_the_analysis(server, setting
             stop()
             assert live.wait(100)
     assert most[1.0] < most[0.0] + 0.5, "a dozen requests of a second each for a publication"
-    proxy.delay_s = 0.0
+    relay.delay_s = 0.0
     stop()
     assert live.wait(100)
     assert_complete(server, uid, frames)
     assert live.close(20)
-    proxy.close()
+    relay.close()
 
 
 SESSION = """

@@ -19,19 +19,14 @@ from .nodes import Node
 
 PROBE_TIMEOUT_S = 5.0
 MOST_KEY_BYTES = 4096
-GATEWAY_ERRORS = (502, 503, 504)  # of a proxy whose server is away
+TOO_MANY_REQUESTS = 429
 
 
 def connect(settings: TiledSettings, *, request_s: float | None = None) -> Node:
     """Return a client of the root of the server that the settings name.
 
-    Parameters
-    ----------
-    settings
-        Address and key.
-    request_s
-        Longest time that the server may take for an answer, s; what takes longer is raised at once.
-        Default: as Tiled's client does, which asks again for 45 s.
+    A request that takes longer than `request_s` seconds raises at once; by default Tiled's client
+    asks again for 45 s.
 
     Raises
     ------
@@ -68,9 +63,9 @@ def _bound_requests(http: httpx.Client, request_s: float) -> None:
         uri = f"{request.url.scheme}://{request.url.netloc.decode()}"
         try:
             response = send(request, **options)
-        except (httpx.TimeoutException, httpx.ConnectError) as error:
+        except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError) as error:
             raise _unavailable(uri, type(error).__name__) from error
-        if response.status_code in GATEWAY_ERRORS:
+        if response.is_server_error or response.status_code == TOO_MANY_REQUESTS:
             response.close()
             raise _unavailable(uri, f"status {response.status_code}")
         return response
@@ -109,17 +104,7 @@ def _api_key(settings: TiledSettings) -> str:
 def key_in_file(path: Path, option: str) -> str:
     """Return the one line of a file that only its owner may read; no message holds any of it.
 
-    Parameters
-    ----------
-    path
-        Of the file.
-    option
-        Of the command line, or the setting, that named it, for messages.
-
-    Raises
-    ------
-    InvalidInputError
-        For what is no readable file, a file that others may read, or one without exactly one line.
+    `option`, of the command line or the settings, named the file and is named in messages.
     """
     subject = f"Key file {path} ({option})"
     try:
@@ -151,13 +136,7 @@ def key_in_file(path: Path, option: str) -> str:
 
 
 def probe(client: Node) -> None:
-    """Ask the server for a sign of life.
-
-    Raises
-    ------
-    TiledUnavailableError
-        When it gives none within some seconds.
-    """
+    """Raise TiledUnavailableError if the server gives no sign of life within some seconds."""
     # Without retries, unlike the client's own calls: those would hold the worker for 45 s each.
     http, uri = client.context.http_client, client.context.api_uri
     handle_error(_ask(str(uri), lambda: http.get(uri, timeout=PROBE_TIMEOUT_S)))

@@ -26,13 +26,7 @@ _without_raw_runs: WeakKeyDictionary[Node, set[tuple[str, ...]]] = WeakKeyDictio
 
 
 def create_or_adopt(parent: Node, key: str, create: Callable[[], Node]) -> Node:
-    """Return the node that `create` makes, or the one of that key that is already there.
-
-    Raises
-    ------
-    InvalidInputError
-        When the key of the API may not write there.
-    """
+    """Return the node that `create` makes, or the one of that key that is already there."""
     try:
         return create()
     except ClientError as error:
@@ -72,13 +66,7 @@ def create_container(
 
 
 def results_path(path: str, raw_path: str | None) -> list[str]:
-    """Return the parts of the path of the container for derived runs.
-
-    Raises
-    ------
-    InvalidInputError
-        When `path` is empty or is the container of the raw runs.
-    """
+    """Return the parts of the path of the container for derived runs, which holds no raw ones."""
     segments = [part for part in path.split("/") if part]
     raw = [part for part in (raw_path or "").split("/") if part]
     if not segments:
@@ -104,17 +92,8 @@ def results_container(
 ) -> Node:
     """Return the container for derived runs below a client, made where it is not there.
 
-    Parameters
-    ----------
-    segments
-        Keys on the way down, see `results_path`; the last is the container, and gets `spec`.
-    raw_uid
-        A raw run that must not lie there.
-
-    Raises
-    ------
-    InvalidInputError
-        When raw runs lie there, or nothing may be created.
+    `segments` are the keys on the way down, see `results_path`; the last is the container, and
+    gets `spec`. Raw runs must not lie there, see `refuse_raw_runs`.
     """
     refuse_raw_runs(client, segments, raw_uid)
     parent = client
@@ -130,21 +109,9 @@ def results_container(
 def refuse_raw_runs(client: Node, segments: Sequence[str], raw_uid: str = "") -> None:
     """Raise if the container for derived runs holds raw ones; asks once a connection.
 
-    A run of another tool that names its origin, in `original_run_uid`, is not a raw one.
-
-    Parameters
-    ----------
-    client
-        Of the root.
-    segments
-        Keys on the way down to the container, which need not be there.
-    raw_uid
-        A raw run that may lie there under its uid, whatever its specs.
-
-    Raises
-    ------
-    InvalidInputError
-        When it does hold raw runs.
+    A run of another tool that names its origin, in `original_run_uid`, is not a raw one; the run
+    `raw_uid` is one whatever its specs. The container, at `segments` from the root, need not be
+    there.
     """
     known, place = _without_raw_runs.setdefault(client.context, set()), tuple(segments)
     if place in known:
@@ -179,13 +146,7 @@ def _strangers(container: Node) -> list[str]:
 
 
 def raw_container(client: Node, path: str) -> Node:
-    """Return the container that holds the raw runs.
-
-    Raises
-    ------
-    ResultNotFoundError
-        When there is none at that path.
-    """
+    """Return the container that holds the raw runs."""
     try:
         return client[path]
     except KeyError:
@@ -196,24 +157,12 @@ def raw_container(client: Node, path: str) -> Node:
 
 
 def full_uid(container: Node, uid: str) -> str:
-    """Return the whole uid of a run that a uid or its beginning names.
-
-    Raises
-    ------
-    ResultNotFoundError
-        When there is no such run, or more than one.
-    """
+    """Return the whole uid of the one run that a uid or its beginning names."""
     return start_of(run_node(container, uid), uid)["uid"]
 
 
 def run_node(container: Node, uid: str) -> Node:
-    """Return the node of a run, whose uid may be only its beginning.
-
-    Raises
-    ------
-    ResultNotFoundError
-        When there is none, or more than one, or it is no run.
-    """
+    """Return the node of the one run that a uid or its beginning names."""
     why = ""
     try:
         node = container[uid]
@@ -233,13 +182,7 @@ def run_node(container: Node, uid: str) -> Node:
 
 
 def start_of(node: Node, uid: str) -> Document:
-    """Return the start document of a node.
-
-    Raises
-    ------
-    ResultNotFoundError
-        When it is no run.
-    """
+    """Return the start document of a node; one without is no run, and an error."""
     start = node.metadata.get("start")
     if not isinstance(start, Mapping) or "uid" not in start:
         raise ResultNotFoundError(

@@ -23,32 +23,17 @@ OBJECT_NAME = "xpcs"
 
 # What a user searches results by; copied from the raw run where it has it.
 COPIED_KEYS = (
-    "scan_id",
-    "sample",
-    "sample_name",
-    "T_sample",
-    "plan_name",
-    "plan_type",
-    "plan_args",
-    "purpose",
-    "measurement",
-    "Measurement",
-    "proposal",
-    "proposal_id",
-    "proposal_num",
-    "data_session",
-    "cycle",
-    "SAF",
-    "PI",
-    "operator",
-    "user",
-    "group",
-    "owner",
-    "project",
-    "institution",
-    "facility",
-    "beamline_id",
-)
+    "scan_id", "sample", "sample_name", "T_sample", "plan_name", "plan_type", "plan_args",
+    "purpose", "measurement", "Measurement", "proposal", "proposal_id", "proposal_num",
+    "data_session", "cycle", "SAF", "PI", "operator", "user", "group", "owner", "project",
+    "institution", "facility", "beamline_id",
+)  # fmt: skip
+
+# Fields of RunInfo that a derived run's start document has under `xpcs`.
+INFO_FIELDS = (
+    "detector", "image_key", "frame_shape", "frame_time_s", "n_expected", "roi", "q_inv_angstrom",
+    "n_pixels", "window", "step", "mode", "engine", "model", "settings", "versions",
+)  # fmt: skip
 
 _KINDS: dict[str, tuple[pa.DataType, str, str]] = {
     # kind -> type in the table, JSON type and numpy type in the data key
@@ -120,10 +105,7 @@ ARRAY_DIMS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 # array -> type of its entries; all others are float64
 ARRAY_DTYPES = {
-    "c2": "<f4",
-    "c2_denoised": "<f4",
-    "c2_spread": "<f4",
-    "image": "<f4",
+    **dict.fromkeys(("c2", "c2_denoised", "c2_spread", "image"), "<f4"),
     "roi_labels": "<i4",
 }
 
@@ -131,8 +113,7 @@ ARRAY_DTYPES = {
 def json_safe(value: Any) -> Any:
     """Return `value` with nothing in it that JSON has no word for.
 
-    Arrays, tuples and sets become lists, numbers that are not finite become null, and what is
-    unknown becomes its text.
+    Arrays, tuples and sets become lists, numbers that are not finite null, what is unknown text.
     """
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
@@ -152,37 +133,13 @@ def json_safe(value: Any) -> Any:
 
 
 def start_document(info: RunInfo, *, uid: str, time: float, raw_path: str | None) -> Document:
-    """Return the derived run's start document.
-
-    Parameters
-    ----------
-    info
-        What is known of the raw run and of its analysis.
-    uid, time
-        Of the derived run; seconds since 1970.
-    raw_path
-        Container of the raw run in Tiled, if known.
-    """
+    """Return the derived run's start document; `raw_path` is the raw run's container, if known."""
     copied = {key: json_safe(info.start[key]) for key in COPIED_KEYS if key in info.start}
     xpcs = {
         "schema": SCHEMA_VERSION,
-        "detector": info.detector,
-        "image_key": info.image_key,
-        "frame_shape": info.frame_shape,
-        "frame_time_s": info.frame_time_s,
-        "n_expected": info.n_expected,
         "n_roi": len(info.roi),
-        "roi": info.roi,
-        "q_inv_angstrom": info.q_inv_angstrom,
-        "n_pixels": info.n_pixels,
-        "window": info.window,
-        "step": info.step,
-        "mode": info.mode,
-        "engine": info.engine,
+        **{name: getattr(info, name) for name in INFO_FIELDS},
         "geometry": dataclasses.asdict(info.geometry),
-        "model": info.model,
-        "settings": info.settings,
-        "versions": info.versions,
         "raw_path": raw_path,
     }
     return {

@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import httpx
 
@@ -34,13 +34,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # terminal codes in the server's log
 
 
 def embedded_config() -> Path:
-    """Return the path of the server's configuration, in a wheel or in the source tree.
-
-    Raises
-    ------
-    InvalidInputError
-        When the file is in neither place.
-    """
+    """Return the path of the server's configuration, in a wheel or in the source tree."""
     here = Path(__file__).resolve()
     places = (here.with_name("embedded.yml"), here.parents[2] / "deploy/tiled/embedded.yml")
     for place in places:
@@ -95,13 +89,7 @@ class EmbeddedServer:
 
     @property
     def uri(self) -> str:
-        """Address of the server.
-
-        Raises
-        ------
-        InvalidInputError
-            Before `start`, when the port is not known.
-        """
+        """Address of the server; an error before `start`, when the port is not known."""
         if self._port is None:
             raise InvalidInputError(
                 "EmbeddedServer.uri: the server was never started and no port was given; "
@@ -144,7 +132,7 @@ class EmbeddedServer:
             tables.execute("PRAGMA journal_mode=WAL")  # whoever reads does not lock the writer out
         self._port = _claim_port(self._port)
         self._log = _open_log(self.log_path)
-        self._process = self._spawn(embedded_config(), self._log)
+        self._process = self._spawn(self._log)
         try:
             self._wait_until_up(time.monotonic() + timeout, timeout)
             self._create_containers()
@@ -202,30 +190,20 @@ class EmbeddedServer:
             self._clients.pop().context.close()
         self.stop()
 
-    def _spawn(self, config: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
         package_root = str(Path(__file__).resolve().parents[2])  # it may be no installed one
+        search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(
-                filter(None, (package_root, os.environ.get("PYTHONPATH")))
-            ),
+            "PYTHONPATH": search_path,
             "XPCS_TILED_DIRECTORY": str(self.directory),
             "XPCS_TILED_READABLE": str(self.readable),
             "XPCS_TILED_API_KEY": self.api_key,
         }
-        # Tiled lets this variable win over the file, and its banner would print it.
-        environment.pop("TILED_SINGLE_USER_API_KEY", None)
+        environment.pop("TILED_SINGLE_USER_API_KEY", None)  # Tiled lets it win over the file
+        command = [sys.executable, "-m", __name__, str(embedded_config()), str(self._port)]
         return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-            [
-                sys.executable,
-                "-m",
-                "xpcs_live_denoise.catalog.server",
-                "serve",
-                "config",
-                str(config),
-                "--port",
-                str(self._port),
-            ],
+            command,
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -306,8 +284,8 @@ def _open_log(path: Path | None) -> IO[bytes]:
     return path.open("a+b")
 
 
-def serve_until_orphaned() -> None:
-    """Be the server's process: run `tiled` with this process' arguments until its owner is gone.
+def serve_until_orphaned(config_path: str, port: str) -> None:
+    """Be the server's process until its owner is gone.
 
     The owner holds the other end of this process' standard input. The system closes that end
     however the owner dies, so that no server outlives it.
@@ -321,13 +299,23 @@ def serve_until_orphaned() -> None:
 
     threading.Thread(target=watch, daemon=True, name="owner").start()
 
-    from tiled.commandline.main import main as tiled
+    import uvicorn
+    from tiled.config import parse_configs
+    from tiled.server.app import build_app_from_config
+    from tiled.server.logging_config import LOGGING_CONFIG
 
-    # Only with this option does the start-up banner keep quiet; otherwise it prints an address with
-    # a random key that opens nothing. Set here, it never shows in the system's list of processes.
-    sys.argv += ["--api-key", os.environ["XPCS_TILED_API_KEY"]]
-    tiled()
+    # As `tiled serve config` does, but for its banner, and for the second Python that it would
+    # start for the catalog's tables: importing Tiled there once more takes seconds.
+    config: Any = parse_configs(Path(config_path))
+    (tree,) = config.trees
+    with contextlib.suppress(ImportError):  # no public name: a later Tiled may have another
+        from tiled.commandline._catalog import init
+
+        init(tree.args["uri"], if_not_exists=True)
+        tree.args["init_if_not_exists"] = False
+    options = {**config.uvicorn, "port": int(port), "log_config": LOGGING_CONFIG}
+    uvicorn.run(build_app_from_config(config), **options)
 
 
 if __name__ == "__main__":
-    serve_until_orphaned()
+    serve_until_orphaned(*sys.argv[1:])

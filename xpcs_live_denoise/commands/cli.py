@@ -10,10 +10,9 @@ from .catalog import catalog
 from .convert_rois import convert_rois
 from .deliver import deliver
 from .demo import demo
-from .evaluate import evaluate
 from .replay import replay
 from .serve import serve
-from .train import train
+from .train import evaluate, train
 from .view import view
 
 app = typer.Typer(

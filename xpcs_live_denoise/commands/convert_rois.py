@@ -50,23 +50,11 @@ def convert_rois(
 
 
 def convert(old: Path, new: Path) -> tuple[RoiMap, tuple[str, ...]]:
-    """Read a pickle [roi_mask, qval_dict] and write it as a ROI file, .npz or .json.
+    """Read a pickle [roi_mask, qval_dict], write it as a ROI file, and say what is left out.
 
     Label i belongs to qval_dict[i - 1] = [q] or [q, phi], 1/Angstrom. Nothing but numpy arrays,
     numbers, strings and containers is unpickled; whatever else a file asks for is refused before
     it is called.
-
-    Returns
-    -------
-    rois
-        What was written.
-    notes
-        What was left out or is missing, one sentence a fact.
-
-    Raises
-    ------
-    InvalidInputError
-        When the file cannot be read, asks for anything else, or holds something else.
     """
     import numpy as np
 

@@ -11,7 +11,6 @@ from xpcs_live_denoise.errors import SpoolInUseError
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.config import Settings
-    from xpcs_live_denoise.records.run import RunEnd, Status
     from xpcs_live_denoise.sinks import Spool
 
 DIED = (
@@ -48,21 +47,8 @@ def deliver_run(folder: Path, settings: Settings, path: str | None = None) -> bo
     """Deliver a spooled run, remove it from the disk, and print a line on it.
 
     It goes into the derived run that its session began, with nothing twice; one whose process died
-    ends there as aborted.
-
-    Parameters
-    ----------
-    folder
-        Of the run in the spool.
-    settings
-        The server and its key. The container and the access tags are those of the run's own time.
-    path
-        Container to use instead of its own, where that does not do.
-
-    Returns
-    -------
-    bool
-        Whether nothing is left but what a running session will deliver itself.
+    ends there as aborted. Container and access tags are those of the run's own time, unless `path`
+    names another container. False if anything is left but what a running session will deliver.
     """
     from xpcs_live_denoise.sinks import Spool
 
@@ -86,6 +72,7 @@ def deliver_run(folder: Path, settings: Settings, path: str | None = None) -> bo
 
 def _write(run: Spool, settings: Settings, path: str | None) -> str:
     """Write a run to the server; return the line that says so."""
+    from xpcs_live_denoise.analysis import append_note
     from xpcs_live_denoise.records.run import RunEnd, Status
     from xpcs_live_denoise.sinks import TiledDestination
 
@@ -100,22 +87,20 @@ def _write(run: Spool, settings: Settings, path: str | None) -> str:
             else:
                 sink.write(record)
                 status = record.status
-        sink.finish(end or _died(status, run.info.uid))
+        if end is None:
+            died = DIED.format(uid=run.info.uid)
+            sink.finish(
+                RunEnd(
+                    raw_exit_status="unknown",
+                    analysis_exit_status="abort",
+                    reason=died,
+                    status=append_note(status, died),
+                )
+            )
+        else:
+            sink.finish(end)
     finally:
         tiled.close()
     note = "" if end else ", without an end: its process died"
     place = (run.path if path is None else path).strip("/")
     return f"Run {run.info.uid}: delivered as {place}/{run.uid}{note}."
-
-
-def _died(status: Status, uid: str) -> RunEnd:
-    from xpcs_live_denoise.analysis import append_note
-    from xpcs_live_denoise.records.run import RunEnd
-
-    died = DIED.format(uid=uid)
-    return RunEnd(
-        raw_exit_status="unknown",
-        analysis_exit_status="abort",
-        reason=died,
-        status=append_note(status, died),
-    )

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 KEYS = ["roi", "age_frame", "source", "width"]
 UNFINISHED = "unfinished"
-# How often a wait looks for what the server says, s.
-LOOK_S = 2.0
+LOOK_S = 2.0  # how often a wait looks for what the server says
 # After Ctrl-C or a refusal: what waits for the server is in the spool, the rest is computed again.
 CLOSE_S = 5.0
 
@@ -80,29 +79,10 @@ def replay_runs(
 ) -> dict[str, Comparison | None]:
     """Analyse stored runs again; each becomes a new derived run, and is printed as a table.
 
-    A run that fails gets one line and holds up none after it. Frames are read from the files where
-    they are readable here (below `settings.file_roots`), else by slices from Tiled.
-
-    Parameters
-    ----------
-    settings, uids
-        `settings.tiled.raw_path` says where the raw runs are; the beginning of a uid is enough.
-    rois
-        The ROI map, instead of the file that `settings.rois` names.
-    timeout
-        Longest wait for the end of a run, s; None waits as long as it takes.
-    timings
-        Of the analysis.
-
-    Returns
-    -------
-    dict
-        By uid: the comparison with the newest earlier result, None where there was none.
-
-    Raises
-    ------
-    XpcsError
-        When a run failed, after all were tried; of a single run, what it failed with.
+    A run that fails gets one line and holds up none after it; the error comes at the end, of a
+    single run at once. Frames are read from the files where they are readable here (below
+    `settings.file_roots`), else by slices from Tiled. `timeout` is the longest wait for the end of
+    a run, s. Returned, by uid, is the comparison with the newest earlier result, None without one.
     """
     from xpcs_live_denoise.catalog import connect
 
@@ -117,9 +97,7 @@ def replay_runs(
     try:
         for uid in uids:
             try:
-                comparisons[uid] = _replay_one(
-                    settings, uid, client, rois=rois, timeout=timeout, timings=timings
-                )
+                comparisons[uid] = _replay_one(settings, uid, client, rois, timeout, timings)
             except Exception as error:  # of this run: the next one may go well
                 if len(uids) == 1:
                     raise
@@ -168,7 +146,6 @@ def _replay_one(
     settings: Settings,
     uid: str,
     client: Node,
-    *,
     rois: RoiMap | None,
     timeout: float | None,
     timings: Timings | None,
@@ -212,13 +189,7 @@ def _replay_one(
 
 
 def _wait(live: LiveDenoise, uid: str, timeout: float | None) -> bool:
-    """Wait until the run is stored, and tell each reason why it is not; False after `timeout` s.
-
-    Raises
-    ------
-    InvalidInputError
-        When waiting does not help.
-    """
+    """Wait until the run is stored, and tell each reason why it is not; False after `timeout` s."""
     from xpcs_live_denoise.records.run import Delivery, DeliveryState
 
     end, reported = math.inf if timeout is None else time.monotonic() + timeout, ""

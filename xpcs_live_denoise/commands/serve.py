@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from xpcs_live_denoise.records.run import Status
     from xpcs_live_denoise.sources import RemoteDocuments, TiledRuns
 
-# How often a run that goes on gets a line, s.
-LINE_EVERY_S = 5.0
+LINE_EVERY_S = 5.0  # how often a run that goes on gets a line
 TICK_S = 0.5
 # Results that wait for Tiled are in the spool: ending need not wait for it.
 CLOSE_S = 20.0
@@ -85,21 +84,8 @@ def analyse_until(
 ) -> bool:
     """Print where the runs stand until there is something in `ended`; then store what is there.
 
-    Parameters
-    ----------
-    ended
-        Whatever is put into it ends the analysis.
-    source
-        Where documents come from; it is stopped at the end.
-    live
-        Gets them; it is closed at the end.
-    close_s
-        How long results may take to be stored then, s.
-
-    Returns
-    -------
-    bool
-        False if results could not be stored; they are in the spool then.
+    The source is stopped and `live` closed, which may take `close_s`. False if results could not
+    be stored in that time; they are in the spool then.
     """
     live.prepare()  # not before: what cannot be started must not wait for imports
     # A line that a program which started us can wait for.
@@ -188,21 +174,8 @@ def listen(
 ) -> RemoteDocuments:
     """Start to take documents from publishers, and say where.
 
-    Parameters
-    ----------
-    address
-        Of the proxy, or with `bind` the one to listen at: "tcp://host:port".
-    live
-        Gets the documents.
-    prefix
-        Of the publishers that are heard; "": all.
-
-    Raises
-    ------
-    MissingDependencyError
-        Without the `remote` extra.
-    InvalidInputError
-        For an address that is none, or is taken.
+    `address` is the proxy's, or with `bind` the one to listen at: "tcp://host:port". Only
+    publishers with `prefix` are heard.
     """
     try:
         from xpcs_live_denoise.sources import RemoteDocuments
@@ -240,28 +213,14 @@ def _signals() -> Iterator[queue.SimpleQueue[None]]:
 
 
 class StatusLines:
-    """Prints where each run stands: when it begins, now and then, and when it has ended.
-
-    Parameters
-    ----------
-    every_s
-        How often a run that goes on gets a line, s.
-    """
+    """Prints where each run stands: when it begins, every `every_s` s, and when it has ended."""
 
     def __init__(self, every_s: float = LINE_EVERY_S) -> None:
         self._every_s = every_s
         self._shown: dict[str, tuple[float, str]] = {}
 
     def show(self, runs: Mapping[str, Status], *, last: bool = False) -> None:
-        """Print the lines that are due.
-
-        Parameters
-        ----------
-        runs
-            `LiveDenoise.status`.
-        last
-            Print every line that has changed.
-        """
+        """Print the lines that are due; of the `last` call, every one that has changed."""
         now = time.monotonic()
         for uid, status in runs.items():
             line = status_line(uid, status)

@@ -1,17 +1,17 @@
-"""`train`: an ensemble from data or from simulated speckle."""
+"""`train` makes an ensemble; `evaluate` compares it with other methods where truth is known."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+from xpcs_live_denoise.errors import InvalidInputError
 
-    from xpcs_live_denoise.denoising import TrainingProgress
+if TYPE_CHECKING:
+    from xpcs_live_denoise.denoising import Epoch
 
 
 class RecipeChoice(StrEnum):
@@ -55,24 +55,66 @@ def train(
     with Progress() as bar:
         task = bar.add_task("simulating" if simulated else "reading", total=None)
         learning, choosing = training_data(data, validation, simulated=simulated, seed=seed)
+        chosen = recipe_of(recipe.value, epochs=epochs)
+
+        def show(network: int, n_networks: int, now: Epoch) -> None:
+            bar.update(
+                task,
+                total=n_networks * chosen.epochs,
+                completed=network * chosen.epochs + now.epoch,
+                description=f"network {network + 1} of {n_networks}, epoch {now.epoch}, loss "
+                f"{now.loss:.4f}",
+            )
+
         ensemble = train_ensemble(
             learning,
             out,
             validation=choosing,
             members=members,
             candidates=candidates,
-            recipe=recipe_of(recipe.value, epochs=epochs),
+            recipe=chosen,
             seed=seed,
-            progress=lambda now: _show(now, bar, task),
+            progress=show,
         )
     typer.echo(f"{ensemble.info['n_members']} members are in {out}.")
 
 
-def _show(now: TrainingProgress, bar: Progress, task: TaskID) -> None:
-    bar.update(
-        task,
-        total=now.n_candidates * now.n_epochs,
-        completed=now.candidate * now.n_epochs + now.epoch.epoch,
-        description=f"network {now.candidate + 1} of {now.n_candidates}, epoch "
-        f"{now.epoch.epoch}, loss {now.epoch.loss:.4f}",
+def evaluate(
+    data: Annotated[Path, typer.Argument(help="Windows with known targets, .npz.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of an ensemble; default: the shipped one.")
+    ] = None,
+    paper: Annotated[
+        Path | None, typer.Option(help="Folder of an ensemble of the paper's recipe, to compare.")
+    ] = None,
+    experiment: Annotated[
+        list[int] | None, typer.Option(help="Only inputs of this experiment; may be repeated.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the table as JSON.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Write what every method says of every input, .npz.")
+    ] = None,
+) -> None:
+    """Compare all methods with the truth: cost, g2, Gamma with its error bar, alpha, beta."""
+    import numpy as np
+
+    from xpcs_live_denoise.denoising import evaluate as evaluate_windows
+    from xpcs_live_denoise.denoising import load_ensemble
+
+    for file in (json, predictions):
+        if file is not None and not file.parent.is_dir():
+            raise InvalidInputError(
+                f"Output {file}: its folder does not exist; expected one that does. Create it."
+            )
+    result = evaluate_windows(
+        data,
+        load_ensemble(weights),
+        paper=None if paper is None else load_ensemble(paper),
+        experiments=experiment or None,
     )
+    typer.echo(result.table())
+    if json is not None:
+        json.write_text(result.to_json(), encoding="utf-8")
+    if predictions is not None:
+        with predictions.open("wb") as file:  # np.savez would add its ending to another name
+            np.savez(file, **cast("dict[str, Any]", result.predictions))

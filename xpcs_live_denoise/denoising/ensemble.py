@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +15,6 @@ from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 from xpcs_live_denoise.numerics.windows import WINDOW
 from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray
 
-from .cards import load_with_card, save_with_card
 from .triangle import to_triangle, to_windows
 
 if TYPE_CHECKING:
@@ -143,22 +144,10 @@ def load_ensemble(path: str | Path | None = None, *, device: str = "cpu") -> Ens
 
 
 def save_ensemble(members: Sequence[CnnEncoderDecoder], card: Fields, path: str | Path) -> Path:
-    """Write members and their model card into a folder that `load_ensemble` reads.
+    """Write members for triangles and their model card into a folder that `load_ensemble` reads.
 
-    Parameters
-    ----------
-    members
-        Networks for triangles.
-    card
-        JSON-ready; at least name, trained_on and metrics. Number of members, window, number of
-        parameters and the weights' sha256 are added.
-    path
-        The folder; created if needed.
-
-    Raises
-    ------
-    InvalidInputError
-        When there is no member, one is not for triangles, or the card lacks an entry.
+    The card has at least name, trained_on and metrics. Number of members, window, number of
+    parameters and the weights' sha256 are added.
     """
     import safetensors.torch
 
@@ -206,11 +195,52 @@ def _check_shapes(folder: Path, card: Fields, stacked: Mapping[str, Tensor]) -> 
     expected = expected_shapes(card["n_members"])
     got = {name: tuple(tensor.shape) for name, tensor in stacked.items()}
     if got != expected:
-        wrong = sorted(
-            name for name in got.keys() | expected if got.get(name) != expected.get(name)
-        )
-        name = wrong[0]
+        name = min(n for n in got.keys() | expected if got.get(n) != expected.get(n))
         raise InvalidInputError(
             f"Ensemble {folder}: {WEIGHTS_NAME} holds {name} of shape {got.get(name)}; expected "
             f"{expected.get(name)} for {card['n_members']} members of this architecture."
         )
+
+
+def save_with_card(
+    path: str | Path, name: str, content: bytes, *, card_name: str, card: Fields
+) -> Path:
+    """Write a file and its card, with the file's hash, into a folder; return the folder."""
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content)
+    whole = {**card, "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / card_name).write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def load_with_card(
+    subject: str, folder: Path, name: str, *, card_name: str, keys: Sequence[str], writer: str
+) -> tuple[bytes, Document]:
+    """Return the content of a file and its card, which must have all keys and the file's hash.
+
+    `subject` says in errors what the folder holds, `writer` what writes such folders.
+    """
+    texts: dict[str, bytes] = {}
+    for file in (card_name, name):
+        try:
+            texts[file] = (folder / file).read_bytes()
+        except OSError as error:
+            raise InvalidInputError(
+                f"{subject} {folder}: {file} cannot be read ({error.strerror}). Expected a folder "
+                f"with {name} and {card_name}, as `{writer}` writes it."
+            ) from error
+    try:
+        card = json.loads(texts[card_name].decode("utf-8"))
+    except ValueError as error:
+        raise InvalidInputError(f"{subject} {folder}: {card_name} is no JSON ({error}).") from error
+    missing = [key for key in keys if not isinstance(card, dict) or key not in card]
+    if missing:
+        raise InvalidInputError(f"{subject} {folder}: {card_name} lacks {', '.join(missing)}.")
+    digest = hashlib.sha256(texts[name]).hexdigest()
+    if card["sha256"] != digest:
+        raise InvalidInputError(
+            f"{subject} {folder}: {name} has sha256 {digest}, {card_name} names "
+            f"{card['sha256']}. The two do not belong together; copy the whole folder again."
+        )
+    return texts[name], card

@@ -43,17 +43,10 @@ def fuse(stacked: Mapping[str, Tensor], device: torch.device) -> FusedMembers | 
 
 
 class FusedMembers:
-    """m members that denoise the same triangles at once.
+    """m members, their parameters as of `stack_members`, that denoise the same triangles at once.
 
     Between the decoder's linear layer and its first transposed convolution lies no ReLU, so the
     two are folded into one linear layer, once.
-
-    Parameters
-    ----------
-    stacked
-        The members' parameters, as `stack_members` gives them.
-    device
-        Where to compute.
     """
 
     def __init__(self, stacked: Mapping[str, Tensor], device: torch.device) -> None:
@@ -135,13 +128,7 @@ PIXEL, REAL = _layout()
 
 
 class TiedKernel:
-    """Members whose weights are shared along diagonals, with a compiled encoder.
-
-    Parameters
-    ----------
-    stacked
-        The members' parameters as float32 arrays, named and shaped as in `stack_members`.
-    """
+    """Members whose weights are shared along diagonals, with a compiled encoder."""
 
     def __init__(self, stacked: Mapping[str, Tensor]) -> None:
         p = {name: tensor.numpy() for name, tensor in stacked.items()}

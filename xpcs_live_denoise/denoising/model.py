@@ -114,18 +114,9 @@ class TiedEncoderDecoder(nn.Module):
     weights instead of 217,009, and nothing else in the architecture changes. `untied` gives the
     network of the paper that this one stands for.
 
-    Parameters
-    ----------
-    generator
-        Source of the initial weights. They are Xavier-uniform with the sizes of the untied
-        network, biases zero.
-
-    Attributes
-    ----------
-    weight, bias
-        By layer: conv1, conv2, compress (10, 50, 8), which takes the mean of a feature over a
-        diagonal to the latent numbers, expand (10, 8, 50), which gives features of each lag,
-        deconv1 (out, in), deconv2.
+    Weights, by layer, start Xavier-uniform with the sizes of the untied network, biases zero.
+    `compress` (10, 50, 8) takes the mean of a feature over a diagonal to the latent numbers,
+    `expand` (10, 8, 50) gives features of each lag, `deconv1` is (out, in).
     """
 
     def __init__(self, *, generator: torch.Generator | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpcs_live_denoise.numerics.windows import WINDOW
 from xpcs_live_denoise.records.types import Array
@@ -15,23 +14,11 @@ LAG = COL - ROW  # (1275,), 0..49
 MULTIPLICITY = np.where(LAG == 0, 1.0, 2.0).astype(np.float32)
 
 
-def _index() -> NDArray[np.int64]:
-    index = np.empty((WINDOW, WINDOW), np.int64)
-    index[ROW, COL] = index[COL, ROW] = np.arange(N_PIXELS)
-    return index
-
-
 # (50, 50): where each pixel of the window stands in the triangle.
-TRIANGLE_INDEX = _index()
-
-
-def _lag_means() -> NDArray[np.float32]:
-    means = (LAG[:, None] == np.arange(WINDOW)).astype(np.float32)
-    return means / means.sum(axis=0)
-
-
+TRIANGLE_INDEX = np.empty((WINDOW, WINDOW), np.int64)
+TRIANGLE_INDEX[ROW, COL] = TRIANGLE_INDEX[COL, ROW] = np.arange(N_PIXELS)
 # (1275, 50): triangle @ LAG_MEANS is the mean along each diagonal, lag 0 first.
-LAG_MEANS = _lag_means()
+LAG_MEANS = (LAG[:, None] == np.arange(WINDOW)) / np.bincount(LAG).astype(np.float32)
 
 
 def to_triangle(windows: Array) -> Array:

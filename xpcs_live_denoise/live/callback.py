@@ -23,12 +23,10 @@ from xpcs_live_denoise.sinks import TiledDestination
 from xpcs_live_denoise.sources import DocumentsByRun, FileRoots, FrameReader, read_tiled
 
 from .delivery import DeliveryThread, RunDelivery, what_is_left
-from .intake import Device, DocumentIntake
-from .messages import Prepare
-from .outbox import SinkFactory
+from .intake import Device, DocumentIntake, RecentRuns
+from .messages import Message
+from .outbox import SinkFactory, Timings
 from .run import EnsembleLoader, LiveRun
-from .runs import RecentRuns
-from .timings import Timings
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -139,7 +137,7 @@ class LiveDenoise:
         ensemble and its libraries are loaded and Tiled is connected when the first run begins.
         Returns at once; what fails is logged, and tried again by the first run.
         """
-        self._worker.submit(self._ensembles, Prepare())
+        self._worker.submit(self._ensembles, Message())
         for thread in self._threads:
             thread.connect()
 

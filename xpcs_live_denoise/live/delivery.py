@@ -13,8 +13,7 @@ from xpcs_live_denoise.records.results import Publication, Result, Sink
 from xpcs_live_denoise.records.run import Delivery, DeliveryState, RunEnd, RunInfo
 from xpcs_live_denoise.sinks import TiledDestination
 
-from .outbox import Outbox, SinkFactory
-from .timings import Timings
+from .outbox import Outbox, SinkFactory, Timings
 from .worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -23,26 +22,12 @@ END_STORED = "its final results are stored"
 
 
 class RunDelivery:
-    """The results of one run on their way to one destination.
+    """The results of one run, named by its raw uid, on their way to one destination.
 
     `begin`, `put` and `finish` belong to the worker's thread and never wait for the destination;
-    `attempt` and `give_up` belong to the delivery thread.
-
-    Parameters
-    ----------
-    uid
-        Of the raw run.
-    thread
-        Of the destination.
-
-    Attributes
-    ----------
-    outbox
-        What is still to be delivered.
-    ended
-        Whether the run has.
-    attempted
-        time.monotonic() of the last attempt.
+    `attempt` and `give_up` belong to the delivery thread. `outbox` holds what is still to be
+    delivered, `ended` tells whether the run has, `attempted` is time.monotonic() of the last
+    attempt.
     """
 
     def __init__(self, uid: str, thread: DeliveryThread) -> None:
@@ -186,18 +171,8 @@ class DeliveryThread:
     """One daemon thread that makes and feeds the sinks of all runs for one destination.
 
     A run that is still measured goes before runs that wait. Only this thread opens and closes
-    nodes and gives the spool's folders free.
-
-    Parameters
-    ----------
-    destination
-        Tiled, or what makes a user's sinks.
-    timings
-        Pauses.
-    worker
-        Puts the results.
-    changed
-        Notified when something was delivered or given up.
+    nodes and gives the spool's folders free. `changed` is notified when something was delivered or
+    given up.
     """
 
     def __init__(
@@ -341,12 +316,7 @@ class DeliveryThread:
 def what_is_left(threads: Sequence[DeliveryThread], unfinished: Sequence[str]) -> list[str]:
     """Return what a session that ends should say of results that are not stored, a line each.
 
-    Parameters
-    ----------
-    threads
-        Of all destinations.
-    unfinished
-        Uids of raw runs whose stop came but whose results are not delivered yet.
+    `unfinished` are uids of raw runs whose stop came but whose results are not delivered yet.
     """
     waiting = [run for thread in threads for run in thread.runs if run.outbox.folder is not None]
     lines: list[str] = []

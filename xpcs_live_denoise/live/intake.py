@@ -6,8 +6,8 @@ import dataclasses
 import inspect
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -34,12 +34,14 @@ from xpcs_live_denoise.sources import (
 
 from .messages import Begin, Contradiction, End, Gathered, Message, Referenced
 from .run import MOST_CHARACTERS, LiveRun
-from .runs import RecentRuns
 from .worker import Worker
 
 Device: TypeAlias = Any  # of ophyd or ophyd-async; None where there is none
 
 logger = logging.getLogger(__name__)
+
+REMEMBERED_RUNS = 16  # stay on show after they ended
+Shown = TypeVar("Shown")
 
 QUEUE_FULL = (
     "Frames were skipped: the analysis fell behind the detector and its queue was full (setting "
@@ -47,27 +49,43 @@ QUEUE_FULL = (
 )
 
 
+class RecentRuns:
+    """The runs of a session, oldest first; the RunEngine's thread adds, anybody may look."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, LiveRun] = {}
+        self._stopped: list[LiveRun] = []
+
+    def began(self, run: LiveRun) -> None:
+        """Show a run, and forget old ones."""
+        self._runs[run.uid] = run
+        ended = [uid for uid, known in self._runs.items() if known.done]
+        for uid in ended[: max(0, len(self._runs) - REMEMBERED_RUNS)]:
+            del self._runs[uid]
+
+    def stopped(self, run: LiveRun) -> None:
+        """Count a run as one that will end."""
+        self._stopped = [known for known in self._stopped if not known.done] + [run]
+        self.began(run)
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Uids of the runs whose stop came and whose results are not delivered."""
+        return [run.uid for run in self._stopped if not run.done]
+
+    def by_uid(
+        self, show: Callable[[LiveRun], Shown], *, running: bool = False
+    ) -> dict[str, Shown]:
+        """Return what `show` makes of each run; `running`: of those that are not done."""
+        # A copy: the RunEngine's thread may add a run meanwhile.
+        runs = dict(self._runs).values()
+        return {run.uid: show(run) for run in runs if not (running and run.done)}
+
+
 class DocumentIntake:
     """The documents of one run, on the RunEngine's thread; call it with each of them.
 
-    Parameters
-    ----------
-    run
-        The run on the worker's thread.
-    start
-        Its start document.
-    settings
-        What to analyse.
-    roots
-        Where files may be read.
-    device
-        The staged detector, or None.
-    worker
-        Takes the messages.
-    runs
-        Learns of the run when it begins and when it ends.
-    log_once
-        Which reasons were logged.
+    `device` is the staged detector; `runs` learns of the run when it begins and when it ends.
     """
 
     def __init__(
@@ -96,13 +114,7 @@ class DocumentIntake:
         self._followed: FollowedFrames = FollowedFrames()
 
     def __call__(self, name: str, doc: Document) -> None:
-        """Turn a document into messages.
-
-        Raises
-        ------
-        InvalidInputError
-            For a malformed document; the run begins and ends all the same.
-        """
+        """Turn a document into messages; a malformed one raises, and the run goes on."""
         references: tuple[FrameReference, ...] = ()
         try:
             references = self._documents.receive(name, doc)

@@ -19,7 +19,7 @@ from xpcs_live_denoise.records.types import Array, Fields
 
 
 class Message:
-    """What waits in the worker's queue."""
+    """What waits in the worker's queue; by itself it asks the ensemble's loader to load."""
 
     __slots__ = ()
 
@@ -34,25 +34,12 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepare(Message):
-    """Load what the first run would have to wait for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Begin(Message):
-    """The run has frames of the detector: what its documents say of them.
+    """The run has frames of the detector: what its documents say of them, as in RunInfo.
 
-    Attributes
-    ----------
-    start, image_key, frame_shape, frame_time_s, n_expected, geometry
-        As in RunInfo; frame_time_s is None where nothing tells it, frame_shape where the first
-        frame must.
-    notes
-        Sentences for the status, such as sources that contradict each other.
-    problem
-        Why the run cannot be analysed; empty if it can.
-    followed
-        Finds frames on disk while the run goes on.
+    `frame_time_s` is None where nothing tells it, `frame_shape` where the first frame must. `notes`
+    are sentences for the status, such as sources that contradict each other; `problem` is why the
+    run cannot be analysed, or "". `followed` finds frames on disk while the run goes on.
     """
 
     start: Fields
@@ -78,28 +65,14 @@ class Begin(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contradiction(Message):
-    """A later descriptor that says something else than what the analysis began with.
-
-    Attributes
-    ----------
-    sentences
-        What differs; the analysis goes on with what it began with.
-    """
+    """What a later descriptor says otherwise; the analysis goes on with what it began with."""
 
     sentences: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Referenced(Message):
-    """Frames to be read from where the documents say.
-
-    Attributes
-    ----------
-    reference
-        The frames.
-    arrival
-        time.monotonic() when the document came.
-    """
+    """Frames to be read from where the documents say; `arrival` is their time.monotonic()."""
 
     reference: FrameReference
     arrival: float
@@ -134,15 +107,7 @@ def _joined(here: FrameReference, there: FrameReference) -> FrameReference | Non
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered(Message):
-    """Inline frames of which the ROI pixels were taken already.
-
-    Attributes
-    ----------
-    pixels
-        Shape (k, n_pixels).
-    arrival
-        time.monotonic() when the document came.
-    """
+    """ROI pixels (k, n_pixels) of inline frames; `arrival` is their document's time.monotonic()."""
 
     pixels: Array
     arrival: float
@@ -155,13 +120,7 @@ class Gathered(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End(Message):
-    """The stop document.
-
-    Attributes
-    ----------
-    exit_status, reason
-        Of the raw run.
-    """
+    """The stop document: how the raw run ended."""
 
     exit_status: str
     reason: str

@@ -22,8 +22,6 @@ from xpcs_live_denoise.records.results import (
 from xpcs_live_denoise.records.run import RunEnd, RunInfo
 from xpcs_live_denoise.sinks import Spool, TiledDestination, read_record
 
-from .timings import Timings
-
 logger = logging.getLogger(__name__)
 
 SinkFactory: TypeAlias = Callable[[RunInfo], Sink]
@@ -32,17 +30,41 @@ SinkFactory: TypeAlias = Callable[[RunInfo], Sink]
 MOST_BYTES = 64 * 2**20
 
 
-@dataclass(slots=True, eq=False)
-class Piece:
-    """A publication that waits, in memory or in a file of the spool.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Times of a session, s.
 
     Attributes
     ----------
-    publication, path
-        One of them is None.
-    n_bytes
-        Of its arrays.
+    tick_s
+        Longest time between two looks of the analysis at what is due.
+    read_s
+        How long frames behind a reference may take to appear in their file.
+    first_pause_s, longest_pause_s
+        Pause after a failed delivery: doubled each time, from the first to the longest.
+    give_up_s
+        A sink without a spool has so long after the end of its run.
+    slow_s
+        While a delivery takes longer, what waits behind it goes to the spool on disk.
+    disk_pause_s
+        Pause after a fault of that disk.
+    request_s
+        Longest time that the Tiled server may take for an answer.
     """
+
+    tick_s: float = 0.1
+    read_s: float = 2.0
+    first_pause_s: float = 2.0
+    longest_pause_s: float = 60.0
+    give_up_s: float = 60.0
+    slow_s: float = 2.0
+    disk_pause_s: float = 60.0
+    request_s: float = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class Piece:
+    """A publication that waits, in memory or in a file of the spool; `n_bytes` of its arrays."""
 
     publication: Publication | None
     path: Path | None
@@ -50,8 +72,9 @@ class Piece:
 
     def read(self) -> Publication:
         """Return the publication."""
-        if self.publication is not None:
-            return self.publication
+        publication = self.publication  # the other thread may write it to the disk just now
+        if publication is not None:
+            return publication
         if self.path is None:
             raise RuntimeError("A piece is neither in memory nor on disk.")
         return read_record(self.path)
@@ -60,22 +83,10 @@ class Piece:
 class Outbox:
     """What one run still owes one destination, oldest first.
 
-    The worker's thread puts; the delivery thread reads, and says what was delivered. Whoever puts
-    too much for the memory, or while the destination does not answer, writes to the spool.
-
-    Parameters
-    ----------
-    destination
-        Tiled with its spool, or what makes a user's sink, which has none.
-    timings
-        Pause after a fault of the disk.
-    most_bytes
-        Most bytes in memory, where there is a spool.
-
-    Attributes
-    ----------
-    end
-        How the run ended, None before it did or when that is delivered.
+    The worker's thread puts; the delivery thread reads, and says what was delivered. Who puts
+    beyond `most_bytes` in memory, or while the destination does not answer, writes to the spool,
+    which a destination that makes users' sinks does not have. `end` is how the run ended: None
+    before it did and when that is delivered.
     """
 
     def __init__(
@@ -181,21 +192,21 @@ class Outbox:
 
     def read(self, pieces: Sequence[Piece]) -> Publication | None:
         """Return pieces as one publication; None if a final result has taken their place."""
+        try:
+            # Without the lock: who puts something must not wait for the disk.
+            publication = joined([piece.read() for piece in pieces]) if pieces else None
+        except Exception:
+            if self._has(pieces):
+                raise
+            return None  # its file was removed while it was read
+        return publication if self._has(pieces) else None
+
+    def _has(self, pieces: Sequence[Piece]) -> bool:
         with self._lock:
-            if not pieces or any(piece not in self._pieces for piece in pieces):
-                return None
-            return joined([piece.read() for piece in pieces])
+            return all(piece in self._pieces for piece in pieces)
 
     def read_result(self) -> Result | None:
-        """Return the final result, from wherever it is.
-
-        Raises
-        ------
-        TiledUnavailableError
-            When nobody would take it now.
-        InvalidInputError, OSError
-            When its file cannot be read any more.
-        """
+        """Return the final result, from wherever it is; raises where nobody would take it now."""
         if self._end_path is None:
             return self._result
         if isinstance(self._destination, TiledDestination):

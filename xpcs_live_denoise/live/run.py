@@ -53,15 +53,7 @@ _LIBRARIES = (
 
 
 class EnsembleLoader:
-    """Loads the ensemble once for all runs, on the worker's thread; a `Consumer` of `Prepare`.
-
-    Parameters
-    ----------
-    settings
-        Which ensemble.
-    ensemble
-        One that is there already.
-    """
+    """Loads the ensemble once for all runs, on the worker's thread, of which it is a `Consumer`."""
 
     ended = True  # it wants no ticks
 
@@ -91,25 +83,14 @@ class EnsembleLoader:
 class InlineSetup:
     """What the RunEngine's thread needs for frames inside documents; the worker hands it over.
 
-    Attributes
-    ----------
-    rois
-        In the orientation of the frames.
-    image
-        The detector image, which has a lock of its own.
+    The ROIs are in the orientation of the frames; the image has a lock of its own.
     """
 
     rois: RoiMap
     image: DetectorImage
 
     def gather(self, frames: Array) -> Array:
-        """Return the ROI pixels of frames (k, rows, cols), and show them to the detector image.
-
-        Raises
-        ------
-        FrameShapeError
-            For frames of another shape than the ROI map.
-        """
+        """Return the ROI pixels of frames (k, rows, cols), and show them to the detector image."""
         pixels = self.rois.gather(frames)
         self.image.offer(frames)
         return pixels
@@ -118,33 +99,9 @@ class InlineSetup:
 class LiveRun:
     """A run's analysis, driven by messages, with its results on the way to the sinks.
 
-    Used by the worker's thread only, but for the attributes below.
-
-    Parameters
-    ----------
-    settings
-        What to do.
-    uid
-        Of the raw run.
-    rois
-        The ROI map, instead of the file that the settings name.
-    ensembles
-        Where the ensemble comes from.
-    source
-        Reads frames behind references.
-    deliveries
-        One a sink; they take the results.
-    worker
-        Whose queue the run waits in.
-
-    Attributes
-    ----------
-    inline
-        None until the run has begun and when it is over; set by the worker's thread alone.
-    n_seen
-        Frames announced; counted by the RunEngine's thread alone.
-    ended
-        Whether the run had its last message.
+    Used by the worker's thread only, but for `inline`, which it sets and others read (None until
+    the run has begun and when it is over), and `n_seen`, the frames announced, which the
+    RunEngine's thread counts.
     """
 
     def __init__(
@@ -386,17 +343,7 @@ NO_FRAME_TIME = (
 
 
 def run_info(begin: Begin, settings: Settings, rois: RoiMap | None = None) -> RunInfo:
-    """Return what is known of a run; without ROIs, enough to say what went wrong with them.
-
-    Parameters
-    ----------
-    begin
-        What the documents tell.
-    settings
-        Stored with the result; they hold nothing secret.
-    rois
-        The ROIs, once they are there.
-    """
+    """Return what is known of a run; without ROIs, enough to say what went wrong with them."""
     return RunInfo(
         start=begin.start,
         detector=settings.detector,
@@ -435,14 +382,7 @@ def missing(status: Status) -> int:
 def what_is_missing(status: Status, why: str, n_expected: int | None) -> str:
     """Return what a run that came to its end has not analysed, "" if that is nothing.
 
-    Parameters
-    ----------
-    status
-        The last status.
-    why
-        What happened to the first frames that are missing; "": the status tells.
-    n_expected
-        Frames that were announced when the run began, None where nobody did.
+    `why` is what happened to the first frames that are missing; where it is "", the status tells.
     """
     n_missing = missing(status)
     all_frames = status.n_processed + status.n_skipped
@@ -458,19 +398,7 @@ def what_is_missing(status: Status, why: str, n_expected: int | None) -> str:
 
 
 def end_of_run(end: End, result: Result | None, status: Status, failure: str) -> RunEnd:
-    """Return how a run and its analysis ended.
-
-    Parameters
-    ----------
-    end
-        The stop document.
-    result
-        None where there is none.
-    status
-        The last status.
-    failure
-        What went wrong with the analysis, "" if nothing did.
-    """
+    """Return how a run and its analysis ended; `failure`: what stopped the latter, or ""."""
     # A success with a few gaps is one; a result that is mostly gaps is not.
     failed = result is None or missing(status) >= status.n_processed
     return RunEnd(
@@ -488,18 +416,7 @@ MOST_CHARACTERS = 2000
 
 
 class Notes:
-    """The sentences of one run, in order; iterating consumes nothing.
-
-    Parameters
-    ----------
-    uid
-        Of the run, for the log.
-
-    Attributes
-    ----------
-    why_missing
-        The first sentence that told of missing frames, "" if none did.
-    """
+    """The sentences of one run, in order. `why_missing` is the first of missing frames, or ""."""
 
     def __init__(self, uid: str) -> None:
         self.why_missing = ""

@@ -45,20 +45,10 @@ class _Entry:
 class Worker:
     """One daemon thread that takes messages in order and gives each to its consumer.
 
-    Parameters
-    ----------
-    queue_bytes
-        Most bytes that may wait. A message that holds bytes is refused beyond it, a message that
-        holds none (a reference) never is: those merge with the one before where they can.
-    tick_s
-        Longest time between two ticks, s.
-    changed
-        Notified after every message and tick.
-
-    Attributes
-    ----------
-    n_faults
-        Exceptions that consumers raised.
+    At most `queue_bytes` may wait. A message that holds bytes is refused beyond it, a message that
+    holds none (a reference) never is: those merge with the one before where they can. Consumers
+    tick at least every `tick_s`; `changed` is notified after every message and tick. `n_faults`
+    counts the exceptions that consumers raised.
     """
 
     def __init__(

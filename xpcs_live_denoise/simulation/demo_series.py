@@ -17,7 +17,7 @@ from xpcs_live_denoise.numerics.simulate import simulate_speckle
 from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.records.types import Array
 
-from .camera import SIMULATED_GEOMETRY, FrameFactory, recorded
+from .detectors import SIMULATED_GEOMETRY, FrameFactory, recorded
 
 SHAPE = (200, 200)
 SPECKLE_CONTRAST = 0.25
@@ -34,33 +34,15 @@ UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoSeries:
-    """A series of frames and what is known about it.
-
-    Attributes
-    ----------
-    title
-        One line for people.
-    frames
-        Makes the frames.
-    n_frames
-        How many.
-    rois
-        The ROIs.
-    true_rates
-        Shape (n_roi, n_frames): Gamma per frame; None for recorded data.
-    geometry
-        What the detector reports.
-    frame_time_s
-        Frame period of recorded data, s; None takes the detector's.
-    """
+    """A series of frames and what is known about it; `title` is one line for people."""
 
     title: str
     frames: FrameFactory
     n_frames: int
     rois: RoiMap
-    true_rates: NDArray[np.float64] | None = None
-    geometry: Geometry = SIMULATED_GEOMETRY
-    frame_time_s: float | None = None
+    true_rates: NDArray[np.float64] | None = None  # Gamma per frame, (n_roi, n_frames)
+    geometry: Geometry = SIMULATED_GEOMETRY  # what the detector reports
+    frame_time_s: float | None = None  # of recorded data; None takes the detector's
 
 
 def simulated_series(n_frames: int, n_rings: int) -> DemoSeries:
@@ -95,10 +77,8 @@ def simulated_series(n_frames: int, n_rings: int) -> DemoSeries:
 def recorded_series(file: Path, n_frames: int, n_rings: int) -> DemoSeries:
     """Return the first frames of a recorded series, with rings around its beam centre.
 
-    Raises
-    ------
-    InvalidInputError
-        When the file cannot be read, holds no series of frames, or says something impossible of it.
+    A file that cannot be read, holds no series of frames, or says something impossible of it is an
+    InvalidInputError.
     """
     stored = _load(file)
     recording = stored["frames"]

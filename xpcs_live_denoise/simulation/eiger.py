@@ -1,21 +1,28 @@
-"""A simulated classic Eiger as CHX has them: an ophyd device that writes DECTRIS files."""
+"""A simulated classic Eiger as CHX has them: an ophyd device, and the DECTRIS files it writes."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import os
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import h5py
+import hdf5plugin
+import numpy as np
+
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 from xpcs_live_denoise.records.frames import Geometry
-from xpcs_live_denoise.records.types import BoolArray, Document
+from xpcs_live_denoise.records.types import Array, BoolArray, Document
 
-from .camera import SIMULATED_GEOMETRY, FrameFactory, FrameSupply, SimulatedStatus
-from .eiger_files import SeriesFiles
+from .detectors import DATASET, SIMULATED_GEOMETRY, FrameFactory, FrameSupply, SimulatedStatus
 
 try:
     from ophyd import Component, Device, DynamicDeviceComponent, Signal
@@ -35,22 +42,114 @@ def _signals(kind: str, **values: float | str) -> Any:
     return {name: (Signal, None, {"value": v, "kind": kind}) for name, v in values.items()}
 
 
-class SimulatedEigerFilePlugin(Device):
-    """The signals of NSLS-II's EigerSimulatedFilePlugin.
+# Edges of a module and of the gaps between modules, pixels (rows, cols).
+MODULE, GAP = (514, 1030), (37, 10)
 
-    Each staging makes a new prefix. `sequence_id` is that of the last series: the detector writes
-    to the next one.
+
+def chip_gaps(shape: tuple[int, int]) -> BoolArray:
+    """Return where an Eiger of that shape has no pixels: the gaps between its modules."""
+    rows, cols = (
+        np.arange(edge) % (module + gap) >= module
+        for edge, module, gap in zip(shape, MODULE, GAP, strict=True)
+    )
+    return rows[:, np.newaxis] | cols
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesFiles:
+    """Writes the files of one series: a master at once, and data files behind it.
+
+    `series` is the path up to, without, "_master.h5"; `n_frames` are those of all its triggers.
+    Where `bad_pixels`, the shape of a frame, is True, frames get the largest value of the dtype.
+    With `copy_s` above 0 a data file appears half, as on a network file system, and is complete so
+    many seconds later. What `geometry` does not tell is 0 in the master, as what nobody set.
     """
 
-    file_path: Part = Component(Signal, value="", kind="omitted")
-    file_write_name_pattern: Part = Component(Signal, value="", kind="omitted")
-    sequence_id: Part = Component(Signal, value=0, kind="omitted")
-    file_write_images_per_file: Part = Component(Signal, value=100, kind="omitted")
+    series: Path
+    n_frames: int
+    images_per_file: int
+    frame_shape: tuple[int, int]
+    dtype: np.dtype
+    frame_time_s: float
+    bad_pixels: BoolArray | None = None
+    copy_s: float = 0.0
+    n_triggers: int = 1
+    geometry: Geometry = dataclasses.field(default_factory=Geometry)
 
-    def stage(self) -> list[object]:
-        """Choose the name of the files to come."""
-        self.file_write_name_pattern.put(f"{uuid.uuid4().hex[:12]}_$id")
-        return super().stage()
+    @property
+    def n_files(self) -> int:
+        """Number of data files."""
+        return math.ceil(self.n_frames / self.images_per_file)
+
+    def data_path(self, number: int) -> Path:
+        """Path of a data file, which count from 1."""
+        return self.series.with_name(f"{self.series.name}_data_{number:06d}.h5")
+
+    def write_master(self) -> None:
+        """Write the master file, whose links point at data files still to come."""
+
+        def fill(file: h5py.File) -> None:
+            for number in range(1, self.n_files + 1):
+                link = h5py.ExternalLink(self.data_path(number).name, DATASET)
+                file[f"/entry/data/data_{number:06d}"] = link
+            detector = file.create_group("/entry/instrument/detector")
+            detector["frame_time"] = self.frame_time_s
+            detector["count_time"] = self.frame_time_s
+            row, col = self.geometry.beam_center or (0.0, 0.0)
+            detector["beam_center_y"], detector["beam_center_x"] = row, col
+            detector["detector_distance"] = self.geometry.detector_distance_m or 0.0
+            detector["x_pixel_size"] = detector["y_pixel_size"] = self.geometry.pixel_size_m or 0.0
+            wavelength = self.geometry.wavelength_angstrom or 0.0
+            file["/entry/instrument/beam/incident_wavelength"] = wavelength
+            specific = detector.create_group("detectorSpecific")
+            specific["nimages"] = self.n_frames // self.n_triggers
+            specific["ntrigger"] = self.n_triggers
+            if self.bad_pixels is not None:
+                specific.create_dataset(
+                    "pixel_mask", data=self.bad_pixels.astype(np.uint32), **hdf5plugin.Bitshuffle()
+                )
+
+        self._appear(self.series.with_name(f"{self.series.name}_master.h5"), fill, None)
+
+    def write_data(
+        self, number: int, frames: Array, stopping: threading.Event | None = None
+    ) -> None:
+        """Write a data file, compressed as a detector does."""
+        if self.bad_pixels is not None:
+            frames = frames.copy()
+            frames[:, self.bad_pixels] = np.iinfo(self.dtype).max
+
+        def fill(file: h5py.File) -> None:
+            dataset = file.create_dataset(
+                DATASET,
+                data=frames,
+                chunks=(1, *self.frame_shape),
+                maxshape=(None, *self.frame_shape),
+                **hdf5plugin.Bitshuffle(cname="lz4"),
+            )
+            first = (number - 1) * self.images_per_file + 1
+            dataset.attrs["image_nr_low"] = first
+            dataset.attrs["image_nr_high"] = first + len(frames) - 1
+
+        self._appear(self.data_path(number), fill, stopping or threading.Event())
+
+    def _appear(
+        self, path: Path, fill: Callable[[h5py.File], None], stopping: threading.Event | None
+    ) -> None:
+        """Write under a hidden name, then let the file appear at once or in two halves."""
+        hidden = path.with_name(f".{path.name}.part")
+        with h5py.File(hidden, "w") as file:
+            fill(file)
+        if not self.copy_s or stopping is None:
+            os.replace(hidden, path)
+            return
+        content = hidden.read_bytes()
+        hidden.unlink()
+        with path.open("wb") as copy:
+            copy.write(content[: len(content) // 2])
+            copy.flush()
+            stopping.wait(self.copy_s)
+            copy.write(content[len(content) // 2 :])
 
 
 class SimulatedClassicEiger(Device):
@@ -73,28 +172,18 @@ class SimulatedClassicEiger(Device):
         Called for each staging; returns an iterator of blocks (k, rows, cols).
     directory
         Where the files go; created if absent.
-    name
-        The device's name; the data key is `<name>_image`.
-    n_frames
-        Frames of one series; `cam.num_images` changes it.
-    images_per_file
-        Frames of a full data file; `file.file_write_images_per_file` changes it.
-    frame_rate_hz
-        Frames per second; `cam.acquire_period` changes it.
+    name, prefix
+        The device's name; the data key is `<name>_image`. What the names of its files begin with;
+        None: another text each staging, as at CHX.
+    n_frames, images_per_file, frame_rate_hz
+        Frames of one series, of a full data file, and per second; `cam.num_images`,
+        `file.file_write_images_per_file` and `cam.acquire_period` change them. All above 0.
     geometry
         Reported in the configuration; None fields are not.
-    bad_pixels
-        Shape of a frame, True = no measurement: gets the largest value of the dtype.
+    bad_pixels, copy_s
+        See SeriesFiles.
     write_delay_s
         How long after its last frame a data file appears.
-    copy_s
-        0: a data file appears complete. Above: it appears half, and is complete this many seconds
-        later.
-
-    Raises
-    ------
-    InvalidInputError
-        For numbers that are not positive.
     """
 
     # What plans set; times in s.
@@ -104,7 +193,17 @@ class SimulatedClassicEiger(Device):
             **_signals("omitted", acquire=0),
         }
     )
-    file: Part = Component(SimulatedEigerFilePlugin, "")
+    # As NSLS-II's EigerSimulatedFilePlugin. `sequence_id` is that of the last series: the detector
+    # writes to the next one.
+    file: Part = DynamicDeviceComponent(
+        _signals(
+            "omitted",
+            file_path="",
+            file_write_name_pattern="",
+            sequence_id=0,
+            file_write_images_per_file=100,
+        )
+    )
     beam_center_x: Part = Component(Signal, value=0.0, kind="config")
     beam_center_y: Part = Component(Signal, value=0.0, kind="config")
     wavelength: Part = Component(Signal, value=0.0, kind="config")
@@ -117,6 +216,7 @@ class SimulatedClassicEiger(Device):
         directory: str | Path,
         *,
         name: str = "eiger4m_single",
+        prefix: str | None = None,
         n_frames: int = 100,
         images_per_file: int = 50,
         frame_rate_hz: float = 100.0,
@@ -132,6 +232,7 @@ class SimulatedClassicEiger(Device):
             )
         super().__init__("", name=name)
         self._frames = FrameSupply(frames)
+        self._prefix = prefix
         self._geometry = geometry
         self._bad_pixels = bad_pixels
         self._write_delay_s, self._copy_s = write_delay_s, copy_s
@@ -148,13 +249,6 @@ class SimulatedClassicEiger(Device):
         self.wavelength.put(geometry.wavelength_angstrom or 0.0)
         self.det_distance.put(geometry.detector_distance_m or 0.0)
 
-    @property
-    def image_key(self) -> str:
-        """The data key of the frames."""
-        return f"{self.name}_image"
-
-    # --- Stageable ----------------------------------------------------------------------------
-
     def stage(self) -> list[object]:
         """Start the series anew, with a new prefix of its files."""
         self._end_series()
@@ -163,17 +257,18 @@ class SimulatedClassicEiger(Device):
         row, col = self._geometry.beam_center or ((rows - 1) / 2, (cols - 1) / 2)
         self.beam_center_x.put(col)
         self.beam_center_y.put(row)
+        prefix = uuid.uuid4().hex[:12] if self._prefix is None else self._prefix
+        self.file.file_write_name_pattern.put(f"{prefix}_$id")
         staged = super().stage()
         folder = Path(self.file.file_path.get())
         folder.mkdir(parents=True, exist_ok=True)
-        prefix = self.file.file_write_name_pattern.get().removesuffix("_$id")
         self._resource_uid = str(uuid.uuid4())
         resource = {
             "uid": self._resource_uid,
             "spec": "AD_EIGER2",
             "root": "/",
             "resource_path": str(folder / prefix).lstrip("/"),
-            "resource_kwargs": {"images_per_file": self._images_per_file},
+            "resource_kwargs": {"images_per_file": self._images_per_file()},
             "path_semantics": "posix",
         }
         self._asset_docs.clear()
@@ -191,16 +286,8 @@ class SimulatedClassicEiger(Device):
         self._stopping.set()
         super().stop(success=success)
 
-    # --- Triggerable and Readable -------------------------------------------------------------
-
     def trigger(self) -> Any:
-        """Take one series; done when all its files are written.
-
-        Raises
-        ------
-        InvalidInputError
-            When the detector is not staged.
-        """
+        """Take one series; done when all its files are written. Refused without staging."""
         if self._staged != Staged.yes:
             raise InvalidInputError(
                 f"{self.name}: triggered without being staged; expected stage first, as every "
@@ -232,11 +319,11 @@ class SimulatedClassicEiger(Device):
             "shape": [int(self.cam.num_images.get()), *self._frames.frame_shape],
             "external": "FILESTORE:",
         }
-        return {**super().describe(), self.image_key: key}
+        return {**super().describe(), f"{self.name}_image": key}
 
     def read(self) -> Any:
         """Return the datum of the last series."""
-        reading = {} if self._reading is None else {self.image_key: self._reading}
+        reading = {} if self._reading is None else {f"{self.name}_image": self._reading}
         return {**super().read(), **reading}
 
     def collect_asset_docs(self) -> Iterator[tuple[str, Document]]:
@@ -244,23 +331,17 @@ class SimulatedClassicEiger(Device):
         while self._asset_docs:
             yield self._asset_docs.popleft()
 
-    # --- the series ---------------------------------------------------------------------------
-
-    @property
     def _images_per_file(self) -> int:
         return int(self.file.file_write_images_per_file.get())
 
-    @property
-    def _n_triggers(self) -> int:
-        return int(self.num_triggers.get())
-
     def _files(self, sequence_id: int) -> SeriesFiles:
         name = self.file.file_write_name_pattern.get().replace("$id", str(sequence_id))
+        n_triggers = int(self.num_triggers.get())
         return SeriesFiles(
             series=Path(self.file.file_path.get()) / name,
-            n_frames=self._n_triggers * int(self.cam.num_images.get()),
-            n_triggers=self._n_triggers,
-            images_per_file=self._images_per_file,
+            n_frames=n_triggers * int(self.cam.num_images.get()),
+            n_triggers=n_triggers,
+            images_per_file=self._images_per_file(),
             frame_shape=self._frames.frame_shape,
             dtype=self._frames.dtype,
             frame_time_s=float(self.cam.acquire_period.get()),
@@ -269,18 +350,14 @@ class SimulatedClassicEiger(Device):
         )
 
     def _acquire(self, files: SeriesFiles, status: SimulatedStatus) -> None:
-        try:
+        with status.finishing():
             self.cam.acquire.put(1)
-            self.file.sequence_id.put(int(files.series.name.rpartition("_")[2]))
-            files.write_master()
-            self._write_series(files, status)
-        except Exception as error:
-            # The thread's edge: whatever went wrong becomes the failure of the plan.
-            status.finish(error)
-        else:
-            status.finish()
-        finally:
-            self.cam.acquire.put(0)
+            try:
+                self.file.sequence_id.put(int(files.series.name.rpartition("_")[2]))
+                files.write_master()
+                self._write_series(files, status)
+            finally:
+                self.cam.acquire.put(0)
 
     def _write_series(self, files: SeriesFiles, status: SimulatedStatus) -> None:
         armed, n_written = time.monotonic(), 0

@@ -20,18 +20,9 @@ if TYPE_CHECKING:
 class TiledDestination:
     """The container for derived runs that settings name, and one connection for all of its sinks.
 
-    Making it connects to nothing and imports no Tiled, which takes a second.
-
-    Parameters
-    ----------
-    settings
-        `tiled` says where results go, `spool` where they wait.
-    client
-        Tiled client of the root. Default: the first sink that writes connects to
-        `settings.tiled.uri` with the key in the environment variable
-        `settings.tiled.api_key_env`, else in the file `settings.tiled.api_key_file`.
-    request_s
-        Longest time that the server may take for an answer, s; of our own connection only.
+    Making it connects to nothing and imports no Tiled, which takes a second. Without a `client` the
+    first sink that writes connects to `settings.tiled.uri`; the server may then take `request_s`
+    for an answer.
     """
 
     def __init__(
@@ -56,19 +47,9 @@ class TiledDestination:
         )
 
     def sink(self, spool: Spool, *, path: str | None = None) -> TiledSink:
-        """Return the sink of the derived run that a spool is for. Connects to nothing.
+        """Return the sink of the derived run that a spool is for; `path` instead of its container.
 
-        Parameters
-        ----------
-        spool
-            Of the run.
-        path
-            A container other than the run's own.
-
-        Raises
-        ------
-        InvalidInputError
-            When the container is the one of the raw runs.
+        Connects to nothing; raises InvalidInputError for the container of the raw runs.
         """
         from .run import TiledSink
 
@@ -83,15 +64,7 @@ class TiledDestination:
         )
 
     def client(self) -> Node:
-        """Return the client of the root; connects if nobody has yet.
-
-        Raises
-        ------
-        TiledUnavailableError
-            When the server does not answer.
-        InvalidInputError
-            When there is no key or the server refuses it.
-        """
+        """Return the client of the root; connects if nobody has yet."""
         from xpcs_live_denoise.catalog import connect
 
         if self._client is None:
@@ -99,25 +72,13 @@ class TiledDestination:
         return self._client
 
     def probe(self) -> None:
-        """Raise unless the server answers.
-
-        Raises
-        ------
-        TiledUnavailableError, InvalidInputError
-            As `client`.
-        """
+        """Raise unless the server answers."""
         from xpcs_live_denoise.catalog import probe
 
         probe(self.client())
 
     def check(self) -> None:
-        """Connect, and see whether the container takes results.
-
-        Raises
-        ------
-        TiledUnavailableError, InvalidInputError
-            As `client`; the latter also where the container holds raw runs.
-        """
+        """Connect, and raise unless the container may take results: none that holds raw runs."""
         from xpcs_live_denoise.catalog import refuse_raw_runs, results_path
 
         tiled = self._settings.tiled

@@ -14,16 +14,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from xpcs_live_denoise.catalog import (
-    ARRAY_DTYPES,
     CATALOG_SPEC,
     GAMMA_SCHEMA,
     RUN_SPECS,
-    STREAM_SPECS,
-    TABLES,
     Node,
     create_container,
-    descriptor_metadata,
-    json_safe,
     plain,
     probe,
     results_container,
@@ -31,17 +26,16 @@ from xpcs_live_denoise.catalog import (
     start_document,
     status_columns,
     stop_document,
-    table_data_keys,
 )
 from xpcs_live_denoise.records.results import GammaTable, Picture, Publication, Result
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
-from xpcs_live_denoise.records.types import Document, Fields, IntArray
+from xpcs_live_denoise.records.types import IntArray
 
-from .arrays import TiledArray
-from .tables import TABLE_KEY, TiledTable
+from .nodes import RunNodes
 
 logger = logging.getLogger(__name__)
 
+PICTURE_PERIOD_S = 5.0  # an image of the detector is as large as thousands of rows
 MAX_MESSAGE_BYTES = 900_000  # subscribers' connections end at a message of 1 MB
 
 
@@ -60,20 +54,16 @@ class TiledSink:
         Tiled client of the root, or a function that connects and returns one; it is called at the
         first write, and again until it succeeds.
     path
-        Container for derived runs, "/" between levels; created if absent.
-    raw_path
-        Container of the raw runs, stored for readers. Never the same as `path`.
+        Container for derived runs, "/" between levels; created if absent. Never `raw_path`, that
+        of the raw runs, which is stored for readers: that raises.
     access_tags
         For every node that is created.
     max_message_bytes
         Most bytes of one message to the server, and so to its subscribers.
+    picture_period_s
+        Least time between two images of the detector while the run goes on, s.
     uid, created
         Of the derived run; seconds since 1970. Default: a new one, now.
-
-    Raises
-    ------
-    InvalidInputError
-        When `path` is empty or is the container of the raw runs.
     """
 
     def __init__(
@@ -85,6 +75,7 @@ class TiledSink:
         raw_path: str | None = None,
         access_tags: Sequence[str] = (),
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        picture_period_s: float = PICTURE_PERIOD_S,
         uid: str | None = None,
         created: float | None = None,
     ):
@@ -93,14 +84,11 @@ class TiledSink:
         self._client = client
         self._tags = list(access_tags) or None
         self._max_bytes = max_message_bytes
-        self._run: Node = None
-        self._streams: dict[str, Node] = {}
-        self._arrays: dict[tuple[str, str], TiledArray] = {}
-        self._tables: dict[str, TiledTable] = {}
-        self._metadata: Document = {}
+        self._nodes: RunNodes | None = None
+        self._n_frames: int | None = None  # as the run's metadata tell it
         self._last_status: Status | None = None
         self._finished = False
-        self._labels: IntArray | None = None
+        self._picture = NewestPicture(picture_period_s)
         self._start = start_document(
             info, uid=uid or str(uuid.uuid4()), time=created or time.time(), raw_path=raw_path
         )
@@ -113,177 +101,143 @@ class TiledSink:
     def write(self, record: Publication | Result) -> None:
         """Write a publication, or the final result.
 
-        Raises
-        ------
-        TiledUnavailableError
-            When the server does not answer.
-        httpx.HTTPError, InvalidInputError
-            When it breaks off or refuses; when the container holds raw runs.
+        Raises TiledUnavailableError when the server does not answer, httpx.HTTPError when it
+        refuses, InvalidInputError when the container holds raw runs.
         """
-        self._open()
+        nodes = self._open()
         if self._finished:
             return
         if isinstance(record, Publication):
-            self._publish(record)
+            self._publish(nodes, record)
         else:
-            self._finalise(record)
-        for table in self._tables.values():
+            self._finalise(nodes, record)
+        for table in nodes.tables.values():
             table.settle()
 
     def finish(self, end: RunEnd) -> None:
         """Close every stream and write the stop document; create the run if nothing else did.
 
-        Raises
-        ------
-        TiledUnavailableError
-            When the server does not answer. Calling it again resumes.
-        httpx.HTTPError
-            When it breaks off or refuses.
+        Raises as `write`; calling it again resumes.
         """
-        if not self._finished:
-            self._open()
         if self._finished:
             return
+        nodes = self._open()
+        if self._finished:  # by another process
+            return
+        self._picture.write(nodes)
         if end.status != self._last_status:
-            self._append_status(end.status)
-        for node in (*self._arrays.values(), *self._tables.values()):
-            node.close()
-        for stream in self._streams.values():
-            stream.close_stream()
-        counts = {name: 1 for name, _ in self._arrays}
-        counts |= {name: table.n_rows for name, table in self._tables.items()}
+            self._append_status(nodes, end.status)
+        counts = nodes.close()
         stop = stop_document(end, start_uid=self.uid, time=time.time(), num_events=counts)
-        self._run.update_metadata({"stop": stop}, drop_revision=True)
-        self._run.close_stream()
+        nodes.run.update_metadata({"stop": stop}, drop_revision=True)
+        nodes.run.close_stream()
         self._finished = True
 
     # --- records ---------------------------------------------------------------------------
 
-    def _publish(self, news: Publication) -> None:
+    def _publish(self, nodes: RunNodes, news: Publication) -> None:
         n_expected = self._info.n_expected
         # First of all: this is what somebody waits for.
         if news.gamma is not None and len(news.gamma):
-            self._append_gamma(news.gamma)
+            _append_gamma(nodes, news.gamma)
         if news.c2 is not None:
-            rows = self._array("two_time", "c2")
+            rows = nodes.array("two_time", "c2")
             rows.patch_frames(news.c2.values, (news.c2.start, 0), n_expected)
         for band in news.bands:
             at = (band.start, band.start)
-            self._array("two_time", "c2_denoised").patch_frames(band.c2, at, n_expected)
-            self._array("two_time", "c2_spread").patch_frames(band.spread, at, n_expected)
+            nodes.array("two_time", "c2_denoised").patch_frames(band.c2, at, n_expected)
+            nodes.array("two_time", "c2_spread").patch_frames(band.spread, at, n_expected)
         # After the arrays: what n_frames promises is there to be read.
-        self._update_metadata({"n_frames": max(news.n_frames, self._metadata.get("n_frames", 0))})
-        if news.picture is not None:
-            self._write_picture(news.picture)
-        self._append_status(news.status)
+        self._set_n_frames(nodes, max(news.n_frames, self._n_frames or 0))
+        self._picture.take(news.picture)
+        if self._picture.is_due:
+            self._picture.write(nodes)
+        self._append_status(nodes, news.status)
 
-    def _finalise(self, result: Result) -> None:
+    def _finalise(self, nodes: RunNodes, result: Result) -> None:
         n_frames = result.c2.shape[1]
         if n_frames:
-            self._array("two_time", "c2").replace(result.c2)
+            nodes.array("two_time", "c2").replace(result.c2)
         if n_frames and result.denoised is not None:
-            self._array("two_time", "c2_denoised").replace(result.denoised.c2)
-            self._array("two_time", "c2_spread").replace(result.denoised.spread)
+            nodes.array("two_time", "c2_denoised").replace(result.denoised.c2)
+            nodes.array("two_time", "c2_spread").replace(result.denoised.spread)
         if len(result.g2.delay_s):
             for name in ("g2", "g2_error", "g2_denoised", "delay_s"):
                 values = getattr(result.g2, name)
                 if values is not None:
-                    self._array("g2", name).replace(values)
-        self._update_metadata({"n_frames": n_frames})
+                    nodes.array("g2", name).replace(values)
+        self._set_n_frames(nodes, n_frames)
         if len(result.gamma):
-            self._append_gamma(result.gamma)
-        if result.picture is not None:
-            self._write_picture(result.picture)
-        self._append_status(result.status)
+            _append_gamma(nodes, result.gamma)
+        self._picture.take(result.picture)
+        self._picture.write(nodes)
+        self._append_status(nodes, result.status)
 
-    def _write_picture(self, picture: Picture) -> None:
-        if self._labels is None or not np.array_equal(picture.labels, self._labels):
-            self._array("image", "roi_labels").replace(picture.labels)
-            self._labels = picture.labels
-        image = self._array("image", "image")
-        image.replace(picture.mean)
-        image.describe({"binning": picture.binning, "n_frames": picture.n_frames})
-
-    def _append_status(self, status: Status) -> None:
-        self._table("status").append(status_columns(status))
+    def _append_status(self, nodes: RunNodes, status: Status) -> None:
+        nodes.table("status").append(status_columns(status))
         self._last_status = status
 
-    def _append_gamma(self, gamma: GammaTable) -> None:
-        self._table("gamma").append({name: getattr(gamma, name) for name in GAMMA_SCHEMA})
+    # --- the run's own node ------------------------------------------------------------------
 
-    # --- nodes -----------------------------------------------------------------------------
-
-    def _open(self) -> None:
-        """Connect, and create the derived run, unless that has been done."""
+    def _open(self) -> RunNodes:
+        """Connect, and create the derived run or take over what is there of it."""
         if callable(self._client):
             self._client = self._client()
         probe(self._client)
-        if self._run is not None:
-            return
+        if self._nodes is not None:
+            return self._nodes
         parent = results_container(
             self._client, self._segments, CATALOG_SPEC, self._tags, self._info.uid
         )
         start = {"start": self._start}
         run = plain(create_container(parent, self.uid, start, RUN_SPECS, self._tags))
-        self._adopt(run)
-        self._run = run
-        logger.info(
-            "Results of run %s go to Tiled as %s/%s.",
-            self._info.uid,
-            "/".join(self._segments),
-            self.uid,
-        )
-
-    def _adopt(self, run: Node) -> None:
-        """Take over what another process has already written of this run; nothing of a new one."""
-        self._metadata = {k: v for k, v in run.metadata.items() if k not in ("start", "stop")}
+        nodes = RunNodes(run, self._tags, self._max_bytes)
+        self._n_frames = run.metadata.get("n_frames")
         self._finished = "stop" in run.metadata
         self._start = dict(run.metadata["start"])
-        for name in run:
-            self._streams[name] = plain(run[name])
-            for key in self._streams[name]:
-                if key == TABLE_KEY:
-                    self._table(name).adopt()
-                else:
-                    self._array(name, key).adopt()
+        self._nodes = nodes
+        place = "/".join((*self._segments, self.uid))
+        logger.info("Results of run %s go to Tiled as %s.", self._info.uid, place)
+        return nodes
 
-    def _stream(self, name: str, data_keys: Document) -> Node:
-        if name not in self._streams:
-            metadata = descriptor_metadata(time.time(), data_keys)
-            node = create_container(self._run, name, metadata, STREAM_SPECS, self._tags)
-            self._streams[name] = plain(node)
-        return self._streams[name]
+    def _set_n_frames(self, nodes: RunNodes, n_frames: int) -> None:
+        if self._n_frames != n_frames:
+            nodes.run.update_metadata({"n_frames": n_frames}, drop_revision=True)
+            self._n_frames = n_frames
 
-    def _array(self, stream: str, name: str) -> TiledArray:
-        key = (stream, name)
-        if key not in self._arrays:
-            self._arrays[key] = TiledArray(
-                self._stream(stream, {}),
-                name,
-                dtype=ARRAY_DTYPES.get(name, "<f8"),
-                access_tags=self._tags,
-                max_message_bytes=self._max_bytes,
-            )
-        return self._arrays[key]
 
-    def _table(self, name: str) -> TiledTable:
-        if name not in self._tables:
-            schema, key = TABLES[name]
-            self._tables[name] = TiledTable(
-                self._stream(name, table_data_keys(schema)),
-                schema,
-                key=key,
-                access_tags=self._tags,
-                max_message_bytes=self._max_bytes,
-            )
-        return self._tables[name]
+class NewestPicture:
+    """The newest image of the detector, written at most every `period_s`."""
 
-    def _update_metadata(self, facts: Fields) -> None:
-        # The documents are written once and never edited, whatever a later descriptor says.
-        safe = {k: json_safe(v) for k, v in facts.items() if k not in ("start", "stop")}
-        changed = {
-            k: v for k, v in safe.items() if k not in self._metadata or self._metadata[k] != v
-        }
-        if changed:
-            self._run.update_metadata(changed, drop_revision=True)
-            self._metadata.update(changed)
+    def __init__(self, period_s: float) -> None:
+        self._period_s = period_s
+        self._next = float("-inf")  # time.monotonic()
+        self._waiting: Picture | None = None
+        self._labels: IntArray | None = None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last one was written long enough ago."""
+        return time.monotonic() >= self._next
+
+    def take(self, picture: Picture | None) -> None:
+        """Take an image in the place of one that still waits."""
+        self._waiting = picture or self._waiting
+
+    def write(self, nodes: RunNodes) -> None:
+        """Write what waits, and the ROI labels where they differ."""
+        picture = self._waiting
+        if picture is None:
+            return
+        if self._labels is None or not np.array_equal(picture.labels, self._labels):
+            nodes.array("image", "roi_labels").replace(picture.labels)
+            self._labels = picture.labels
+        image = nodes.array("image", "image")
+        image.replace(picture.mean)
+        image.describe({"binning": picture.binning, "n_frames": picture.n_frames})
+        self._waiting = None
+        self._next = time.monotonic() + self._period_s
+
+
+def _append_gamma(nodes: RunNodes, gamma: GammaTable) -> None:
+    nodes.table("gamma").append({name: getattr(gamma, name) for name in GAMMA_SCHEMA})

@@ -51,18 +51,8 @@ def default_folder() -> Path:
 class Spool:
     """The results of one run on disk, for its session and for whoever delivers them later.
 
-    Makes its folder at the first record; `Spool.open` takes one that was left.
-
-    Parameters
-    ----------
-    root
-        Folder that holds one folder a run.
-    info
-        The run.
-    uid, time
-        Of the derived run; seconds since 1970.
-    path, raw_path, access_tags
-        Where it goes, as in `TiledSink`.
+    Makes its folder in `root` at the first record; `Spool.open` takes one that was left. `uid` and
+    `time` (s since 1970) are those of the derived run; the rest is where it goes, as in TiledSink.
     """
 
     def __init__(
@@ -91,14 +81,8 @@ class Spool:
     def open(cls, folder: Path) -> Spool:
         """Take the folder that a session left.
 
-        Raises
-        ------
-        SpoolInUseError
-            When another process has it.
-        FileNotFoundError
-            When another process has delivered it meanwhile.
-        InvalidInputError
-            When it is none of ours, or damaged.
+        Raises SpoolInUseError when another process has it, FileNotFoundError when one has delivered
+        it meanwhile, InvalidInputError when it is none of ours, or damaged.
         """
         lock = _lock(folder)
         try:
@@ -122,29 +106,15 @@ class Spool:
     def put(self, publication: Publication) -> Path:
         """Keep a publication; return its file, for `read_record`.
 
-        Raises
-        ------
-        OSError
-            When the disk is full or refuses.
-        SpoolInUseError
-            When another process delivers the run.
+        Raises OSError when the disk is full or refuses, SpoolInUseError when another process
+        delivers the run.
         """
         return self._write(PUBLICATION, publication)
 
     def put_end(self, result: Result | None, end: RunEnd) -> Path:
-        """Keep how the run ended; return its file.
+        """Keep how the run ended, in the place of all that was `put` if there is a final result.
 
-        Parameters
-        ----------
-        result
-            The final result, which holds all that was `put` before; None if there is none.
-        end
-            The end.
-
-        Raises
-        ------
-        OSError, SpoolInUseError
-            As `put`.
+        Returns the file; raises as `put`.
         """
         path = self._write(END, {"result": result, "end": end})
         if result is not None:
@@ -264,17 +234,8 @@ _RECORDS: dict[str, Any] = {
 def write_record(path: Path, value: Any) -> None:
     """Write records, arrays and what JSON knows; the file is there complete or not at all.
 
-    Parameters
-    ----------
-    path
-        The file, readable by its owner only; one that is there is replaced.
-    value
-        Of what JSON has no word for, documents' exotic values, the text is kept.
-
-    Raises
-    ------
-    OSError
-        When the disk is full or refuses.
+    Only its owner can read it. Of what JSON has no word for, exotic values in documents, the text
+    is kept.
     """
     arrays: dict[str, Array] = {}
     text = json.dumps(_encode(value, arrays))
@@ -295,15 +256,7 @@ def write_record(path: Path, value: Any) -> None:
 
 
 def read_record(path: Path) -> Any:
-    """Return what `write` was given.
-
-    Raises
-    ------
-    InvalidInputError
-        When the file is damaged or not one of ours.
-    OSError
-        When it cannot be read.
-    """
+    """Return what `write_record` was given; InvalidInputError if the file is damaged."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}

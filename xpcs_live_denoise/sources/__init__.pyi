@@ -1,6 +1,7 @@
 """Where frames come from: documents, files, other processes, stored runs."""
 
 from .assets import positive_int as positive_int
+from .documents import DocumentsByRun as DocumentsByRun
 from .documents import RunDocuments as RunDocuments
 from .documents import plain_document as plain_document
 from .eiger.reconcile import follow as follow
@@ -15,6 +16,5 @@ from .remote.receiver import RemoteDocuments as RemoteDocuments
 from .roi_files import load_rois as load_rois
 from .roi_files import open_rois as open_rois
 from .roi_files import save_rois as save_rois
-from .router import DocumentsByRun as DocumentsByRun
 from .stored.documents import TiledDocuments as TiledDocuments
 from .stored.runs import TiledRuns as TiledRuns

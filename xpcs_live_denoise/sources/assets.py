@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 import posixpath
@@ -90,13 +91,8 @@ UNSUPPORTED_PARAMETERS = ("template", "slice")
 class StreamResource:
     """One stream_resource document, of today's event model or of before 1.20.
 
-    Attributes
-    ----------
-    n_announced
-        Where the indices end that stream_datum documents have announced; None before the first.
-        Its owner keeps it.
-    multiplier
-        Frames of one index, where the document tells.
+    `n_announced` is where the indices end that stream_datum documents have announced, None before
+    the first; its owner keeps it. `multiplier` are the frames of one index, where it tells.
     """
 
     def __init__(self, doc: Fields) -> None:
@@ -198,42 +194,25 @@ MOST_FRAMES = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageKey:
-    """The data key of the frames.
+    """The data key of the frames."""
 
-    Attributes
-    ----------
-    shape
-        Shape of one event's value as (..., rows, cols); None stands for an unknown length.
-    external
-        What the data key says under "external", "" if nothing.
-    configured_images
-        Frames of one exposure as the detector's configuration says; None where it does not.
-    """
-
-    shape: tuple[int | None, ...] = ()
-    external: str = ""
-    configured_images: int | None = None
+    shape: tuple[int | None, ...] = ()  # of one event's value: (..., rows, cols), None if unknown
+    external: str = ""  # what the data key says under "external"
+    configured_images: int | None = None  # frames of one exposure, as the configuration says
 
     @classmethod
     def of(cls, descriptor: Fields, data_key: str, detector: str) -> ImageKey:
-        """Read a descriptor.
+        """Read a descriptor; raises whatever one without a usable shape makes it raise.
 
-        Raises
-        ------
-        KeyError, TypeError, ValueError
-            When the data key has no usable shape.
-        InvalidInputError
-            When an event would hold more frames than MOST_FRAMES.
+        An event of more frames than MOST_FRAMES is an InvalidInputError.
         """
         key = descriptor["data_keys"][data_key]
-        external = key.get("external")
-        images = _configured_images(descriptor.get("configuration"), detector)
         found = cls(
             shape=tuple(None if n is None else operator.index(n) for n in key["shape"]),
-            external=str(external) if external else "",
-            configured_images=images,
+            external=str(key.get("external") or ""),
+            configured_images=_configured_images(descriptor.get("configuration"), detector),
         )
-        found = cls(shape=found._in_order(), external=found.external, configured_images=images)
+        found = dataclasses.replace(found, shape=found._in_order())
         if found.frames_per_index() > MOST_FRAMES:
             raise InvalidInputError(
                 f"Data key {data_key!r}: an event of the shape {short_repr(key['shape'])} holds "

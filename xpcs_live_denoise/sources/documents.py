@@ -1,26 +1,121 @@
-"""From the documents of one run to references to its frames, on the RunEngine's thread: no I/O."""
+"""Documents, run by run, and the frames that they refer to; on the RunEngine's thread: no I/O."""
 
 from __future__ import annotations
 
 import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from event_model import unpack_datum_page
+from event_model import DocumentNames, EventModelError, RunRouter, unpack_datum_page
 
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError, short_repr
 from xpcs_live_denoise.records.frames import FrameReference, InlineFrames, MissingFrames
 from xpcs_live_denoise.records.types import Document, Fields
 
-from .assets import (
-    MOST_FRAMES,
-    ImageKey,
-    StreamResource,
-    datum_reference,
-    positive_int,
-)
+from .assets import MOST_FRAMES, ImageKey, StreamResource, datum_reference, positive_int
+
+NAMES = frozenset(name.name for name in DocumentNames) - {"bulk_datum", "bulk_events"}
+# Runs without a stop document that are waited for; an older one is ended.
+MOST_OPEN_RUNS = 32
+MOST_UID_CHARACTERS = 200
+NO_STOP = "No stop document came, and many runs began since."
+
+RunCallback = Callable[[str, Any], None]
+
+# In place of an `event_model.Filler`, which refuses an event whose datum is still to come.
+_FILLED = ("descriptor", "resource", "datum_page", "stream_resource", "stream_datum", "event_page")
+_NO_FILLING = SimpleNamespace(**{name: lambda doc: doc for name in _FILLED})
+
+
+def _no_filler(*_: Any, **__: Any) -> SimpleNamespace:
+    return _NO_FILLING
+
+
+class DocumentsByRun:
+    """Gives documents to the callbacks of their runs, by `event_model.RunRouter`.
+
+    Unlike that one it takes no other attribute for a document's name, looks up no datum itself (one
+    may come after its event), and forgets a run at its stop even if a callback raises. A run whose
+    stop never comes is ended when MOST_OPEN_RUNS others have begun.
+
+    `begin_run` is called with a start document and returns the callback for the run, which gets
+    that document, too; None for a run of no interest.
+    """
+
+    def __init__(self, begin_run: Callable[[Document], RunCallback | None]) -> None:
+        self._begin_run = begin_run
+        self._router = RunRouter([self._begin], filler_class=_no_filler)  # type: ignore[arg-type]
+        self._open: dict[str, None] = {}  # uids, the oldest first
+        self._errors: list[Exception] = []
+
+    def __call__(self, name: str, doc: Fields) -> None:
+        """Take a document; raises what the callback raised.
+
+        What is no document, or belongs to no run, is an InvalidInputError.
+        """
+        if not isinstance(name, str) or name not in NAMES or not isinstance(doc, Mapping):
+            raise InvalidInputError(
+                f"Got a {type(doc).__name__} under the name {short_repr(name)}; expected a "
+                f"document of the event model, one of {', '.join(sorted(NAMES))}."
+            )
+        self._errors.clear()
+        try:
+            self._route(name, doc)
+        except XpcsError:
+            raise
+        except (LookupError, TypeError, ValueError, EventModelError) as error:
+            # What the router raises for a document of no run; callbacks' errors come below.
+            raise InvalidInputError(
+                f"A document {name!r} lacks a field, belongs to no run that began here, refers to "
+                "a document that did not come, or came twice."
+            ) from error
+        if self._errors:
+            raise self._errors.pop(0)
+
+    def _route(self, name: str, doc: Fields) -> None:
+        if name == "start":
+            _require_uid(doc)
+            self._router(name, dict(doc))
+            self._open[doc["uid"]] = None
+            if len(self._open) > MOST_OPEN_RUNS:
+                self._end(next(iter(self._open)))
+        elif name == "stop":
+            self._router(name, dict(doc))
+            self._open.pop(doc["run_start"], None)
+        else:
+            self._router(name, doc)  # type: ignore[arg-type]
+
+    def _end(self, uid: str) -> None:
+        del self._open[uid]
+        stop = {"uid": f"no stop of {uid}", "run_start": uid, "exit_status": "fail"}
+        self._router("stop", {**stop, "reason": NO_STOP, "num_events": {}})
+
+    def _begin(self, _name: str, start: Document) -> tuple[list[Any], list[Any]]:
+        callback = self._begin_run(start)
+        if callback is None:
+            return [], []
+
+        def guarded(name: str, doc: Fields) -> None:
+            try:
+                callback(name, doc)
+            except Exception as error:  # raised again when the router is done with the document
+                self._errors.append(error)
+
+        return [guarded], []
+
+
+def _require_uid(start: Fields) -> None:
+    uid = start["uid"]
+    is_text = isinstance(uid, str) and uid.isprintable()  # it stands in logs and on terminals
+    if not is_text or not 0 < len(uid) <= MOST_UID_CHARACTERS:
+        raise InvalidInputError(
+            f"A start document has the uid {short_repr(uid)}; expected text of at most "
+            f"{MOST_UID_CHARACTERS} printable characters. The run is not analysed."
+        )
+
 
 # Events that wait for the datum of the first of them; then that one is given up.
 MOST_WAITING = 16
@@ -39,23 +134,9 @@ class RunDocuments:
     has the data key is followed; other streams are ignored, even if they have the same key (dark
     frames). Reading the attributes consumes nothing.
 
-    Parameters
-    ----------
-    start
-        The run's start document.
-    detector
-        Name of the detector, for its entry in the descriptor's configuration.
-    data_key
-        The data key that holds the frames.
-
-    Attributes
-    ----------
-    start
-        The start document.
-    image_descriptor
-        The first descriptor that has the data key; None until it came.
-    n_frames
-        Frames behind all references so far.
+    `detector` is the name of its entry in the descriptor's configuration. `image_descriptor` is the
+    first descriptor that has the data key, None until it came; `n_frames` are the frames behind all
+    references so far.
     """
 
     def __init__(self, start: Fields, *, detector: str, data_key: str) -> None:
@@ -112,16 +193,12 @@ class RunDocuments:
         counted twice, and frames whose own document was lost are not lost with it, since they are
         in the file.
 
-        Raises
-        ------
-        InvalidInputError
-            For a malformed document; everything is then as if it had not come.
+        A malformed document is an InvalidInputError; everything is then as if it had not come.
         """
-        handler = _HANDLERS.get(name)
-        if handler is None:
-            return ()
         try:
-            references = tuple(handler(self, doc))
+            announced = self._announced(name, doc)
+            events = self._events.take(self._key, all_of_them=name == "stop")
+            references = (*announced, *events)
         except XpcsError:
             raise
         except _MALFORMED as error:
@@ -132,9 +209,30 @@ class RunDocuments:
         self.n_frames += sum(reference.n_frames for reference in references)
         return references
 
-    # --- one handler a document ---------------------------------------------------------------
+    def _announced(self, name: str, doc: Fields) -> tuple[FrameReference, ...]:
+        """Take a document; return the frames of a stream that it announces."""
+        match name:
+            case "descriptor":
+                self._descriptor(doc)
+            case "event" if self._carries(doc):
+                self._events.add([doc["data"].get(self._data_key)], [doc.get("seq_num")], self._key)
+            case "event_page" if self._carries(doc):
+                self._event_page(doc)
+            case "resource":
+                self._events.add_resource(doc)
+            case "datum":
+                self._events.add_datums([doc])
+            case "datum_page":
+                self._events.add_datums(list(unpack_datum_page(doc)))  # type: ignore[arg-type]
+            case "stream_resource":
+                self._stream_resource(doc)
+            case "stream_datum":
+                return self._stream_datum(doc)
+            case _:
+                pass
+        return ()
 
-    def _descriptor(self, doc: Fields) -> Sequence[FrameReference]:
+    def _descriptor(self, doc: Fields) -> None:
         uid, data_keys, stream = doc["uid"], doc["data_keys"], doc.get("name")
         image_like = [key for key, data_key in data_keys.items() if len(data_key["shape"]) >= 2]
         known = self.image_descriptor
@@ -146,17 +244,8 @@ class RunDocuments:
         if is_image and known is None:
             self.image_descriptor, self._key = doc, key
         self._image_like.update(dict.fromkeys(image_like))
-        return ()
 
-    def _event(self, doc: Fields) -> Sequence[FrameReference]:
-        if not self._carries(doc):
-            return ()
-        self._events.add([doc["data"].get(self._data_key)], [doc.get("seq_num")], self._key)
-        return self._events.take(self._key)
-
-    def _event_page(self, doc: Fields) -> Sequence[FrameReference]:
-        if not self._carries(doc):
-            return ()
+    def _event_page(self, doc: Fields) -> None:
         values, seq_nums = doc["data"].get(self._data_key), doc.get("seq_num")
         if values is None:  # a page without the key still stands for as many frames as events
             values = [None] * len(doc["seq_num"])
@@ -165,7 +254,6 @@ class RunDocuments:
         if len(values) != len(seq_nums):
             raise ValueError(f"{len(seq_nums)} events hold {len(values)} values")
         self._events.add(values, seq_nums, self._key)
-        return self._events.take(self._key)
 
     def _carries(self, doc: Fields) -> bool:
         """Whether an event (page) should hold frames: false beside a stream of its own."""
@@ -173,27 +261,14 @@ class RunDocuments:
             return False
         return self._data_key in doc["data"] or not self._key.in_streams
 
-    def _resource(self, doc: Fields) -> Sequence[FrameReference]:
-        self._events.add_resource(doc)
-        return self._events.take(self._key)
-
-    def _datum(self, doc: Fields) -> Sequence[FrameReference]:
-        self._events.add_datums([doc])
-        return self._events.take(self._key)
-
-    def _datum_page(self, doc: Fields) -> Sequence[FrameReference]:
-        self._events.add_datums(list(unpack_datum_page(doc)))  # type: ignore[arg-type]
-        return self._events.take(self._key)
-
-    def _stream_resource(self, doc: Fields) -> Sequence[FrameReference]:
+    def _stream_resource(self, doc: Fields) -> None:
         uid = doc["uid"]
         if doc["data_key"] != self._data_key:
             self._resources[uid] = None
         elif uid not in self._resources:
             self._resources[uid] = StreamResource(doc)
-        return ()
 
-    def _stream_datum(self, doc: Fields) -> Sequence[FrameReference]:
+    def _stream_datum(self, doc: Fields) -> tuple[FrameReference, ...]:
         uid = doc["stream_resource"]
         start, stop = (operator.index(doc["indices"][end]) for end in ("start", "stop"))
         if not 0 <= start <= stop:
@@ -222,9 +297,6 @@ class RunDocuments:
         resource.n_announced = stop
         return (reference,)
 
-    def _stop(self, _doc: Fields) -> Sequence[FrameReference]:
-        return self._events.take(self._key, all_of_them=True)
-
     def _is_of_images(self, uid: str) -> bool:
         """Whether a descriptor is of the stream with the frames."""
         if uid not in self._is_image:
@@ -238,28 +310,11 @@ class RunDocuments:
         return InvalidInputError(f"Run {uid}: {reason}. The document is left out.")
 
 
-_HANDLERS: dict[str, Callable[[RunDocuments, Fields], Sequence[FrameReference]]] = {
-    "descriptor": RunDocuments._descriptor,
-    "event": RunDocuments._event,
-    "event_page": RunDocuments._event_page,
-    "resource": RunDocuments._resource,
-    "datum": RunDocuments._datum,
-    "datum_page": RunDocuments._datum_page,
-    "stream_resource": RunDocuments._stream_resource,
-    "stream_datum": RunDocuments._stream_datum,
-    "stop": RunDocuments._stop,
-}
-
-
 class EventFrames:
     """Frames of the events of one stream, inline or by the ids of datums: in order, each once.
 
-    `take` consumes what it returns.
-
-    Attributes
-    ----------
-    frame_shape
-        (rows, cols) of the first inline frame that was taken; None before.
+    `take` consumes what it returns; `frame_shape` is (rows, cols) of the first inline frame that
+    was taken, None before.
     """
 
     def __init__(self, data_key: str) -> None:
@@ -324,7 +379,7 @@ class EventFrames:
             return None
         try:
             return datum_reference(resource, datum, key)
-        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        except _MALFORMED as error:
             return MissingFrames(
                 n_frames=key.frames_per_event,
                 reason=f"Datum {short_repr(datum_id)}: its frames cannot be found "
@@ -372,10 +427,6 @@ def new_events(
     return n_lost, last
 
 
-# What numpy raises for rows of different lengths, lists that hold themselves, and worse.
-_NO_ARRAY = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError)
-
-
 def inline_frames(value: object, data_key: str, n_frames: int) -> InlineFrames | MissingFrames:
     """Return the frames that a value is; arrays are shared, not copied.
 
@@ -390,7 +441,7 @@ def inline_frames(value: object, data_key: str, n_frames: int) -> InlineFrames |
         return missing("missing in events of its stream.")
     try:
         frames = np.asarray(value)
-    except _NO_ARRAY:
+    except (*_MALFORMED, MemoryError):  # rows of different lengths, a list that holds itself
         frames = np.empty(0, object)
     if frames.dtype.kind not in "buif" or frames.ndim not in (2, 3) or not frames.size:
         dtype = str(frames.dtype) if frames.dtype.names is None else short_repr(frames.dtype)

@@ -20,10 +20,8 @@ class FileRoots:
     Whoever can write below the roots can still exchange a file between the check and its opening;
     who cannot, gets nothing read that lies elsewhere.
 
-    Parameters
-    ----------
-    roots
-        The folders. None: every regular file, wherever it is. One that is not there is logged.
+    With None as `roots` every regular file may be read, wherever it is; with none, no file. A
+    folder that is not there is logged.
     """
 
     def __init__(self, roots: Iterable[str | os.PathLike[str]] | None) -> None:
@@ -39,38 +37,30 @@ class FileRoots:
     def inside(self, path: str | os.PathLike[str]) -> Path:
         """Return where a path leads, symlinks resolved; it need not exist, nor be a file.
 
-        Raises
-        ------
-        UnreadableFramesError
-            When that is not below one of the roots, or is no path at all.
+        Outside the roots, or where it is no path at all, an UnreadableFramesError.
         """
         try:
             resolved = Path(os.path.realpath(path))
-            roots = (
-                None if self._roots is None else [Path(os.path.realpath(r)) for r in self._roots]
-            )
+            # Anew each time: a root may be a symlink, and mounted later.
+            roots = [os.path.realpath(root) for root in self._roots or ()]
         except (ValueError, TypeError) as error:  # a null byte, a number
             raise UnreadableFramesError(
                 f"File {short_repr(path)}: no path of a file ({error})."
             ) from error
-        if roots is None or any(resolved.is_relative_to(root) for root in roots):
+        if self._roots is None or any(resolved.is_relative_to(root) for root in roots):
             return resolved
         leads_to = "" if str(resolved) == str(path) else f" (that is {short_repr(str(resolved))})"
         raise UnreadableFramesError(
             f"File {short_repr(str(path))}{leads_to}: not below a folder that may be read, "
-            f"{', '.join(map(str, roots)) or 'there is none'}. Add its folder to the setting "
+            f"{', '.join(roots) or 'there is none'}. Add its folder to the setting "
             "`file_roots` if documents may name files there."
         )
 
     def check(self, path: str | os.PathLike[str]) -> Path:
         """Return the path of a file that may be read, symlinks resolved.
 
-        Raises
-        ------
-        UnreadableFramesError
-            When it is not below one of the roots, or no regular file.
-        FileNotFoundError, PermissionError, OSError
-            When there is no such file (yet), or it cannot be looked at.
+        Outside the roots, and for what is no regular file, an UnreadableFramesError; another
+        OSError when there is no such file (yet), or it cannot be looked at.
         """
         resolved = self.inside(path)
         if not stat.S_ISREG(os.stat(resolved).st_mode):
@@ -81,7 +71,7 @@ class FileRoots:
         return resolved
 
 
-@functools.cache  # every run makes roots of its own
+@functools.cache  # several parts of a session make roots of one setting
 def _tell_if_missing(root: Path) -> None:
     if not os.path.isdir(root):
         logger.warning(

@@ -19,7 +19,7 @@ from xpcs_live_denoise.records.frames import (
 )
 from xpcs_live_denoise.records.types import Array
 
-from .eiger import read_eiger
+from .eiger.files import read_eiger
 from .file_roots import FileRoots
 from .handlers import AssetReader
 from .hdf5 import HDF5Reader, NotYetError, Patience
@@ -37,14 +37,13 @@ class FrameReader:
 
     Parameters
     ----------
+    roots
+        Where files that documents name may lie.
     timeout_s
         How long to wait for announced frames that are not there yet, s. Counted anew after every
         frame that came. A file that has failed is not waited for again until it can be read.
-    roots
-        Where files that documents name may lie.
     tiled
-        Reads `TiledFrames`: called with the reference and the most bytes of a block, returns
-        blocks (k, rows, cols).
+        Reads `TiledFrames`, with the most bytes of a block.
     """
 
     def __init__(
@@ -63,17 +62,8 @@ class FrameReader:
     def read(self, reference: FrameReference, max_bytes: int) -> Iterator[Array]:
         """Yield the frames of `reference` in order, as arrays (k, rows, cols).
 
-        Parameters
-        ----------
-        reference
-            Inline frames are yielded as views.
-        max_bytes
-            Most bytes of a block; a single frame may be larger.
-
-        Raises
-        ------
-        UnreadableFramesError
-            When frames cannot be read; those yielded before are good.
+        A block has at most `max_bytes`, but one frame. Inline frames are yielded as views. Where
+        frames cannot be read, an UnreadableFramesError; those yielded before are good.
         """
         if isinstance(reference, InlineFrames):
             yield from _split(reference.frames, max_bytes)
@@ -85,8 +75,13 @@ class FrameReader:
             )
         elif isinstance(reference, AssetFrames):
             yield from self._assets.read(reference, max_bytes)
+        elif isinstance(reference, TiledFrames) and self._tiled is not None:
+            yield from self._tiled(reference, max_bytes)
         elif isinstance(reference, TiledFrames):
-            yield from self._read_tiled(reference, max_bytes)
+            raise UnreadableFramesError(
+                f"Array {reference.path!r} in Tiled: no client to read it with was given. Let "
+                "`xpcs-live-denoise replay` or `serve` analyse runs whose frames are in Tiled."
+            )
         else:
             yield from self._hdf5.read(reference, max_bytes)
 
@@ -94,14 +89,6 @@ class FrameReader:
         """Close every file that is held open."""
         self._hdf5.close()
         self._assets.close()
-
-    def _read_tiled(self, reference: TiledFrames, max_bytes: int) -> Iterator[Array]:
-        if self._tiled is None:
-            raise UnreadableFramesError(
-                f"Array {reference.path!r} in Tiled: no client to read it with was given. Let "
-                "`xpcs-live-denoise replay` or `serve` analyse runs whose frames are in Tiled."
-            )
-        yield from self._tiled(reference, max_bytes)
 
 
 def _split(frames: Array, max_bytes: int) -> Iterator[Array]:
@@ -113,26 +100,12 @@ def _split(frames: Array, max_bytes: int) -> Iterator[Array]:
 def read_tiled(
     client: Node, reference: TiledFrames, max_bytes: int, *, below: str = "", timeout_s: float = 2.0
 ) -> Iterator[Array]:
-    """Yield the frames of a reference in order, as arrays (k, rows, cols).
+    """Yield the frames of a reference in order, as `FrameReader.read` does.
 
-    Parameters
-    ----------
-    client
-        A Tiled client, from which the path of the reference leads down.
-    reference
-        Counts along all axes of the array but the last two.
-    max_bytes
-        Most bytes of a block; a single step along the first axis may be larger.
-    below
-        The path must lead below this one: documents come from outside.
-    timeout_s
-        How long to wait for frames that were announced and are not there, s; counted anew after
-        every block.
-
-    Raises
-    ------
-    UnreadableFramesError
-        When frames cannot be read; those yielded before are good.
+    The path leads down from the client, and must lead below `below`: documents come from outside.
+    The reference counts along all axes of the array but the last two; a block may be larger than
+    `max_bytes` where one step along the first axis is. Frames that are not there are waited for
+    `timeout_s`, counted anew after every block.
     """
     keys = _keys(reference, below)
     position, array = reference.start, None

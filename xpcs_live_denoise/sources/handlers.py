@@ -14,7 +14,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-from event_model import EventModelError, Filler
 
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
 from xpcs_live_denoise.records.frames import AssetFrames
@@ -28,15 +27,13 @@ HANDLER_GROUP = "databroker.handlers"
 MOST_HANDLERS = 8
 # Where the handlers of areaDetector's and of NeXus files read without a document that says so.
 USUAL_DATASETS = (DEFAULT_DATASET, "/entry/instrument/detector/data")
-_KEY = "frames"
 _PAUSES_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-_DESCRIPTOR: Any = {"uid": "asset", "data_keys": {_KEY: {"external": "FILESTORE:"}}}
 
 Handler = Callable[..., Any]
 
 
 class AssetReader:
-    """Reads legacy assets through `event_model.Filler`.
+    """Reads legacy assets as `event_model.Filler` does.
 
     A handler stays open for the datums of its resource; one that fails is made anew, since most
     of them do not see that their file has grown. `find_handler` returns the handler class of a
@@ -71,7 +68,8 @@ class AssetReader:
         """
         try:
             frames = self._frames(reference)
-            step = max(1, max_bytes // max(1, _frame_bytes(frames)))
+            _, rows, cols = frames.shape
+            step = max(1, max_bytes // max(1, int(rows) * int(cols) * frames.dtype.itemsize))
             for start in range(0, frames.shape[0], step):
                 yield _computed(frames[start : start + step])
         except UnreadableFramesError:
@@ -81,18 +79,8 @@ class AssetReader:
             raise _unreadable(reference, reason) from error
 
     def _frames(self, reference: AssetFrames) -> Any:
-        resource, datum = reference.resource, reference.datum
-        self._check_path(resource)
-        filler = Filler(
-            {resource["spec"]: self._handler_class(resource)},
-            handler_cache=self._handlers,
-            resource_cache={resource["uid"]: resource},
-            datum_cache={datum["datum_id"]: datum},
-            descriptor_cache={_DESCRIPTOR["uid"]: _DESCRIPTOR},
-            inplace=True,
-            retry_intervals=[],
-        )
-        payload = self._fill(filler, reference)
+        self._check_path(reference.resource)
+        payload = self._payload(reference)
         frames = payload if hasattr(payload, "dask") else np.asarray(payload)
         if frames.ndim == 2:
             frames = frames[np.newaxis]
@@ -104,25 +92,19 @@ class AssetReader:
             )
         return frames
 
-    def _fill(self, filler: Filler, reference: AssetFrames) -> Any:
+    def _payload(self, reference: AssetFrames) -> Any:
         """Return what the handler gives, asked again while its file may still come or grow."""
-        uid = reference.resource["uid"]
+        uid, spec = reference.resource["uid"], reference.resource["spec"]
+        handler_class = self._handler_class(reference.resource)
         patience = Patience(0.0 if uid in self._failed else self._timeout_s, _PAUSES_S)
         while True:
             try:
-                self._check_files(filler, reference)
-                event = filler.fill_event(
-                    {
-                        "uid": "asset",
-                        "descriptor": _DESCRIPTOR["uid"],
-                        "data": {_KEY: reference.datum["datum_id"]},
-                        "filled": {_KEY: False},
-                    }
-                )
+                handler = self._checked_handler(handler_class, reference)
+                payload = handler(**reference.datum["datum_kwargs"])
                 self._failed.discard(uid)
-                return event["data"][_KEY]
-            except (OSError, EventModelError, ValueError, KeyError, IndexError) as error:
-                self._drop(reference)
+                return payload
+            except (OSError, ValueError, KeyError, IndexError) as error:
+                _close(self._handlers.pop((uid, spec), None))
                 if isinstance(error, UnreadableFramesError) or not patience.wait():
                     self._failed.add(uid)
                     raise
@@ -153,31 +135,28 @@ class AssetReader:
                     "makes names of absurd length; expected one such as '%s%s_%06d.tif'."
                 )
 
-    def _check_files(self, filler: Filler, reference: AssetFrames) -> None:
-        """Check the files of a datum, as far as anybody tells them, before its handler reads."""
-        path = self._roots.inside(_path(reference.resource))
+    def _checked_handler(self, handler_class: Handler, reference: AssetFrames) -> Any:
+        """Return the handler of a datum whose files, as far as anybody tells them, may be read."""
+        resource, path = reference.resource, self._roots.inside(_path(reference.resource))
         is_file = path.exists() and not path.is_dir()
         if is_file:
             self._check_file(path, _datasets(reference))
-        handler = self._handler(filler, reference.resource)
+        key = (resource["uid"], resource["spec"])
+        if key not in self._handlers:
+            self._handlers[key] = handler_class(_path(resource), **resource["resource_kwargs"])
+            while len(self._handlers) > MOST_HANDLERS:
+                _close(self._handlers.popitem(last=False)[1])
+        self._handlers.move_to_end(key)
+        handler = self._handlers[key]
         if not self._roots.restricted:
-            return
+            return handler
         datasets = _datasets(reference, handler)
         if is_file:
             self._check_file(path, datasets)
         get_file_list = getattr(handler, "get_file_list", lambda _: ())
         for name in get_file_list([reference.datum["datum_kwargs"]]):
             self._check_file(name, datasets)
-
-    def _handler(self, filler: Filler, resource: Fields) -> Any:
-        """Return the handler of a resource, a new one where none is open."""
-        key = (resource["uid"], resource["spec"])
-        if key not in self._handlers:
-            self._handlers[key] = filler.get_handler(resource)  # type: ignore[arg-type]
-            while len(self._handlers) > MOST_HANDLERS:
-                _close(self._handlers.popitem(last=False)[1])
-        self._handlers.move_to_end(key)
-        return self._handlers[key]
+        return handler
 
     def _check_file(self, name: str | Path, datasets: list[str]) -> None:
         """Check a file and, of an HDF5 file below roots, the datasets that may be read."""
@@ -192,10 +171,6 @@ class AssetReader:
                 for dataset in new:
                     require_allowed_data(file, dataset, self._roots)
             self._checked.update((*identity, dataset) for dataset in new)
-
-    def _drop(self, reference: AssetFrames) -> None:
-        key = (reference.resource["uid"], reference.resource["spec"])
-        _close(self._handlers.pop(key, None))
 
 
 def _by_entry_point(spec: str) -> Handler | None:
@@ -230,10 +205,6 @@ def _computed(frames: Any) -> Array:
     # One thread: dask's own take longer to start than a block to read.
     lazy = hasattr(frames, "dask")
     return np.asarray(frames.compute(scheduler="synchronous") if lazy else frames)
-
-
-def _frame_bytes(frames: Any) -> int:
-    return int(frames.shape[1]) * int(frames.shape[2]) * frames.dtype.itemsize
 
 
 def _close(handler: Any) -> None:

@@ -8,7 +8,6 @@ import posixpath
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -25,13 +24,6 @@ MAX_OPEN_FILES = 8
 MOST_FRAME_BYTES = 2**31
 
 
-@dataclass(frozen=True, slots=True)
-class _OpenFile:
-    file: h5py.File
-    identity: tuple[int, int]
-    checked: set[str]  # datasets whose pixels are known to lie where they may
-
-
 class NotYetError(Exception):
     """The frames are not there now, but a writer may still bring them."""
 
@@ -43,12 +35,8 @@ NOT_YET = (NotYetError, OSError, RuntimeError, KeyError)
 class Patience:
     """How long announced frames that are not there are waited for; counted anew after each block.
 
-    Parameters
-    ----------
-    timeout_s
-        The longest wait, s.
-    pauses_s
-        Time between two looks, s: before the second, the third, ...; the last one goes on.
+    The longest wait is `timeout_s`; `pauses_s` are the times between two looks, s: before the
+    second, the third, ...; the last one goes on.
     """
 
     def __init__(self, timeout_s: float, pauses_s: tuple[float, ...] = (0.01,)) -> None:
@@ -82,13 +70,14 @@ class HDF5Reader:
     def __init__(self, *, timeout_s: float, roots: FileRoots) -> None:
         self._timeout_s = timeout_s
         self._roots = roots
-        self._files: OrderedDict[str, _OpenFile] = OrderedDict()
+        # Path -> the open file, which file that is, and datasets whose pixels lie where they may.
+        self._files: OrderedDict[str, tuple[h5py.File, tuple[int, int], set[str]]] = OrderedDict()
         self._failed: set[str] = set()
 
     def close(self) -> None:
         """Close every file that is held open."""
         while self._files:
-            self._files.popitem()[1].file.close()
+            self._forget(next(iter(self._files)))
 
     def read(self, reference: HDF5Frames, max_bytes: int) -> Iterator[Array]:
         """Yield the frames in order, as `FrameReader.read` does."""
@@ -142,23 +131,21 @@ class HDF5Reader:
             return file
         stat = os.stat(path)
         identity = (stat.st_dev, stat.st_ino)
-        known = self._files.get(name)
-        if known is None or known.identity != identity:
+        if name not in self._files or self._files[name][1] != identity:
             self._forget(name)
-            known = _OpenFile(open_hdf5(path, swmr=True), identity, set())
-            self._files[name] = known
-        if reference.dataset not in known.checked:
-            require_allowed_data(known.file, reference.dataset, self._roots)
-            known.checked.add(reference.dataset)
+            self._files[name] = open_hdf5(path, swmr=True), identity, set()
+        file, _, checked = self._files[name]
+        if reference.dataset not in checked:
+            require_allowed_data(file, reference.dataset, self._roots)
+            checked.add(reference.dataset)
         self._files.move_to_end(name)
         while len(self._files) > MAX_OPEN_FILES:
-            self._files.popitem(last=False)[1].file.close()
-        return known.file
+            self._forget(next(iter(self._files)))
+        return file
 
     def _forget(self, path: str) -> None:
-        known = self._files.pop(path, None)
-        if known is not None:
-            known.file.close()
+        if path in self._files:
+            self._files.pop(path)[0].close()
 
 
 def _dataset(file: h5py.File, reference: HDF5Frames) -> h5py.Dataset:
@@ -255,12 +242,8 @@ def require_allowed_data(
     the way; raw storage outside of HDF5 is refused always. A dataset that does not exist (yet)
     passes. `n_left`: links that may still follow.
 
-    Raises
-    ------
-    UnreadableFramesError
-        When the dataset's pixels are elsewhere.
-    FileNotFoundError
-        When a file that it refers to is not there (yet): HDF5 would read zeros.
+    Pixels elsewhere are an UnreadableFramesError; a file that is referred to and not there (yet),
+    for which HDF5 would read zeros, is a FileNotFoundError.
     """
     if n_left <= 0:
         raise UnreadableFramesError(

@@ -46,12 +46,7 @@ class _Quantity:
 _BEAM_COL = _Quantity("beam centre x (column)", "pixels", ("beam_center_x",), signed=True)
 _BEAM_ROW = _Quantity("beam centre y (row)", "pixels", ("beam_center_y",), signed=True)
 _WAVELENGTH = _Quantity("wavelength", "Angstrom", ("wavelength", "incident_wavelength"))
-_DISTANCE = _Quantity(
-    "detector distance",
-    "m",
-    ("det_distance", "detector_distance"),
-    in_metres,
-)
+_DISTANCE = _Quantity("detector distance", "m", ("det_distance", "detector_distance"), in_metres)
 _PIXEL_SIZE = _Quantity("pixel size", "m", ("x_pixel_size", "y_pixel_size", "pixel_size"))
 _FRAME_TIME = _Quantity("frame time", "s", ("acquire period", "acquire_period"))
 # A source, the key under which it has a number, what stands there, and its value (None: no number).
@@ -68,25 +63,12 @@ def find_geometry(
 ) -> Geometry:
     """Return the geometry: each quantity from the first source that has it.
 
-    Parameters
-    ----------
-    settings
-        What the user set.
-    start
-        The run's start document.
-    device_configuration
-        What the staged device's `read_configuration()` returned, {key: {"value": ...}}; None
-        without a device.
-    descriptor_configuration
-        The descriptor's `configuration`, {device: {"data": {...}}}; None before it came.
-    detector
-        Name of the detector.
+    `device_configuration` is what the staged device's `read_configuration()` returned, {key:
+    {"value": ...}}, None without a device; `descriptor_configuration` is the descriptor's, {device:
+    {"data": {...}}}, None before it came.
 
-    Returns
-    -------
-    Geometry
-        None for what no source has. The two coordinates of the beam centre come from one source.
-        Without a pixel size, detectors with "eiger" in their name have that of an Eiger.
+    None is what no source has. The two coordinates of the beam centre come from one source.
+    Without a pixel size, detectors with "eiger" in their name have that of an Eiger.
     """
     sources = _sources(start, device_configuration, descriptor_configuration, detector)
 
@@ -111,10 +93,7 @@ def find_frame_time(
     descriptor_configuration: Fields | None,
     detector: str,
 ) -> float | None:
-    """Return the frame period in s (the acquire period, never the exposure); None if unknown.
-
-    Parameters are those of `find_geometry`; `settings_value` is the frame time that the user set.
-    """
+    """Return the frame period in s (the acquire period, never the exposure); None if unknown."""
     sources = _sources(start, device_configuration, descriptor_configuration, detector)
     return settings_value or _first(_numbers(_FRAME_TIME, sources, detector))
 
@@ -129,7 +108,7 @@ def geometry_conflicts(
     """Return a sentence for every source that says something else than what is used.
 
     That is a lower source with another value of the geometry or the frame time, and a value that
-    is no positive number. Parameters are those of `find_geometry`, `settings` are all settings.
+    is no positive number.
     """
     sources = _sources(start, device_configuration, descriptor_configuration, detector)
     geometry = settings.geometry

@@ -76,7 +76,12 @@ def load_rois(path: str | Path) -> RoiMap:
     """
     path = Path(path)
     if path.suffix == ".json":
-        return _load_json(path)
+        try:
+            return rois_from_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise _unreadable("ROI file", path, error) from error
+        except (InvalidInputError, UnicodeDecodeError) as error:
+            raise InvalidInputError(f"ROI file {path}: {error}") from error
     arrays = _load(path, "ROI file")
     if not isinstance(arrays, dict):
         raise InvalidInputError(
@@ -95,29 +100,11 @@ def load_rois(path: str | Path) -> RoiMap:
         raise InvalidInputError(f"ROI file {path}: {error}") from error
 
 
-def _load_json(path: Path) -> RoiMap:
-    try:
-        return rois_from_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise _unreadable("ROI file", path, error) from error
-    except (InvalidInputError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"ROI file {path}: {error}") from error
-
-
 def load_mask(path: str | Path) -> BoolArray:
-    """Read a pixel mask, (rows, cols), True = keep.
+    """Read a pixel mask, (rows, cols), True = keep; a file that cannot be used is refused.
 
-    Parameters
-    ----------
-    path
-        An .npy file, or an .npz file with one array or with one that is named `mask`. Booleans,
-        or 1 = keep and 0 = leave out.
-
-    Raises
-    ------
-    InvalidInputError
-        When the file is missing, neither .npy nor .npz, holds pickled objects, no array that can
-        be told to be the mask, or values other than 0 and 1.
+    That is an .npy file, or an .npz file with one array or with one that is named `mask`: booleans,
+    or 1 = keep and 0 = leave out.
     """
     content = _load(Path(path), "Mask file")
     if isinstance(content, dict):
@@ -207,13 +194,7 @@ def rois_to_json(rois: RoiMap) -> str:
 
 
 def rois_from_json(text: str) -> RoiMap:
-    """Return the map that JSON describes.
-
-    Raises
-    ------
-    InvalidInputError
-        When it is no JSON, or describes no ROIs; ROIs must not overlap.
-    """
+    """Return the map that JSON describes, an InvalidInputError where it describes none."""
     try:
         content: Any = json.loads(text)
         rows, cols = (_whole(size) for size in content["shape"])
@@ -231,9 +212,7 @@ def rois_from_json(text: str) -> RoiMap:
             if labels[inside].any():
                 raise ValueError(f"label {label} overlaps with another one")
             labels[inside] = label
-    except (
-        *(ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError),
-    ) as error:
+    except (*_DAMAGED, TypeError, AttributeError, ArithmeticError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise InvalidInputError(f"ROIs as JSON: got something else ({what}); {_FORM}.") from error
     missing = sorted(q_of.keys() - set(np.unique(labels).tolist()))
@@ -279,12 +258,8 @@ def open_rois(settings: Settings, rois: RoiMap | None) -> RoiMap:
     """Return `rois` if there is one, else what `settings.rois` holds; `settings.mask` applied.
 
     ROIs and mask are given as the frames look after `settings.orientation`; the map that is
-    returned is turned back once, so that it fits the frames as the documents deliver them.
-
-    Raises
-    ------
-    InvalidInputError
-        Without any ROIs, and for files that cannot be used.
+    returned is turned back once, so that it fits the frames as the documents deliver them. Without
+    any ROIs, and for files that cannot be used, an InvalidInputError.
     """
     if rois is None:
         if settings.rois is None:

@@ -20,7 +20,7 @@ def written(folder, sequence_id, after_s, **options):
 
 def found(folder, *times_s, roots=None, n_images=23, prefix="gel"):
     series = series_in(folder, *times_s, roots=roots, n_images=n_images, prefix=prefix)
-    return [one.sequence_id for one in series]
+    return [int(one.series.rpartition("_")[2]) for one in series]
 
 
 def series_in(folder, *times_s, roots=None, n_images=23, prefix="gel"):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from bluesky.run_engine import RunEngine
 from bluesky_tiled_plugins import TiledWriter
-from ophyd import Device
 from tiled.structures.core import Spec
 
 from profile_collection.chx_simulation import chx_series
@@ -19,8 +18,7 @@ from xpcs_live_denoise import LiveDenoise, Settings, results
 from xpcs_live_denoise.catalog.nodes import full_uid
 from xpcs_live_denoise.commands.replay import replay_runs
 from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError
-from xpcs_live_denoise.simulation import recorded
-from xpcs_live_denoise.simulation.eiger import SimulatedClassicEiger, SimulatedEigerFilePlugin
+from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
 from xpcs_live_denoise.sources.documents import RunDocuments
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frames import FrameReader
@@ -45,17 +43,22 @@ def engine(tiled_client, tmp_path):
     assert not list((tmp_path / "backup").glob("*")), "the writer failed"
 
 
-@pytest.fixture
-def eiger(tmp_path):
+def eiger_in(folder, prefix=None):
     return SimulatedClassicEiger(
         recorded(FRAMES),
-        tmp_path / "files",
+        folder,
         name="eiger",
+        prefix=prefix,
         n_frames=20,
         images_per_file=8,
         frame_rate_hz=1000,
         write_delay_s=0.0,
     )
+
+
+@pytest.fixture
+def eiger(tmp_path):
+    return eiger_in(tmp_path / "files")
 
 
 def stored(client, uid, folder, data_key="eiger_image"):
@@ -104,11 +107,8 @@ def test_a_stored_run_gives_the_documents_and_frames_that_it_had(
     np.testing.assert_array_equal(frames_of(told, tmp_path), FRAMES[:n_frames])
 
 
-def test_two_runs_with_one_prefix_are_kept_apart(
-    engine, eiger, tiled_client, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(SimulatedEigerFilePlugin, "stage", Device.stage)
-    eiger.file.file_write_name_pattern.put("gel_$id")
+def test_two_runs_with_one_prefix_are_kept_apart(engine, tiled_client, tmp_path):
+    eiger = eiger_in(tmp_path / "files", "gel")
     uids = [engine(bp.count([eiger], num=num))[0] for num in (2, 1)]
     found = [series_in(list(stored(tiled_client, uid, tmp_path).new_documents())) for uid in uids]
     assert found == [[1, 2], [3]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,16 +14,42 @@ from xpcs_live_denoise.denoising.ensemble import Ensemble, load_ensemble
 from xpcs_live_denoise.denoising.training import WindowData, load_windows
 from xpcs_live_denoise.denoising.triangle import one_time
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.types import Array, Document, Fields
+from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray
 
 from .methods import METHODS, Methods, Output, triangle_noise
-from .metrics import Truth, errors_against, summary, truths
+from .metrics import Truth, errors, summary, truths
 
 # What each truth is, for who reads the table.
 _TRUTHS = {
     "target": "the target, the mean of all cuts of the series, which holds the input",
     "frame_disjoint": "the mean of the cuts that share no frame with the input",
 }
+
+
+# Of the true Gamma, per frame: the paper trusts its network in the two in the middle.
+BANDS = {
+    "<0.01": (0.0, 0.01),
+    "0.01-0.05": (0.01, 0.05),
+    "0.05-0.15": (0.05, 0.15),
+    ">0.15": (0.15, np.inf),
+}
+QUINTILES = ("cleanest", "2nd", "3rd", "4th", "noisiest")
+
+# Columns of the text tables: heading, path to the figure, format.
+_MAIN = (
+    ("cost", "cost", ".4g"),
+    ("MSE(1TCF)", "mse_g2", ".4g"),
+    ("median", "mse_g2_median", ".4g"),
+    ("conv.", "converged_fraction", ".3f"),
+    ("MRE", "mre_gamma", ".3f"),
+    ("median", "mre_gamma_median", ".3f"),
+    ("MSE alpha", "mse_alpha", ".3f"),
+    ("MSE beta", "mse_beta", ".3f"),
+    ("MSE base", "mse_baseline", ".4f"),
+    ("in 1 SE", "coverage_1", ".3f"),
+    ("in 2 SE", "coverage_2", ".3f"),
+    ("us/window", "us_per_window", ".0f"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +84,20 @@ class Evaluation:
         return json.dumps(self.summary, indent=2)
 
     def table(self) -> str:
-        """Return the figures of all methods as tables to read, one line a method."""
-        return tables(self.summary)
+        """Return tables to read, one line a method: of each truth, then by bands and quintiles."""
+        parts: list[str] = []
+        for name, about in self.summary["truths"].items():
+            shown = {
+                method: {**found, **found[name]}
+                for method, found in self.summary["methods"].items()
+            }
+            parts.append(f"Against {about['of']} ({about['n']} inputs):")
+            parts.append(_layout(_main_rows(shown)))
+            parts.append(
+                "Median (mean) relative error of Gamma, by true Gamma a frame and by noise:"
+            )
+            parts.append(_layout(_part_rows(shown)))
+        return "\n\n".join(parts)
 
 
 def evaluate(
@@ -85,14 +122,6 @@ def evaluate(
         Some of METHODS; default: all, "paper" only if its ensemble is given.
     experiments
         Only inputs of these; default: all.
-
-    Raises
-    ------
-    InvalidInputError
-        When the file is not in the format, a method is unknown, "paper" lacks its ensemble, or
-        the experiments have no inputs.
-    MissingDependencyError
-        When "cnn" is asked for and torch is not installed.
     """
     chosen = _methods(methods, paper)
     data = _load(path, experiments)
@@ -103,10 +132,14 @@ def evaluate(
     found: Document = {}
     predictions: dict[str, Array] = {}
     for method in chosen:
-        output = running.run(method)
+        output = METHODS[method](running)
         predictions |= _predictions(method, output)
-        found[method] = c2_figures(output, data) | {
-            name: figures(output, truth, noise) for name, truth in known.items()
+        improved = summary(data.c2 if output.c2 is None else output.c2, data)
+        found[method] = {
+            "improved_fraction": improved["improved_fraction"],
+            "improved_fraction_g2": improved["improved_fraction_g2"],
+            "us_per_window": 1e6 * output.seconds / len(data),
+            **{name: figures(output, truth, noise) for name, truth in known.items()},
         }
     about = {
         "file": Path(path).name,
@@ -116,14 +149,16 @@ def evaluate(
         "targets": len(np.unique(data.target_index)),
         "ensemble": None if ensemble is None else _identity(ensemble, data),
         "paper": None if paper is None else _identity(paper, data),
-        "truths": {name: _about(name, truth) for name, truth in known.items()},
+        "truths": {
+            name: {
+                "of": _TRUTHS[name],
+                "n": len(truth.rows),
+                "converged_fraction": _mean(truth.rates.converged),
+            }
+            for name, truth in known.items()
+        },
     }
     return Evaluation(summary={**about, "methods": found}, predictions=predictions)
-
-
-def _about(name: str, truth: Truth) -> Document:
-    converged = float(np.mean(truth.rates.converged))
-    return {"of": _TRUTHS[name], "n": len(truth.rows), "converged_fraction": converged}
 
 
 def _methods(methods: Sequence[str] | None, paper: Ensemble | None) -> list[str]:
@@ -153,8 +188,7 @@ def _load(path: str | Path, experiments: Sequence[int] | None) -> WindowData:
             f"evaluate: {path} has no inputs of experiments {missing}; expected some of "
             f"{there.tolist()}."
         )
-    part = data.of_experiments(np.asarray(experiments))
-    return dataclasses.replace(part, sha256=data.sha256)
+    return data.of_experiments(np.asarray(experiments))
 
 
 def _predictions(method: str, output: Output) -> dict[str, Array]:
@@ -175,51 +209,16 @@ def _identity(ensemble: Ensemble, data: WindowData) -> Document:
     }
 
 
-# Of the true Gamma, per frame: the paper trusts its network in the two in the middle.
-BANDS = {
-    "<0.01": (0.0, 0.01),
-    "0.01-0.05": (0.01, 0.05),
-    "0.05-0.15": (0.05, 0.15),
-    ">0.15": (0.15, np.inf),
-}
-QUINTILES = ("cleanest", "2nd", "3rd", "4th", "noisiest")
-
-# Columns of the text tables: heading, path to the figure, format.
-_MAIN = (
-    ("cost", "cost", ".4g"),
-    ("MSE(1TCF)", "mse_g2", ".4g"),
-    ("median", "mse_g2_median", ".4g"),
-    ("conv.", "converged_fraction", ".3f"),
-    ("MRE", "mre_gamma", ".3f"),
-    ("median", "mre_gamma_median", ".3f"),
-    ("MSE alpha", "mse_alpha", ".3f"),
-    ("MSE beta", "mse_beta", ".3f"),
-    ("MSE base", "mse_baseline", ".4f"),
-    ("in 1 SE", "coverage_1", ".3f"),
-    ("in 2 SE", "coverage_2", ".3f"),
-    ("us/window", "us_per_window", ".0f"),
-)
-
-
-def figures(output: Output, truth: Truth, noise: NDArray[np.float64]) -> Document:
+def figures(output: Output, truth: Truth, noise: FloatArray) -> Document:
     """Return the figures of one method against one truth, JSON-ready.
 
-    Parameters
-    ----------
-    output
-        Of all n inputs.
-    truth
-        Of some of them; only those count.
-    noise
-        Shape (n,): variance of an entry of each input. Its quintiles are those of the inputs that
-        count.
+    The inputs that have this truth count. `noise` (n,) is the variance of an entry of each input.
     """
     rows = truth.rows
     relative = np.abs(output.rates["gamma"][rows] / truth.rates.relaxation_rate - 1)
-    nothing = np.empty(0)
-    cost, mse_g2 = (
-        (nothing, nothing) if output.c2 is None else errors_against(output.c2[rows], truth.c2)
-    )
+    cost = mse_g2 = np.empty(0)
+    if output.c2 is not None:
+        cost, mse_g2 = errors(output.c2[rows], truth.c2)
     found: Document = {
         "n": len(rows),
         "cost": _mean(cost),
@@ -245,28 +244,6 @@ def figures(output: Output, truth: Truth, noise: NDArray[np.float64]) -> Documen
         name: _part(relative, place == k) for k, name in enumerate(QUINTILES)
     }
     return found
-
-
-def c2_figures(output: Output, data: WindowData) -> Document:
-    """Return how much nearer to the truth than raw a method brings C2 and g2, and its speed."""
-    improved = summary(data.c2 if output.c2 is None else output.c2, data)
-    keep = ("improved_fraction", "improved_fraction_g2")
-    speed = {"us_per_window": 1e6 * output.seconds / len(data)}
-    return {key: improved[key] for key in keep} | speed
-
-
-def tables(summary: Fields) -> str:
-    """Return the figures of all methods as tables to read: each truth, then bands and quintiles."""
-    parts: list[str] = []
-    for name, about in summary["truths"].items():
-        shown = {
-            method: {**figures, **figures[name]} for method, figures in summary["methods"].items()
-        }
-        parts.append(f"Against {about['of']} ({about['n']} inputs):")
-        parts.append(_layout(_main_rows(shown)))
-        parts.append("Median (mean) relative error of Gamma, by true Gamma a frame and by noise:")
-        parts.append(_layout(_part_rows(shown)))
-    return "\n\n".join(parts)
 
 
 def _main_rows(shown: Mapping[str, Fields]) -> list[list[str]]:

@@ -14,8 +14,12 @@ from typing import TypeAlias
 
 import numpy as np
 
-from xpcs_live_denoise.denoising.cards import load_with_card, save_with_card
-from xpcs_live_denoise.denoising.ensemble import Ensemble, denoise_triangles
+from xpcs_live_denoise.denoising.ensemble import (
+    Ensemble,
+    denoise_triangles,
+    load_with_card,
+    save_with_card,
+)
 from xpcs_live_denoise.denoising.training import WindowData
 from xpcs_live_denoise.denoising.triangle import (
     LAG,
@@ -52,29 +56,27 @@ EXPERIMENT_POWER = -0.5
 # experiments and 68 % on training experiments left out; this is between.
 ERROR_SCALE = 0.93
 
+# A raw fit this sure of ln Gamma needs no prior, and a prior can only pull it away.
+SURE_LN_ERROR = 0.04
+# A window's own ln Gamma differs from its series' by about this much, whatever the noise: median of
+# the training inputs whose raw fit is sure, against the cuts that share no frame with them.
+HETEROGENEITY = 0.05
+
+# By name, each (n,): Gamma per frame, its error, the other parameters, and whether it converged.
+Rates: TypeAlias = dict[str, Array]
+
 _PRIOR = ("ln_rate", "ln_alpha", "weight", "mean", "covariance", "lag_covariance", "error_scale")
 _CHUNK = 512  # windows unfolded at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
-    """What training windows taught.
+    """What training windows taught."""
 
-    Attributes
-    ----------
-    prior
-        For `fit_windows`.
-    center, components
-        Shapes (1275,) and (8, 1275): mean of the training inputs and their first principal
-        components, as triangles; the components are orthonormal.
-    card
-        Where they come from, JSON-ready.
-    """
-
-    prior: WindowPrior
-    center: Array
-    components: Array
-    card: Document
+    prior: WindowPrior  # for `fit_windows`
+    center: Array  # (1275,): mean of the training inputs
+    components: Array  # (8, 1275): their first principal components, orthonormal
+    card: Document  # where they come from, JSON-ready
 
 
 def triangle_noise(c2: Array) -> FloatArray:
@@ -86,14 +88,9 @@ def triangle_noise(c2: Array) -> FloatArray:
 
 
 def learn(data: WindowData, name: str) -> Fitted:
-    """Learn prior and components from training windows.
+    """Learn prior and components from training windows of a file of that name.
 
-    Parameters
-    ----------
-    data
-        Training windows; a prior from the windows that are evaluated would flatter.
-    name
-        Of the training file, for the card.
+    A prior from the windows that are evaluated would flatter.
     """
     target = one_time(data.target).astype(np.float64)
     fits = fit_g2(target, weights=LAG_WEIGHTS)
@@ -133,21 +130,10 @@ def save_fitted(fitted: Fitted, path: str | Path) -> Path:
 
 
 def load_fitted(path: str | Path | None = None) -> Fitted:
-    """Read a folder of `save_fitted`. None: the one in this package.
-
-    Raises
-    ------
-    InvalidInputError
-        When a file is missing or cannot be read, lacks an array, or does not belong to the card.
-    """
+    """Read a folder of `save_fitted`. None: the one in this package."""
     folder = SHIPPED if path is None else Path(path)
     content, card = load_with_card(
-        "Folder",
-        folder,
-        ARRAYS_NAME,
-        card_name=CARD_NAME,
-        keys=["sha256"],
-        writer="save_fitted",
+        "Folder", folder, ARRAYS_NAME, card_name=CARD_NAME, keys=["sha256"], writer="save_fitted"
     )
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
@@ -202,17 +188,6 @@ def _card(data: WindowData, name: str, n_fits: int, n_converged: int) -> Documen
     }
 
 
-# A raw fit this sure of ln Gamma needs no prior, and a prior can only pull it away.
-SURE_LN_ERROR = 0.04
-# A window's own ln Gamma differs from its series' by about this much, whatever the noise: median of
-# the training inputs whose raw fit is sure, against the cuts that share no frame with them.
-HETEROGENEITY = 0.05
-
-
-# By name, each (n,): Gamma per frame, its error, the other parameters, and whether it converged.
-Rates: TypeAlias = dict[str, Array]
-
-
 def rates_of(fits: GammaTable | KwwFit | WindowRates) -> Rates:
     """Return the rates that any of our fits found."""
     return {
@@ -227,54 +202,33 @@ def rates_of(fits: GammaTable | KwwFit | WindowRates) -> Rates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """What one method says of n inputs.
-
-    Attributes
-    ----------
-    rates
-        Parameters of every input.
-    c2
-        Shape (n, 1275): the denoised triangles, for "raw" the inputs; None for a method whose C2
-        is no other than these.
-    seconds
-        Time of all inputs together, denoising and fit.
-    extra
-        Further predictions of its own, by name, each of shape (n, ...).
-    """
+    """What one method says of n inputs."""
 
     rates: Rates
+    # (n, 1275): denoised triangles, for "raw" the inputs; None if the C2 is no other than these.
     c2: Array | None = None
-    seconds: float
-    extra: Rates = dataclasses.field(default_factory=dict)
+    seconds: float  # of all inputs together, denoising and fit
+    extra: Rates = dataclasses.field(default_factory=dict)  # predictions of its own, (n, ...)
 
 
 class Methods:
-    """Every method on one set of inputs; those that build on others compute them once.
+    """Every method on triangles (n, 1275) of scaled inputs; what others build on is computed once.
 
-    Parameters
-    ----------
-    c2
-        Shape (n, 1275): triangles of scaled inputs.
-    ensemble, paper
-        What the methods "cnn" and "paper" denoise with.
+    The methods "cnn" and "paper" denoise with the ensembles of these names.
     """
 
-    def __init__(self, c2: Array, ensemble: Ensemble | None, paper: Ensemble | None) -> None:
-        self.c2, self._ensemble, self._paper = c2, ensemble, paper
+    def __init__(self, c2: Array, cnn: Ensemble | None, paper: Ensemble | None) -> None:
+        self.c2, self.cnn, self.paper = c2, cnn, paper
 
-    def run(self, method: str) -> Output:
-        """Return what a method, one of METHODS, says."""
-        return METHODS[method](self)
+    @cached_property
+    def raw_weighted(self) -> Output:
+        """The fit with weights 50 - lag."""
+        return self.fit(lambda c2: rates_of(weighted_fit(c2)))
 
     @cached_property
     def fitted(self) -> Fitted:
         """What training windows taught."""
         return load_fitted()
-
-    @cached_property
-    def raw_weighted(self) -> Output:
-        """The fit with weights 50 - lag."""
-        return self._fitting(lambda c2: rates_of(weighted_fit(c2)))
 
     @cached_property
     def bayes(self) -> Output:
@@ -289,12 +243,8 @@ class Methods:
 
     def raw(self) -> Output:
         """Fit all lags alike, as one does who does not know better."""
-        fitted = self._fitting(lambda c2: rates_of(fit_g2(one_time(c2).astype(np.float64))))
+        fitted = self.fit(lambda c2: rates_of(fit_g2(one_time(c2).astype(np.float64))))
         return dataclasses.replace(fitted, c2=self.c2)
-
-    def raw_fixed_baseline(self) -> Output:
-        """Fit with weights 50 - lag and the baseline held at 1."""
-        return self._fitting(fit_at_baseline_one)
 
     def recommended(self) -> Output:
         """Take the raw fit where it is sure, and the posterior elsewhere.
@@ -313,6 +263,16 @@ class Methods:
             extra={"source": np.where(take, "raw_weighted", "bayes")},
         )
 
+    def pca8(self) -> Output:
+        """Keep the first eight principal components of the training inputs."""
+        fitted = self.fitted
+        return self.denoised(lambda c2: principal_components(c2, fitted.center, fitted.components))
+
+    def by(self, ensemble: Ensemble | None) -> Output:
+        """Denoise with an ensemble."""
+        assert ensemble is not None, "evaluate checks that ensembles are there"  # noqa: S101
+        return self.denoised(lambda c2: denoise_triangles(ensemble, c2))
+
     def denoised(self, denoise: Callable[[Array], Array]) -> Output:
         """Denoise, then fit with weights 50 - lag."""
         start = time.perf_counter()
@@ -320,26 +280,8 @@ class Methods:
         rates = rates_of(weighted_fit(c2))
         return Output(rates=rates, c2=c2, seconds=time.perf_counter() - start)
 
-    def pca8(self) -> Output:
-        """Keep the first eight principal components of the training inputs."""
-        learned = self.fitted
-        return self.denoised(
-            lambda c2: principal_components(c2, learned.center, learned.components)
-        )
-
-    def cnn(self) -> Output:
-        """Denoise with the ensemble."""
-        return self._by(self._ensemble)
-
-    def paper(self) -> Output:
-        """Denoise with an ensemble of the paper's recipe."""
-        return self._by(self._paper)
-
-    def _by(self, ensemble: Ensemble | None) -> Output:
-        assert ensemble is not None, "evaluate checks that ensembles are there"  # noqa: S101
-        return self.denoised(lambda c2: denoise_triangles(ensemble, c2))
-
-    def _fitting(self, fit: Callable[[Array], Rates]) -> Output:
+    def fit(self, fit: Callable[[Array], Rates]) -> Output:
+        """Fit the inputs as they are."""
         start = time.perf_counter()
         rates = fit(self.c2)
         return Output(rates=rates, seconds=time.perf_counter() - start)
@@ -348,13 +290,13 @@ class Methods:
 METHODS: dict[str, Callable[[Methods], Output]] = {
     "raw": Methods.raw,
     "raw_weighted": lambda methods: methods.raw_weighted,
-    "raw_fixed_baseline": Methods.raw_fixed_baseline,
+    "raw_fixed_baseline": lambda methods: methods.fit(fit_at_baseline_one),
     "gaussian": lambda methods: methods.denoised(gaussian),
     "median": lambda methods: methods.denoised(median),
     "tv": lambda methods: methods.denoised(total_variation),
     "pca8": Methods.pca8,
-    "paper": Methods.paper,
-    "cnn": Methods.cnn,
+    "paper": lambda methods: methods.by(methods.paper),
+    "cnn": lambda methods: methods.by(methods.cnn),
     "bayes": lambda methods: methods.bayes,
     "recommended": Methods.recommended,
 }
@@ -373,25 +315,22 @@ def fit_at_baseline_one(c2: Array) -> Rates:
     return rates_of(fit_kww(lags, values, weights, bounds=bounds, scale_errors=True))
 
 
-GAUSSIAN_SIGMA = 1.0  # pixels
-MEDIAN_SIZE = 3  # pixels
 # Of the total variation. The least cost on every 60th training input, among powers of 2.
 TV_WEIGHT = 16.0
 
 
 def gaussian(c2: Array) -> Array:
-    """Return triangles (n, 1275) after a Gaussian filter over the windows they stand for."""
+    """Return triangles (n, 1275) after a Gaussian filter, sigma 1 pixel, of their windows."""
     from scipy.ndimage import gaussian_filter
 
-    sigma = (0, GAUSSIAN_SIGMA, GAUSSIAN_SIGMA)
-    return to_triangle(gaussian_filter(to_windows(c2), sigma=sigma))
+    return to_triangle(gaussian_filter(to_windows(c2), sigma=(0, 1.0, 1.0)))
 
 
 def median(c2: Array) -> Array:
     """Return triangles (n, 1275) after a median filter of 3x3 pixels."""
     from scipy.ndimage import median_filter
 
-    return to_triangle(median_filter(to_windows(c2), size=(1, MEDIAN_SIZE, MEDIAN_SIZE)))
+    return to_triangle(median_filter(to_windows(c2), size=(1, 3, 3)))
 
 
 def total_variation(c2: Array, weight: float = TV_WEIGHT) -> Array:

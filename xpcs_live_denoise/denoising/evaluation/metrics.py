@@ -15,31 +15,22 @@ from xpcs_live_denoise.records.results import GammaTable
 from xpcs_live_denoise.records.types import Array
 
 
-def errors(c2: Array, data: WindowData) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return cost and MSE(1TCF) of every input against its target, each of shape (n,).
+def errors(c2: Array, truth: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return cost and MSE(1TCF), each of shape (n,), of triangles (n, 1275) against others.
 
     cost = MSE over the 2,500 pixels of C2 + MSE over the lags 1..49 of g2, Eq. 8 of Konstantinova
-    et al. 2021; the second term alone is the MSE(1TCF). `c2` has shape (n, 1275).
+    et al. 2021; the second term alone is the MSE(1TCF).
     """
-    return errors_against(c2, data.target[data.target_index])
-
-
-def errors_against(c2: Array, truth: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return cost and MSE(1TCF), each of shape (n,), of triangles (n, 1275) against others."""
     mse_g2 = _mse_g2(c2, truth)
     return _mse(c2, truth) + mse_g2, mse_g2
 
 
 def disjoint_truth(data: WindowData) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return, for each input, the mean of its series' cuts that share no frame with it.
+    """Return the mean of the cuts that share no frame with each input, and where there are any.
 
-    Consecutive cuts overlap by half a window, so those are the cuts whose `window` differs by 2
-    or more. Other than the target, this truth holds nothing of the input's noise.
-
-    Returns
-    -------
-    truth, known
-        Shapes (n, 1275) and (n,): the mean, 0 where there is no such cut, and whether there is.
+    Shapes (n, 1275), 0 where there is no such cut, and (n,). Consecutive cuts of a series overlap
+    by half a window, so those are the cuts whose `window` differs by 2 or more. Other than the
+    target, this truth holds nothing of the input's noise.
     """
     series, cut = data.target_index, data.window - data.window.min()
     key = series * (cut.max() + 3) + cut + 1  # a free place between one series and the next
@@ -62,11 +53,8 @@ def disjoint_truth(data: WindowData) -> tuple[NDArray[np.float32], NDArray[np.bo
 def improved(c2: Array, data: WindowData) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which denoised windows are nearer to the frame-disjoint truth than the raw ones.
 
-    Returns
-    -------
-    by_c2, by_g2
-        Shape (number of inputs that have such a truth,): nearer by the MSE over all pixels, and
-        by the MSE(1TCF). The second is the harder test: g2 is an average already.
+    By the MSE over all pixels, and by the MSE(1TCF), which is the harder test: g2 is an average
+    already. Shape (number of inputs that have such a truth,).
     """
     truth, known = disjoint_truth(data)
     truth, denoised, raw = truth[known], c2[known], data.c2[known]
@@ -80,7 +68,7 @@ def summary(c2: Array, data: WindowData) -> dict[str, float | int | None]:
     The fractions are None for the raw inputs themselves, and where no input has a frame-disjoint
     truth.
     """
-    cost, mse_g2 = errors(c2, data)
+    cost, mse_g2 = errors(c2, data.targets)
     by_c2, by_g2 = improved(c2, data)
     compared = c2 is not data.c2 and len(by_c2) > 0
     return {
@@ -111,21 +99,11 @@ LAG_WEIGHTS = (WINDOW - np.arange(1, WINDOW)).astype(np.float64)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
-    """One truth for every input that has it.
+    """One truth for every input that has it."""
 
-    Attributes
-    ----------
-    rows
-        Shape (n,): the inputs that have it.
-    c2
-        Shape (n, 1275), triangles.
-    rates
-        The weighted fit to each g2, all parameters free; Gamma per frame.
-    """
-
-    rows: NDArray[np.int64]
-    c2: NDArray[np.float32]
-    rates: GammaTable
+    rows: NDArray[np.int64]  # (n,): the inputs that have it
+    c2: NDArray[np.float32]  # (n, 1275), triangles
+    rates: GammaTable  # the weighted fit to each g2, all parameters free; Gamma per frame
 
 
 def truths(data: WindowData) -> dict[str, Truth]:
@@ -139,8 +117,7 @@ def truths(data: WindowData) -> dict[str, Truth]:
     fits = weighted_fit(data.target).select(data.target_index)
     c2, known = disjoint_truth(data)
     rows = np.flatnonzero(known)
-    everyone, target = np.arange(len(data)), data.target[data.target_index]
-    found = {"target": Truth(rows=everyone, c2=target, rates=fits)}
+    found = {"target": Truth(rows=np.arange(len(data)), c2=data.targets, rates=fits)}
     if len(rows):
         found["frame_disjoint"] = Truth(rows=rows, c2=c2[rows], rates=weighted_fit(c2[rows]))
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ class WindowData:
     experiment
         Shape (m,): the experiment of each target. ROIs of one experiment share frames.
     sha256
-        Hash of the file, or empty for data that came from no file.
+        Hash of the file that they, or they and more, came from; empty if from none.
     """
 
     c2: NDArray[np.float32]
@@ -64,6 +64,11 @@ class WindowData:
         return np.bincount(self.target_index, minlength=len(self.target))
 
     @property
+    def targets(self) -> NDArray[np.float32]:
+        """Shape (n, 1275): the target of each input."""
+        return self.target[self.target_index]
+
+    @property
     def experiments(self) -> NDArray[np.int64]:
         """The experiments that have inputs, ascending."""
         return np.unique(self.experiment[self.target_index])
@@ -71,24 +76,16 @@ class WindowData:
     def of_experiments(self, experiments: NDArray[np.int64]) -> WindowData:
         """Return the inputs of some experiments; all targets are kept."""
         rows = np.isin(self.experiment[self.target_index], experiments)
-        return WindowData(
+        return replace(
+            self,
             c2=self.c2[rows],
-            target=self.target,
             target_index=self.target_index[rows],
             window=self.window[rows],
-            experiment=self.experiment,
         )
 
 
 def load_windows(path: str | Path) -> WindowData:
-    """Read inputs and targets from an .npz file.
-
-    Raises
-    ------
-    InvalidInputError
-        When the file is missing or no .npz, lacks an array, or holds arrays whose shapes, values
-        or indices do not fit together; the message names the array.
-    """
+    """Read inputs and targets from an .npz file; what does not fit is an error that names it."""
     path = Path(path)
     try:
         content = path.read_bytes()
@@ -142,12 +139,11 @@ def _check(data: WindowData) -> None:
                 f"{name} has NaN or infinite values in {bad} of {len(array)} rows; expected finite "
                 "values: replace them from the same lag, or leave these rows out."
             )
-    lengths = {
-        "target_index": len(data.c2),
-        "window": len(data.c2),
-        "experiment": len(data.target),
-    }
-    for name, length in lengths.items():
+    for name, length in (
+        ("target_index", len(data.c2)),
+        ("window", len(data.c2)),
+        ("experiment", len(data.target)),
+    ):
         shape = getattr(data, name).shape
         if shape != (length,):
             raise InvalidInputError(f"{name} has shape {shape}; expected ({length},).")
@@ -170,24 +166,8 @@ def simulate_windows(n: int, *, seed: int = 0) -> WindowData:
 
     The noise is that of `simulate_speckle`: photons, which make entries of C2 fluctuate
     independently by about 1 / (mean counts sqrt(pixels)), and the finite number of speckles, which
-    makes neighbours fluctuate together.
-
-    Parameters
-    ----------
-    n
-        Number of windows.
-    seed
-        The same seed gives the same windows.
-
-    Returns
-    -------
-    WindowData
-        Contrast 1 over a baseline of 1; every window is an experiment of its own.
-
-    Raises
-    ------
-    InvalidInputError
-        When n is not positive.
+    makes neighbours fluctuate together. Contrast 1 over a baseline of 1; every window is an
+    experiment of its own.
     """
     if n < 1:
         raise InvalidInputError(f"simulate_windows: n is {n}; expected at least 1.")
@@ -196,9 +176,7 @@ def simulate_windows(n: int, *, seed: int = 0) -> WindowData:
     alpha = np.exp(rng.normal(0, ALPHA_WIDTH, n)).clip(*ALPHA_RANGE)
     counts = 1 / (_log_uniform(rng, NOISE_RANGE, n) * SIDE)  # a pixel and frame
     seeds = rng.integers(0, 2**31, n)
-    c2 = np.stack(
-        [_c2(*numbers) for numbers in zip(gamma, alpha, counts, seeds, strict=True)]
-    )  # (n, 50, 50)
+    c2 = np.stack([_c2(*numbers) for numbers in zip(gamma, alpha, counts, seeds, strict=True)])
     ones, rows = np.ones(n), np.arange(n)
     inputs = window_inputs(c2, np.zeros_like(rows), rows, contrast=ones, baseline=ones, seed=seed)
     lag = np.arange(WINDOW).clip(1)  # lag 0 repeats lag 1, as in the inputs

@@ -60,11 +60,6 @@ class Recipe:
     offset
         Added to the scaled pixels that the linear start sends through its ReLU, so that only
         those below -offset are cut.
-
-    Raises
-    ------
-    InvalidInputError
-        For a number with which no training is possible.
     """
 
     epochs: int = 6
@@ -256,17 +251,11 @@ def check_positive(recipe: object, *names: str) -> None:
 
 
 def training_samples(data: WindowData) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what our recipe learns from.
+    """Return what our recipe learns from: residuals (n, 1275), targets (n, 50), noise (n, 1275).
 
-    Returns
-    -------
-    residuals
-        Shape (n, 1275): measured inputs minus their targets.
-    targets
-        Shape (n, 50): their targets, averaged along each diagonal, lag 0 first. An equilibrium
-        target has nothing else to say, and its pixels are noisy.
-    noise
-        Shape (n, 1275): the residuals, as noisy as against a target of other inputs.
+    Residuals are the measured inputs minus their targets, which are averaged along each diagonal,
+    lag 0 first: an equilibrium target has nothing else to say, and its pixels are noisy. Noise is
+    the residuals, as noisy as against a target of other inputs.
     """
     index = torch.from_numpy(data.target_index)
     means = torch.from_numpy(LAG_MEANS)

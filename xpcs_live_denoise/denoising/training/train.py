@@ -44,45 +44,13 @@ CHUNK = 64  # inputs in one pass: bounds the memory
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """One epoch of one network.
+    """One epoch of one network."""
 
-    Attributes
-    ----------
-    epoch
-        From 1.
-    loss
-        Mean over the epoch's batches of what the recipe minimises.
-    cost, mse_g2
-        Eq. 8 and MSE(1TCF) on the validation experiments that choose; None without them.
-    best
-        Whether this epoch's network is the best so far.
-    """
-
-    epoch: int
-    loss: float
-    cost: float | None = None
-    mse_g2: float | None = None
-    best: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingProgress:
-    """Where a training run stands, after an epoch.
-
-    Attributes
-    ----------
-    candidate, n_candidates
-        The network in training, from 0, and how many will be trained.
-    n_epochs
-        Most epochs of a network.
-    epoch
-        What the epoch brought.
-    """
-
-    candidate: int
-    n_candidates: int
-    n_epochs: int
-    epoch: Epoch
+    epoch: int  # from 1
+    loss: float  # mean over the epoch's batches of what the recipe minimises
+    cost: float | None = None  # Eq. 8 on the validation experiments that choose, if there are any
+    mse_g2: float | None = None  # MSE(1TCF) on them
+    best: bool = True  # of the network's epochs so far
 
 
 def train(
@@ -96,7 +64,7 @@ def train(
     seed: int = 0,
     name: str = "cnn-ed",
     notes: Mapping[str, str] | None = None,
-    progress: Callable[[TrainingProgress], None] | None = None,
+    progress: Callable[[int, int, Epoch], None] | None = None,
 ) -> Ensemble:
     """Train networks, keep the best, and write them with their model card and a log.
 
@@ -125,21 +93,16 @@ def train(
     notes
         More entries for the model card: where the data come from, their licence, ...
     progress
-        Called after every epoch.
+        Called after every epoch: number of the network, from 0, of how many, and the epoch.
 
     Returns
     -------
     Ensemble
         The ensemble as loaded from `out_dir`.
-
-    Raises
-    ------
-    InvalidInputError
-        When a file cannot be used, or the numbers do not fit together.
     """
     recipe = recipe or Recipe()
-    candidates = candidates or (members if validation is None else 2 * members)
-    _check_numbers(members, candidates, validation is not None)
+    n = candidates or (members if validation is None else 2 * members)
+    _check_numbers(members, n, validation is not None)
     source = "simulated" if isinstance(data, WindowData) else Path(data).name
     data = _windows(data)
     parts = {} if validation is None else validation_parts(_windows(validation))
@@ -149,21 +112,31 @@ def train(
             f"{recipe.n_measured}, the measured inputs of one batch."
         )
 
-    report = _reporter(Path(out_dir) / LOG_NAME, recipe, candidates, progress)
+    log_path = Path(out_dir) / LOG_NAME
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    log_path.unlink(missing_ok=True)
+
+    def report(i: int, epoch: Epoch) -> None:
+        entry = {"candidate": i, "seed": seed + i, **asdict(epoch)}
+        with log_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        if progress is not None:
+            progress(i, n, epoch)
+
     networks: list[CnnEncoderDecoder] = []
     log: list[Document] = []
-    for i in range(candidates):
-        report_epoch = partial(report, i, seed + i)
+    choosing = parts.get("choosing")
+    for i in range(n):
         network, epochs = train_member(
-            data, recipe, seed + i, choosing=parts.get("choosing"), report=report_epoch
+            data, recipe, seed + i, choosing=choosing, report=partial(report, i)
         )
         networks.append(network)
         log.append(_candidate(seed + i, epochs))
 
     kept = list(range(members))
     if parts:
-        kept = sorted(range(candidates), key=lambda i: log[i]["mse_g2_choosing"])[:members]
-    for i in range(candidates):
+        kept = sorted(range(n), key=lambda i: log[i]["mse_g2_choosing"])[:members]
+    for i in range(n):
         log[i]["kept"] = i in kept
     best = [networks[i] for i in kept]
     card = {"name": name, **(notes or {}), **_card(source, data, parts, recipe, log)}
@@ -182,27 +155,10 @@ def train_member(
     choosing: WindowData | None = None,
     report: Callable[[Epoch], None] | None = None,
 ) -> tuple[CnnEncoderDecoder, list[Epoch]]:
-    """Train one network for triangles.
+    """Train one network for triangles; return it, and what became of it epoch by epoch.
 
-    Parameters
-    ----------
-    data
-        What it learns from.
-    recipe
-        How.
-    seed
-        Of everything random: the same seed on the same machine gives the same bits.
-    choosing
-        Validation data. The network of the epoch with the lowest cost on them is returned, and
-        training ends after `recipe.patience` epochs without a lower one. None: the network of the
-        last epoch.
-    report
-        Called after every epoch.
-
-    Returns
-    -------
-    network, epochs
-        The network, and what became of it epoch by epoch.
+    The network is that of the epoch with the lowest cost on the data `choosing`, and training ends
+    after `recipe.patience` epochs without a lower one; without such data, that of the last epoch.
     """
     generator = torch.Generator().manual_seed(seed)
     network, parameters, losses_of_epochs = recipe.begin(data, generator)
@@ -251,7 +207,7 @@ def _validated(
     with torch.inference_mode():
         parts = torch.from_numpy(choosing.c2).split(CHUNK)
         output = torch.cat([network.denoise(part) for part in parts]).numpy()
-    cost, mse_g2 = (float(values.mean()) for values in errors(output, choosing))
+    cost, mse_g2 = (float(values.mean()) for values in errors(output, choosing.targets))
     lowest = min((e.cost for e in before if e.cost is not None), default=float("inf"))
     return replace(epoch, cost=cost, mse_g2=mse_g2, best=cost < lowest)
 
@@ -270,10 +226,7 @@ def _one_thread() -> Iterator[None]:
 def validation_parts(data: WindowData) -> dict[str, WindowData]:
     """Divide validation data by experiment: every second one chooses members, the others report.
 
-    Returns
-    -------
-    dict
-        "all", "held_out" where there is more than one experiment, and "choosing".
+    Parts are "all", "held_out" where there is more than one experiment, and "choosing".
     """
     experiments = data.experiments
     parts = {"all": data}
@@ -302,13 +255,7 @@ def training_data(
     seed: int,
     n_simulated: tuple[int, int] = (N_SIMULATED, N_SIMULATED_VALIDATION),
 ) -> tuple[Path | WindowData, Path | WindowData | None]:
-    """Return what to train on and what to choose by: files, or numbers of simulated windows.
-
-    Raises
-    ------
-    InvalidInputError
-        When there is neither a file nor `simulated`, or both.
-    """
+    """Return what to train on and what to choose by: files, or numbers of simulated windows."""
     if simulated == (data is not None):
         got = "a data file and --simulated" if simulated else "neither a data file nor --simulated"
         raise InvalidInputError(f"train: got {got}; expected one of them.")
@@ -321,29 +268,6 @@ def training_data(
 
 def _windows(source: str | Path | WindowData) -> WindowData:
     return source if isinstance(source, WindowData) else load_windows(source)
-
-
-def _reporter(
-    log_path: Path,
-    recipe: Recipe | PaperRecipe,
-    n_candidates: int,
-    progress: Callable[[TrainingProgress], None] | None,
-) -> Callable[[int, int, Epoch], None]:
-    """Start a new log; return what adds an epoch of a candidate with its seed, and tells of it."""
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    log_path.unlink(missing_ok=True)
-
-    def report(candidate: int, seed: int, epoch: Epoch) -> None:
-        entry = {"candidate": candidate, "seed": seed, **asdict(epoch)}
-        with log_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-        if progress is not None:
-            now = TrainingProgress(
-                candidate=candidate, n_candidates=n_candidates, n_epochs=recipe.epochs, epoch=epoch
-            )
-            progress(now)
-
-    return report
 
 
 def _candidate(seed: int, epochs: list[Epoch]) -> Document:
@@ -361,6 +285,16 @@ def _card(
     candidates: list[Document],
 ) -> Document:
     """Return what the model card says of the training, before there are metrics."""
+    untied = isinstance(recipe, PaperRecipe)
+    choice: Document = (
+        {
+            "by": "epochs by cost, members by MSE(1TCF), on every second validation experiment",
+            "validation_sha256": parts["all"].sha256,
+            "experiments": parts["choosing"].experiments.tolist(),
+        }
+        if parts
+        else {}
+    )
     return {
         "architecture": {
             "kind": "CNN encoder-decoder, Konstantinova et al., Sci. Rep. 11, 14756 (2021)",
@@ -368,9 +302,7 @@ def _card(
             "latent": LATENT,
             "pixels": "upper triangle, row by row (1275); equal to the network for 50x50 windows "
             "in which mirrored pixels share their weights",
-            "diagonals": "untied"
-            if isinstance(recipe, PaperRecipe)
-            else "pixels of equal lag share their weights",
+            "diagonals": "untied" if untied else "pixels of equal lag share their weights",
         },
         "trained_on": {
             "file": source,
@@ -380,19 +312,10 @@ def _card(
             "experiments": len(np.unique(data.experiment)),
         },
         "recipe": {"kind": type(recipe).__name__, **asdict(recipe)},
-        "choice": _choice(parts) if parts else None,
+        "choice": choice or None,
         "candidates": candidates,
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
         "metrics": {},
-    }
-
-
-def _choice(parts: Mapping[str, WindowData]) -> Document:
-    """Return what the card says of how members are chosen."""
-    return {
-        "by": "epochs by cost, members by MSE(1TCF), on every second validation experiment",
-        "validation_sha256": parts["all"].sha256,
-        "experiments": parts["choosing"].experiments.tolist(),
     }
 
 

@@ -37,32 +37,36 @@ _DETECTOR = "entry/instrument/detector"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Master:
-    """What a master file tells of its series.
+    """What is known of a series by its master file; of one without it only the name.
 
-    Attributes
-    ----------
-    links
-        Number of a data file -> path of the file and name of the dataset in it.
-    n_frames
-        Frames of the series.
-    frame_time_s
-        Frame period, s.
-    geometry
-        As it was entered at the detector.
+    `links` are of data files, by their numbers: path of the file, name of the dataset in it. The
+    geometry is as it was entered at the detector; `written_s` is since 1970.
     """
 
+    series: str  # path without "_master.h5"
     links: Mapping[int, tuple[Path, str]] = dataclasses.field(default_factory=dict)
     n_frames: int | None = None
     frame_time_s: float | None = None
     geometry: Geometry = dataclasses.field(default_factory=Geometry)
+    written_s: float = 0.0
 
-    def place(self, series: str, number: int) -> tuple[Path, str | None]:
+    def place(self, number: int) -> tuple[Path, str | None]:
         """Return the path of a data file and the dataset in it, None where only its name tells."""
-        return self.links.get(number) or (data_path(series, number), None)
+        return self.links.get(number) or (data_path(self.series, number), None)
 
-    def numbers(self, series: str) -> list[int]:
+    def numbers(self) -> list[int]:
         """Return the numbers of the data files that are linked or there, in order."""
-        return sorted({*self.links, *later_files(series, 0)})
+        return sorted({*self.links, *later_files(self.series, 0)})
+
+    def later_numbers(self, number: int) -> list[int]:
+        """Return the numbers of the data files after `number` that are there, in any order."""
+        linked = (n for n in self.links if n > number and os.path.exists(self.place(n)[0]))
+        return [*linked, *later_files(self.series, number)]
+
+    def count(self, number: int, roots: FileRoots) -> int | None:
+        """Return how many frames a data file holds by now, as `count_written` does."""
+        path, dataset = self.place(number)
+        return count_written(path, roots, dataset)
 
 
 def data_path(series: str, number: int) -> Path:
@@ -73,10 +77,7 @@ def data_path(series: str, number: int) -> Path:
 def read_master(series: str, roots: FileRoots, numbers: range = EVERY_FILE) -> Master | None:
     """Return what the master file tells, with the links to files `numbers`; None if unreadable.
 
-    Raises
-    ------
-    UnreadableFramesError
-        When it lies outside the roots.
+    Outside the roots, an UnreadableFramesError.
     """
     path = Path(f"{series}_master.h5")
     if not os.path.exists(path):
@@ -87,6 +88,8 @@ def read_master(series: str, roots: FileRoots, numbers: range = EVERY_FILE) -> M
             n_images = _number(file, f"{_DETECTOR}/detectorSpecific/nimages")
             n_triggers = _number(file, f"{_DETECTOR}/detectorSpecific/ntrigger") or 1
             return Master(
+                series=series,
+                written_s=os.stat(path).st_mtime,
                 links=dict(_links(file, path, numbers)),
                 n_frames=int(n_images * n_triggers) if n_images else None,
                 frame_time_s=_number(file, f"{_DETECTOR}/frame_time"),
@@ -99,10 +102,7 @@ def read_master(series: str, roots: FileRoots, numbers: range = EVERY_FILE) -> M
 def count_written(path: Path, roots: FileRoots, dataset: str | None = None) -> int | None:
     """Return how many frames a data file holds by now; None while it cannot be read.
 
-    Raises
-    ------
-    UnreadableFramesError
-        When it lies outside the roots, or holds no frames.
+    Outside the roots, or without any frames, an UnreadableFramesError.
     """
     try:
         size = os.stat(path).st_size
@@ -110,10 +110,20 @@ def count_written(path: Path, roots: FileRoots, dataset: str | None = None) -> i
         with open_hdf5(checked, swmr=False) as file:
             found = frames_dataset(file, checked, dataset)
             return end_of_written(found, 0, found.shape[0], size)
-    except NOT_YET as error:
-        if isinstance(error, UnreadableFramesError):
-            raise
+    except UnreadableFramesError:
+        raise
+    except NOT_YET:
         return None
+
+
+def masters_in(folder: Path) -> list[tuple[str, int]]:
+    """Return prefix (a path) and number of every series in a folder that has a master file."""
+    try:
+        names = os.listdir(folder)
+    except OSError:  # made by the detector, perhaps
+        return []
+    found = (re.fullmatch(r"(.+)_(\d{1,18})_master\.h5", name) for name in names)
+    return [(str(folder / match[1]), int(match[2])) for match in found if match]
 
 
 def later_files(series: str, number: int) -> list[int]:
@@ -201,29 +211,17 @@ def read_eiger(
     roots: FileRoots,
     timeout_s: float = 2.0,
 ) -> Iterator[Array]:
-    """Yield the frames of a series in order, as arrays (k, rows, cols).
+    """Yield the frames of a series in order, as `FrameReader.read` does.
 
-    Data files are found by the master's links, or without a master by their names. Files are
-    opened one at a time.
-
-    Parameters
-    ----------
-    reference
-        The frames; `stop` None: all that the master tells of, or that the files hold. Open-ended:
-        what the master tells of behind `stop`, too.
-    max_bytes
-        Most bytes of a block; a single frame may be larger.
-    roots
-        Checks every file before it is opened.
-    timeout_s
-        How long to wait for a file that is missing or not complete, s.
+    Data files are found by the master's links, or without a master by their names, and are opened
+    one at a time. Without a `stop` the reference means all that the master tells of, or that the
+    files hold; open-ended, what the master tells of behind `stop`, too.
 
     Raises
     ------
     UnreadableFramesError
-        When frames cannot be read; those yielded before are good. `missing_until` is the frame of
-        the series at which the next file begins that is there (the reference's stop if there is
-        none): to go on, read again from there.
+        `missing_until` is the frame of the series at which the next file begins that is there (the
+        reference's stop if there is none): to go on, read again from there.
     """
     series = _Series(reference, roots, timeout_s)
     position = reference.start
@@ -234,19 +232,13 @@ def read_eiger(
 
 
 class _Series:
-    """The files of a series while it is read; knows how frames are spread over files.
-
-    Attributes
-    ----------
-    stop
-        Where the frames that are wanted end.
-    """
+    """The files of a series while it is read; the frames that are wanted end at `stop`."""
 
     def __init__(self, reference: EigerFrames, roots: FileRoots, timeout_s: float) -> None:
-        self._name = reference.series
+        name = reference.series
         self._roots = roots
         self._patience = Patience(timeout_s, (0.02,))
-        self._master = read_master(self._name, roots, _numbers(reference)) or Master()
+        self._master = read_master(name, roots, _numbers(reference)) or Master(series=name)
         self._images_per_file = self._find_images_per_file(reference)
         announced = self._announced(reference)
         self.stop = self._held() if announced is None else announced
@@ -272,16 +264,15 @@ class _Series:
         """Return the frames of a full file: what the document says, unless a file holds more."""
         announced = reference.images_per_file or 0
         while True:
-            path, dataset = self._master.place(self._name, 1)
-            found = count_written(path, self._roots, dataset)
+            found = self._master.count(1, self._roots)
             if announced or found:
                 return max(announced, found or 0)
             if not self._patience.wait():
                 break
         raise UnreadableFramesError(
-            f"Eiger series {self._name}: its first data file cannot be read, and no document tells "
-            f"how many frames a file holds; expected {path}. Check that the files are complete "
-            "and readable from this machine.",
+            f"Eiger series {reference.series}: its first data file cannot be read, and no document "
+            f"tells how many frames a file holds; expected {self._master.place(1)[0]}. Check that "
+            "the files are complete and readable from this machine.",
             missing_until=self._announced(reference),
         )
 
@@ -294,15 +285,13 @@ class _Series:
 
     def _held(self) -> int:
         """Return the frames that the files hold."""
-        there = [number for number in self._master.links if self._is_there(number)]
-        last = max([*there, *later_files(self._name, 0)], default=1)
-        path, dataset = self._master.place(self._name, last)
-        held = count_written(path, self._roots, dataset) or 0
+        last = max(self._master.later_numbers(0), default=1)
+        held = self._master.count(last, self._roots) or 0
         return (last - 1) * self._images_per_file + held
 
     def _blocks(self, number: int, start: int, stop: int, max_bytes: int) -> Iterator[Array]:
         """Yield frames [start, stop) of one data file, as far as it holds them."""
-        path, name = self._master.place(self._name, number)
+        path, name = self._master.place(number)
         size = os.stat(path).st_size
         checked = self._roots.check(path)
         with open_hdf5(checked, swmr=False) as file:
@@ -316,20 +305,16 @@ class _Series:
                 yield dataset[start:end]
                 start = end
 
-    def _is_there(self, number: int) -> bool:
-        return os.path.exists(self._master.place(self._name, number)[0])
-
     def _missing(self, number: int, position: int, error: Exception) -> UnreadableFramesError:
         """Return the error that names the file and says where reading can go on."""
-        later = [n for n in self._master.links if n > number and self._is_there(n)]
-        later += later_files(self._name, number)
+        later = self._master.later_numbers(number)
         until = min((min(later) - 1) * self._images_per_file if later else self.stop, self.stop)
-        path, _ = self._master.place(self._name, number)
+        path, _ = self._master.place(number)
         reason = "no such file" if isinstance(error, FileNotFoundError) else error
         return UnreadableFramesError(
-            f"Eiger series {Path(self._name).name}: frames [{position}, {until}) cannot be read "
-            f"from {path} ({reason}); expected complete data files. Check that the detector's "
-            "files arrive on this machine.",
+            f"Eiger series {Path(self._master.series).name}: frames [{position}, {until}) cannot "
+            f"be read from {path} ({reason}); expected complete data files. Check that the "
+            "detector's files arrive on this machine.",
             missing_until=until,
         )
 

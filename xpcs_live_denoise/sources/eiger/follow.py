@@ -8,7 +8,6 @@ import fnmatch
 import itertools
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, TypeAlias
 from xpcs_live_denoise.records.frames import EigerFrames, Geometry
 from xpcs_live_denoise.sources.file_roots import FileRoots
 
-from .files import Master, count_written, data_path, later_files, read_master
+from .files import Master, count_written, data_path, later_files, masters_in, read_master
 
 logger = logging.getLogger(__name__)
 
@@ -37,35 +36,14 @@ class EigerFollower:
     No notification of the file system is used: over a network there is none. A poll costs a few
     stats; the folder is listed once a second, and only while a file is waited for.
 
-    Parameters
-    ----------
-    names
-        The series to follow, one after the other; None while the next one is not known.
-    roots
-        Checks every file before it is opened.
-    images_per_file
-        Frames of a full data file; None: as many as the first one holds.
-    n_images
-        Frames of a series; None: what its master file tells.
-    n_series
-        How many series to follow.
-    grace_s
-        How long a missing or incomplete file is waited for while a later one is there, s. Then its
-        frames are handed out all the same: reading them says that they are missing.
-    clock
-        Monotonic, s.
+    `names` are the series to follow, one after the other; None while the next one is not known.
+    Where nobody tells, a full data file has `images_per_file` as the first one, and a series
+    `n_images` as its master file says. A missing or incomplete file is waited for `grace_s` while a
+    later one is there; then its frames are handed out all the same: reading them says that they
+    are missing. `frame_time_s` and `geometry` are those that a master file gives.
 
-    Attributes
-    ----------
-    frame_time_s
-        Frame period that a master file gives, s; None before.
-    geometry
-        Scattering geometry that a master file gives; empty before.
-
-    Raises
-    ------
-    UnreadableFramesError
-        From `poll` and `finish`, for files that lie outside the roots or hold no frames.
+    Files that lie outside the roots or hold no frames are an UnreadableFramesError of `poll` and
+    `finish`.
     """
 
     def __init__(
@@ -112,8 +90,7 @@ class EigerFollower:
         """Return what `poll` would, and the frames of a last file that is not full."""
         found = self.poll()
         while self._series is not None and not self._series.is_over:
-            last = self._series.last_file()
-            if last is None:
+            if (last := self._series.last_file()) is None:
                 break
             found.append(last)
         return found
@@ -167,7 +144,8 @@ class GrowingSeries:
         self._master: Master | None = None
         self._waiting_since: float | None = None
         self._grown: tuple[int, float] | None = None  # frames in the awaited file, since when
-        self._later_files = LaterFiles(self.name, clock)
+        self._later_file_seen = False
+        self._next_listing_s = float("-inf")
 
     @property
     def is_over(self) -> bool:
@@ -180,7 +158,7 @@ class GrowingSeries:
             self._master = read_master(self.name, self._roots, range(0))
             if self._master is not None:
                 self.n_images = self.n_images or self._master.n_frames
-        return self._master or Master()
+        return self._master or Master(series=self.name)
 
     def next_file(self, grace_s: float) -> EigerFrames | None:
         """Return the frames of the next file if it is complete, or was waited for long enough."""
@@ -191,7 +169,7 @@ class GrowingSeries:
             self._images_per_file = self._images_per_file or held
             return self._take(held if wanted is None else min(held, wanted))
         # What never comes, or never gets complete, is given up for the sake of what comes after.
-        if not self._later_files.are_there(self._number()):
+        if not self._later_file_is_there():
             self._waiting_since = None
             return None
         now = self._clock()
@@ -204,8 +182,8 @@ class GrowingSeries:
         """Return what the next file holds, full or not, or the gap before a later one."""
         held = count_written(data_path(self.name, self._number()), self._roots) or 0
         if held <= self._offset():
-            self._later_files.look_again()
-            if self._images_per_file is None or not self._later_files.are_there(self._number()):
+            self._next_listing_s = float("-inf")
+            if self._images_per_file is None or not self._later_file_is_there():
                 return None
             held = self._wanted() or self._images_per_file  # a gap in front of later files
         return self._take(held)
@@ -229,7 +207,7 @@ class GrowingSeries:
             return True
         if held <= self._offset():
             return False
-        if self._images_per_file is None and self._later_files.are_there(self._number()):
+        if self._images_per_file is None and self._later_file_is_there():
             return True  # the first file: the writer has gone on to the next
         if self.n_images is not None and self._images_per_file is not None:
             return False
@@ -244,7 +222,7 @@ class GrowingSeries:
         start = self._position
         self._position += held - self._offset()
         self._waiting_since = self._grown = None
-        self._later_files = LaterFiles(self.name, self._clock)
+        self._later_file_seen, self._next_listing_s = False, float("-inf")
         prefix, sequence_id = self._prefix_and_id
         return EigerFrames(
             prefix=prefix,
@@ -254,35 +232,22 @@ class GrowingSeries:
             images_per_file=self._images_per_file,
         )
 
+    def _later_file_is_there(self) -> bool:
+        """Whether a data file after the next one has been seen; the folder is listed at times."""
+        number = self._number()
+        if not self._later_file_seen and os.path.exists(data_path(self.name, number + 1)):
+            self._later_file_seen = True
+        elif not self._later_file_seen and self._clock() >= self._next_listing_s:
+            self._next_listing_s = self._clock() + FOLDER_PERIOD_S
+            self._later_file_seen = bool(later_files(self.name, number))
+        return self._later_file_seen
+
     def _number(self) -> int:
         return self._position // self._images_per_file + 1 if self._images_per_file else 1
 
     def _offset(self) -> int:
         """Frames of the next file that were handed out already."""
         return self._position % self._images_per_file if self._images_per_file else 0
-
-
-class LaterFiles:
-    """Whether data files after one that is waited for exist; the folder is listed now and then."""
-
-    def __init__(self, series: str, clock: Callable[[], float]) -> None:
-        self._series = series
-        self._clock = clock
-        self._found = False
-        self.look_again()
-
-    def look_again(self) -> None:
-        """List the folder with the next question, whenever the last time was."""
-        self._next_listing = float("-inf")
-
-    def are_there(self, number: int) -> bool:
-        """Whether a data file after this number has been seen."""
-        if not self._found and os.path.exists(data_path(self._series, number + 1)):
-            self._found = True
-        elif not self._found and self._clock() >= self._next_listing:
-            self._next_listing = self._clock() + FOLDER_PERIOD_S
-            self._found = bool(later_files(self._series, number))
-        return self._found
 
 
 def numbered_series(prefix: str, first: int) -> Iterator[SeriesName]:
@@ -297,28 +262,22 @@ def new_masters(folder: str, prefix: str = "*") -> Iterator[SeriesName | None]:
     filled in with the time now; `prefix` is a pattern of what stands before "_<id>_master.h5".
     """
     where = Path(datetime.datetime.now().astimezone().strftime(folder)).expanduser()
-    known = set(_masters(where, prefix))
+
+    def masters() -> list[SeriesName]:
+        found = masters_in(where)
+        return [name for name in found if fnmatch.fnmatchcase(Path(name[0]).name, prefix)]
+
+    known = set(masters())
 
     def names() -> Iterator[SeriesName | None]:
         while True:
-            new = [found for found in _masters(where, prefix) if found not in known]
+            new = [found for found in masters() if found not in known]
             first = min(new, key=lambda found: (_modified(found), found[1]), default=None)
             if first is not None:
                 known.add(first)
             yield first
 
     return names()
-
-
-def _masters(folder: Path, prefix: str) -> Iterator[SeriesName]:
-    try:
-        names = os.listdir(folder)
-    except OSError:  # made by the detector, perhaps
-        return
-    for name in names:
-        match = re.fullmatch(r"(.+)_(\d{1,18})_master\.h5", name)
-        if match and fnmatch.fnmatchcase(match[1], prefix):
-            yield str(folder / match[1]), int(match[2])
 
 
 def _modified(name: SeriesName) -> float:

@@ -22,12 +22,7 @@ from xpcs_live_denoise.records.types import Fields
 from xpcs_live_denoise.sources.assets import positive_int
 from xpcs_live_denoise.sources.file_roots import FileRoots
 
-from .follow import (
-    EigerFollower,
-    new_masters,
-    numbered_series,
-    staged_series,
-)
+from .follow import EigerFollower, new_masters, numbered_series, staged_series
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.config import Settings
@@ -173,18 +168,8 @@ def follow(device: Any, settings: Settings, start: Fields, roots: FileRoots) -> 
     """Return what follows the detector's files during a run; None where nothing tells them.
 
     Call it when the start document comes: the device is staged then and its files are still to
-    come.
-
-    Parameters
-    ----------
-    device
-        The staged detector, or None.
-    settings
-        `detector` and `follow` are used; a device that tells its files comes before `follow`.
-    start
-        The run's start document. A run that does not list the detector is not followed.
-    roots
-        Checks every file before it is opened.
+    come. A device that tells its files comes before the setting `follow`; a run that does not list
+    the detector is not followed.
     """
     detectors = start.get("detectors")
     if not isinstance(detectors, (list, tuple)) or settings.detector not in detectors:

@@ -53,21 +53,18 @@ def packed_pieces(
 ) -> list[bytes | memoryview]:
     """Return what `pack_document` joins; large arrays are views of the document's own.
 
-    Whoever joins them together with what goes in front copies a frame once. Parameters and errors
-    are those of `pack_document`.
+    Whoever joins them together with what goes in front copies a frame once.
     """
     pieces = _Pieces(refused)
     pieces.add(doc, 0)
-    return pieces.all_of_them()
+    return [*pieces.done, pieces.packer.bytes()]
 
 
 def unpack_document(body: bytes) -> Document:
     """Return the document in the body of a message. Arrays are read-only.
 
-    Raises
-    ------
-    InvalidInputError
-        For a pickle, which is not opened; for anything else that is no document, or too large.
+    A pickle, which is not opened, and anything else that is no document, or too large, is an
+    InvalidInputError.
     """
     if body[:1] == _PICKLE_MARK and len(body) > 1:
         raise InvalidInputError(
@@ -91,15 +88,12 @@ def unpack_document(body: bytes) -> Document:
 
 
 class _Pieces:
-    """A document as msgpack, cut where a large array lies; grows with `add`."""
+    """A document as msgpack, cut where a large array lies: `done`, and what is in `packer`."""
 
     def __init__(self, refused: Callable[[str], None]) -> None:
+        self.packer = msgpack.Packer(use_bin_type=True, autoreset=False)
+        self.done: list[bytes | memoryview] = []
         self._refused = refused
-        self._packer = msgpack.Packer(use_bin_type=True, autoreset=False)
-        self._done: list[bytes | memoryview] = []
-
-    def all_of_them(self) -> list[bytes | memoryview]:
-        return [*self._done, self._packer.bytes()]
 
     def add(self, value: object, depth: int) -> None:
         if depth > MAX_DEPTH:
@@ -108,33 +102,33 @@ class _Pieces:
             )
         if isinstance(value, Mapping):
             items = {str(name): item for name, item in value.items()}
-            self._packer.pack_map_header(len(items))
+            self.packer.pack_map_header(len(items))
             for name, item in items.items():
-                self._packer.pack(name)
+                self.packer.pack(name)
                 self.add(item, depth + 1)
         elif isinstance(value, (list, tuple, set, frozenset)):
-            self._packer.pack_array_header(len(value))
+            self.packer.pack_array_header(len(value))
             for item in value:
                 self.add(item, depth + 1)
         elif isinstance(value, (np.ndarray, np.generic)):
             self._add_array(np.asarray(value), depth)
         else:
-            self._packer.pack(_plain_scalar(value, self._refused))
+            self.packer.pack(_plain_scalar(value, self._refused))
 
     def _add_array(self, array: Array, depth: int) -> None:
         if array.dtype.kind in "US":
             self.add(array.tolist(), depth + 1)
         elif array.dtype.kind not in ARRAY_KINDS or array.dtype.itemsize > 8:
             self._refused(f"array of {array.dtype}")
-            self._packer.pack(None)
+            self.packer.pack(None)
         elif array.ndim == 0:
-            self._packer.pack(array.item())
+            self.packer.pack(array.item())
         else:
             values = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
             about = (array.dtype.str, array.shape)
             if array.nbytes < LARGE_ARRAY_BYTES:
                 content = msgpack.packb((*about, values), use_bin_type=True)
-                self._packer.pack_ext_type(ARRAY_TYPE, content)
+                self.packer.pack_ext_type(ARRAY_TYPE, content)
             else:
                 self._add_large(about, values)
 
@@ -147,8 +141,8 @@ class _Pieces:
         head = inner.bytes() + _BIN32 + values.nbytes.to_bytes(4, "big")
         n_bytes = len(head) + values.nbytes
         outer = _EXT32 + n_bytes.to_bytes(4, "big") + bytes([ARRAY_TYPE])
-        self._done += [self._packer.bytes(), outer + head, values]
-        self._packer.reset()
+        self.done += [self.packer.bytes(), outer + head, values]
+        self.packer.reset()
 
 
 def _plain_scalar(value: object, refused: Callable[[str], None]) -> object:

@@ -47,24 +47,18 @@ class RemoteDocuments:
     prefix
         Take only messages of publishers that have it; b"": all.
     bind
-        Listen at the address instead of connecting to it: no proxy is needed.
+        Listen at the address instead of connecting to it: no proxy is needed. One that cannot be
+        listened at is an InvalidInputError of `start`.
     max_document_bytes
         A publisher of a larger message is disconnected before the message is in memory. 0MQ counts
         every part of a message by itself: who may connect can still fill the memory.
 
     Attributes
     ----------
-    n_received
-        Documents handed to the callback.
-    malformed
-        Reason -> number of messages that were no documents.
+    n_received, malformed
+        Documents handed to the callback; reason -> number of messages that were no documents.
     address
         As 0MQ spells it; with a port of 0, the one that was found free.
-
-    Raises
-    ------
-    InvalidInputError
-        From `start`: for an address that cannot be listened at.
     """
 
     def __init__(
@@ -97,7 +91,8 @@ class RemoteDocuments:
             socket.subscribe(self._prefix + b" " if self._prefix else b"")
             monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             if self._bind:
-                socket.bind(f"{self.address[:-1]}*" if self._any_port else self.address)
+                any_port = self.address.startswith("tcp://") and self.address.endswith(":0")
+                socket.bind(f"{self.address[:-1]}*" if any_port else self.address)
                 self.address = socket.getsockopt_string(zmq.LAST_ENDPOINT)
             else:
                 socket.connect(self.address)
@@ -124,10 +119,6 @@ class RemoteDocuments:
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
-
-    @property
-    def _any_port(self) -> bool:
-        return self.address.startswith("tcp://") and self.address.endswith(":0")
 
     # --- on the thread ------------------------------------------------------------------------
 

@@ -35,29 +35,14 @@ class TiledDocuments:
     Reads the metadata of the run and of its streams instead of asking the server for all
     documents: frames that lie in Tiled would come as text. Reading `new_documents` consumes it.
 
-    Parameters
-    ----------
-    container
-        The container with the raw runs.
-    uid
-        The run, by its whole uid.
-    data_key
-        The data key that holds the frames.
-    roots
-        Where files may be read. Frames of one HDF5 file that can be read here, and series of an
-        Eiger, are referred to there, all others as slices of the array in Tiled.
-
-    Attributes
-    ----------
-    uid
-        The run.
-    ended
-        Whether the stop has been given out.
+    Frames of one HDF5 file that can be read here, below `roots`, and series of an Eiger, are
+    referred to there, all others as slices of the array in Tiled. `ended` says whether the stop has
+    been given out.
 
     Raises
     ------
     ResultNotFoundError
-        From `new_documents`, when there is no such run.
+        From `new_documents`, when there is no run of that whole uid in the container.
     UnreadableFramesError
         From `new_documents`, when Tiled has no frames that can be read and the files are not found.
         Nothing is consumed then, not even the start.
@@ -95,7 +80,7 @@ class TiledDocuments:
             yield "stop", dict(stop)
             return
         # Broken off, all of them come again: whoever listens knows documents by their uids.
-        yield from _without_start(run.documents())
+        yield from (named for named in run.documents() if named[0] != "start")
         self.ended = True
 
     def give_up(self) -> Documents:
@@ -249,12 +234,6 @@ class TiledDocuments:
 def _is_structured(run: Node) -> bool:
     """Whether a run lies in Tiled node by node; older catalogs only give out its documents."""
     return any(spec.name == "BlueskyRun" and str(spec.version)[:2] == "3." for spec in run.specs)
-
-
-def _without_start(documents: Documents) -> Documents:
-    for name, doc in documents:
-        if name != "start":
-            yield name, doc
 
 
 def _referring(descriptor: Document, data_key: str) -> Document:

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
 from xpcs_live_denoise.records.types import Document, Fields
 from xpcs_live_denoise.sources.assets import EIGER_SPECS, ImageKey, local_path
-from xpcs_live_denoise.sources.eiger import (
-    Master,
-    count_written,
-    read_master,
-)
+from xpcs_live_denoise.sources.eiger.files import Master, masters_in, read_master
 from xpcs_live_denoise.sources.file_roots import FileRoots
 
 if TYPE_CHECKING:
@@ -59,10 +53,10 @@ class TiledEigerEvents:
                 n_images=_n_images(descriptor, self._data_key),
                 roots=self._roots,
             )
-            if [series.name for series in found[: len(self._given)]] != self._given:
+            if [one.series for one in found[: len(self._given)]] != self._given:
                 raise UnreadableFramesError(
                     f"{self._subject}: its first series were {', '.join(self._given)}, and now "
-                    f"{', '.join(series.name for series in found)} fit; expected the same ones. "
+                    f"{', '.join(one.series for one in found)} fit; expected the same ones. "
                     "Compute it again with: xpcs-live-denoise replay"
                 )
         except UnreadableFramesError:
@@ -72,7 +66,7 @@ class TiledEigerEvents:
         documents: list[tuple[str, Document]] = []
         for series, event in list(zip(found, events, strict=True))[len(self._given) :]:
             documents += self._documents(series, event, descriptor)
-        self._given = [series.name for series in found]
+        self._given = [one.series for one in found]
         return documents
 
     def _prefixes(self, stream: Node) -> list[str]:
@@ -87,34 +81,44 @@ class TiledEigerEvents:
                 f"cannot read; expected an array, or a series of an Eiger ({_SPECS}). Give "
                 "TiledWriter the mimetype of the spec (spec_to_mimetype)."
             )
-        uris = dict.fromkeys(asset.data_uri for source in sources for asset in source.assets)
-        return [_prefix(uri, self._subject) for uri in uris]
+        prefixes: list[str] = []
+        for uri in dict.fromkeys(asset.data_uri for source in sources for asset in source.assets):
+            path = local_path(uri)
+            if path is None:
+                raise UnreadableFramesError(
+                    f"{self._subject}: stored as {short_repr(uri)}; expected a local file, "
+                    "file://localhost/... Run the analysis where the file system with the frames "
+                    "is mounted."
+                )
+            prefixes.append(path)
+        return prefixes
 
     def _documents(
-        self, series: StoredSeries, event: tuple[int, float], descriptor: Fields
+        self, series: Master, event: tuple[int, float], descriptor: Fields
     ) -> list[tuple[str, Document]]:
         """Return what the detector said of one event; the uids are ours."""
         documents: list[tuple[str, Document]] = []
-        if series.prefix not in self._resources:
+        prefix, _, sequence_id = series.series.rpartition("_")
+        if prefix not in self._resources:
             uid = f"{self._uid}-{self._data_key}-{len(self._resources)}"
-            self._resources[series.prefix] = uid
+            self._resources[prefix] = uid
             each = images_per_file(series, self._roots)
             resource = {
                 "uid": uid,
                 "run_start": self._uid,
                 "spec": "AD_EIGER2",
                 "root": "/",
-                "resource_path": series.prefix.lstrip("/"),
+                "resource_path": prefix.lstrip("/"),
                 "resource_kwargs": {} if each is None else {"images_per_file": each},
                 "path_semantics": "posix",
             }
             documents.append(("resource", resource))
-        resource_uid, (seq_num, time) = self._resources[series.prefix], event
-        datum_id = f"{resource_uid}/{series.sequence_id}"
+        resource_uid, (seq_num, time) = self._resources[prefix], event
+        datum_id = f"{resource_uid}/{sequence_id}"
         datum = {
             "datum_id": datum_id,
             "resource": resource_uid,
-            "datum_kwargs": {"seq_id": series.sequence_id},
+            "datum_kwargs": {"seq_id": int(sequence_id)},
         }
         read = {
             "uid": f"{datum_id}/{seq_num}",
@@ -138,16 +142,6 @@ def _events_in(stream: Node) -> list[tuple[int, float]]:
     return list(dict.fromkeys((int(seq_num), float(time)) for seq_num, time in rows))
 
 
-def _prefix(uri: str, subject: str) -> str:
-    path = local_path(uri)
-    if path is None:
-        raise UnreadableFramesError(
-            f"{subject}: stored as {short_repr(uri)}; expected a local file, file://localhost/... "
-            "Run the analysis where the file system with the frames is mounted."
-        )
-    return path
-
-
 def _n_images(descriptor: Fields, data_key: str) -> int | None:
     """Return the frames of one trigger as the descriptor tells, None where it does not."""
     detector = descriptor["data_keys"][data_key].get("object_name") or data_key
@@ -164,21 +158,6 @@ CLOCKS_DIFFER_S = (0.01, 2.0, 60.0)
 MOST_COUNTED = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredSeries:
-    """A series on disk: what its master file says, and when that was written."""
-
-    prefix: str
-    sequence_id: int
-    master: Master
-    written_s: float  # since 1970
-
-    @property
-    def name(self) -> str:
-        """What names the series: path without "_master.h5"."""
-        return f"{self.prefix}_{self.sequence_id}"
-
-
 def series_of_events(
     subject: str,
     prefixes: Sequence[str],
@@ -187,21 +166,12 @@ def series_of_events(
     times_s: Sequence[float],
     n_images: int | None,
     roots: FileRoots,
-) -> list[StoredSeries]:
+) -> list[Master]:
     """Return the series of each event of a run in Tiled, in order.
 
-    Parameters
-    ----------
-    subject
-        The run and its data key, for messages.
-    prefixes
-        Paths of the files up to, without, "_<sequence_id>".
-    began_s, times_s
-        When the run began and when each event was made, in order; s since 1970.
-    n_images
-        Frames of one trigger; None if unknown.
-    roots
-        Where files may be read.
+    `subject` stands in messages. `prefixes` are paths up to, without, "_<sequence_id>"; `began_s`
+    and `times_s` say when the run began and when each event was made, in order, s since 1970;
+    `n_images` are the frames of one trigger.
 
     Raises
     ------
@@ -209,19 +179,20 @@ def series_of_events(
         When there is not exactly one for each event, or files lie outside the roots.
     """
     there = [found for prefix in prefixes for found in _series(prefix, roots)]
-    found = [series for series in there if _fits(series.master, n_images)]
+    # A master counts the frames of all triggers.
+    found = [one for one in there if not n_images or (one.n_frames or 0) % n_images == 0]
     wanted, in_time = len(times_s), []
     for difference_s in CLOCKS_DIFFER_S if wanted else ():
         first, last = began_s - difference_s, times_s[-1] + difference_s
-        in_time = [series for series in found if first <= series.written_s <= last]
+        in_time = [one for one in found if first <= one.written_s <= last]
         if len(in_time) >= wanted:
             break
     if len(in_time) > wanted:  # a paused scan takes a series again, and keeps one that broke off
-        in_time = [series for series in in_time if _is_complete(series, roots)]
+        in_time = [one for one in in_time if _is_complete(one, roots)]
     if len(in_time) == wanted:
         return in_time
     frames = "" if n_images is None else f" of {n_images} frames each trigger"
-    names = ", ".join(short_repr(Path(series.name).name) for series in there[:5])
+    names = ", ".join(short_repr(Path(one.series).name) for one in there[:5])
     stored = ", ".join(short_repr(prefix) for prefix in prefixes[:5])
     raise UnreadableFramesError(
         f"{subject}: Tiled stores only the path {stored} of its files, "
@@ -231,48 +202,34 @@ def series_of_events(
     )
 
 
-def images_per_file(series: StoredSeries, roots: FileRoots) -> int | None:
+def images_per_file(series: Master, roots: FileRoots) -> int | None:
     """Return the frames of a full data file, None where no file that is there tells."""
-    numbers = series.master.numbers(series.name)
+    numbers = series.numbers()
     # The last one may hold fewer.
     counts = (_count(series, number, roots) for number in numbers[:-1] or numbers)
     return max(itertools.islice((n for n in counts if n), MOST_COUNTED), default=None)
 
 
-def _series(prefix: str, roots: FileRoots) -> Iterator[StoredSeries]:
+def _series(prefix: str, roots: FileRoots) -> Iterator[Master]:
     """Yield the series with that prefix whose master is there, by their sequence ids."""
-    folder = roots.inside(prefix).parent
-    pattern = re.compile(re.escape(Path(prefix).name) + r"_(\d{1,15})_master\.h5")
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return
-    for number in sorted({int(match[1]) for name in names if (match := pattern.fullmatch(name))}):
+    folder, name = roots.inside(prefix).parent, Path(prefix).name
+    for number in sorted(n for found, n in masters_in(folder) if Path(found).name == name):
+        series = f"{prefix}_{number}"
         try:
-            master = read_master(f"{prefix}_{number}", roots)
-            written_s = os.stat(f"{prefix}_{number}_master.h5").st_mtime
+            written_s = os.stat(f"{series}_master.h5").st_mtime
+            yield read_master(series, roots) or Master(series=series, written_s=written_s)
         except OSError:  # outside the roots, or gone
             continue
-        yield StoredSeries(
-            prefix=prefix, sequence_id=number, master=master or Master(), written_s=written_s
-        )
 
 
-def _fits(master: Master, n_images: int | None) -> bool:
-    """Whether a master may be that of triggers of `n_images` frames; it counts all triggers."""
-    return not master.n_frames or not n_images or master.n_frames % n_images == 0
-
-
-def _is_complete(series: StoredSeries, roots: FileRoots) -> bool:
+def _is_complete(series: Master, roots: FileRoots) -> bool:
     """Whether the data files hold all the frames that the master tells of."""
-    numbers = series.master.numbers(series.name)
-    held = sum(_count(series, number, roots) or 0 for number in numbers)
-    return held >= (series.master.n_frames or 1)
+    held = sum(_count(series, number, roots) or 0 for number in series.numbers())
+    return held >= (series.n_frames or 1)
 
 
-def _count(series: StoredSeries, number: int, roots: FileRoots) -> int | None:
-    path, dataset = series.master.place(series.name, number)
+def _count(series: Master, number: int, roots: FileRoots) -> int | None:
     try:
-        return count_written(path, roots, dataset)
+        return series.count(number, roots)
     except UnreadableFramesError:
         return None

@@ -81,10 +81,9 @@ class TiledRuns:
         Where files may be read, see TiledDocuments.
     poll_s
         Longest time between two looks at the server, s.
-    idle_s
-        A run that brings nothing for so long, while a later one has begun, is ended, s.
-    missing_s
-        A run whose frames cannot be found for so long is ended, s.
+    idle_s, missing_s
+        A run is ended that brings nothing for so long, while a later one has begun, or whose
+        frames cannot be found for so long, s.
     """
 
     def __init__(
@@ -126,7 +125,7 @@ class TiledRuns:
         behind after `leave_s`.
         """
         self._stopping.set()
-        self._updates.wake()
+        self._updates.arrived.set()
         if self._thread is not None:
             self._thread.join(leave_s)
 
@@ -139,7 +138,7 @@ class TiledRuns:
     @property
     def subscribed(self) -> bool:
         """Whether the server tells of updates by itself."""
-        return self._updates.subscribed
+        return self._updates.subscription is not None
 
     def look(self) -> None:
         """Look once, as the thread does over and over: pass on what has come."""
@@ -157,10 +156,10 @@ class TiledRuns:
     def _run(self) -> None:
         self._updates.subscribe(self._poll_s)
         while not self._stopping.is_set():
-            self._updates.clear()
+            self._updates.arrived.clear()
             self.look()
             self._stopping.wait(min(PAUSE_S, self._poll_s))
-            self._updates.wait(self._poll_s)
+            self._updates.arrived.wait(self._poll_s)
         self._updates.close()
 
     def _end_the_dead(self, newest: str) -> None:
@@ -297,37 +296,20 @@ class NewRuns:
 
 
 class ServerUpdates:
-    """Wakes a thread when the server tells of an update, where it does that."""
+    """Sets `arrived` when the server tells of an update; without that, no `subscription`."""
 
     def __init__(self, container: Node) -> None:
+        self.arrived = threading.Event()
+        self.subscription: Any = None
         self._container = container
-        self._subscription: Any = None
-        self._arrived = threading.Event()
         self._closed = False
-
-    @property
-    def subscribed(self) -> bool:
-        """Whether the server tells of updates."""
-        return self._subscription is not None
-
-    def clear(self) -> None:
-        """Forget the updates so far."""
-        self._arrived.clear()
-
-    def wait(self, timeout_s: float) -> None:
-        """Return when there was an update, or the time is over."""
-        self._arrived.wait(timeout_s)
-
-    def wake(self) -> None:
-        """Wake whoever waits."""
-        self._arrived.set()
 
     def close(self) -> None:
         """End the subscription."""
         self._closed = True
-        if self._subscription is not None:
+        if self.subscription is not None:
             with contextlib.suppress(Exception):  # of a server that has gone
-                self._subscription.disconnect()
+                self.subscription.disconnect()
 
     def subscribe(self, poll_s: float) -> None:
         """Ask the server to tell, on a thread: without its answer that waits for ever.
@@ -342,9 +324,9 @@ class ServerUpdates:
         from bluesky_tiled_plugins.streaming import subscribe_to_streams
 
         try:
-            self._subscription = subscribe_to_streams(
+            self.subscription = subscribe_to_streams(
                 self._container,
-                lambda _update: self.wake(),
+                lambda _update: self.arrived.set(),
                 streams=None,
                 run_filter=self._run_created,
                 start=None,
@@ -363,5 +345,5 @@ class ServerUpdates:
             self.close()
 
     def _run_created(self, _update: object) -> bool:
-        self.wake()
+        self.arrived.set()
         return True
