@@ -57,15 +57,10 @@ class AgeEstimates:
 
 
 class BayesEstimator:
-    """The live estimator of one ROI.
+    """The live estimator of one ROI, `roi` its index in the sums.
 
     Its state is what the ages estimated so far tell of errors (jackknife variances) and of the
     model (stacked residuals): a live run asks for a few ages at a time. Reading consumes nothing.
-
-    Parameters
-    ----------
-    roi
-        Index of the ROI in the sums.
     """
 
     def __init__(self, roi: int) -> None:
