@@ -166,7 +166,8 @@ class AgeSums:
         def wider(table: Array) -> Array:
             columns = table.shape[1]
             shape = (self._capacity, self._n_bin, columns)
-            return enlarged(table.reshape(*old, columns), shape, 0).reshape(-1, columns)
+            larger = enlarged(table.reshape(*old, columns), shape, 0)
+            return larger.reshape(self._capacity * self._n_bin, columns)  # columns may be 0
 
         self._sums, self._counts = wider(self._sums), wider(self._counts)
         self._left_out = wider(self._left_out)
