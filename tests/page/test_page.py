@@ -258,4 +258,6 @@ def test_the_middle_roi_is_shown_until_one_that_exists_is_chosen(sent):
 
 def test_the_panels_stand_in_the_order_of_the_window():
     html = (HERE / "page.html").read_text("utf-8")
-    assert tuple(re.findall(r"embed\(roots\.(\w+)\)", html))[: len(views.PANELS)] == views.PANELS
+    assert tuple(re.findall(r"embed\(roots\.(\w+)\)", html))[: len(views.PANELS)] == tuple(
+        views.PANELS
+    )

@@ -8,6 +8,7 @@ import pytest
 
 from xpcs_live_denoise import views
 from xpcs_live_denoise.page.run_state import RunState
+from xpcs_live_denoise.views.g2 import NO_CURVE
 
 N, ROIS, Q = 40, [1, 2, 3], [0.01, 0.02, 0.04]
 
@@ -65,7 +66,7 @@ def test_maps_of_a_series_of_unknown_length_keep_one_stride():
 def test_nothing_is_shown_before_the_first_frame():
     empty = state(0)
     assert len(empty.two_time(0).raw) == 0
-    assert empty.g2(0).raw is views.NO_CURVE
+    assert empty.g2(0).raw is NO_CURVE
     assert len(empty.gamma(0).points["recommended"].rate) == 0
     assert empty.detector(0) is None
 
@@ -88,7 +89,7 @@ def test_g2_of_a_finished_run_is_the_stored_one():
     shown = made.g2(0)
     assert set(shown.raw.g2) == {1.25}
     np.testing.assert_allclose(shown.raw.upper, 1.26)
-    assert shown.denoised is views.NO_CURVE
+    assert shown.denoised is NO_CURVE
 
 
 def test_between_the_stop_and_the_last_array_g2_is_still_that_of_c2():

@@ -6,8 +6,7 @@ import msgpack
 import pytest
 from websockets.asyncio.server import serve
 
-from xpcs_live_denoise.page.subscription import StreamingUnavailableError, Subscription
-from xpcs_live_denoise.page.tiled_http import TiledHttp
+from xpcs_live_denoise.page.tiled_http import StreamingUnavailableError, Subscription, TiledHttp
 
 
 class Recording(TiledHttp):

@@ -5,7 +5,7 @@ import pytest
 
 from xpcs_live_denoise import views
 from xpcs_live_denoise.records.results import Band, C2Rows
-from xpcs_live_denoise.views.g2 import MOST_WITH_ERRORS
+from xpcs_live_denoise.views.g2 import MOST_WITH_ERRORS, NO_CURVE, g2_curve
 
 
 def symmetric(n, n_roi=2, seed=0):
@@ -74,7 +74,7 @@ def decaying(n=60, step_s=0.5):
 )
 def test_g2_of_a_live_run_has_a_fit_and_its_last_lags_are_left_out(error):
     delay_s, g2 = decaying()
-    curve = views.g2_curve(delay_s, g2, error)
+    curve = g2_curve(delay_s, g2, error)
     assert curve.delay_s.max() == 0.5 * 48  # 0.8 of 59 lags
     np.testing.assert_allclose(curve.g2, g2[: len(curve.g2)])
     np.testing.assert_allclose(curve.fit_g2, 1 + 0.3 * np.exp(-0.4 * curve.fit_delay_s), rtol=1e-3)
@@ -84,36 +84,42 @@ def test_g2_of_a_live_run_has_a_fit_and_its_last_lags_are_left_out(error):
 def test_a_final_result_shows_its_own_fit_or_none(synthetic):
     delay_s, g2 = decaying()
     row = synthetic(n_roi=1).gamma(range(1), source="series_raw")
-    curve = views.g2_curve(delay_s, g2, fit=row, fit_now=False)
+    curve = g2_curve(delay_s, g2, fit=row, fit_now=False)
     np.testing.assert_allclose(curve.fit_g2, 0.5 + 0.5 * np.exp(-2 * np.sqrt(curve.fit_delay_s)))
-    assert not views.g2_curve(delay_s, g2, fit_now=False).fit_g2.size
+    assert not g2_curve(delay_s, g2, fit_now=False).fit_g2.size
 
 
 def test_a_denoised_g2_keeps_all_lags_of_a_window_in_a_long_series():
     delay_s, g2 = decaying()
-    assert len(views.g2_curve(delay_s, g2, n_frames=1000).g2) == 59
+    assert len(g2_curve(delay_s, g2, n_frames=1000).g2) == 59
 
 
 def test_points_are_evenly_spread_on_the_logarithmic_axis():
     delay_s, g2 = decaying(5000)
-    curve = views.g2_curve(delay_s, g2, fit_now=False)
+    curve = g2_curve(delay_s, g2, fit_now=False)
     assert len(curve.g2) <= 120
     np.testing.assert_allclose(curve.delay_s[:3], delay_s[:3])
 
 
 @pytest.mark.parametrize("g2", [None, np.empty(0), np.full(9, np.nan)])
 def test_without_values_there_is_no_curve(g2):
-    assert views.g2_curve(np.arange(1.0, 10), g2) is views.NO_CURVE
-    shown = views.g2_view(views.NO_CURVE, views.NO_CURVE, series_s=9.0, final=False)
-    assert (shown.first_s, shown.last_s) == (0.0, 0.0)
+    assert g2_curve(np.arange(1.0, 10), g2) is NO_CURVE
+    delay_s = np.arange(1.0, 10)
+    shown = views.g2_view(delay_s, g2, None, table=None, label=1, series_s=9.0, final=False)
+    assert shown.raw is shown.denoised is NO_CURVE
+    assert (shown.first_s, shown.last_s) == (1.0, 10.0)
     assert shown.title == "g₂ so far"
 
 
-def test_the_axes_hold_both_curves_and_the_rest_of_the_series():
+def test_the_axes_hold_both_curves_and_the_rest_of_the_series(synthetic):
     delay_s, g2 = decaying()
-    raw, denoised = views.g2_curve(delay_s, g2), views.g2_curve(delay_s, g2 + 1, n_frames=60)
-    shown = views.g2_view(raw, denoised, series_s=100.0, final=True)
+    row = synthetic(n_roi=1).gamma(range(1), source="series_denoised")
+    shown = views.g2_view(
+        delay_s, g2, g2[:20] + 1, table=row, label=1, series_s=100.0, final=True, n_frames=60
+    )
     assert shown.low < g2.min()
     assert shown.high > g2.max() + 1
-    assert (shown.first_s, shown.last_s) == (0.5, 80.0)
+    assert (shown.first_s, shown.last_s) == (0.85 * 0.5, 1.2 * 80.0)
     assert shown.title == "g₂ of the whole series"
+    assert not shown.raw.fit_g2.size
+    assert shown.denoised.fit_g2.size, "the fit among the rows of its ROI"

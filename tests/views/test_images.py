@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import views
+from xpcs_live_denoise.records.results import Picture
+from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.views.images import C2Map, c2_range, outlines, thinned
 
 
@@ -91,8 +93,8 @@ def test_denoised_c2_is_raw_where_no_window_reached():
         entry_s=0.5,
         most=40,
         series_s=60.0,
-        contrast=0.25,
-        baseline=1.0,
+        status=Status(contrast=(0.1, 0.25), baseline=(0.5, 1.0)),
+        roi=1,
         note="not denoised",
     )
     np.testing.assert_array_equal(shown.denoised, np.where(near, raw + 1, raw))
@@ -117,6 +119,10 @@ def test_before_the_first_frame_c2_is_empty():
 LABELS = np.pad(np.repeat([[1, 2]], 6, axis=0).repeat(6, axis=1), 2)
 
 
+def picture(mean, binning=1, n_frames=0):
+    return Picture(mean=mean, labels=LABELS, binning=binning, n_frames=n_frames)
+
+
 def test_outlines_are_where_rois_end_and_the_chosen_one_stands_out():
     marked = outlines(LABELS, 2)
     assert (marked[LABELS == 0] == views.NO_EDGE).all()
@@ -136,7 +142,7 @@ def test_outlines_do_not_reach_around_the_edge_of_the_detector():
 def test_the_detector_tells_the_roi_under_a_place():
     mean = np.full(LABELS.shape, 2.0)
     mean[0, 0], mean[1, 1] = np.nan, 0.0
-    shown = views.detector_view(mean, LABELS, 1, binning=4, n_frames=17)
+    shown = views.detector_view(picture(mean, binning=4, n_frames=17), 1)
     assert shown.title == "Detector, mean of 17 frames"
     assert shown.size == (64, 40)
     assert [shown.label_at(*place) for place in ((9, 9), (40, 9), (0, 0), (-1, 9), (99, 9))] == [
@@ -146,7 +152,7 @@ def test_the_detector_tells_the_roi_under_a_place():
 
 
 def test_labels_of_another_shape_give_no_outlines():
-    shown = views.detector_view(np.zeros((3, 5)), LABELS, 1, binning=1, n_frames=None)
+    shown = views.detector_view(picture(np.zeros((3, 5))), 1)
     assert shown.title == "Detector"
     assert not shown.outline.any()
     assert shown.low < shown.high
@@ -155,8 +161,8 @@ def test_labels_of_another_shape_give_no_outlines():
 def test_counts_of_a_roi_are_the_mean_of_its_pixels_that_are_known():
     mean = np.where(LABELS == 1, 2.0, 7.0)
     mean[3, 6] = np.nan
-    assert views.mean_counts(mean, LABELS, 1) == 2.0
-    assert views.mean_counts(mean, LABELS, 2) == 7.0
-    assert np.isnan(views.mean_counts(mean, LABELS, 3))
-    assert np.isnan(views.mean_counts(np.full(LABELS.shape, np.nan), LABELS, 1))
-    assert np.isnan(views.mean_counts(mean, LABELS[:3], 1))
+    assert views.mean_counts(picture(mean), 1) == 2.0
+    assert views.mean_counts(picture(mean), 2) == 7.0
+    assert np.isnan(views.mean_counts(picture(mean), 3))
+    assert np.isnan(views.mean_counts(picture(np.full(LABELS.shape, np.nan)), 1))
+    assert np.isnan(views.mean_counts(picture(mean[:3]), 1))

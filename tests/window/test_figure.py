@@ -16,7 +16,7 @@ from xpcs_live_denoise.records.results import GammaTable, Picture
 from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.window.figure import RunFigure
 from xpcs_live_denoise.window.live_plot import save_figure
-from xpcs_live_denoise.window.live_run import MOST_EDGE, LiveRun
+from xpcs_live_denoise.window.run_view import MOST_EDGE, LiveRun
 
 
 @pytest.fixture(autouse=True)
@@ -336,14 +336,20 @@ def test_a_saved_picture_holds_everything_that_the_window_shows(synthetic, tmp_p
 
 
 @pytest.mark.parametrize("width", [15.0, 10.0])
-def test_the_lines_above_the_panels_fit_into_the_window(synthetic, width):
+def test_labels_and_lines_around_the_panels_fit_into_the_window(synthetic, width):
     run = synthetic(start={"scan_id": 123456, "sample": "a sample with a long name"})
     picture = Picture(mean=np.ones((4, 4)), labels=np.ones((4, 4), int), binning=1, n_frames=5)
     status = Status(n_processed=99999, n_skipped=12345, lag_s=123.4, contrast=(0.1, 0.2))
     live = live_run(run, run.publication(0, 50, picture=picture, status=status))
     figure = Figure(figsize=(width, 0.6 * width))
     renderer = FigureCanvasAgg(figure).get_renderer()
-    RunFigure(figure, step=lambda _by: None, choose=lambda _label: None).update(live.view(0))
+    shown = RunFigure(figure, step=lambda _by: None, choose=lambda _label: None)
+    shown.update(live.view(0))
+    panels = [axes.get_tightbbox(renderer) for axes in figure.axes]
+    assert min(panel.x0 for panel in panels) > 0
+    assert max(panel.x1 for panel in panels) < figure.bbox.width
+    counts = max(panel.x1 for panel in panels if panel.x0 < figure.bbox.width / 3)
+    assert counts < shown.axes["c2_raw"].get_tightbbox(renderer).x0 + 1
     boxes = [text.get_window_extent(renderer) for text in figure.texts]
     assert max(box.x1 for box in boxes) < figure.bbox.width
     title, facts, roi, _ = boxes

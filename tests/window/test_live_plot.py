@@ -12,8 +12,8 @@ from tests.support.sinks import MemorySink
 from xpcs_live_denoise import LiveDenoise, LivePlot, RoiMap, Settings
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.run import RunEnd, Status
-from xpcs_live_denoise.window.live_run import LiveRun
 from xpcs_live_denoise.window.qt_window import RoiChoice
+from xpcs_live_denoise.window.run_view import LiveRun
 
 
 @pytest.fixture(autouse=True)

@@ -15,14 +15,15 @@ from xpcs_live_denoise.errors import ResultNotFoundError, XpcsError
 from xpcs_live_denoise.records.types import Document, Fields
 
 from .run_state import RunState
-from .subscription import (
+from .tiled_http import (
     FIRST_DELAY_S,
     LAST_DELAY_S,
     StreamingUnavailableError,
     Subscription,
     Tasks,
+    TiledHttp,
+    read_arrow,
 )
-from .tiled_http import TiledHttp, read_arrow
 
 logger = logging.getLogger(__name__)
 
@@ -39,23 +40,9 @@ READ = FOLLOWED | {"g2": ("g2", "g2_error", "g2_denoised", "delay_s")}
 
 
 class RunFeed:
-    """Keeps a RunState up to date.
+    """Keeps a RunState up to date: of the derived run at a path, with its metadata as they stand.
 
-    Parameters
-    ----------
-    http
-        The server.
-    path
-        Of the derived run.
-    metadata
-        Of the derived run, as it stands.
-
-    Attributes
-    ----------
-    state
-        What is known of the run.
-    streaming
-        False: the feed does not subscribe, `refresh` must be called instead.
+    Where it is not `streaming`, it does not subscribe, and `refresh` must be called instead.
     """
 
     def __init__(
@@ -271,23 +258,10 @@ class RunFeed:
 
 
 class StoredRun:
-    """What is stored of one run.
+    """What is stored of the run at a path; what is read of it is written into its state.
 
-    Parameters
-    ----------
-    http
-        The server.
-    path
-        Of the run.
-    state
-        What is read is written into it.
-
-    Attributes
-    ----------
-    indices
-        Of the ROIs whose C2 is read: at first the one that is shown first.
-    n_frames
-        Frames that the last `read` has read.
+    `indices` are those of the ROIs whose C2 is read, at first of the one that is shown first;
+    `n_frames` is how many frames the last `read` has read.
     """
 
     def __init__(self, http: TiledHttp, path: str, state: RunState) -> None:
@@ -325,10 +299,7 @@ class StoredRun:
     def take(self, stream: str, name: str, update: Document) -> None:
         """Take an update of an array or a table, as Tiled sends it.
 
-        Raises
-        ------
-        LookupError, ValueError, TypeError
-            When it cannot be used.
+        Raises LookupError, ValueError or TypeError when it cannot be used.
         """
         data = self._state.data
         if update["type"] == "table-data":

@@ -57,8 +57,8 @@ class Figures:
         Name, of `views.PANELS` and in that order -> Bokeh figure.
     sources
         What is drawn, by name: "c2_raw", "c2_denoised", "detector", "outline", "g2_raw",
-        "g2_raw_fit", "g2_denoised", "g2_denoised_fit", "power_law", "power_law_line", and a kind of
-        `views.KINDS` each.
+        "g2_raw_fit", "g2_denoised", "g2_denoised_fit", "power_law", "power_law_line", "g2_scale",
+        "gamma_scale", and a kind of `views.KINDS` each.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,6 @@ class Figures:
         self._counts = LogColorMapper(
             palette=cividis(256), low=0.1, high=1.0, nan_color=views.UNKNOWN
         )
-        self._trusted: list[Plot] = []
         made = self._c2() | {
             "detector": self._detector(),
             "g2": self._g2(),
@@ -92,8 +91,8 @@ class Figures:
         ranges = {"x_range": DataRange1d(range_padding=0), "y_range": DataRange1d(range_padding=0)}
         plots = {}
         for kind in ("raw", "denoised"):
-            name, title = f"c2_{kind}", f"{kind.capitalize()} C2"
-            plots[name] = plot = new_figure(name, title, "t₁ (s)", "t₂ (s)", **ranges)
+            name = f"c2_{kind}"
+            plots[name] = plot = new_figure(name, **ranges)
             image = self._image(plot, name, self._c2_colours)
             hover(plot, [image], t1="$x{0.000} s", t2="$y{0.000} s", C2="@image{0.0000}")
             plot.add_layout(colour_bar(self._c2_colours), "right")
@@ -102,7 +101,7 @@ class Figures:
 
     def _detector(self) -> Plot:
         plot = new_figure(
-            *("detector", "Detector", "column (px)", "row (px)"),
+            "detector",
             x_range=DataRange1d(range_padding=0),
             y_range=DataRange1d(range_padding=0, flipped=True),
             match_aspect=True,
@@ -119,14 +118,14 @@ class Figures:
         return plot
 
     def _g2(self) -> Plot:
-        plot = new_figure("g2", "g₂", "delay (s)", "g₂", x_axis_type="log")
+        plot = new_figure("g2", x_axis_type="log")
         plain_decades(plot.xaxis)
         points = []
-        colours = {"raw": (views.RAW, "circle"), "denoised": (views.DENOISED, "square")}
-        for kind, (colour, marker) in colours.items():
+        for kind in ("raw", "denoised"):
+            _, colour, marker = views.KINDS[kind]
             source = self._source(f"g2_{kind}", G2_COLUMNS)
             plot.segment("x", "lower", "x", "upper", source=source, color=colour, line_alpha=0.5)
-            style = {"size": 5, "marker": marker, "color": colour, "legend_label": kind}
+            style = {"size": 5, "marker": MARKERS[marker], "color": colour, "legend_label": kind}
             points.append(plot.scatter("x", "y", source=source, **style))
         for kind, colour, dash in (
             ("raw", views.FIT, "dashed"),
@@ -136,12 +135,12 @@ class Figures:
             style = {"color": colour, "line_width": 1.6, "line_dash": dash}
             plot.line("x", "y", source=source, legend_label=f"fit of {kind}", **style)
         hover(plot, points, delay="@x{0.000} s", g2="@y{0.0000}")
-        plot.y_range.renderers = points
+        self._scale(plot)
         style_legend(plot)
         return plot
 
     def _gamma(self) -> Plot:
-        plot = new_figure("gamma", "Γ(t)", "age (s)", "Γ (1/s)", y_axis_type="log")
+        plot = new_figure("gamma", y_axis_type="log")
         plain_decades(plot.yaxis)
         for kind, (label, colour, _) in views.KINDS.items():
             source, faint = self._source(kind, RATE_COLUMNS), kind == "raw"
@@ -152,8 +151,6 @@ class Figures:
             points = plot.scatter(
                 "x", "y", source=source, marker="marker", legend_label=label, **style
             )
-            if kind in ("recommended", "denoised"):
-                self._trusted.append(points)
             tooltips = {
                 "age": "@x{0.000} s",
                 "Γ": "@y{0.0000} ± @error{0.0000} 1/s",
@@ -161,25 +158,30 @@ class Figures:
                 "": "@reason",
             }
             hover(plot, [points], **tooltips)
+        self._scale(plot)
         style_legend(plot)
         return plot
 
     def _power_law(self) -> Plot:
-        plot = new_figure(
-            *("power_law", "Γ against q²", "q² (Å⁻²)", "typical Γ (1/s)"),
-            x_axis_type="log",
-            y_axis_type="log",
-        )
+        plot = new_figure("power_law", x_axis_type="log", y_axis_type="log")
         plain_decades(plot.xaxis, 3)
         plain_decades(plot.yaxis)
         line = self._source("power_law_line", ("x", "y"))
         plot.line("x", "y", source=line, color=views.FIT, line_width=1.6, line_dash="dashed")
         source = self._source("power_law", Q_COLUMNS)
-        style = {"marker": "diamond", "size": 12, "color": views.RECOMMENDED}
+        _, colour, marker = views.KINDS["recommended"]
+        style = {"marker": MARKERS[marker], "size": 9, "color": colour}
         points = plot.scatter("x", "y", source=source, **style)
         tooltips = {"ROI": "@roi", "q²": "@x{0.00e+0} Å⁻²", "Γ": "@y{0.0000} 1/s"}
         hover(plot, [points], **tooltips, **{"from": "@n ages"})
         return plot
+
+    def _scale(self, plot: Plot) -> None:
+        """Let two points that nobody sees, the corners of the view, set what the axes show."""
+        source = self._source(f"{plot.name}_scale", ("x", "y"))
+        corners = plot.scatter("x", "y", source=source, size=0, alpha=0)
+        plot.x_range.renderers = plot.y_range.renderers = [corners]
+        plot.x_range.range_padding = plot.y_range.range_padding = 0
 
     # --- filling them ----------------------------------------------------------------------
 
@@ -188,7 +190,7 @@ class Figures:
         self._c2_colours.update(low=view.low, high=view.high)
         for kind, values in (("raw", view.raw), ("denoised", view.denoised)):
             plot, source = self.plots[f"c2_{kind}"], self.sources[f"c2_{kind}"]
-            plot.title.text = f"{kind.capitalize()} C2, {roi}"
+            plot.title.text = f"{views.PANELS[plot.name][0]}, {roi}"
             if values is None or not len(values):
                 missing = view.note if len(view.raw) and kind == "denoised" else "nothing yet"
                 plot.title.text += f": {missing}"
@@ -222,17 +224,19 @@ class Figures:
                 "upper": curve.upper,
             }
             self.sources[f"g2_{kind}_fit"].data = {"x": curve.fit_delay_s, "y": curve.fit_g2}
+        corners = {"x": [view.first_s, view.last_s], "y": [view.low, view.high]}
+        self.sources["g2_scale"].data = corners
         names = ("g2_raw", "g2_denoised", "g2_raw_fit", "g2_denoised_fit")
         self._list_in_legend("g2", names)
 
     def show_gamma(self, view: views.GammaView, roi: str) -> None:
         """Show the rates of a ROI; what may still change is hollow."""
-        self.plots["gamma"].title.text = f"Γ(t), {roi}" + (f": {view.note}" if view.note else "")
+        title = f"{views.PANELS['gamma'][0]}, {roi}"
+        self.plots["gamma"].title.text = f"{title}: {view.note}" if view.note else title
         for kind, points in view.points.items():
             self.sources[kind].data = rate_columns(kind, points)
-        # Fits of single frames scatter over decades: they set the scale only where nothing else is.
-        better = any(len(view.points[kind].rate) for kind in ("recommended", "denoised"))
-        self.plots["gamma"].y_range.renderers = self._trusted if better else "auto"
+        corners = {"x": [-0.02 * view.end_s, 1.02 * view.end_s], "y": [view.low, view.high]}
+        self.sources["gamma_scale"].data = corners
         self._list_in_legend("gamma", tuple(view.points))
 
     def show_power_law(self, view: views.PowerLawView) -> None:
@@ -284,8 +288,9 @@ def rate_columns(kind: str, points: views.RatePoints) -> Columns:
     }
 
 
-def new_figure(name: str, title: str, x_label: str, y_label: str, **options: Any) -> Plot:
-    """Return a figure in the style of the page, named for the template."""
+def new_figure(name: str, **options: Any) -> Plot:
+    """Return the figure of a panel in the style of the page, named for the template."""
+    title, x_label, y_label = views.PANELS[name]
     plot: Plot = figure(
         name=name,
         title=title,

@@ -15,14 +15,14 @@ from xpcs_live_denoise.records.types import Document, Fields
 
 from .feed import RunFeed
 from .run_state import is_silent, number
-from .subscription import (
+from .tiled_http import (
     FIRST_DELAY_S,
     LAST_DELAY_S,
     StreamingUnavailableError,
     Subscription,
     Tasks,
+    TiledHttp,
 )
-from .tiled_http import TiledHttp
 
 logger = logging.getLogger(__name__)
 
@@ -31,23 +31,10 @@ POLL_S = 2.0
 
 
 class Hub:
-    """The one connection between all open pages and a Tiled server.
+    """The one connection between all open pages and the container of derived runs on a server.
 
-    Everything runs in the loop that serves the pages.
-
-    Parameters
-    ----------
-    http
-        The server.
-    path
-        Container of the derived runs.
-
-    Attributes
-    ----------
-    version
-        Grows whenever the list changes.
-    streaming
-        False when the server offers no streams; the hub then asks every two seconds.
+    Everything runs in the loop that serves the pages. `version` grows whenever the list changes;
+    where the server offers no streams, it is not `streaming` and asks every POLL_S instead.
     """
 
     def __init__(self, http: TiledHttp, path: str) -> None:
@@ -92,12 +79,8 @@ class Hub:
     async def start(self) -> None:
         """Read the list of runs, and begin to follow it.
 
-        Raises
-        ------
-        ResultNotFoundError
-            When there is no such container, or the key does not open it.
-        TiledUnavailableError
-            When the server does not answer.
+        Raises ResultNotFoundError when there is no such container or the key does not open it, and
+        TiledUnavailableError when the server does not answer.
         """
         await self.read_list()
         self._tasks.start(self._follow())
@@ -114,14 +97,9 @@ class Hub:
     async def find(self, uid: str) -> str:
         """Return the uid of the derived run that a uid, its own or of its raw run, names.
 
-        Of several analyses of one run the newest, a finished one before all others.
-
-        Raises
-        ------
-        ResultNotFoundError
-            When there is none.
-        TiledUnavailableError
-            When the server does not answer.
+        Of several analyses of one run the newest, a finished one before all others. Raises
+        ResultNotFoundError when there is none, TiledUnavailableError when the server does not
+        answer.
         """
         if uid in self._runs:
             return uid
@@ -144,10 +122,7 @@ class Hub:
     async def open(self, uid: str) -> RunFeed:
         """Return the feed of a derived run; give it back with `release`.
 
-        Raises
-        ------
-        ResultNotFoundError, TiledUnavailableError
-            When the run cannot be read.
+        Raises ResultNotFoundError or TiledUnavailableError when the run cannot be read.
         """
         async with self._opening:
             if uid in self._feeds:
@@ -248,24 +223,11 @@ class Hub:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """One line of the list of runs.
+    """One line of the list of runs; texts are empty where unknown.
 
-    Attributes
-    ----------
-    uid, raw_uid
-        Of the derived run, and of the run that it was derived from.
-    scan_id, sample, detector
-        Texts, empty where unknown.
-    time
-        Start of the analysis, s since 1970.
-    n_frames, n_expected
-        Frames in C2 so far, and of the whole series if known.
-    frame_time_s
-        Frame period, s; 0 where unknown.
-    state
-        "live", "success", "fail" or "abort".
-    heard
-        When this line was last seen to change, s on a clock of this process.
+    `time` is the start of the analysis and `heard` when this line was last seen to change, s since
+    1970; `n_frames` are in C2 so far. `frame_time_s` is 0 where unknown; `state` is "live",
+    "success", "fail" or "abort".
     """
 
     uid: str

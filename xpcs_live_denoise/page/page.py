@@ -51,14 +51,7 @@ def page_template() -> jinja2.Template:
 class Page:
     """One session of one browser: which run it shows.
 
-    Parameters
-    ----------
-    document
-        Bokeh's document of the session.
-    hub
-        What all sessions share.
-    wanted
-        The uid in the address, of a result or of a raw run; empty: the newest run.
+    `wanted` is the uid in the address, of a result or of a raw run; empty: the newest run.
     """
 
     def __init__(self, document: BokehDocument, hub: Hub, wanted: str) -> None:
@@ -165,13 +158,7 @@ class Page:
 
 
 class Screen:
-    """What one browser shows, and what its user has chosen.
-
-    Parameters
-    ----------
-    document
-        Bokeh's document of the session.
-    """
+    """What one browser shows, and what its user has chosen."""
 
     def __init__(self, document: BokehDocument) -> None:
         self._figures = Figures()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from xpcs_live_denoise import views
-from xpcs_live_denoise.records.results import GammaTable, RowSource
+from xpcs_live_denoise.records.results import GammaTable, Picture
 from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray, IntArray
 
 T = TypeVar("T")
+# Delays (s), raw g2, its error, and denoised g2 of one ROI, each of shape (n_lag,).
+G2Arrays: TypeAlias = tuple[FloatArray, FloatArray | None, FloatArray | None, FloatArray | None]
 
 # A live run is silent when nothing new came for this long, s, and for this many frames.
 SILENT_S, SILENT_FRAMES = 60.0, 10
@@ -114,25 +116,19 @@ def _numbers(text: Any) -> tuple[float, ...]:
 
 
 class RunState:
-    """The newest state of one run.
-
-    Parameters
-    ----------
-    uid
-        Of the derived run.
+    """The newest state of one derived run.
 
     Attributes
     ----------
     version
         Grows with every change.
     metadata
-        Of the derived run: `start`, `stop` when it has ended, `n_frames`.
+        `start`, `stop` when the run has ended, `n_frames`.
     data
         Its numbers; whoever changes them calls `touch`.
-    loaded
-        Whether the stored state has been read.
-    complete
-        Whether it has been read after the end of the run: nothing is missing, nothing will change.
+    loaded, complete
+        Whether the stored state has been read, and whether after the end of the run: then nothing
+        is missing and nothing will change.
     gone
         Why the run can no longer be read, a sentence or two; empty if it can.
     heard
@@ -264,15 +260,14 @@ class RunState:
 
     def _two_time(self, index: int) -> views.TwoTimeView:
         raw, denoised = self._c2(index, "c2"), self._c2(index, "c2_denoised")
-        status = self.data.status or Status()
         return views.two_time_view(
             np.empty((0, 0), np.float32) if raw is None else raw,
             None if raw is None else denoised,
             entry_s=self._stride * self.frame_time_s,
             most=SCREEN_EDGE,
             series_s=self._series_s,
-            contrast=status.contrast[index] if index < len(status.contrast) else math.nan,
-            baseline=status.baseline[index] if index < len(status.baseline) else math.nan,
+            status=self.data.status,
+            roi=index,
             note=views.why_not_denoised(self.n_frames, self.window, final=self.complete),
         )
 
@@ -292,19 +287,20 @@ class RunState:
 
     def detector(self, index: int) -> views.DetectorView | None:
         """Return the detector image with a chosen ROI, None where the run has none."""
-        return self._once(("detector", index), lambda: self._detector(index))
+        return self._once(
+            ("detector", index), lambda: views.detector_view(self._picture(), self.labels[index])
+        )
 
-    def _detector(self, index: int) -> views.DetectorView | None:
-        image = self.data.picture.get("image")
-        if image is None or image.ndim != 2:
+    def _picture(self) -> Picture | None:
+        mean = self.data.picture.get("image")
+        if mean is None or mean.ndim != 2:
             return None
-        facts = self.data.picture_facts
-        return views.detector_view(
-            np.asarray(image, np.float32),
-            self.data.picture.get("roi_labels"),
-            self.labels[index],
+        facts, labels = self.data.picture_facts, self.data.picture.get("roi_labels")
+        return Picture(
+            mean=np.asarray(mean, np.float32),
+            labels=np.zeros(mean.shape, np.int64) if labels is None else labels,
             binning=facts.get("binning") or 1,
-            n_frames=facts.get("n_frames"),
+            n_frames=facts.get("n_frames") or 0,
         )
 
     def g2(self, index: int) -> views.G2View:
@@ -312,34 +308,36 @@ class RunState:
         return self._once(("g2", index), lambda: self._g2(index))
 
     def _g2(self, index: int) -> views.G2View:
+        delay_s, raw, error, denoised = self._stored_g2(index) or self._g2_so_far(index)
         return views.g2_view(
-            self._g2_curve(index, "c2", "g2", RowSource.SERIES_RAW),
-            self._g2_curve(index, "c2_denoised", "g2_denoised", RowSource.SERIES_DENOISED),
+            delay_s,
+            raw,
+            denoised,
+            raw_error=error,
+            table=self.data.gamma,
+            label=self.labels[index],
             series_s=self._series_s,
             final=self.complete,
         )
 
-    def _g2_curve(self, index: int, kind: str, name: str, source: RowSource) -> views.G2Curve:
-        fit = None
-        if self.complete:
-            fit = views.series_fit(self.data.gamma, self.labels[index], source)
+    def _stored_g2(self, index: int) -> G2Arrays | None:
+        """Return g2 of a finished run; None where an analysis that broke off has left it out."""
         delay_s = self.data.g2.get("delay_s")
-        if self.complete and delay_s is not None:
-            shape = (len(self.labels), len(delay_s))
-            # An analysis that broke off may have left some of them out.
-            stored = {key: v[index] for key, v in self.data.g2.items() if v.shape == shape}
-            if name in stored:
-                error = stored.get("g2_error") if name == "g2" else None
-                return views.g2_curve(delay_s, stored[name], error, fit=fit, fit_now=False)
-            if name == "g2_denoised":
-                return views.NO_CURVE
-        c2 = self._c2(index, kind)
-        if c2 is None or self.n_frames < LEAST_FRAMES:
-            return views.NO_CURVE
-        g2, error = views.g2_so_far(c2)
-        delay_s = np.arange(1, len(c2)) * self._stride * self.frame_time_s
-        error = error if name == "g2" else None
-        return views.g2_curve(delay_s, g2, error, fit=fit, fit_now=not self.complete)
+        if not self.complete or delay_s is None:
+            return None
+        shape = (len(self.labels), len(delay_s))
+        stored = {name: g2[index] for name, g2 in self.data.g2.items() if g2.shape == shape}
+        if "g2" not in stored:
+            return None
+        return delay_s, stored["g2"], stored.get("g2_error"), stored.get("g2_denoised")
+
+    def _g2_so_far(self, index: int) -> G2Arrays:
+        raw, denoised = (self._c2(index, kind) for kind in ("c2", "c2_denoised"))
+        if raw is None or self.n_frames < LEAST_FRAMES:
+            return np.empty(0), None, None, None
+        g2, error = views.g2_so_far(raw)
+        near = None if denoised is None else views.g2_so_far(denoised)[0]
+        return np.arange(1, len(raw)) * self._stride * self.frame_time_s, g2, error, near
 
     def gamma(self, index: int) -> views.GammaView:
         """Return Gamma(t) of a ROI."""
@@ -375,10 +373,9 @@ class RunState:
         )
 
     def _counts(self, index: int) -> float:
-        image, labels = self.data.picture.get("image"), self.data.picture.get("roi_labels")
-        if image is None or labels is None or index >= len(self.labels):
+        if index >= len(self.labels):
             return math.nan
-        return views.mean_counts(image, labels, self.labels[index])
+        return views.mean_counts(self._picture(), self.labels[index])
 
 
 def is_silent(for_s: float, frame_time_s: float) -> bool:

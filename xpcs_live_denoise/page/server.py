@@ -81,7 +81,7 @@ async def serve_page(
     try:
         with _listener(host, port) as listener:
             await hub.start()
-            application = _application(hub, Gate(key))
+            application = _application(hub, key)
             web = HTTPServer(application)
             web.add_socket(listener)
             server = BaseServer(IOLoop.current(), application, web)
@@ -124,7 +124,7 @@ def _warm_up(hub: Hub) -> None:
     Page(BokehDocument(), hub, "")
 
 
-def _application(hub: Hub, gate: Gate) -> GuardedApplication:
+def _application(hub: Hub, key: str | None) -> GuardedApplication:
     template = page_template()
 
     def make(document: BokehDocument) -> None:
@@ -134,7 +134,7 @@ def _application(hub: Hub, gate: Gate) -> GuardedApplication:
         Page(document, hub, wanted.strip())
 
     return GuardedApplication(
-        gate,
+        key,
         {"/": Application(FunctionHandler(make))},
         extra_websocket_origins=["*"],  # the gate compares the origin with the host it was asked at
         # A session's token holds these, and the browser's scripts can read it.
@@ -180,19 +180,27 @@ def checked_key(host: str, key: str | None, where: str) -> str | None:
     return key
 
 
-class Gate:
-    """Decides which requests pass.
+def _hostname(host: str) -> str:
+    """Return the name in a Host header, "" where there is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
-    Parameters
-    ----------
-    key
-        What a visitor must know; None lets everyone in whose browser is on this machine.
+
+class GuardedApplication(BokehTornado):
+    """Bokeh's web application behind a gate that every request has to pass.
+
+    Without a key, those of browsers on this machine pass.
     """
 
-    def __init__(self, key: str | None) -> None:
+    def __init__(
+        self, key: str | None, applications: Mapping[str, Application], **options: Any
+    ) -> None:
         self._key = key
         # The key itself never becomes a cookie: this stands for it, until the server ends.
         self.token = secrets.token_urlsafe(32)
+        super().__init__(dict(applications), **options)
 
     def knows(self, key: str) -> bool:
         """Whether this is the key."""
@@ -216,36 +224,12 @@ class Gate:
             return "origin"
         return ""
 
-
-def _hostname(host: str) -> str:
-    """Return the name in a Host header, "" where there is none."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
-
-
-class GuardedApplication(BokehTornado):
-    """Bokeh's web application behind a gate that every request has to pass.
-
-    Parameters
-    ----------
-    gate
-        The gate.
-    applications, options
-        As BokehTornado takes them.
-    """
-
-    def __init__(self, gate: Gate, applications: Mapping[str, Application], **options: Any) -> None:
-        self._gate = gate
-        super().__init__(dict(applications), **options)
-
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Handler:
         """Return the handler of a request: the page's, or the one that says no."""
-        why = self._gate.refusal(request)
+        why = self.refusal(request)
         if not why:
             return super().find_handler(request, **kwargs)
-        return self.get_handler_delegate(request, Refusal, {"gate": self._gate, "why": why})
+        return self.get_handler_delegate(request, Refusal, {"gate": self, "why": why})
 
     def log_request(self, handler: RequestHandler) -> None:
         """Log a request without its query, which may hold the key."""
@@ -256,7 +240,7 @@ class GuardedApplication(BokehTornado):
 class Refusal(RequestHandler):
     """Asks for the key, takes it, and refuses everything else."""
 
-    def initialize(self, gate: Gate, why: str) -> None:
+    def initialize(self, gate: GuardedApplication, why: str) -> None:
         """Take the gate, and why the request was stopped."""
         self._gate, self._why = gate, why
 

@@ -13,7 +13,7 @@ from tiled.queries import Eq
 
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS
-from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray
+from xpcs_live_denoise.records.types import Array, Document, FloatArray
 from xpcs_live_denoise.views import rows_that_count, table_from_columns
 
 if TYPE_CHECKING:
@@ -79,14 +79,14 @@ class XPCSResult(BlueskyRunV3):
             When there is no (denoised) C2; says why.
         """
         n_frames = self.n_frames
-        which = roi_index(self.xpcs, roi)
+        which = self._index(roi)
         window = (which, slice(0, n_frames), slice(0, n_frames))
         raw = mirrored(np.asarray(self._array("two_time", "c2", n_frames)[window]))
         if not denoised:
-            return labelled(raw, self.xpcs, roi, "c2")
+            return self._labelled(raw, roi, "c2")
         values = np.asarray(self._array("two_time", "c2_denoised", n_frames)[window])
         # Tiled reads 0 where nothing was written, and a denoised C2 is never exactly 0.
-        return labelled(np.where(values == 0, raw, values), self.xpcs, roi, "c2_denoised")
+        return self._labelled(np.where(values == 0, raw, values), roi, "c2_denoised")
 
     def gamma_table(
         self, source: str | Sequence[str] | None = None, final: bool = True
@@ -128,7 +128,23 @@ class XPCSResult(BlueskyRunV3):
             Columns `roi`, `q_inv_angstrom`, `delay_s`, `g2`, `g2_error`, `g2_denoised` (NaN where
             nothing was denoised); empty before the run has ended.
         """
-        return read_g2(self.base, self.xpcs)
+        import pandas as pd
+
+        columns = ["roi", "q_inv_angstrom", "delay_s", "g2", "g2_error", "g2_denoised"]
+        if "g2" not in self.base:
+            return pd.DataFrame(columns=columns)
+        stream = self.base["g2"].base
+        delay_s, g2 = stream["delay_s"].read(), stream["g2"].read()
+        denoised = stream["g2_denoised"].read() if "g2_denoised" in stream else g2 * np.nan
+        values = (
+            np.repeat(self.xpcs["roi"], len(delay_s)),
+            np.repeat(self._q(), len(delay_s)),
+            np.tile(delay_s, len(g2)),
+            g2.ravel(),
+            stream["g2_error"].read().ravel(),
+            denoised.ravel(),
+        )
+        return pd.DataFrame(dict(zip(columns, values, strict=True)))
 
     def image(self) -> tuple[xr.DataArray, xr.DataArray]:
         """Return the detector as it looked, and its ROIs.
@@ -145,7 +161,30 @@ class XPCSResult(BlueskyRunV3):
         ResultNotFoundError
             When there is no picture.
         """
-        return read_picture(self.base)
+        import xarray as xr
+
+        run = self.base
+        stream = getattr(run["image"], "base", run["image"]) if "image" in run else {}
+        if "image" not in stream or "roi_labels" not in stream:
+            raise ResultNotFoundError(
+                f"Result {self.start['uid']}: no picture of the detector; expected the stream "
+                "`image`, which a live run has after its first frames and an offline one never."
+            )
+        node = stream["image"]
+        binning = node.metadata.get("binning", 1)
+        mean, labels = node.read(), stream["roi_labels"].read()
+        # The centre of each binned pixel, in pixels of the frames that the ROIs are drawn on.
+        coords: Document = {
+            name: (name, (np.arange(n) + 0.5) * binning - 0.5, {"units": "pixels"})
+            for name, n in zip(("row", "col"), mean.shape, strict=True)
+        }
+        attrs = {"binning": binning, "n_frames": node.metadata.get("n_frames", 0)}
+        return (
+            xr.DataArray(mean, dims=("row", "col"), coords=coords, name="image", attrs=attrs),
+            xr.DataArray(
+                labels, dims=("row", "col"), coords=coords, name="roi_labels", attrs=attrs
+            ),
+        )
 
     def status_table(self) -> pd.DataFrame:
         """Return the status rows, one a publication; `time` in s since 1970, lists decoded."""
@@ -204,6 +243,41 @@ class XPCSResult(BlueskyRunV3):
     def has(self, stream: str, array: str) -> bool:
         """Whether an array was computed, for example ("two_time", "c2_denoised")."""
         return stream in self.base and array in self.base[stream].base
+
+    def _index(self, roi: int | None) -> slice | int:
+        """Return the index of a ROI label on the first axis; of all of them for None."""
+        labels = self.xpcs["roi"]
+        if roi is None:
+            return slice(None)
+        if roi not in labels:
+            raise InvalidInputError(
+                f"ROI {roi!r}: not in this result; expected one of the labels {list(labels)}."
+            )
+        return labels.index(roi)
+
+    def _q(self) -> FloatArray:
+        """Return q of every ROI, inverse Angstrom; NaN where unknown."""
+        return np.array(self.xpcs["q_inv_angstrom"], dtype=float)
+
+    def _labelled(self, values: Array, roi: int | None, name: str) -> xr.DataArray:
+        """Return C2 of all ROIs, (n_roi, n, n), or of one, (n, n), with dims and coordinates."""
+        import xarray as xr
+
+        times = np.arange(values.shape[-1]) * self.xpcs["frame_time_s"]
+        which = self._index(roi)
+        labels, q = np.array(self.xpcs["roi"])[which], self._q()[which]
+        coords: Document = {
+            "t1_s": ("t1", times),
+            "t2_s": ("t2", times),
+            "roi": labels,
+            "q_inv_angstrom": q if roi is not None else ("roi", q),
+        }
+        dims = ("t1", "t2") if roi is not None else ("roi", "t1", "t2")
+        array = xr.DataArray(values, dims=dims, coords=coords, name=name)
+        for coord in ("t1_s", "t2_s"):
+            array[coord].attrs["units"] = "s"
+        array["q_inv_angstrom"].attrs["units"] = "1/angstrom"
+        return array
 
     def _array(self, stream: str, name: str, n_frames: int) -> Node:
         if n_frames and self.has(stream, name):
@@ -294,129 +368,7 @@ def _names(places: Sequence[Sequence[str]]) -> str:
     return ", ".join(f"/{'/'.join(place)}" for place in dict.fromkeys(map(tuple, places))) or "/"
 
 
-def read_g2(run: Node, xpcs: Fields) -> pd.DataFrame:
-    """Return the table that `XPCSResult.g2_table` describes.
-
-    Parameters
-    ----------
-    run
-        Plain container client of a derived run.
-    xpcs
-        The entry `xpcs` of its start document.
-    """
-    import pandas as pd
-
-    columns = ["roi", "q_inv_angstrom", "delay_s", "g2", "g2_error", "g2_denoised"]
-    if "g2" not in run:
-        return pd.DataFrame(columns=columns)
-    stream = run["g2"].base
-    delay_s, g2 = stream["delay_s"].read(), stream["g2"].read()
-    denoised = stream["g2_denoised"].read() if "g2_denoised" in stream else g2 * np.nan
-    repeat = len(delay_s)
-    values = (
-        np.repeat(xpcs["roi"], repeat),
-        np.repeat(q_of(xpcs), repeat),
-        np.tile(delay_s, len(g2)),
-        g2.ravel(),
-        stream["g2_error"].read().ravel(),
-        denoised.ravel(),
-    )
-    return pd.DataFrame(dict(zip(columns, values, strict=True)))
-
-
 def mirrored(lower: Array) -> Array:
     """Return the symmetric array of a lower triangle; what is above the diagonal is ignored."""
     below = np.tril(lower, -1)
     return np.tril(lower) + np.swapaxes(below, -1, -2)
-
-
-def roi_index(xpcs: Fields, roi: int | None) -> slice | int:
-    """Return the index of a ROI label on the first axis; of all of them for None.
-
-    Raises
-    ------
-    InvalidInputError
-        For a label that the result does not have.
-    """
-    if roi is None:
-        return slice(None)
-    labels = xpcs["roi"]
-    if roi not in labels:
-        raise InvalidInputError(
-            f"ROI {roi!r}: not in this result; expected one of the labels {list(labels)}."
-        )
-    return labels.index(roi)
-
-
-def q_of(xpcs: Fields) -> FloatArray:
-    """Return q of every ROI, inverse Angstrom; NaN where unknown."""
-    return np.array(xpcs["q_inv_angstrom"], dtype=float)
-
-
-def labelled(values: Array, xpcs: Fields, roi: int | None, name: str) -> xr.DataArray:
-    """Return C2 with its dims and coordinates.
-
-    Parameters
-    ----------
-    values
-        Shape (n_roi, n, n), or (n, n) for one ROI.
-    xpcs
-        The entry `xpcs` of the result's start document.
-    roi
-        Label of the one ROI, None for all.
-    name
-        Name of the array.
-    """
-    import xarray as xr
-
-    times = np.arange(values.shape[-1]) * xpcs["frame_time_s"]
-    which = roi_index(xpcs, roi)
-    labels, q = np.array(xpcs["roi"])[which], q_of(xpcs)[which]
-    coords: Document = {
-        "t1_s": ("t1", times),
-        "t2_s": ("t2", times),
-        "roi": labels,
-        "q_inv_angstrom": q if roi is not None else ("roi", q),
-    }
-    dims = ("t1", "t2") if roi is not None else ("roi", "t1", "t2")
-    array = xr.DataArray(values, dims=dims, coords=coords, name=name)
-    for coord in ("t1_s", "t2_s"):
-        array[coord].attrs["units"] = "s"
-    array["q_inv_angstrom"].attrs["units"] = "1/angstrom"
-    return array
-
-
-def read_picture(run: Node) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return the mean image of the detector and the ROI under each of its pixels.
-
-    Parameters
-    ----------
-    run
-        Plain container client of a derived run.
-
-    Raises
-    ------
-    ResultNotFoundError
-        When the run has no picture.
-    """
-    import xarray as xr
-
-    stream = getattr(run["image"], "base", run["image"]) if "image" in run else {}
-    if "image" not in stream or "roi_labels" not in stream:
-        raise ResultNotFoundError(
-            f"Result {run.metadata['start']['uid']}: no picture of the detector; expected the "
-            "stream `image`, which a live run has after its first frames and an offline one never."
-        )
-    node = stream["image"]
-    binning = node.metadata.get("binning", 1)
-    mean, labels = node.read(), stream["roi_labels"].read()
-    # The centre of each binned pixel, in pixels of the frames that the ROIs are drawn on.
-    coords: Document = {
-        name: (name, (np.arange(n) + 0.5) * binning - 0.5, {"units": "pixels"})
-        for name, n in zip(("row", "col"), mean.shape, strict=True)
-    }
-    attrs = {"binning": binning, "n_frames": node.metadata.get("n_frames", 0)}
-    return (
-        xr.DataArray(mean, dims=("row", "col"), coords=coords, name="image", attrs=attrs),
-        xr.DataArray(labels, dims=("row", "col"), coords=coords, name="roi_labels", attrs=attrs),
-    )

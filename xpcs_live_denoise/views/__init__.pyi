@@ -1,10 +1,8 @@
 """What a run shows, whoever draws it: the data of each panel, its words, its colours."""
 
-from .g2 import NO_CURVE as NO_CURVE
 from .g2 import DiagonalSums as DiagonalSums
 from .g2 import G2Curve as G2Curve
 from .g2 import G2View as G2View
-from .g2 import g2_curve as g2_curve
 from .g2 import g2_so_far as g2_so_far
 from .g2 import g2_view as g2_view
 from .gamma import GammaView as GammaView
@@ -14,7 +12,6 @@ from .gamma import gamma_view as gamma_view
 from .gamma import power_law_view as power_law_view
 from .gamma import preference as preference
 from .gamma import rows_that_count as rows_that_count
-from .gamma import series_fit as series_fit
 from .gamma import table_from_columns as table_from_columns
 from .images import CHOSEN_EDGE as CHOSEN_EDGE
 from .images import CHOSEN_INSIDE as CHOSEN_INSIDE

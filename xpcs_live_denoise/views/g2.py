@@ -9,8 +9,10 @@ import numpy as np
 from xpcs_live_denoise.numerics.fits import fit_g2
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.kww import kww
-from xpcs_live_denoise.records.results import Band, C2Rows, GammaTable
+from xpcs_live_denoise.records.results import Band, C2Rows, GammaTable, RowSource
 from xpcs_live_denoise.records.types import Array, FloatArray
+
+from .gamma import series_fit
 
 SHOWN_LAGS = 0.8  # of the series: the last lags rest on a handful of pairs of frames
 LEAST_LAGS = 5  # fewer are not fitted
@@ -40,12 +42,7 @@ def _sums_of_diagonals(values: Array) -> FloatArray:
 class DiagonalSums:
     """Sums along the diagonals of C2 of every ROI while it grows, raw and denoised.
 
-    Parameters
-    ----------
-    n_roi
-        Number of ROIs.
-    window
-        Edge of the denoiser's windows, frames: beyond it nothing is denoised.
+    Beyond `window` frames, the edge of the denoiser's windows, nothing is denoised.
     """
 
     def __init__(self, n_roi: int, window: int) -> None:
@@ -104,16 +101,10 @@ def _longer(array: Array, n: int, value: float) -> Array:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class G2Curve:
-    """Points of g2 and their fit.
+    """Points of g2 with their fit, delays in s.
 
-    Attributes
-    ----------
-    delay_s, g2
-        Shape (n,): points that are drawn.
-    lower, upper
-        Same shape: ends of the error bars; the value itself where its error is not known.
-    fit_delay_s, fit_g2
-        Shape (m,): the fitted curve; empty where there is none.
+    `lower` and `upper` are the ends of the error bars, the value itself where its error is not
+    known; the arrays of the fit, of another length, are empty where there is none.
     """
 
     delay_s: FloatArray
@@ -140,21 +131,12 @@ def g2_curve(
     fit_now: bool = True,
     n_frames: int | None = None,
 ) -> G2Curve:
-    """Return what is drawn of one g2; NO_CURVE where there is nothing to draw.
+    """Return what is drawn of one g2 (n_lag,); NO_CURVE where there is nothing to draw.
 
-    Parameters
-    ----------
-    delay_s
-        Shape (n_lag,) or more: of lags 1, 2, ... in s, evenly spaced.
-    g2, g2_error
-        Shape (n_lag,); NaN and None where unknown.
-    fit
-        The row of the fit of the whole series, see `series_fit`.
-    fit_now
-        Fit here where there is no such row: while the run is on.
-    n_frames
-        Of the series, in units of lags: those above SHOWN_LAGS of it are not drawn. Default: one
-        more than lags.
+    `delay_s` holds at least the delays of lags 1, 2, ... in s, evenly spaced; `fit` is the row of
+    the fit of the whole series, see `series_fit`. Where there is none, `fit_now` makes one. Lags
+    above SHOWN_LAGS of the series, `n_frames` in units of lags, are not drawn; by default it is one
+    more than lags.
     """
     if g2 is None or not len(g2):
         return NO_CURVE
@@ -206,19 +188,7 @@ def _fit_now(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class G2View:
-    """g2 of one ROI.
-
-    Attributes
-    ----------
-    raw, denoised
-        The two curves; NO_CURVE where there is nothing.
-    low, high
-        The scale of g2.
-    first_s, last_s
-        Delays from which to which the axis goes, s; 0 and 0 where there is nothing.
-    title
-        Whether this is g2 so far or of the whole series.
-    """
+    """g2 of one ROI: its curves, the scale of g2, and from which to which delay the axis goes."""
 
     raw: G2Curve
     denoised: G2Curve
@@ -229,29 +199,50 @@ class G2View:
     title: str
 
 
-def g2_view(raw: G2Curve, denoised: G2Curve, *, series_s: float, final: bool) -> G2View:
-    """Return what is drawn of g2.
+def g2_view(
+    delay_s: FloatArray,
+    raw: FloatArray | None,
+    denoised: FloatArray | None,
+    *,
+    raw_error: FloatArray | None = None,
+    table: GammaTable | None,
+    label: int,
+    series_s: float,
+    final: bool,
+    n_frames: int | None = None,
+) -> G2View:
+    """Return what is drawn of g2 at the lags 1, 2, ..., each array (n_lag,) or None.
 
-    Parameters
-    ----------
-    raw, denoised
-        Its curves.
-    series_s
-        Time of the whole series as far as it is known, s.
-    final
-        Whether the results are final.
+    `table` holds rows of any ROIs, with the fits of the whole series among them; while the results
+    are not final, g2 is fitted here. `series_s` is the time of the whole series as far as it is
+    known; for `n_frames` see `g2_curve`.
     """
-    values = np.concatenate([raw.g2, denoised.g2])
-    delays = np.concatenate([raw.delay_s, denoised.delay_s])
-    low, high, first_s, last_s = 0.9, 1.5, 0.0, 0.0
+    curves = [
+        g2_curve(
+            delay_s,
+            g2,
+            error,
+            fit=series_fit(table, label, source),
+            fit_now=not final,
+            n_frames=n_frames,
+        )
+        for g2, error, source in (
+            (raw, raw_error, RowSource.SERIES_RAW),
+            (denoised, None, RowSource.SERIES_DENOISED),
+        )
+    ]
+    values = np.concatenate([curve.g2 for curve in curves])
+    delays = np.concatenate([curve.delay_s for curve in curves])
+    low, high, first_s, last_s = 0.9, 1.5, 1.0, 10.0
     if len(values):
         low, high = float(values.min()), float(values.max())
         margin = 0.12 * (high - low) or 0.05
         low, high = low - margin, high + margin
-        first_s, last_s = float(delays.min()), max(float(delays.max()), SHOWN_LAGS * series_s)
+        first_s = 0.85 * float(delays.min())
+        last_s = 1.2 * max(float(delays.max()), SHOWN_LAGS * series_s)
     return G2View(
-        raw=raw,
-        denoised=denoised,
+        raw=curves[0],
+        denoised=curves[1],
         low=low,
         high=high,
         first_s=first_s,

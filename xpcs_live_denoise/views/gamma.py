@@ -44,6 +44,9 @@ def table_from_columns(columns: Fields) -> GammaTable:
     return GammaTable(**typed)
 
 
+NO_ROWS = table_from_columns(dict.fromkeys(GAMMA_COLUMNS, ()))
+
+
 def rows_that_count(table: GammaTable, order: IntArray | None = None) -> IntArray:
     """Return the indices of the rows that no better one has replaced, in rising order.
 
@@ -52,12 +55,7 @@ def rows_that_count(table: GammaTable, order: IntArray | None = None) -> IntArra
     estimator that chooses its width may have chosen another one while the run was on), and a row of
     source "bayes" replaces "bayes_early". Rows without an age are those of one age.
 
-    Parameters
-    ----------
-    table
-        Rows of any ROIs and sources.
-    order
-        Shape (n_rows,): rises from older to newer rows; default: they are in their order.
+    `order` (n_rows,) rises from older to newer rows; by default they are in their order.
     """
     if not len(table):
         return np.empty(0, np.int64)
@@ -113,14 +111,7 @@ def rates_by_roi(table: GammaTable | None, labels: Sequence[int]) -> NDArray[np.
 def series_fit(table: GammaTable | None, label: int, source: RowSource) -> GammaTable | None:
     """Return the last converged fit of g2 of the whole series of a ROI, None where there is none.
 
-    Parameters
-    ----------
-    table
-        Rows of any ROIs.
-    label
-        Of the ROI.
-    source
-        RowSource.SERIES_RAW or SERIES_DENOISED.
+    `source` is SERIES_RAW or SERIES_DENOISED.
     """
     if table is None:
         return None
@@ -137,20 +128,9 @@ def preference(table: GammaTable) -> IntArray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RatePoints:
-    """Points of one kind, by age; every attribute has shape (n,).
+    """Points of one kind, by age; every attribute has shape (n,), rates in 1/s.
 
-    Attributes
-    ----------
-    age_s, rate
-        s and 1/s.
-    lower, upper
-        Ends of the error bar; the rate itself where its error is not known.
-    error
-        As in the table.
-    final
-        False (to be drawn hollow) while the run may still change it.
-    source, width, reason
-        As in the table.
+    `lower` and `upper` are the ends of the error bars; what is not `final` is drawn hollow.
     """
 
     age_s: FloatArray
@@ -168,16 +148,8 @@ class RatePoints:
 class GammaView:
     """Gamma(t) of one ROI.
 
-    Attributes
-    ----------
-    points
-        Kind -> points, with the kinds of `KINDS` and in their order.
-    low, high
-        The scale, 1/s.
-    end_s
-        The end of the series, s.
-    note
-        Why there are no points; empty where there are.
+    `points` has the kinds of `KINDS` in their order; `low` and `high` are the scale, 1/s, `end_s`
+    the end of the series; `note` says why there are no points.
     """
 
     points: Mapping[str, RatePoints]
@@ -195,22 +167,13 @@ class GammaView:
 def gamma_view(
     table: GammaTable | None, label: int, *, end_s: float, window: int, final: bool
 ) -> GammaView:
-    """Return what is drawn of Gamma(t).
+    """Return what is drawn of Gamma(t) of a ROI.
 
-    Parameters
-    ----------
-    table
-        Rows of any ROIs; those that were replaced may be among them. None: there are none.
-    label
-        Of the ROI.
-    end_s
-        The end of the series, as far as it is known, s.
-    window
-        Edge of the denoiser's windows, frames: there are no rates before.
-    final
-        Whether the results are final.
+    `table` holds rows of any ROIs, those that were replaced among them, or is None; `end_s` is the
+    end of the series as far as it is known. There are no rates before `window` frames.
     """
-    rows = None if table is None else table.select(_drawn(table, label))
+    table = table or NO_ROWS
+    rows = table.select(_drawn(table, label))
     points = {kind: _points(rows, kind) for kind in KINDS}
     # Fits of single frames scatter over decades: they set the scale only where nothing else is.
     low, high = 1.0, 10.0
@@ -220,7 +183,7 @@ def gamma_view(
             ends = np.percentile(rates, SHOWN_RATES)
             low, high = float(ends[0]) / BELOW, float(ends[1]) * ABOVE
             break
-    note = "" if rows is not None and len(rows) else why_no_rates(window, final=final)
+    note = "" if len(rows) else why_no_rates(window, final=final)
     return GammaView(points=points, low=low, high=high, end_s=end_s, note=note)
 
 
@@ -233,27 +196,17 @@ def _drawn(table: GammaTable, label: int) -> IntArray:
     return own[np.argsort(table.age_s[own], kind="stable")]
 
 
-def _points(rows: GammaTable | None, kind: str) -> RatePoints:
-    chosen = np.empty(0, np.int64)
-    if rows is not None:
-        estimated = np.isin(rows.source, ESTIMATOR)
-        chosen = np.flatnonzero(
-            {
-                "raw": rows.source == RowSource.RAW,
-                "denoised": np.isin(rows.source, DENOISED),
-                "doubtful": estimated & ~rows.recommended,
-                "recommended": estimated & rows.recommended,
-            }[kind]
-        )
+def _points(rows: GammaTable, kind: str) -> RatePoints:
+    estimated = np.isin(rows.source, ESTIMATOR)
+    of_kind = {
+        "raw": rows.source == RowSource.RAW,
+        "denoised": np.isin(rows.source, DENOISED),
+        "doubtful": estimated & ~rows.recommended,
+        "recommended": estimated & rows.recommended,
+    }
+    chosen = np.flatnonzero(of_kind[kind])
     if len(chosen) > MOST_POINTS:
         chosen = chosen[np.linspace(0, len(chosen) - 1, MOST_POINTS).astype(np.int64)]
-    if rows is None:
-        nothing = np.empty(0)
-        return RatePoints(
-            age_s=nothing, rate=nothing, lower=nothing, upper=nothing, error=nothing,
-            final=np.empty(0, np.bool_), source=np.empty(0, np.str_),
-            width=np.empty(0, np.int64), reason=np.empty(0, np.str_),
-        )  # fmt: skip
     kept = rows.select(chosen)
     rate, bar = kept.relaxation_rate, np.nan_to_num(kept.relaxation_rate_error)
     return RatePoints(
@@ -271,18 +224,10 @@ def _points(rows: GammaTable | None, kind: str) -> RatePoints:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerLawView:
-    """One typical Gamma a ROI against q^2, and the power law through them.
+    """One typical Gamma a ROI, 1/s, against q^2, 1/Angstrom^2, and the power law through them.
 
-    Attributes
-    ----------
-    q_squared, rate
-        Shape (n,) of the ROIs whose rate is known, 1/Angstrom^2 and 1/s.
-    label, n_ages
-        Of the same ROIs: label, and from how many ages its rate is.
-    line_q_squared, line_rate
-        Shape (2,): ends of the line; empty where there is none.
-    words
-        The exponent, or why there is none.
+    The first four attributes (n,) are of the ROIs whose rate is known, `n_ages` from how many ages
+    it is; the line has two ends, or none. `words` say the exponent, or why there is none.
     """
 
     q_squared: FloatArray
@@ -297,14 +242,9 @@ class PowerLawView:
 def power_law_view(
     table: GammaTable | None, labels: Sequence[int], q_inv_angstrom: Sequence[float] | FloatArray
 ) -> PowerLawView:
-    """Return what is drawn of Gamma against q.
+    """Return what is drawn of Gamma against q, which is NaN where unknown.
 
-    Parameters
-    ----------
-    table
-        Rows of all ROIs; those that were replaced may be among them. None: there are none.
-    labels, q_inv_angstrom
-        Of all ROIs; q is NaN where unknown.
+    `table` holds rows of all ROIs, those that were replaced among them, or is None.
     """
     q = np.asarray(q_inv_angstrom, np.float64)
     if table is not None:

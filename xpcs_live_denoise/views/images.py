@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
+from xpcs_live_denoise.records.results import Picture
+from xpcs_live_denoise.records.run import Status
+from xpcs_live_denoise.records.types import FloatArray, IntArray
 
 MOST_ENTRIES = 2000  # frames along an edge of a map that is kept; a longer series is thinned
 FEW = 60  # above so many frames a part of C2 tells its colours
@@ -18,17 +20,8 @@ NO_RANGE = (0.9, 1.5)  # of colours, before anything is measured
 class C2Map:
     """A symmetric map of the C2 of one ROI, grown as frames come; NaN where nothing was measured.
 
-    Parameters
-    ----------
-    n_frames
-        Frames to expect; it may become more.
-    most
-        Entries along an edge.
-
-    Attributes
-    ----------
-    stride
-        Every how many frames are kept.
+    It expects `n_frames`, which may become more, and keeps every `stride`-th, so that at most
+    `most` entries lie along an edge.
     """
 
     def __init__(self, n_frames: int, most: int = MOST_ENTRIES) -> None:
@@ -46,16 +39,9 @@ class C2Map:
     def patch(
         self, values: FloatArray, offset: tuple[int, int], *, zero_is_gap: bool = True
     ) -> None:
-        """Write a block, and its mirror image.
+        """Write a block (k, m), and its mirror image; `offset`: frames (t1, t2) of its first entry.
 
-        Parameters
-        ----------
-        values
-            Shape (k, m).
-        offset
-            Frames (t1, t2) of its first entry.
-        zero_is_gap
-            Zeros stand for what was never written, as Tiled reads them.
+        `zero_is_gap`: zeros stand for what was never written, as Tiled reads them.
         """
         k = self.stride
         first = tuple(-(-o // k) for o in offset)  # index of the first entry that is kept
@@ -140,10 +126,9 @@ class TwoTimeView:
 
     Attributes
     ----------
-    raw
-        Shape (m, m), [t1, t2]; (0, 0) before the first frame. NaN where nothing was measured.
-    denoised
-        Same shape, with raw values where no window reached; None where none has reached anything.
+    raw, denoised
+        Shape (m, m), [t1, t2], (0, 0) before the first frame. NaN where nothing was measured; raw
+        values where no window reached; None where none has reached anything.
     edge_s, series_s
         Time along an edge of the arrays, and of the whole series as far as it is known, s.
     low, high
@@ -171,27 +156,21 @@ def two_time_view(
     entry_s: float,
     most: int,
     series_s: float = 0.0,
-    contrast: float = math.nan,
-    baseline: float = math.nan,
+    status: Status | None = None,
+    roi: int = 0,
     note: str = "",
 ) -> TwoTimeView:
-    """Return what is drawn of C2.
+    """Return what is drawn of C2 of the ROI with the index `roi`.
 
-    Parameters
-    ----------
-    raw, denoised
-        Shape (n, n), symmetric; the denoised one NaN where no window reached, or None.
-    entry_s
-        Time between two rows, s.
-    most
-        Pixels along an edge that a screen shows.
-    series_s
-        Time of the whole series, s, as far as it is known.
-    contrast, baseline
-        beta* and baseline* as far as they are known.
-    note
-        Why nothing is denoised, shown where nothing is.
+    `raw` and `denoised` (n, n) are symmetric with `entry_s` between two rows, the denoised one NaN
+    where no window reached; `most` is how many pixels along an edge a screen shows. `status` is the
+    newest one; `note` is shown where nothing is denoised.
     """
+    status = status or Status()
+    contrast, baseline = (
+        values[roi] if roi < len(values) else math.nan
+        for values in (status.contrast, status.baseline)
+    )
     shown, pixels = thinned(raw, most)
     over = None
     if denoised is not None and denoised.shape == raw.shape:
@@ -226,10 +205,8 @@ class DetectorView:
     ----------
     mean
         Shape (rows, cols): counts a pixel and frame; NaN where nothing is known.
-    outline
-        Same shape: NO_EDGE, ROI_EDGE, CHOSEN_EDGE or CHOSEN_INSIDE.
-    labels
-        Same shape: the ROI under each pixel, 0 for none.
+    outline, labels
+        Same shape: NO_EDGE, ROI_EDGE, CHOSEN_EDGE or CHOSEN_INSIDE; the ROI, 0 for none.
     binning
         Pixels of the detector along an edge of one of the image.
     low, high
@@ -259,21 +236,15 @@ class DetectorView:
         return int(self.labels[y, x]) if 0 <= y < rows and 0 <= x < cols else 0
 
 
-def detector_view(
-    mean: FloatArray, labels: IntArray | None, label: int, *, binning: int, n_frames: int | None
-) -> DetectorView:
-    """Return what is drawn of the detector.
+def detector_view(picture: Picture | None, label: int) -> DetectorView | None:
+    """Return what is drawn of the detector with the ROI of a label; None without a picture.
 
-    Parameters
-    ----------
-    mean, labels
-        Shape (rows, cols), of a `Picture`; labels of another shape, or None, give no outlines.
-    label
-        Of the chosen ROI.
-    binning, n_frames
-        Of a `Picture`; `n_frames` is None where unknown.
+    Labels of another shape than the mean give no outlines, 0 frames stand for an unknown number.
     """
-    if labels is None or labels.shape != mean.shape:
+    if picture is None:
+        return None
+    mean, labels, n_frames = picture.mean, picture.labels, picture.n_frames
+    if labels.shape != mean.shape:
         labels = np.zeros(mean.shape, np.int64)
     positive = mean[np.isfinite(mean) & (mean > 0)]
     low, high = 0.1, 1.0
@@ -287,7 +258,7 @@ def detector_view(
         mean=mean,
         outline=outlines(labels, label),
         labels=labels,
-        binning=binning,
+        binning=picture.binning,
         low=low,
         high=max(high, 1.2 * low),
         title=title,
@@ -308,18 +279,10 @@ def outlines(labels: IntArray, chosen: int) -> IntArray:
     return np.where(own & (labels > 0), np.where(edge, CHOSEN_EDGE, CHOSEN_INSIDE), marked)
 
 
-def mean_counts(mean: Array, labels: Array, label: int) -> float:
-    """Return the mean counts a pixel and frame inside a ROI; NaN where no pixel of it is known.
-
-    Parameters
-    ----------
-    mean, labels
-        Of a `Picture`, shape (rows, cols).
-    label
-        Of the ROI.
-    """
-    if mean.shape != labels.shape:
+def mean_counts(picture: Picture | None, label: int) -> float:
+    """Return the mean counts a pixel and frame inside a ROI; NaN where no pixel of it is known."""
+    if picture is None or picture.mean.shape != picture.labels.shape:
         return math.nan
-    inside = mean[labels == label]
+    inside = picture.mean[picture.labels == label]
     inside = inside[np.isfinite(inside)]
     return float(inside.mean()) if inside.size else math.nan

@@ -14,8 +14,15 @@ FIT = "#404040"  # of raw data, and of Gamma against q
 UNKNOWN = "#E8E8E8"  # pixels of which nothing is known
 C2_COLOURS, DETECTOR_COLOURS = "viridis", "cividis"
 
-# The order of the panels, row by row.
-PANELS = ("detector", "c2_raw", "c2_denoised", "g2", "gamma", "power_law")
+# The panels in their order, row by row: title, x label, y label.
+PANELS: Mapping[str, tuple[str, str, str]] = {
+    "detector": ("Detector", "column (px)", "row (px)"),
+    "c2_raw": ("Raw C2", "t₁ (s)", "t₂ (s)"),
+    "c2_denoised": ("Denoised C2", "t₁ (s)", "t₂ (s)"),
+    "g2": ("g₂", "delay (s)", "g₂"),
+    "gamma": ("Γ(t)", "age (s)", "Γ (1/s)"),
+    "power_law": ("Γ against q²", "q² (Å⁻²)", "typical Γ (1/s)"),
+}
 
 # Kinds of points of Gamma(t), later ones over earlier ones: legend, colour, marker of matplotlib.
 KINDS: Mapping[str, tuple[str, str, str]] = {
@@ -67,14 +74,7 @@ def sample_name(start: Fields) -> str:
 def run_title(start: Fields, uid: str, *parts: str) -> str:
     """Return what a run is called: "Scan 77 · 1a2b3c4d · silica", and what else is given.
 
-    Parameters
-    ----------
-    start
-        The start document.
-    uid
-        Of the raw run.
-    parts
-        What follows, for example the detector and how the run ended; empty ones are left out.
+    `uid` is that of the raw run; empty parts are left out.
     """
     scan = start.get("scan_id")
     known = (f"Scan {scan}" if scan else "Run", uid[:8], sample_name(start)[:LONGEST_SAMPLE])
@@ -97,25 +97,10 @@ def facts(
     counts: float,
     live: bool,
 ) -> list[tuple[str, str]]:
-    """Return the facts of a run and a ROI, (name, value) pairs in their order.
+    """Return the facts of a run and the ROI with an index, (name, value) pairs in their order.
 
-    The dose is what a pixel of the ROI has counted in all, mean counts times frames: the flux of
-    the beam is not known here.
-
-    Parameters
-    ----------
-    status
-        The newest.
-    roi
-        Index of the ROI.
-    n_frames, n_expected
-        Frames in C2, and of the series where that is known.
-    frame_time_s
-        Frame period, s.
-    counts
-        Mean counts a pixel and frame in the ROI, see `mean_counts`; NaN where not known.
-    live
-        The run is on.
+    `n_frames` are in C2, `counts` a pixel and frame, NaN where not known. The dose is what a pixel
+    of the ROI has counted in all, mean counts times frames: the flux of the beam is not known here.
     """
     contrast = status.contrast[roi] if roi < len(status.contrast) else math.nan
     found = [

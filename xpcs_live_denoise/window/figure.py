@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from xpcs_live_denoise import views
+from xpcs_live_denoise.errors import MissingDependencyError
 from xpcs_live_denoise.records.types import Array, FloatArray
+
+from .run_view import RunView, result_view
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,54 +20,20 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
     from matplotlib.text import Text
 
+    from xpcs_live_denoise.readers import XPCSResult
+
 MouseEvent: TypeAlias = Any  # of matplotlib: what it holds depends on where the mouse is
 ColorBar: TypeAlias = Any
 
-SIZE_INCHES, DPI = (15.0, 9.0), 100
+SIZE_INCHES, RESULT_INCHES, DPI = (15.0, 9.0), (14.0, 8.4), 100
 LABEL_SIZE, TITLE_SIZE, SMALL = 9.5, 10.5, 8.5
-TITLES = {  # by panel: title, x label, y label
-    "detector": ("Detector", "column (px)", "row (px)"),
-    "c2_raw": ("C2, raw", "t1 (s)", "t2 (s)"),
-    "c2_denoised": ("C2, denoised", "t1 (s)", ""),
-    "g2": ("g₂", "delay (s)", "g₂"),
-    "gamma": ("Γ(t)", "age (s)", "Γ (1/s)"),
-    "power_law": ("Γ against q²", "q² (Å⁻²)", "typical Γ (1/s)"),
-}
 KEYS = {"up": -1, "pageup": -1, "down": 1, "pagedown": 1}
 MOST_LETTERS = 190  # of the message: one line
 PAGE_SIZES = {"title": 13.0, "facts": 10.5, "roi": 11.0, "message": 9.5}
 SIZES = {"raw": 3.0, "denoised": 2.8, "doubtful": 5.0, "recommended": 4.0}  # of markers
+# Room for numbers, labels and colour bars, inches: left and right of the panels and between them.
+LEFT, RIGHT, BETWEEN, LEAST_WIDTH = 0.75, 0.83, 1.1, 5.0
 FULL_WIDTH = 14.5  # in a narrower figure, inches, the lines around the panels are smaller
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunView:
-    """All that a figure shows of one run and one ROI at one time.
-
-    Attributes
-    ----------
-    title, roi, message
-        Lines of text: the run, the ROI, what a user should know.
-    facts
-        (name, value) pairs.
-    label
-        Of the ROI.
-    detector
-        None before the first look, or where nobody looked.
-    two_time, g2, gamma, power_law
-        The other panels.
-    """
-
-    title: str
-    roi: str
-    message: str
-    facts: list[tuple[str, str]]
-    label: int
-    detector: views.DetectorView | None
-    two_time: views.TwoTimeView
-    g2: views.G2View
-    gamma: views.GammaView
-    power_law: views.PowerLawView
 
 
 class RunFigure:
@@ -106,6 +74,7 @@ class RunFigure:
     def update(self, view: RunView) -> None:
         """Show a view; the caller draws."""
         self.view = view
+        self._place_panels()
         narrow = min(1.0, self.figure.get_figwidth() / FULL_WIDTH)
         for name, size in PAGE_SIZES.items():
             self._texts[name].set_fontsize(size * narrow)
@@ -118,6 +87,19 @@ class RunFigure:
         self._show_g2(view.g2)
         self._show_gamma(view.gamma)
         self._show_power_law(view.power_law, view.label)
+
+    def _place_panels(self) -> None:
+        """Leave as much room for numbers and labels as they need, whatever the figure's width."""
+        width = max(self.figure.get_figwidth(), LEAST_WIDTH)
+        panel = (width - LEFT - RIGHT - 2 * BETWEEN) / 3
+        self.figure.subplots_adjust(
+            left=LEFT / width, right=1 - RIGHT / width, wspace=BETWEEN / panel,
+            top=0.865, bottom=0.09, hspace=0.3,
+        )  # fmt: skip
+        # A detector wider than high fills its place: its colour bar needs room beside it.
+        detector = self.axes["detector"]
+        place = detector.get_position(original=True)
+        detector.set_position((place.x0, place.y0, 0.88 * place.width, place.height))
 
     @property
     def words(self) -> str:
@@ -160,10 +142,11 @@ class RunFigure:
         for axes, names in ((g2, "x"), (gamma, "y"), (law, "xy")):
             _logarithmic(axes, names)
         g2.ticklabel_format(axis="y", useOffset=False)
-        for name, colour, dashes in (("raw", views.RAW, "--"), ("denoised", views.DENOISED, "-")):
+        for name, dashes in (("raw", "--"), ("denoised", "-")):
+            _, colour, marker = views.KINDS[name]
             fit = views.FIT if name == "raw" else colour
             self._bars(g2, f"g2 {name} bars", colour, 1)
-            self._lines[f"g2 {name}"] = _points(g2, colour, "o", 3.2, level=2, label=name)
+            self._lines[f"g2 {name}"] = _points(g2, colour, marker, 3.2, level=2, label=name)
             (self._lines[f"g2 {name} fit"],) = g2.plot(
                 [], [], dashes, lw=1.3, color=fit, label=f"fit of {name}", zorder=3
             )
@@ -266,8 +249,7 @@ class RunFigure:
                 *_bar_ends(curve.delay_s, curve.lower, curve.upper)
             )
             self._lines[f"g2 {name} fit"].set_data(curve.fit_delay_s, curve.fit_g2)
-        ends = (0.85 * view.first_s, 1.2 * view.last_s) if view.last_s else (1.0, 10.0)
-        self._show_limits("g2", ends, (view.low, view.high))
+        self._show_limits("g2", (view.first_s, view.last_s), (view.low, view.high))
 
     def _show_gamma(self, view: views.GammaView) -> None:
         shown = {kind: points for kind, points in view.points.items() if kind != "doubtful"}
@@ -341,24 +323,38 @@ class RunFigure:
             self._limits[name] = axes.get_xlim(), axes.get_ylim()
 
 
+def plot_result(result: XPCSResult, label: int) -> Figure:
+    """Return the figure; see `XPCSResult.plot`.
+
+    Raises
+    ------
+    MissingDependencyError
+        Without matplotlib.
+    """
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise MissingDependencyError(
+            "XPCSResult.plot: matplotlib is not installed. It comes with the extra `plot`: "
+            "pip install 'xpcs-live-denoise[plot]'."
+        ) from error
+    view = result_view(result, label)
+    figure = plt.figure(figsize=RESULT_INCHES)
+    RunFigure(figure).update(view)
+    return figure
+
+
 def _panels(figure: Figure) -> dict[str, Axes]:
     """Return the axes of each panel, in their order."""
-    grid = figure.add_gridspec(
-        2, 3, left=0.05, right=0.945, top=0.865, bottom=0.09, hspace=0.3, wspace=0.29,
-        height_ratios=(1.25, 1.0),
-    )  # fmt: skip
+    grid = figure.add_gridspec(2, 3, height_ratios=(1.25, 1.0))
     found: dict[str, Axes] = {}
-    for number, name in enumerate(views.PANELS):
+    for number, (name, (title, x, y)) in enumerate(views.PANELS.items()):
         axes = found[name] = figure.add_subplot(grid[number // 3, number % 3])
-        title, x, y = TITLES[name]
         axes.set_title(title, fontsize=TITLE_SIZE, loc="left", pad=6)
         axes.set_xlabel(x, fontsize=LABEL_SIZE, labelpad=3)
         axes.set_ylabel(y, fontsize=LABEL_SIZE, labelpad=3)
         axes.tick_params(labelsize=SMALL)
         axes.locator_params(nbins=6)
-    # A detector wider than high fills its place: its colour bar needs room beside it.
-    place = found["detector"].get_position()
-    found["detector"].set_position((place.x0, place.y0, 0.88 * place.width, place.height))
     return found
 
 

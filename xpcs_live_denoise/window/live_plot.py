@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, Once
 from xpcs_live_denoise.records.run import RunInfo
 
-from .live_run import Display, LiveRun
 from .qt_window import RoiChoice
+from .run_view import Display, LiveRun
 
 if TYPE_CHECKING:
     from .qt_window import PlotWindow
@@ -129,16 +129,9 @@ PATIENCE_S = 60.0
 
 
 class PlotFile:
-    """Writes the newest state of a run into a file: every PERIOD_S, and when the run has ended.
+    """Writes the newest state of a run into a .png file: every PERIOD_S, and when it has ended.
 
     The file is replaced as a whole, so that whoever reads it sees a complete picture.
-
-    Parameters
-    ----------
-    path
-        A .png file. Its folder must exist.
-    choice
-        The ROI that is shown.
     """
 
     def __init__(self, path: Path, choice: RoiChoice) -> None:

@@ -1,4 +1,4 @@
-"""The window of the live plot: created and drawn on the main thread, told by a sink's."""
+"""The window of the live plot: drawn on the main thread when a sink's thread has something new."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bluesky.callbacks.mpl_plotting import QtAwareCallback
 from xpcs_live_denoise import views
 from xpcs_live_denoise.records.types import Fields
 
-from .live_run import LiveRun
+from .run_view import LiveRun
 
 if TYPE_CHECKING:
     from .figure import RunFigure
@@ -30,17 +30,9 @@ PAUSE_S = 0.1
 
 
 class RoiChoice:
-    """The label of the ROI that is shown.
+    """The label of the ROI that is shown; None takes the middle one until somebody chooses.
 
-    Parameters
-    ----------
-    label
-        The first choice; None takes the middle ROI of each run until somebody chooses.
-
-    Attributes
-    ----------
-    label
-        The choice; a run without this ROI shows its middle one and leaves the choice alone.
+    A run without this ROI shows its middle one and leaves the choice alone.
     """
 
     def __init__(self, label: int | None = None) -> None:

@@ -1,24 +1,49 @@
-"""The newest state of one live run, for whoever draws it: a sink that never raises."""
+"""All that a figure shows of one run: of a live one, whose sink is here, or of one in Tiled."""
 
 from __future__ import annotations
 
 import logging
 import math
 import threading
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
 from xpcs_live_denoise import views
-from xpcs_live_denoise.records.results import GammaTable, Picture, Publication, Result, RowSource
+from xpcs_live_denoise.errors import ResultNotFoundError
+from xpcs_live_denoise.records.results import GammaTable, Picture, Publication, Result
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
-from xpcs_live_denoise.records.types import FloatArray
+from xpcs_live_denoise.records.types import Document, FloatArray
 
-from .figure import RunView
+if TYPE_CHECKING:
+    from xpcs_live_denoise.readers import XPCSResult
+
+Frame: TypeAlias = Any  # a DataFrame: pandas has few types
 
 logger = logging.getLogger(__name__)
 
 MOST_EDGE = 512  # entries along an edge of a C2 that is kept for drawing, a screen's pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """All that a figure shows of one run and one ROI (its label) at one time.
+
+    Lines of text, (name, value) pairs of facts, and the panels; no `detector` before the first
+    look, or where nobody looked.
+    """
+
+    title: str
+    roi: str
+    message: str
+    facts: list[tuple[str, str]]
+    label: int
+    detector: views.DetectorView | None
+    two_time: views.TwoTimeView
+    g2: views.G2View
+    gamma: views.GammaView
+    power_law: views.PowerLawView
 
 
 class Display(Protocol):
@@ -34,22 +59,10 @@ class Display(Protocol):
 
 
 class LiveRun:
-    """Keeps the newest state of one run and tells the display when it has changed.
+    """Keeps the newest state of one run and tells the display, if any, when it has changed.
 
     What it takes is delivered, whether or not it is ever drawn. A display that fails is given up;
-    nothing else suffers.
-
-    Parameters
-    ----------
-    info
-        The run.
-    display
-        What draws; None draws nothing.
-
-    Attributes
-    ----------
-    version
-        Number of records so far.
+    nothing else suffers. `version` is the number of records so far.
     """
 
     def __init__(self, info: RunInfo, display: Display | None = None) -> None:
@@ -63,7 +76,7 @@ class LiveRun:
         self._status = Status()
         self._picture: Picture | None = None
         self._end: RunEnd | None = None
-        self._tell(begin=True)
+        self._notify(begin=True)
 
     @property
     def ended(self) -> bool:
@@ -90,14 +103,14 @@ class LiveRun:
                 self._power_law = views.power_law_view(
                     self._gamma, self.info.roi, self.info.q_inv_angstrom
                 )
-        self._tell()
+        self._notify()
 
     def finish(self, end: RunEnd) -> None:
         """Take how the run ended."""
         with self._lock:
             self.version += 1
             self._end, self._status = end, end.status
-        self._tell()
+        self._notify()
 
     def view(self, roi: int) -> RunView:
         """Return all that is shown of the ROI with this index."""
@@ -120,21 +133,11 @@ class LiveRun:
                     n_frames=n_frames,
                     n_expected=info.n_expected,
                     frame_time_s=info.frame_time_s,
-                    counts=math.nan
-                    if picture is None
-                    else views.mean_counts(picture.mean, picture.labels, label),
+                    counts=views.mean_counts(picture, label),
                     live=not self.ended,
                 ),
                 label=label,
-                detector=None
-                if picture is None
-                else views.detector_view(
-                    picture.mean,
-                    picture.labels,
-                    label,
-                    binning=picture.binning,
-                    n_frames=picture.n_frames,
-                ),
+                detector=views.detector_view(picture, label),
                 two_time=self._c2.two_time(roi, status, series_s),
                 g2=self._c2.g2(roi, self._gamma, series_s),
                 gamma=views.gamma_view(
@@ -150,7 +153,7 @@ class LiveRun:
         worst = next((status for status in statuses if status != "success"), "success")
         return views.STATES.get(worst, "ended")
 
-    def _tell(self, *, begin: bool = False) -> None:
+    def _notify(self, *, begin: bool = False) -> None:
         if self._display is None:
             return
         try:
@@ -166,15 +169,7 @@ class LiveRun:
 class LiveC2:
     """C2 of every ROI of a run while it grows, raw and denoised, as much as a screen shows.
 
-    Parameters
-    ----------
-    info
-        The run.
-
-    Attributes
-    ----------
-    result
-        Once it is there: it replaces what was provisional.
+    The `result`, once it is there, replaces what was provisional.
     """
 
     def __init__(self, info: RunInfo) -> None:
@@ -191,10 +186,10 @@ class LiveC2:
         """Frames so far."""
         return self._n_frames if self.result is None else self.result.c2.shape[-1]
 
-    def add(self, news: Publication) -> None:
+    def add(self, publication: Publication) -> None:
         """Take new rows and changed squares; frames that were taken before are written over."""
-        rows = news.c2
-        stops = [part.stop for part in (rows, *news.bands) if part is not None]
+        rows = publication.c2
+        stops = [part.stop for part in (rows, *publication.bands) if part is not None]
         self._n_frames = max([self._n_frames, *stops])
         for c2_map in (*self._raw, *self._denoised):
             c2_map.make_room(self._n_frames)
@@ -202,7 +197,7 @@ class LiveC2:
             self._sums.add_rows(rows)
             for c2_map, values in zip(self._raw, rows.values, strict=True):
                 c2_map.patch(values, (rows.start, 0), zero_is_gap=False)
-        for band in news.bands:
+        for band in publication.bands:
             self._sums.add_band(band)
             # What no window reached is raw in a band: it keeps what an earlier one wrote.
             reached = np.where(np.isfinite(band.spread), np.nan_to_num(band.c2), 0)
@@ -212,18 +207,14 @@ class LiveC2:
     def two_time(self, roi: int, status: Status, series_s: float) -> views.TwoTimeView:
         """Return what is drawn of C2 of the ROI with this index."""
         raw, denoised, stride = self._images(roi)
-        contrast, baseline = (
-            values[roi] if roi < len(values) else math.nan
-            for values in (status.contrast, status.baseline)
-        )
         return views.two_time_view(
             raw,
             denoised,
             entry_s=stride * self._info.frame_time_s,
             most=MOST_EDGE,
             series_s=series_s,
-            contrast=contrast,
-            baseline=baseline,
+            status=status,
+            roi=roi,
             note=views.why_not_denoised(
                 self.n_frames, self._info.window, final=self.result is not None
             ),
@@ -234,13 +225,11 @@ class LiveC2:
         if self.result is None:
             n, raw = self._n_frames, self._raw[roi]
             return raw.full(n), self._denoised[roi].full(n), raw.stride
-        stride = max(1, -(-self.n_frames // MOST_EDGE))
-        thin = np.s_[roi, ::stride, ::stride]
         made = self.result.denoised
         if made is None:
-            return self.result.c2[thin], None, stride
-        reached = np.isfinite(made.spread[thin])
-        return self.result.c2[thin], np.where(reached, made.c2[thin], np.nan), stride
+            return self.result.c2[roi], None, 1
+        reached = np.isfinite(made.spread[roi])
+        return self.result.c2[roi], np.where(reached, made.c2[roi], np.nan), 1
 
     def g2(self, roi: int, gamma: GammaTable | None, series_s: float) -> views.G2View:
         """Return what is drawn of g2 of the ROI with this index, with the fits among its rows."""
@@ -253,19 +242,118 @@ class LiveC2:
             raw, denoised, error = self._sums.raw(roi), self._sums.denoised(roi), None
             n_lags = max(len(raw), self._info.window)
             delay_s = np.arange(1, n_lags + 1) * self._info.frame_time_s
-        label, n_frames = self._info.roi[roi], self.n_frames
-        curves = [
-            views.g2_curve(
-                delay_s,
-                values,
-                bars,
-                fit=views.series_fit(gamma, label, source),
-                fit_now=self.result is None,
-                n_frames=n_frames,
-            )
-            for values, bars, source in (
-                (raw, error, RowSource.SERIES_RAW),
-                (denoised, None, RowSource.SERIES_DENOISED),
-            )
-        ]
-        return views.g2_view(*curves, series_s=series_s, final=self.result is not None)
+        return views.g2_view(
+            delay_s,
+            raw,
+            denoised,
+            raw_error=error,
+            table=gamma,
+            label=self._info.roi[roi],
+            series_s=series_s,
+            final=self.result is not None,
+            n_frames=self.n_frames,
+        )
+
+
+def result_view(result: XPCSResult, label: int) -> RunView:
+    """Return all that is shown of the ROI with this label of a result in Tiled."""
+    xpcs, start = result.xpcs, result.start
+    labels, n_frames = list(xpcs["roi"]), result.n_frames
+    roi, frame_time_s = labels.index(label), xpcs["frame_time_s"]
+    raw = result.c2(label, denoised=False).values
+    metadata: Document = dict(result.metadata)
+    stop: Document | None = metadata.get("stop")
+    status, rows = _status(result), result.gamma_table()
+    series_s = n_frames * frame_time_s
+    gamma = views.table_from_columns({name: rows[name] for name in rows})
+    q = np.array(xpcs["q_inv_angstrom"], np.float64)
+    picture = _picture(result)
+    state = "" if stop is None else views.STATES.get(stop.get("exit_status", ""), "ended")
+    reason = "" if stop is None else stop.get("reason") or ""
+    window = xpcs.get("window", 0)
+    return RunView(
+        title=views.run_title(start, start["original_run_uid"], xpcs.get("detector", ""), state),
+        roi=f"{views.roi_title(label, q[roi])} ({roi + 1} of {len(labels)})",
+        message=views.message(reason, status.message),
+        facts=views.facts(
+            status,
+            roi,
+            n_frames=n_frames,
+            n_expected=None if stop is not None else xpcs.get("n_expected"),
+            frame_time_s=frame_time_s,
+            counts=views.mean_counts(picture, label),
+            live=stop is None,
+        ),
+        label=label,
+        detector=views.detector_view(picture, label),
+        two_time=views.two_time_view(
+            raw,
+            result.c2(label).values if result.has("two_time", "c2_denoised") else None,
+            entry_s=frame_time_s,
+            most=MOST_EDGE,
+            series_s=series_s,
+            status=status,
+            roi=roi,
+            note=views.why_not_denoised(n_frames, window, final=stop is not None),
+        ),
+        g2=_g2(result, label, raw, gamma, final=stop is not None),
+        gamma=views.gamma_view(gamma, label, end_s=series_s, window=window, final=stop is not None),
+        power_law=views.power_law_view(gamma, labels, q),
+    )
+
+
+def _status(result: XPCSResult) -> Status:
+    """Return the newest row of the status stream."""
+    table: Frame = result.status_table()
+    if not len(table):
+        return Status()
+    newest = table.iloc[-1].to_dict()
+    contrast, baseline = (
+        tuple(math.nan if value is None else float(value) for value in newest[name])
+        for name in ("contrast", "baseline")
+    )
+    return Status(
+        n_seen=int(newest["n_seen"]),
+        n_processed=int(newest["n_processed"]),
+        n_skipped=int(newest["n_skipped"]),
+        lag_s=float(newest["lag_s"]),
+        contrast=contrast,
+        baseline=baseline,
+        message=str(newest["message"]),
+    )
+
+
+def _picture(result: XPCSResult) -> Picture | None:
+    """Return the picture of the detector; None where nobody looked."""
+    try:
+        mean, labels = result.image()
+    except ResultNotFoundError:
+        return None
+    return Picture(mean=mean.values, labels=labels.values, **mean.attrs)
+
+
+def _g2(
+    result: XPCSResult, label: int, c2: FloatArray, gamma: GammaTable, *, final: bool
+) -> views.G2View:
+    table: Frame = result.g2_table()
+    table = table[table["roi"] == label]
+    frame_time_s = result.xpcs["frame_time_s"]
+    if len(table):
+        delay_s, raw, error, denoised = (
+            table[name].to_numpy(np.float64)
+            for name in ("delay_s", "g2", "g2_error", "g2_denoised")
+        )
+    else:
+        (raw, error), denoised = views.g2_so_far(c2), None
+        delay_s = np.arange(1, len(c2)) * frame_time_s
+    return views.g2_view(
+        delay_s,
+        raw,
+        denoised,
+        raw_error=error,
+        table=gamma,
+        label=label,
+        series_s=len(c2) * frame_time_s,
+        final=final,
+        n_frames=len(c2),
+    )
