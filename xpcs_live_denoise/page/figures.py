@@ -224,7 +224,7 @@ class Figures:
                 "upper": curve.upper,
             }
             self.sources[f"g2_{kind}_fit"].data = {"x": curve.fit_delay_s, "y": curve.fit_g2}
-        corners = {"x": [view.first_s, view.last_s], "y": [view.low, view.high]}
+        corners: Columns = {"x": [view.first_s, view.last_s], "y": [view.low, view.high]}
         self.sources["g2_scale"].data = corners
         names = ("g2_raw", "g2_denoised", "g2_raw_fit", "g2_denoised_fit")
         self._list_in_legend("g2", names)
@@ -235,7 +235,10 @@ class Figures:
         self.plots["gamma"].title.text = f"{title}: {view.note}" if view.note else title
         for kind, points in view.points.items():
             self.sources[kind].data = rate_columns(kind, points)
-        corners = {"x": [-0.02 * view.end_s, 1.02 * view.end_s], "y": [view.low, view.high]}
+        corners: Columns = {
+            "x": [-0.02 * view.end_s, 1.02 * view.end_s],
+            "y": [view.low, view.high],
+        }
         self.sources["gamma_scale"].data = corners
         self._list_in_legend("gamma", tuple(view.points))
 
