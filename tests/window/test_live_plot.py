@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests.support.live_runs import Fake, composed_run, series
-from tests.support.sinks import MemorySink
 from xpcs_live_denoise import LiveDenoise, LivePlot, RoiMap, Settings
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.run import RunEnd, Status
+from xpcs_live_denoise.sinks.memory import MemorySink
 from xpcs_live_denoise.window.qt_window import RoiChoice
 from xpcs_live_denoise.window.run_view import ShownRun
 
