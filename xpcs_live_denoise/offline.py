@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from xpcs_live_denoise.analysis import Analysis, C2Analysis, append_note, open_ensemble
 from xpcs_live_denoise.numerics.arrays import as_stack
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
+from xpcs_live_denoise.numerics.fits import check_frame_time
 from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.records.results import Result
 from xpcs_live_denoise.sources import open_rois
@@ -120,10 +121,7 @@ def analyse_c2(
         raise InvalidInputError(
             f"C2: got shape {stack.shape}; expected at least a ROI and a frame."
         )
-    if not (math.isfinite(frame_time_s) and frame_time_s > 0):
-        raise InvalidInputError(
-            f"frame_time_s: got {frame_time_s}; expected the frame period in s, above 0."
-        )
+    check_frame_time(frame_time_s)
     settings = settings or Settings(detector="c2")
     why_not = ""
     if ensemble is None:

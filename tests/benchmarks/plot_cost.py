@@ -44,7 +44,6 @@ def measure(
     import bluesky.plans as bp
     from bluesky.run_engine import RunEngine
 
-    from tests.support.sinks import MemorySink
     from xpcs_live_denoise import LiveDenoise, Settings
     from xpcs_live_denoise.analysis.series import open_ensemble
     from xpcs_live_denoise.simulation import (
@@ -54,6 +53,7 @@ def measure(
         recorded,
         simulated_series,
     )
+    from xpcs_live_denoise.sinks.memory import MemorySink
     from xpcs_live_denoise.window.live_plot import LivePlot
 
     sample = simulated_series(n_frames, 5)
@@ -117,9 +117,9 @@ def measure_updates(n_frames: int, rate_hz: float, repeats: int) -> list[float]:
     mpl.use("qtagg")
     from bluesky.run_engine import RunEngine
 
-    from tests.support.sinks import MemorySink
     from xpcs_live_denoise import LiveDenoise, Settings
     from xpcs_live_denoise.simulation import SimulatedEiger, fly_series, recorded, simulated_series
+    from xpcs_live_denoise.sinks.memory import MemorySink
     from xpcs_live_denoise.window.live_plot import LivePlot
 
     sample = simulated_series(n_frames, 5)

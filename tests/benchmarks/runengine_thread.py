@@ -20,8 +20,8 @@ from typing import Any
 import event_model
 import numpy as np
 
-from tests.support.sinks import MemorySink
 from xpcs_live_denoise import LiveDenoise, RoiMap, Settings
+from xpcs_live_denoise.sinks.memory import MemorySink
 
 SHAPE_4M = (2167, 2070)
 N_PIXELS = 70_000

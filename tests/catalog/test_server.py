@@ -76,6 +76,11 @@ def test_the_key_is_in_no_log_and_on_no_command_line(tiled_server, tiled_client)
         assert tiled_server.api_key.encode() not in command.read_bytes()
 
 
+def test_a_new_catalog_is_made_by_the_servers_own_process(tiled_server):
+    # Of a second Python, which costs as long again, Tiled would log what it said.
+    assert "Database initialized." in tiled_server.log_path.read_text().splitlines()
+
+
 def test_the_uri_of_a_server_that_never_started_is_an_error(tmp_path):
     with pytest.raises(InvalidInputError, match=r"call start\(\) first"):
         _ = EmbeddedServer(tmp_path).uri

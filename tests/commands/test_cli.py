@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from xpcs_live_denoise.commands import main
 from xpcs_live_denoise.commands.cli import app
-from xpcs_live_denoise.numerics.fits import kww
+from xpcs_live_denoise.numerics.kww import kww
 
 COMMANDS = (
     "demo", "catalog", "train", "evaluate", "deliver", "view", "convert-rois", "serve", "replay",

@@ -75,7 +75,7 @@ def test_figures_follow_from_the_predictions(evaluation: Evaluation, path: Path)
         assert bands["0.01-0.05"]["median"] == pytest.approx(np.median(relative[middle]), rel=1e-3)
         assert bands["<0.01"] == {"n": 0, "mean": None, "median": None}
         assert [part["n"] for part in figures["noise_quintiles"].values()] == [8] * 5
-    cost, mse_g2 = errors(data.c2, data)
+    cost, mse_g2 = errors(data.c2, data.targets)
     raw = evaluation.summary["methods"]["raw"]["target"]
     assert raw["cost"] == pytest.approx(cost.mean())
     assert raw["mse_g2"] == pytest.approx(mse_g2.mean())

@@ -15,10 +15,10 @@ from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
     series,
     subscribe,
 )
-from tests.support.sinks import MemorySink
 from xpcs_live_denoise import LiveDenoise, Settings
 from xpcs_live_denoise.errors import SpoolInUseError
 from xpcs_live_denoise.live import Timings
+from xpcs_live_denoise.sinks.memory import MemorySink
 from xpcs_live_denoise.sinks.spool import Spool, spooled_folders
 
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from tests.support.hostile_documents import HUGE, KEY, SHAPE, proper_run, spoiled_runs, values
 from tests.support.live_runs import ROIS
-from tests.support.sinks import MemorySink
 from xpcs_live_denoise import LiveDenoise, Settings
 from xpcs_live_denoise.live import Timings
 from xpcs_live_denoise.live.run import MOST_CHARACTERS
+from xpcs_live_denoise.sinks.memory import MemorySink
 
 hostile = functools.partial(
     settings,

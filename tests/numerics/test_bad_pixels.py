@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import InvalidInputError, RoiMap
-from xpcs_live_denoise.numerics.bad_pixels import BadPixels
+from xpcs_live_denoise.numerics.outliers import BadPixels
 
 LABELS = np.repeat([[1], [2]], 200, axis=1).reshape(20, 20)
 ROIS = RoiMap.from_labels(LABELS, q_inv_angstrom=[0.1, 0.2])

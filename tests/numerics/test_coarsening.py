@@ -191,7 +191,14 @@ def test_windows_that_are_too_noisy_put_rows_out_of_range():
     assert not table.in_range.any()
 
 
-@pytest.mark.parametrize(("counts", "seed"), [(0.3, 0), (0.3, 1), (1.0, 2)])
+@pytest.mark.parametrize(
+    ("counts", "seed"),
+    [
+        (0.3, 0),
+        pytest.param(0.3, 1, marks=pytest.mark.statistics),
+        pytest.param(1.0, 2, marks=pytest.mark.statistics),
+    ],
+)
 def test_slow_speckle_comes_out_twice_as_well_as_without_coarsening(counts: float, seed: int):
     pytest.importorskip("torch")
     from xpcs_live_denoise.denoising.ensemble import load_ensemble

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.cuts import NOISE_REACH, age_cuts
+from xpcs_live_denoise.numerics.g2 import NOISE_REACH, age_cuts
 
 
 def random_c2(n_roi: int, n: int, gaps: bool = False) -> np.ndarray:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.cuts import age_cuts
 from xpcs_live_denoise.numerics.fits import fit_age_cuts, fit_ages, fit_g2
+from xpcs_live_denoise.numerics.g2 import age_cuts
 from xpcs_live_denoise.numerics.kww import fit_kww, kww
 
 BETA = 0.3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.numerics.trust_range import TRUSTED_NOISE, noise_at_ages, range_reasons
+from xpcs_live_denoise.numerics.coarsening import TRUSTED_NOISE, noise_at_ages, range_reasons
 from xpcs_live_denoise.numerics.windows import WindowScaling
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.fits import kww
+from xpcs_live_denoise.numerics.kww import kww
 from xpcs_live_denoise.numerics.window_bayes import (
     TEMPERATURE,
     WindowPrior,

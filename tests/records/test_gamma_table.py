@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import GammaTable, InvalidInputError, fit_g2
-from xpcs_live_denoise.numerics.fits import kww
+from xpcs_live_denoise.numerics.kww import kww
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.records.rows import AXIS_1, SHARED, concatenate_rows, select_rows
+from xpcs_live_denoise.records.types import AXIS_1, SHARED, concatenate_rows, select_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

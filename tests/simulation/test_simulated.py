@@ -59,6 +59,7 @@ class Analysis:
             for reference in documents.receive(name, doc):
                 run["blocks"] += list(reader.read(reference, 1000))
             if name == "stop":
+                run["stop"] = doc
                 run["before_stop"] = sum(len(block) for block in run["blocks"])
                 reader.close()
 
@@ -89,8 +90,8 @@ def test_the_frames_of_a_flown_series_are_read_exactly_while_it_runs(tmp_path, r
     run = analysis.runs[uid]
     assert run["before_stop"] == 60
     documents = run["documents"]
-    assert documents.stop["exit_status"] == "success"
-    assert documents.stop["num_events"] == {"primary": 60}
+    assert run["stop"]["exit_status"] == "success"
+    assert run["stop"]["num_events"] == {"primary": 60}
     assert documents.n_expected == 60
     assert documents.frame_shape == (8, 10)
     assert documents.start["plan_name"] == "fly_series"
@@ -186,7 +187,7 @@ def test_an_abort_in_the_middle_closes_the_run_and_stops_the_writer(tmp_path, ru
     run_engine.abort("enough")
 
     (run,) = analysis.runs.values()
-    assert run["documents"].stop["exit_status"] == "abort"
+    assert run["stop"]["exit_status"] == "abort"
     n_read = run["before_stop"]
     assert 3 <= n_read < 6000
     np.testing.assert_array_equal(
@@ -212,7 +213,7 @@ def test_frames_that_run_out_fail_the_plan(tmp_path, run_engine, frames, factory
     causes = (caught.value, caught.value.__cause__, *caught.value.args)
     assert any(message in str(cause) for cause in causes)
     for run in analysis.runs.values():
-        assert run["documents"].stop["exit_status"] == "fail"
+        assert run["stop"]["exit_status"] == "fail"
 
 
 def test_a_fault_of_the_frame_source_fails_the_plan_not_the_thread(tmp_path, run_engine, frames):

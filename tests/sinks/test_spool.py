@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from tests.support.identical import assert_identical
-from tests.support.sinks import MemorySink
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import SpoolInUseError
 from xpcs_live_denoise.live.delivery import DeliveryThread, RunDelivery, what_is_left
@@ -22,6 +21,7 @@ from xpcs_live_denoise.live.outbox import Outbox, Timings
 from xpcs_live_denoise.live.worker import Worker
 from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks import TiledDestination
+from xpcs_live_denoise.sinks.memory import MemorySink
 from xpcs_live_denoise.sinks.spool import Spool, read_record, spooled_folders, write_record
 
 END = RunEnd(raw_exit_status="success", analysis_exit_status="success", reason="", status=Status())

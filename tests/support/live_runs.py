@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from bluesky.run_engine import RunEngine
 
-from tests.support.sinks import MemorySink
 from xpcs_live_denoise import LiveDenoise, RoiMap, Settings, analyse
+from xpcs_live_denoise.sinks.memory import MemorySink
 
 SHAPE = (30, 40)
 LABELS = np.zeros(SHAPE, int)

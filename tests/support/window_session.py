@@ -24,10 +24,10 @@ from matplotlib.backends.backend_qt import QtCore
 from matplotlib.backends.qt_compat import QtWidgets
 
 from tests.support.live_runs import Fake, series
-from tests.support.sinks import MemorySink
 from xpcs_live_denoise import LiveDenoise, LivePlot, RoiMap, Settings
 from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
+from xpcs_live_denoise.sinks.memory import MemorySink
 from xpcs_live_denoise.views import RECOMMENDED
 
 N_FRAMES = 120

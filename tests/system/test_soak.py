@@ -18,7 +18,7 @@ from xpcs_live_denoise.catalog.server import EmbeddedServer
 from xpcs_live_denoise.live import Timings
 from xpcs_live_denoise.sinks.spool import spooled_folders
 
-pytestmark = [pytest.mark.system, pytest.mark.soak]
+pytestmark = [pytest.mark.system, pytest.mark.soak, pytest.mark.timeout(900)]
 
 N_RUNS, N_FRAMES = 20, 60
 
@@ -76,7 +76,7 @@ def test_twenty_runs_with_a_server_that_comes_and_goes(tmp_path, monkeypatch):
             Settings(
                 detector="cam",
                 frame_time_s=0.01,
-                publish_period_s=0.05,
+                publish_period_s=0.2,
                 outliers="off",
                 spool=tmp_path / "spool",
                 tiled={"uri": relay.uri},

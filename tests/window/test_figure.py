@@ -16,7 +16,7 @@ from xpcs_live_denoise.records.results import GammaTable, Picture
 from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.window.figure import RunFigure
 from xpcs_live_denoise.window.live_plot import save_figure
-from xpcs_live_denoise.window.run_view import MOST_EDGE, LiveRun
+from xpcs_live_denoise.window.run_view import MOST_EDGE, ShownRun
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ class Nobody:
 
 
 def live_run(run, *records, **info):
-    made = LiveRun(dataclasses.replace(run.info, **info), Nobody())
+    made = ShownRun(dataclasses.replace(run.info, **info), Nobody())
     for record in records:
         made.finish(record) if isinstance(record, RunEnd) else made.write(record)
     return made

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from tests.support.live_runs import Fake, composed_run, series
-from tests.support.sinks import MemorySink
 from xpcs_live_denoise import LiveDenoise, LivePlot, RoiMap, Settings
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.run import RunEnd, Status
+from xpcs_live_denoise.sinks.memory import MemorySink
 from xpcs_live_denoise.window.qt_window import RoiChoice
-from xpcs_live_denoise.window.run_view import LiveRun
+from xpcs_live_denoise.window.run_view import ShownRun
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,7 @@ def test_a_plot_that_fails_is_given_up_and_raises_nothing(synthetic, caplog):
         def changed(self, run):
             raise OSError("no screen")
 
-    sink = LiveRun(run.info, Broken())
+    sink = ShownRun(run.info, Broken())
     sink.write(run.publication(0, 30))
     sink.write(run.publication(30, 60))
     (line,) = caplog.messages

@@ -11,13 +11,12 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from xpcs_live_denoise.config import Settings
-from xpcs_live_denoise.numerics.coarsening import denoise_coarse
+from xpcs_live_denoise.numerics.coarsening import denoise_coarse, noise_at_ages
 from xpcs_live_denoise.numerics.contrast import estimate_contrast
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.numerics.trust_range import noise_at_ages
 from xpcs_live_denoise.numerics.windows import Denoiser, WindowScaling, denoise_scaled
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, Result
 from xpcs_live_denoise.records.run import Status
@@ -32,21 +31,8 @@ PhotonContrast = tuple[FloatArray, FloatArray]
 class C2Analysis:
     """What can be said of a C2, whether frames or a file brought it.
 
-    Parameters
-    ----------
-    settings
-        Mode, window, step, ranges and seed are used.
-    rois
-        Labels and q of the rows of Gamma(t).
-    frame_time_s
-        Frame period, s.
-    ensemble
-        Denoises windows; None: nothing is denoised.
-
-    Attributes
-    ----------
-    rates
-        Fits Gamma; its state is that of this series.
+    `rates` fits Gamma, its rows with labels and q of `rois`; its state is that of this series.
+    `ensemble` denoises windows; None: nothing is denoised.
     """
 
     def __init__(
@@ -163,21 +149,9 @@ def contrast_estimates(
 ) -> dict[str, tuple[float, ...]]:
     """Return beta of every ROI by three methods: where they differ, a scale may be wrong.
 
-    Parameters
-    ----------
-    c2
-        Shape (n_roi, n, n).
-    series
-        The fit of the whole series of each ROI, None where there is none yet.
-    photon
-        beta from the counts of the first frame, and its standard error.
-
-    Returns
-    -------
-    dict
-        "intercept" (lag 0 of the whole-series fit), "lag_1" (g2(1) - 1, below beta where the
-        dynamics are fast), "photon" (negative binomial counts of the first frame), and the same
-        with "_error". Each (n_roi,), NaN where unknown.
+    "intercept" (lag 0 of `series`, the whole-series fits), "lag_1" (g2(1) - 1 of `c2`, below beta
+    where the dynamics are fast), "photon" (`photon`: negative binomial counts of the first frame),
+    and the same with "_error". Each (n_roi,), NaN where unknown.
     """
     g2, error, _ = g2_from_c2(c2, max_lag=1)
     some = g2.shape[1] > 0

@@ -15,8 +15,7 @@ from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.records.results import Picture
 from xpcs_live_denoise.records.types import Array, BoolArray, IntArray
 
-MOST_PIXELS = 512
-"""Most pixels on an edge of the image."""
+MOST_PIXELS = 512  # most pixels on an edge of the image
 # Time between two images, and between two frames that the RunEngine's thread copies, s.
 PERIOD_S = 0.5
 # Share of the worker's time that frames may take, and most of it at once, s.
@@ -34,14 +33,8 @@ class DetectorImage:
     that were offered and the number of frames, which one lock keeps; no pixel is touched while it
     is held, so that the RunEngine never waits.
 
-    Parameters
-    ----------
-    rois
-        In the orientation of the frames.
-    orientation
-        How the image is turned before it is shown: flips first, then the rotation.
-    clock
-        Seconds that only go up.
+    `rois` are in the orientation of the frames; `orientation` is how the image is turned before it
+    is shown. `clock` gives seconds that only go up.
     """
 
     def __init__(

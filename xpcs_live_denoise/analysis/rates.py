@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 
+from xpcs_live_denoise.numerics.coarsening import range_reasons
 from xpcs_live_denoise.numerics.estimator.ages import AgeEstimates, BayesEstimator, reasons
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.fits import fit_age_cuts, fit_ages, fit_g2
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.numerics.trust_range import range_reasons
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime, RowSource
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
@@ -29,22 +29,9 @@ LIVE_DELAY = 25
 class SeriesRates:
     """Fits Gamma of one series: knows its ROIs and its clock, and what its estimators have seen.
 
-    Its state is one estimator a ROI, and the first age that was not estimated early.
-
-    Parameters
-    ----------
-    rois
-        Labels and q of the rows.
-    frame_time_s
-        Frame period, s.
-    window, step
-        Of the windows that are denoised, frames. Fits of denoised C2 stop at the longest lag that
-        windows reach at every age.
-
-    Attributes
-    ----------
-    series
-        The newest fit of the whole series of each ROI.
+    Its state is one estimator a ROI, the newest fit of the whole series of each (`series`), and the
+    first age that was not estimated early. `window` and `step`, frames, are those of the windows
+    that are denoised: fits of denoised C2 stop at the longest lag that they reach at every age.
     """
 
     def __init__(self, rois: RoiMap, frame_time_s: float, *, window: int, step: int) -> None:
@@ -140,7 +127,7 @@ class SeriesRates:
 
     def _bayes_rows(self, estimates: AgeEstimates, roi: int) -> GammaTable:
         n = len(estimates.age)
-        fitted = estimates.fits.posterior
+        fitted = estimates.fits
         rate = np.exp(fitted.ln_rate) / self.frame_time_s
         alpha = np.exp(fitted.ln_alpha)
         why_not = reasons(estimates)
@@ -161,8 +148,8 @@ class SeriesRates:
             baseline_error=estimates.baseline_error,
             beta=fitted.linear[:, 0],
             beta_error=estimates.beta_error,
-            reduced_chi_square=estimates.fits.reduced_chi_square,
-            n_lags=(estimates.fits.weights > 0).sum(axis=1),
+            reduced_chi_square=estimates.reduced_chi_square,
+            n_lags=(estimates.weights > 0).sum(axis=1),
             converged=np.isfinite(estimates.cuts.mean_age),
             in_range=~np.isin(why_not, ("no_contrast", "too_slow", "grid_edge")),
             recommended=why_not == "",

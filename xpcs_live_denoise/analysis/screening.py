@@ -8,8 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from xpcs_live_denoise.numerics.arrays import merged_ranges
-from xpcs_live_denoise.numerics.bad_pixels import BadPixels
-from xpcs_live_denoise.numerics.outliers import BELONGS, DARK, OutlierDetector
+from xpcs_live_denoise.numerics.outliers import BELONGS, DARK, BadPixels, OutlierDetector
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray
 
@@ -25,13 +24,8 @@ Screened: TypeAlias = tuple[Array, BoolArray]
 class FrameScreen:
     """Decides about every frame of one series; at most one waits for the next.
 
-    Parameters
-    ----------
-    roi_map
-        The ROIs of the pixels that are pushed.
-    outliers
-        "mask": frames that do not belong are left out. "flag": they are only listed. "off":
-        nobody looks. Bad pixels are looked for always.
+    `outliers`: frames that do not belong are left out ("mask") or only listed ("flag"), or nobody
+    looks ("off"). Bad pixels are looked for always.
     """
 
     def __init__(self, roi_map: RoiMap, outliers: Literal["mask", "flag", "off"]) -> None:
@@ -58,29 +52,21 @@ class FrameScreen:
     @property
     def left_out(self) -> list[int]:
         """Frames that were left out of C2, ascending."""
-        flags = self._flags if self._mode == "mask" else self._broken()
-        return sorted(index for index, _ in flags)
+        masked = self._mode == "mask"
+        return sorted(index for index, reason in self._flags if masked or reason == BROKEN)
 
     def push(self, pixels: Array) -> Screened:
         """Take the ROI pixels of new frames, (k, n_pixels) of the map that was given.
 
-        Raises
-        ------
-        FrameShapeError
-            For pixels that do not fit; nothing is taken then.
-        InvalidInputError
-            When the first frame leaves a ROI without pixels.
+        Raises FrameShapeError for pixels that do not fit (nothing is taken then), and
+        InvalidInputError when the first frame leaves a ROI without pixels.
         """
         check_pixels(pixels, len(self._given.pixels))
         with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers end as no verdict
-            return self._push(pixels)
-
-    def _push(self, pixels: Array) -> Screened:
-        n_unusable = 0 if self._learned else self._learn(pixels)
-        kept = self._bad.without(pixels)
-        kept, broken = self._bad.repair(kept)
-        broken[:n_unusable] = True
-        reasons = self._judge(kept, broken)
+            n_unusable = 0 if self._learned else self._learn(pixels)
+            kept, broken = self._bad.repair(self._bad.without(pixels))
+            broken[:n_unusable] = True
+            reasons = self._judge(kept, broken)
         if self._held is not None:
             kept = np.concatenate([self._held, kept])
         n_decided = len(reasons)
@@ -172,9 +158,6 @@ class FrameScreen:
             pixels = pixels.copy()
             pixels[left_out] = 0
         return pixels, left_out
-
-    def _broken(self) -> list[tuple[int, str]]:
-        return [flag for flag in self._flags if flag[1] == BROKEN]
 
 
 def _sums(pixels: Array, rois: RoiMap) -> FloatArray:

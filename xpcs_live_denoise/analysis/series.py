@@ -29,18 +29,8 @@ logger = logging.getLogger(__name__)
 class Analysis:
     """The state of one series: C2 so far, its windows, and which ages have been reported.
 
-    Parameters
-    ----------
-    settings
-        Mode, window, step, engine, precision, ranges and seed are used.
-    roi_map
-        The ROIs; its labels and q go into the tables.
-    frame_time_s
-        Frame period, s.
-    n_frames
-        Number of frames to come, where known: C2 is then allocated once.
-    ensemble
-        Denoises windows; None: nothing is denoised.
+    `n_frames` is the number of frames to come, where known: C2 is then allocated once. Without an
+    `ensemble` nothing is denoised.
     """
 
     def __init__(
@@ -102,29 +92,16 @@ class Analysis:
         return self._most
 
     def push(self, frames: Array) -> None:
-        """Add frames, shape (k, rows, cols) or (rows, cols).
-
-        Raises
-        ------
-        FrameShapeError
-            For frames that do not fit the ROI map; nothing is added then.
-        InvalidInputError
-            When the first frame leaves a ROI without good pixels.
-        """
+        """Add frames, shape (k, rows, cols) or (rows, cols); raises as `push_pixels`."""
         self.push_pixels(self._given.gather(frames))
 
     def push_pixels(self, pixels: Array) -> None:
         """Add frames of which only the pixels of the ROIs are left, shape (k, n_pixels).
 
         A frame that does not belong to the series becomes a gap; one that looks as if it did not
-        waits for the next frame.
-
-        Raises
-        ------
-        FrameShapeError
-            For pixels that do not fit the ROI map; nothing is added then.
-        InvalidInputError
-            When the first frame leaves a ROI without good pixels.
+        waits for the next frame. Raises FrameShapeError for pixels that do not fit the ROI map
+        (nothing is added then), and InvalidInputError when the first frame leaves a ROI without
+        good pixels.
         """
         room = self._room()
         fitting = pixels[:room]
@@ -165,22 +142,19 @@ class Analysis:
         Windows and ages are handed out once; rows of C2 as often as they are asked for.
         """
         with one_thread():
-            return self._published(since)
-
-    def _published(self, since: int) -> Publication:
-        n, c2, of_c2 = self.n_frames, self._two_time.c2, self._of_c2
-        scaling = of_c2.scaling(c2)
-        bands = ()
-        if of_c2.ensemble is not None:
-            bands = denoise_new_windows(self._blend, c2, of_c2.ensemble, scaling)
-        gamma = self._fit_ripe_ages(scaling.contrast)
-        return Publication(
-            n_frames=n,
-            c2=self._two_time.rows(since, n) if n > since else None,
-            bands=bands,
-            gamma=gamma,
-            status=self._complete(of_c2.status(c2, scaling, self._photon)),
-        )
+            n, c2, of_c2 = self.n_frames, self._two_time.c2, self._of_c2
+            scaling = of_c2.scaling(c2)
+            bands = ()
+            if of_c2.ensemble is not None:
+                bands = denoise_new_windows(self._blend, c2, of_c2.ensemble, scaling)
+            gamma = self._fit_ripe_ages(scaling.contrast)
+            return Publication(
+                n_frames=n,
+                c2=self._two_time.rows(since, n) if n > since else None,
+                bands=bands,
+                gamma=gamma,
+                status=self._complete(of_c2.status(c2, scaling, self._photon)),
+            )
 
     def finish(self) -> Result:
         """Return the final results; everything that was provisional is computed anew."""

@@ -19,7 +19,6 @@ from xpcs_live_denoise.records.frames import (
     Geometry,
     InlineFrames,
     MissingFrames,
-    NothingFollowed,
 )
 from xpcs_live_denoise.records.types import Document, Fields
 from xpcs_live_denoise.sources import (
@@ -112,7 +111,7 @@ class DocumentIntake:
             start, detector=settings.detector, data_key=settings.data_key
         )
         self._begin: Begin | None = None
-        self._followed: FollowedFrames = NothingFollowed()
+        self._followed: FollowedFrames = FollowedFrames()
 
     def __call__(self, name: str, doc: Document) -> None:
         """Turn a document into messages; a malformed one raises, and the run goes on."""

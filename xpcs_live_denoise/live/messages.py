@@ -13,7 +13,6 @@ from xpcs_live_denoise.records.frames import (
     HDF5Frames,
     InlineFrames,
     MissingFrames,
-    NothingFollowed,
     TiledFrames,
 )
 from xpcs_live_denoise.records.types import Array, Fields
@@ -51,7 +50,7 @@ class Begin(Message):
     geometry: Geometry
     notes: tuple[str, ...] = ()
     problem: str = ""
-    followed: FollowedFrames = dataclasses.field(default_factory=NothingFollowed)
+    followed: FollowedFrames = dataclasses.field(default_factory=FollowedFrames)
 
     def with_files(self) -> Begin:
         """Return this with what followed files tell by now and documents did not."""

@@ -28,7 +28,6 @@ from xpcs_live_denoise.records.frames import (
     FrameReference,
     FrameSource,
     MissingFrames,
-    NothingFollowed,
     read_with_gaps,
 )
 from xpcs_live_denoise.records.results import Result
@@ -129,7 +128,7 @@ class LiveRun:
         self._deliveries = deliveries
         self._analysis: Analysis | None = None
         self._begin: Begin | None = None
-        self._followed: FollowedFrames = NothingFollowed()
+        self._followed: FollowedFrames = FollowedFrames()
         self._notes = Notes(uid)
         self._failure = ""
         self._published_frames = 0
@@ -315,7 +314,7 @@ class LiveRun:
         why = self._failure or what_is_missing(status, self._notes.why_missing, n_expected)
         run_end = end_of_run(end, result, status, why)
         self._source.close()
-        self._analysis, self._followed = None, NothingFollowed()
+        self._analysis, self._followed = None, FollowedFrames()
         self.inline = None  # many runs may wait for a server
         for delivery in self._deliveries:
             delivery.finish(result, run_end)

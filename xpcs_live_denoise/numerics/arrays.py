@@ -88,8 +88,12 @@ def range_sums(values: NDArray[np.generic], begin: IntArray, end: IntArray) -> F
     return total[end, column] - total[begin, column]
 
 
-RATIO = 1.07
-"""Upper edge over lower edge of a bin, where bins are wider than one lag."""
+def mean_or_nan(total: FloatArray, count: IntArray | FloatArray) -> FloatArray:
+    """Return total / count, NaN where nothing was counted."""
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+RATIO = 1.07  # upper edge over lower edge of a bin, where bins are wider than one lag
 
 
 def lag_bin_edges(longest: int) -> IntArray:

@@ -1,19 +1,77 @@
-"""Slow dynamics for the denoiser: C2 averaged over squares of frames brings Gamma into range."""
+"""Where the denoiser can be trusted, and C2 averaged over squares of frames for slow dynamics."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
-from xpcs_live_denoise.numerics.fits import fit_age_cuts
-from xpcs_live_denoise.numerics.trust_range import TRUSTED_RATES, noise_at_ages, range_reasons
-from xpcs_live_denoise.numerics.windows import WINDOW, Denoiser, WindowScaling, denoise_scaled
 from xpcs_live_denoise.records.results import GammaTable, RowSource
-from xpcs_live_denoise.records.types import FloatArray
+from xpcs_live_denoise.records.types import BoolArray, FloatArray
+
+from .arrays import as_stack, mean_or_nan, per_roi
+from .fits import fit_age_cuts
+from .window_bayes import window_noise
+from .windows import WINDOW, Denoiser, WindowScaling, denoise_scaled, window_inputs
+
+TRUSTED_RATES = (0.01, 0.15)  # Gamma a frame (Konstantinova et al., Sci. Rep. 11, 14756 (2021)).
+# Highest standard deviation of an entry of C2, in units of the contrast. On the published
+# validation windows, against the cuts that share no frame with the input, rates of the shipped
+# ensemble inside TRUSTED_RATES have a median error of 0.07 to 0.16 at a noise below 1.1, 0.25 up to
+# 2.3, 0.33 to 0.35 from there to 3.2, and 0.42 above. Raw fits are worse at every level but the
+# cleanest, so this is no limit of harm: it is where the error exceeds a third.
+TRUSTED_NOISE = 2.5
+
+
+def noise_at_ages(c2: ArrayLike, scaling: WindowScaling, ages: FloatArray) -> FloatArray:
+    """Return the noise of the windows that hold each age, (n_roi, n_age), before denoising.
+
+    The noise of a window is the standard deviation of an entry in units of the contrast; an age, in
+    frames, has the mean over its windows, which are those of the forward pass and the last whole
+    one. NaN where a ROI has no scale or no window holds the age.
+    """
+    stack = as_stack(c2)
+    n_roi, n = stack.shape[:2]
+    window, start = scaling.window, scaling.starts(stack.shape[-1])
+    if start.size and start[-1] < n - window:
+        start = np.append(start, n - window)
+    noise = np.full((n_roi, start.size), np.nan)
+    for roi in np.flatnonzero(scaling.known & bool(start.size)):  # at a time: a few MB of windows
+        scaled = window_inputs(
+            np.stack([stack[roi, s : s + window, s : s + window] for s in start]),
+            start,
+            np.full(start.size, roi),
+            contrast=np.full(start.size, scaling.contrast[roi]),
+            baseline=np.full(start.size, scaling.baseline[roi]),
+            seed=scaling.seed,
+        )
+        noise[roi] = np.sqrt(window_noise(scaled))
+    offset = ages[:, np.newaxis] - start  # (n_age, n_window)
+    holds = ((offset >= 0) & (offset <= window - 1)).astype(np.float64)
+    finite = np.isfinite(noise)
+    total = np.where(finite, noise, 0.0) @ holds.T  # (n_roi, n_age)
+    return mean_or_nan(total, finite.astype(np.float64) @ holds.T)
+
+
+def range_reasons(
+    relaxation_rate: FloatArray, *, converged: BoolArray, noise: ArrayLike = np.nan
+) -> NDArray[np.str_]:
+    """Return why each denoised rate cannot be trusted, "" where it can; the gravest reason first.
+
+    "not_converged": the fit ended on a bound. "out_of_range": Gamma a frame lies outside of
+    TRUSTED_RATES. "too_noisy": the noise is above TRUSTED_NOISE. Rates are Gamma per frame, or per
+    coarse frame where C2 was coarsened before it was denoised; noise is that of `noise_at_ages`;
+    NaN, not known, is no reason.
+    """
+    low, high = TRUSTED_RATES
+    tests = {
+        "not_converged": ~converged,
+        "out_of_range": ~((relaxation_rate > low) & (relaxation_rate < high)),
+        "too_noisy": np.broadcast_to(np.asarray(noise) > TRUSTED_NOISE, converged.shape),
+    }
+    return np.select(list(tests.values()), list(tests), default="")
 
 
 def coarsen(c2: ArrayLike, factor: int) -> FloatArray:
@@ -37,18 +95,8 @@ def coarsen(c2: ArrayLike, factor: int) -> FloatArray:
     0.5, and by up to 0.03 in alpha and 0.007 in baseline. The denoiser's own error is ten times
     that, so nothing is corrected for it.
 
-    Parameters
-    ----------
-    c2
-        Shape (n, n) or (n_roi, n, n).
-    factor
-        Frames a coarse frame, at least 1; 1 returns C2 as it is.
-
-    Returns
-    -------
-    FloatArray
-        Shape (m, m) or (n_roi, m, m), m = n // factor; NaN where a square has no finite entry. The
-        cost is one pass over C2.
+    `c2` is (n, n) or (n_roi, n, n); the result has m = n // factor frames on both axes, NaN where a
+    square has no finite entry. A factor of 1 returns C2 as it is. The cost is one pass over C2.
 
     Raises
     ------
@@ -79,16 +127,7 @@ def choose_factor(relaxation_rate: float, n_frames: int, *, window: int = WINDOW
 
     Of those that bring it into 0.01 to 0.15 and leave a whole window, the one that brings it
     nearest to the middle, 0.039: at the lower end the denoiser makes slow dynamics faster. 1 where
-    none is needed (Gamma a frame is in range, or above), possible, or Gamma is not known.
-
-    Parameters
-    ----------
-    relaxation_rate
-        Gamma per frame; NaN where it is not known.
-    n_frames
-        Length of the series.
-    window
-        Of the denoiser, frames.
+    none is needed (Gamma a frame is in range, or above) or possible, or Gamma is not known (NaN).
     """
     low, high = TRUSTED_RATES
     if not 0 < relaxation_rate < low:
@@ -119,25 +158,21 @@ def denoise_coarse(
 
     Parameters
     ----------
-    c2
-        Shape (n, n) or (n_roi, n, n).
-    ensemble
+    c2, ensemble
         As in `denoise_two_time`.
     scaling
         Window and step in coarse frames, contrast and baseline of C2.
     relaxation_rate
-        Shape (n_roi,): Gamma per frame, roughly, such as the median over ages of an estimate that
-        works on slow dynamics. NaN where it is not known.
+        Shape (n_roi,): Gamma per frame, roughly; NaN where it is not known.
     frame_time_s
         Frame period of C2, s.
 
     Returns
     -------
     GammaTable
-        Rows of the ROIs that were coarsened, one a coarse frame: ages in frames of the original
+        One row a coarse frame of the ROIs that were coarsened: ages in frames of the original
         series, rates in s^-1, `width` the factor, `in_range` and `reason` by `range_reasons`, never
-        recommended. Errors are those of a fit to denoised data: they say nothing of the truth. No
-        row where no ROI was coarsened.
+        recommended. Errors are those of a fit to denoised data: they say nothing of the truth.
 
     Raises
     ------

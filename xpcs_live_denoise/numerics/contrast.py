@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
-from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
+
+from .arrays import as_stack, mean_or_nan, per_roi
+from .rois import RoiMap
 
 MODES = ("nonequilibrium", "equilibrium")
 
@@ -29,17 +30,9 @@ def check_mode(mode: str) -> None:
 def default_ranges(n: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return the paper's ranges in proportion to a series of `n` frames.
 
-    The paper takes lags 270-300 and frames 250-300 of a series of 400.
-
-    Returns
-    -------
-    baseline_lags, contrast_frames
-        Half open, (first, last + 1). At least one lag and two frames.
-
-    Raises
-    ------
-    InvalidInputError
-        When there are fewer than 2 frames, hence no lag.
+    The paper takes lags 270-300 and frames 250-300 of a series of 400. Returns baseline_lags and
+    contrast_frames, half open, (first, last + 1): at least one lag and two frames. Raises
+    InvalidInputError when there are fewer than 2 frames, hence no lag.
     """
     if n < 2:
         raise InvalidInputError(f"Series: got {n} frames; expected at least 2, C2 has no lag else.")
@@ -110,7 +103,8 @@ def estimate_contrast(
         _check_range("baseline_lags", lags, lowest=1, n=n, least=1)
         _check_range("contrast_frames", frames, lowest=0, n=n, least=2)
     if known is None:
-        known = _mean_over_lags(stack, *lags)
+        diagonals = [np.diagonal(stack, offset=lag, axis1=1, axis2=2) for lag in range(*lags)]
+        known = _finite_mean(np.concatenate(diagonals, axis=1))
     first, stop = frames
     lag_1 = np.diagonal(stack[:, first:stop, first:stop], offset=1, axis1=1, axis2=2)
     contrast = _finite_mean(lag_1) - known
@@ -127,18 +121,11 @@ def _check_range(name: str, bounds: tuple[int, int], *, lowest: int, n: int, lea
         )
 
 
-def _mean_over_lags(stack: FloatArray, first: int, stop: int) -> FloatArray:
-    """Return the mean of all entries with lags in [first, stop), (n_roi,)."""
-    diagonals = [np.diagonal(stack, offset=lag, axis1=1, axis2=2) for lag in range(first, stop)]
-    return _finite_mean(np.concatenate(diagonals, axis=1))
-
-
 def _finite_mean(values: FloatArray) -> FloatArray:
     """Return the mean over axis 1 of what is finite; NaN where nothing is."""
     finite = np.isfinite(values)
     total = np.where(finite, values, 0.0).sum(axis=1, dtype=np.float64)
-    count = finite.sum(axis=1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return mean_or_nan(total, finite.sum(axis=1))
 
 
 # Contrasts that are tried: ln beta from one hundredth of a percent to 2.
@@ -161,18 +148,9 @@ def photon_contrast(pixels: Array, roi_map: RoiMap) -> tuple[FloatArray, FloatAr
     the true error larger, and frames taken together should lie farther apart than the speckle
     lives. An intensity that varies inside a ROI is taken for contrast.
 
-    Parameters
-    ----------
-    pixels
-        Shape (k, sum of n_pixels), counts as `RoiMap.gather` returns them.
-    roi_map
-        The ROIs.
-
-    Returns
-    -------
-    contrast, contrast_error
-        Shape (n_roi,). NaN where counts are no whole numbers >= 0 up to 10,000 or there are none;
-        a contrast that cannot be told from 0 has an error as large as itself.
+    `pixels` (k, sum of n_pixels) are counts as `RoiMap.gather` returns them. The contrast and its
+    error are (n_roi,), NaN where counts are no whole numbers >= 0 up to 10,000 or there are none; a
+    contrast that cannot be told from 0 has an error as large as itself.
 
     References
     ----------

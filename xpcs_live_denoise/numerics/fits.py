@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.arrays import as_stack, per_roi
-from xpcs_live_denoise.numerics.cuts import age_cuts
-from xpcs_live_denoise.numerics.kww import KwwBounds, KwwFit, fit_kww, kww
 from xpcs_live_denoise.records.results import GammaTable, RowSource
 from xpcs_live_denoise.records.types import FloatArray
 
-__all__ = ["KwwBounds", "KwwFit", "fit_age_cuts", "fit_ages", "fit_g2", "fit_kww", "kww"]
+from .arrays import as_stack, per_roi
+from .g2 import age_cuts
+from .kww import KwwFit, fit_kww
 
 # A row is recommended up to this standard error of ln Gamma.
 MAX_LN_GAMMA_ERROR = 0.5
@@ -89,25 +88,10 @@ def fit_age_cuts(
 ) -> GammaTable:
     """Fit cuts at some ages only, as `fit_ages` does; only C2 around them is read.
 
-    Parameters
-    ----------
-    c2, beta, width, frame_time_s, max_lag
-        As in `fit_ages`.
-    ages
-        Centres of the cuts, frames.
-
-    Returns
-    -------
-    GammaTable
-        One row for each ROI and age, in order of ROI then `ages`.
-
-    Raises
-    ------
-    InvalidInputError
-        As in `fit_ages`.
+    `ages` are centres of cuts, frames. Returns one row for each ROI and age, in this order.
     """
     stack = as_stack(c2)
-    _check_frame_time(frame_time_s)
+    check_frame_time(frame_time_s)
     n_roi = len(stack)
     contrast = per_roi(beta, n_roi, "beta")
     centres = np.asarray(ages, np.float64).reshape(-1)
@@ -174,7 +158,7 @@ def fit_g2(
         not positive.
     """
     curves = np.atleast_2d(np.asarray(g2, np.float64))
-    _check_frame_time(frame_time_s)
+    check_frame_time(frame_time_s)
     if weights is not None and g2_error is not None:
         raise InvalidInputError("fit_g2: got both weights and g2_error; expected one of them.")
     weight: ArrayLike = 1.0 if weights is None else weights
@@ -236,7 +220,8 @@ def _table(
     )
 
 
-def _check_frame_time(frame_time_s: float) -> None:
+def check_frame_time(frame_time_s: float) -> None:
+    """Raise InvalidInputError unless the frame period is a number above 0."""
     if not (np.isfinite(frame_time_s) and frame_time_s > 0):
         raise InvalidInputError(
             f"frame_time_s: got {frame_time_s}; expected the frame period in s, above 0."
@@ -249,20 +234,12 @@ _SWEEPS = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerLaw:
-    """Gamma = scale q^exponent.
+    """Gamma = scale q^exponent."""
 
-    Attributes
-    ----------
-    exponent, exponent_error
-        Of q, not of q^2: 2 for diffusion. The error is that of the straight line through the
-        logarithms, from the scatter about it.
-    scale
-        Gamma at q = 1 / Angstrom, in the unit of the rates.
-    """
-
-    exponent: float
+    exponent: float  # of q, not of q^2: 2 for diffusion
+    # That of the straight line through the logarithms, from the scatter about it.
     exponent_error: float
-    scale: float
+    scale: float  # Gamma at q = 1 / Angstrom, in the unit of the rates
 
 
 def typical_rates(rates: FloatArray) -> FloatArray:
@@ -270,17 +247,8 @@ def typical_rates(rates: FloatArray) -> FloatArray:
 
     ln Gamma(roi, age) = a(roi) + b(age) is fitted by sweeps over both means; the result is
     exp(a + mean of b). While a sample ages, plain means of what is known of each ROI would compare
-    different ages.
-
-    Parameters
-    ----------
-    rates
-        Shape (n_roi, n_age), NaN where a rate is not known.
-
-    Returns
-    -------
-    NDArray
-        Shape (n_roi,), NaN for a ROI of which nothing is known.
+    different ages. `rates` are (n_roi, n_age), NaN where not known; the result is (n_roi,), NaN for
+    a ROI of which nothing is known.
     """
     logs = np.log(np.where(rates > 0, rates, np.nan))
     known = np.isfinite(logs)
@@ -295,17 +263,9 @@ def typical_rates(rates: FloatArray) -> FloatArray:
 
 
 def fit_power_law(q: FloatArray, rates: FloatArray) -> PowerLaw | None:
-    """Fit a straight line to ln Gamma against ln q.
+    """Fit a straight line to ln Gamma against ln q of the ROIs; None with fewer than 3 different q.
 
-    Parameters
-    ----------
-    q, rates
-        Shape (n_roi,); entries that are not both finite and positive are left out.
-
-    Returns
-    -------
-    PowerLaw or None
-        None with fewer than LEAST_ROIS different q.
+    `q` and `rates` are (n_roi,); entries that are not both finite and positive are left out.
     """
     good = np.isfinite(q) & np.isfinite(rates) & (q > 0) & (rates > 0)
     if len(np.unique(q[good])) < LEAST_ROIS:

@@ -1,20 +1,14 @@
-"""The KWW model and its batched fit: thousands of g2 curves in one call."""
+"""The KWW model: its curves on a grid, and its batched fit of thousands of g2 curves."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.kww_grid import (
-    GridCurves,
-    grid_points,
-    kww_curves,
-    normal_equations,
-)
-from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
+from xpcs_live_denoise.records.types import AXIS_1, SHARED, BoolArray, FloatArray, IntArray
 
 Bounds = tuple[float, float]
 
@@ -35,16 +29,9 @@ _EDGE = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KwwBounds:
-    """Bounds of the parameters, each (lowest, highest).
+    """Bounds of the parameters, each (lowest, highest); a beta that is given is not bounded."""
 
-    Attributes
-    ----------
-    relaxation_rate
-        Gamma per frame. None: GAMMA_BOUNDS, the lower one not above 0.1 / longest lag.
-    alpha, beta, baseline
-        Without a unit. A beta that is given is not bounded.
-    """
-
+    # Gamma per frame. None: GAMMA_BOUNDS, the lower one not above 0.1 / longest lag.
     relaxation_rate: Bounds | None = None
     alpha: Bounds = ALPHA_BOUNDS
     beta: Bounds = BETA_BOUNDS
@@ -53,22 +40,10 @@ class KwwBounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KwwFit:
-    """Fitted parameters of m curves; every attribute has shape (m,).
+    """Fitted parameters of m curves; every attribute has shape (m,)."""
 
-    Attributes
-    ----------
-    relaxation_rate, alpha, beta, baseline
-        Gamma per frame and the others; NaN where no fit was possible.
-    relaxation_rate_error, alpha_error, beta_error, baseline_error
-        Standard errors from the Jacobian; 0 for a beta that was given; NaN where not converged.
-    reduced_chi_square
-        chi-square over its degrees of freedom; NaN where no fit was possible.
-    n_lags
-        Lags with a finite value and a weight above 0.
-    converged
-        The last step was small and no parameter lies on a bound.
-    """
-
+    # Gamma per frame and the others; NaN where no fit was possible. Standard errors come from the
+    # Jacobian: 0 for a beta that was given, NaN where not converged.
     relaxation_rate: FloatArray
     relaxation_rate_error: FloatArray
     alpha: FloatArray
@@ -77,9 +52,9 @@ class KwwFit:
     beta_error: FloatArray
     baseline: FloatArray
     baseline_error: FloatArray
-    reduced_chi_square: FloatArray
-    n_lags: IntArray
-    converged: BoolArray
+    reduced_chi_square: FloatArray  # NaN where no fit was possible
+    n_lags: IntArray  # lags with a finite value and a weight above 0
+    converged: BoolArray  # the last step was small and no parameter lies on a bound
 
 
 def kww(
@@ -252,18 +227,14 @@ _FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-10, 1e10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curves:
-    """m curves to fit, and the box that theta is kept in.
+    """m curves to fit, and the box that theta is kept in."""
 
-    ln lag is (n_lag,); y and weights (m, n_lag), finite, weight 0 for what does not count; beta
-    (m,) where it is fixed, and then outside the box, too; the box (4,) each.
-    """
-
-    ln_lag: FloatArray
-    y: FloatArray
-    weights: FloatArray
-    beta: FloatArray | None
-    low: FloatArray
-    high: FloatArray
+    ln_lag: FloatArray  # (n_lag,)
+    y: FloatArray  # (m, n_lag), finite
+    weights: FloatArray  # (m, n_lag), finite, 0 for what does not count
+    beta: FloatArray | None  # (m,) where it is fixed, and then outside the box, too
+    low: FloatArray  # (4,)
+    high: FloatArray  # (4,)
 
     @property
     def free(self) -> list[int]:
@@ -423,3 +394,137 @@ def _step_in_box(
             break
         held |= crossing
     return step
+
+
+# --- the model on a grid: contrast and offset solved for at each point -----------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridCurves:
+    """Curves f of a model y = offset * one + beta f, with the products that sums over lags need.
+
+    f = exp(-2 (Gamma lag)^alpha) at single lags, averaged over bins of lags or in another basis.
+    """
+
+    f: FloatArray = field(metadata=AXIS_1)  # (n_lag, n_grid)
+    squared: FloatArray = field(metadata=AXIS_1)  # f^2
+    cross: FloatArray = field(metadata=AXIS_1)  # f times `one`
+    # (n_lag,): what an offset of 1 is in the basis of the lags; None: 1 at each.
+    one: FloatArray | None = field(default=None, metadata=SHARED)
+
+    @classmethod
+    def of(cls, f: FloatArray, one: FloatArray | None = None) -> GridCurves:
+        """Return curves from f, (n_grid, n_lag)."""
+        table = np.ascontiguousarray(f.T)
+        cross = table if one is None else np.ascontiguousarray((f * one).T)
+        return cls(f=table, squared=table**2, cross=cross, one=one)
+
+    def lags(self, n: int) -> GridCurves:
+        """Return the first n lags of the curves, whose offset is 1; views."""
+        return GridCurves(f=self.f[:n], squared=self.squared[:n], cross=self.cross[:n])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearSolution:
+    """beta and offset of n sets of data at every grid point; arrays (n, n_grid) or (n, 1)."""
+
+    # A = X^T W X + P with X = (f, one), and its determinant: A^-1 is the covariance.
+    a11: FloatArray
+    a12: FloatArray
+    a22: FloatArray
+    determinant: FloatArray
+    # A^-1 b with b = X^T W y + P m.
+    beta: FloatArray
+    offset: FloatArray
+    # b^T A^-1 b / 2 - ln(det A) / 2, up to what no grid point changes.
+    log_evidence: FloatArray
+
+
+def grid_points(ln_rates: FloatArray, ln_alphas: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return ln Gamma and ln alpha of every point of a grid, alpha running fastest."""
+    return np.repeat(ln_rates, ln_alphas.size), np.tile(ln_alphas, ln_rates.size)
+
+
+def kww_curves(ln_rate: FloatArray, ln_alpha: FloatArray, ln_lag: FloatArray) -> FloatArray:
+    """Return exp(-2 (Gamma lag)^alpha) of n grid points, (n, n_lag)."""
+    power = np.exp(ln_alpha)[:, np.newaxis] * (ln_rate[:, np.newaxis] + ln_lag)
+    return np.exp(-2 * np.exp(np.minimum(power, 50.0)))  # 0 long before that
+
+
+def normal_equations(
+    curves: GridCurves, weights: FloatArray, weighted: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Return a11, a12, a22, b1, b2 of X^T W X and X^T W y; (n, n_grid), a22 and b2 (n, 1).
+
+    `weights` are inverse variances, `weighted` they times the data, both (n, n_lag).
+    """
+    if curves.one is None:
+        a22, b2 = weights.sum(axis=1), weighted.sum(axis=1)
+    else:
+        a22, b2 = weights @ curves.one**2, weighted @ curves.one
+    return (
+        weights @ curves.squared,
+        weights @ curves.cross,
+        a22[:, np.newaxis],
+        weighted @ curves.f,
+        b2[:, np.newaxis],
+    )
+
+
+def solve_linear(
+    curves: GridCurves,
+    weights: FloatArray,
+    weighted: FloatArray,
+    *,
+    precision: FloatArray,
+    pull: FloatArray,
+) -> LinearSolution:
+    """Solve for beta and offset at every grid point, with a Gaussian prior of both.
+
+    `precision` P and `pull` P m of the prior are (n, 1, 2, 2) and (n, 1, 2), or (1, n_grid, 2, 2)
+    and (1, n_grid, 2); the others as for `normal_equations`.
+    """
+    a11, a12, a22, b1, b2 = normal_equations(curves, weights, weighted)
+    a11 += precision[..., 0, 0]
+    a12 += precision[..., 0, 1]
+    a22 = a22 + precision[..., 1, 1]
+    b1 += pull[..., 0]
+    b2 = b2 + pull[..., 1]
+    determinant = a11 * a22 - a12**2
+    beta = (a22 * b1 - a12 * b2) / determinant
+    offset = (b2 - a12 * beta) / a22
+    return LinearSolution(
+        a11=a11,
+        a12=a12,
+        a22=a22,
+        determinant=determinant,
+        beta=beta,
+        offset=offset,
+        log_evidence=(b1 * beta + b2 * offset - np.log(determinant)) / 2,
+    )
+
+
+def grid_mass(log_weight: FloatArray) -> FloatArray:
+    """Return the probability of each grid point, (n, n_grid), from its logarithm and a constant."""
+    # What is far below the maximum would be a denormal number, which is slow and adds nothing.
+    mass = np.exp(np.maximum(log_weight - log_weight.max(axis=1, keepdims=True), -60.0))
+    return mass / mass.sum(axis=1, keepdims=True)
+
+
+def grid_moments(mass: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return mean and standard deviation of `values` (n_grid,) under each `mass` (n, n_grid)."""
+    centre = values.mean()
+    first = mass @ (values - centre)
+    second = mass @ (values - centre) ** 2
+    return centre + first, np.sqrt(np.maximum(second - first**2, 0.0))
+
+
+def linear_moments(mass: FloatArray, solved: LinearSolution) -> tuple[FloatArray, FloatArray]:
+    """Return mean (n, 2) and covariance (n, 2, 2) of beta and offset over the grid."""
+    mean = np.stack([(mass * solved.beta).sum(axis=1), (mass * solved.offset).sum(axis=1)], axis=1)
+    d_beta, d_offset = solved.beta - mean[:, :1], solved.offset - mean[:, 1:]
+    over = mass / solved.determinant
+    c11 = np.einsum("ng,ng,ng->n", mass, d_beta, d_beta) + (over * solved.a22).sum(axis=1)
+    c12 = np.einsum("ng,ng,ng->n", mass, d_beta, d_offset) - (over * solved.a12).sum(axis=1)
+    c22 = np.einsum("ng,ng,ng->n", mass, d_offset, d_offset) + (over * solved.a11).sum(axis=1)
+    return mean, np.stack([c11, c12, c12, c22], axis=1).reshape(-1, 2, 2)

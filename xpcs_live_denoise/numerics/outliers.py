@@ -8,7 +8,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
+
+from .rois import RoiMap
 
 BELONGS = ""
 DARK = "no counts before the first light"
@@ -19,14 +22,9 @@ COSMIC = "single pixels far above all others (cosmic hit)"
 DUPLICATE = "the same as the frame before"
 STRAY = "unlike both neighbours, which are alike"
 
-CLEAR = 6.0
-"""Standard deviations by which a correlation must be missing."""
-
-SURE = 25.0
-"""Counts that cannot be zero, or ln of odds that two frames cannot be equal, by chance."""
-
-SAMPLE = 16384
-"""Most pixels of a frame that are correlated with its neighbours."""
+CLEAR = 6.0  # standard deviations by which a correlation must be missing
+SURE = 25.0  # counts that cannot be zero, or ln of odds that two frames cannot be equal, by chance
+SAMPLE = 16384  # most pixels of a frame that are correlated with its neighbours
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +47,9 @@ class OutlierDetector:
     of the frames before explain, so that few counts and fast dynamics flag nothing. Ten frames in
     a row that agree with one another are a new level, no outliers; a known level is one at once.
 
-    Parameters
-    ----------
-    n_pixels
-        Shape (n_roi,): pixels of each ROI, in the order in which frames hold them.
-    counts
-        Whether pixels are counts (integers), with counting statistics.
-
-    Attributes
-    ----------
-    dawn
-        Whether the first frame with counts had so many that those before it had none for a reason.
+    `n_pixels` (n_roi,) are the pixels of each ROI, in the order in which frames hold them; `counts`
+    says whether pixels are counts (integers), with counting statistics. `dawn` is whether the first
+    frame with counts had so many that those before it had none for a reason.
     """
 
     def __init__(self, n_pixels: IntArray, *, counts: bool) -> None:
@@ -208,27 +198,13 @@ class OutlierDetector:
 
 Judgement: TypeAlias = Literal["", "low", "high", "pixel"]
 
-MEMORY = 50
-"""Frames that tell the level."""
-
-FEWEST = 10
-"""Frames from which on it is a level; as many that agree with one another are a new one."""
-
-LOW, HIGH = 0.3, 3.0
-"""Changes of intensity between these are no outliers."""
-
-CLEAR_OF_LEVEL = 8.0
-"""Standard deviations by which an intensity must be off."""
-
-BRIGHT = 20.0
-"""A pixel brighter than the usual brightest one by this factor."""
-
-FEW_COUNTS = 4.0
-"""Counts of which the noise is taken where there are fewer."""
-
-FEWEST_PIXELS = 50
-"""Pixels of a ROI whose own intensity is looked at."""
-
+MEMORY = 50  # frames that tell the level
+FEWEST = 10  # frames from which on it is a level; as many that agree with one another are a new one
+LOW, HIGH = 0.3, 3.0  # changes of intensity between these are no outliers
+CLEAR_OF_LEVEL = 8.0  # standard deviations by which an intensity must be off
+BRIGHT = 20.0  # A pixel brighter than the usual brightest one by this factor
+FEW_COUNTS = 4.0  # counts of which the noise is taken where there are fewer
+FEWEST_PIXELS = 50  # pixels of a ROI whose own intensity is looked at
 MOST_LEVELS = 8
 _NORMAL = 1.4826  # standard deviations in a median absolute deviation, for a normal distribution
 
@@ -258,17 +234,7 @@ class _Level:
 class Levels:
     """The present level of intensity, and those that the series had before.
 
-    Parameters
-    ----------
-    n_pixels
-        Shape (n_roi,): pixels of each ROI.
-    counts
-        Whether intensities are counts, with counting statistics.
-
-    Attributes
-    ----------
-    n_accepted
-        How often ten frames in a row became a new level.
+    `n_accepted` is how often ten frames in a row became a new level.
     """
 
     def __init__(self, n_pixels: IntArray, *, counts: bool) -> None:
@@ -281,7 +247,8 @@ class Levels:
         self._away: list[tuple[FloatArray, float]] = []
         self._correlations = np.zeros(MEMORY)
         self._n_correlations = 0
-        self._correlation = (0.0, 0.0)
+        # Median and standard deviation of the correlation of adjacent frames; (0, 0) unknown.
+        self.correlation = (0.0, 0.0)
 
     @property
     def total(self) -> float:
@@ -289,11 +256,6 @@ class Levels:
         if len(self._now.middle):
             return float(self._now.middle[-1])
         return float(self._now.sums[: self._now.n, -1].mean()) if self._now.n else 0.0
-
-    @property
-    def correlation(self) -> tuple[float, float]:
-        """Median and standard deviation of the correlation of adjacent frames; (0, 0) unknown."""
-        return self._correlation
 
     def take(self, sums: FloatArray, largest: float) -> None:
         """Add a frame that belongs, `sums` (n_roi,)."""
@@ -306,7 +268,7 @@ class Levels:
         if self._n_correlations % FEWEST == 0:
             known = self._correlations[: min(self._n_correlations, MEMORY)]
             middle = float(np.median(known))
-            self._correlation = (middle, _NORMAL * float(np.median(np.abs(known - middle))))
+            self.correlation = (middle, _NORMAL * float(np.median(np.abs(known - middle))))
 
     def judge(self, sums: FloatArray, largest: float) -> Judgement:
         """Return what is wrong with the intensity of a frame with counts, "" if nothing is."""
@@ -362,3 +324,120 @@ class Levels:
 def _agree(one: FloatArray, other: FloatArray) -> bool:
     """Whether the intensities of all ROIs together are of one size."""
     return bool(0.5 * other[-1] < one[-1] < 2.0 * other[-1])
+
+
+FEW = 0.01  # fraction of a ROI's pixels that may turn bad in a frame that is still used
+# A frame with more bad pixels does not tell which of them are bad for good, unless all do so.
+MOST_BAD = 0.5
+PATIENCE = 5  # frames with more bad pixels before one is believed
+FEWEST_LEFT = 2  # pixels that a ROI needs
+_SIXTEEN_BIT = 65535
+_NEGATIVE_IS_DATA = 0.1
+
+
+class BadPixels:
+    """Which pixels of a series are bad: for good, or in single frames. Learns from one frame.
+
+    A pixel is bad where it is NaN or infinite, negative, or the largest number of its integer
+    dtype, which DECTRIS and others write for masked and saturated pixels. In integers wider than
+    16 bits, 65535 is bad in the frame it learns from: 16-bit frames that were converted. Negative
+    floating point numbers are data where more than a tenth of the pixels is negative (a background
+    was subtracted). `roi_map` are the ROIs, without the pixels that are bad for good once `learn`
+    has seen a frame.
+    """
+
+    def __init__(self, roi_map: RoiMap) -> None:
+        self.roi_map = roi_map
+        self.n_bad = 0
+        self._keep: BoolArray | None = None
+        self._negative_is_data = False
+        self._n_refused = 0
+
+    def learn(self, frame: Array) -> bool:
+        """Take the first frame, (n_pixels,); False if it is too bad to learn from.
+
+        A frame with more than half of its pixels bad is taken if five of the kind came before.
+        Raises InvalidInputError when a ROI is left with fewer than two pixels.
+        """
+        if frame.dtype.kind == "f":
+            self._negative_is_data = bool((frame < 0).mean() > _NEGATIVE_IS_DATA)
+        bad = self._bad(frame)
+        if frame.dtype.kind in "ui" and frame.dtype.itemsize > 2:
+            bad |= frame == _SIXTEEN_BIT
+        if bad.mean() > MOST_BAD:
+            self._n_refused += 1
+            if self._n_refused <= PATIENCE or bad.all():
+                return False
+        if bad.any():
+            self._leave_out(bad)
+        return True
+
+    def without(self, pixels: Array) -> Array:
+        """Return pixels (k, n_pixels) without those that are bad for good."""
+        return pixels if self._keep is None else pixels[:, self._keep]
+
+    def repair(self, pixels: Array) -> tuple[Array, BoolArray]:
+        """Give the few pixels that are bad in a frame their ROI's mean, which says nothing.
+
+        `pixels` (k, n_pixels), as `without` returns them, are not changed: the same array comes
+        back where nothing is bad, else floating point numbers; beside it which frames have too many
+        bad pixels, (k,).
+        """
+        broken = np.zeros(len(pixels), np.bool_)
+        repaired = pixels
+        for index in np.flatnonzero(self._suspicious(pixels)):
+            bad = self._bad(pixels[index])
+            if not bad.any():
+                continue
+            if repaired is pixels:
+                repaired = pixels.astype(np.result_type(pixels.dtype, np.float32))
+            broken[index] = not self._fill(repaired[index], bad)
+        return repaired, broken
+
+    def _leave_out(self, bad: BoolArray) -> None:
+        rois = self.roi_map
+        left = np.add.reduceat(~bad, [one.start for one in rois.slices], dtype=np.int64)
+        if (left < np.minimum(FEWEST_LEFT, rois.n_pixels)).any():
+            few = int(np.argmin(left))
+            raise InvalidInputError(
+                f"ROI {rois.labels[few]}: got {left[few]} good pixels of {rois.n_pixels[few]} in "
+                f"the first frame, expected at least {FEWEST_LEFT} that are neither NaN nor "
+                "negative nor the detector's bad-pixel value. Take the ROI out of the ROI file, "
+                "or correct ROIs, mask and orientation."
+            )
+        mask = np.ones(rois.shape, np.bool_)
+        mask.ravel()[rois.pixels[bad]] = False
+        self.roi_map = rois.with_mask(mask)
+        self._keep = ~bad
+        self.n_bad = int(bad.sum())
+
+    def _suspicious(self, pixels: Array) -> BoolArray:
+        """Return which frames may have bad pixels, (k,); cheap."""
+        if not pixels.size:
+            return np.zeros(len(pixels), np.bool_)
+        highest = pixels.max(axis=1)
+        if pixels.dtype.kind == "u":
+            return highest == np.iinfo(pixels.dtype).max
+        lowest = pixels.min(axis=1)
+        if pixels.dtype.kind == "i":
+            return (highest == np.iinfo(pixels.dtype).max) | (lowest < 0)
+        odd = ~(np.isfinite(highest) & np.isfinite(lowest))
+        return odd if self._negative_is_data else odd | (lowest < 0)
+
+    def _bad(self, values: Array) -> BoolArray:
+        if values.dtype.kind in "ui":
+            return (values < 0) | (values == np.iinfo(values.dtype).max)
+        bad = ~np.isfinite(values)
+        return bad if self._negative_is_data else bad | (values < 0)
+
+    def _fill(self, frame: Array, bad: BoolArray) -> bool:
+        """Fill bad pixels in place; False if a ROI has too many of them."""
+        for one in self.roi_map.slices:
+            wrong = bad[one]
+            n_bad = int(wrong.sum())
+            if n_bad > max(1.0, FEW * wrong.size) or n_bad == wrong.size:
+                return False
+            if n_bad:
+                values = frame[one]
+                values[wrong] = values[~wrong].mean(dtype=np.float64)
+        return True

@@ -264,8 +264,7 @@ def _read_only(array: Array) -> Array:
     return array
 
 
-REAL_NUMBERS = "uif"
-"""Kinds of dtype that hold real numbers: unsigned, signed, floating."""
+REAL_NUMBERS = "uif"  # kinds of dtype that hold real numbers: unsigned, signed, floating
 
 
 def checked_shape(shape: Sequence[int]) -> tuple[int, int]:

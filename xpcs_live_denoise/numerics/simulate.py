@@ -13,14 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import fft, ndimage  # pyright: ignore[reportMissingTypeStubs]
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.rois import RoiMap, checked_shape
 from xpcs_live_denoise.records.types import FloatArray, IntArray
+
+from .rois import RoiMap, checked_shape
 
 _fft: Any = fft  # scipy carries no types
 _ndimage: Any = ndimage
 
+# Highest mean counts a pixel: speckle 16 times brighter still fits uint16.
 MOST_MEAN_COUNTS = 4000.0
-"""Highest mean counts a pixel: speckle 16 times brighter still fits uint16."""
 
 
 def simulate_speckle(
@@ -201,9 +202,8 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
         raise InvalidInputError(f"{name}: got {value}, expected {low} < value <= {high:g}.")
 
 
+# Frames on either side of a block that may be correlated with it where alpha is not 1.
 LONGEST_WINDOW = 600
-"""Frames on either side of a block that may be correlated with it where alpha is not 1."""
-
 _BLOCK = 50  # frames that are computed at once, fewer for large frames:
 _BLOCK_PIXELS = 2**23
 _CACHE_BYTES = 2**28
@@ -212,33 +212,15 @@ _FORGOTTEN = 0.01  # field correlation below which frames count as independent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dynamics:
-    """How every pixel of a frame fluctuates.
+    """How every pixel of a frame fluctuates."""
 
-    Attributes
-    ----------
-    shape
-        (rows, cols).
-    group
-        Shape (rows * cols,): which row of `clock` and `alpha` a pixel follows.
-    clock
-        Shape (n_group, n_frames): the integral of the relaxation rate from frame 0, no unit.
-    alpha
-        Shape (n_group, n_frames): the exponent at every frame.
-    weights
-        Shape (n_mode,): share of each coherent mode in the mean intensity.
-    speckle_size
-        FWHM of a speckle, pixels; 1 = independent pixels.
-    seed
-        Seed of the random fields.
-    """
-
-    shape: tuple[int, int]
-    group: IntArray
-    clock: FloatArray
-    alpha: FloatArray
-    weights: FloatArray
-    speckle_size: float
-    seed: int
+    shape: tuple[int, int]  # (rows, cols)
+    group: IntArray  # (rows * cols,): which row of `clock` and `alpha` a pixel follows
+    clock: FloatArray  # (n_group, n_frames): the integral of the relaxation rate from frame 0
+    alpha: FloatArray  # (n_group, n_frames): the exponent at every frame
+    weights: FloatArray  # (n_mode,): share of each coherent mode in the mean intensity
+    speckle_size: float  # FWHM of a speckle, pixels; 1 = independent pixels
+    seed: int  # of the random fields
 
     @property
     def n_frames(self) -> int:

@@ -4,48 +4,26 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.arrays import enlarged, next_capacity
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
-from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
 from xpcs_live_denoise.records.results import C2Rows
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
 
+from .arrays import enlarged, next_capacity
+from .rois import RoiMap, check_pixels
+
+# Names of the ways to compute C2; "auto" takes the fastest, which is "dense".
 ENGINES = ("auto", "dense", "skbeam")
-"""Names of the ways to compute C2; "auto" takes the fastest, which is "dense"."""
-
-DTYPES = ("float32", "float64")
-"""Precisions of C2."""
-
-FIRST_CAPACITY = 64
-"""Frames for which memory is reserved where the length of the series is unknown."""
-
+DTYPES = ("float32", "float64")  # precisions of C2
+FIRST_CAPACITY = 64  # frames for which memory is reserved where the length of the series is unknown
+# Most frames for which memory is reserved in advance: an announced length can be wrong.
 LARGEST_RESERVE = 4096
-"""Most frames for which memory is reserved in advance: an announced length can be wrong."""
-
-N_BLOCK = 8
-"""Pixel blocks a ROI, for the jackknife."""
-
-
-class _Products(Protocol):
-    """Keeps every frame's normalised pixels and multiplies new ones with all of them."""
-
-    def multiply(self, scaled: Array, start: int) -> FloatArray:
-        """Store frames [start, start + k); return <X1 X2> as (n_roi, start + k, k)."""
-        ...
-
-    def skip(self, start: int, stop: int) -> None:
-        """Leave frames [start, stop) without pixels; what they multiply to is not used."""
-        ...
-
-    def reserve(self, capacity: int) -> None:
-        """Make room for `capacity` frames."""
-        ...
+N_BLOCK = 8  # pixel blocks a ROI, for the jackknife
 
 
 class TwoTimeAccumulator:
@@ -76,6 +54,15 @@ class TwoTimeAccumulator:
         Keep sums of C2 by age and lag bin, `age_sums`. With the dense engine also without each of
         8 blocks of contiguous pixels of a ROI: products of blocks add up to those of the ROI, so
         that this takes no further multiplications.
+
+    Attributes
+    ----------
+    roi_map
+        The ROIs.
+    engine
+        The engine that computes: what "auto" has become.
+    n_frames
+        Frames in C2 so far, gaps included.
 
     Raises
     ------
@@ -110,39 +97,21 @@ class TwoTimeAccumulator:
             raise InvalidInputError(
                 f"Number of frames: got {n_frames}, expected at least 1, or None where unknown."
             )
-        self._roi_map = roi_map
-        self._engine = "dense" if engine == "auto" else engine
-        self._n = 0
+        self.roi_map = roi_map
+        self.engine = "dense" if engine == "auto" else engine
+        self.n_frames = 0
         self._most = most_frames
         reserve = LARGEST_RESERVE if most_frames is None else min(most_frames, LARGEST_RESERVE)
         self._capacity = min(n_frames or FIRST_CAPACITY, reserve)
         self._c2 = np.empty((roi_map.n_roi, self._capacity, self._capacity), self._dtype)
         self._measured = np.zeros((roi_map.n_roi, self._capacity), np.bool_)
         n_block = N_BLOCK if sums and engine != "skbeam" else 0
-        self._blocks: DenseProducts | None = None
-        self._products: _Products
+        self._products: DenseProducts | SkbeamProducts
         if engine == "skbeam":
             self._products = SkbeamProducts(roi_map.n_pixels, self._capacity)
         else:
-            dense = DenseProducts(roi_map, self._capacity, self._dtype, n_block=max(n_block, 1))
-            self._products = dense
-            self._blocks = dense if n_block else None
+            self._products = DenseProducts(roi_map, self._capacity, self._dtype, n_block=n_block)
         self._sums = AgeSums(roi_map.n_roi, n_block, self._capacity) if sums else None
-
-    @property
-    def roi_map(self) -> RoiMap:
-        """The ROIs."""
-        return self._roi_map
-
-    @property
-    def engine(self) -> str:
-        """The engine that computes: what "auto" has become."""
-        return self._engine
-
-    @property
-    def n_frames(self) -> int:
-        """Frames in C2 so far, gaps included."""
-        return self._n
 
     @property
     def age_sums(self) -> AgeSums:
@@ -166,7 +135,7 @@ class TwoTimeAccumulator:
 
         Values never change once they are there; later frames add rows and columns only.
         """
-        return self._view(0, self._n)
+        return self._view(0, self.n_frames)
 
     def append(self, frames: ArrayLike) -> C2Rows:
         """Take new frames and return the rows of C2 that they bring.
@@ -181,26 +150,19 @@ class TwoTimeAccumulator:
         FrameShapeError
             When shape or dtype does not fit; C2 is then as before the call.
         """
-        return self.append_pixels(self._roi_map.gather(frames))
+        return self.append_pixels(self.roi_map.gather(frames))
 
     def append_pixels(self, pixels: Array) -> C2Rows:
-        """Take the ROI pixels of new frames, as `RoiMap.gather` returns them.
+        """Take the ROI pixels of new frames, (k, sum of n_pixels), as `RoiMap.gather` returns them.
 
-        Parameters
-        ----------
-        pixels
-            Shape (k, sum of n_pixels), any real dtype. Not kept, not changed.
-
-        Raises
-        ------
-        FrameShapeError
-            When shape or dtype does not fit; C2 is then as before the call.
+        They are not kept and not changed. Raises FrameShapeError when shape or dtype does not fit;
+        C2 is then as before the call.
         """
-        check_pixels(pixels, len(self._roi_map.pixels))
-        starts = [one.start for one in self._roi_map.slices]
+        check_pixels(pixels, len(self.roi_map.pixels))
+        starts = [one.start for one in self.roi_map.slices]
         with np.errstate(over="ignore", invalid="ignore"):  # inf and NaN end as "no measurement"
             mean = np.add.reduceat(pixels, starts, axis=1, dtype=np.float64)  # (k, n_roi)
-            mean /= self._roi_map.n_pixels
+            mean /= self.roi_map.n_pixels
         measured = np.isfinite(mean) & (mean > 0)
         scaled = self._scale(pixels, mean, measured)
         return self._extend(scaled, measured.T)
@@ -215,7 +177,7 @@ class TwoTimeAccumulator:
         """
         if n_frames < 0:
             raise InvalidInputError(f"Gap: got {n_frames} frames, expected 0 or more.")
-        start, stop = self._n, self._n + n_frames
+        start, stop = self.n_frames, self.n_frames + n_frames
         self._reserve(stop)
         self._products.skip(start, stop)
         self._measured[:, start:stop] = False
@@ -223,7 +185,7 @@ class TwoTimeAccumulator:
         self._c2[:, start:stop, :stop] = np.nan
         if self._sums is not None:
             self._sums.add_gap(n_frames)
-        self._n = stop
+        self.n_frames = stop
         return self.rows(start, stop)
 
     def rows(self, start: int, stop: int) -> C2Rows:
@@ -234,9 +196,9 @@ class TwoTimeAccumulator:
         InvalidInputError
             Unless 0 <= start <= stop <= n_frames.
         """
-        if not 0 <= start <= stop <= self._n:
+        if not 0 <= start <= stop <= self.n_frames:
             raise InvalidInputError(
-                f"Rows of C2: got [{start}, {stop}), expected a range within [0, {self._n})."
+                f"Rows of C2: got [{start}, {stop}), expected a range within [0, {self.n_frames})."
             )
         return C2Rows(start=start, stop=stop, values=self._view(start, stop))
 
@@ -250,7 +212,7 @@ class TwoTimeAccumulator:
         scaled = np.empty(pixels.shape, self._dtype)
         precision = np.result_type(pixels.dtype, self._dtype)
         divisor = np.where(measured, mean, 1).astype(precision)
-        for roi, one in enumerate(self._roi_map.slices):
+        for roi, one in enumerate(self.roi_map.slices):
             np.divide(
                 pixels[:, one],
                 divisor[:, roi, np.newaxis],
@@ -259,18 +221,14 @@ class TwoTimeAccumulator:
                 casting="same_kind",
             )
         if not measured.all():
-            scaled[np.repeat(~measured, self._roi_map.n_pixels, axis=1)] = 0
+            scaled[np.repeat(~measured, self.roi_map.n_pixels, axis=1)] = 0
         return scaled
 
     def _extend(self, scaled: Array, measured: BoolArray) -> C2Rows:
         """Write new rows and columns; what a reader sees changes only in the last statements."""
-        start, stop = self._n, self._n + len(scaled)
+        start, stop = self.n_frames, self.n_frames + len(scaled)
         self._reserve(stop)
-        left_out = None
-        if self._blocks is None:
-            columns = self._products.multiply(scaled, start)  # (n_roi, stop, k)
-        else:
-            columns, left_out = self._blocks.multiply_blocks(scaled, start)
+        columns, left_out = self._products.multiply(scaled, start)  # (n_roi, stop, k)
         self._measured[:, start:stop] = measured
         known = self._measured[:, :stop]
         if not known.all():
@@ -283,7 +241,7 @@ class TwoTimeAccumulator:
         self._c2[:, start:stop, :stop] = columns.transpose(0, 2, 1)
         if self._sums is not None:
             self._sums.add(columns, left_out)
-        self._n = stop
+        self.n_frames = stop
         return self.rows(start, stop)
 
     def _reserve(self, n_frames: int) -> None:
@@ -304,15 +262,16 @@ _ROWS_TOGETHER = 8
 class DenseProducts:
     """Matrix products of new frames with the history, one a block of pixels.
 
-    A ROI is split into `n_block` blocks of contiguous pixels. There is room for `capacity` frames;
-    history and products are of `dtype`.
+    A ROI is split into `n_block` blocks of contiguous pixels, 0: it stays whole. There is room for
+    `capacity` frames; history and products are of `dtype`.
     """
 
     def __init__(
-        self, roi_map: RoiMap, capacity: int, dtype: np.dtype[Any], *, n_block: int = 1
+        self, roi_map: RoiMap, capacity: int, dtype: np.dtype[Any], *, n_block: int = 0
     ) -> None:
         self._n_pixels = roi_map.n_pixels
         self._n_block = n_block
+        n_block = max(n_block, 1)
         self._slices: list[slice] = []
         for one in roi_map.slices:
             size = one.stop - one.start
@@ -324,21 +283,24 @@ class DenseProducts:
             np.empty((capacity, size), dtype) for size in self._sizes.tolist()
         ]
         # 1 / <X> of the pixels that are left when a block is left out, and 1 / sqrt(their number).
-        self._inverse = np.empty((len(self._slices), capacity if n_block > 1 else 0), dtype)
+        self._inverse = np.empty((len(self._slices), capacity if self._n_block else 0), dtype)
 
-    def multiply(self, scaled: Array, start: int) -> FloatArray:
-        """Store frames [start, start + k); return <X1 X2> as (n_roi, start + k, k)."""
-        return self._means(self._multiply(scaled, start))
-
-    def multiply_blocks(self, scaled: Array, start: int) -> tuple[FloatArray, FloatArray]:
+    def multiply(self, scaled: Array, start: int) -> tuple[FloatArray, FloatArray | None]:
         """Store frames [start, start + k); return C2, and C2 - 1 with a block left out.
 
-        C2 is (n_roi, start + k, k). The other is (n_roi * n_block, start + k, k): <I1
-        I2>/(<I1><I2>) - 1 over the pixels of the ROI outside the block; any finite number for a
-        frame without counts.
+        C2 is (n_roi, start + k, k). The other, None without blocks, is (n_roi * n_block, start + k,
+        k): <I1 I2>/(<I1><I2>) - 1 over the pixels of the ROI outside the block; any finite number
+        for a frame without counts.
         """
         stop = start + len(scaled)
-        products = self._multiply(scaled, start)
+        products = np.empty((len(self._history), stop, len(scaled)), scaled.dtype)
+        for history, one, product in zip(self._history, self._slices, products, strict=True):
+            history[start:stop] = scaled[:, one]
+            _multiply_rows(history[:stop], history[start:stop], product)
+        n_pixels = self._n_pixels[:, np.newaxis, np.newaxis].astype(products.dtype)
+        if not self._n_block:
+            products /= n_pixels
+            return products, None
         self._store_means(scaled, start)
         inverse = self._inverse[:, :stop]
         by_roi = products.reshape(-1, self._n_block, *products.shape[1:])
@@ -348,7 +310,7 @@ class DenseProducts:
         products *= inverse[:, np.newaxis, start:]
         products -= 1
         c2 = total[:, 0]
-        c2 /= self._n_pixels[:, np.newaxis, np.newaxis].astype(c2.dtype)
+        c2 /= n_pixels
         return c2, products
 
     def skip(self, start: int, stop: int) -> None:
@@ -361,23 +323,8 @@ class DenseProducts:
         """Make room for `capacity` frames."""
         for index, old in enumerate(self._history):  # one by one: only one is there twice
             self._history[index] = enlarged(old, (capacity, old.shape[1]))
-        if self._n_block > 1:
+        if self._n_block:
             self._inverse = enlarged(self._inverse, (len(self._inverse), capacity))
-
-    def _multiply(self, scaled: Array, start: int) -> FloatArray:
-        """Store frames; return the sums of products over each block, (n_slice, start + k, k)."""
-        k = len(scaled)
-        products = np.empty((len(self._history), start + k, k), scaled.dtype)
-        for history, one, product in zip(self._history, self._slices, products, strict=True):
-            block = history[start : start + k]
-            block[...] = scaled[:, one]
-            _multiply_rows(history[: start + k], block, product)
-        return products
-
-    def _means(self, products: FloatArray) -> FloatArray:
-        for product, n_pixels in zip(products, self._n_pixels, strict=True):
-            np.divide(product, n_pixels, out=product)
-        return products
 
     def _store_means(self, scaled: Array, start: int) -> None:
         """Store what turns a sum of products of the remaining pixels into their C2."""
@@ -431,11 +378,11 @@ class SkbeamProducts:
         self._n = 0
         self._state: Any = self._new_state(capacity)
 
-    def multiply(self, scaled: Array, start: int) -> FloatArray:
+    def multiply(self, scaled: Array, start: int) -> tuple[FloatArray, None]:
         """Store frames [start, start + k) and return C2 columns (n_roi, start + k, k).
 
         Pixels are divided by their mean already, which C2 does not depend on. Frames of which a
-        ROI has no counts give rows that the caller replaces.
+        ROI has no counts give rows that the caller replaces. Blocks are not left out.
         """
         self._rewind(start)
         capacity = self._state.buf.shape[1]
@@ -449,7 +396,7 @@ class SkbeamProducts:
         rows = self._state.g2[:, start : start + len(scaled), : start + len(scaled)].copy()
         corner = rows[:, :, start:]
         corner += np.tril(corner, -1).transpose(0, 2, 1)
-        return rows.transpose(0, 2, 1)
+        return rows.transpose(0, 2, 1), None
 
     def skip(self, start: int, stop: int) -> None:
         """Leave frames [start, stop) without pixels; what they multiply to is not used."""

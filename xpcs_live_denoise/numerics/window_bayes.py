@@ -8,8 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.kww import ALPHA_BOUNDS, GAMMA_BOUNDS
-from xpcs_live_denoise.numerics.kww_grid import (
+from xpcs_live_denoise.records.types import BoolArray, FloatArray
+
+from .kww import (
+    ALPHA_BOUNDS,
+    GAMMA_BOUNDS,
     GridCurves,
     LinearSolution,
     grid_mass,
@@ -19,7 +22,6 @@ from xpcs_live_denoise.numerics.kww_grid import (
     linear_moments,
     solve_linear,
 )
-from xpcs_live_denoise.records.types import BoolArray, FloatArray
 
 # The likelihood is raised to the power 1 / TEMPERATURE: KWW curves are not all of the truth.
 TEMPERATURE = 2.0
@@ -35,36 +37,24 @@ _CHUNK = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowRates:
-    """Posterior of n windows; every attribute has shape (n,) but g2.
+    """Posterior of n windows; every attribute has shape (n,) but g2. NaN input gives NaN.
 
-    Attributes
-    ----------
-    relaxation_rate, relaxation_rate_error
-        Gamma per frame, exp(m - s^2 / 2) with mean m and standard deviation s of ln Gamma, and it
-        times s: the inverse of the mean relaxation time of a log-normal posterior. It lies half way
-        between the estimates of least error of ln Gamma, exp(m), and of least expected
-        |Gamma / truth - 1|, exp(m - s^2), which a window too noisy to tell would else overshoot.
-    alpha, alpha_error
-        exp of the mean of ln alpha, and it times the standard deviation of ln alpha.
-    beta, beta_error, baseline, baseline_error
-        Posterior means and standard deviations, in units of the scaled window.
-    g2
-        Shape (n, n_lag): posterior mean curve at the lags 1..n_lag.
-    converged
-        At most MOST_AT_EDGE of the posterior lies at either end of the grid of Gamma. NaN input
-        gives NaN and False.
+    The rate, per frame, is exp(m - s^2 / 2) with mean m and standard deviation s of ln Gamma, and
+    its error that times s: the inverse of the mean relaxation time of a log-normal posterior. It
+    lies half way between the estimates of least error of ln Gamma, exp(m), and of least expected
+    |Gamma / truth - 1|, exp(m - s^2), which a window too noisy to tell would else overshoot.
     """
 
     relaxation_rate: FloatArray
     relaxation_rate_error: FloatArray
-    alpha: FloatArray
+    alpha: FloatArray  # exp of the mean of ln alpha
     alpha_error: FloatArray
-    beta: FloatArray
+    beta: FloatArray  # in units of the scaled window, as the baseline
     beta_error: FloatArray
     baseline: FloatArray
     baseline_error: FloatArray
-    g2: FloatArray
-    converged: BoolArray
+    g2: FloatArray  # (n, n_lag): posterior mean curve at the lags 1..n_lag
+    converged: BoolArray  # at most MOST_AT_EDGE of the posterior lies at either end of the grid
 
 
 def window_noise(windows: ArrayLike) -> FloatArray:
@@ -121,7 +111,12 @@ def fit_windows(
     curves, variance = np.atleast_2d(np.asarray(g2, np.float64)), np.asarray(noise, np.float64)
     n, n_lag = curves.shape
     prior = flat_prior(n_lag) if prior is None else prior
-    _check(curves, variance, prior, temperature)
+    if variance.shape != (n,) or n_lag != len(prior.lag_covariance) or temperature <= 0:
+        raise InvalidInputError(
+            f"fit_windows: got g2 {curves.shape}, noise {variance.shape}, a prior for "
+            f"{len(prior.lag_covariance)} lags and temperature {temperature}; expected (n, n_lag), "
+            "(n,), as many lags, and a temperature above 0."
+        )
     excess, basis = _independent_basis(prior.lag_covariance)
     rate, alpha = grid_points(prior.ln_rate, prior.ln_alpha)
     decay = kww_curves(rate, alpha, np.log(np.arange(1.0, n_lag + 1)))
@@ -152,18 +147,6 @@ def fit_windows(
         g2=means,
         converged=edge <= MOST_AT_EDGE,
     )
-
-
-def _check(
-    curves: FloatArray, variance: FloatArray, prior: WindowPrior, temperature: float
-) -> None:
-    n_lag = curves.shape[1]
-    if variance.shape != (len(curves),) or n_lag != len(prior.lag_covariance) or temperature <= 0:
-        raise InvalidInputError(
-            f"fit_windows: got g2 {curves.shape}, noise {variance.shape}, a prior for "
-            f"{len(prior.lag_covariance)} lags and temperature {temperature}; expected (n, n_lag), "
-            "(n,), as many lags, and a temperature above 0."
-        )
 
 
 def _independent_basis(lag_covariance: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -219,30 +202,17 @@ FLAT_ALPHA_WIDTH, FLAT_MEAN, FLAT_SD = 0.35, (1.0, 1.0), (0.3, 0.1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowPrior:
-    """A grid of KWW curves, how likely each is, and how g2 of a window strays from its series'.
+    """A grid of KWW curves, how likely each is, and how g2 of a window strays from its series'."""
 
-    Attributes
-    ----------
-    ln_rate, ln_alpha
-        Shapes (n_rate,), (n_alpha,), ascending: the grid of ln Gamma (per frame) and ln alpha.
-    weight
-        Shape (n_rate, n_alpha): probability of each grid point; adds up to 1.
-    mean, covariance
-        Shapes (n_rate, n_alpha, 2) and (n_rate, n_alpha, 2, 2): of (beta, baseline) there.
-    lag_covariance
-        Shape (n_lag, n_lag): covariance of what g2 of a window, lags 1..n_lag, differs in from g2
-        of its series beyond its independent noise; in units of scaled C2 squared.
-    error_scale
-        Factor on every standard error, from the coverage on data of known truth.
-    """
-
-    ln_rate: FloatArray
-    ln_alpha: FloatArray
-    weight: FloatArray
-    mean: FloatArray
-    covariance: FloatArray
+    ln_rate: FloatArray  # (n_rate,), ascending: ln Gamma per frame
+    ln_alpha: FloatArray  # (n_alpha,), ascending
+    weight: FloatArray  # (n_rate, n_alpha): probability of each grid point; adds up to 1
+    mean: FloatArray  # (n_rate, n_alpha, 2): of (beta, baseline) there
+    covariance: FloatArray  # (n_rate, n_alpha, 2, 2)
+    # (n_lag, n_lag): covariance of what g2 of a window, lags 1..n_lag, differs in from g2 of its
+    # series beyond its independent noise; in units of scaled C2 squared.
     lag_covariance: FloatArray
-    error_scale: float = 1.0
+    error_scale: float = 1.0  # on every standard error, from the coverage on data of known truth
 
     def __post_init__(self) -> None:
         grid, n_lag = (self.ln_rate.size, self.ln_alpha.size), len(self.lag_covariance)
@@ -282,16 +252,8 @@ def prior_from_fits(
     """Return the prior that fits to other series speak for: kernels about each, and a broad part.
 
     p(Gamma, alpha) is the sum of the fits' kernels; beta and baseline are Gaussian at each grid
-    point, with the mean and covariance of the fits near it.
-
-    Parameters
-    ----------
-    fits
-        Shape (n, 4): ln Gamma (per frame), ln alpha, beta and baseline of each fit.
-    weight
-        Shape (n,): how much each fit counts.
-    lag_covariance, error_scale
-        As in `WindowPrior`.
+    point, with the mean and covariance of the fits near it. `fits` (n, 4) are ln Gamma (per frame),
+    ln alpha, beta and baseline of each, `weight` (n,) how much each counts.
     """
     if fits.ndim != 2 or fits.shape[1] != 4 or weight.shape != (len(fits),):
         raise InvalidInputError(

@@ -12,10 +12,11 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import ArrayLike, NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.arrays import as_stack, enlarged, next_capacity, per_roi
-from xpcs_live_denoise.numerics.contrast import MODES, check_mode, estimate_contrast
 from xpcs_live_denoise.records.results import Band, DenoisedTwoTime
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
+
+from .arrays import as_stack, enlarged, next_capacity, per_roi
+from .contrast import MODES, check_mode, estimate_contrast
 
 WINDOW = 50  # frames
 STEP = 5  # frames
@@ -36,26 +37,14 @@ class Denoiser(Protocol):
 class WindowScaling:
     """How windows are cut out of the C2 of n_roi ROIs and scaled.
 
-    Attributes
-    ----------
-    contrast, baseline
-        Shape (n_roi,): beta* and baseline*; NaN where not known: such a ROI is left out.
-    window, step
-        Length of a window and frames from one to the next.
-    seed
-        Seeds the values that replace the diagonal and the gaps.
-
-    Raises
-    ------
-    InvalidInputError
-        When window or step cannot be used.
+    Raises InvalidInputError when window or step cannot be used.
     """
 
-    contrast: FloatArray
+    contrast: FloatArray  # beta* and baseline*, (n_roi,); NaN where not known: a ROI is left out
     baseline: FloatArray
-    window: int = WINDOW
-    step: int = STEP
-    seed: int = 0
+    window: int = WINDOW  # length of a window, frames
+    step: int = STEP  # frames from one to the next
+    seed: int = 0  # of the values that replace the diagonal and the gaps
 
     def __post_init__(self) -> None:
         if self.window < 2 or not 1 <= self.step <= self.window:
@@ -251,22 +240,18 @@ def _scales(
     n_roi = len(stack)
     if baseline is not None:
         given = per_roi(baseline, n_roi, "baseline")
-        _refuse(np.isinf(given) | _lone_nan(baseline), baseline, "baseline", "finite")
+        _refuse(np.isinf(given), baseline, "baseline", "finite")
     estimated, baselines = estimate_contrast(stack, mode=mode, baseline=baseline)
     if contrast is None:
         return estimated, baselines
     given = per_roi(contrast, n_roi, "contrast")
-    bad = np.isinf(given) | (given <= 0) | _lone_nan(contrast)
-    _refuse(bad, contrast, "contrast", "finite and above 0")
+    _refuse(np.isinf(given) | (given <= 0), contrast, "contrast", "finite and above 0")
     return given, baselines
 
 
-def _lone_nan(value: ArrayLike) -> bool:
-    """Return whether a value is a scalar NaN; in one value a ROI, NaN marks what is not known."""
-    return np.ndim(value) == 0 and bool(np.isnan(value))
-
-
 def _refuse(bad: BoolArray, value: ArrayLike, name: str, expected: str) -> None:
+    if np.ndim(value) == 0:  # in one value a ROI, NaN marks what is not known
+        bad = bad | np.isnan(np.asarray(value, np.float64))
     if bad.any():
         raise InvalidInputError(
             f"{name}: got {value!r}; of ROI index {int(np.argmax(bad))} (of {bad.size}) it must be "
@@ -338,10 +323,7 @@ class RunningBlend:
         return result
 
     def passes(self, start: int, stop: int) -> FloatArray:
-        """Return rows [start, stop) of both passes: (2, 2, n_roi, stop - start, 2 window - 1).
-
-        The axes are: pass; mean or spread; ROI; t1; t2 - t1 + window - 1. A view.
-        """
+        """Return rows [start, stop): pass, quantity, ROI, t1, t2 - t1 + window - 1. A view."""
         return self._bands[:, :, :, start:stop]
 
     def _block(self, start: int) -> FloatArray:
@@ -400,21 +382,8 @@ def window_inputs(
     by (seed, ROI, start of the window): it does not matter when or beside which others a window is
     prepared.
 
-    Parameters
-    ----------
-    windows
-        Shape (m, w, w), C2; the upper triangle is what is drawn from.
-    starts, rois
-        Shape (m,): first frame of each window and index of its ROI.
-    contrast, baseline
-        Shape (m,): beta* and baseline* of each window.
-    seed
-        Any integer.
-
-    Returns
-    -------
-    NDArray
-        Shape (m, w, w), float32.
+    `windows` are C2, (m, w, w), whose upper triangle is drawn from; the others, (m,), first frame,
+    ROI index, beta* and baseline* of each. Returns (m, w, w), float32.
 
     References
     ----------

@@ -195,8 +195,8 @@ class Geometry:
         return dataclasses.replace(other, **known)
 
 
-class FollowedFrames(Protocol):
-    """Frames that are found on disk before a document announces them.
+class FollowedFrames:
+    """Frames that are found on disk before a document announces them: here none.
 
     `poll`, `finish`, `reconcile` and `already` consume what they return.
     """
@@ -204,25 +204,25 @@ class FollowedFrames(Protocol):
     @property
     def n_expected(self) -> int | None:
         """Frames of the whole run, None if unknown."""
-        ...
+        return None
 
     @property
     def frame_time_s(self) -> float | None:
         """Frame period that the files tell, s; None while they do not."""
-        ...
+        return None
 
     @property
     def geometry(self) -> Geometry:
         """Scattering geometry as far as the files tell it by now."""
-        ...
+        return Geometry()
 
     def poll(self) -> tuple[FrameReference, ...]:
         """Return the frames that have become complete."""
-        ...
+        return ()
 
     def finish(self) -> tuple[FrameReference, ...]:
         """Return what is left on disk of a run that is over."""
-        ...
+        return ()
 
     def reconcile(self, reference: FrameReference) -> tuple[FrameReference, ...]:
         """Return what is left to read of frames that a document announces.
@@ -232,37 +232,13 @@ class FollowedFrames(Protocol):
         InvalidInputError
             When those are other frames than the ones that were followed.
         """
-        ...
+        return (reference,)
 
-    def already(self, n_frames: int, *, came: bool = False) -> int:
+    def already(self, n_frames: int, *, came: bool = False) -> int:  # noqa: ARG002 - for followers
         """Return how many of the next announced frames were read already.
 
         `came`: they are in the document itself, so that nothing more is looked for on disk.
         """
-        ...
-
-
-class NothingFollowed:
-    """Of a run whose frames come by documents only; a `FollowedFrames`."""
-
-    n_expected = None
-    frame_time_s = None
-    geometry = Geometry()
-
-    def poll(self) -> tuple[FrameReference, ...]:
-        """Return nothing."""
-        return ()
-
-    def finish(self) -> tuple[FrameReference, ...]:
-        """Return nothing."""
-        return ()
-
-    def reconcile(self, reference: FrameReference) -> tuple[FrameReference, ...]:
-        """Return the reference: all of it is to be read."""
-        return (reference,)
-
-    def already(self, n_frames: int, *, came: bool = False) -> int:  # noqa: ARG002 - of the Protocol
-        """Return 0: nothing was read."""
         return 0
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.rows import concatenate_rows, select_rows
-from xpcs_live_denoise.records.run import RunEnd, Status
-from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
+
+from .run import RunEnd, Status
+from .types import BoolArray, FloatArray, IntArray, concatenate_rows, select_rows
 
 if TYPE_CHECKING:
     import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
@@ -47,18 +47,11 @@ class RowSource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class C2Rows:
-    """New rows of C2, as one append made them.
-
-    Attributes
-    ----------
-    start, stop
-        Frames [start, stop) are new.
-    values
-        Shape (n_roi, stop - start, stop): C2(t1, t2) for t1 in [start, stop), t2 in [0, stop).
-    """
+    """New rows of C2, as one append made them: frames [start, stop) are new."""
 
     start: int
     stop: int
+    # (n_roi, stop - start, stop): C2(t1, t2) for t1 in [start, stop), t2 in [0, stop).
     values: FloatArray
 
     @staticmethod
@@ -101,22 +94,12 @@ class DenoisedTwoTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneTime:
-    """g2 of every ROI from the whole C2, raw and denoised.
+    """g2 of every ROI from the whole C2, raw and denoised."""
 
-    Attributes
-    ----------
-    delay_s
-        Shape (n_lag,): delays of the lags 1..n_lag.
-    g2, g2_error
-        Shape (n_roi, n_lag): mean along each diagonal of C2 and its standard error.
-    g2_denoised
-        Shape (n_roi, n_lag): the same of the denoised C2, NaN beyond the windows' lags; None where
-        nothing was denoised.
-    """
-
-    delay_s: FloatArray
-    g2: FloatArray
-    g2_error: FloatArray
+    delay_s: FloatArray  # (n_lag,): delays of the lags 1..n_lag
+    g2: FloatArray  # (n_roi, n_lag): mean along each diagonal of C2
+    g2_error: FloatArray  # (n_roi, n_lag): its standard error
+    # (n_roi, n_lag): of the denoised C2, NaN beyond the windows' lags; None: nothing denoised.
     g2_denoised: FloatArray | None = None
 
 
@@ -125,43 +108,24 @@ class OneTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Band:
-    """A block of denoised C2 on the diagonal that changed: frames [start, stop) squared.
-
-    Attributes
-    ----------
-    start, stop
-        Range of frames on both axes.
-    c2, spread
-        Shape (n_roi, stop - start, stop - start).
-    """
+    """A block of denoised C2 on the diagonal that changed: frames [start, stop) squared."""
 
     start: int
     stop: int
-    c2: FloatArray
-    spread: FloatArray
+    c2: FloatArray  # (n_roi, stop - start, stop - start)
+    spread: FloatArray  # (n_roi, stop - start, stop - start)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """The detector as a person wants to see it: small enough for a screen.
+    """The detector as a person wants to see it: small enough for a screen."""
 
-    Attributes
-    ----------
-    mean
-        Shape (rows, cols), at most 512 on an edge: the mean over the frames looked at so far, each
-        pixel the mean over `binning` x `binning` pixels of the detector.
-    labels
-        Same shape: the ROI under each pixel, 0 for none.
-    binning
-        Pixels of the detector along an edge of a pixel of the picture.
-    n_frames
-        Frames looked at; a live run looks at one now and then.
-    """
-
+    # (rows, cols), at most 512 on an edge: the mean over the frames looked at so far, each pixel
+    # the mean over `binning` x `binning` pixels of the detector.
     mean: FloatArray
-    labels: IntArray
+    labels: IntArray  # (rows, cols): the ROI under each pixel, 0 for none
     binning: int
-    n_frames: int
+    n_frames: int  # frames looked at; a live run looks at one now and then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from xpcs_live_denoise.records.frames import Geometry
-from xpcs_live_denoise.records.types import Fields
+from .frames import Geometry
+from .types import Fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,18 +131,10 @@ class DeliveryState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """How far the results of a run have come.
-
-    Attributes
-    ----------
-    state
-        Of several destinations, the state of the worst.
-    reason
-        Why the last attempt failed; "" if none did.
-    """
+    """How far the results of a run have come; of several destinations, to the worst."""
 
     state: DeliveryState = DeliveryState.DELIVERED
-    reason: str = ""
+    reason: str = ""  # why the last attempt failed; "" if none did
 
     @property
     def note(self) -> str:

@@ -1,12 +1,16 @@
-"""Short names for the types of arrays and documents that signatures use again and again."""
+"""Short names for the types of arrays and documents, and records of arrays with a common axis."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Array: TypeAlias = NDArray[Any]  # of any dtype: counts as a detector writes them, labels, numbers
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
@@ -17,3 +21,43 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 Document: TypeAlias = dict[str, Any]
 # The same where it is only read: metadata, configuration, keyword arguments.
 Fields: TypeAlias = Mapping[str, Any]
+
+Record = TypeVar("Record", bound="DataclassInstance")
+
+# Metadata of a field whose rows lie along axis 1, and of one that belongs to all rows alike; rows
+# lie along axis 0 of every other field.
+AXIS_1 = {"rows": 1}
+SHARED = {"rows": None}
+
+
+def select_rows(record: Record, rows: BoolArray | IntArray | slice) -> Record:
+    """Return a record with the rows that a mask, an index array or a slice names.
+
+    Fields that are records themselves are selected from in turn; None stays None.
+    """
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(record):
+        axis: int | None = field.metadata.get("rows", 0)
+        value: Any = getattr(record, field.name)
+        if axis is None or value is None:
+            values[field.name] = value
+        elif dataclasses.is_dataclass(value):
+            values[field.name] = select_rows(cast("Any", value), rows)
+        else:
+            values[field.name] = value[:, rows] if axis else value[rows]
+    return type(record)(**values)
+
+
+def concatenate_rows(records: Sequence[Record]) -> Record:
+    """Return one record with the rows of all, in order; what they share is that of the first."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(records[0]):
+        axis: int | None = field.metadata.get("rows", 0)
+        parts: list[Any] = [getattr(one, field.name) for one in records]
+        if axis is None or parts[0] is None:
+            values[field.name] = parts[0]
+        elif dataclasses.is_dataclass(parts[0]):
+            values[field.name] = concatenate_rows(parts)
+        else:
+            values[field.name] = np.concatenate(parts, axis=axis)
+    return type(records[0])(**values)

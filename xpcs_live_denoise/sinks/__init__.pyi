@@ -1,6 +1,7 @@
-"""Where the results of a run go: Tiled, the spool on disk, a line in the terminal."""
+"""Where the results of a run go: Tiled, the spool on disk, the terminal, memory."""
 
 from .destination import TiledDestination as TiledDestination
+from .memory import MemorySink as MemorySink
 from .run import TiledSink as TiledSink
 from .spool import Spool as Spool
 from .spool import default_folder as default_folder

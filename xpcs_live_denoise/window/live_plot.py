@@ -11,7 +11,7 @@ from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, 
 from xpcs_live_denoise.records.run import RunInfo
 
 from .qt_window import RoiChoice
-from .run_view import Display, LiveRun
+from .run_view import Display, ShownRun
 
 if TYPE_CHECKING:
     from .qt_window import PlotWindow
@@ -58,9 +58,9 @@ class LivePlot:
         else:
             self._file = PlotFile(_checked(Path(file)), self.choice)
 
-    def __call__(self, info: RunInfo) -> LiveRun:
+    def __call__(self, info: RunInfo) -> ShownRun:
         """Make the sink of one run."""
-        return LiveRun(info, self._display() if info.roi else None)
+        return ShownRun(info, self._display() if info.roi else None)
 
     def draw_now(self) -> None:
         """Draw the newest state at once; for scripts, on the main thread."""
@@ -138,11 +138,11 @@ class PlotFile:
         self._path = path
         self._choice = choice
         self._condition = threading.Condition()
-        self._run: LiveRun | None = None
-        self._ended: LiveRun | None = None
+        self._run: ShownRun | None = None
+        self._ended: ShownRun | None = None
         self._thread: threading.Thread | None = None
 
-    def begin(self, run: LiveRun) -> None:
+    def begin(self, run: ShownRun) -> None:
         """Draw this run from now on."""
         self.end()
         self._run, self._ended = run, None
@@ -151,7 +151,7 @@ class PlotFile:
         )
         self._thread.start()
 
-    def changed(self, run: LiveRun) -> None:
+    def changed(self, run: ShownRun) -> None:
         """Take note of what is new; once the run has ended, wait for its last picture."""
         if run is self._run and run.ended:
             self.end()
@@ -166,7 +166,7 @@ class PlotFile:
         self._thread.join(PATIENCE_S)
         self._thread = None
 
-    def _keep_writing(self, run: LiveRun) -> None:
+    def _keep_writing(self, run: ShownRun) -> None:
         drawn, ended = 0, False
         while not ended:
             with self._condition:
@@ -182,7 +182,7 @@ class PlotFile:
                 return
 
 
-def save_figure(run: LiveRun, roi: int, path: Path) -> None:
+def save_figure(run: ShownRun, roi: int, path: Path) -> None:
     """Draw the ROI with this index into a PNG file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

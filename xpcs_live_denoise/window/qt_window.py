@@ -12,7 +12,7 @@ from bluesky.callbacks.mpl_plotting import QtAwareCallback
 from xpcs_live_denoise import views
 from xpcs_live_denoise.records.types import Fields
 
-from .run_view import LiveRun
+from .run_view import ShownRun
 
 if TYPE_CHECKING:
     from .figure import RunFigure
@@ -83,20 +83,20 @@ class PlotWindow(QtAwareCallback):
         self.figure: RunFigure | None = None
         self.failed = False
         self._choice = choice
-        self._run: LiveRun | None = None
+        self._run: ShownRun | None = None
         self._message_under_way = False
         self._timer: Timer = None
-        self._drawn: tuple[LiveRun, int, int] | None = None  # run, version, index of the ROI
+        self._drawn: tuple[ShownRun, int, int] | None = None  # run, version, index of the ROI
         self._began_s = self._due_s = 0.0  # the thread's time of a draw; when the next one is due
 
     # --- any thread --------------------------------------------------------------------------
 
-    def begin(self, run: LiveRun) -> None:
+    def begin(self, run: ShownRun) -> None:
         """Show this run from now on; open the window where it is closed."""
         self._run = run
         self("start", {})
 
-    def changed(self, run: LiveRun) -> None:
+    def changed(self, run: ShownRun) -> None:
         """Take note that there is something new; one message at most is under way at a time."""
         if run is self._run and not self._message_under_way:
             self._message_under_way = True

@@ -49,16 +49,16 @@ class RunView:
 class Display(Protocol):
     """What draws a run: a window or a picture file. Called from the sink's thread."""
 
-    def begin(self, run: LiveRun) -> None:
+    def begin(self, run: ShownRun) -> None:
         """Show this run from now on."""
         ...
 
-    def changed(self, run: LiveRun) -> None:
+    def changed(self, run: ShownRun) -> None:
         """Take note that there is something new to draw."""
         ...
 
 
-class LiveRun:
+class ShownRun:
     """Keeps the newest state of one run and tells the display, if any, when it has changed.
 
     What it takes is delivered, whether or not it is ever drawn. A display that fails is given up;

@@ -5,8 +5,8 @@ import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.arrays import bin_of_lag, lag_bin_edges
-from xpcs_live_denoise.numerics.cuts import age_cuts
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
+from xpcs_live_denoise.numerics.g2 import age_cuts
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.two_time import N_BLOCK, TwoTimeAccumulator
 
@@ -122,3 +122,11 @@ def test_an_accumulator_without_sums_says_how_to_have_them():
     rois, _ = rois_and_frames(1)
     with pytest.raises(InvalidInputError, match="sums=True"):
         _ = TwoTimeAccumulator(rois).age_sums
+
+
+def test_sums_without_pixel_blocks_grow_beyond_their_first_capacity():
+    c2 = 1 + np.random.default_rng(6).random((1, 70, 70))
+    whole, grown = AgeSums.from_c2(c2), AgeSums(1, capacity=8)
+    for stop in range(10, 80, 10):
+        grown.add(c2[:, :stop, stop - 10 : stop])
+    np.testing.assert_allclose(grown.cuts(0, [30], 9).mean, whole.cuts(0, [30], 9).mean)

@@ -10,13 +10,13 @@ from xpcs_live_denoise.numerics.estimator.grid import (
     posterior,
     rate_posterior,
 )
-from xpcs_live_denoise.numerics.kww_grid import (
+from xpcs_live_denoise.numerics.kww import (
     grid_mass,
     grid_moments,
     linear_moments,
     solve_linear,
 )
-from xpcs_live_denoise.records.rows import select_rows
+from xpcs_live_denoise.records.types import select_rows
 
 EDGES = lag_bin_edges(99)
 N_BIN = len(EDGES) - 1

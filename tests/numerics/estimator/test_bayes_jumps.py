@@ -77,7 +77,7 @@ def test_a_cut_within_bounds_is_that_of_a_series_that_ends_there():
 
 def test_ages_beside_a_jump_have_the_rate_of_their_side_or_say_that_they_do_not_know():
     told = final(frames(step=True))
-    error = np.abs(told.fits.posterior.ln_rate - np.log(STEP[:N_FRAMES]))
+    error = np.abs(told.fits.ln_rate - np.log(STEP[:N_FRAMES]))
     beside = np.abs(told.age - AT) <= 20
     known = told.ln_rate_error <= 0.5
     assert (error < 3 * told.ln_rate_error)[beside].all()

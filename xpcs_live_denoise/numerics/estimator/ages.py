@@ -8,24 +8,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xpcs_live_denoise.numerics.estimator.cuts import (
-    CutFits,
-    SeriesFit,
-    fit_cuts,
-    fit_rates,
-    fit_series,
-    posterior_left_out,
+from xpcs_live_denoise.records.types import (
+    SHARED,
+    FloatArray,
+    IntArray,
+    concatenate_rows,
+    select_rows,
 )
-from xpcs_live_denoise.numerics.estimator.grid import KwwGrid, kww_grid
-from xpcs_live_denoise.numerics.estimator.jumps import Jump, bounds, find_jumps
-from xpcs_live_denoise.numerics.estimator.sums import (
-    AgeSums,
-    BinnedCuts,
-    StackedResiduals,
-    jackknife_variance,
-)
-from xpcs_live_denoise.records.rows import SHARED, concatenate_rows, select_rows
-from xpcs_live_denoise.records.types import FloatArray, IntArray
+
+from .cuts import SeriesFit, fit_cuts, fit_rates, fit_series, posterior_left_out
+from .grid import KwwGrid, Posterior, kww_grid
+from .jumps import Jump, bounds, find_jumps
+from .sums import AgeSums, BinnedCuts, StackedResiduals, jackknife_variance
 
 # Every so many ages of the curve that tells slope and curvature: neighbours are much alike.
 _CURVE_STEP = 4
@@ -41,48 +35,32 @@ _BLOCK_FACTOR = 1.35
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgeEstimates:
-    """What the estimator says of some ages of one ROI; rates per frame.
+    """What the estimator says of n ages of one ROI; rates per frame."""
 
-    Attributes
-    ----------
-    age, width
-        Shape (n,): centre and width of the chosen cut, frames.
-    cuts, fits
-        The chosen cuts and their fits, n of them.
-    bias
-        Shape (n,): bias of ln Gamma that the width may bring, and an age on the wrong side of a
-        jump: its change times the root of how probable that is.
-    ln_rate_error, ln_alpha_error, beta_error, baseline_error
-        Shape (n,): standard errors, from the jackknife where there are pixel blocks.
-    misfit
-        T over all ages so far (`StackedResiduals`); NaN without blocks.
-    series
-        The fit of the whole series.
-    """
-
-    age: IntArray
-    width: IntArray
-    cuts: BinnedCuts
-    fits: CutFits
+    age: IntArray  # (n,), as all where nothing else is said; frames
+    width: IntArray  # of the chosen cuts, frames
+    cuts: BinnedCuts  # the chosen cuts
+    fits: Posterior  # of these
+    weights: FloatArray  # (n, n_bin) of their lags
+    reduced_chi_square: FloatArray
+    # Bias of ln Gamma that the width may bring, and an age on the wrong side of a jump: its change
+    # times the root of how probable that is.
     bias: FloatArray
+    # Standard errors, from the jackknife where there are pixel blocks.
     ln_rate_error: FloatArray
     ln_alpha_error: FloatArray
     beta_error: FloatArray
     baseline_error: FloatArray
+    # T over all ages so far (`StackedResiduals`); NaN without blocks.
     misfit: float = field(metadata=SHARED)
     series: SeriesFit = field(metadata=SHARED)
 
 
 class BayesEstimator:
-    """The live estimator of one ROI.
+    """The live estimator of one ROI, `roi` its index in the sums.
 
     Its state is what the ages estimated so far tell of errors (jackknife variances) and of the
     model (stacked residuals): a live run asks for a few ages at a time. Reading consumes nothing.
-
-    Parameters
-    ----------
-    roi
-        Index of the ROI in the sums.
     """
 
     def __init__(self, roi: int) -> None:
@@ -175,16 +153,19 @@ class BayesEstimator:
         _, sd = fit_rates(cuts, grid, series.prior)
         best = np.argmin(sd.reshape(bias.shape) ** 2 + bias**2, axis=1)
         index = np.arange(len(ages)) * n_width + best
-        chosen = fit_cuts(select_rows(cuts, index), grid, series.prior)
+        chosen = select_rows(cuts, index)
+        fitted, weights, reduced = fit_cuts(chosen, grid, series.prior)
         bias = np.sqrt(bias.reshape(-1)[index] ** 2 + doubt)
-        error = chosen.posterior.deviations() * chosen.widening[:, np.newaxis]
+        error = fitted.deviations()
         return AgeEstimates(
             age=ages,
             width=np.array(WIDTHS)[best],
-            cuts=select_rows(cuts, index),
-            fits=chosen,
+            cuts=chosen,
+            fits=fitted,
+            weights=weights,
+            reduced_chi_square=reduced,
             bias=bias,
-            ln_rate_error=np.hypot(chosen.sd, bias),
+            ln_rate_error=np.hypot(error[:, 0], bias),
             ln_alpha_error=error[:, 1],
             beta_error=error[:, 2],
             baseline_error=error[:, 3],
@@ -201,7 +182,7 @@ class BayesEstimator:
             left_out, priors = part.cuts.left_out, part.series.priors_left_out
             if left_out is None or priors is None:
                 continue
-            weights, fitted = part.fits.weights, part.fits.posterior
+            weights, fitted = part.weights, part.fits
             refits = posterior_left_out(left_out, weights, grid, priors)
             n_block = len(left_out)
             values = refits.parameters().reshape(n_block, -1, 4)
@@ -224,9 +205,7 @@ def _widened(
     """Return estimates whose variances are at least the mean jackknife variance nearby."""
     near = np.abs(ages - part.age[:, np.newaxis]) <= _SMOOTH_REACH
     jackknife = near @ variances / near.sum(axis=1, keepdims=True)  # (n, 4)
-    deviations = part.fits.posterior.deviations()
-    deviations[:, 0] = part.fits.sd
-    variance = _BLOCK_FACTOR * np.maximum(deviations**2, jackknife)
+    variance = _BLOCK_FACTOR * np.maximum(part.fits.deviations() ** 2, jackknife)
     error = np.sqrt(variance)
     return dataclasses.replace(
         part,
@@ -238,14 +217,9 @@ def _widened(
     )
 
 
-WIDTHS = (3, 5, 9, 15, 25, 41, 65)
-"""Widths of cuts, frames, of which each age takes the best."""
-
-CURVE_WIDTH = 41
-"""Width of the cuts whose Gamma tells slope and curvature."""
-
-REACH = 40
-"""Ages that tell slope and curvature at one: up to this many frames away."""
+WIDTHS = (3, 5, 9, 15, 25, 41, 65)  # widths of cuts, frames, of which each age takes the best
+CURVE_WIDTH = 41  # width of the cuts whose Gamma tells slope and curvature
+REACH = 40  # ages that tell slope and curvature at one: up to this many frames away
 
 
 def slope_and_curvature(
@@ -288,9 +262,7 @@ def cut_rows(age: IntArray, first: IntArray, stop: IntArray) -> IntArray:
     return high - low
 
 
-MAX_LN_RATE_ERROR = 0.5
-"""A rate is recommended up to this standard error of ln Gamma."""
-
+MAX_LN_RATE_ERROR = 0.5  # A rate is recommended up to this standard error of ln Gamma
 _LEAST_CONTRAST = 3.0  # beta over its standard error
 # Of lag 1. Below, one lag holds so much of the signal that beta cannot be told: at Gamma = 0.5 a
 # frame (0.37) rates came out 15 to 35 % low, at 0.3 (0.55) they did not.
@@ -313,7 +285,7 @@ def reasons(estimates: AgeEstimates) -> NDArray[np.str_]:
     posterior lies at the edge of the grid. "prior": the standard error of ln Gamma is above 0.5,
     the data hardly tell more than the prior.
     """
-    fitted, series = estimates.fits.posterior, estimates.series
+    fitted, series = estimates.fits, estimates.series
     beta = fitted.linear[:, 0]
     static = (series.baseline - 1) / series.beta
     static_error = series.baseline_error / series.beta

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
-from xpcs_live_denoise.numerics.estimator.grid import (
-    KwwGrid,
-    LinearPrior,
-    Posterior,
-    posterior,
-    rate_posterior,
-)
-from xpcs_live_denoise.numerics.estimator.sums import BinnedCuts, jackknife_variance
-from xpcs_live_denoise.records.rows import select_rows
-from xpcs_live_denoise.records.types import FloatArray
+from xpcs_live_denoise.records.types import FloatArray, select_rows
+
+from .grid import KwwGrid, LinearPrior, Posterior, posterior, rate_posterior
+from .sums import BinnedCuts, jackknife_variance
 
 # Entries of C2 are near 1 and known to 1e-7 in single precision.
 _LEAST_VARIANCE = 1e-13
@@ -33,56 +28,17 @@ _N_PARAMETERS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesFit:
-    """The fit of a whole series.
+    """The fit of a whole series."""
 
-    Attributes
-    ----------
-    posterior
-        Of the one curve.
-    beta, beta_error, baseline, baseline_error
-        Intercept at lag 0, and g2 at infinite lag, with standard errors (the larger one of the
-        posterior's and the jackknife's).
-    lag_2_share
-        (g2(2) - 1) / (g2(1) - 1); NaN where the series has no such lags.
-    prior
-        Prior of (beta, baseline - 1) for cuts.
-    priors_left_out
-        The same with each pixel block left out; None without blocks.
-    """
-
-    posterior: Posterior
+    # Intercept at lag 0, and g2 at infinite lag; errors are the larger one of the posterior's and
+    # the jackknife's.
     beta: float
     beta_error: float
     baseline: float
     baseline_error: float
-    lag_2_share: float
-    prior: LinearPrior
-    priors_left_out: LinearPrior | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CutFits:
-    """Fits of cuts.
-
-    Attributes
-    ----------
-    posterior
-        Of n cuts.
-    weights
-        Shape (n, n_bin).
-    reduced_chi_square
-        Shape (n,).
-    sd
-        Shape (n,): standard deviation of ln Gamma; without blocks widened by the scatter.
-    widening
-        Shape (n,): the factor that did so, 1 where there are blocks.
-    """
-
-    posterior: Posterior
-    weights: FloatArray
-    reduced_chi_square: FloatArray
-    sd: FloatArray
-    widening: FloatArray
+    lag_2_share: float  # (g2(2) - 1) / (g2(1) - 1); NaN where the series has no such lags
+    prior: LinearPrior  # of (beta, baseline - 1) for cuts
+    priors_left_out: LinearPrior | None  # with each pixel block left out; None without blocks
 
 
 def noise_weights(cuts: BinnedCuts) -> FloatArray:
@@ -131,7 +87,6 @@ def fit_series(series: BinnedCuts, pieces: BinnedCuts, grid: KwwGrid) -> SeriesF
         priors = _from_pieces(pieces, grid, fitted.linear[:, 0])
     left_out = LinearPrior(mean=priors.mean[1:], covariance=priors.covariance[1:])
     return SeriesFit(
-        posterior=whole,
         beta=beta,
         beta_error=beta_error,
         baseline=1 + offset,
@@ -150,23 +105,13 @@ def _from_pieces(pieces: BinnedCuts, grid: KwwGrid, beta: FloatArray) -> LinearP
     from a vague prior about `beta`, multiply.
     """
     weights = noise_weights(pieces)
-    n_piece, n_bin = weights.shape
     data = pieces.mean[np.newaxis]
     if pieces.left_out is not None:
         data = np.concatenate([data, pieces.left_out])
-    n_prior = len(data)
     vague = _vague(np.abs(beta))
-    fitted = posterior(
-        grid,
-        data.reshape(-1, n_bin),
-        np.tile(weights, (n_prior, 1)),
-        LinearPrior(
-            mean=np.repeat(vague.mean, n_piece, axis=0),
-            covariance=np.repeat(vague.covariance, n_piece, axis=0),
-        ),
-    )
+    fitted = posterior_left_out(data, weights, grid, vague)
     before = np.linalg.inv(vague.covariance)  # (n_prior, 2, 2)
-    shape = (n_prior, n_piece)
+    shape = data.shape[:2]  # (n_prior, n_piece)
     gained = np.linalg.inv(fitted.linear_covariance).reshape(*shape, 2, 2) - before[:, np.newaxis]
     # A posterior that is no Gaussian can be wider than the prior in some direction: no gain there.
     values, vectors = np.linalg.eigh(gained)
@@ -200,19 +145,25 @@ def fit_rates(cuts: BinnedCuts, grid: KwwGrid, prior: LinearPrior) -> tuple[Floa
     return ln_rate, _deviation(sd, grid) * _widening(cuts, _reduced(chi_square, weights))
 
 
-def fit_cuts(cuts: BinnedCuts, grid: KwwGrid, prior: LinearPrior) -> CutFits:
-    """Fit cuts with a prior of contrast and baseline."""
+def fit_cuts(
+    cuts: BinnedCuts, grid: KwwGrid, prior: LinearPrior
+) -> tuple[Posterior, FloatArray, FloatArray]:
+    """Fit cuts with a prior of contrast and baseline.
+
+    Returns the posterior, the weights (n_cut, n_bin) and the reduced chi-square (n_cut,). Where
+    there are no blocks its standard deviations are widened by the scatter about the fits.
+    """
     weights = noise_weights(cuts)
     fitted = posterior(grid, cuts.mean, weights, prior)
     reduced = _reduced(fitted.chi_square, weights)
     widening = _widening(cuts, reduced)
-    return CutFits(
-        posterior=fitted,
-        weights=weights,
-        reduced_chi_square=reduced,
-        sd=_deviation(fitted.ln_rate_sd, grid) * widening,
-        widening=widening,
+    fitted = dataclasses.replace(
+        fitted,
+        ln_rate_sd=_deviation(fitted.ln_rate_sd, grid) * widening,
+        ln_alpha_sd=fitted.ln_alpha_sd * widening,
+        linear_covariance=fitted.linear_covariance * widening[:, np.newaxis, np.newaxis] ** 2,
     )
+    return fitted, weights, reduced
 
 
 def _deviation(sd: FloatArray, grid: KwwGrid) -> FloatArray:
@@ -232,8 +183,8 @@ def posterior_left_out(
 ) -> Posterior:
     """Fit cuts anew with each pixel block left out of the data and of the prior.
 
-    `left_out` are means of g2 - 1, (n_block, n_cut, n_bin); the weights, (n_cut, n_bin), those of
-    the cuts with all pixels; one prior for each block. Returns n_block * n_cut posteriors, block by
+    `left_out` are means of g2 - 1, (n_block, n_cut, n_bin); the weights, (n_cut, n_bin), are the
+    same for all blocks; one prior for each block. Returns n_block * n_cut posteriors, block by
     block.
     """
     n_block, n_cut, n_bin = left_out.shape

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from xpcs_live_denoise.numerics.arrays import lag_bin_edges
-from xpcs_live_denoise.numerics.kww_grid import (
+from xpcs_live_denoise.numerics.kww import (
     GridCurves,
     LinearSolution,
     grid_mass,
@@ -20,8 +20,14 @@ from xpcs_live_denoise.numerics.kww_grid import (
     linear_moments,
     solve_linear,
 )
-from xpcs_live_denoise.records.rows import SHARED, concatenate_rows, select_rows
-from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
+from xpcs_live_denoise.records.types import (
+    SHARED,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    concatenate_rows,
+    select_rows,
+)
 
 _TOGETHER = 32  # posteriors at once: what they need stays in the cache
 # A first look at every seventh point tells where on the grid a posterior lies: e^-20 is nothing.
@@ -31,49 +37,25 @@ _MARGIN, _END = 80, 20  # points beyond; and at either end, which tell whether i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearPrior:
-    """Gaussian prior of (beta, baseline - 1).
+    """Gaussian prior of (beta, baseline - 1), of one or of n sets of data."""
 
-    Attributes
-    ----------
-    mean
-        Shape (2,) or (n, 2).
-    covariance
-        Shape (2, 2) or (n, 2, 2).
-    """
-
-    mean: FloatArray
-    covariance: FloatArray
+    mean: FloatArray  # (2,) or (n, 2)
+    covariance: FloatArray  # (2, 2) or (n, 2, 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Posterior:
-    """Posterior means and standard deviations of n sets of data.
+    """Posterior means and standard deviations of n sets of data; Gamma per frame."""
 
-    Attributes
-    ----------
-    ln_rate, ln_rate_sd, ln_alpha, ln_alpha_sd
-        Shape (n,): Gamma per frame.
-    linear
-        Shape (n, 2): beta and baseline - 1.
-    linear_covariance
-        Shape (n, 2, 2).
-    edge_mass
-        Shape (n,): posterior probability of the grid's edge.
-    curve
-        Shape (n, n_bin): mean of g2 - 1.
-    chi_square
-        Shape (n,): weighted squared residuals of that curve.
-    """
-
-    ln_rate: FloatArray
+    ln_rate: FloatArray  # (n,), as all where nothing else is said
     ln_rate_sd: FloatArray
     ln_alpha: FloatArray
     ln_alpha_sd: FloatArray
-    linear: FloatArray
-    linear_covariance: FloatArray
-    edge_mass: FloatArray
-    curve: FloatArray
-    chi_square: FloatArray
+    linear: FloatArray  # (n, 2): beta and baseline - 1
+    linear_covariance: FloatArray  # (n, 2, 2)
+    edge_mass: FloatArray  # posterior probability of the grid's edge
+    curve: FloatArray  # (n, n_bin): mean of g2 - 1
+    chi_square: FloatArray  # weighted squared residuals of that curve
 
     def parameters(self) -> FloatArray:
         """Return ln Gamma, ln alpha, beta and baseline - 1, shape (n, 4)."""
@@ -95,16 +77,8 @@ def posterior(
     exp(b^T A^-1 b / 2) / sqrt(det A) up to a constant, and beta and baseline have mean A^-1 b and
     covariance A^-1. Means over the grid follow.
 
-    Parameters
-    ----------
-    grid
-        Curves f.
-    mean
-        Shape (n, n_bin): binned means of g2 - 1; n_bin may be less than the grid has.
-    weights
-        Shape (n, n_bin): inverse variance of each, 0 to leave it out.
-    prior
-        Of (beta, baseline - 1).
+    `mean` are binned means of g2 - 1, (n, n_bin), n_bin not above that of the grid; `weights`
+    (n, n_bin) the inverse variance of each, 0 to leave it out.
     """
     index: list[IntArray] = []
     parts: list[Posterior] = []
@@ -123,74 +97,69 @@ def rate_posterior(
     to the prior included.
     """
     ln_rate, sd, chi_square = (np.empty(len(mean)) for _ in range(3))
-    for index, part, data, solved in _in_pieces(grid, mean, weights, prior):
+    for index, part, total, solved in _in_pieces(grid, mean, weights, prior):
         evidence = solved.log_evidence
         best = np.arange(len(index)), np.argmax(evidence, axis=1)
         ln_rate[index], sd[index] = grid_moments(grid_mass(evidence + part.log_prior), part.ln_rate)
         explained = 2 * evidence[best] + np.log(solved.determinant[best])
-        chi_square[index] = data.total - explained
+        chi_square[index] = total - explained
     return ln_rate, sd, chi_square
-
-
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """A few sets of data; arrays (m, ...)."""
-
-    weights: FloatArray
-    weighted: FloatArray
-    precision: FloatArray  # (m, 1, 2, 2)
-    pull: FloatArray  # (m, 1, 2): precision @ mean of the prior
-    total: FloatArray  # (m,): y^T W y + m^T P m
-
-    def solve(self, curves: GridCurves) -> LinearSolution:
-        return solve_linear(
-            curves, self.weights, self.weighted, precision=self.precision, pull=self.pull
-        )
 
 
 def _in_pieces(
     grid: KwwGrid, mean: FloatArray, weights: FloatArray, prior: LinearPrior
-) -> Iterator[tuple[IntArray, KwwGrid, _Data, LinearSolution]]:
-    """Yield a few sets of data at a time: which, and the part of the grid that matters to them."""
+) -> Iterator[tuple[IntArray, KwwGrid, FloatArray, LinearSolution]]:
+    """Yield a few sets of data at a time.
+
+    Which they are, the part of the grid that matters to them, y^T W y + m^T P m of each, and the
+    solutions at every point of that part.
+    """
     n, n_bin = mean.shape
     grid = dataclasses.replace(grid, curves=grid.curves.lags(n_bin))
     inverse = np.linalg.inv(prior.covariance).astype(np.float64)
     precision = np.broadcast_to(inverse, (n, 2, 2))
     centre = np.broadcast_to(prior.mean, (n, 2))
     pull = np.einsum("nij,nj->ni", precision, centre)
-    every = _Data(
-        weights=weights,
-        weighted=weights * mean,
-        precision=precision[:, np.newaxis],
-        pull=pull[:, np.newaxis],
-        total=(weights * mean**2).sum(axis=1) + (pull * centre).sum(axis=1),
-    )
-    low, high = _ranges(grid, every)
+    weighted = weights * mean
+    total = (weights * mean**2).sum(axis=1) + (pull * centre).sum(axis=1)
+
+    def solve(curves: GridCurves, some: IntArray | slice) -> LinearSolution:
+        return solve_linear(
+            curves,
+            weights[some],
+            weighted[some],
+            precision=precision[some, np.newaxis],
+            pull=pull[some, np.newaxis],
+        )
+
+    low, high = _ranges(grid, n, solve)
     order = np.argsort(low, kind="stable")
     for first in range(0, max(n, 1), _TOGETHER):
         which = order[first : first + _TOGETHER]
-        data = select_rows(every, which)
         some = slice(int(low[which].min()), int(high[which].max())) if n else slice(0, None)
         part = select_rows(grid, some)
-        found = data.solve(part.curves)
+        found = solve(part.curves, which)
         if n and _is_cut_off(found.log_evidence + part.log_prior, some, len(grid.ln_rate)):
             part = grid
-            found = data.solve(grid.curves)
-        yield which, part, data, found
+            found = solve(grid.curves, which)
+        yield which, part, total[which], found
 
 
-def _ranges(grid: KwwGrid, data: _Data) -> tuple[IntArray, IntArray]:
-    """Return first and last point of the grid that matter to each set of data, from a few points.
+def _ranges(
+    grid: KwwGrid, n: int, solve: Callable[[GridCurves, slice], LinearSolution]
+) -> tuple[IntArray, IntArray]:
+    """Return first and last point of the grid that matter to each of n sets of data.
 
-    The grid runs through alpha at every Gamma: every seventh point has all alphas in turn.
+    A few points tell: the grid runs through alpha at every Gamma, so that every seventh point has
+    all alphas in turn.
     """
-    n, n_grid = len(data.total), len(grid.ln_rate)
+    n_grid = len(grid.ln_rate)
     low, high = np.zeros(n, np.int64), np.full(n, n_grid)
     few = select_rows(grid, slice(None, None, _THIN))
     curves = GridCurves.of(few.curves.f.T)
     for first in range(0, n, _THIN * _TOGETHER):
         one = slice(first, first + _THIN * _TOGETHER)
-        log_weight = select_rows(data, one).solve(curves).log_evidence + few.log_prior
+        log_weight = solve(curves, one).log_evidence + few.log_prior
         matters = log_weight > log_weight.max(axis=1, keepdims=True) - _NEGLIGIBLE
         low[one] = matters.argmax(axis=1) * _THIN - _MARGIN
         high[one] = n_grid - matters[:, ::-1].argmax(axis=1) * _THIN + _MARGIN
@@ -227,10 +196,8 @@ def _full(
     )
 
 
-N_RATE, N_ALPHA = 160, 20
-"""Grid points of ln Gamma and of ln alpha."""
-HIGHEST_RATE = 1.5
-"""Highest Gamma of the grid, per frame; the lowest is 0.1 over the longest lag."""
+N_RATE, N_ALPHA = 160, 20  # grid points of ln Gamma and of ln alpha
+HIGHEST_RATE = 1.5  # highest Gamma of the grid, per frame; the lowest is 0.1 over the longest lag
 _LOWEST_RATE_BY_LAG = 0.1
 _ALPHA_RANGE = (0.3, 2.5)
 _ALPHA_SCATTER = 0.35  # standard deviation of ln alpha about 0, a priori
@@ -239,28 +206,14 @@ _EDGE = 3  # values of Gamma that count as the grid's edge, at either end
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KwwGrid:
-    """Curves f = exp(-2 (Gamma lag)^alpha), averaged over lag bins.
+    """Curves f = exp(-2 (Gamma lag)^alpha) at n_grid points, averaged over lag bins."""
 
-    Attributes
-    ----------
-    ln_rate, ln_alpha
-        Shape (n_grid,): Gamma per frame.
-    log_prior
-        Shape (n_grid,): uniform in ln Gamma, normal in ln alpha; up to a constant.
-    curves
-        Of n_bin bins.
-    at_edge
-        Shape (n_grid,): the outermost values of Gamma and alpha.
-    step
-        Step of ln Gamma.
-    """
-
-    ln_rate: FloatArray
+    ln_rate: FloatArray  # (n_grid,), as all where nothing else is said; Gamma per frame
     ln_alpha: FloatArray
-    log_prior: FloatArray
+    log_prior: FloatArray  # uniform in ln Gamma, normal in ln alpha; up to a constant
     curves: GridCurves
-    at_edge: BoolArray
-    step: float = field(metadata=SHARED)
+    at_edge: BoolArray  # the outermost values of Gamma and alpha
+    step: float = field(metadata=SHARED)  # of ln Gamma
 
 
 def kww_grid(longest_lag: int) -> KwwGrid:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xpcs_live_denoise.numerics.estimator.cuts import CutFits, fit_cuts, fit_rates, noise_weights
-from xpcs_live_denoise.numerics.estimator.grid import KwwGrid, LinearPrior
-from xpcs_live_denoise.numerics.estimator.sums import AgeSums, jackknife_variance
 from xpcs_live_denoise.records.types import FloatArray, IntArray
+
+from .cuts import fit_cuts, fit_rates, noise_weights
+from .grid import KwwGrid, LinearPrior, Posterior
+from .sums import AgeSums, jackknife_variance
 
 # Frames on either side that tell Gamma before and after, at least and at most.
 _LEAST_SIDE, _SIDE = 20, 40
@@ -26,22 +27,12 @@ _PLACE_SD = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Jump:
-    """A jump of Gamma.
+    """A jump of Gamma."""
 
-    Attributes
-    ----------
-    first
-        First frame after it.
-    change
-        Difference of ln Gamma, after minus before.
-    places, probability
-        Shape (n,): frames that may be that first one, and how probable each is.
-    """
-
-    first: int
-    change: float
-    places: IntArray
-    probability: FloatArray
+    first: int  # first frame after it
+    change: float  # of ln Gamma, after minus before
+    places: IntArray  # (n,): frames that may be that first one
+    probability: FloatArray  # (n,): how probable each is
 
     def doubt(self, ages: IntArray) -> FloatArray:
         """Return how probable it is that an age lies on the other side, shape (n,)."""
@@ -104,8 +95,8 @@ def _sides(places: IntArray) -> list[tuple[IntArray, int, IntArray]]:
 def _locate(sums: AgeSums, roi: int, grid: KwwGrid, prior: LinearPrior, about: int) -> Jump | None:
     """Return the jump near frame `about`; None where a steady change explains as much."""
     sides = [sums.cuts(roi, *side) for side in _sides(np.array([about]))]
-    fits = [fit_cuts(side, grid, prior) for side in sides]
-    rates = [float(fit.posterior.ln_rate[0]) for fit in fits]
+    fits = [fit_cuts(side, grid, prior)[0] for side in sides]
+    rates = [float(fit.ln_rate[0]) for fit in fits]
     middles = [float(side.mean_age[0]) for side in sides]
     rows = np.arange(max(about - _SIDE, 0), min(about + _SIDE, sums.n_frames))
     cells = sums.cuts(roi, rows, 1)
@@ -152,7 +143,7 @@ def _moments(mass: FloatArray, places: IntArray) -> tuple[float, float]:
 
 
 def _curves(
-    fits: list[CutFits], ln_rate: FloatArray, rows: IntArray, lag: FloatArray
+    fits: list[Posterior], ln_rate: FloatArray, rows: IntArray, lag: FloatArray
 ) -> FloatArray:
     """Return g2 - 1 of a Gamma that changes with the frame, shape (n_row, n_bin)."""
     edges = np.arange(len(ln_rate) + 1) - 0.5
@@ -160,6 +151,6 @@ def _curves(
     # Odd lags, half of all, stand half a frame later than their row.
     centre = rows[:, np.newaxis] + 0.25
     decay = np.interp(centre + lag / 2, edges, passed) - np.interp(centre - lag / 2, edges, passed)
-    alpha = np.exp(np.mean([fit.posterior.ln_alpha[0] for fit in fits]))
-    beta, offset = np.mean([fit.posterior.linear[0] for fit in fits], axis=0)
+    alpha = np.exp(np.mean([fit.ln_alpha[0] for fit in fits]))
+    beta, offset = np.mean([fit.linear[0] for fit in fits], axis=0)
     return offset + beta * np.exp(-2 * decay**alpha)

@@ -12,45 +12,28 @@ from xpcs_live_denoise.numerics.arrays import (
     bin_of_lag,
     enlarged,
     lag_bin_edges,
+    mean_or_nan,
     next_capacity,
     range_sums,
 )
-from xpcs_live_denoise.numerics.cuts import NOISE_REACH
-from xpcs_live_denoise.records.rows import AXIS_1, SHARED
-from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
+from xpcs_live_denoise.numerics.g2 import NOISE_REACH
+from xpcs_live_denoise.records.types import AXIS_1, SHARED, Array, FloatArray, IntArray
 
 FIRST_CAPACITY = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BinnedCuts:
-    """Means of C2 - 1 over cuts of one ROI, in lag bins.
+    """Means of C2 - 1 over n_cut cuts of one ROI, in lag bins."""
 
-    Attributes
-    ----------
-    edges
-        Shape (n_bin + 1,): bin i holds the lags edges[i] .. edges[i + 1] - 1.
-    mean
-        Shape (n_cut, n_bin): mean of C2 - 1; 0 where a cut has no entry.
-    n_entries
-        Shape (n_cut, n_bin).
-    noise
-        Shape (n_cut,): variance of one entry of C2 near that age; NaN where nothing tells.
-    mean_age
-        Shape (n_cut,): mean age of the entries, frames; NaN where there are none.
-    longest_lag
-        Shape (n_cut,): longest lag of which the cut has an entry (its bin's first lag), frames.
-    left_out
-        Shape (n_block, n_cut, n_bin): as `mean`, without the pixels of one block; None where
-        blocks are not known.
-    """
-
+    # (n_bin + 1,): bin i holds the lags edges[i] .. edges[i + 1] - 1.
     edges: IntArray = field(metadata=SHARED)
-    mean: FloatArray
-    n_entries: FloatArray
-    noise: FloatArray
-    mean_age: FloatArray
-    longest_lag: IntArray
+    mean: FloatArray  # (n_cut, n_bin); 0 where a cut has no entry
+    n_entries: FloatArray  # (n_cut, n_bin)
+    noise: FloatArray  # (n_cut,): variance of one entry of C2 near that age; NaN: nothing tells
+    mean_age: FloatArray  # (n_cut,): of the entries, frames; NaN where there are none
+    longest_lag: IntArray  # (n_cut,): first lag of the last bin that has an entry, frames
+    # (n_block, n_cut, n_bin): as `mean`, without the pixels of one block; None: no blocks known.
     left_out: FloatArray | None = field(metadata=AXIS_1)
 
 
@@ -58,21 +41,9 @@ class AgeSums:
     """Sums of C2 - 1 by ROI, age and lag bin.
 
     An entry C2(t1, t2) belongs to the row floor((t1 + t2)/2): even lags at that age, odd lags half
-    a frame later, as in `age_cuts`. Reading consumes nothing.
-
-    Parameters
-    ----------
-    n_roi
-        Number of ROIs.
-    n_block
-        Pixel blocks a ROI; 0 where no pixels are known.
-    capacity
-        Frames to make room for; more may come.
-
-    Notes
-    -----
-    Memory: 4 bytes a ROI, block, frame and lag bin, of which there are 62 for 350 frames and 98
-    for 4000.
+    a frame later, as in `age_cuts`. Reading consumes nothing. There are `n_block` pixel blocks a
+    ROI, 0 where no pixels are known, and room for `capacity` frames, which grows. Memory: 4 bytes a
+    ROI, block, frame and lag bin, of which there are 62 for 350 frames and 98 for 4000.
     """
 
     def __init__(self, n_roi: int, n_block: int = 0, capacity: int = FIRST_CAPACITY) -> None:
@@ -99,14 +70,10 @@ class AgeSums:
     def add(self, columns: FloatArray, left_out: FloatArray | None = None) -> None:
         """Add what k new frames bring.
 
-        Parameters
-        ----------
-        columns
-            Shape (n_roi, n_frames + k, k): C2(t1, t2) for the new t2 and all t1.
-        left_out
-            Shape (n_roi * n_block, n_frames + k, k): C2 - 1 without the pixels of one block, for
-            each block of the first ROI, then of the second and so on; any finite number where
-            `columns` is NaN. Needed where there are blocks.
+        `columns` (n_roi, n_frames + k, k) are C2(t1, t2) for the new t2 and all t1; `left_out`
+        (n_roi * n_block, n_frames + k, k), needed where there are blocks, is C2 - 1 without the
+        pixels of one block, for each block of the first ROI, then of the second and so on; any
+        finite number where `columns` is NaN.
         """
         n_new = columns.shape[2]
         start, stop = self.n_frames, self.n_frames + n_new
@@ -134,22 +101,12 @@ class AgeSums:
     def cuts(
         self, roi: int, ages: ArrayLike, widths: ArrayLike, within: ArrayLike | None = None
     ) -> BinnedCuts:
-        """Return the means over cuts of a ROI.
+        """Return the means over n_cut cuts of a ROI.
 
-        The cut at centre a holds the entries with -width/2 < age - a <= width/2. What leaves the
-        series is cut off.
-
-        Parameters
-        ----------
-        roi
-            Index of the ROI.
-        ages
-            Shape (n_cut,): centres, whole frames, any order.
-        widths
-            Odd numbers of frames, one for all or (n_cut,).
-        within
-            Shape (2, n_cut): frames [first, stop) in which both frames of an entry must lie; a lag
-            bin counts there only if all its lags do. Default: everything.
+        The cut at centre a, a whole frame, holds the entries with -width/2 < age - a <= width/2.
+        Widths are odd numbers of frames, one for all or (n_cut,). What leaves the series is cut
+        off. `within` (2, n_cut) are frames [first, stop) in which both frames of an entry must
+        lie, everything by default; a lag bin counts there only if all its lags do.
         """
         centres = np.asarray(ages, np.int64).reshape(-1)
         reach = np.asarray(widths, np.int64) // 2
@@ -209,7 +166,8 @@ class AgeSums:
         def wider(table: Array) -> Array:
             columns = table.shape[1]
             shape = (self._capacity, self._n_bin, columns)
-            return enlarged(table.reshape(*old, columns), shape, 0).reshape(-1, columns)
+            larger = enlarged(table.reshape(*old, columns), shape, 0)
+            return larger.reshape(self._capacity * self._n_bin, columns)  # columns may be 0
 
         self._sums, self._counts = wider(self._sums), wider(self._counts)
         self._left_out = wider(self._left_out)
@@ -258,7 +216,7 @@ class AgeSums:
             n_entries=number,
             noise=self._noise(roi, centres, len(first)),
             # Odd lags, half of all, stand half a frame later than their row.
-            mean_age=np.where(total > 0, age / np.maximum(total, 1) + 0.25, np.nan),
+            mean_age=mean_or_nan(age, total) + 0.25,
             longest_lag=last,
             left_out=left_out,
         )
@@ -273,7 +231,7 @@ class AgeSums:
             end = np.clip(centres + NOISE_REACH, begin, n_pair)
         squares = range_sums(self._squares[:n_pair, roi, np.newaxis], begin, end)[:, 0]
         pairs = range_sums(self._pairs[:n_pair, roi, np.newaxis], begin, end)[:, 0]
-        return np.where(pairs > 0, squares / np.maximum(pairs, 1), np.nan)
+        return mean_or_nan(squares, pairs)
 
 
 _SMOOTH = 5  # neighbouring lag bins over which the variance of stacked residuals is averaged

@@ -12,6 +12,7 @@ from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.frames import (
     AssetFrames,
     EigerFrames,
+    FollowedFrames,
     FrameReference,
     Geometry,
     InlineFrames,
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 LAST_FILE_S, LONGEST_S, POLL_S = 2.0, 10.0, 0.05
 
 
-class Following:
+class Following(FollowedFrames):
     """The frames of one run that come from followed files, and what documents add to them.
 
     `poll`, `finish` and `reconcile` consume what they return. `uid` is the run's, for messages;
