@@ -25,7 +25,8 @@ pytestmark = [
 COMMAND = (sys.executable, "-m", "xpcs_live_denoise", "view")
 DEADLINE_S = 120
 SAMPLE = "<script>document.title='taken over'</script>gel"
-PICTURE = Picture(mean=np.full((4, 5), 2.5), labels=np.ones((4, 5), int), binning=1, n_frames=20)
+# Under the ROI that the page shows first, the middle one.
+PICTURE = Picture(mean=np.full((4, 5), 2.5), labels=np.full((4, 5), 2), binning=1, n_frames=20)
 
 
 @pytest.fixture(scope="module")
