@@ -7,7 +7,7 @@ import pytest
 
 from xpcs_live_denoise import views
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS, GammaTable, RowSource
-from xpcs_live_denoise.views.gamma import MOST_POINTS, rates_by_roi
+from xpcs_live_denoise.views.gamma import MOST_POINTS, rates_by_roi, series_fit
 
 
 def table(synthetic, *rows):
@@ -181,10 +181,10 @@ def test_the_fit_of_the_series_is_the_last_that_converged(synthetic):
     rows = synthetic(n_roi=2).gamma(range(3), source="series_raw")
     rows = rows.replace(relaxation_rate=np.array([1.0, 2, 3, 4, 5, 6]))
     rows = rows.replace(converged=rows.relaxation_rate < 6)
-    found = views.series_fit(rows, 2, RowSource.SERIES_RAW)
+    found = series_fit(rows, 2, RowSource.SERIES_RAW)
     assert found.relaxation_rate.tolist() == [5.0]
-    assert views.series_fit(rows, 2, RowSource.SERIES_DENOISED) is None
-    assert views.series_fit(None, 2, RowSource.SERIES_RAW) is None
+    assert series_fit(rows, 2, RowSource.SERIES_DENOISED) is None
+    assert series_fit(None, 2, RowSource.SERIES_RAW) is None
 
 
 def test_recommended_rates_are_preferred_then_denoised_ones(synthetic):
