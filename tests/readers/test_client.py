@@ -308,7 +308,7 @@ def test_plot_shows_both_c2_on_one_scale_g2_and_gamma(
         result = (finished if kind == "finished" else live)[1]
     figure = result.plot(2)
     panels = {axes.get_title(loc="left"): axes for axes in figure.axes}
-    raw, denoised = (panels[f"C2, {name}"].images[0] for name in ("raw", "denoised"))
+    raw, denoised = (panels[f"{name} C2"].images[0] for name in ("Raw", "Denoised"))
     assert raw.get_clim() == denoised.get_clim()
     np.testing.assert_array_equal(
         np.asarray(raw.get_array()), result.c2(2, denoised=False).values.T
