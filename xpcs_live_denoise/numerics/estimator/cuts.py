@@ -69,7 +69,7 @@ def fit_series(series: BinnedCuts, pieces: BinnedCuts, grid: KwwGrid) -> SeriesF
     weights = noise_weights(series)
     scatter = 1 / np.sqrt(max(weights[0, 0], np.finfo(np.float64).tiny))
     guess = float(max(series.mean[0, 0], min(scatter, 1.0)))
-    vague = _vague(np.array([guess]))
+    vague = vague_prior(np.array([guess]))
     data = series.mean
     if series.left_out is not None:
         data = np.concatenate([data, series.left_out[:, 0]])
@@ -108,7 +108,7 @@ def _from_pieces(pieces: BinnedCuts, grid: KwwGrid, beta: FloatArray) -> LinearP
     data = pieces.mean[np.newaxis]
     if pieces.left_out is not None:
         data = np.concatenate([data, pieces.left_out])
-    vague = _vague(np.abs(beta))
+    vague = vague_prior(np.abs(beta))
     fitted = posterior_left_out(data, weights, grid, vague)
     before = np.linalg.inv(vague.covariance)  # (n_prior, 2, 2)
     shape = data.shape[:2]  # (n_prior, n_piece)
@@ -131,7 +131,8 @@ def _lag_2_share(series: BinnedCuts) -> float:
     return float(series.mean[0, 1] / series.mean[0, 0])
 
 
-def _vague(beta: FloatArray) -> LinearPrior:
+def vague_prior(beta: FloatArray) -> LinearPrior:
+    """Return what is known of contrast and baseline before any fit, about each `beta` (n,)."""
     covariance = np.zeros((len(beta), 2, 2))
     covariance[:, 0, 0] = (_BETA_SHARE * beta) ** 2
     covariance[:, 1, 1] = _BASELINE_SD**2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -225,11 +226,15 @@ def kww_grid(longest_lag: int) -> KwwGrid:
     return _grid(int(lag_bin_edges(max(longest_lag, 1))[-1]) - 1)
 
 
+def rate_range(longest_lag: int) -> tuple[float, float]:
+    """Return the least and the largest ln Gamma that a series is asked for, per frame."""
+    return math.log(_LOWEST_RATE_BY_LAG / longest_lag), math.log(HIGHEST_RATE)
+
+
 @functools.lru_cache(maxsize=8)
 def _grid(longest_lag: int) -> KwwGrid:
     edges = lag_bin_edges(longest_lag)
-    slowest, fastest = np.log(_LOWEST_RATE_BY_LAG / longest_lag), np.log(HIGHEST_RATE)
-    axis_rate = np.linspace(slowest, fastest, N_RATE, dtype=np.float64)
+    axis_rate = np.linspace(*rate_range(longest_lag), N_RATE, dtype=np.float64)
     least, most = np.log(_ALPHA_RANGE)
     axis_alpha = np.linspace(least, most, N_ALPHA, dtype=np.float64)
     ln_rate, ln_alpha = grid_points(axis_rate, axis_alpha)

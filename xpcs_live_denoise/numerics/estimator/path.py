@@ -1,0 +1,633 @@
+"""Gamma of every frame at once: the path whose integral explains C2 at all ages and lags.
+
+C2(t1, t2) = C + beta exp(-2 S^alpha), S(t1, t2) = the sum of Gamma over the frame intervals from t1
+to t2. A cut needs a Gamma that is steady over its width; the path does not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import linalg  # pyright: ignore[reportMissingTypeStubs]
+
+from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
+
+from .cuts import SeriesFit, vague_prior
+from .grid import LinearPrior, rate_range
+from .path_cells import PathCells, path_cells
+from .sums import AgeSums, StackedResiduals, jackknife_variance
+
+_linalg: Any = linalg  # scipy carries no types
+
+# --- the priors --------------------------------------------------------------------------------
+
+# Increments of ln Gamma from knot to knot have a Student distribution: smooth where they are small,
+# and jumps cost little. nu and lam, its scale to the power of -2, the data choose: the result is
+# the mixture of all, each with its evidence.
+_STUDENT = tuple((2.0, 10.0**power) for power in np.arange(0.5, 6.1, 0.5))
+FIRST_PRIOR = 7  # of these, tried first
+# Avalanches have longer tails: tried where the loosest of the others are among the best.
+_LONG_TAILED = tuple((0.5, 10.0**power) for power in np.arange(0.0, 3.1, 0.5))
+_LOOSE = 3
+_N_PRIOR = len(_STUDENT) + len(_LONG_TAILED)
+_ALPHA_SD = 0.35  # of ln alpha, about 0
+
+# --- the noise ---------------------------------------------------------------------------------
+
+_MODEL_ERROR = 0.002  # of beta: what a curve at the middle of a lag bin misses of the bin's mean
+_INFLATION_PASSES, _INFLATION_TOLERANCE = 4, 0.15
+_SMOOTH_REACH = 20  # frames over which the jackknife variance is averaged: 8 blocks tell 50 %
+
+# --- the search --------------------------------------------------------------------------------
+
+_LEAST_CELLS = 10  # that can tell anything
+MOST_KNOTS = 512  # unknowns; a longer series has knots of several frames
+_ITERATIONS = 20
+_ENOUGH = 0.02  # a step that explains no more than this, in ln probability, is the last
+_CONVERGED = 0.5  # the last one must not explain more
+_LONGEST_STEP = 2.0  # in ln Gamma
+_DAMPING_FACTOR, _MOST_DAMPING = 8.0, 1e8
+# In ln evidence below the best: a solution that is left out of the mixture, and one beyond which a
+# search that is resumed does not look.
+_NEGLIGIBLE, _RESUMED = 6.0, 1.0
+
+
+# --- probability of a path ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prior:
+    """What is known before: of increments, and of what all frames share."""
+
+    nu: float
+    lam: float
+    centre: FloatArray  # (4,): of the mean of ln Gamma, of ln alpha, beta and baseline - 1
+    precision: FloatArray  # (4,)
+
+    def of(self, state: FloatArray) -> float:
+        """Return -ln of its probability, up to a constant."""
+        change = np.diff(state[:-3])
+        far = self._shared(state) - self.centre
+        tails = (self.nu + 1) / 2 * np.log1p(self.lam * change**2 / self.nu).sum()
+        return float(tails + (self.precision * far**2).sum() / 2)
+
+    def gradient(self, state: FloatArray) -> FloatArray:
+        """Return the gradient of `of`."""
+        n_knot = len(state) - 3
+        pull = self._stiffness(state) * np.diff(state[:-3])
+        shared = self.precision * (self._shared(state) - self.centre)
+        total = np.empty(len(state))
+        total[:n_knot] = shared[0] / n_knot
+        total[: n_knot - 1] -= pull
+        total[1:n_knot] += pull
+        total[n_knot:] = shared[1:]
+        return total
+
+    def add_curvature(self, state: FloatArray, matrix: FloatArray) -> None:
+        """Add the second derivatives to a matrix, those of the tails as if they were a Gaussian."""
+        n_knot = len(state) - 3
+        stiffness = self._stiffness(state)
+        at = np.arange(n_knot - 1)
+        matrix[:n_knot, :n_knot] += self.precision[0] / n_knot**2
+        matrix[at, at] += stiffness
+        matrix[at + 1, at + 1] += stiffness
+        matrix[at, at + 1] -= stiffness
+        matrix[at + 1, at] -= stiffness
+        others = np.arange(n_knot, n_knot + 3)
+        matrix[others, others] += self.precision[1:]
+
+    def variance(self, state: FloatArray, rows: FloatArray) -> FloatArray:
+        """Return r^T P r for each row r of (k, n_knot + 3), P the second derivatives."""
+        n_knot = len(state) - 3
+        changes = np.diff(rows[:, :n_knot], axis=1)
+        means = np.concatenate([rows[:, :n_knot].mean(axis=1)[:, np.newaxis], rows[:, n_knot:]], 1)
+        return changes**2 @ self._stiffness(state) + means**2 @ self.precision
+
+    def log_normalisation(self, n_knot: int) -> float:
+        """Return what makes the Laplace integral of the increments one, up to a constant."""
+        return (n_knot - 1) / 2 * math.log(self.lam * (self.nu + 1) / self.nu)
+
+    def _stiffness(self, state: FloatArray) -> FloatArray:
+        return self.lam * (self.nu + 1) / (self.nu + self.lam * np.diff(state[:-3]) ** 2)
+
+    def _shared(self, state: FloatArray) -> FloatArray:
+        return np.array([state[:-3].mean(), *state[-3:]])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Point:
+    """The model at one state (ln Gamma of every knot, ln alpha, beta, baseline - 1)."""
+
+    state: FloatArray  # (n_knot + 3,)
+    rate: FloatArray  # (n_knot,): Gamma times frames of a knot
+    residual: FloatArray  # (n,), as what follows: value less model
+    by_decay: FloatArray  # derivative of the model with respect to S
+    by_shared: FloatArray  # (3, n): with respect to ln alpha, beta and baseline
+    cost: float  # -ln probability, up to a constant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Problem:
+    """Data and one prior: how probable a path is, and the most probable one."""
+
+    cells: PathCells
+    weights: FloatArray  # (n,): inverse variances
+    prior: _Prior
+
+    def point(self, state: FloatArray) -> _Point:
+        """Evaluate the model."""
+        cells = self.cells
+        rate = np.exp(state[:-3]) * cells.step
+        passed = np.zeros(cells.n_knot + 1)
+        np.cumsum(rate, out=passed[1:])
+        decay = np.maximum(cells.decay(passed), 1e-12)
+        alpha, beta = math.exp(state[-3]), state[-2]
+        ln_decay = np.log(decay)
+        power = np.exp(alpha * ln_decay)
+        curve = np.exp(-2 * power)
+        by_ln_decay = -2 * alpha * beta * power * curve
+        residual = cells.value - state[-1] - beta * curve
+        return _Point(
+            state=state,
+            rate=rate,
+            residual=residual,
+            by_decay=by_ln_decay / decay,
+            by_shared=np.stack([by_ln_decay * ln_decay, curve, np.ones_like(curve)]),
+            cost=float(self.weights @ residual**2) / 2 + self.prior.of(state),
+        )
+
+    def projected(self, point: _Point, values: FloatArray) -> FloatArray:
+        """Return J^T W values, (n_knot + 3,), for values (n,)."""
+        weighted = self.weights * values
+        of_path = point.rate * self.cells.backward(weighted * point.by_decay)
+        return np.concatenate([of_path, point.by_shared @ weighted])
+
+    def curvature(self, point: _Point) -> FloatArray:
+        """Return J^T W J and the curvature of the prior, (n_knot + 3, n_knot + 3)."""
+        n_knot = self.cells.n_knot
+        matrix = np.empty((n_knot + 3, n_knot + 3))
+        of_path = self.cells.products(self.weights * point.by_decay**2)
+        of_path *= point.rate
+        of_path *= point.rate[:, np.newaxis]
+        matrix[:n_knot, :n_knot] = of_path
+        for index, column in enumerate(point.by_shared):
+            values = self.projected(point, column)
+            matrix[n_knot + index] = matrix[:, n_knot + index] = values
+        self.prior.add_curvature(point.state, matrix)
+        return matrix
+
+    def solve(self, state: FloatArray) -> _Solution:
+        """Find the most probable path by Gauss-Newton steps with Levenberg's damping."""
+        point = self.point(state)
+        damping, gain = 1e-3, math.inf
+        curvature = np.zeros((len(state), len(state)))
+        for _ in range(_ITERATIONS):
+            curvature = self.curvature(point)
+            new, damping = self._step(point, curvature, damping)
+            gain, point = point.cost - new.cost, new
+            if gain < _ENOUGH:  # the curvature has not changed either
+                break
+        factor: Array = _linalg.cholesky(curvature, lower=True, check_finite=False)
+        log_volume = float(np.log(np.diagonal(factor)).sum())
+        return _Solution(
+            problem=self,
+            point=point,
+            factor=factor,
+            evidence=self.prior.log_normalisation(self.cells.n_knot) - point.cost - log_volume,
+            converged=gain < _CONVERGED,
+        )
+
+    def _step(self, point: _Point, curvature: FloatArray, damping: float) -> tuple[_Point, float]:
+        """Return the point after one step, never a less probable one, and the next damping."""
+        downhill = self.projected(point, point.residual) - self.prior.gradient(point.state)
+        diagonal = np.arange(len(downhill))
+        steepness = curvature[diagonal, diagonal].copy()
+        found = point
+        while damping < _MOST_DAMPING:
+            curvature[diagonal, diagonal] = steepness * (1 + damping)
+            factor = _linalg.cho_factor(curvature, lower=True, check_finite=False)
+            step: FloatArray = _linalg.cho_solve(factor, downhill, check_finite=False)
+            longest = float(np.abs(step[:-3]).max())
+            step *= min(1.0, _LONGEST_STEP / longest) if longest > 0 else 1.0
+            new = self.point(point.state + step)
+            if new.cost <= point.cost:
+                found, damping = new, max(damping / _DAMPING_FACTOR, 1e-7)
+                break
+            damping *= _DAMPING_FACTOR
+        curvature[diagonal, diagonal] = steepness
+        return found, damping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Solution:
+    """The most probable path for one prior."""
+
+    problem: _Problem
+    point: _Point
+    factor: FloatArray  # lower Cholesky factor of the curvature
+    evidence: float  # ln, up to a constant that all priors share
+    converged: bool
+
+    @property
+    def state(self) -> FloatArray:
+        """Where it is, (n_knot + 3,)."""
+        return self.point.state
+
+    def errors(self) -> _Errors:
+        """Return the variances of its state."""
+        n_knot, prior = self.problem.cells.n_knot, self.problem.prior
+        inverse = self._covariance()
+        open_ = prior.variance(self.state, inverse)
+        white = np.diagonal(inverse) - open_
+        of_mean = inverse[:n_knot].mean(axis=0)
+        mean_open = float(prior.variance(self.state, of_mean[np.newaxis])[0])
+        mean_white = float(of_mean[:n_knot].mean()) - mean_open
+        jackknife, mean_data = white, mean_white
+        left_out = self.problem.cells.left_out
+        if left_out is not None:
+            shifts = np.stack([self.problem.projected(self.point, one) for one in left_out])
+            shifts = shifts @ inverse
+            jackknife = jackknife_variance(shifts)
+            of_level = float(jackknife_variance(shifts[:, :n_knot].mean(axis=1)))
+            mean_data = max(mean_white, of_level)
+        return _Errors(white=white, jackknife=jackknife, prior=open_, mean=mean_open + mean_data)
+
+    def _covariance(self) -> FloatArray:
+        lower: Array = np.tril(_linalg.lapack.dpotri(self.factor, lower=1)[0])
+        return lower + np.tril(lower, -1).T
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Errors:
+    """Variances of one solution, (n_knot + 3,), and of the mean of ln Gamma."""
+
+    white: FloatArray  # from independent entries
+    jackknife: FloatArray  # from pixel blocks; `white` without any
+    prior: FloatArray  # what the prior leaves open
+    mean: float
+
+    @property
+    def inflation(self) -> float:
+        """How much larger the variance of ln Gamma is than from independent entries."""
+        return float(self.jackknife[:-3].mean() / self.white[:-3].mean())
+
+
+# --- what the path is --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathEstimate:
+    """Gamma along a stretch of one series, and what all of its frames share; rates per frame."""
+
+    age: IntArray  # (n,): frames
+    ln_rate: FloatArray  # (n,)
+    ln_rate_error: FloatArray  # (n,): standard errors; neighbours share most of theirs
+    shared: FloatArray  # (3,): ln alpha, beta, baseline - 1
+    shared_error: FloatArray  # (3,)
+    mean_error: float  # standard error of the mean of ln Gamma over the stretch
+    misfit: float  # T, see `StackedResiduals`; NaN without pixel blocks
+    reduced_chi_square: float
+    n_lags: int  # lag bins that were fitted
+    converged: bool
+    search: PathSearch
+
+    @property
+    def n_effective(self) -> float:
+        """As many independent values would tell the mean of ln Gamma as well."""
+        return max(1.0, float(np.mean(self.ln_rate_error**2)) / self.mean_error**2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathSearch:
+    """Where a search ended: the next one of the same series, some frames later, begins there."""
+
+    first: int  # frame
+    step: int  # frames a knot
+    state: FloatArray  # (n_knot + 3,): ln Gamma of each knot, ln alpha, beta, baseline - 1
+    prior: int  # index of the prior with most evidence
+    # The weights of entries were divided by it: they share pixels and frames.
+    inflation: float
+
+    def at(self, frames: FloatArray) -> FloatArray:
+        """Return ln Gamma at frames (n,); beyond either end, what it is there."""
+        middle = self.first + (np.arange(len(self.state) - 3) + 0.5) * self.step
+        return np.interp(frames, middle, self.state[:-3])
+
+
+def knot_step(n_frames: int, most_knots: int = MOST_KNOTS) -> int:
+    """Return the frames of a knot, an odd number, so that a series has at most `most_knots`."""
+    step = max(1, -(-(n_frames - 1) // most_knots))
+    return step + 1 - step % 2
+
+
+def estimate_path(
+    cells: PathCells,
+    start: PathSearch,
+    series: LinearPrior,
+    ages: IntArray,
+    *,
+    known_inflation: float | None = None,
+    resume: bool = False,
+) -> PathEstimate:
+    """Estimate Gamma at every age of a stretch.
+
+    Parameters
+    ----------
+    cells
+        C2 of the stretch.
+    start
+        Where the search begins; its state has one ln Gamma for each knot of `cells`.
+    series
+        What is known of beta and baseline - 1.
+    ages
+        Shape (n,), whole frames of the stretch.
+    known_inflation
+        How much larger the variance of sums of entries is than if these were independent. None:
+        the scatter between pixel blocks tells.
+    resume
+        Trust the prior and the inflation with which `start` ended, and look no further than the
+        evidence rises: for a stretch that has a few frames more than the one before. An estimate
+        says the inflation that its own blocks tell, so that the next one follows.
+    """
+    if len(cells.value) < _LEAST_CELLS:
+        return _unknown(ages, start)
+    ladder = _Ladder(cells, series)
+    inflation = known_inflation or start.inflation
+    enough = _RESUMED if resume else _NEGLIGIBLE
+    tried = ladder.walk(inflation, start.prior, start.state, enough=enough)
+    if not resume and known_inflation is None:
+        inflation, tried = ladder.inflated(inflation, tried)
+    best = _best(tried)
+    if best < _LOOSE:
+        begin = len(_STUDENT) + len(_LONG_TAILED) // 2
+        tried |= ladder.walk(inflation, begin, tried[best].state, enough=enough)
+    mixture = _mixture(tried)
+    if known_inflation is None:
+        inflation = max(1.0, inflation * mixture.inflation)
+    return _at_ages(mixture, ages, inflation)
+
+
+def _unknown(ages: IntArray, start: PathSearch) -> PathEstimate:
+    """Return the estimate where there are no data."""
+    nothing = np.full(len(ages), math.nan)
+    return PathEstimate(
+        age=ages,
+        ln_rate=nothing,
+        ln_rate_error=nothing,
+        shared=np.full(3, math.nan),
+        shared_error=np.full(3, math.nan),
+        mean_error=math.nan,
+        misfit=math.nan,
+        reduced_chi_square=math.nan,
+        n_lags=0,
+        converged=False,
+        search=start,
+    )
+
+
+class _Ladder:
+    """The problems of all priors, by their index, for the data of one stretch."""
+
+    def __init__(self, cells: PathCells, series: LinearPrior) -> None:
+        least, most = rate_range(max(cells.n_frames - 1, 1))
+        linear_sd = np.sqrt(np.diagonal(series.covariance))
+        sd = np.array([(most - least) / math.sqrt(12), _ALPHA_SD, *linear_sd])
+        self._centre = np.array([(least + most) / 2, 0.0, *series.mean])
+        self._precision = sd**-2
+        self._cells = cells
+        self._weights = cells.weight / (1 + cells.weight * (_MODEL_ERROR * series.mean[0]) ** 2)
+
+    def solve(self, inflation: float, index: int, state: FloatArray) -> _Solution:
+        """Return the most probable path for one prior."""
+        nu, lam = (*_STUDENT, *_LONG_TAILED)[index]
+        prior = _Prior(nu=nu, lam=lam, centre=self._centre, precision=self._precision)
+        weights = self._weights / inflation
+        return _Problem(cells=self._cells, weights=weights, prior=prior).solve(state)
+
+    def walk(
+        self, inflation: float, first: int, state: FloatArray, *, enough: float = _NEGLIGIBLE
+    ) -> dict[int, _Solution]:
+        """Solve for a prior, then for its neighbours on either side while they have evidence.
+
+        Each begins where its neighbour ended. The last one on a side has `enough` less ln evidence
+        than the best.
+        """
+        n_student = len(_STUDENT)
+        family = range(n_student) if first < n_student else range(n_student, _N_PRIOR)
+        tried = {first: self.solve(inflation, first, state)}
+        for direction in (1, -1):
+            index = first + direction
+            while index in family:
+                tried[index] = self.solve(inflation, index, tried[index - direction].state)
+                if tried[index].evidence < tried[_best(tried)].evidence - enough:
+                    break
+                index += direction
+        return tried
+
+    def inflated(
+        self, inflation: float, tried: dict[int, _Solution]
+    ) -> tuple[float, dict[int, _Solution]]:
+        """Return the inflation of the noise that pixel blocks tell, and the solutions with it.
+
+        It is the jackknife variance of ln Gamma over what independent entries would give. A larger
+        one leaves less to the data, and a stiffer path with it: until neither changes.
+        """
+        if self._cells.left_out is None:
+            return inflation, tried
+        first, best = inflation, _best(tried)
+        for _ in range(_INFLATION_PASSES):
+            larger = max(1.0, inflation * tried[best].errors().inflation)
+            if abs(math.log(larger / inflation)) < _INFLATION_TOLERANCE:
+                break
+            inflation = larger
+            tried = {best: self.solve(inflation, best, tried[best].state)}
+        if inflation != first:
+            tried = self.walk(inflation, best, tried[best].state)
+        return inflation, tried
+
+
+def _best(tried: dict[int, _Solution]) -> int:
+    return max(tried, key=lambda index: tried[index].evidence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mixture:
+    """What all solutions say together, each as its evidence allows."""
+
+    state: FloatArray  # (n_knot + 3,)
+    variance: FloatArray
+    mean_variance: float
+    inflation: float  # by which weights should be divided further; 1 without pixel blocks
+    prior: int  # index of the one with most evidence
+    best: _Solution
+
+
+def _mixture(tried: dict[int, _Solution]) -> _Mixture:
+    best = _best(tried)
+    step = tried[best].problem.cells.step
+    some = [one for one in tried.values() if one.evidence > tried[best].evidence - _NEGLIGIBLE]
+    share = np.exp(np.array([one.evidence - tried[best].evidence for one in some]))
+    share /= share.sum()
+    errors = [one.errors() for one in some]
+    state = share @ np.stack([one.state for one in some])
+    spread = np.stack([one.state - state for one in some])
+    variance = np.stack([_variance(one, step) for one in errors])
+    mean_variance = np.array([one.mean for one in errors])
+    return _Mixture(
+        state=state,
+        variance=share @ (variance + spread**2),
+        mean_variance=float(share @ (mean_variance + spread[:, :-3].mean(axis=1) ** 2)),
+        inflation=float(share @ np.array([one.inflation for one in errors])),
+        prior=best,
+        best=tried[best],
+    )
+
+
+def _variance(errors: _Errors, step: int) -> FloatArray:
+    """Return the variance of a state: at least the jackknife's, which neighbours tell together."""
+    nearby = errors.jackknife.copy()
+    nearby[:-3] = _running_mean(nearby[:-3], step)
+    return np.maximum(errors.white, nearby) + errors.prior
+
+
+def _running_mean(values: FloatArray, step: int) -> FloatArray:
+    """Return the mean over the knots within `_SMOOTH_REACH` frames."""
+    reach = _SMOOTH_REACH // step
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    at = np.arange(len(values))
+    low, high = np.maximum(at - reach, 0), np.minimum(at + reach + 1, len(values))
+    return (total[high] - total[low]) / (high - low)
+
+
+def _at_ages(mixture: _Mixture, ages: IntArray, inflation: float) -> PathEstimate:
+    ln_rate, variance = mixture.state[:-3], mixture.variance[:-3]
+    problem, residual = mixture.best.problem, mixture.best.point.residual
+    cells = problem.cells
+    at = np.asarray(ages, np.int64) - cells.first
+    before = np.clip((at - 1) // cells.step, 0, cells.n_knot - 1)  # of the interval before a frame,
+    after = np.clip(at // cells.step, 0, cells.n_knot - 1)  # and of that after it
+    return PathEstimate(
+        age=np.asarray(ages, np.int64),
+        ln_rate=(ln_rate[before] + ln_rate[after]) / 2,
+        ln_rate_error=np.sqrt((variance[before] + variance[after]) / 2),
+        shared=mixture.state[-3:],
+        shared_error=np.sqrt(mixture.variance[-3:]),
+        mean_error=math.sqrt(mixture.mean_variance),
+        misfit=_misfit(cells, problem.weights, residual),
+        reduced_chi_square=float(problem.weights @ residual**2) / len(residual),
+        n_lags=int(np.unique(cells.bin).size),
+        converged=mixture.best.converged,
+        search=PathSearch(
+            first=cells.first,
+            step=cells.step,
+            state=mixture.state,
+            prior=mixture.prior,
+            inflation=inflation,
+        ),
+    )
+
+
+def _misfit(cells: PathCells, weights: FloatArray, residual: FloatArray) -> float:
+    """Return T of residuals stacked over ages."""
+    if cells.left_out is None:
+        return math.nan
+
+    def laid_out(values: FloatArray) -> FloatArray:
+        table = np.zeros((cells.n_row, cells.n_bin))
+        table[cells.row, cells.bin] = values
+        return table
+
+    left_out = np.stack([laid_out(residual + one) for one in cells.left_out])
+    return StackedResiduals().add(laid_out(weights), laid_out(residual), left_out).misfit()
+
+
+# --- while a run is on -------------------------------------------------------------------------
+
+# Frames of the stretch that a publication looks at, in knots; they reach over this many 1/Gamma.
+_LIVE_KNOTS, _LIVE_DECAYS = 160, 4.0
+# For the newest frames the contrast of the series so far is a prior, widened by this share of beta.
+_LIVE_WIDEN = (0.1, 0.05)
+
+
+class PathEstimator:
+    """The path of one ROI, `roi` its index in the sums.
+
+    Its state is where the search of the last publication ended. Reading consumes nothing.
+    """
+
+    def __init__(self, roi: int) -> None:
+        self._roi = roi
+        self._search: PathSearch | None = None
+
+    def whole(
+        self,
+        sums: AgeSums,
+        series: SeriesFit,
+        curve: tuple[IntArray, FloatArray],
+        *,
+        inflation: float | None = None,
+    ) -> PathEstimate:
+        """Estimate Gamma at every frame of a series.
+
+        `curve` are ages and ln Gamma (each (n,), finite) of a smoother estimate: the search begins
+        there. `inflation`, see `estimate_path`, has to be given where there are no pixel blocks.
+        """
+        n = sums.n_frames
+        cells = path_cells(sums, self._roi, 0, n, knot_step(n))
+        beta = np.array([max(abs(series.beta), series.beta_error)])
+        vague = vague_prior(beta)
+        prior = LinearPrior(mean=vague.mean[0], covariance=vague.covariance[0])
+        start = _begin(cells, np.interp(_middles(cells), *curve), prior)
+        return estimate_path(cells, start, prior, np.arange(n), known_inflation=inflation)
+
+    def newest(
+        self, sums: AgeSums, series: SeriesFit, ages: IntArray, ln_rate: float
+    ) -> PathEstimate:
+        """Estimate Gamma at `ages` (n,), among the newest frames; `ln_rate` is typical of them."""
+        n = sums.n_frames
+        step = _odd(_LIVE_DECAYS / math.exp(ln_rate) / _LIVE_KNOTS)
+        step = min(step, knot_step(n, _LIVE_KNOTS))
+        first = max(0, n - _LIVE_KNOTS * step - 1)
+        cells = path_cells(sums, self._roi, first, n, step)
+        widen = np.diag(np.array(_LIVE_WIDEN) * series.prior.mean[0]) ** 2
+        prior = LinearPrior(
+            mean=series.prior.mean, covariance=np.asarray(series.prior.covariance) + widen
+        )
+        known = self._search
+        if known is None:
+            start = _begin(cells, np.full(cells.n_knot, ln_rate), prior)
+        else:
+            state = np.concatenate([known.at(_middles(cells)), known.state[-3:]])
+            start = dataclasses.replace(known, state=state)
+        found = estimate_path(cells, start, prior, ages, resume=known is not None)
+        self._search = found.search
+        return found
+
+
+def _first_inflation(cells: PathCells) -> float:
+    """Return what the cells alone tell of it: they share pixels, that they share frames is left."""
+    if cells.left_out is None or not cells.value.size:
+        return 1.0
+    return max(1.0, float(np.mean(jackknife_variance(cells.left_out) * cells.weight)))
+
+
+def _odd(frames: float) -> int:
+    return 2 * int(frames / 2) + 1
+
+
+def _middles(cells: PathCells) -> FloatArray:
+    return cells.first + (np.arange(cells.n_knot) + 0.5) * cells.step
+
+
+def _begin(cells: PathCells, ln_rate: FloatArray, prior: LinearPrior) -> PathSearch:
+    return PathSearch(
+        first=cells.first,
+        step=cells.step,
+        state=np.concatenate([ln_rate, [0.0], prior.mean]),
+        prior=FIRST_PRIOR,
+        inflation=_first_inflation(cells),
+    )

@@ -1,0 +1,130 @@
+"""C2 of one ROI in cells of age and lag, laid over the knots of a path of Gamma."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xpcs_live_denoise.records.types import FloatArray, IntArray
+
+from .sums import AgeSums
+
+_LEAST_VARIANCE = 1e-13  # of an entry of C2, near 1 and known to 1e-7 in single precision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathCells:
+    """Means of C2 - 1 of one ROI by age row and lag bin, laid over the knots of a path.
+
+    Knot k is the time from frame `first` + k `step` on, `step` frames long; its nodes are k, where
+    it begins, and k + 1. A cell's two times lie between nodes.
+    """
+
+    first: int
+    n_frames: int
+    step: int
+    n_knot: int
+    n_row: int
+    n_bin: int
+    row: IntArray  # (n,): the age row of each cell, and
+    bin: IntArray  # (n,): its lag bin
+    value: FloatArray  # (n,)
+    weight: FloatArray  # (n,): inverse variance if the entries of a cell were independent
+    left_out: FloatArray | None  # (n_block, n): without one pixel block, less `value`
+    node: IntArray  # (2, n): the node before either time
+    share: FloatArray  # (2, n): how far either time is on the way to the next node, 0 to 1
+    # (m,): a node times n_node plus a node not before it; the cell; the product of their shares in
+    # S. What J^T W J is summed from.
+    pair: IntArray
+    pair_cell: IntArray
+    pair_share: FloatArray
+
+    def decay(self, passed: FloatArray) -> FloatArray:
+        """Return S of every cell, (n,), from the integral of Gamma up to each node."""
+        at = passed[self.node] + self.share * (passed[self.node + 1] - passed[self.node])
+        return at[1] - at[0]
+
+    def backward(self, values: FloatArray) -> FloatArray:
+        """Return sum over cells of values dS/dGamma_k for each knot k, (n_knot,)."""
+        after = values * self.share
+        n_node = self.n_knot + 1
+        at: FloatArray = np.bincount(self.node[1], values - after[1], n_node).astype(np.float64)
+        at += np.bincount(self.node[1] + 1, after[1], n_node)
+        at -= np.bincount(self.node[0], values - after[0], n_node)
+        at -= np.bincount(self.node[0] + 1, after[0], n_node)
+        return np.cumsum(at[:0:-1])[::-1]
+
+    def products(self, weights: FloatArray) -> FloatArray:
+        """Return sum over cells of weights dS/dGamma_j dS/dGamma_k, (n_knot, n_knot).
+
+        A node's share in S belongs to all knots before it: two running sums.
+        """
+        n_node = self.n_knot + 1
+        values = self.pair_share * weights[self.pair_cell]
+        at: FloatArray = np.bincount(self.pair, values, n_node * n_node).astype(np.float64)
+        upper = at.reshape(n_node, n_node)
+        both = upper + upper.T
+        return np.cumsum(np.cumsum(both[:0:-1, :0:-1], axis=0), axis=1)[::-1, ::-1]
+
+
+def path_cells(sums: AgeSums, roi: int, first: int, stop: int, step: int) -> PathCells:
+    """Lay the sums of one ROI, frames [first, stop), over knots of `step` frames, an odd number."""
+    half = step // 2
+    centres = np.arange(first + half, stop, step)
+    cuts = sums.cuts(roi, centres, step)
+    edges = cuts.edges
+    last = edges[1:] - 1
+    fits = (centres[:, np.newaxis] - half - last // 2 >= first) & (
+        centres[:, np.newaxis] + half + (last + 1) // 2 < stop
+    )
+    # A cell of which gaps left less than half has another mean lag than its bin.
+    enough = cuts.n_entries >= 0.5 * step * np.diff(edges)
+    row, col = np.nonzero(fits & enough & np.isfinite(cuts.noise)[:, np.newaxis])
+    value = cuts.mean[row, col]
+    n_knot = max(-(-(stop - first - 1) // step), 1)
+    lag = np.arange(1, int(edges[-1]), dtype=np.int64)
+    before, after = (
+        np.add.reduceat(frames, edges[:-1] - 1) / np.diff(edges)
+        for frames in (-(lag // 2), (lag + 1) // 2)
+    )
+    times = np.stack([before[col], after[col]]) + centres[row] - first
+    node = np.minimum(times // step, n_knot - 1).astype(np.int64)
+    share = times / step - node
+    pair, pair_cell, pair_share = _pairs(node, share, n_knot + 1)
+    return PathCells(
+        first=first,
+        n_frames=stop - first,
+        step=step,
+        n_knot=n_knot,
+        n_row=len(centres),
+        n_bin=len(edges) - 1,
+        row=row,
+        bin=col,
+        value=value,
+        weight=cuts.n_entries[row, col] / np.maximum(cuts.noise, _LEAST_VARIANCE)[row],
+        left_out=None if cuts.left_out is None else cuts.left_out[:, row, col] - value,
+        node=node,
+        share=share,
+        pair=pair,
+        pair_cell=pair_cell,
+        pair_share=pair_share,
+    )
+
+
+def _pairs(node: IntArray, share: FloatArray, n_node: int) -> tuple[IntArray, IntArray, FloatArray]:
+    """Return pairs of nodes in which the same cell has a share, the cell, and the product.
+
+    A pair of different nodes stands once, the lower one first; of a node with itself half the
+    product is returned, as the transpose is added.
+    """
+    nodes = np.stack([node[0], node[0] + 1, node[1], node[1] + 1])
+    shares = np.stack([share[0] - 1, -share[0], 1 - share[1], share[1]])
+    parts: list[tuple[IntArray, IntArray, FloatArray]] = []
+    for i in range(4):
+        for j in range(i, 4):
+            product = shares[i] * shares[j] * (0.5 if i == j else 1.0)
+            (some,) = np.nonzero(product)
+            parts.append((nodes[i, some] * n_node + nodes[j, some], some, product[some]))
+    pair, cell, product = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return pair, cell, product
