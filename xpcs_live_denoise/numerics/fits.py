@@ -123,17 +123,21 @@ def fit_age_cuts(
 def fit_g2(
     g2: ArrayLike,
     *,
+    lags: ArrayLike | None = None,
     beta: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     g2_error: ArrayLike | None = None,
     frame_time_s: float = 1.0,
 ) -> GammaTable:
-    """Fit the g2 of whole series, or any curves at lags 1, 2, ..., n_lag.
+    """Fit the g2 of whole series, or any curves, at every lag or at those of a multi-tau scheme.
 
     Parameters
     ----------
     g2
         Shape (n_lag,) or (n, n_lag). NaN is left out.
+    lags
+        Shape (n_lag,): the lag of each value in frames (a delay over the frame period), above 0
+        and rising, whole or not; default 1, 2, ..., n_lag.
     beta
         Contrast to hold, scalar or (n,); default: free.
     weights
@@ -141,37 +145,66 @@ def fit_g2(
         errors are scaled by the scatter about the fit, `error_kind` is "residual", and
         `reduced_chi_square` is in units of these weights.
     g2_error
-        Shape like g2: standard error of each value, instead of weights; `error_kind` is "fit".
-        Errors of neighbouring lags are taken as independent.
+        Shape (n_lag,) or (n, n_lag): standard error of each value, instead of weights;
+        `error_kind` is "fit". NaN leaves the value out. Errors of neighbouring lags are taken as
+        independent; in a series they are not, and the errors of the fit are then too small.
     frame_time_s
         Frame period, s.
 
     Returns
     -------
     GammaTable
-        One row a curve, numbered from 1 as ROIs; source "series_raw", age NaN, width n_lag + 1.
+        One row a curve, numbered from 1 as ROIs; source "series_raw", age NaN, width the longest
+        lag + 1.
 
     Raises
     ------
     InvalidInputError
-        When shapes do not fit, when both weights and g2_error are given, or when frame_time_s is
-        not positive.
+        When shapes do not fit; when lags are not finite, not above 0, not rising or there twice;
+        when both weights and g2_error are given, or an error is below 0; when frame_time_s is not
+        positive.
     """
     curves = np.atleast_2d(np.asarray(g2, np.float64))
     check_frame_time(frame_time_s)
+    lag = _checked_lags(lags, curves.shape[-1])
     if weights is not None and g2_error is not None:
         raise InvalidInputError("fit_g2: got both weights and g2_error; expected one of them.")
     weight: ArrayLike = 1.0 if weights is None else weights
     if g2_error is not None:
         error = np.asarray(g2_error, np.float64)
+        if (error < 0).any():
+            raise InvalidInputError(
+                f"g2_error: got {error.min()}; expected standard errors, 0 or above."
+            )
         weight = 1 / np.maximum(error**2, _LEAST_VARIANCE)
-    lags = np.arange(1, curves.shape[-1] + 1, dtype=np.int64)
-    fit = fit_kww(lags, curves, weight, beta=beta, scale_errors=g2_error is None)
+    fit = fit_kww(lag, curves, weight, beta=beta, scale_errors=g2_error is None)
     kind = "residual" if g2_error is None else "fit"
-    table = _table(
-        fit, frame_time_s, source=RowSource.SERIES_RAW, width=lags.size + 1, error_kind=kind
-    )
+    width = int(np.ceil(lag.max(initial=0))) + 1
+    table = _table(fit, frame_time_s, source=RowSource.SERIES_RAW, width=width, error_kind=kind)
     return table.replace(roi=np.arange(1, len(table) + 1))
+
+
+def _checked_lags(lags: ArrayLike | None, n_lag: int) -> FloatArray:
+    """Return the lags of curves, (n_lag,), or say what is wrong with those that were given."""
+    if lags is None:
+        return np.arange(1.0, n_lag + 1)
+    lag = np.asarray(lags, np.float64)
+    expected = f"expected {n_lag} lags in frames, one for each value of g2, above 0 and rising"
+    if lag.shape != (n_lag,):
+        raise InvalidInputError(f"lags: got shape {lag.shape}; {expected}.")
+    if not np.isfinite(lag).all():
+        raise InvalidInputError(f"lags: got {lag[~np.isfinite(lag)][0]}; {expected}.")
+    if (lag <= 0).any():
+        raise InvalidInputError(
+            f"lags: got {lag.min():g}; {expected}. Leave lag 0 and its g2 out: it holds the photon "
+            "noise of single frames."
+        )
+    back = np.flatnonzero(np.diff(lag) <= 0)
+    if back.size:
+        first, then = lag[back[0]], lag[back[0] + 1]
+        remedy = "keep one value of each" if first == then else "sort lags and g2 together"
+        raise InvalidInputError(f"lags: got {first:g}, then {then:g}; {expected}: {remedy}.")
+    return lag
 
 
 def _widened(fit: KwwFit) -> KwwFit:
