@@ -150,6 +150,7 @@ class SeriesRates:
             beta_error=estimates.beta_error,
             reduced_chi_square=estimates.reduced_chi_square,
             n_lags=(estimates.weights > 0).sum(axis=1),
+            n_effective=np.full(n, estimates.n_effective),
             converged=np.isfinite(estimates.cuts.mean_age),
             in_range=~np.isin(why_not, ("no_contrast", "too_slow", "grid_edge")),
             recommended=why_not == "",

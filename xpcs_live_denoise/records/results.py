@@ -230,6 +230,9 @@ class GammaTable:
         Of raw fits; NaN for denoised ones, whose noise is not independent.
     n_lags
         Lags that entered the fit.
+    n_effective
+        How many independent values the estimator's rows of this ROI are worth: their errors are
+        correlated. NaN for other rows.
     converged
         The fit ended inside its bounds.
     in_range
@@ -257,6 +260,7 @@ class GammaTable:
     beta_error: FloatArray
     reduced_chi_square: FloatArray
     n_lags: IntArray
+    n_effective: FloatArray
     converged: BoolArray
     in_range: BoolArray
     recommended: BoolArray
