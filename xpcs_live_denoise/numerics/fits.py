@@ -15,7 +15,7 @@ from xpcs_live_denoise.records.results import GammaTable, RowSource
 from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
 
 from .arrays import as_stack, mean_or_nan, per_roi
-from .estimator.sums import n_effective
+from .estimator.sums import BinnedCuts, jackknife_variance, n_effective
 from .g2 import age_cuts
 from .kww import KwwFit, fit_kww
 
@@ -207,6 +207,49 @@ def _checked_lags(lags: ArrayLike | None, n_lag: int) -> FloatArray:
         remedy = "keep one value of each" if first == then else "sort lags and g2 together"
         raise InvalidInputError(f"lags: got {first:g}, then {then:g}; {expected}: {remedy}.")
     return lag
+
+
+# By how much the noise of C2 (`far_lag_inflation`) is too large for g2 of a whole series, measured.
+_SERIES_EXCESS = 1.5
+# What the variance of a jackknife over 8 blocks lacks, as for cuts of single ages.
+_BLOCK_FACTOR = 1.35
+
+
+def series_errors(series: BinnedCuts, g2_error: ArrayLike) -> FloatArray:
+    """Return standard errors of a fit to the g2 of a whole series: ln Gamma, alpha, beta, baseline.
+
+    Neighbouring lags are not independent, which the scatter about a fit cannot show. Where pixel
+    blocks are known the curve is fitted anew with each left out, and the jackknife tells. Else the
+    noise of an entry, inflated by what neighbours have in common (`estimator.inflation.inflated`),
+    takes the place of `g2_error`.
+
+    Parameters
+    ----------
+    series
+        One cut, of the whole series (`AgeSums.series`).
+    g2_error
+        Shape (n_lag,): standard error of g2 at the lags 1..n_lag, which weighs them.
+
+    Returns
+    -------
+    FloatArray
+        Shape (4,); NaN where a fit was not possible.
+    """
+    lag = (series.edges[:-1] + series.edges[1:] - 1) / 2
+    mean, counted = 1 + series.mean, series.n_entries > 0
+    if series.left_out is None:
+        noise = np.maximum(series.noise[:, np.newaxis], _LEAST_VARIANCE) / _SERIES_EXCESS
+        weights = np.where(counted, series.n_entries / noise, 0.0)
+        fit = fit_kww(lag, mean, weights)
+        rate_error = fit.relaxation_rate_error / fit.relaxation_rate
+        errors = (rate_error, fit.alpha_error, fit.beta_error, fit.baseline_error)
+        return np.array(errors)[:, 0]
+    variance = np.maximum(np.asarray(g2_error, np.float64) ** 2, _LEAST_VARIANCE)
+    each = np.nan_to_num(1 / np.append(variance, np.full(series.edges[-1], np.nan)))
+    weights = np.add.reduceat(each[: series.edges[-1] - 1], series.edges[:-1] - 1)
+    fit = fit_kww(lag, 1 + series.left_out[:, 0], np.where(counted, weights, 0.0))
+    found = (np.log(fit.relaxation_rate), fit.alpha, fit.beta, fit.baseline)
+    return np.sqrt(_BLOCK_FACTOR * jackknife_variance(np.array(found).T))
 
 
 def _widened(fit: KwwFit) -> KwwFit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -119,6 +120,12 @@ class AgeSums:
     def series(self, roi: int) -> BinnedCuts:
         """Return one cut that holds the whole series."""
         return self._means(roi, np.array([0]), np.array([self.n_frames]), None)
+
+    def with_noise(self, factors: FloatArray) -> AgeSums:
+        """Return the same sums, the variance of an entry multiplied by a factor a ROI, (n_roi,)."""
+        other = copy.copy(self)
+        other._squares = self._squares * factors
+        return other
 
     # --- adding ----------------------------------------------------------------------------
 
