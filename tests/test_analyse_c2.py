@@ -40,6 +40,20 @@ def test_a_c2_gives_the_same_rows_as_its_frames_but_for_the_jackknife(from_frame
     assert set(bayes.error_kind) == {"residual"}
     assert np.median(bayes.relaxation_rate) == pytest.approx(0.8, rel=0.2)
     assert bayes.recommended.sum() > 60
+    whole, by_blocks = (each.select(each.source == "series_raw") for each in (one, other))
+    assert (whole.error_kind[0], by_blocks.error_kind[0]) == ("residual", "jackknife")
+    assert whole.relaxation_rate_error[0] == pytest.approx(
+        by_blocks.relaxation_rate_error[0], rel=1.0
+    )
+    # 90 frames are seven correlation times: few blocks have nothing in common.
+    assert "Errors of Gamma in ROI 1 may be off by a factor of 2" in result.status.message
+
+
+def test_a_c2_that_is_long_enough_tells_its_errors_without_a_warning(series):
+    fast = np.concatenate(list(simulate_speckle(series[0], 90, relaxation_rate=0.25, seed=5)))
+    settings = Settings(detector="cam", denoise=False)
+    result = analyse_c2(analyse(fast, settings, rois=series[0]).c2, settings=settings)
+    assert "Errors of Gamma" not in result.status.message
 
 
 def test_several_rois_are_numbered_from_one_and_gaps_stay_gaps(from_frames):

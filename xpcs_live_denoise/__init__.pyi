@@ -10,8 +10,10 @@ from .errors import ResultNotFoundError as ResultNotFoundError
 from .errors import UnreadableFramesError as UnreadableFramesError
 from .errors import XpcsError as XpcsError
 from .live import LiveDenoise as LiveDenoise
+from .numerics.fits import PowerLaw as PowerLaw
 from .numerics.fits import fit_ages as fit_ages
 from .numerics.fits import fit_g2 as fit_g2
+from .numerics.fits import fit_power_law as fit_power_law
 from .numerics.rois import RoiMap as RoiMap
 from .numerics.simulate import simulate_speckle as simulate_speckle
 from .numerics.two_time import TwoTimeAccumulator as TwoTimeAccumulator

@@ -89,8 +89,10 @@ def analyse_c2(
     """Do with a C2 that is there all that the live analysis does with one.
 
     That is denoised windows, the paper's fits, the live estimator and its recommendation. Without
-    pixels there is no jackknife: errors of the estimator are widened by the scatter about its
-    fits (`error_kind` "residual"), and a curve of another shape than the model goes unnoticed.
+    pixels there is no jackknife: errors (`error_kind` "residual") come from how much blocks of C2
+    scatter whose frames have nothing in common, and are rather too large; where the series is too
+    short or too slow for such blocks the status says that they are uncertain. A curve of another
+    shape than the model goes unnoticed.
 
     Parameters
     ----------

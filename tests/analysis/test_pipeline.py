@@ -122,6 +122,8 @@ def test_a_fit_of_the_whole_series_is_never_the_one_to_trust():
         "whole_series",
         "imprecise",
     }
+    raw = series.select(series.source == "series_raw")
+    assert set(raw.error_kind) == {"jackknife"}
 
 
 def test_at_most_one_row_is_recommended_for_each_roi_and_age():

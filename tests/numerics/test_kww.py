@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import curve_fit
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.fits import fit_age_cuts, fit_ages, fit_g2
@@ -205,6 +206,69 @@ def test_known_errors_of_g2_are_used_as_they_are():
     assert set(table.error_kind) == {"fit"}
 
 
+MULTI_TAU = np.concatenate([np.arange(1, 17), *(2**k * np.arange(9, 17) for k in range(1, 6))])
+
+
+@pytest.mark.parametrize("beta", [None, BETA])
+def test_a_multi_tau_curve_is_fitted_as_scipy_fits_it(beta):
+    rng = np.random.default_rng(8)
+    error = np.geomspace(0.01, 0.003, MULTI_TAU.size)
+    g2 = kww(MULTI_TAU, 0.01, 1.2, BETA, 1.01) + error * rng.standard_normal(MULTI_TAU.size)
+    table = fit_g2(g2, lags=MULTI_TAU, beta=beta, g2_error=error, frame_time_s=0.5)
+
+    def model(lag, rate, alpha, baseline, contrast=BETA):
+        return kww(lag, rate, alpha, contrast, baseline)
+
+    start = [0.02, 1.0, 1.0] if beta else [0.02, 1.0, 1.0, 0.2]
+    best, covariance = curve_fit(
+        model, MULTI_TAU, g2, start, sigma=error, absolute_sigma=True,
+        bounds=(1e-6, 10), x_scale=start, xtol=1e-12, ftol=1e-12,
+    )  # fmt: skip
+    names = ("relaxation_rate", "alpha", "baseline", "beta")[: len(start)]
+    scale = np.array([2.0, 1, 1, 1])[: len(start)]  # Gamma in 1/s
+    got = np.array([getattr(table, name)[0] for name in names])
+    errors = np.array([getattr(table, f"{name}_error")[0] for name in names])
+    np.testing.assert_allclose(got, scale * best, rtol=1e-4)
+    np.testing.assert_allclose(errors, scale * np.sqrt(np.diag(covariance)), rtol=0.01)
+    assert table.converged.all()
+    assert set(table.width) == {MULTI_TAU[-1] + 1}
+
+
+def test_lags_that_are_given_change_nothing_where_they_are_the_usual_ones():
+    g2 = kww(np.arange(1, 50), 0.05, 1.0, BETA, 1.0)
+    g2 += 0.01 * np.random.default_rng(2).standard_normal(49)
+    usual, given = fit_g2(g2), fit_g2(g2, lags=range(1, 50))
+    assert given.relaxation_rate[0] == usual.relaxation_rate[0]
+    assert given.width[0] == usual.width[0]
+
+
+def test_lags_may_be_fractions_of_a_frame_and_values_of_g2_missing():
+    lags = MULTI_TAU + 0.5
+    g2 = kww(lags, 0.01, 1.0, BETA, 1.0)
+    g2[[0, 7]] = np.nan
+    table = fit_g2(g2, lags=lags)
+    np.testing.assert_allclose(table.relaxation_rate, 0.01, rtol=1e-5)
+    assert table.n_lags[0] == lags.size - 2
+
+
+@pytest.mark.parametrize(
+    ("lags", "message"),
+    [
+        ([1, 2, 3, 4, 5, 7, 6, 8, 9], "got 7, then 6; .*sort lags and g2 together"),
+        ([1, 2, 3, 4, 4, 5, 6, 7, 8], "got 4, then 4; .*keep one value of each"),
+        ([0, 1, 2, 3, 4, 5, 6, 7, 8], "got 0; .*Leave lag 0"),
+        ([-1, 1, 2, 3, 4, 5, 6, 7, 8], "got -1; .*above 0"),
+        ([1, 2, 3, 4, np.nan, 6, 7, 8, 9], "got nan; expected 9 lags"),
+        ([1, 2, 3, 4, 5, 6, 7, 8, np.inf], "got inf"),
+        ([1, 2, 3], r"got shape \(3,\); expected 9 lags"),
+        (np.ones((2, 9)), r"got shape \(2, 9\)"),
+    ],
+)
+def test_lags_that_cannot_be_are_refused(lags, message):
+    with pytest.raises(InvalidInputError, match=f"^lags: {message}"):
+        fit_g2(np.ones(9), lags=lags)
+
+
 def test_errors_from_the_scatter_hold_without_any_weights():
     rng = np.random.default_rng(4)
     g2 = kww(np.arange(1, 81), 0.05, 1.0, BETA, 1.0) + 0.02 * rng.standard_normal((2000, 80))
@@ -223,6 +287,7 @@ def test_errors_from_the_scatter_hold_without_any_weights():
         (lambda: fit_ages(np.ones((9, 9)), beta=BETA, width=0), "got width 0"),
         (lambda: fit_g2(np.ones(9), frame_time_s=np.nan), "frame_time_s: got nan"),
         (lambda: fit_g2(np.ones(9), weights=1.0, g2_error=1.0), "both weights and g2_error"),
+        (lambda: fit_g2(np.ones(9), g2_error=-1.0), "g2_error: got -1"),
         (lambda: fit_g2(np.ones((2, 3, 9))), r"curves of shape \(2, 3, 9\)"),
         (lambda: fit_g2(np.ones(9), weights=np.ones(8)), r"weights of shape \(8,\)"),
     ],

@@ -119,7 +119,9 @@ def test_gamma_is_that_of_the_rows_that_count_whatever_their_order(synthetic):
 def test_gamma_against_q_has_its_exponent(synthetic):
     made, table = state(), rows(synthetic, source="bayes")
     q = np.array(Q)[table["roi"] - 1]
-    made.append("gamma", table.assign(q_inv_angstrom=q, relaxation_rate=100 * q**2))
+    rate = 100 * q**2
+    table = table.assign(relaxation_rate=rate, relaxation_rate_error=1e-4 * rate)
+    made.append("gamma", table.assign(q_inv_angstrom=q))
     assert "n = 2.00 ± 0.00" in made.power_law().words
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from xpcs_live_denoise.catalog import schema
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
 from xpcs_live_denoise.readers.client import XPCSResult, mirrored, results
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS
@@ -206,6 +207,16 @@ def test_a_run_without_frames_has_empty_tables_and_no_c2(module_client, syntheti
     assert len(result.g2_table()) == 0
     with pytest.raises(ResultNotFoundError, match="No frame could be read"):
         result.c2(denoised=False)
+
+
+def test_a_gamma_table_of_an_earlier_version_can_be_read(module_client, synthetic, monkeypatch):
+    monkeypatch.delitem(schema.GAMMA_SCHEMA, "n_effective")
+    run = synthetic()
+    write(module_client, run)
+    table = results(module_client, run.raw_uid).gamma_table()
+    assert tuple(table.columns) == GAMMA_COLUMNS
+    assert table["n_effective"].isna().all()
+    assert table["relaxation_rate"].notna().all()
 
 
 def test_results_prefers_finished_ones_and_among_those_the_newest(module_client, synthetic):

@@ -7,7 +7,7 @@ import pytest
 
 from xpcs_live_denoise import views
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS, GammaTable, RowSource
-from xpcs_live_denoise.views.gamma import MOST_POINTS, rates_by_roi, series_fit
+from xpcs_live_denoise.views.gamma import MOST_POINTS, series_fit
 
 
 def table(synthetic, *rows):
@@ -72,6 +72,13 @@ def test_columns_of_a_data_frame_become_a_table_of_the_same_types(synthetic):
     for name in GAMMA_COLUMNS:
         np.testing.assert_array_equal(getattr(again, name), getattr(rows, name))
         assert getattr(again, name).dtype.kind == getattr(rows, name).dtype.kind
+
+
+def test_a_table_of_an_earlier_version_lacks_columns_that_are_then_not_known(synthetic):
+    rows = synthetic().gamma(range(4), source="bayes").to_pandas()
+    again = views.table_from_columns(rows.drop(columns="n_effective"))
+    assert np.isnan(again.n_effective).all()
+    assert len(again.n_effective) == len(rows)
 
 
 def view(rows, label=1, **options):
@@ -142,15 +149,26 @@ def test_without_rows_it_says_when_there_will_be_some(synthetic, rows):
     assert not view(rows).provisional
 
 
+def test_the_axis_of_ages_says_how_few_independent_points_there_are(synthetic):
+    rows = synthetic(n_roi=1).gamma(range(9), source="bayes").replace(n_effective=2.6)
+    assert view(rows).age_label == ("age (s); errors are correlated: worth 2.6 independent points")
+    assert view(rows.replace(n_effective=np.nan)).age_label == "age (s)"
+    assert view(rows.replace(recommended=False)).age_label == "age (s)"
+
+
 LABELS, Q = (1, 2, 3), (0.002, 0.003, 0.004)
 
 
 def test_gamma_against_q_has_its_exponent(synthetic):
     rows = synthetic(n_roi=3).gamma(range(5), source="bayes")
-    rows = rows.replace(relaxation_rate=np.repeat(1e6 * np.array(Q) ** 2, 5))
+    rate = np.repeat(1e6 * np.array(Q) ** 2, 5)
+    rows = rows.replace(relaxation_rate=rate, relaxation_rate_error=0.5 * rate)
     shown = views.power_law_view(rows, LABELS, Q)
-    assert "Γ ∝ qⁿ, n = 2.00 ± 0.00" in shown.words
+    # One age's error is a half of ln Gamma, and five neighbours tell little more than one.
+    assert "Γ ∝ qⁿ, n = 2.00 ± " in shown.words
+    assert "± 0.00" not in shown.words
     np.testing.assert_allclose(shown.rate, 1e6 * shown.q_squared)
+    np.testing.assert_allclose(shown.error, 0.5 * shown.rate)
     np.testing.assert_allclose(shown.line_rate, 1e6 * shown.line_q_squared)
     assert shown.n_ages.tolist() == [5, 5, 5]
     assert shown.label.tolist() == [1, 2, 3]
@@ -173,7 +191,7 @@ def test_a_power_law_that_cannot_be_is_explained(synthetic, q, sentence):
 
 def test_only_the_estimator_recommends(synthetic):
     rows = synthetic(n_roi=3).gamma(range(5), source="raw")
-    assert rates_by_roi(rows, LABELS).shape == (3, 0)
+    assert views.power_law_view(rows, LABELS, Q).words.startswith("recommended Γ in 0 of 3")
     assert views.power_law_view(None, LABELS, Q).words.startswith("recommended Γ in 0 of 3")
 
 

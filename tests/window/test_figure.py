@@ -267,7 +267,8 @@ def test_a_click_into_the_detector_chooses_a_roi(synthetic, place, label):
 def test_gamma_against_q_squared_marks_the_chosen_roi(synthetic):
     run, q = synthetic(n_roi=3), (0.002, 0.003, 0.004)
     rows = gamma_rows(run, [""] * 5, final=False)
-    rows = rows.replace(relaxation_rate=np.repeat(1e6 * np.array(q) ** 2, 5))
+    rate = np.repeat(1e6 * np.array(q) ** 2, 5)
+    rows = rows.replace(relaxation_rate=rate, relaxation_rate_error=1e-4 * rate)
     live = live_run(run, run.publication(0, 30, gamma=rows), q_inv_angstrom=q)
     axes = drawn(live, roi=2).axes["power_law"]
     assert "n = 2.00 ± 0.00" in axes.texts[0].get_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -14,13 +15,14 @@ from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.numerics.coarsening import denoise_coarse, noise_at_ages
 from xpcs_live_denoise.numerics.contrast import estimate_contrast
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
+from xpcs_live_denoise.numerics.estimator.inflation import LEAST_BLOCKS, inflated
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.windows import Denoiser, WindowScaling, denoise_scaled
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, Result
 from xpcs_live_denoise.records.run import Status
-from xpcs_live_denoise.records.types import Array, FloatArray
+from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
 from .rates import SeriesRates, defer_to_bayes, one_time
 
@@ -46,6 +48,10 @@ class C2Analysis:
         """Return the final results of a C2, (n_roi, n, n), and its sums by age and lag."""
         with one_thread():
             scaling = self.scaling(c2)
+            note = ""
+            if not sums.n_block:
+                sums, n_blocks = inflated(sums, c2)
+                note = self._uncertain_errors(n_blocks)
             denoised = None
             if self.ensemble is not None and c2.shape[-1] >= self.settings.window:
                 denoised = denoise_scaled(c2, self.ensemble, scaling)
@@ -55,13 +61,14 @@ class C2Analysis:
             tables = [defer_to_bayes(raw, bayes), bayes]
             if denoised is not None and self.ensemble is not None:
                 tables += self._denoised_rows(c2, bayes, denoised, self.ensemble, scaling)
-            tables += self.rates.whole_series(g2, c2.shape[-1])
+            tables += self.rates.whole_series(g2, sums)
+            status = self.status(c2, scaling, photon)
             return Result(
                 c2=c2,
                 denoised=denoised,
                 gamma=GammaTable.concatenate(tables),
                 g2=g2,
-                status=self.status(c2, scaling, photon),
+                status=dataclasses.replace(status, message=f"{status.message} {note}".strip()),
             )
 
     def scaling(self, c2: Array) -> WindowScaling:
@@ -128,6 +135,17 @@ class C2Analysis:
         ]
         rates = [float(np.median(one)) if one.size else np.nan for one in of_rois]
         return np.array(rates) * self.rates.frame_time_s
+
+    def _uncertain_errors(self, n_blocks: IntArray) -> str:
+        """Return for which ROIs a C2 alone hardly tells the errors, "" for none."""
+        labels = self.rates.rois.labels[n_blocks < LEAST_BLOCKS]
+        if not len(labels):
+            return ""
+        return (
+            f"Errors of Gamma in ROI {', '.join(str(label) for label in labels)} may be off by a "
+            "factor of 2: a C2 alone tells them from frames that have nothing in common, and the "
+            "series is too short or too slow for such frames. Pixels tell them better."
+        )
 
     def _notes(self, n: int, contrast: FloatArray) -> list[str]:
         window = self.settings.window

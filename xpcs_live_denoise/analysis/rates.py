@@ -10,7 +10,7 @@ from xpcs_live_denoise.numerics.coarsening import range_reasons
 from xpcs_live_denoise.numerics.estimator.ages import AgeEstimates, BayesEstimator, reasons
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
-from xpcs_live_denoise.numerics.fits import fit_age_cuts, fit_ages, fit_g2
+from xpcs_live_denoise.numerics.fits import fit_age_cuts, fit_ages, fit_g2, series_errors
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime, RowSource
@@ -75,10 +75,19 @@ class SeriesRates:
         """Name the rows of a coarsened C2 (`denoise_coarse`), which are judged already."""
         return self._named(_without_error_bars(table), RowSource.DENOISED_COARSE)
 
-    def whole_series(self, one_time: OneTime, n_frames: int) -> list[GammaTable]:
+    def whole_series(self, one_time: OneTime, sums: AgeSums) -> list[GammaTable]:
         """Fit g2 of the whole series with beta free: raw, and denoised where there is one."""
+        n_frames = sums.n_frames
         raw = fit_g2(one_time.g2, g2_error=one_time.g2_error, frame_time_s=self.frame_time_s)
         raw = raw.replace(
+            **_at_least(
+                raw,
+                [
+                    series_errors(sums.series(roi), error)
+                    for roi, error in enumerate(one_time.g2_error)
+                ],
+            ),
+            error_kind="jackknife" if sums.n_block else "residual",
             recommended=False,
             reason=np.where(raw.recommended, WHOLE_SERIES, raw.reason),
             width=n_frames,
@@ -150,6 +159,7 @@ class SeriesRates:
             beta_error=estimates.beta_error,
             reduced_chi_square=estimates.reduced_chi_square,
             n_lags=(estimates.weights > 0).sum(axis=1),
+            n_effective=np.full(n, estimates.n_effective),
             converged=np.isfinite(estimates.cuts.mean_age),
             in_range=~np.isin(why_not, ("no_contrast", "too_slow", "grid_edge")),
             recommended=why_not == "",
@@ -203,6 +213,19 @@ def one_time(c2: Array, denoised: DenoisedTwoTime | None, frame_time_s: float) -
         g2_error=g2_error,
         g2_denoised=g2_denoised,
     )
+
+
+def _at_least(table: GammaTable, errors: list[FloatArray]) -> dict[str, FloatArray]:
+    """Return the columns of errors, none smaller than those of `series_errors`, one a row."""
+    found = np.array(errors).reshape(-1, 4).T  # (4, n_row)
+    return {
+        "relaxation_rate_error": np.fmax(
+            table.relaxation_rate_error, found[0] * table.relaxation_rate
+        ),
+        "alpha_error": np.fmax(table.alpha_error, found[1]),
+        "beta_error": np.fmax(table.beta_error, found[2]),
+        "baseline_error": np.fmax(table.baseline_error, found[3]),
+    }
 
 
 def _without_error_bars(table: GammaTable) -> GammaTable:

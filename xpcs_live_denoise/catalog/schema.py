@@ -62,6 +62,7 @@ GAMMA_SCHEMA: dict[str, tuple[str, str]] = {
     "beta_error": ("float", ""),
     "reduced_chi_square": ("float", ""),
     "n_lags": ("int", ""),
+    "n_effective": ("float", ""),
     "converged": ("bool", ""),
     "in_range": ("bool", ""),
     "recommended": ("bool", ""),

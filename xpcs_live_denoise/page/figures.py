@@ -45,7 +45,7 @@ G2_COLUMNS = ("x", "y", "lower", "upper")
 RATE_COLUMNS = (
     *("x", "y", "lower", "upper", "error", "alpha", "marker", "reason", "source", "width", "stage"),
 )
-Q_COLUMNS = ("x", "y", "roi", "n")
+Q_COLUMNS = ("x", "y", "error", "roi", "n")
 
 
 class Figures:
@@ -172,7 +172,7 @@ class Figures:
         _, colour, marker = views.KINDS["recommended"]
         style = {"marker": MARKERS[marker], "size": 9, "color": colour}
         points = plot.scatter("x", "y", source=source, **style)
-        tooltips = {"ROI": "@roi", "q²": "@x{0.00e+0} Å⁻²", "Γ": "@y{0.0000} 1/s"}
+        tooltips = {"ROI": "@roi", "q²": "@x{0.00e+0} Å⁻²", "Γ": "@y{0.0000} ± @error{0.0000} 1/s"}
         hover(plot, [points], **tooltips, **{"from": "@n ages"})
         return plot
 
@@ -233,6 +233,7 @@ class Figures:
         """Show the rates of a ROI; what may still change is hollow."""
         title = f"{views.PANELS['gamma'][0]}, {roi}"
         self.plots["gamma"].title.text = f"{title}: {view.note}" if view.note else title
+        self.plots["gamma"].xaxis.axis_label = view.age_label
         for kind, points in view.points.items():
             self.sources[kind].data = rate_columns(kind, points)
         corners: Columns = {
@@ -250,6 +251,7 @@ class Figures:
         self.sources["power_law"].data = {
             "x": view.q_squared,
             "y": view.rate,
+            "error": view.error,
             "roi": view.label,
             "n": view.n_ages,
         }

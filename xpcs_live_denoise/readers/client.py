@@ -295,7 +295,11 @@ class XPCSResult(BlueskyRunV3):
 
         if not self.has(stream, "internal"):
             return pd.DataFrame(columns=columns or ["seq_num", "time", *JSON_COLUMNS, "message"])
-        table = self.base[stream].base["internal"].read(columns)
+        node = self.base[stream].base["internal"]
+        wanted = columns or list(node.columns)
+        # A table of an earlier version lacks the newest columns: they are NaN.
+        table = node.read([name for name in wanted if name in node.columns])
+        table = table.reindex(columns=wanted)
         # A retried append may have doubled rows.
         return table.drop_duplicates("seq_num", keep="last").sort_values("seq_num")
 

@@ -221,8 +221,9 @@ class GammaTable:
     relaxation_rate, relaxation_rate_error
         Gamma and its standard error, s^-1; the error is NaN where none can be trusted.
     error_kind
-        Where the error comes from: "residual" (Jacobian, times the scatter about the fit), "fit"
-        (Jacobian with known errors), "none", ...
+        Where the error comes from: "jackknife" (over pixel blocks), "residual" (Jacobian, times the
+        scatter about the fit; of the estimator and of a whole series: from the scatter of C2 far
+        from its diagonal), "fit" (Jacobian with known errors), "none", ...
     alpha, alpha_error, baseline, baseline_error, beta, beta_error
         The other parameters of g2 = baseline + beta exp(-2 (Gamma lag)^alpha); the error of a
         fixed parameter is 0.
@@ -230,6 +231,9 @@ class GammaTable:
         Of raw fits; NaN for denoised ones, whose noise is not independent.
     n_lags
         Lags that entered the fit.
+    n_effective
+        How many independent values the estimator's rows of this ROI are worth: their errors are
+        correlated. NaN for other rows.
     converged
         The fit ended inside its bounds.
     in_range
@@ -257,6 +261,7 @@ class GammaTable:
     beta_error: FloatArray
     reduced_chi_square: FloatArray
     n_lags: IntArray
+    n_effective: FloatArray
     converged: BoolArray
     in_range: BoolArray
     recommended: BoolArray

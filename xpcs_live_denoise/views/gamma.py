@@ -6,13 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xpcs_live_denoise.numerics.fits import fit_power_law, typical_rates
+from xpcs_live_denoise.numerics.fits import power_law, typical_rates
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS, GammaTable, RowSource
-from xpcs_live_denoise.records.types import Array, BoolArray, Fields, FloatArray, IntArray
+from xpcs_live_denoise.records.types import (
+    Array,
+    BoolArray,
+    Fields,
+    FloatArray,
+    IntArray,
+    select_rows,
+)
 
-from .words import KINDS, why_no_rates
+from .words import KINDS, age_label, why_no_rates
 
 # Sources of rows by the estimator, whose recommendation counts.
 ESTIMATOR = (RowSource.BAYES, RowSource.BAYES_EARLY)
@@ -31,7 +37,10 @@ _TEXT, _INTEGER, _BOOL = (
 
 
 def table_from_columns(columns: Fields) -> GammaTable:
-    """Return the GammaTable of columns by name, of a DataFrame for example, in their types."""
+    """Return the GammaTable of columns by name, of a DataFrame for example, in their types.
+
+    A column that tables did not have from the first, `n_effective`, may be missing.
+    """
     typed: dict[str, Array] = {}
     for name in GAMMA_COLUMNS:
         kind = (
@@ -40,7 +49,8 @@ def table_from_columns(columns: Fields) -> GammaTable:
             else np.bool_ if name in _BOOL
             else np.float64
         )  # fmt: skip
-        typed[name] = np.asarray(columns[name]).astype(kind)
+        column = columns[name] if name in columns else np.full(len(columns["roi"]), np.nan)
+        typed[name] = np.asarray(column).astype(kind)
     return GammaTable(**typed)
 
 
@@ -93,21 +103,6 @@ def _any_in_group(groups: IntArray, values: BoolArray) -> BoolArray:
     return np.isin(groups, groups[values])
 
 
-def rates_by_roi(table: GammaTable | None, labels: Sequence[int]) -> NDArray[np.float64]:
-    """Return the recommended rates, shape (n_roi, n_age), 1/s; NaN where there is none."""
-    if table is None:
-        return np.full((len(labels), 0), np.nan)
-    good = table.recommended & table.converged & np.isfinite(table.age_frame)
-    good &= np.isin(table.source, ESTIMATOR) & np.isin(table.roi, labels)
-    ages, at_age = np.unique(table.age_frame[good], return_inverse=True)
-    index = {label: roi for roi, label in enumerate(labels)}
-    rates = np.full((len(labels), len(ages)), np.nan)
-    rates[[index[label] for label in table.roi[good].tolist()], at_age] = table.relaxation_rate[
-        good
-    ]
-    return rates
-
-
 def series_fit(table: GammaTable | None, label: int, source: RowSource) -> GammaTable | None:
     """Return the last converged fit of g2 of the whole series of a ROI, None where there is none.
 
@@ -149,13 +144,15 @@ class GammaView:
     """Gamma(t) of one ROI.
 
     `points` has the kinds of `KINDS` in their order; `low` and `high` are the scale, 1/s, `end_s`
-    the end of the series; `note` says why there are no points.
+    the end of the series; `age_label` belongs to its axis and says how many independent values the
+    recommended points are worth; `note` says why there are no points.
     """
 
     points: Mapping[str, RatePoints]
     low: float
     high: float
     end_s: float
+    age_label: str
     note: str
 
     @property
@@ -184,7 +181,19 @@ def gamma_view(
             low, high = float(ends[0]) / BELOW, float(ends[1]) * ABOVE
             break
     note = "" if len(rows) else why_no_rates(window, final=final)
-    return GammaView(points=points, low=low, high=high, end_s=end_s, note=note)
+    return GammaView(
+        points=points,
+        low=low,
+        high=high,
+        end_s=end_s,
+        age_label=age_label(len(points["recommended"].rate), _last_known(rows.n_effective)),
+        note=note,
+    )
+
+
+def _last_known(values: FloatArray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known[-1]) if known.size else np.nan
 
 
 def _drawn(table: GammaTable, label: int) -> IntArray:
@@ -226,12 +235,14 @@ def _points(rows: GammaTable, kind: str) -> RatePoints:
 class PowerLawView:
     """One typical Gamma a ROI, 1/s, against q^2, 1/Angstrom^2, and the power law through them.
 
-    The first four attributes (n,) are of the ROIs whose rate is known, `n_ages` from how many ages
-    it is; the line has two ends, or none. `words` say the exponent, or why there is none.
+    The first five attributes (n,) are of the ROIs whose rate is known, `error` its standard error
+    and `n_ages` from how many ages it is; the line has two ends, or none. `words` say the exponent,
+    or why there is none.
     """
 
     q_squared: FloatArray
     rate: FloatArray
+    error: FloatArray
     label: IntArray
     n_ages: IntArray
     line_q_squared: FloatArray
@@ -247,29 +258,32 @@ def power_law_view(
     `table` holds rows of all ROIs, those that were replaced among them, or is None.
     """
     q = np.asarray(q_inv_angstrom, np.float64)
-    if table is not None:
-        table = table.select(np.isin(table.source, ESTIMATOR))
-        table = table.select(rows_that_count(table))
-    rates = rates_by_roi(table, labels)
-    typical = typical_rates(rates)
-    good = np.isfinite(q) & (q > 0) & np.isfinite(typical)
-    law = fit_power_law(q, typical)
+    table = table or NO_ROWS
+    table = table.select(np.isin(table.source, ESTIMATOR) & np.isin(table.roi, labels))
+    table = table.select(rows_that_count(table))
+    of_label = dict(zip(labels, q.tolist(), strict=True))
+    table = table.replace(q_inv_angstrom=np.array([of_label[roi] for roi in table.roi.tolist()]))
+    typical = typical_rates(table)
+    typical = select_rows(typical, typical.q_inv_angstrom > 0)
+    known_q, rate = typical.q_inv_angstrom, np.exp(typical.ln_rate)
+    law = power_law(typical)
     ends = np.empty(0)
     if law is not None:
         words = f"Γ ∝ qⁿ, n = {law.exponent:.2f} ± {law.exponent_error:.2f} (diffusion: 2)"
-        ends = np.array([q[good].min() / 1.1, q[good].max() * 1.1])
+        ends = np.array([known_q.min() / 1.1, known_q.max() * 1.1])
     elif not (q > 0).any():
         words = "q is not known: no geometry"
     elif len(q) < 3:
         words = "needs three ROIs"
     else:
-        words = f"recommended Γ in {good.sum()} of {len(q)} ROIs; three are needed"
+        words = f"recommended Γ in {len(rate)} of {len(q)} ROIs; three are needed"
     return PowerLawView(
-        q_squared=q[good] ** 2,
-        rate=typical[good],
-        label=np.array(labels, np.int64)[good],
-        n_ages=np.isfinite(rates).sum(axis=1)[good],
+        q_squared=known_q**2,
+        rate=rate,
+        error=rate * typical.ln_rate_error,
+        label=typical.roi,
+        n_ages=typical.n_ages,
         line_q_squared=ends**2,
-        line_rate=ends if law is None else law.scale * ends**law.exponent,
+        line_rate=ends if law is None else law.prefactor * ends**law.exponent,
         words=words,
     )

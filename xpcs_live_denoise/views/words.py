@@ -138,6 +138,14 @@ def why_no_rates(window: int, *, final: bool) -> str:
     return "no fit converged" if final else f"from {window} frames on"
 
 
+def age_label(n_points: int, n_effective: float) -> str:
+    """Return the label of the axis of ages: error bars of neighbours are not independent."""
+    label = PANELS["gamma"][1]
+    if not n_points or not math.isfinite(n_effective):
+        return label
+    return f"{label}; errors are correlated: worth {n_effective:.2g} independent points"
+
+
 def rate_words(rate: float, error: float) -> str:
     """Return a rate with its error, where that is known."""
     return f"{rate:.3g}" if math.isnan(error) else f"{rate:.3g} +- {error:.1g}"

@@ -267,6 +267,7 @@ class RunFigure:
         for reason in reasons:
             self._show_rates(f"not: {reason}", doubtful, doubtful.reason == reason)
         self._texts["gamma"].set_text(view.note)
+        self.axes["gamma"].set_xlabel(view.age_label)
         self._list([kind for kind in shown if len(shown[kind].rate)], reasons, view.provisional)
         end = view.end_s or 1.0
         self._show_limits("gamma", (-0.02 * end, 1.02 * end), (view.low, view.high))

@@ -134,6 +134,17 @@ def test_all_ages_at_once_or_in_two_calls_have_the_same_rates_and_widths():
     assert parts[1].misfit > 0
 
 
+def test_neighbouring_ages_are_worth_few_independent_values():
+    sums = sums_of(small())
+    whole = BayesEstimator(0).estimate(sums, np.arange(60))
+    assert 1 <= whole.n_effective < 15
+    estimator = BayesEstimator(0)
+    first = estimator.estimate(sums, np.arange(3))
+    assert 1 <= first.n_effective < 2, "three neighbours"
+    # Ages of an earlier call count as well.
+    assert estimator.estimate(sums, np.arange(30, 60)).n_effective > first.n_effective
+
+
 def test_an_age_that_is_not_remembered_leaves_no_trace():
     sums = sums_of(small())
     fresh, asked = BayesEstimator(0), BayesEstimator(0)
@@ -141,6 +152,7 @@ def test_an_age_that_is_not_remembered_leaves_no_trace():
     one, other = (each.estimate(sums, [30]) for each in (fresh, asked))
     assert one.ln_rate_error == other.ln_rate_error
     assert one.misfit == other.misfit
+    assert one.n_effective == other.n_effective
 
 
 def test_a_c2_without_pixels_has_errors_widened_by_its_scatter_and_no_misfit():

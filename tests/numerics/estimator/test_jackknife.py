@@ -3,13 +3,35 @@
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.numerics.estimator.sums import StackedResiduals, jackknife_variance
+from xpcs_live_denoise.numerics.estimator.sums import (
+    StackedResiduals,
+    jackknife_variance,
+    n_effective,
+)
 
 
 def test_of_a_mean_the_jackknife_is_the_textbook_variance():
     values = np.random.default_rng(0).normal(size=(8, 5))
     left_out = (values.sum(axis=0) - values) / 7
     np.testing.assert_allclose(jackknife_variance(left_out), values.var(axis=0, ddof=1) / 8)
+
+
+@pytest.mark.parametrize(("together", "expected"), [(1, 60), (6, 10), (60, 1)])
+def test_ages_that_fluctuate_together_count_as_one(together, expected):
+    rng = np.random.default_rng(together)
+    found: list[float] = []
+    for _ in range(200):
+        blocks = np.repeat(rng.normal(size=(8, 60 // together)), together, axis=1)
+        left_out = (blocks.sum(axis=0) - blocks) / 7
+        found.append(1 / n_effective(np.arange(60.0), left_out))
+    assert 1 / np.mean(found) == pytest.approx(expected, rel=0.15)
+
+
+def test_without_blocks_350_frames_are_worth_under_three_values_and_1000_four():
+    assert n_effective(np.arange(350.0)) == pytest.approx(2.6, abs=0.1)
+    assert n_effective(np.arange(1000.0)) == pytest.approx(3.7, abs=0.1)
+    assert n_effective(np.arange(1.0)) == pytest.approx(1.0, abs=0.02)
+    assert np.isnan(n_effective(np.empty(0)))
 
 
 def stacked(offset, seed):

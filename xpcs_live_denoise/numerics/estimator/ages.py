@@ -19,7 +19,7 @@ from xpcs_live_denoise.records.types import (
 from .cuts import SeriesFit, fit_cuts, fit_rates, fit_series, posterior_left_out
 from .grid import KwwGrid, Posterior, kww_grid
 from .jumps import Jump, bounds, find_jumps
-from .sums import AgeSums, BinnedCuts, StackedResiduals, jackknife_variance
+from .sums import AgeSums, BinnedCuts, StackedResiduals, jackknife_variance, n_effective
 
 # Every so many ages of the curve that tells slope and curvature: neighbours are much alike.
 _CURVE_STEP = 4
@@ -53,20 +53,23 @@ class AgeEstimates:
     baseline_error: FloatArray
     # T over all ages so far (`StackedResiduals`); NaN without blocks.
     misfit: float = field(metadata=SHARED)
+    n_effective: float = field(metadata=SHARED)  # of all ages so far (`n_effective`)
     series: SeriesFit = field(metadata=SHARED)
 
 
 class BayesEstimator:
     """The live estimator of one ROI, `roi` its index in the sums.
 
-    Its state is what the ages estimated so far tell of errors (jackknife variances) and of the
-    model (stacked residuals): a live run asks for a few ages at a time. Reading consumes nothing.
+    Its state is what the ages estimated so far tell of errors (fits with a block left out) and of
+    the model (stacked residuals): a live run asks for a few ages at a time. Reading consumes
+    nothing.
     """
 
     def __init__(self, roi: int) -> None:
         self._roi = roi
         self._ages = np.zeros(0, np.int64)
-        self._variances = np.zeros((0, 4))
+        # (n_block, n, 4): `Posterior.parameters` of these ages with each pixel block left out.
+        self._left_out: FloatArray | None = None
         self._residuals = StackedResiduals()
 
     def estimate(self, sums: AgeSums, ages: ArrayLike, *, remember: bool = True) -> AgeEstimates:
@@ -170,6 +173,7 @@ class BayesEstimator:
             beta_error=error[:, 2],
             baseline_error=error[:, 3],
             misfit=np.nan,
+            n_effective=n_effective(ages),
             series=series,
         )
 
@@ -177,31 +181,36 @@ class BayesEstimator:
         self, parts: list[AgeEstimates], grid: KwwGrid, *, remember: bool
     ) -> list[AgeEstimates]:
         """Refit with each block left out; errors are at least the jackknife's, smoothed."""
-        residuals, variances = self._residuals, list[FloatArray]([self._variances])
+        residuals = self._residuals
+        values = [] if self._left_out is None else [self._left_out]
         for part in parts:
             left_out, priors = part.cuts.left_out, part.series.priors_left_out
             if left_out is None or priors is None:
                 continue
             weights, fitted = part.weights, part.fits
             refits = posterior_left_out(left_out, weights, grid, priors)
-            n_block = len(left_out)
-            values = refits.parameters().reshape(n_block, -1, 4)
-            variances.append(jackknife_variance(values))
+            values.append(refits.parameters().reshape(len(left_out), -1, 4))
             residuals = residuals.add(
                 weights,
                 part.cuts.mean - fitted.curve,
                 left_out - fitted.curve,  # not refitted: T then stays below 2.2 for bright speckle
             )
         ages = np.concatenate([self._ages, *(part.age for part in parts)])
-        known = np.concatenate(variances)
+        known = np.concatenate(values, axis=1)
         if remember:
-            self._ages, self._variances, self._residuals = ages, known, residuals
-        return [_widened(part, ages, known, residuals.misfit()) for part in parts]
+            self._ages, self._left_out, self._residuals = ages, known, residuals
+        variances = jackknife_variance(known)  # (n, 4)
+        told = variances[:, 0] <= MAX_LN_RATE_ERROR**2
+        count = n_effective(ages[told], known[:, told, 0])
+        return [
+            dataclasses.replace(
+                _widened(part, ages, variances), misfit=residuals.misfit(), n_effective=count
+            )
+            for part in parts
+        ]
 
 
-def _widened(
-    part: AgeEstimates, ages: IntArray, variances: FloatArray, misfit: float
-) -> AgeEstimates:
+def _widened(part: AgeEstimates, ages: IntArray, variances: FloatArray) -> AgeEstimates:
     """Return estimates whose variances are at least the mean jackknife variance nearby."""
     near = np.abs(ages - part.age[:, np.newaxis]) <= _SMOOTH_REACH
     jackknife = near @ variances / near.sum(axis=1, keepdims=True)  # (n, 4)
@@ -213,7 +222,6 @@ def _widened(
         ln_alpha_error=error[:, 1],
         beta_error=error[:, 2],
         baseline_error=error[:, 3],
-        misfit=misfit,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -119,6 +120,12 @@ class AgeSums:
     def series(self, roi: int) -> BinnedCuts:
         """Return one cut that holds the whole series."""
         return self._means(roi, np.array([0]), np.array([self.n_frames]), None)
+
+    def with_noise(self, factors: FloatArray) -> AgeSums:
+        """Return the same sums, the variance of an entry multiplied by a factor a ROI, (n_roi,)."""
+        other = copy.copy(self)
+        other._squares = self._squares * factors
+        return other
 
     # --- adding ----------------------------------------------------------------------------
 
@@ -246,6 +253,42 @@ def jackknife_variance(left_out: FloatArray) -> FloatArray:
     """
     n = len(left_out)
     return (n - 1) / n * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
+
+
+# How alike the errors of ln Gamma at two ages are where no pixel blocks tell: a share that all ages
+# have in common (contrast and baseline of the series), the rest forgotten over so many frames.
+# Measured on simulated series of 350 and 1,000 frames, which it makes worth 2.6 and 3.7 values.
+_COMMON, _FORGOTTEN = 0.2, 45.0
+
+
+def n_effective(ages: Array, left_out: FloatArray | None = None) -> float:
+    """Return how many independent values of ln Gamma the ages of one ROI are worth.
+
+    Neighbouring ages share frames, and all ages the contrast and baseline of the series. The error
+    of a mean over ages is sqrt(mean(error^2) / n_effective).
+
+    Parameters
+    ----------
+    ages
+        Shape (n,), frames.
+    left_out
+        Shape (n_block, n): ln Gamma at these ages with each pixel block left out. The result is the
+        mean jackknife variance over that of the mean. Without it, the correlation
+        0.2 + 0.8 exp(-distance / 45 frames) stands for it.
+
+    Returns
+    -------
+    float
+        At least 1; NaN without ages.
+    """
+    if not len(ages):
+        return float("nan")
+    if left_out is not None:
+        of_mean = float(jackknife_variance(left_out.mean(axis=1)))
+        return float(jackknife_variance(left_out).mean()) / of_mean if of_mean > 0 else 1.0
+    span = max(float(np.ptp(ages)), 1.0) / _FORGOTTEN
+    mean_correlation = 2 * (span - 1 + np.exp(-span)) / span**2
+    return float(1 / (_COMMON + (1 - _COMMON) * min(mean_correlation, 1.0)))
 
 
 class StackedResiduals:
