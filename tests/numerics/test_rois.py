@@ -156,15 +156,24 @@ def test_q_comes_from_the_geometry_where_it_is_unknown():
 @pytest.mark.parametrize(
     "missing", ["beam_center", "wavelength_angstrom", "detector_distance_m", "pixel_size_m"]
 )
-def test_an_incomplete_geometry_changes_nothing(missing):
+def test_an_incomplete_geometry_tells_no_q_but_the_center_where_it_has_that(missing):
     complete = {
         "beam_center": (0.0, 0.0),
         "wavelength_angstrom": 1.0,
         "detector_distance_m": 1.0,
         "pixel_size_m": 1e-4,
     }
-    rois = RoiMap.from_labels(LABELS)
-    assert rois.with_q(Geometry(**{**complete, missing: None})) is rois
+    known = RoiMap.from_labels(LABELS).with_q(Geometry(**{**complete, missing: None}))
+    assert np.isnan(known.q_inv_angstrom).all()
+    assert known.center == (None if missing == "beam_center" else (0.0, 0.0))
+
+
+def test_rings_know_their_center_and_a_mask_leaves_it():
+    rois = RoiMap.rings((9, 9), (4.0, 3.5), [(1, 3)])
+    assert rois.center == (4.0, 3.5)
+    mask = np.ones((9, 9), bool)
+    mask[4] = False
+    assert rois.with_mask(mask).center == (4.0, 3.5)
 
 
 def test_an_impossible_geometry_is_refused():

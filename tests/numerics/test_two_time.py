@@ -345,3 +345,17 @@ def test_a_roi_with_fewer_pixels_than_blocks_has_its_sums_too(n_pixels, block):
     np.testing.assert_allclose(with_sums.c2, plain.c2, rtol=1e-12)
     for roi in range(2):
         assert np.isfinite(with_sums.age_sums.series(roi).left_out).all()
+
+
+@pytest.mark.parametrize("engine", ["dense", "skbeam"])
+def test_pixels_are_divided_by_the_profile_before_they_are_correlated(engine):
+    rois = RoiMap.from_labels(label_image())
+    rng = np.random.default_rng(5)
+    profile = rng.uniform(0.5, 2, len(rois.pixels))
+    pixels = rng.poisson(3.0, (12, len(rois.pixels))).astype(np.uint16)
+    divided = TwoTimeAccumulator(rois, engine=engine, dtype="float64")
+    divided.append_pixels(pixels / profile)
+    accumulator = TwoTimeAccumulator(rois, engine=engine, dtype="float64", profile=profile)
+    accumulator.append_pixels(pixels[:5])
+    accumulator.append_pixels(pixels[5:])
+    np.testing.assert_allclose(accumulator.c2, divided.c2, rtol=1e-12)

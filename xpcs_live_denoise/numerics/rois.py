@@ -38,6 +38,8 @@ class RoiMap:
         row by row inside a ROI.
     slices
         For each ROI, where its pixels stand in `pixels` and in what `gather` returns.
+    center
+        (row, col) of the direct beam, pixels; None where it is not known.
     """
 
     shape: tuple[int, int]
@@ -46,6 +48,7 @@ class RoiMap:
     n_pixels: IntArray
     pixels: IntArray
     slices: tuple[slice, ...]
+    center: tuple[float, float] | None = None
 
     @classmethod
     def from_labels(
@@ -132,7 +135,8 @@ class RoiMap:
                 "expected rings that cross the frame. Check the edges (pixels) and the order of "
                 "the center."
             )
-        return cls.from_labels(label_array, q_inv_angstrom=q_inv_angstrom, mask=mask)
+        rois = cls.from_labels(label_array, q_inv_angstrom=q_inv_angstrom, mask=mask)
+        return dataclasses.replace(rois, center=beam)
 
     @classmethod
     def _from_checked(cls, labels_2d: IntArray, labels: IntArray, q: FloatArray) -> RoiMap:
@@ -220,17 +224,17 @@ class RoiMap:
             pixels.
         """
         keep = checked_mask(mask, self.shape)
-        return self._from_checked(
+        kept = self._from_checked(
             np.where(keep, self.label_array, 0), self.labels, self.q_inv_angstrom
         )
+        return dataclasses.replace(kept, center=self.center)
 
     def with_q(self, geometry: Geometry) -> RoiMap:
-        """Return the map with q, 1/Angstrom, for the ROIs that have none.
+        """Return the map with the direct beam, and with q, 1/Angstrom, for the ROIs without.
 
         q of a ROI is the mean over its pixels of q = (4 pi / wavelength) sin(theta), with
         2 theta = atan(distance on the detector from the beam center / sample distance), for a flat
-        detector at right angles to the beam. Where the geometry is incomplete the map itself is
-        returned.
+        detector at right angles to the beam. What the geometry does not tell stays as it is.
 
         Raises
         ------
@@ -241,21 +245,24 @@ class RoiMap:
         wavelength = geometry.wavelength_angstrom
         distance = geometry.detector_distance_m
         pixel = geometry.pixel_size_m
-        if geometry.beam_center is None or wavelength is None or distance is None or pixel is None:
+        if geometry.beam_center is None:
             return self
+        centred = dataclasses.replace(self, center=geometry.beam_center)
+        if wavelength is None or distance is None or pixel is None:
+            return centred
         if not min(wavelength, distance, pixel) > 0:
             raise InvalidInputError(
                 f"Geometry: got wavelength {wavelength} Angstrom, detector distance {distance} m, "
                 f"pixel size {pixel} m; expected positive numbers."
             )
         if not unknown.any():
-            return self
+            return centred
         row, col = np.divmod(self.pixels, self.shape[1])
         radius = np.hypot(row - geometry.beam_center[0], col - geometry.beam_center[1]) * pixel
         q = 4 * np.pi / wavelength * np.sin(np.arctan(radius / distance) / 2)
         mean_q = np.array([q[one].mean() for one in self.slices])
         filled = np.where(unknown, mean_q, self.q_inv_angstrom)
-        return dataclasses.replace(self, q_inv_angstrom=_read_only(filled))
+        return dataclasses.replace(centred, q_inv_angstrom=_read_only(filled))
 
 
 def _read_only(array: Array) -> Array:

@@ -16,6 +16,7 @@ from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArr
 
 from .arrays import enlarged, next_capacity
 from .rois import RoiMap, check_pixels
+from .static import MeanImages
 
 # Names of the ways to compute C2; "auto" takes the fastest, which is "dense".
 ENGINES = ("auto", "dense", "skbeam")
@@ -53,7 +54,10 @@ class TwoTimeAccumulator:
     sums
         Keep sums of C2 by age and lag bin, `age_sums`. With the dense engine also without each of
         8 blocks of contiguous pixels of a ROI: products of blocks add up to those of the ROI, so
-        that this takes no further multiplications.
+        that this takes no further multiplications. `images` are kept as well.
+    profile
+        Shape (sum of n_pixels,), above 0: what pixels are divided by before anything else, so that
+        intensity that varies inside a ROI is not taken for contrast (`fit_profile`).
 
     Attributes
     ----------
@@ -84,6 +88,7 @@ class TwoTimeAccumulator:
         n_frames: int | None = None,
         most_frames: int | None = None,
         sums: bool = False,
+        profile: FloatArray | None = None,
     ) -> None:
         if engine not in ENGINES:
             raise InvalidInputError(f"Engine: got {engine!r}, expected one of {ENGINES}.")
@@ -112,6 +117,8 @@ class TwoTimeAccumulator:
         else:
             self._products = DenseProducts(roi_map, self._capacity, self._dtype, n_block=n_block)
         self._sums = AgeSums(roi_map.n_roi, n_block, self._capacity) if sums else None
+        self._images = MeanImages(roi_map) if sums else None
+        self._weights = None if profile is None else (1 / profile).astype(self._dtype)
 
     @property
     def age_sums(self) -> AgeSums:
@@ -128,6 +135,22 @@ class TwoTimeAccumulator:
                 "made."
             )
         return self._sums
+
+    @property
+    def images(self) -> MeanImages:
+        """Mean images of parts of the series, for the test of static speckle.
+
+        Raises
+        ------
+        InvalidInputError
+            Where sums were not asked for.
+        """
+        if self._images is None:
+            raise InvalidInputError(
+                "Mean images: got an accumulator that keeps none; expected sums=True when it is "
+                "made."
+            )
+        return self._images
 
     @property
     def c2(self) -> FloatArray:
@@ -159,12 +182,10 @@ class TwoTimeAccumulator:
         C2 is then as before the call.
         """
         check_pixels(pixels, len(self.roi_map.pixels))
-        starts = [one.start for one in self.roi_map.slices]
         with np.errstate(over="ignore", invalid="ignore"):  # inf and NaN end as "no measurement"
-            mean = np.add.reduceat(pixels, starts, axis=1, dtype=np.float64)  # (k, n_roi)
-            mean /= self.roi_map.n_pixels
-        measured = np.isfinite(mean) & (mean > 0)
-        scaled = self._scale(pixels, mean, measured)
+            scaled, measured = self._scale(pixels)
+        if self._images is not None:
+            self._images.add(scaled, measured)
         return self._extend(scaled, measured.T)
 
     def append_gap(self, n_frames: int) -> C2Rows:
@@ -185,6 +206,8 @@ class TwoTimeAccumulator:
         self._c2[:, start:stop, :stop] = np.nan
         if self._sums is not None:
             self._sums.add_gap(n_frames)
+        if self._images is not None:
+            self._images.add_gap(n_frames)
         self.n_frames = stop
         return self.rows(start, stop)
 
@@ -207,10 +230,21 @@ class TwoTimeAccumulator:
         view.flags.writeable = False
         return view
 
-    def _scale(self, pixels: Array, mean: FloatArray, measured: BoolArray) -> Array:
-        """Divide pixels by their ROI's mean; 0 where there is none, which no product sees."""
+    def _scale(self, pixels: Array) -> tuple[FloatArray, BoolArray]:
+        """Divide pixels by the profile and by their ROI's mean, and say where there is one.
+
+        Without a mean they are 0, which no product sees.
+        """
         scaled = np.empty(pixels.shape, self._dtype)
         precision = np.result_type(pixels.dtype, self._dtype)
+        if self._weights is not None:
+            np.multiply(pixels, self._weights, out=scaled, dtype=precision, casting="same_kind")
+            pixels = scaled
+            precision = self._dtype
+        starts = [one.start for one in self.roi_map.slices]
+        mean = np.add.reduceat(pixels, starts, axis=1, dtype=np.float64)  # (k, n_roi)
+        mean /= self.roi_map.n_pixels
+        measured = np.isfinite(mean) & (mean > 0)
         divisor = np.where(measured, mean, 1).astype(precision)
         for roi, one in enumerate(self.roi_map.slices):
             np.divide(
@@ -222,7 +256,7 @@ class TwoTimeAccumulator:
             )
         if not measured.all():
             scaled[np.repeat(~measured, self.roi_map.n_pixels, axis=1)] = 0
-        return scaled
+        return scaled, measured
 
     def _extend(self, scaled: Array, measured: BoolArray) -> C2Rows:
         """Write new rows and columns; what a reader sees changes only in the last statements."""

@@ -1,0 +1,270 @@
+"""Static speckle told from white and smooth non-uniformity, by how the mean images correlate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
+
+from .rois import RoiMap
+
+N_BLOCK = 8  # pixel blocks, for the jackknife
+FAR = 6  # pixels beyond which no speckle reaches, and a smooth profile has not changed
+BELOW_1 = "baseline_below_1"  # the caution where intensity drifts inside a ROI
+_MOST_SEGMENTS = 20  # of the series, whose images are kept
+_MOST_STATIC = 0.03  # share of the squared contrast that may stay, and
+_STATIC_ERRORS = 2.0  # in standard errors
+_LEAST_PEAK = 0.3  # below, speckle is smaller than 1.6 pixels and looks like white noise
+_LEAST_FACTOR = 1.1  # of Gamma that is worth a word
+_EVERY = 4  # of the pairs of neighbouring frames, that many are left out but one: they cost time
+_SHARE = 0.4  # of the series, whose mean image is compared with that of as much at the other end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticTest:
+    """What the mean images of a ROI say of intensity that stays, in units of squared intensity.
+
+    S(d) = <(M1(x) - 1)(M2(x + d) - 1)>, with M1 and M2 the mean images of the first and the last
+    40 % of the frames, divided by their mean, and d in pixels along rows and columns.
+
+    Attributes
+    ----------
+    near, next_to, far
+        S(0), S(1), S(6).
+    peak
+        How alike speckle is in neighbouring pixels: the excess of <I(x, t) I(x + 1, t + 1)> over
+        S(1), divided by that of <I(x, t) I(x, t + 1)> over S(0).
+    left_out
+        Shape (8, 4): these four without each of 8 blocks of pixels.
+    """
+
+    near: float
+    next_to: float
+    far: float
+    peak: float
+    left_out: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticVerdict:
+    """Whether a ROI is too static for its rates, and by which factor Gamma may be higher."""
+
+    is_static: bool
+    caution: str  # "" or a name, a colon and the factor
+
+
+def judge(
+    test: StaticTest, beta: float, remaining: float = 0.0, remaining_error: float = 0.0
+) -> StaticVerdict:
+    """Tell static speckle, which slows Gamma, from non-uniformity, which does not.
+
+    In units of the contrast `beta`, the static part is p = (S(1) - S(6)) / peak / beta, a smooth
+    one S(6) / beta, white noise of a flat field the rest of S(0) / beta. A part w of the field that
+    stands still makes p = w^2 and lowers ln Gamma by 1.2 to 1.6 w in simulations. A ROI is static
+    where p > 0.03 and p > 2 standard errors. Else Gamma may be higher by exp(1.5 sqrt(p)) with p
+    two errors above its estimate, at most what white noise and static part are together.
+
+    `remaining` is what the dynamics alone leave of the correlation between the two images, with its
+    error: the mean of exp(-2 S^alpha) over their pairs of frames.
+    """
+    values = np.array([[test.near, test.next_to, test.far, test.peak], *test.left_out.tolist()])
+    near, next_to, far, peak = values.T
+    total = (near - far) / beta - remaining  # static and white: an upper limit of the first
+    static = (next_to - far) / np.where(peak == 0, np.nan, peak) / beta - remaining
+    total_error, static_error = (
+        float(np.hypot(_jackknife_error(value[1:]), remaining_error)) for value in (total, static)
+    )
+    most = max(total[0], 0.0) + 2 * total_error
+    if not test.peak >= _LEAST_PEAK:
+        return StaticVerdict(is_static=False, caution=_caution("static_undecidable", most))
+    is_static = static[0] > max(_MOST_STATIC, _STATIC_ERRORS * static_error)
+    most = min(most, max(static[0], 0.0) + 2 * static_error)
+    caution = "" if is_static else _caution("static_not_excluded", most)
+    return StaticVerdict(is_static=bool(is_static), caution=caution)
+
+
+def judge_baseline(baseline: float, baseline_error: float, beta: float) -> StaticVerdict:
+    """Judge a ROI by its g2 alone, where no pixels are known: it can only be a caution.
+
+    A baseline above 1 by more than 0.03 beta and 3 standard errors comes from static speckle or
+    from non-uniformity, nobody can tell; one below 1 from intensity that drifts inside the ROI.
+    """
+    excess = (baseline - 1) / beta
+    if not abs(excess) > max(_MOST_STATIC, 3 * baseline_error / beta):
+        return StaticVerdict(is_static=False, caution="")
+    caution = _caution("static_or_nonuniform", excess) if excess > 0 else BELOW_1
+    return StaticVerdict(is_static=False, caution=caution)
+
+
+def remaining_correlation(
+    age: FloatArray, ln_rate: FloatArray, ln_rate_error: FloatArray, alpha: float, n_frames: int
+) -> tuple[float, float]:
+    """Return the mean of exp(-2 S^alpha) over frames of the two images, and its error.
+
+    S is the integral of Gamma between two frames, from its logarithm (n,) at ages (n,), frames.
+    """
+    frame = np.arange(n_frames, dtype=np.float64)
+    clock = np.concatenate([[0.0], np.cumsum(np.exp(np.interp(frame, age, ln_rate)))])
+    n = max(1, int(_SHARE * n_frames))
+    points = np.linspace(0, n - 1, 20).astype(np.int64)
+    waited = clock[n_frames - 1 - points][:, np.newaxis] - clock[points]
+    error = float(np.median(ln_rate_error))
+    middle, slower = (
+        float(np.exp(-2 * (factor * np.maximum(waited, 0)) ** alpha).mean())
+        for factor in (1.0, np.exp(-error))
+    )
+    return middle, slower - middle
+
+
+def _caution(name: str, static: float) -> str:
+    factor = float(np.exp(1.5 * np.sqrt(max(static, 0.0))))
+    return f"{name}:{factor:.2f}" if factor > _LEAST_FACTOR else ""
+
+
+def _jackknife_error(left_out: FloatArray) -> float:
+    n = len(left_out)
+    return float(np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum()))
+
+
+class MeanImages:
+    """Mean images of parts of a series, and products of neighbouring frames.
+
+    State: up to 20 images of the ROI pixels, each the sum over as many frames, which double by
+    adding images in pairs when all are full; and two sums a pixel. Reading consumes nothing.
+    """
+
+    def __init__(self, rois: RoiMap) -> None:
+        n = len(rois.pixels)
+        self._rois = rois
+        self._length = 1  # frames in an image
+        self._n_frames = 0
+        self._images = np.zeros((_MOST_SEGMENTS, n), np.float32)
+        self._n_measured = np.zeros((_MOST_SEGMENTS, rois.n_roi))
+        self._below = _below(rois)
+        # Of pixels with themselves, the ones on the right and the ones below in the next frame.
+        self._products = np.zeros((3, n))
+        self._n_pairs = np.zeros(rois.n_roi)
+        # The newest frame, and where it was measured, for its product with the next; gaps end it.
+        self._last = (np.zeros((0, n), np.float32), np.zeros((0, rois.n_roi), np.bool_))
+
+    def add(self, scaled: FloatArray, measured: BoolArray) -> None:
+        """Add frames (k, n_pixels), divided by their ROI's mean, 0 where not `measured` (k, n_roi).
+
+        How frames are split over calls changes nothing beyond rounding.
+        """
+        self._multiply(scaled, measured)
+        start = 0
+        while start < len(scaled):
+            segment, inside = divmod(self._n_frames, self._length)
+            if segment == _MOST_SEGMENTS:
+                self._merge()
+                continue
+            stop = min(len(scaled), start + self._length - inside)
+            self._images[segment] += scaled[start:stop].sum(axis=0)
+            self._n_measured[segment] += measured[start:stop].sum(axis=0)
+            self._n_frames += stop - start
+            start = stop
+
+    def add_gap(self, n_frames: int) -> None:
+        """Add frames without measurement."""
+        while self._n_frames + n_frames > _MOST_SEGMENTS * self._length:
+            self._merge()
+        self._n_frames += n_frames
+        self._last = (self._last[0][:0], self._last[1][:0])
+
+    def test(self, roi: int) -> StaticTest | None:
+        """Return what is known of the ROI with this index; None where that is nothing."""
+        n_segment = -(-self._n_frames // self._length)
+        n_half = int(_SHARE * n_segment)
+        first, last = slice(0, n_half), slice(n_segment - n_half, n_segment)
+        n_first, n_last = (self._n_measured[part, roi].sum() for part in (first, last))
+        if not (n_first and n_last and self._n_pairs[roi]):
+            return None
+        one = self._rois.slices[roi]
+        m1, m2 = (self._images[part, one].sum(axis=0, dtype=np.float64) for part in (first, last))
+        m1, m2 = m1 / m1.mean() - 1, m2 / m2.mean() - 1
+        pixels, shape = self._rois.pixels[one], self._rois.shape
+        edges = np.arange(N_BLOCK + 1) * len(pixels) // N_BLOCK
+        block = np.searchsorted(edges, np.arange(len(pixels)), side="right") - 1
+        same, right, below = self._products[:, one] / self._n_pairs[roi] - 1
+        sums = np.zeros((5, 2, N_BLOCK))  # (quantity, sum and number, block)
+        for index, distance in enumerate((0, 1, FAR)):
+            a, b = (np.concatenate(ends) for ends in neighbours(pixels, shape, distance))
+            sums[index] = _by_block((m1[a] * m2[b] + m2[a] * m1[b]) / 2, block[a])
+        in_rows, in_columns = neighbours(pixels, shape, 1)[0]
+        shifted = np.concatenate([right[in_rows], below[in_columns]])
+        sums[3] = _by_block(same, block)
+        sums[4] = _by_block(shifted, block[np.concatenate([in_rows, in_columns])])
+        total = sums.sum(axis=2, keepdims=True)
+        near, next_to, far, peak = _quantities(total[..., 0]).tolist()
+        return StaticTest(
+            near=near,
+            next_to=next_to,
+            far=far,
+            peak=peak,
+            left_out=np.array([_quantities((total - sums)[..., b]) for b in range(N_BLOCK)]),
+        )
+
+    def _multiply(self, scaled: FloatArray, measured: BoolArray) -> None:
+        """Add the products of some neighbouring frames; those without counts are 0, add nothing."""
+        frames = np.concatenate([self._last[0], scaled])
+        known = np.concatenate([self._last[1], measured])
+        at = slice((len(self._last[0]) - self._n_frames) % _EVERY, len(frames) - 1, _EVERY)
+        earlier = frames[at]
+        later = frames[1:][at]
+        if len(earlier):
+            self._products[0] += np.einsum("tx,tx->x", earlier, later)
+            self._products[1, :-1] += np.einsum("tx,tx->x", earlier[:, :-1], later[:, 1:])
+            self._products[2] += np.einsum("tx,tx->x", earlier, later[:, self._below])
+            self._n_pairs += (known[at] & known[1:][at]).sum(axis=0)
+        self._last = (frames[-1:].copy(), known[-1:])
+
+    def _merge(self) -> None:
+        half = _MOST_SEGMENTS // 2
+        for values in (self._images, self._n_measured):
+            values[:half] = values[0::2] + values[1::2]
+            values[half:] = 0
+        self._length *= 2
+
+
+def neighbours(
+    pixels: IntArray, shape: tuple[int, int], distance: int
+) -> tuple[tuple[IntArray, IntArray], tuple[IntArray, IntArray]]:
+    """Return which of `pixels` (flat indices, ascending) lie `distance` apart in a row or column.
+
+    Indices into `pixels` of the first of each pair, in rows and in columns; then of the second.
+    """
+    firsts: list[IntArray] = []
+    seconds: list[IntArray] = []
+    for step in (distance, distance * shape[1]):
+        wanted = pixels + step
+        at = np.minimum(np.searchsorted(pixels, wanted), len(pixels) - 1)
+        found = pixels[at] == wanted
+        if step == distance:
+            found &= pixels // shape[1] == wanted // shape[1]
+        firsts.append(np.flatnonzero(found))
+        seconds.append(at[found])
+    return (firsts[0], firsts[1]), (seconds[0], seconds[1])
+
+
+def _below(rois: RoiMap) -> IntArray:
+    """Return which pixel of a ROI lies below each, itself where none does."""
+    below = np.arange(len(rois.pixels), dtype=np.int64)
+    for one in rois.slices:
+        firsts, seconds = neighbours(rois.pixels[one], rois.shape, 1)
+        below[one.start + firsts[1]] = one.start + seconds[1]
+    return below
+
+
+def _by_block(values: FloatArray, block: IntArray) -> FloatArray:
+    number = np.bincount(block, minlength=N_BLOCK).astype(np.float64)
+    return np.stack([np.bincount(block, values, N_BLOCK).astype(np.float64), number])
+
+
+def _quantities(sums: FloatArray) -> FloatArray:
+    """Return S(0), S(1), S(6) and the peak from (5, 2): sums and numbers."""
+    near, next_to, far, same, shifted = sums[:, 0] / np.maximum(sums[:, 1], 1)
+    excess = same - near
+    return np.array([near, next_to, far, (shifted - next_to) / excess if excess else 0.0])
