@@ -1,18 +1,14 @@
 """The path estimator: its algebra against plain sums, its truth on speckle whose Gamma is known."""
 
-import functools
-
 import numpy as np
 import pytest
 
+from tests.support.changing_speckle import RATES, speckle
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit, fit_rates, fit_series
 from xpcs_live_denoise.numerics.estimator.grid import kww_grid
 from xpcs_live_denoise.numerics.estimator.path import PathEstimator, knot_step
 from xpcs_live_denoise.numerics.estimator.path_cells import path_cells
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
-from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.numerics.simulate import simulate_speckle
-from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
 
 
 def plain_c2(rate, *, alpha=1.0, beta=0.2, baseline=1.0):
@@ -147,33 +143,6 @@ def test_a_series_of_gaps_says_that_nothing_is_known():
 
 
 # --- speckle ----------------------------------------------------------------------------------
-
-AGES = np.arange(350)
-RATES = {
-    "constant": np.full(350, 0.05),
-    "ageing": 0.2 * 0.1 ** (AGES / 349),
-    "oscillating": 0.05 * 2.2 ** np.sin(2 * np.pi * AGES / 40),
-    "burst": np.where((AGES >= 170) & (AGES < 180), 0.5, 0.03),
-}
-
-
-@functools.cache
-def speckle(name, seed, counts=0.3, n_pixel=4000, size=1.0):
-    shape = (50, n_pixel // 50)
-    rois = RoiMap.from_labels(np.ones(shape, np.int64))
-    two_time = TwoTimeAccumulator(rois, sums=True, n_frames=350)
-    frames = simulate_speckle(
-        rois,
-        350,
-        relaxation_rate=RATES[name],
-        contrast=0.2,
-        mean_counts=counts,
-        speckle_size=size,
-        seed=seed,
-    )
-    for block in frames:
-        two_time.append(block)
-    return two_time.age_sums
 
 
 def truth(name):
