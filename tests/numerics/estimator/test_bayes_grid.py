@@ -6,9 +6,11 @@ import pytest
 from xpcs_live_denoise.numerics.arrays import lag_bin_edges
 from xpcs_live_denoise.numerics.estimator.grid import (
     LinearPrior,
+    alpha_is_prior,
     kww_grid,
     posterior,
     rate_posterior,
+    refined,
 )
 from xpcs_live_denoise.numerics.kww import (
     grid_mass,
@@ -137,3 +139,57 @@ def test_the_part_of_the_grid_that_is_looked_at_holds_the_posterior(sigma):
     np.testing.assert_allclose(fitted.linear_covariance, covariance, atol=1e-6)
     np.testing.assert_allclose(fitted.edge_mass, mass @ grid.at_edge, atol=1e-5)
     np.testing.assert_allclose(short[0], ln_rate, atol=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.8, 1.1, 1.5, 1.62])
+@pytest.mark.parametrize("sigma", [1e-4, 1e-3, 3e-3])
+def test_between_its_points_the_grid_is_refined_with_errors_that_hold(alpha, sigma):
+    rng = np.random.default_rng(11)
+    rates = np.exp(rng.uniform(np.log(0.02), np.log(0.1), 300))
+    data = 0.01 + 0.2 * np.stack([curve(rate, alpha) for rate in rates])
+    data += rng.normal(0, sigma, data.shape)
+    weights, grid = np.full(data.shape, sigma**-2), kww_grid(99)
+    coarse = posterior(grid, data, weights, PRIOR)
+    fine = refined(coarse, grid, data, weights, PRIOR)
+    for name, truth in (("ln_alpha", np.log(alpha)), ("ln_rate", np.log(rates))):
+        off, sd = getattr(fine, name) - truth, getattr(fine, f"{name}_sd")
+        # A bin of lags stands for its middle, which is wrong by some thousandths.
+        assert np.mean(np.abs(off) < sd + 2e-3) > 0.6
+        assert np.mean(np.abs(off) < 2 * sd + 2e-3) > 0.9
+    assert (fine.chi_square < coarse.chi_square + 1).all()
+    assert np.median(np.abs(fine.linear[:, 0] - 0.2)) < 0.002 + sigma
+
+
+def test_a_posterior_wider_than_a_step_of_the_grid_stays_as_it_is():
+    data, weights = noisy(3, n=5, sigma=0.05), np.full((5, N_BIN), 0.05**-2)
+    grid = kww_grid(99)
+    wide = posterior(grid, data, weights, PRIOR)
+    assert (wide.ln_alpha_sd > grid.alpha_step).all()
+    assert refined(wide, grid, data, weights, PRIOR) is wide
+
+
+def test_what_has_no_maximum_nearby_keeps_the_scatter_inside_of_a_step():
+    # No KWW curve at all: the best one lies at the edge of the grid.
+    data = np.where(np.arange(N_BIN) < 5, 0.2, 0.0)[np.newaxis]
+    weights, grid = np.full((1, N_BIN), 1e8), kww_grid(99)
+    coarse = posterior(grid, data, weights, PRIOR)
+    fine = refined(coarse, grid, data, weights, PRIOR)
+    assert fine.ln_alpha[0] == coarse.ln_alpha[0]
+    assert fine.ln_alpha_sd[0] >= grid.alpha_step / np.sqrt(12)
+
+
+def test_flow_is_not_at_the_edge_of_the_grid():
+    data = 0.2 * np.stack([curve(rate, 2.0) for rate in (0.02, 0.05, 0.1)])
+    fitted = posterior(kww_grid(99), data, np.full(data.shape, 0.02**-2), PRIOR)
+    assert (fitted.edge_mass < 0.01).all()
+    np.testing.assert_allclose(fitted.ln_rate, np.log([0.02, 0.05, 0.1]), atol=0.1)
+
+
+def test_alpha_is_the_prior_s_where_the_data_hardly_tell():
+    said: list[bool] = []
+    for sigma in (0.003, 1.0):
+        weights = np.full((1, N_BIN), sigma**-2)
+        said += alpha_is_prior(
+            posterior(kww_grid(99), noisy(4, sigma=sigma), weights, PRIOR)
+        ).tolist()
+    assert said == [False, True]

@@ -9,7 +9,7 @@ import numpy as np
 
 from xpcs_live_denoise.records.types import FloatArray, select_rows
 
-from .grid import KwwGrid, LinearPrior, Posterior, posterior, rate_posterior
+from .grid import KwwGrid, LinearPrior, Posterior, posterior, rate_posterior, refined
 from .sums import BinnedCuts, jackknife_variance
 
 # Entries of C2 are near 1 and known to 1e-7 in single precision.
@@ -156,6 +156,7 @@ def fit_cuts(
     """
     weights = noise_weights(cuts)
     fitted = posterior(grid, cuts.mean, weights, prior)
+    fitted = refined(fitted, grid, cuts.mean, weights, prior)
     reduced = _reduced(fitted.chi_square, weights)
     widening = _widening(cuts, reduced)
     fitted = dataclasses.replace(
@@ -189,15 +190,12 @@ def posterior_left_out(
     block.
     """
     n_block, n_cut, n_bin = left_out.shape
-    return posterior(
-        grid,
-        left_out.reshape(-1, n_bin),
-        np.tile(weights, (n_block, 1)),
-        LinearPrior(
-            mean=np.repeat(priors.mean, n_cut, axis=0),
-            covariance=np.repeat(priors.covariance, n_cut, axis=0),
-        ),
+    data, weights = left_out.reshape(-1, n_bin), np.tile(weights, (n_block, 1))
+    prior = LinearPrior(
+        mean=np.repeat(priors.mean, n_cut, axis=0),
+        covariance=np.repeat(priors.covariance, n_cut, axis=0),
     )
+    return refined(posterior(grid, data, weights, prior), grid, data, weights, prior)
 
 
 def _reduced(chi_square: FloatArray, weights: FloatArray) -> FloatArray:

@@ -89,6 +89,91 @@ def posterior(
     return select_rows(concatenate_rows(parts), np.argsort(np.concatenate(index)))
 
 
+_REFINEMENTS = 4  # steps from the mean over the grid to the maximum between its points
+_FARTHEST = 0.5  # of ln Gamma and ln alpha, of one such step
+
+
+def refined(
+    fitted: Posterior, grid: KwwGrid, mean: FloatArray, weights: FloatArray, prior: LinearPrior
+) -> Posterior:
+    """Return posteriors that are narrower than a step of alpha by their maximum between points.
+
+    Where the data tell alpha better than the grid is spaced, a mean over the grid is one of its
+    points, however far the truth lies from it. The maximum of likelihood and prior takes its place,
+    and the inverse of the curvature there that of the covariance. Wider posteriors stay as they
+    are; so do those whose maximum lies elsewhere, with the scatter inside of one step of alpha
+    added. Arguments are those of `posterior`.
+    """
+    some = np.flatnonzero(fitted.ln_alpha_sd < grid.alpha_step)
+    if not some.size:
+        return fitted
+    before, data, weights = select_rows(fitted, some), mean[some], weights[some]
+    inverse = np.linalg.inv(prior.covariance).astype(np.float64)
+    centre, precision = np.zeros((len(mean), 4)), np.zeros((len(mean), 4, 4))
+    centre[:, 2:], precision[:, 2:, 2:] = prior.mean, inverse
+    precision[:, 1, 1] = 1 / _ALPHA_SCATTER**2
+    theta, covariance, last = _maximum(
+        before.parameters(),
+        np.log(grid.lag[: mean.shape[1]]),
+        data,
+        weights,
+        centre=centre[some],
+        precision=precision[some],
+    )
+    sd = np.sqrt(np.einsum("nii->ni", covariance))
+    away = np.abs(theta - before.parameters())
+    found = (sd[:, 1] < grid.alpha_step) & (away[:, 1] < 2 * grid.alpha_step) & (last < sd[:, 1])
+    found &= away[:, 0] < 2 * grid.step + 3 * sd[:, 0]
+    out = {name: getattr(fitted, name).copy() for name in Posterior.__dataclass_fields__}
+    out["ln_alpha_sd"][some] = np.hypot(before.ln_alpha_sd, grid.alpha_step / np.sqrt(12))
+    which, theta, covariance = some[found], theta[found], covariance[found]
+    out["ln_rate"][which], out["ln_alpha"][which] = theta[:, 0], theta[:, 1]
+    out["ln_rate_sd"][which], out["ln_alpha_sd"][which] = sd[found, 0], sd[found, 1]
+    out["linear"][which], out["linear_covariance"][which] = theta[:, 2:], covariance[:, 2:, 2:]
+    curve = _model(theta, np.log(grid.lag[: mean.shape[1]]))[0]
+    out["curve"][which] = curve
+    out["chi_square"][which] = (weights[found] * (data[found] - curve) ** 2).sum(axis=1)
+    return Posterior(**out)
+
+
+def _maximum(
+    theta: FloatArray,
+    ln_lag: FloatArray,
+    data: FloatArray,
+    weights: FloatArray,
+    *,
+    centre: FloatArray,
+    precision: FloatArray,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Go from theta (n, 4) towards the maximum of likelihood and prior by Gauss-Newton steps.
+
+    Returns theta, its covariance (n, 4, 4), and how far the last step went in ln Gamma or ln alpha.
+    """
+    covariance, longest = np.linalg.inv(precision + np.eye(4)), np.full(len(theta), np.inf)
+    for _ in range(_REFINEMENTS):
+        curve, jacobian = _model(theta, ln_lag)
+        weighted = jacobian * weights[:, np.newaxis]
+        covariance = np.linalg.inv(weighted @ jacobian.transpose(0, 2, 1) + precision)
+        force = np.einsum("nib,nb->ni", weighted, data - curve)
+        force += np.einsum("nij,nj->ni", precision, centre - theta)
+        step = np.einsum("nij,nj->ni", covariance, force)
+        longest = np.abs(step[:, :2]).max(axis=1)
+        theta = theta + step * np.minimum(1.0, _FARTHEST / np.maximum(longest, 1e-9))[:, np.newaxis]
+    return theta, covariance.astype(np.float64), longest
+
+
+def _model(theta: FloatArray, ln_lag: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return g2 - 1, (n, n_bin), at theta (n, 4), and its derivatives, (n, 4, n_bin)."""
+    ln_rate, ln_alpha, beta, offset = (theta[:, k, np.newaxis] for k in range(4))
+    alpha = np.exp(np.minimum(ln_alpha, 3.0))
+    power = np.minimum(alpha * (ln_rate + ln_lag), 50.0)
+    decay = np.exp(power)
+    f = np.exp(-2 * decay)
+    slope = -2 * beta * decay * f
+    derivatives = [slope * alpha, slope * power, f, np.ones_like(f)]
+    return offset + beta * f, np.stack(derivatives, axis=1)
+
+
 def rate_posterior(
     grid: KwwGrid, mean: FloatArray, weights: FloatArray, prior: LinearPrior
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -197,12 +282,22 @@ def _full(
     )
 
 
-N_RATE, N_ALPHA = 160, 20  # grid points of ln Gamma and of ln alpha
+N_RATE, N_ALPHA = 160, 24  # grid points of ln Gamma and of ln alpha
 HIGHEST_RATE = 1.5  # highest Gamma of the grid, per frame; the lowest is 0.1 over the longest lag
 _LOWEST_RATE_BY_LAG = 0.1
-_ALPHA_RANGE = (0.3, 2.5)
+_ALPHA_RANGE = (0.3, 3.9)  # flow has alpha 2: it must lie well inside
 _ALPHA_SCATTER = 0.35  # standard deviation of ln alpha about 0, a priori
+# Share of the variance of ln alpha a priori from which on more than half of it is the prior's word.
+_MOSTLY_PRIOR = 0.5
 _EDGE = 3  # values of Gamma that count as the grid's edge, at either end
+
+
+def alpha_is_prior(fitted: Posterior) -> BoolArray:
+    """Return of which sets of data the prior tells alpha more than the data do, shape (n,).
+
+    Then alpha is drawn half way to 1 or further, and Gamma may be off with it within its error.
+    """
+    return fitted.ln_alpha_sd**2 > _MOSTLY_PRIOR * _ALPHA_SCATTER**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +310,8 @@ class KwwGrid:
     curves: GridCurves
     at_edge: BoolArray  # the outermost values of Gamma and alpha
     step: float = field(metadata=SHARED)  # of ln Gamma
+    alpha_step: float = field(metadata=SHARED)  # of ln alpha
+    lag: FloatArray = field(metadata=SHARED)  # (n_bin,): middle of each bin, frames
 
 
 def kww_grid(longest_lag: int) -> KwwGrid:
@@ -253,4 +350,6 @@ def _grid(longest_lag: int) -> KwwGrid:
         at_edge=(np.minimum(rate_index, N_RATE - 1 - rate_index) < _EDGE)
         | (np.minimum(alpha_index, N_ALPHA - 1 - alpha_index) < 1),
         step=float(axis_rate[1] - axis_rate[0]),
+        alpha_step=float(axis_alpha[1] - axis_alpha[0]),
+        lag=(edges[:-1] + edges[1:] - 1) / 2,
     )
