@@ -39,7 +39,10 @@ def test_a_c2_gives_the_same_rows_as_its_frames_but_for_the_jackknife(from_frame
     bayes = one.select(one.source == "bayes")
     assert set(bayes.error_kind) == {"residual"}
     assert np.median(bayes.relaxation_rate) == pytest.approx(0.8, rel=0.2)
-    assert bayes.recommended.sum() > 60
+    path = one.select(one.source == "path")
+    assert set(path.error_kind) == {"residual"}
+    assert np.median(path.relaxation_rate) == pytest.approx(0.8, rel=0.2)
+    assert path.recommended.sum() > 60
     whole, by_blocks = (each.select(each.source == "series_raw") for each in (one, other))
     assert (whole.error_kind[0], by_blocks.error_kind[0]) == ("residual", "jackknife")
     assert whole.relaxation_rate_error[0] == pytest.approx(

@@ -82,7 +82,7 @@ def test_rows_carry_the_labels_and_q_of_their_roi():
     gamma = pushed([FRAMES]).gamma
     np.testing.assert_array_equal(np.unique(gamma.roi), [3, 7])
     np.testing.assert_array_equal(gamma.q_inv_angstrom, np.where(gamma.roi == 3, 0.01, 0.02))
-    sources = ["bayes", "denoised", "raw", "series_denoised", "series_raw"]
+    sources = ["bayes", "denoised", "path", "raw", "series_denoised", "series_raw"]
     np.testing.assert_array_equal(np.unique(gamma.source), sources)
     series = gamma.select(np.char.startswith(gamma.source, "series"))
     assert np.isnan(series.age_frame).all()
@@ -101,16 +101,16 @@ def test_denoised_rows_claim_no_error_and_are_never_recommended():
     per_frame = denoised.relaxation_rate * 0.1
     inside = denoised.converged & (per_frame > 0.01) & (per_frame < 0.15)
     np.testing.assert_array_equal(denoised.in_range, inside)
-    assert gamma.select(gamma.source == "bayes").recommended.any()
+    assert gamma.select(gamma.source == "path").recommended.any()
 
 
-def test_while_a_run_is_on_no_raw_row_is_recommended_and_early_rows_are_the_estimators():
+def test_while_a_run_is_on_only_rows_of_the_path_are_recommended():
     made, tables = analysis(), []
     for stop in range(30, 91, 30):
         made.push(FRAMES[stop - 30 : stop])
         tables.append(made.publish(0).gamma)
     gamma = GammaTable.concatenate([table for table in tables if table is not None])
-    assert set(gamma.source[gamma.recommended]) <= {"bayes", "bayes_early"}
+    assert set(gamma.source[gamma.recommended]) == {"path"}
     assert (gamma.reason[~gamma.recommended] != "").all()
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.analysis.rates import BETTER, EARLY_DELAY, LIVE_ROWS
+from xpcs_live_denoise.analysis.rates import LIVE_ROWS, PATH_DELAY
 from xpcs_live_denoise.analysis.series import Analysis
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.numerics.rois import RoiMap
@@ -66,18 +66,18 @@ def test_at_most_one_row_an_age_is_recommended_and_others_say_why_not(done):
     keys = Counter(zip(good.roi.tolist(), good.age_frame.tolist(), strict=True))
     assert len(keys) > 180
     assert set(keys.values()) == {1}
-    assert set(good.source) == {RowSource.BAYES}
+    assert set(good.source) == {RowSource.PATH}
     assert (of_ages.reason[~of_ages.recommended] != "").all()
     assert (of_ages.reason[of_ages.recommended] == "").all()
-    raw = of_ages.select(of_ages.source == "raw")
-    assert BETTER in raw.reason
+    for source in (RowSource.RAW, RowSource.BAYES):
+        assert "path_is_better" in of_ages.select(of_ages.source == source).reason
 
 
 def test_rates_are_those_of_the_simulation_in_its_units(done):
     gamma = done[1].gamma
     for roi, rate in zip((3, 7), RATES / FRAME_TIME_S, strict=True):
         rows = gamma.select(
-            (gamma.source == RowSource.BAYES) & (gamma.roi == roi) & gamma.recommended
+            (gamma.source == RowSource.PATH) & (gamma.roi == roi) & gamma.recommended
         )
         assert np.median(rows.relaxation_rate) == pytest.approx(rate, rel=0.3)
         within = np.abs(rows.relaxation_rate - rate) < 3 * rows.relaxation_rate_error
@@ -99,9 +99,9 @@ def test_live_every_row_is_said_once_and_none_is_final(done):
     assert not table.final.any()
 
 
-def test_live_the_ages_25_and_12_frames_ago_are_there(done):
+def test_live_the_cut_of_25_and_the_path_of_5_frames_ago_are_there(done):
     for n_frames, table in done[0]:
-        for source, behind in ((RowSource.BAYES, 25), (RowSource.BAYES_EARLY, EARLY_DELAY)):
+        for source, behind in ((RowSource.BAYES, 25), (RowSource.PATH, PATH_DELAY)):
             rows = table.select(table.source == source)
             assert rows.age_frame.max() == n_frames - behind
             assert set(rows.roi) == {3, 7}
@@ -120,10 +120,12 @@ def test_the_final_rows_do_not_depend_on_how_the_run_was_split(rois, frames, don
     _, result = run(rois, frames, N_FRAMES)
     for name in ("width", "recommended"):
         assert (getattr(result.gamma, name) == getattr(done[1].gamma, name)).mean() > 0.99
-    rates = [
-        gamma.select(gamma.source == RowSource.BAYES) for gamma in (result.gamma, done[1].gamma)
-    ]
-    np.testing.assert_allclose(rates[0].relaxation_rate, rates[1].relaxation_rate, rtol=1e-3)
+    for source in (RowSource.BAYES, RowSource.PATH):
+        rates = [
+            gamma.select(gamma.source == source).relaxation_rate
+            for gamma in (result.gamma, done[1].gamma)
+        ]
+        np.testing.assert_allclose(*rates, rtol=1e-3)
 
 
 def test_scikit_beams_engine_has_errors_from_residuals(rois, frames):

@@ -120,7 +120,7 @@ def test_fewer_frames_than_a_window_give_c2_and_g2_and_a_note(engine, subscribe)
     assert np.isfinite(result.g2.g2).all()
     assert result.denoised is None
     assert "fewer than one window of 50" in result.status.message
-    assert set(result.gamma.source) == {"raw", "bayes", "series_raw"}
+    assert set(result.gamma.source) == {"raw", "path", "bayes", "series_raw"}
 
 
 def test_frames_of_another_shape_become_gaps(subscribe, caplog):

@@ -29,7 +29,7 @@ uids = series(det="eiger500K", expt=0.01, imnum=120, comment="a test")
 live = live_denoise["eiger500K_single"]
 published = live.wait(120)
 result = results(catalog, uids[0])
-gamma = result.gamma_table(source="bayes")
+gamma = result.gamma_table(source="path")
 raw = result.raw()
 replayed = subprocess.run(
     [sys.executable, "-m", "xpcs_live_denoise", "replay", uids[0]]

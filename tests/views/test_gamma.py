@@ -87,16 +87,14 @@ def view(rows, label=1, **options):
 
 def test_points_are_told_apart_by_source_and_recommendation(synthetic):
     run = synthetic()
-    doubtful = run.gamma(range(10, 14), source="bayes_early").replace(
-        recommended=False, reason="prior"
-    )
+    doubtful = run.gamma(range(10, 14), source="path").replace(recommended=False, reason="prior")
     rows = GammaTable.concatenate(
         [
             run.gamma(range(4)),
             run.gamma(range(3), source="denoised"),
             run.gamma(range(1), source="denoised_coarse"),
-            run.gamma(range(5), source="bayes", final=True),
-            run.gamma(range(5), source="bayes_early"),
+            run.gamma(range(5), source="path", final=True),
+            run.gamma(range(6), source="bayes").replace(recommended=False, reason="path_is_better"),
             doubtful,
         ]
     )
@@ -104,6 +102,7 @@ def test_points_are_told_apart_by_source_and_recommendation(synthetic):
     assert {kind: len(points.rate) for kind, points in shown.points.items()} == {
         "raw": 4,
         "denoised": 4,
+        "cuts": 6,
         "doubtful": 4,
         "recommended": 5,
     }

@@ -24,7 +24,7 @@ from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, Resul
 from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
-from .rates import SeriesRates, defer_to_bayes, one_time
+from .rates import SeriesRates, defer, one_time
 
 # beta and its standard error from the counts of one frame, each (n_roi,).
 PhotonContrast = tuple[FloatArray, FloatArray]
@@ -56,11 +56,11 @@ class C2Analysis:
             if self.ensemble is not None and c2.shape[-1] >= self.settings.window:
                 denoised = denoise_scaled(c2, self.ensemble, scaling)
             g2 = one_time(c2, denoised, self.rates.frame_time_s)
-            bayes = self.rates.final_bayes(sums)
+            estimates = GammaTable.concatenate(self.rates.final(sums))
             raw = self.rates.raw(c2, scaling.contrast)
-            tables = [defer_to_bayes(raw, bayes), bayes]
+            tables = [defer(raw, estimates), estimates]
             if denoised is not None and self.ensemble is not None:
-                tables += self._denoised_rows(c2, bayes, denoised, self.ensemble, scaling)
+                tables += self._denoised_rows(c2, estimates, denoised, self.ensemble, scaling)
             tables += self.rates.whole_series(g2, sums)
             status = self.status(c2, scaling, photon)
             return Result(
@@ -110,7 +110,7 @@ class C2Analysis:
     def _denoised_rows(
         self,
         c2: Array,
-        bayes: GammaTable,
+        estimates: GammaTable,
         denoised: DenoisedTwoTime,
         ensemble: Denoiser,
         scaling: WindowScaling,
@@ -121,17 +121,18 @@ class C2Analysis:
             c2,
             ensemble,
             scaling,
-            relaxation_rate=self._typical_rates(bayes),
+            relaxation_rate=self._typical_rates(estimates),
             frame_time_s=self.rates.frame_time_s,
         )
         rows = self.rates.denoised(denoised.c2, scaling.contrast, noise)
         return [rows, self.rates.coarse(coarse)]
 
-    def _typical_rates(self, bayes: GammaTable) -> FloatArray:
+    def _typical_rates(self, estimates: GammaTable) -> FloatArray:
         """Return the median Gamma per frame of each ROI, NaN where there is no contrast."""
-        known = bayes.converged & (bayes.reason != "no_contrast")
+        known = estimates.converged & (estimates.reason != "no_contrast")
         of_rois = [
-            bayes.relaxation_rate[known & (bayes.roi == label)] for label in self.rates.rois.labels
+            estimates.relaxation_rate[known & (estimates.roi == label)]
+            for label in self.rates.rois.labels
         ]
         rates = [float(np.median(one)) if one.size else np.nan for one in of_rois]
         return np.array(rates) * self.rates.frame_time_s

@@ -7,8 +7,14 @@ import math
 import numpy as np
 
 from xpcs_live_denoise.numerics.coarsening import range_reasons
-from xpcs_live_denoise.numerics.estimator.ages import AgeEstimates, BayesEstimator, reasons
+from xpcs_live_denoise.numerics.estimator.ages import (
+    AgeEstimates,
+    BayesEstimator,
+    path_reasons,
+    reasons,
+)
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
+from xpcs_live_denoise.numerics.estimator.path import PathEstimate, PathEstimator
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.fits import fit_age_cuts, fit_ages, fit_g2, series_errors
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
@@ -16,12 +22,14 @@ from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime, RowSource
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
-# Why a raw row is not the one to trust where there is a row that is.
-BETTER, NOT_YET = "bayes_is_better", "no_bayes_yet"
+# Why a row is not the one to trust where a live run has no better one yet.
+NOT_YET = "no_path_yet"
+# Why a row of the path is not: the row of cuts at its age is then.
+NOT_CONVERGED = "not_converged"
 # Why a fit of g2 is not: no age has it, and an average over ages is no rate where they differ.
 WHOLE_SERIES = "whole_series"
-# Frames behind an age when it is estimated early, and most rows of either kind in one publication.
-EARLY_DELAY, LIVE_ROWS = 12, 40
+# Frames behind an age when the path first tells it, and most rows of one source in a publication.
+PATH_DELAY, LIVE_ROWS = 5, 40
 # A provisional row is fitted once its age is this many frames old, so that lags to 50 exist.
 LIVE_DELAY = 25
 
@@ -29,9 +37,10 @@ LIVE_DELAY = 25
 class SeriesRates:
     """Fits Gamma of one series: knows its ROIs and its clock, and what its estimators have seen.
 
-    Its state is one estimator a ROI, the newest fit of the whole series of each (`series`), and the
-    first age that was not estimated early. `window` and `step`, frames, are those of the windows
-    that are denoised: fits of denoised C2 stop at the longest lag that they reach at every age.
+    Its state is the estimators of each ROI, the newest fit of the whole series of each (`series`),
+    and the first age that the path has not told yet. `window` and `step`, frames, are those of the
+    windows that are denoised: fits of denoised C2 stop at the longest lag that they reach at every
+    age.
     """
 
     def __init__(self, rois: RoiMap, frame_time_s: float, *, window: int, step: int) -> None:
@@ -40,7 +49,8 @@ class SeriesRates:
         self._denoised_max_lag = max(1, window - step - 1)
         self._estimators = [BayesEstimator(roi) for roi in range(rois.n_roi)]
         self.series: list[SeriesFit | None] = [None] * rois.n_roi
-        self._next_early = 0
+        self._paths = [PathEstimator(roi) for roi in range(rois.n_roi)]
+        self._next_of_path = 0
 
     # --- the paper's fits ------------------------------------------------------------------
 
@@ -103,36 +113,80 @@ class SeriesRates:
 
     # --- the estimator ---------------------------------------------------------------------
 
-    def final_bayes(self, sums: AgeSums) -> GammaTable:
-        """Return a row for every ROI and age, from nothing but the whole series."""
-        fresh = [BayesEstimator(roi) for roi in range(self.rois.n_roi)]
-        return self._estimated(fresh, sums, np.arange(sums.n_frames), remember=True)
-
-    def live_bayes(self, sums: AgeSums, first: int, last: int) -> GammaTable:
-        """Return rows of ages in [first, last), which are ripe, and early ones of younger ages.
-
-        Where many ages got ripe at once, rows are spread evenly over them and the newest is
-        always there: a publication must not take longer the faster frames come. The final rows are
-        there for all.
-        """
-        n_each = max(1, LIVE_ROWS // len(self._estimators))
-        newest = sums.n_frames - EARLY_DELAY + 1
-        young = _spread(max(last, self._next_early), newest, n_each)
-        early = self._estimated(self._estimators, sums, young, remember=False)
-        self._next_early = max(self._next_early, newest)
-        old_enough = _spread(first, last, n_each)
-        ripe = self._estimated(self._estimators, sums, old_enough, remember=True)
-        return GammaTable.concatenate([ripe, early.replace(source=RowSource.BAYES_EARLY)])
-
-    def _estimated(
-        self, estimators: list[BayesEstimator], sums: AgeSums, ages: IntArray, *, remember: bool
-    ) -> GammaTable:
+    def final(self, sums: AgeSums) -> list[GammaTable]:
+        """Return rows of the path and of cuts for every ROI and age, from the whole series only."""
+        ages = np.arange(sums.n_frames)
         tables: list[GammaTable] = []
-        for roi, one in enumerate(estimators):
-            estimates = one.estimate(sums, ages, remember=remember)
-            self.series[roi] = estimates.series
-            tables.append(self._named(self._bayes_rows(estimates, roi), RowSource.BAYES))
-        return GammaTable.concatenate(tables)
+        for roi in range(self.rois.n_roi):
+            cuts = BayesEstimator(roi).estimate(sums, ages)
+            known = np.isfinite(cuts.fits.ln_rate)
+            curve = (cuts.age[known], cuts.fits.ln_rate[known])
+            path = PathEstimator(roi).whole(sums, cuts.series, curve)
+            tables += self._both(cuts, path, sums, roi)
+        return tables
+
+    def live(self, sums: AgeSums, first: int, last: int) -> list[GammaTable]:
+        """Return rows of cuts at ages in [first, last), which are ripe, and of the path to the end.
+
+        Where many ages are new at once, rows are spread evenly over them and the newest is always
+        there: a publication must not take longer the faster frames come. The final rows are there
+        for all.
+        """
+        n_each = max(1, LIVE_ROWS // self.rois.n_roi)
+        newest = sums.n_frames - PATH_DELAY + 1
+        new = _spread(self._next_of_path, newest, n_each)
+        ripe = _spread(first, last, n_each)
+        tables: list[GammaTable] = []
+        for roi, (of_cuts, of_path) in enumerate(zip(self._estimators, self._paths, strict=True)):
+            cuts = of_cuts.estimate(sums, ripe)
+            ages = np.union1d(ripe, new)
+            path = of_path.newest(sums, cuts.series, ages, float(np.median(cuts.fits.ln_rate)))
+            of_new, of_ripe = self._both(cuts, path, sums, roi)
+            tables += [of_new.select(np.isin(of_new.age_frame, new)), of_ripe]
+        self._next_of_path = max(self._next_of_path, newest)
+        return tables
+
+    def _both(
+        self, cuts: AgeEstimates, path: PathEstimate, sums: AgeSums, roi: int
+    ) -> tuple[GammaTable, GammaTable]:
+        """Return the rows of the path, and those of cuts, which leave the recommendation to it."""
+        self.series[roi] = cuts.series
+        of_path = self._named(self._path_rows(path, cuts.series, sums, roi), RowSource.PATH)
+        of_cuts = self._named(self._bayes_rows(cuts, roi), RowSource.BAYES)
+        return of_path, defer(of_cuts, of_path) if path.converged else of_cuts
+
+    def _path_rows(
+        self, path: PathEstimate, series: SeriesFit, sums: AgeSums, roi: int
+    ) -> GammaTable:
+        n = len(path.age)
+        rate = np.exp(path.ln_rate) / self.frame_time_s
+        alpha = math.exp(path.shared[0])
+        why_not = path_reasons(path, series, sums.n_frames - 1)
+        return GammaTable(
+            roi=np.full(n, roi + 1),
+            q_inv_angstrom=np.full(n, math.nan),
+            age_s=path.age * self.frame_time_s,
+            age_frame=path.age.astype(np.float64),
+            source=np.full(n, RowSource.PATH),
+            width=np.full(n, path.search.step),
+            relaxation_rate=rate,
+            relaxation_rate_error=rate * path.ln_rate_error,
+            error_kind=np.full(n, "jackknife" if sums.n_block else "residual"),
+            alpha=np.full(n, alpha),
+            alpha_error=np.full(n, alpha * path.shared_error[0]),
+            baseline=np.full(n, 1 + path.shared[2]),
+            baseline_error=np.full(n, path.shared_error[2]),
+            beta=np.full(n, path.shared[1]),
+            beta_error=np.full(n, path.shared_error[1]),
+            reduced_chi_square=np.full(n, path.reduced_chi_square),
+            n_lags=np.full(n, path.n_lags),
+            n_effective=np.full(n, path.n_effective),
+            converged=np.full(n, path.converged),
+            in_range=~np.isin(why_not, ("no_contrast", "too_slow")),
+            recommended=(why_not == "") & path.converged,
+            reason=why_not if path.converged else np.full(n, NOT_CONVERGED),
+            final=np.ones(n, np.bool_),
+        )
 
     def _bayes_rows(self, estimates: AgeEstimates, roi: int) -> GammaTable:
         n = len(estimates.age)
@@ -185,19 +239,24 @@ class SeriesRates:
         return _without_error_bars(table.replace(in_range=reason == "", reason=reason))
 
 
-def defer_to_bayes(raw: GammaTable, bayes: GammaTable) -> GammaTable:
-    """Return raw rows of one cut that leave the recommendation to those of the estimator.
+def defer(table: GammaTable, better: GammaTable) -> GammaTable:
+    """Return rows that leave the recommendation to better ones of the same ROI and age.
 
-    Both fit the same C2, the estimator all of it that belongs to an age: where it says that nothing
-    can be trusted, a narrower cut cannot be either, for the same reason. Of ages that a live run
-    has not asked the estimator about, nothing is recommended yet.
+    All fit the same C2, the path all of it at once and cuts all that belongs to an age: where these
+    say that nothing can be trusted, less of it cannot be trusted either, for the same reason. Of
+    ages that a live run has not asked the path about, nothing is recommended yet.
     """
-    keys = zip(bayes.roi.tolist(), bayes.age_frame.tolist(), strict=True)
-    verdicts = np.where(bayes.recommended, BETTER, bayes.reason).tolist()
-    by_key = dict(zip(keys, verdicts, strict=True))
-    keys = zip(raw.roi.tolist(), raw.age_frame.tolist(), strict=True)
+    order = np.lexsort((better.source != RowSource.PATH, ~better.recommended))[::-1]
+    verdicts = np.where(
+        better.recommended, [f"{name}_is_better" for name in better.source], better.reason
+    )
+    keys = zip(better.roi[order].tolist(), better.age_frame[order].tolist(), strict=True)
+    by_key = dict(zip(keys, verdicts[order].tolist(), strict=True))  # the last one of a key stays
+    keys = zip(table.roi.tolist(), table.age_frame.tolist(), strict=True)
     verdict = np.array([by_key.get(key, NOT_YET) for key in keys], np.str_)
-    return raw.replace(recommended=False, reason=np.where(raw.recommended, verdict, raw.reason))
+    return table.replace(
+        recommended=False, reason=np.where(table.recommended, verdict, table.reason)
+    )
 
 
 def one_time(c2: Array, denoised: DenoisedTwoTime | None, frame_time_s: float) -> OneTime:

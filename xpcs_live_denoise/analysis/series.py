@@ -20,7 +20,7 @@ from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import Array, FloatArray
 
 from .c2 import C2Analysis, PhotonContrast, one_thread
-from .rates import LIVE_DELAY, defer_to_bayes
+from .rates import LIVE_DELAY, defer
 from .screening import FrameScreen, Screened
 
 logger = logging.getLogger(__name__)
@@ -202,8 +202,8 @@ class Analysis:
         square = self._two_time.c2[:, start:, start:]
         rates = self._of_c2.rates
         raw = rates.some_ages(square, ages, RowSource.RAW, contrast, offset=start)
-        bayes = rates.live_bayes(self._two_time.age_sums, first, last)
-        tables = [defer_to_bayes(raw, bayes), bayes]
+        estimates = GammaTable.concatenate(rates.live(self._two_time.age_sums, first, last))
+        tables = [defer(raw, estimates), estimates]
         if self._of_c2.ensemble is not None:
             denoised = self._blend.over(square, start)
             tables.append(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DETECTOR = "eiger500K_single"
 DEFAULT_RATE_HZ = 25.0
 TABLE_ROWS = 8
-SHOWN_SOURCES = ("raw", "denoised", "bayes")
+SHOWN_SOURCES = ("raw", "denoised", "path")
 
 
 def demo(
@@ -185,7 +185,7 @@ def _advice(rows: Any, roi: int, age: int) -> str:
     """Return the source of the row to trust at an age, else why there is none."""
     here = rows.loc[(roi, age)]
     trusted = here[here["recommended"]]
-    return str(trusted.index[0] if len(trusted) else here["reason"].get("bayes", "-"))
+    return str(trusted.index[0] if len(trusted) else here["reason"].get("path", "-"))
 
 
 def _rate(rows: Any, key: tuple[int, int, str]) -> str:

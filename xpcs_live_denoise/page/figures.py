@@ -38,7 +38,7 @@ MARKERS = {
     "o": "circle", "s": "square", "D": "diamond", "X": "x", "^": "triangle",
     "v": "inverted_triangle", "p": "star", "P": "cross", "h": "hex",
 }  # fmt: skip
-SIZES = {"raw": 4, "denoised": 4, "doubtful": 7, "recommended": 6}
+SIZES = {"raw": 4, "denoised": 4, "cuts": 4, "doubtful": 7, "recommended": 6}
 
 IMAGE_COLUMNS = ("image", "x", "y", "dw", "dh")
 G2_COLUMNS = ("x", "y", "lower", "upper")

@@ -99,7 +99,7 @@ class XPCSResult(BlueskyRunV3):
             One or several of "raw", "denoised", "series_raw", ...; default: all.
         final
             One row per ROI, age, source and width: the final one, else the newest; a final row
-            also replaces provisional ones of another width, and "bayes" replaces "bayes_early".
+            also replaces provisional ones of another width.
             False: every row that was ever published, with `seq_num` and `time` (s since 1970), in
             that order.
 

@@ -26,8 +26,8 @@ class RowSource(StrEnum):
     RAW = "raw"  # the paper's fit of a cut of one frame
     DENOISED = "denoised"  # the same fit of the denoised C2
     DENOISED_COARSE = "denoised_coarse"  # of C2 that was coarsened before, for slow dynamics
-    BAYES = "bayes"  # the estimator, each age with the width that suits it
-    BAYES_EARLY = "bayes_early"  # the same while the run is on, closer behind the detector
+    PATH = "path"  # Gamma of every frame at once: the one to trust
+    BAYES = "bayes"  # the estimator on cuts, each age with the width that suits it
     SERIES_RAW = "series_raw"  # one fit of g2 of the whole series
     SERIES_DENOISED = "series_denoised"  # the same of the denoised g2
 

@@ -21,7 +21,8 @@ from xpcs_live_denoise.records.types import (
 from .words import KINDS, age_label, why_no_rates
 
 # Sources of rows by the estimator, whose recommendation counts.
-ESTIMATOR = (RowSource.BAYES, RowSource.BAYES_EARLY)
+ESTIMATOR = (RowSource.PATH, RowSource.BAYES)
+_VERSION_1_EARLY = "bayes_early"  # a source of results of schema version 1
 DENOISED = (RowSource.DENOISED, RowSource.DENOISED_COARSE)
 
 MOST_POINTS = 600  # of one kind: closer ones cannot be told apart
@@ -62,8 +63,8 @@ def rows_that_count(table: GammaTable, order: IntArray | None = None) -> IntArra
 
     Of rows of one ROI, age, source and width the last one counts, a final one before all others. A
     final row replaces the provisional ones of its ROI, age and source, whatever their width (an
-    estimator that chooses its width may have chosen another one while the run was on), and a row of
-    source "bayes" replaces "bayes_early". Rows without an age are those of one age.
+    estimator that chooses its width may have chosen another one while the run was on). Rows without
+    an age are those of one age. In results of schema version 1 "bayes" replaces "bayes_early".
 
     `order` (n_rows,) rises from older to newer rows; by default they are in their order.
     """
@@ -77,9 +78,10 @@ def rows_that_count(table: GammaTable, order: IntArray | None = None) -> IntArra
     keys = _groups(of_source, table.width)[newer][::-1]
     counts[newer[::-1][np.unique(keys, return_index=True)[1]]] = True
     has_final = _any_in_group(of_source, table.final)
-    has_late = _any_in_group(at, table.source == RowSource.BAYES)
     counts &= table.final | ~has_final
-    counts &= (table.source != RowSource.BAYES_EARLY) | ~has_late
+    early = table.source == _VERSION_1_EARLY
+    if early.any():
+        counts &= ~early | ~_any_in_group(at, table.source == RowSource.BAYES)
     return np.flatnonzero(counts)
 
 
@@ -206,11 +208,15 @@ def _drawn(table: GammaTable, label: int) -> IntArray:
 
 
 def _points(rows: GammaTable, kind: str) -> RatePoints:
-    estimated = np.isin(rows.source, ESTIMATOR)
+    estimated = np.isin(rows.source, (*ESTIMATOR, _VERSION_1_EARLY))
+    of_path = rows.source == RowSource.PATH
+    # Beside a path cuts are a second opinion; where there is none they are the estimate.
+    beside = estimated & ~of_path & ~rows.recommended & of_path.any()
     of_kind = {
         "raw": rows.source == RowSource.RAW,
         "denoised": np.isin(rows.source, DENOISED),
-        "doubtful": estimated & ~rows.recommended,
+        "cuts": beside,
+        "doubtful": estimated & ~rows.recommended & ~beside,
         "recommended": estimated & rows.recommended,
     }
     chosen = np.flatnonzero(of_kind[kind])

@@ -10,6 +10,7 @@ from xpcs_live_denoise.records.types import Fields
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; the markers differ as well.
 RAW, DENOISED, RECOMMENDED, DOUBTFUL = "#8C8C8C", "#0072B2", "#D55E00", "#8A4A83"
+CUTS = "#E69F00"
 FIT = "#404040"  # of raw data, and of Gamma against q
 UNKNOWN = "#E8E8E8"  # pixels of which nothing is known
 C2_COLOURS, DETECTOR_COLOURS = "viridis", "cividis"
@@ -28,6 +29,7 @@ PANELS: Mapping[str, tuple[str, str, str]] = {
 KINDS: Mapping[str, tuple[str, str, str]] = {
     "raw": ("raw fits", RAW, "o"),
     "denoised": ("denoised", DENOISED, "s"),
+    "cuts": ("fits of cuts", CUTS, "D"),
     "doubtful": ("not recommended", DOUBTFUL, "X"),
     "recommended": ("recommended", RECOMMENDED, "o"),
 }

@@ -30,7 +30,13 @@ LABEL_SIZE, TITLE_SIZE, SMALL = 9.5, 10.5, 8.5
 KEYS = {"up": -1, "pageup": -1, "down": 1, "pagedown": 1}
 MOST_LETTERS = 190  # of the message: one line
 PAGE_SIZES = {"title": 13.0, "facts": 10.5, "roi": 11.0, "message": 9.5}
-SIZES = {"raw": 3.0, "denoised": 2.8, "doubtful": 5.0, "recommended": 4.0}  # of markers
+SIZES = {
+    "raw": 3.0,
+    "denoised": 2.8,
+    "cuts": 2.4,
+    "doubtful": 5.0,
+    "recommended": 4.0,
+}  # of markers
 # Room for numbers, labels and colour bars, inches: left and right of the panels and between them.
 LEFT, RIGHT, BETWEEN, LEAST_WIDTH = 0.75, 0.83, 1.1, 5.0
 FULL_WIDTH = 14.5  # in a narrower figure, inches, the lines around the panels are smaller

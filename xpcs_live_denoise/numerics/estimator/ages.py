@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +21,7 @@ from xpcs_live_denoise.records.types import (
 from .cuts import SeriesFit, fit_cuts, fit_rates, fit_series, posterior_left_out
 from .grid import KwwGrid, Posterior, kww_grid
 from .jumps import Jump, bounds, find_jumps
+from .path import PathEstimate
 from .sums import AgeSums, BinnedCuts, StackedResiduals, jackknife_variance, n_effective
 
 # Every so many ages of the curve that tells slope and curvature: neighbours are much alike.
@@ -295,22 +298,54 @@ def reasons(estimates: AgeEstimates) -> NDArray[np.str_]:
     """
     fitted, series = estimates.fits, estimates.series
     beta = fitted.linear[:, 0]
-    static = (series.baseline - 1) / series.beta
-    static_error = series.baseline_error / series.beta
-    # A baseline below 1 is as impossible as one above: the intensity drifts inside the ROI.
-    is_static = abs(static) > max(_MOST_STATIC, _STATIC_ERRORS * static_error)
     known = np.isfinite(estimates.ln_rate_error) & np.isfinite(estimates.cuts.noise)
-    no_contrast = (beta < _LEAST_CONTRAST * estimates.beta_error) | (
-        series.beta < _LEAST_CONTRAST * series.beta_error or series.lag_2_share < _LEAST_LAG_2
+    slowest = np.exp(fitted.ln_rate - estimates.ln_rate_error)
+    return _gravest(
+        {
+            "no_contrast": ~known
+            | (beta < _LEAST_CONTRAST * estimates.beta_error)
+            | _no_contrast(series),
+            "static_or_nonuniform": _is_static(series),
+            "not_kww": estimates.misfit > _MOST_MISFIT,
+            "too_slow": slowest * estimates.cuts.longest_lag < _LEAST_DECAY,
+            "grid_edge": fitted.edge_mass > _MOST_EDGE_MASS,
+            "prior": estimates.ln_rate_error > MAX_LN_RATE_ERROR,
+        },
+        len(beta),
     )
-    every = np.ones(len(beta), np.bool_)
-    tests = {
-        "no_contrast": ~known | no_contrast,
-        "static_or_nonuniform": every & is_static,
-        "not_kww": every & (estimates.misfit > _MOST_MISFIT),
-        "too_slow": np.exp(fitted.ln_rate - estimates.ln_rate_error) * estimates.cuts.longest_lag
-        < _LEAST_DECAY,
-        "grid_edge": fitted.edge_mass > _MOST_EDGE_MASS,
-        "prior": estimates.ln_rate_error > MAX_LN_RATE_ERROR,
-    }
-    return np.select(list(tests.values()), list(tests), default="")
+
+
+def path_reasons(path: PathEstimate, series: SeriesFit, longest_lag: int) -> NDArray[np.str_]:
+    """Return why each age of a path is not recommended, "" where it is; as `reasons`.
+
+    `longest_lag` is that of the series so far, frames.
+    """
+    slowest = np.exp(path.ln_rate - path.ln_rate_error)
+    return _gravest(
+        {
+            "no_contrast": ~np.isfinite(path.ln_rate_error)
+            | (path.shared[1] < _LEAST_CONTRAST * path.shared_error[1])
+            | _no_contrast(series),
+            "static_or_nonuniform": _is_static(series),
+            "not_kww": path.misfit > _MOST_MISFIT,
+            "too_slow": slowest * longest_lag < _LEAST_DECAY,
+            "prior": path.ln_rate_error > MAX_LN_RATE_ERROR,
+        },
+        len(path.age),
+    )
+
+
+def _gravest(tests: Mapping[str, Any], n: int) -> NDArray[np.str_]:
+    """Return the first reason that applies to each of n ages."""
+    applies = [np.broadcast_to(test, (n,)) for test in tests.values()]
+    return np.select(applies, list(tests), default="")
+
+
+def _no_contrast(series: SeriesFit) -> bool:
+    return series.beta < _LEAST_CONTRAST * series.beta_error or series.lag_2_share < _LEAST_LAG_2
+
+
+def _is_static(series: SeriesFit) -> bool:
+    static = (series.baseline - 1) / series.beta
+    # A baseline below 1 is as impossible as one above: the intensity drifts inside the ROI.
+    return abs(static) > max(_MOST_STATIC, _STATIC_ERRORS * series.baseline_error / series.beta)

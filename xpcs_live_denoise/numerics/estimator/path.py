@@ -574,10 +574,12 @@ class PathEstimator:
         """Estimate Gamma at every frame of a series.
 
         `curve` are ages and ln Gamma (each (n,), finite) of a smoother estimate: the search begins
-        there. `inflation`, see `estimate_path`, has to be given where there are no pixel blocks.
+        there. `inflation`, see `estimate_path`: 1 by default where there are no pixel blocks.
         """
         n = sums.n_frames
         cells = path_cells(sums, self._roi, 0, n, knot_step(n))
+        if not sums.n_block and inflation is None:
+            inflation = 1.0
         beta = np.array([max(abs(series.beta), series.beta_error)])
         vague = vague_prior(beta)
         prior = LinearPrior(mean=vague.mean[0], covariance=vague.covariance[0])
@@ -587,10 +589,14 @@ class PathEstimator:
     def newest(
         self, sums: AgeSums, series: SeriesFit, ages: IntArray, ln_rate: float
     ) -> PathEstimate:
-        """Estimate Gamma at `ages` (n,), among the newest frames; `ln_rate` is typical of them."""
+        """Estimate Gamma at those of `ages` (n,) that are among the newest frames.
+
+        `ln_rate` is typical of them; it says how far back the stretch has to reach.
+        """
         n = sums.n_frames
-        step = _odd(_LIVE_DECAYS / math.exp(ln_rate) / _LIVE_KNOTS)
-        step = min(step, knot_step(n, _LIVE_KNOTS))
+        step = knot_step(n, _LIVE_KNOTS)
+        if math.isfinite(ln_rate):
+            step = min(step, _odd(_LIVE_DECAYS / math.exp(ln_rate) / _LIVE_KNOTS))
         first = max(0, n - _LIVE_KNOTS * step - 1)
         cells = path_cells(sums, self._roi, first, n, step)
         widen = np.diag(np.array(_LIVE_WIDEN) * series.prior.mean[0]) ** 2
@@ -598,12 +604,13 @@ class PathEstimator:
             mean=series.prior.mean, covariance=np.asarray(series.prior.covariance) + widen
         )
         known = self._search
-        if known is None:
+        if known is None or len(known.state) < 4:
             start = _begin(cells, np.full(cells.n_knot, ln_rate), prior)
         else:
             state = np.concatenate([known.at(_middles(cells)), known.state[-3:]])
-            start = dataclasses.replace(known, state=state)
-        found = estimate_path(cells, start, prior, ages, resume=known is not None)
+            start = dataclasses.replace(known, first=first, step=step, state=state)
+        inside = ages[ages >= first]
+        found = estimate_path(cells, start, prior, inside, resume=known is not None)
         self._search = found.search
         return found
 
