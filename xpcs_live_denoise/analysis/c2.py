@@ -17,6 +17,7 @@ from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.numerics.static import MeanImages
 from xpcs_live_denoise.numerics.windows import Denoiser, WindowScaling, denoise_scaled
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, Result
 from xpcs_live_denoise.records.run import Status
@@ -42,15 +43,25 @@ class C2Analysis:
         self.rates = SeriesRates(rois, frame_time_s, window=settings.window, step=settings.step)
         self.ensemble = ensemble
 
-    def finish(self, c2: Array, sums: AgeSums, photon: PhotonContrast | None = None) -> Result:
-        """Return the final results of a C2, (n_roi, n, n), and its sums by age and lag."""
+    def finish(
+        self,
+        c2: Array,
+        sums: AgeSums,
+        *,
+        images: MeanImages | None = None,
+        photon: PhotonContrast | None = None,
+    ) -> Result:
+        """Return the final results of a C2, (n_roi, n, n), and its sums by age and lag.
+
+        `images` tell static speckle; without them only a caution is possible.
+        """
         with one_thread():
             scaling = self.scaling(c2)
             denoised = None
             if self.ensemble is not None and c2.shape[-1] >= self.settings.window:
                 denoised = denoise_scaled(c2, self.ensemble, scaling)
             g2 = one_time(c2, denoised, self.rates.frame_time_s)
-            bayes = self.rates.final_bayes(sums)
+            bayes = self.rates.final_bayes(sums, images)
             raw = self.rates.raw(c2, scaling.contrast)
             tables = [defer_to_bayes(raw, bayes), bayes]
             if denoised is not None and self.ensemble is not None:

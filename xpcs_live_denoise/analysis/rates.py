@@ -13,6 +13,14 @@ from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.fits import fit_age_cuts, fit_ages, fit_g2
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.numerics.static import (
+    BELOW_1,
+    MeanImages,
+    StaticVerdict,
+    judge,
+    judge_baseline,
+    remaining_correlation,
+)
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime, RowSource
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
@@ -94,12 +102,17 @@ class SeriesRates:
 
     # --- the estimator ---------------------------------------------------------------------
 
-    def final_bayes(self, sums: AgeSums) -> GammaTable:
-        """Return a row for every ROI and age, from nothing but the whole series."""
-        fresh = [BayesEstimator(roi) for roi in range(self.rois.n_roi)]
-        return self._estimated(fresh, sums, np.arange(sums.n_frames), remember=True)
+    def final_bayes(self, sums: AgeSums, images: MeanImages | None = None) -> GammaTable:
+        """Return a row for every ROI and age, from nothing but the whole series.
 
-    def live_bayes(self, sums: AgeSums, first: int, last: int) -> GammaTable:
+        `images` are those of the pixels, where there are any.
+        """
+        fresh = [BayesEstimator(roi) for roi in range(self.rois.n_roi)]
+        return self._estimated(fresh, sums, np.arange(sums.n_frames), images, remember=True)
+
+    def live_bayes(
+        self, sums: AgeSums, first: int, last: int, images: MeanImages | None = None
+    ) -> GammaTable:
         """Return rows of ages in [first, last), which are ripe, and early ones of younger ages.
 
         Where many ages got ripe at once, rows are spread evenly over them and the newest is
@@ -109,28 +122,35 @@ class SeriesRates:
         n_each = max(1, LIVE_ROWS // len(self._estimators))
         newest = sums.n_frames - EARLY_DELAY + 1
         young = _spread(max(last, self._next_early), newest, n_each)
-        early = self._estimated(self._estimators, sums, young, remember=False)
+        early = self._estimated(self._estimators, sums, young, images, remember=False)
         self._next_early = max(self._next_early, newest)
         old_enough = _spread(first, last, n_each)
-        ripe = self._estimated(self._estimators, sums, old_enough, remember=True)
+        ripe = self._estimated(self._estimators, sums, old_enough, images, remember=True)
         return GammaTable.concatenate([ripe, early.replace(source=RowSource.BAYES_EARLY)])
 
     def _estimated(
-        self, estimators: list[BayesEstimator], sums: AgeSums, ages: IntArray, *, remember: bool
+        self,
+        estimators: list[BayesEstimator],
+        sums: AgeSums,
+        ages: IntArray,
+        images: MeanImages | None,
+        *,
+        remember: bool,
     ) -> GammaTable:
         tables: list[GammaTable] = []
         for roi, one in enumerate(estimators):
             estimates = one.estimate(sums, ages, remember=remember)
             self.series[roi] = estimates.series
-            tables.append(self._named(self._bayes_rows(estimates, roi), RowSource.BAYES))
+            verdict = static_verdict(estimates, images, roi, sums.n_frames)
+            tables.append(self._named(self._bayes_rows(estimates, roi, verdict), RowSource.BAYES))
         return GammaTable.concatenate(tables)
 
-    def _bayes_rows(self, estimates: AgeEstimates, roi: int) -> GammaTable:
+    def _bayes_rows(self, estimates: AgeEstimates, roi: int, verdict: StaticVerdict) -> GammaTable:
         n = len(estimates.age)
         fitted = estimates.fits
         rate = np.exp(fitted.ln_rate) / self.frame_time_s
         alpha = np.exp(fitted.ln_alpha)
-        why_not = reasons(estimates)
+        why_not = reasons(estimates, is_static=verdict.is_static)
         by_blocks = estimates.cuts.left_out is not None
         return GammaTable(
             roi=np.full(n, roi + 1),
@@ -154,6 +174,7 @@ class SeriesRates:
             in_range=~np.isin(why_not, ("no_contrast", "too_slow", "grid_edge")),
             recommended=why_not == "",
             reason=why_not,
+            caution=np.where(why_not == "", verdict.caution, ""),
             final=np.ones(n, np.bool_),
         )
 
@@ -173,6 +194,30 @@ class SeriesRates:
         rate = table.relaxation_rate * self.frame_time_s
         reason = range_reasons(rate, converged=table.converged, noise=noise)
         return _without_error_bars(table.replace(in_range=reason == "", reason=reason))
+
+
+def static_verdict(
+    estimates: AgeEstimates, images: MeanImages | None, roi: int, n_frames: int
+) -> StaticVerdict:
+    """Judge whether the ROI with this index is static, by its pixels where there are any."""
+    series = estimates.series
+    known = np.isfinite(estimates.ln_rate_error)
+    if not (series.beta > 0 and known.any()):
+        return StaticVerdict(is_static=False, caution="")
+    by_baseline = judge_baseline(series.baseline, series.baseline_error, series.beta)
+    test = None if images is None else images.test(roi)
+    if test is None:
+        return by_baseline
+    if by_baseline.caution == BELOW_1:  # as impossible as one above: intensity drifts in the ROI
+        return StaticVerdict(is_static=True, caution="")
+    remaining = remaining_correlation(
+        estimates.age[known].astype(np.float64),
+        estimates.fits.ln_rate[known],
+        estimates.ln_rate_error[known],
+        float(np.exp(np.median(estimates.fits.ln_alpha[known]))),
+        n_frames,
+    )
+    return judge(test, series.beta, *remaining, baseline_is_high=bool(by_baseline.caution))
 
 
 def defer_to_bayes(raw: GammaTable, bayes: GammaTable) -> GammaTable:

@@ -295,7 +295,10 @@ class XPCSResult(BlueskyRunV3):
 
         if not self.has(stream, "internal"):
             return pd.DataFrame(columns=columns or ["seq_num", "time", *JSON_COLUMNS, "message"])
-        table = self.base[stream].base["internal"].read(columns)
+        node = self.base[stream].base["internal"]
+        table = node.read([name for name in columns if name in node.columns] if columns else None)
+        if columns and "caution" in columns and "caution" not in table:
+            table["caution"] = ""  # schema version 1 has none
         # A retried append may have doubled rows.
         return table.drop_duplicates("seq_num", keep="last").sort_values("seq_num")
 

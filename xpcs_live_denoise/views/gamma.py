@@ -12,7 +12,7 @@ from xpcs_live_denoise.numerics.fits import fit_power_law, typical_rates
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS, GammaTable, RowSource
 from xpcs_live_denoise.records.types import Array, BoolArray, Fields, FloatArray, IntArray
 
-from .words import KINDS, why_no_rates
+from .words import KINDS, caution_words, why_no_rates
 
 # Sources of rows by the estimator, whose recommendation counts.
 ESTIMATOR = (RowSource.BAYES, RowSource.BAYES_EARLY)
@@ -24,14 +24,17 @@ SHOWN_RATES = (5, 95)  # percentiles, from which the scale is somewhat wider
 BELOW, ABOVE = 4.0, 6.0  # factors
 
 _TEXT, _INTEGER, _BOOL = (
-    {"source", "error_kind", "reason"},
+    {"source", "error_kind", "reason", "caution"},
     {"roi", "width", "n_lags"},
     {"converged", "in_range", "recommended", "final"},
 )
 
 
 def table_from_columns(columns: Fields) -> GammaTable:
-    """Return the GammaTable of columns by name, of a DataFrame for example, in their types."""
+    """Return the GammaTable of columns by name, of a DataFrame for example, in their types.
+
+    A table of schema version 1 has no column `caution`: nothing is known.
+    """
     typed: dict[str, Array] = {}
     for name in GAMMA_COLUMNS:
         kind = (
@@ -40,7 +43,9 @@ def table_from_columns(columns: Fields) -> GammaTable:
             else np.bool_ if name in _BOOL
             else np.float64
         )  # fmt: skip
-        typed[name] = np.asarray(columns[name]).astype(kind)
+        unknown = name == "caution" and name not in columns
+        given = np.full(len(columns["roi"]), "") if unknown else columns[name]
+        typed[name] = np.asarray(given).astype(kind)
     return GammaTable(**typed)
 
 
@@ -142,6 +147,7 @@ class RatePoints:
     source: Array
     width: IntArray
     reason: Array
+    caution: Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +155,8 @@ class GammaView:
     """Gamma(t) of one ROI.
 
     `points` has the kinds of `KINDS` in their order; `low` and `high` are the scale, 1/s, `end_s`
-    the end of the series; `note` says why there are no points.
+    the end of the series; `note` says why there are no points, `caution` what to be careful with in
+    the newest recommended one.
     """
 
     points: Mapping[str, RatePoints]
@@ -157,6 +164,7 @@ class GammaView:
     high: float
     end_s: float
     note: str
+    caution: str
 
     @property
     def provisional(self) -> bool:
@@ -184,7 +192,16 @@ def gamma_view(
             low, high = float(ends[0]) / BELOW, float(ends[1]) * ABOVE
             break
     note = "" if len(rows) else why_no_rates(window, final=final)
-    return GammaView(points=points, low=low, high=high, end_s=end_s, note=note)
+    cautions = points["recommended"].caution
+    caution = caution_words(str(cautions[-1])) if cautions.size else ""
+    return GammaView(
+        points=points,
+        low=low,
+        high=high,
+        end_s=end_s,
+        note=note,
+        caution=f"ROI {label}: {caution}." if caution else "",
+    )
 
 
 def _drawn(table: GammaTable, label: int) -> IntArray:
@@ -219,6 +236,7 @@ def _points(rows: GammaTable, kind: str) -> RatePoints:
         source=kept.source,
         width=kept.width,
         reason=kept.reason,
+        caution=kept.caution,
     )
 
 

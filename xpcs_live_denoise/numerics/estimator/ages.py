@@ -270,16 +270,14 @@ _LEAST_LAG_2 = 0.4
 _LEAST_DECAY = 0.5  # Gamma times the longest lag
 _MOST_EDGE_MASS = 0.05
 _MOST_MISFIT = 2.5  # T; a correct model stayed below 2.2 in 72 simulations
-_MOST_STATIC = 0.03  # (baseline - 1) / beta, and
-_STATIC_ERRORS = 3.0  # in standard errors
 
 
-def reasons(estimates: AgeEstimates) -> NDArray[np.str_]:
+def reasons(estimates: AgeEstimates, *, is_static: bool = False) -> NDArray[np.str_]:
     """Return why each age is not recommended, "" where it is; the gravest reason first.
 
     "no_contrast": beta is not known to 3 standard errors, or most contrast is gone at lag 2; Gamma
-    is a lower limit at best. "static_or_nonuniform": the baseline of the series differs from 1 by
-    more than 0.03 beta; Gamma may be up to 2 times too low. "not_kww": residuals stacked over ages
+    is a lower limit at best. "static_or_nonuniform": `is_static` says so (`static.judge`); Gamma
+    may be up to 2 times too low. "not_kww": residuals stacked over ages
     are larger than their jackknife variance allows (T > 2.5). "too_slow": Gamma, less its standard
     error, times the longest lag is below 0.5: an upper limit. "grid_edge": more than 5 % of the
     posterior lies at the edge of the grid. "prior": the standard error of ln Gamma is above 0.5,
@@ -287,10 +285,6 @@ def reasons(estimates: AgeEstimates) -> NDArray[np.str_]:
     """
     fitted, series = estimates.fits, estimates.series
     beta = fitted.linear[:, 0]
-    static = (series.baseline - 1) / series.beta
-    static_error = series.baseline_error / series.beta
-    # A baseline below 1 is as impossible as one above: the intensity drifts inside the ROI.
-    is_static = abs(static) > max(_MOST_STATIC, _STATIC_ERRORS * static_error)
     known = np.isfinite(estimates.ln_rate_error) & np.isfinite(estimates.cuts.noise)
     no_contrast = (beta < _LEAST_CONTRAST * estimates.beta_error) | (
         series.beta < _LEAST_CONTRAST * series.beta_error or series.lag_2_share < _LEAST_LAG_2
