@@ -131,7 +131,8 @@ class SyntheticRun:
             "n_lags": np.full(n, 9),
             "reduced_chi_square": np.full(n, np.nan),
         }
-        for name, text in (("source", source), ("error_kind", "fit"), ("reason", "")):
+        texts = {"source": source, "error_kind": "fit", "reason": "", "caution": ""}
+        for name, text in texts.items():
             values[name] = np.full(n, text)
         for name in ("converged", "in_range", "recommended"):
             values[name] = np.full(n, True)

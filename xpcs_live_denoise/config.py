@@ -144,6 +144,12 @@ class Settings(_Model):
     """Data key that holds the frames. Default: "<detector>_image"."""
     mask: Path | None = None
     """Pixel mask (.npy or .npz), 1 or True = keep; applied on top of the ROI file."""
+    flat_field: Path | None = None
+    """Sensitivity of the pixels (.npy, .npz, .tif, .h5), an image as large as the mask and turned
+    like it; frames are divided by it. Pixels where it is 0, negative or NaN are left out."""
+    profile: Literal["auto", "off"] = "auto"
+    """Divide the pixels of each ROI by the smooth profile of its intensity in the first window, or
+    not: unless divided out, intensity that varies inside a ROI looks like a static part."""
     frame_time_s: Positive | None = None
     """Frame period (the acquire period, never the exposure), s. Default: from the documents."""
     geometry: GeometrySettings = GeometrySettings()
@@ -251,7 +257,7 @@ class Settings(_Model):
                 return [beside(item) for item in cast("list[Any]", value)]
             return path.parent / Path(value).expanduser() if isinstance(value, str) else value
 
-        for name in {"rois", "mask", "weights", "spool", "file_roots"} & named.keys():
+        for name in {"rois", "mask", "flat_field", "weights", "spool", "file_roots"} & named.keys():
             named[name] = beside(named[name])
         if isinstance(tiled := cast("Any", named.get("tiled")), dict) and "api_key_file" in tiled:
             named["tiled"] = {**tiled, "api_key_file": beside(tiled["api_key_file"])}

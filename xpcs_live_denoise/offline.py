@@ -15,7 +15,7 @@ from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.fits import check_frame_time
 from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.records.results import Result
-from xpcs_live_denoise.sources import open_rois
+from xpcs_live_denoise.sources import open_flat_field, open_rois
 
 from .config import Settings
 from .errors import FrameShapeError, InvalidInputError
@@ -64,19 +64,21 @@ def analyse(
     why_not = ""
     if ensemble is None:
         ensemble, why_not = open_ensemble(settings)
+    opened, flat_field, note = open_flat_field(settings, open_rois(settings, rois))
     analysis = Analysis(
         settings,
-        open_rois(settings, rois).with_q(geometry),
+        opened.with_q(geometry),
         frame_time_s=settings.frame_time_s or 1.0,
         n_frames=len(frames),
         ensemble=ensemble,
+        flat_field=flat_field,
     )
     frame_bytes = math.prod(frames.shape[1:]) * frames.dtype.itemsize
     block = max(1, settings.block_bytes // max(1, frame_bytes))
     for start in range(0, len(frames), block):
         analysis.push(frames[start : start + block])
     result = analysis.finish()
-    return dataclasses.replace(result, status=append_note(result.status, why_not))
+    return dataclasses.replace(result, status=append_note(result.status, why_not, note))
 
 
 def analyse_c2(
@@ -92,7 +94,9 @@ def analyse_c2(
     pixels there is no jackknife: errors (`error_kind` "residual") come from how much blocks of C2
     scatter whose frames have nothing in common, and are rather too large; where the series is too
     short or too slow for such blocks the status says that they are uncertain. A curve of another
-    shape than the model goes unnoticed.
+    shape than the model goes unnoticed. Static speckle and intensity that varies inside the ROI
+    look alike: a row is recommended all the same, and its `caution` says by which factor Gamma may
+    be higher.
 
     Parameters
     ----------

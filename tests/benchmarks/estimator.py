@@ -53,8 +53,6 @@ CASES = {
     "bright": Case(rate=falling(0.2, 0.02), alpha=RISING_ALPHA, counts=5.0, speckle_size=4.0),
     "heterodyne": Case(rate=0.05, counts=5.0, kind="heterodyne"),
     "heterodyne_dim": Case(rate=0.05, counts=1.0, kind="heterodyne"),
-    "static": Case(rate=0.05, counts=1.0, kind="static"),
-    "static_dim": Case(rate=0.05, counts=0.3, kind="static"),
     "too_fast": Case(rate=2.0),
     "too_fast_bright": Case(rate=2.0, counts=5.0),
     "too_slow": Case(rate=3e-4),
@@ -87,8 +85,7 @@ def _mixed(
 ) -> np.ndarray[Any, Any]:
     """Return frames of a field that fluctuates plus one that stands still.
 
-    "heterodyne": the still field turns its phase by `turn` a frame, so that g2 oscillates.
-    "static": the intensities add, not the fields, and g2 has a baseline.
+    The still field turns its phase by `turn` a frame, so that g2 oscillates.
     """
     rng = np.random.default_rng([seed, 7])
     n_mode, memory = round(1 / CONTRAST), np.exp(-case.rate)
@@ -101,11 +98,8 @@ def _mixed(
     for frame in range(N_FRAMES):
         if frame:
             field = memory * field + np.sqrt(1 - memory**2) * noise()
-        if case.kind == "heterodyne":
-            phase = np.exp(1j * turn * frame)
-            intensity = np.abs(np.sqrt(1 - share) * field + np.sqrt(share) * phase * still) ** 2
-        else:
-            intensity = (1 - share) * np.abs(field) ** 2 + share * np.abs(still) ** 2
+        phase = np.exp(1j * turn * frame)
+        intensity = np.abs(np.sqrt(1 - share) * field + np.sqrt(share) * phase * still) ** 2
         frames.append(rng.poisson(case.counts * intensity.mean(axis=0)))
     return np.array(frames, np.uint16)
 

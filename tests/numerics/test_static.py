@@ -37,6 +37,9 @@ def static_series(still, seed, **options):
 def test_a_part_of_the_field_that_stands_still_is_static():
     verdict = judge(compared(static_series(0.3, 2)), BETA)
     assert verdict == StaticVerdict(is_static=True, caution="")
+    not_seen_in_g2 = judge(compared(static_series(0.3, 2)), BETA, baseline_is_high=False)
+    assert not not_seen_in_g2.is_static
+    assert float(not_seen_in_g2.caution.split(":")[1]) > 1.3
 
 
 def test_a_white_flat_field_is_not_static_but_makes_the_caution():
@@ -111,10 +114,10 @@ def test_nothing_is_known_of_a_few_frames_or_none():
 
 def test_neighbours_lie_in_the_same_row_or_column_of_the_roi():
     pixels = RoiMap.from_labels([[1, 1, 0, 1], [1, 1, 1, 1]]).pixels  # 0 1 3 4 5 6 7
-    (rows, columns), (right, below) = neighbours(pixels, (2, 4), 1)
-    found = [list(zip(pixels[a].tolist(), pixels[b].tolist(), strict=True)) for a, b in (
-        (rows, right), (columns, below)
-    )]  # fmt: skip
+    found = [
+        [(pixels[a], pixels[b]) for a, b in zip(*neighbours(pixels, (2, 4), 1, axis), strict=True)]
+        for axis in (1, 0)
+    ]
     assert found == [[(0, 1), (4, 5), (5, 6), (6, 7)], [(0, 4), (1, 5), (3, 7)]]
 
 

@@ -19,8 +19,7 @@ def test_the_columns_are_those_of_the_schema_in_order(table):
         "roi", "q_inv_angstrom", "age_s", "age_frame", "source", "width", "relaxation_rate",
         "relaxation_rate_error", "error_kind", "alpha", "alpha_error", "baseline",
         "baseline_error", "beta", "beta_error", "reduced_chi_square", "n_lags",
-            "n_effective", "converged",
-        "in_range", "recommended", "reason", "final",
+        "n_effective", "converged", "in_range", "recommended", "reason", "caution", "final",
     ]  # fmt: skip
     assert len(table) == 3
 

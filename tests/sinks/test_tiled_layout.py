@@ -96,7 +96,7 @@ def test_start_and_stop_are_valid_documents_and_carry_what_is_searched_by(synthe
     assert start["derived_from"] == [info.uid]
     assert (start["scan_id"], start["sample"], start["plan_name"]) == (7, "gel", "count")
     assert "secret" not in start
-    assert start["xpcs"]["schema"] == 1
+    assert start["xpcs"]["schema"] == 2
     assert start["xpcs"]["q_inv_angstrom"] == [0.01, None]
     assert start["xpcs"]["raw_path"] == "chx/raw"
     end = RunEnd(

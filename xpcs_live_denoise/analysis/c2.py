@@ -19,6 +19,7 @@ from xpcs_live_denoise.numerics.estimator.inflation import LEAST_BLOCKS, inflate
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.numerics.static import MeanImages
 from xpcs_live_denoise.numerics.windows import Denoiser, WindowScaling, denoise_scaled
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, Result
 from xpcs_live_denoise.records.run import Status
@@ -44,8 +45,18 @@ class C2Analysis:
         self.rates = SeriesRates(rois, frame_time_s, window=settings.window, step=settings.step)
         self.ensemble = ensemble
 
-    def finish(self, c2: Array, sums: AgeSums, photon: PhotonContrast | None = None) -> Result:
-        """Return the final results of a C2, (n_roi, n, n), and its sums by age and lag."""
+    def finish(
+        self,
+        c2: Array,
+        sums: AgeSums,
+        *,
+        images: MeanImages | None = None,
+        photon: PhotonContrast | None = None,
+    ) -> Result:
+        """Return the final results of a C2, (n_roi, n, n), and its sums by age and lag.
+
+        `images` tell static speckle; without them only a caution is possible.
+        """
         with one_thread():
             scaling = self.scaling(c2)
             note = ""
@@ -56,7 +67,7 @@ class C2Analysis:
             if self.ensemble is not None and c2.shape[-1] >= self.settings.window:
                 denoised = denoise_scaled(c2, self.ensemble, scaling)
             g2 = one_time(c2, denoised, self.rates.frame_time_s)
-            estimates = GammaTable.concatenate(self.rates.final(sums))
+            estimates = GammaTable.concatenate(self.rates.final(sums, images))
             raw = self.rates.raw(c2, scaling.contrast)
             tables = [defer(raw, estimates), estimates]
             if denoised is not None and self.ensemble is not None:

@@ -19,6 +19,14 @@ from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.fits import fit_age_cuts, fit_ages, fit_g2, series_errors
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.numerics.static import (
+    BELOW_1,
+    MeanImages,
+    StaticVerdict,
+    judge,
+    judge_baseline,
+    remaining_correlation,
+)
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime, RowSource
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
@@ -113,8 +121,11 @@ class SeriesRates:
 
     # --- the estimator ---------------------------------------------------------------------
 
-    def final(self, sums: AgeSums) -> list[GammaTable]:
-        """Return rows of the path and of cuts for every ROI and age, from the whole series only."""
+    def final(self, sums: AgeSums, images: MeanImages | None = None) -> list[GammaTable]:
+        """Return rows of the path and of cuts for every ROI and age, from the whole series only.
+
+        `images` are those of the pixels, where there are any.
+        """
         ages = np.arange(sums.n_frames)
         tables: list[GammaTable] = []
         for roi in range(self.rois.n_roi):
@@ -122,10 +133,12 @@ class SeriesRates:
             known = np.isfinite(cuts.fits.ln_rate)
             curve = (cuts.age[known], cuts.fits.ln_rate[known])
             path = PathEstimator(roi).whole(sums, cuts.series, curve)
-            tables += self._both(cuts, path, sums, roi)
+            tables += self._both(cuts, path, sums, images, roi)
         return tables
 
-    def live(self, sums: AgeSums, first: int, last: int) -> list[GammaTable]:
+    def live(
+        self, sums: AgeSums, first: int, last: int, images: MeanImages | None = None
+    ) -> list[GammaTable]:
         """Return rows of cuts at ages in [first, last), which are ripe, and of the path to the end.
 
         Where many ages are new at once, rows are spread evenly over them and the newest is always
@@ -141,27 +154,36 @@ class SeriesRates:
             cuts = of_cuts.estimate(sums, ripe)
             ages = np.union1d(ripe, new)
             path = of_path.newest(sums, cuts.series, ages, float(np.median(cuts.fits.ln_rate)))
-            of_new, of_ripe = self._both(cuts, path, sums, roi)
+            of_new, of_ripe = self._both(cuts, path, sums, images, roi)
             tables += [of_new.select(np.isin(of_new.age_frame, new)), of_ripe]
         self._next_of_path = max(self._next_of_path, newest)
         return tables
 
     def _both(
-        self, cuts: AgeEstimates, path: PathEstimate, sums: AgeSums, roi: int
+        self,
+        cuts: AgeEstimates,
+        path: PathEstimate,
+        sums: AgeSums,
+        images: MeanImages | None,
+        roi: int,
     ) -> tuple[GammaTable, GammaTable]:
         """Return the rows of the path, and those of cuts, which leave the recommendation to it."""
         self.series[roi] = cuts.series
-        of_path = self._named(self._path_rows(path, cuts.series, sums, roi), RowSource.PATH)
-        of_cuts = self._named(self._bayes_rows(cuts, roi), RowSource.BAYES)
+        verdict = static_verdict(cuts, path, images, roi, sums.n_frames)
+        by_blocks = sums.n_block > 0
+        reason = path_reasons(path, cuts.series, sums.n_frames - 1, is_static=verdict.is_static)
+        of_path = self._path_rows(path, roi, reason, verdict.caution, by_blocks=by_blocks)
+        of_path = self._named(of_path, RowSource.PATH)
+        of_cuts = self._named(self._bayes_rows(cuts, roi, verdict), RowSource.BAYES)
         return of_path, defer(of_cuts, of_path) if path.converged else of_cuts
 
     def _path_rows(
-        self, path: PathEstimate, series: SeriesFit, sums: AgeSums, roi: int
+        self, path: PathEstimate, roi: int, reason: Array, caution: str, *, by_blocks: bool
     ) -> GammaTable:
         n = len(path.age)
         rate = np.exp(path.ln_rate) / self.frame_time_s
         alpha = math.exp(path.shared[0])
-        why_not = path_reasons(path, series, sums.n_frames - 1)
+        why_not = reason if path.converged else np.full(n, NOT_CONVERGED)
         return GammaTable(
             roi=np.full(n, roi + 1),
             q_inv_angstrom=np.full(n, math.nan),
@@ -171,7 +193,7 @@ class SeriesRates:
             width=np.full(n, path.search.step),
             relaxation_rate=rate,
             relaxation_rate_error=rate * path.ln_rate_error,
-            error_kind=np.full(n, "jackknife" if sums.n_block else "residual"),
+            error_kind=np.full(n, "jackknife" if by_blocks else "residual"),
             alpha=np.full(n, alpha),
             alpha_error=np.full(n, alpha * path.shared_error[0]),
             baseline=np.full(n, 1 + path.shared[2]),
@@ -183,17 +205,18 @@ class SeriesRates:
             n_effective=np.full(n, path.n_effective),
             converged=np.full(n, path.converged),
             in_range=~np.isin(why_not, ("no_contrast", "too_slow")),
-            recommended=(why_not == "") & path.converged,
-            reason=why_not if path.converged else np.full(n, NOT_CONVERGED),
+            recommended=why_not == "",
+            reason=why_not,
+            caution=np.where(why_not == "", caution, ""),
             final=np.ones(n, np.bool_),
         )
 
-    def _bayes_rows(self, estimates: AgeEstimates, roi: int) -> GammaTable:
+    def _bayes_rows(self, estimates: AgeEstimates, roi: int, verdict: StaticVerdict) -> GammaTable:
         n = len(estimates.age)
         fitted = estimates.fits
         rate = np.exp(fitted.ln_rate) / self.frame_time_s
         alpha = np.exp(fitted.ln_alpha)
-        why_not = reasons(estimates)
+        why_not = reasons(estimates, is_static=verdict.is_static)
         by_blocks = estimates.cuts.left_out is not None
         return GammaTable(
             roi=np.full(n, roi + 1),
@@ -218,6 +241,7 @@ class SeriesRates:
             in_range=~np.isin(why_not, ("no_contrast", "too_slow", "grid_edge")),
             recommended=why_not == "",
             reason=why_not,
+            caution=np.where(why_not == "", verdict.caution, ""),
             final=np.ones(n, np.bool_),
         )
 
@@ -237,6 +261,32 @@ class SeriesRates:
         rate = table.relaxation_rate * self.frame_time_s
         reason = range_reasons(rate, converged=table.converged, noise=noise)
         return _without_error_bars(table.replace(in_range=reason == "", reason=reason))
+
+
+def static_verdict(
+    cuts: AgeEstimates, path: PathEstimate, images: MeanImages | None, roi: int, n_frames: int
+) -> StaticVerdict:
+    """Judge whether the ROI with this index is static, by its pixels where there are any."""
+    series = cuts.series
+    known = np.isfinite(cuts.ln_rate_error)
+    if not (series.beta > 0 and known.any()):
+        return StaticVerdict(is_static=False, caution="")
+    by_baseline = judge_baseline(series.baseline, series.baseline_error, series.beta)
+    if path.converged:  # it knows contrast and baseline better where Gamma changes
+        by_baseline = judge_baseline(1 + path.shared[2], path.shared_error[2], path.shared[1])
+    test = None if images is None else images.test(roi)
+    if test is None:
+        return by_baseline
+    if by_baseline.caution == BELOW_1:  # as impossible as one above: intensity drifts in the ROI
+        return StaticVerdict(is_static=True, caution="")
+    remaining = remaining_correlation(
+        cuts.age[known].astype(np.float64),
+        cuts.fits.ln_rate[known],
+        cuts.ln_rate_error[known],
+        float(np.exp(np.median(cuts.fits.ln_alpha[known]))),
+        n_frames,
+    )
+    return judge(test, series.beta, *remaining, baseline_is_high=bool(by_baseline.caution))
 
 
 def defer(table: GammaTable, better: GammaTable) -> GammaTable:

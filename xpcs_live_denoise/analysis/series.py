@@ -13,13 +13,13 @@ from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 from xpcs_live_denoise.numerics.arrays import merged_ranges
 from xpcs_live_denoise.numerics.contrast import photon_contrast
 from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
 from xpcs_live_denoise.numerics.windows import Denoiser, RunningBlend, denoise_new_windows
 from xpcs_live_denoise.records.results import GammaTable, Publication, Result, RowSource
 from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import Array, FloatArray
 
 from .c2 import C2Analysis, PhotonContrast, one_thread
+from .profiled import ProfiledTwoTime
 from .rates import LIVE_DELAY, defer
 from .screening import FrameScreen, Screened
 
@@ -30,7 +30,8 @@ class Analysis:
     """The state of one series: C2 so far, its windows, and which ages have been reported.
 
     `n_frames` is the number of frames to come, where known: C2 is then allocated once. Without an
-    `ensemble` nothing is denoised.
+    `ensemble` nothing is denoised. `flat_field` (rows, cols) is what pixels are divided by, above 0
+    in the ROIs.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class Analysis:
         frame_time_s: float,
         n_frames: int | None = None,
         ensemble: Denoiser | None = None,
+        flat_field: FloatArray | None = None,
     ) -> None:
         self._settings = settings
+        self._flat_field = flat_field
         self._given = roi_map
         self._frame_time_s = frame_time_s
         self._ensemble = ensemble
@@ -62,13 +65,13 @@ class Analysis:
             settings, rois, frame_time_s=self._frame_time_s, ensemble=self._ensemble
         )
         self._photon: PhotonContrast | None = None
-        self._two_time = TwoTimeAccumulator(
+        flat = self._flat_field
+        self._two_time = ProfiledTwoTime(
             rois,
-            engine=settings.engine,
-            dtype=settings.precision,
-            n_frames=self._n_expected,
+            settings,
+            n_expected=self._n_expected,
             most_frames=self._most,
-            sums=True,
+            flat_field=None if flat is None else flat.reshape(-1)[rois.pixels],
         )
 
     @property
@@ -139,7 +142,8 @@ class Analysis:
     def publish(self, since: int) -> Publication:
         """Return what is new: rows of C2 from frame `since` on, windows and ages that got ripe.
 
-        Windows and ages are handed out once; rows of C2 as often as they are asked for.
+        Windows and ages are handed out once; rows of C2 as often as they are asked for, those of
+        the first window anew when its profile is known.
         """
         with one_thread():
             n, c2, of_c2 = self.n_frames, self._two_time.c2, self._of_c2
@@ -150,7 +154,7 @@ class Analysis:
             gamma = self._fit_ripe_ages(scaling.contrast)
             return Publication(
                 n_frames=n,
-                c2=self._two_time.rows(since, n) if n > since else None,
+                c2=self._two_time.new_rows(since),
                 bands=bands,
                 gamma=gamma,
                 status=self._complete(of_c2.status(c2, scaling, self._photon)),
@@ -159,7 +163,13 @@ class Analysis:
     def finish(self) -> Result:
         """Return the final results; everything that was provisional is computed anew."""
         self._append(self._screen.interrupt())
-        result = self._of_c2.finish(self._two_time.c2.copy(), self._two_time.age_sums, self._photon)
+        self._two_time.settle()
+        result = self._of_c2.finish(
+            self._two_time.c2.copy(),
+            self._two_time.age_sums,
+            images=self._two_time.images,
+            photon=self._photon,
+        )
         return dataclasses.replace(result, status=self._complete(result.status))
 
     def _complete(self, status: Status) -> Status:
@@ -184,7 +194,8 @@ class Analysis:
             f"There is room for {self._most} frames: {n_beyond} frames from frame {n} on were not "
             "analysed. Raise c2_bytes or history_bytes, or use fewer or smaller ROIs."
         )
-        return append_note(status, *self._screen.notes(), *([no_room] if n_beyond else []))
+        notes = (*self._screen.notes(), *self._two_time.notes)
+        return append_note(status, *notes, *([no_room] if n_beyond else []))
 
     def _fit_ripe_ages(self, contrast: FloatArray) -> GammaTable | None:
         """Fit the ages that have LIVE_DELAY frames behind them and were not reported yet.
@@ -202,7 +213,9 @@ class Analysis:
         square = self._two_time.c2[:, start:, start:]
         rates = self._of_c2.rates
         raw = rates.some_ages(square, ages, RowSource.RAW, contrast, offset=start)
-        estimates = GammaTable.concatenate(rates.live(self._two_time.age_sums, first, last))
+        two_time = self._two_time
+        tables = rates.live(two_time.age_sums, first, last, two_time.images)
+        estimates = GammaTable.concatenate(tables)
         tables = [defer(raw, estimates), estimates]
         if self._of_c2.ensemble is not None:
             denoised = self._blend.over(square, start)

@@ -1,4 +1,4 @@
-"""What a derived run looks like in Tiled: documents, columns and data keys of schema version 1."""
+"""What a derived run looks like in Tiled: documents, columns and data keys of schema version 2."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
 from xpcs_live_denoise.records.types import Document, Fields
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no column `caution`
 RUN_SPECS = (("XPCSResult", None), ("BlueskyRun", "3.0"))
 STREAM_SPECS = (("BlueskyEventStream", "3.0"), ("composite", None))
 CATALOG_SPEC = ("CatalogOfBlueskyRuns", "3.0")
@@ -67,6 +67,7 @@ GAMMA_SCHEMA: dict[str, tuple[str, str]] = {
     "in_range": ("bool", ""),
     "recommended": ("bool", ""),
     "reason": ("str", ""),
+    "caution": ("str", ""),
     "final": ("bool", ""),
 }
 # One publication of a (ROI, age, estimator): how a repeat of it after a failed write is known.

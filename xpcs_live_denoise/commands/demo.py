@@ -161,6 +161,8 @@ def _print_rates(result: XPCSResult, series: DemoSeries) -> None:
     rows = rows.set_index(["roi", "age_frame", "source"]).sort_index()
     margin = series.n_frames // (2 * TABLE_ROWS)
     ages = range(margin, series.n_frames, max(1, series.n_frames // TABLE_ROWS))
+    from xpcs_live_denoise.views import caution_words
+
     for index, roi in enumerate(result.xpcs["roi"]):
         q = result.xpcs["q_inv_angstrom"][index]
         title = f"ROI {roi}" + ("" if q is None else f", q = {q:.3g} 1/Angstrom")
@@ -179,6 +181,9 @@ def _print_rates(result: XPCSResult, series: DemoSeries) -> None:
             fits.append(_advice(rows, roi, age))
             table.add_row(f"{age * frame_time_s:.2f}", *known, *fits)
         print_table(table)
+        cautions = [one for one in rows.loc[roi, "caution"].unique() if one]
+        if cautions:
+            typer.echo(f"ROI {roi}, careful: {'; '.join(map(caution_words, cautions))}.")
 
 
 def _advice(rows: Any, roi: int, age: int) -> str:

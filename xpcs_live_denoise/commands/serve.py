@@ -53,11 +53,14 @@ def serve(
     from xpcs_live_denoise.catalog import connect
     from xpcs_live_denoise.config import Settings
     from xpcs_live_denoise.live import LiveDenoise
-    from xpcs_live_denoise.sources import open_rois
+    from xpcs_live_denoise.sources import open_flat_field, open_rois
 
     settings = Settings.load(config)
     _check(settings, documents, tiled)
-    open_rois(settings, None)  # better now than in the first run, at night
+    # Better now than in the first run, at night.
+    _, _, note = open_flat_field(settings, open_rois(settings, None))
+    if note:
+        typer.echo(note, err=True)
     _check_server(settings, followed=tiled)
     with contextlib.ExitStack() as stack:
         client = None

@@ -32,8 +32,8 @@ from xpcs_live_denoise.records.frames import (
 )
 from xpcs_live_denoise.records.results import Result
 from xpcs_live_denoise.records.run import Delivery, RunEnd, RunInfo, Status
-from xpcs_live_denoise.records.types import Array
-from xpcs_live_denoise.sources import open_rois
+from xpcs_live_denoise.records.types import Array, FloatArray
+from xpcs_live_denoise.sources import open_flat_field, open_rois
 
 from .delivery import RunDelivery
 from .messages import Begin, Contradiction, End, Gathered, Message, Referenced
@@ -122,6 +122,7 @@ class LiveRun:
         self._status = Status()
         self._settings = settings
         self._rois = rois
+        self._flat_field: FloatArray | None = None
         self._ensembles = ensembles
         self._source = source
         self._worker = worker
@@ -214,13 +215,17 @@ class LiveRun:
             raise InvalidInputError(begin.problem)
         for note in begin.notes:
             self._notes.add(note)
-        rois = open_rois(self._settings, self._rois).with_q(begin.geometry)
+        rois, self._flat_field, note = open_flat_field(
+            self._settings, open_rois(self._settings, self._rois)
+        )
+        rois = rois.with_q(begin.geometry)
         image = DetectorImage(rois, self._settings.orientation)
         # Before the ensemble, whose libraries take seconds to load.
         self.inline = InlineSetup(rois=rois, image=image)
         _, why_not = self._ensembles.load()
-        if why_not:
-            self._notes.add(why_not)
+        for sentence in (why_not, note):
+            if sentence:
+                self._notes.add(sentence)
         self._followed = begin.followed
 
     def _begin_analysis(self, begin: Begin, rois: RoiMap) -> Analysis:
@@ -237,6 +242,7 @@ class LiveRun:
             frame_time_s=frame_time_s,
             n_frames=begin.n_expected,
             ensemble=ensemble,
+            flat_field=self._flat_field,
         )
         info = run_info(begin, self._settings, rois)
         info = dataclasses.replace(

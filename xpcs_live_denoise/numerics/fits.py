@@ -295,6 +295,7 @@ def _table(
         in_range=fit.converged,
         recommended=precise,
         reason=np.where(precise, "", why_not),
+        caution=np.full(n, ""),
         final=np.ones(n, np.bool_),
     )
 

@@ -145,8 +145,9 @@ def _coefficient_variance(total: FloatArray, expected: FloatArray) -> float:
     excess = float(residual @ residual) / n - 1
     if excess <= 0:
         return 1 / n_photons
-    # Neighbours in the list are neighbours in a row, but for the ends of rows.
-    alike = float(residual[1:] @ residual[:-1]) / n / excess
+    # Neighbours in the list are neighbours in a row, but for the ends of rows. Two errors of the
+    # excess are added to it: where it is noise, so would the size of speckle be.
+    alike = float(residual[1:] @ residual[:-1]) / n / (excess + 2 * np.sqrt(2 / n))
     return (1 + excess * _speckle_area(alike)) / n_photons
 
 

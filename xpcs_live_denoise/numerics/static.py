@@ -56,33 +56,39 @@ class StaticVerdict:
 
 
 def judge(
-    test: StaticTest, beta: float, remaining: float = 0.0, remaining_error: float = 0.0
+    test: StaticTest,
+    beta: float,
+    remaining: float = 0.0,
+    remaining_error: float = 0.0,
+    *,
+    baseline_is_high: bool = True,
 ) -> StaticVerdict:
     """Tell static speckle, which slows Gamma, from non-uniformity, which does not.
 
     In units of the contrast `beta`, the static part is p = (S(1) - S(6)) / peak / beta, a smooth
     one S(6) / beta, white noise of a flat field the rest of S(0) / beta. A part w of the field that
     stands still makes p = w^2 and lowers ln Gamma by 1.2 to 1.6 w in simulations. A ROI is static
-    where p > 0.03 and p > 2 standard errors. Else Gamma may be higher by exp(1.5 sqrt(p)) with p
-    two errors above its estimate, at most what white noise and static part are together.
+    where p > 0.03 and p > 2 standard errors, and its baseline is high (`judge_baseline`), which
+    static speckle always makes. Else Gamma may be higher by exp(1.5 sqrt(p)) with p two errors
+    above its estimate, or that of white noise and static part together where those cannot be told
+    apart.
 
     `remaining` is what the dynamics alone leave of the correlation between the two images, with its
     error: the mean of exp(-2 S^alpha) over their pairs of frames.
     """
     values = np.array([[test.near, test.next_to, test.far, test.peak], *test.left_out.tolist()])
     near, next_to, far, peak = values.T
-    total = (near - far) / beta - remaining  # static and white: an upper limit of the first
-    static = (next_to - far) / np.where(peak == 0, np.nan, peak) / beta - remaining
-    total_error, static_error = (
-        float(np.hypot(_jackknife_error(value[1:]), remaining_error)) for value in (total, static)
-    )
-    most = max(total[0], 0.0) + 2 * total_error
     if not test.peak >= _LEAST_PEAK:
-        return StaticVerdict(is_static=False, caution=_caution("static_undecidable", most))
-    is_static = static[0] > max(_MOST_STATIC, _STATIC_ERRORS * static_error)
-    most = min(most, max(static[0], 0.0) + 2 * static_error)
-    caution = "" if is_static else _caution("static_not_excluded", most)
-    return StaticVerdict(is_static=bool(is_static), caution=caution)
+        both = (near - far) / beta - remaining
+        error = np.hypot(_jackknife_error(both[1:]), remaining_error)
+        caution = _caution("static_undecidable", max(both[0], 0.0) + 2 * error)
+        return StaticVerdict(is_static=False, caution=caution)
+    static = (next_to - far) / np.where(peak == 0, np.nan, peak) / beta - remaining
+    error = np.hypot(_jackknife_error(static[1:]), remaining_error)
+    if baseline_is_high and static[0] > max(_MOST_STATIC, _STATIC_ERRORS * error):
+        return StaticVerdict(is_static=True, caution="")
+    caution = _caution("static_not_excluded", max(static[0], 0.0) + 2 * error)
+    return StaticVerdict(is_static=False, caution=caution)
 
 
 def judge_baseline(baseline: float, baseline_error: float, beta: float) -> StaticVerdict:
@@ -142,12 +148,14 @@ class MeanImages:
         self._n_frames = 0
         self._images = np.zeros((_MOST_SEGMENTS, n), np.float32)
         self._n_measured = np.zeros((_MOST_SEGMENTS, rois.n_roi))
-        self._below = _below(rois)
-        # Of pixels with themselves, the ones on the right and the ones below in the next frame.
-        self._products = np.zeros((3, n))
+        self._columns = _column_pairs(rois)  # (2, n_pair): the upper pixels and the lower ones
+        # Products of pixels in one frame with themselves and with those on their right in the next
+        # frame; of the upper with the lower ones in the next frame.
+        self._products = np.zeros((2, n))
+        self._column_products = np.zeros(self._columns.shape[1])
         self._n_pairs = np.zeros(rois.n_roi)
-        # The newest frame, and where it was measured, for its product with the next; gaps end it.
-        self._last = (np.zeros((0, n), np.float32), np.zeros((0, rois.n_roi), np.bool_))
+        # The newest frame, and where it was measured, where its product with the next is wanted.
+        self._waiting: tuple[FloatArray, BoolArray] | None = None
 
     def add(self, scaled: FloatArray, measured: BoolArray) -> None:
         """Add frames (k, n_pixels), divided by their ROI's mean, 0 where not `measured` (k, n_roi).
@@ -172,7 +180,7 @@ class MeanImages:
         while self._n_frames + n_frames > _MOST_SEGMENTS * self._length:
             self._merge()
         self._n_frames += n_frames
-        self._last = (self._last[0][:0], self._last[1][:0])
+        self._waiting = None
 
     def test(self, roi: int) -> StaticTest | None:
         """Return what is known of the ROI with this index; None where that is nothing."""
@@ -185,18 +193,21 @@ class MeanImages:
         one = self._rois.slices[roi]
         m1, m2 = (self._images[part, one].sum(axis=0, dtype=np.float64) for part in (first, last))
         m1, m2 = m1 / m1.mean() - 1, m2 / m2.mean() - 1
-        pixels, shape = self._rois.pixels[one], self._rois.shape
-        edges = np.arange(N_BLOCK + 1) * len(pixels) // N_BLOCK
-        block = np.searchsorted(edges, np.arange(len(pixels)), side="right") - 1
-        same, right, below = self._products[:, one] / self._n_pairs[roi] - 1
-        sums = np.zeros((5, 2, N_BLOCK))  # (quantity, sum and number, block)
-        for index, distance in enumerate((0, 1, FAR)):
-            a, b = (np.concatenate(ends) for ends in neighbours(pixels, shape, distance))
-            sums[index] = _by_block((m1[a] * m2[b] + m2[a] * m1[b]) / 2, block[a])
-        in_rows, in_columns = neighbours(pixels, shape, 1)[0]
-        shifted = np.concatenate([right[in_rows], below[in_columns]])
-        sums[3] = _by_block(same, block)
-        sums[4] = _by_block(shifted, block[np.concatenate([in_rows, in_columns])])
+        edges = one.start + np.arange(N_BLOCK + 1) * len(m1) // N_BLOCK
+        place: IntArray = np.arange(one.start, one.stop, dtype=np.int64)
+        sums = np.zeros((8, 2, N_BLOCK))  # (quantity, sum and number, block)
+        sums[0] = _by_block(m1 * m2, place, edges)
+        for index, (distance, axis) in enumerate(((1, 1), (1, 0), (FAR, 1), (FAR, 0))):
+            a, b = neighbours(self._rois.pixels[one], self._rois.shape, distance, axis)
+            sums[1 + index] = _by_block((m1[a] * m2[b] + m2[a] * m1[b]) / 2, place[a], edges)
+        same, right = self._products[:, one] / self._n_pairs[roi] - 1
+        sums[5] = _by_block(same, place, edges)
+        a, _ = neighbours(self._rois.pixels[one], self._rois.shape, 1, 1)
+        sums[6] = _by_block(right[a], place[a], edges)
+        upper = self._columns[0]
+        own = slice(*np.searchsorted(upper, (one.start, one.stop)).tolist())
+        below = self._column_products[own] / self._n_pairs[roi] - 1
+        sums[7] = _by_block(below, upper[own], edges)
         total = sums.sum(axis=2, keepdims=True)
         near, next_to, far, peak = _quantities(total[..., 0]).tolist()
         return StaticTest(
@@ -208,18 +219,30 @@ class MeanImages:
         )
 
     def _multiply(self, scaled: FloatArray, measured: BoolArray) -> None:
-        """Add the products of some neighbouring frames; those without counts are 0, add nothing."""
-        frames = np.concatenate([self._last[0], scaled])
-        known = np.concatenate([self._last[1], measured])
-        at = slice((len(self._last[0]) - self._n_frames) % _EVERY, len(frames) - 1, _EVERY)
-        earlier = frames[at]
-        later = frames[1:][at]
-        if len(earlier):
-            self._products[0] += np.einsum("tx,tx->x", earlier, later)
-            self._products[1, :-1] += np.einsum("tx,tx->x", earlier[:, :-1], later[:, 1:])
-            self._products[2] += np.einsum("tx,tx->x", earlier, later[:, self._below])
-            self._n_pairs += (known[at] & known[1:][at]).sum(axis=0)
-        self._last = (frames[-1:].copy(), known[-1:])
+        """Add the products of every fourth frame, by its place in the series, with the next."""
+        if self._waiting is not None and len(scaled):
+            self._add_products(*self._waiting, scaled[:1], measured[:1])
+            self._waiting = None
+        pairs = slice(-self._n_frames % _EVERY, max(len(scaled) - 1, 0), _EVERY)
+        self._add_products(scaled[pairs], measured[pairs], scaled[1:][pairs], measured[1:][pairs])
+        if len(scaled) and (self._n_frames + len(scaled) - 1) % _EVERY == 0:
+            self._waiting = (scaled[-1:].copy(), measured[-1:])
+
+    def _add_products(
+        self,
+        earlier: FloatArray,
+        measured_earlier: BoolArray,
+        later: FloatArray,
+        measured_later: BoolArray,
+    ) -> None:
+        """Add products of pairs of frames; those without counts are 0 and add nothing."""
+        if not len(earlier):
+            return
+        self._products[0] += np.einsum("tx,tx->x", earlier, later)
+        self._products[1, :-1] += np.einsum("tx,tx->x", earlier[:, :-1], later[:, 1:])
+        upper, lower = self._columns
+        self._column_products += np.einsum("tx,tx->x", earlier[:, upper], later[:, lower])
+        self._n_pairs += (measured_earlier & measured_later).sum(axis=0)
 
     def _merge(self) -> None:
         half = _MOST_SEGMENTS // 2
@@ -230,41 +253,50 @@ class MeanImages:
 
 
 def neighbours(
-    pixels: IntArray, shape: tuple[int, int], distance: int
-) -> tuple[tuple[IntArray, IntArray], tuple[IntArray, IntArray]]:
-    """Return which of `pixels` (flat indices, ascending) lie `distance` apart in a row or column.
+    pixels: IntArray, shape: tuple[int, int], distance: int, axis: int
+) -> tuple[IntArray, IntArray]:
+    """Return which of `pixels` lie `distance` apart along an axis of a frame of this shape.
 
-    Indices into `pixels` of the first of each pair, in rows and in columns; then of the second.
+    `pixels` are flat indices, ascending. Returns indices into them, (n_pair,) each: of the left or
+    upper ones, and of their partners.
     """
-    firsts: list[IntArray] = []
-    seconds: list[IntArray] = []
-    for step in (distance, distance * shape[1]):
-        wanted = pixels + step
-        at = np.minimum(np.searchsorted(pixels, wanted), len(pixels) - 1)
-        found = pixels[at] == wanted
-        if step == distance:
-            found &= pixels // shape[1] == wanted // shape[1]
-        firsts.append(np.flatnonzero(found))
-        seconds.append(at[found])
-    return (firsts[0], firsts[1]), (seconds[0], seconds[1])
+    wanted = pixels + distance * (1 if axis else shape[1])
+    at = np.minimum(np.searchsorted(pixels, wanted), len(pixels) - 1)
+    found = pixels[at] == wanted
+    if axis:
+        found &= pixels // shape[1] == wanted // shape[1]
+    return np.flatnonzero(found), at[found]
 
 
-def _below(rois: RoiMap) -> IntArray:
-    """Return which pixel of a ROI lies below each, itself where none does."""
-    below = np.arange(len(rois.pixels), dtype=np.int64)
+def _column_pairs(rois: RoiMap) -> IntArray:
+    """Return some pixels that lie above another one of their ROI, and those below, (2, n_pair).
+
+    In the list of all pixels, ascending. Only some: to gather them from each frame is slow.
+    """
+    pairs: list[IntArray] = []
     for one in rois.slices:
-        firsts, seconds = neighbours(rois.pixels[one], rois.shape, 1)
-        below[one.start + firsts[1]] = one.start + seconds[1]
-    return below
+        upper, lower = neighbours(rois.pixels[one], rois.shape, 1, 0)
+        pairs.append(one.start + np.stack([upper, lower])[:, ::_EVERY])
+    return np.concatenate(pairs, axis=1)
 
 
-def _by_block(values: FloatArray, block: IntArray) -> FloatArray:
+def _by_block(values: FloatArray, place: IntArray, edges: IntArray) -> FloatArray:
+    """Return sums and numbers, (2, N_BLOCK), of values by the block where their place lies."""
+    block = np.searchsorted(edges[1:-1], place, side="right")
     number = np.bincount(block, minlength=N_BLOCK).astype(np.float64)
     return np.stack([np.bincount(block, values, N_BLOCK).astype(np.float64), number])
 
 
 def _quantities(sums: FloatArray) -> FloatArray:
-    """Return S(0), S(1), S(6) and the peak from (5, 2): sums and numbers."""
-    near, next_to, far, same, shifted = sums[:, 0] / np.maximum(sums[:, 1], 1)
+    """Return S(0), S(1), S(6) and the peak from (8, 2): sums and numbers.
+
+    Rows and columns count alike where a ROI has pairs in both.
+    """
+    number = sums[:, 1]
+    near, row, column, far_row, far_column, same, right, below = sums[:, 0] / np.maximum(number, 1)
+    weights = (number[1:3] > 0) + 1e-9
+    next_to = float(np.average([row, column], weights=weights))
+    far = float(np.average([far_row, far_column], weights=(number[3:5] > 0) + 1e-9))
+    shifted = float(np.average([right - row, below - column], weights=weights))
     excess = same - near
-    return np.array([near, next_to, far, (shifted - next_to) / excess if excess else 0.0])
+    return np.array([near, next_to, far, shifted / excess if excess else 0.0])

@@ -286,7 +286,7 @@ def rate_columns(kind: str, points: views.RatePoints) -> Columns:
         "error": points.error,
         "alpha": points.final.astype(float),
         "marker": [MARKERS[name] for name in marker],
-        "reason": [views.reason_words(reason) for reason in points.reason.tolist()],
+        "reason": list(map(views.verdict_words, points.reason.tolist(), points.caution.tolist())),
         "source": points.source.tolist(),
         "width": points.width,
         "stage": ["final" if is_final else "provisional" for is_final in points.final.tolist()],

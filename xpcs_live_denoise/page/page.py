@@ -272,7 +272,9 @@ def run_texts(state: RunState, index: int, *, detector: str, now: float) -> Docu
     start, stop = mapping(state.metadata.get("start")), mapping(state.metadata.get("stop"))
     ended = "gone" if state.gone else views.STATES.get(stop.get("exit_status", ""), "ended")
     status = state.data.status
-    sentences = (state.gone, stop.get("reason") or "", status.message if status else "")
+    caution = state.gamma(index).caution if index < len(state.labels) else ""
+    message = status.message if status else ""
+    sentences = (state.gone, stop.get("reason") or "", message, caution)
     items = [fact for fact in state.facts(index) if fact[0] != "frames"]
     if detector:
         items.append(("detector", detector))

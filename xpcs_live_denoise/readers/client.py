@@ -297,9 +297,11 @@ class XPCSResult(BlueskyRunV3):
             return pd.DataFrame(columns=columns or ["seq_num", "time", *JSON_COLUMNS, "message"])
         node = self.base[stream].base["internal"]
         wanted = columns or list(node.columns)
-        # A table of an earlier version lacks the newest columns: they are NaN.
+        # A table of schema version 1 lacks the newest columns: nothing is known.
         table = node.read([name for name in wanted if name in node.columns])
         table = table.reindex(columns=wanted)
+        if "caution" in wanted and "caution" not in node.columns:
+            table["caution"] = ""
         # A retried append may have doubled rows.
         return table.drop_duplicates("seq_num", keep="last").sort_values("seq_num")
 

@@ -56,7 +56,14 @@ class C2Rows:
 
     @staticmethod
     def concatenate(parts: Sequence[C2Rows]) -> C2Rows:
-        """Join rows that follow each other directly, in order. At least one part is needed."""
+        """Join rows that follow each other directly, in order. At least one part is needed.
+
+        A part that starts before the first one has all rows from there on anew: those before it do
+        not count.
+        """
+        anew = [index for index, part in enumerate(parts) if part.start < parts[0].start]
+        if anew:
+            return C2Rows.concatenate(parts[anew[0] :])
         first, last = parts[0], parts[-1]
         shape = (len(last.values), last.stop - first.start, last.stop)
         values = np.empty(shape, last.values.dtype)
@@ -240,6 +247,9 @@ class GammaTable:
         The result lies where its source can be trusted.
     recommended, reason
         The row to trust for this ROI and age, or why it is not.
+    caution
+        Why to be careful with the row although it is recommended, "" where nothing is known: names
+        with a space between them, and behind a colon the factor by which Gamma may be higher.
     final
         False while the run may still change the row.
     """
@@ -266,6 +276,7 @@ class GammaTable:
     in_range: BoolArray
     recommended: BoolArray
     reason: NDArray[np.str_]
+    caution: NDArray[np.str_]
     final: BoolArray
 
     def __post_init__(self) -> None:

@@ -316,6 +316,8 @@ def _decode(value: Any, arrays: Mapping[str, Array]) -> Any:
         return stored if code == ARRAY else stored[()]
     if code == RECORD:
         record, fields = _RECORDS[coded[RECORD]], _decode(coded["fields"], arrays)
+        if record is GammaTable:  # a version before schema 2 knew no cautions
+            fields.setdefault("caution", np.full(len(fields["roi"]), ""))
         # An earlier version may have known a field more.
         return record(**{name: fields[name] for name in record.__slots__ if name in fields})
     decoded = {key: _decode(item, arrays) for key, item in coded.items()}

@@ -14,6 +14,7 @@ from .metadata import geometry_conflicts as geometry_conflicts
 from .remote.publisher import document_publisher as document_publisher
 from .remote.receiver import RemoteDocuments as RemoteDocuments
 from .roi_files import load_rois as load_rois
+from .roi_files import open_flat_field as open_flat_field
 from .roi_files import open_rois as open_rois
 from .roi_files import save_rois as save_rois
 from .stored.documents import TiledDocuments as TiledDocuments

@@ -1,4 +1,4 @@
-"""ROI maps and pixel masks in files: .npz, .npy and .json, never a pickle."""
+"""ROI maps, pixel masks and flat fields in files: .npz, .npy and .json, never a pickle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from xpcs_live_denoise.config import OrientationSettings, Settings
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.records.types import Array, BoolArray, Document
+from xpcs_live_denoise.records.types import Array, BoolArray, Document, FloatArray
 
 # What numpy and zipfile raise for files that are damaged, encrypted, or of another kind.
 _DAMAGED = (
@@ -106,25 +106,73 @@ def load_mask(path: str | Path) -> BoolArray:
     That is an .npy file, or an .npz file with one array or with one that is named `mask`: booleans,
     or 1 = keep and 0 = leave out.
     """
-    content = _load(Path(path), "Mask file")
-    if isinstance(content, dict):
-        name = "mask" if "mask" in content else next(iter(content), None)
-        if name is None or ("mask" not in content and len(content) > 1):
-            raise InvalidInputError(
-                f"Mask file {path}: got the arrays {sorted(content)}, expected one array, or one "
-                "that is named 'mask'."
-            )
-        content = content[name]
-    if content.ndim != 2:
-        raise InvalidInputError(
-            f"Mask file {path}: got shape {content.shape}, expected (rows, cols)."
-        )
+    content = _one_image(_load(Path(path), "Mask file"), f"Mask file {path}", ("mask",))
     if content.dtype.kind not in "buif" or not ((content == 0) | (content == 1)).all():
         raise InvalidInputError(
             f"Mask file {path}: got dtype {content.dtype} with values other than 0 and 1; expected "
             "True or 1 = keep the pixel, False or 0 = leave it out."
         )
     return content.astype(np.bool_)
+
+
+def load_flat_field(path: str | Path) -> FloatArray:
+    """Read the sensitivity of the pixels, (rows, cols); a file that cannot be used is refused.
+
+    That is an .npy or .npz file, a TIFF or an HDF5 file with one image, or with one that is named
+    `flat_field` or `flatfield`.
+    """
+    import tifffile  # one of scikit-beam's dependencies
+
+    path = Path(path)
+    subject = f"Flat field {path}"
+    try:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            content: Any = np.squeeze(tifffile.imread(path))
+        elif path.suffix.lower() in (".h5", ".hdf5", ".nxs"):
+            content = _images_of(path)
+        else:
+            content = _load(path, "Flat field")
+    except OSError as error:
+        raise _unreadable("Flat field", path, error) from error
+    except _DAMAGED as error:
+        raise InvalidInputError(
+            f"{subject}: cannot be used ({error}). Expected an image (rows, cols) in .npy, .npz, "
+            ".tif or .h5."
+        ) from error
+    image = _one_image(content, subject, ("flat_field", "flatfield"))
+    if image.dtype.kind not in "buif":
+        raise InvalidInputError(f"{subject}: got dtype {image.dtype}, expected real numbers.")
+    return image.astype(np.float64)
+
+
+def _images_of(path: Path) -> dict[str, Array]:
+    """Return the images of an HDF5 file by the last part of their names."""
+    import h5py  # pyright: ignore[reportMissingTypeStubs]
+
+    found: dict[str, Array] = {}
+
+    def take(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset) and len(node.shape) == 2:
+            found[name.rpartition("/")[2]] = np.asarray(node[()])
+
+    with h5py.File(path, "r") as file:
+        file.visititems(take)
+    return found
+
+
+def _one_image(content: Array | dict[str, Array], subject: str, names: tuple[str, ...]) -> Array:
+    """Return the image of a file: the one that has one of the names, or the only one."""
+    if isinstance(content, dict):
+        known = [name for name in names if name in content] or list(content)
+        if len(known) != 1:
+            raise InvalidInputError(
+                f"{subject}: got the arrays {sorted(content)}, expected one array, or one that is "
+                f"named {' or '.join(map(repr, names))}."
+            )
+        content = content[known[0]]
+    if content.ndim != 2:
+        raise InvalidInputError(f"{subject}: got shape {content.shape}, expected (rows, cols).")
+    return content
 
 
 def _load(path: Path, subject: str) -> Array | dict[str, Array]:
@@ -274,3 +322,33 @@ def open_rois(settings: Settings, rois: RoiMap | None) -> RoiMap:
         return rois
     labels = settings.orientation.turn_back(rois.label_array)
     return RoiMap.from_labels(labels, q_inv_angstrom=rois.q_inv_angstrom)
+
+
+def open_flat_field(settings: Settings, rois: RoiMap) -> tuple[RoiMap, FloatArray | None, str]:
+    """Return the ROIs' pixels that have a sensitivity, the flat field of `settings`, and a note.
+
+    `rois` fit the frames as the documents deliver them, as `open_rois` returns them; so does the
+    flat field, (rows, cols), None where there is none. A flat field that cannot be used is left
+    alone: the note says why, and frames are analysed without.
+    """
+    if settings.flat_field is None:
+        return rois, None, ""
+    try:
+        flat = settings.orientation.turn_back(load_flat_field(settings.flat_field))
+        if flat.shape != rois.shape:
+            raise InvalidInputError(
+                f"Flat field {settings.flat_field}: got shape {flat.shape}, expected {rois.shape}, "
+                "that of the frames. Use the flat field of this detector and readout mode."
+            )
+        good = np.isfinite(flat) & (flat > 0)
+        n_bad = int((~good.reshape(-1)[rois.pixels]).sum())
+        rois = rois.with_mask(good) if n_bad else rois
+    except InvalidInputError as error:
+        return rois, None, f"No flat field: {error}"
+    note = (
+        f"{n_bad} pixels of the ROIs are left out: their sensitivity in the flat field is 0, "
+        "negative or no number."
+        if n_bad
+        else ""
+    )
+    return rois, np.where(good, flat, 1.0), note

@@ -34,6 +34,7 @@ from .words import RAW as RAW
 from .words import RECOMMENDED as RECOMMENDED
 from .words import STATES as STATES
 from .words import UNKNOWN as UNKNOWN
+from .words import caution_words as caution_words
 from .words import default_roi as default_roi
 from .words import facts as facts
 from .words import message as message
@@ -45,5 +46,6 @@ from .words import roi_title as roi_title
 from .words import run_title as run_title
 from .words import sample_name as sample_name
 from .words import shortened as shortened
+from .words import verdict_words as verdict_words
 from .words import why_no_rates as why_no_rates
 from .words import why_not_denoised as why_not_denoised

@@ -52,7 +52,10 @@ class DiagonalSums:
         self._near = np.full((n_roi, 0, window), np.nan, np.float32)  # [roi, t, lag], denoised
 
     def add_rows(self, rows: C2Rows) -> None:
-        """Take new rows; those that were taken before count once."""
+        """Take new rows; those that were taken before count once, all of them anew from row 0."""
+        if rows.start == 0:
+            self._n_summed = 0
+            self._sum[:], self._count[:] = 0, 0
         if rows.stop > self._sum.shape[1]:
             self._sum, self._count = (
                 _longer(array, rows.stop, 0.0) for array in (self._sum, self._count)

@@ -18,7 +18,7 @@ from xpcs_live_denoise.records.types import (
     select_rows,
 )
 
-from .words import KINDS, age_label, why_no_rates
+from .words import KINDS, age_label, caution_words, why_no_rates
 
 # Sources of rows by the estimator, whose recommendation counts.
 ESTIMATOR = (RowSource.PATH, RowSource.BAYES)
@@ -31,7 +31,7 @@ SHOWN_RATES = (5, 95)  # percentiles, from which the scale is somewhat wider
 BELOW, ABOVE = 4.0, 6.0  # factors
 
 _TEXT, _INTEGER, _BOOL = (
-    {"source", "error_kind", "reason"},
+    {"source", "error_kind", "reason", "caution"},
     {"roi", "width", "n_lags"},
     {"converged", "in_range", "recommended", "final"},
 )
@@ -40,7 +40,7 @@ _TEXT, _INTEGER, _BOOL = (
 def table_from_columns(columns: Fields) -> GammaTable:
     """Return the GammaTable of columns by name, of a DataFrame for example, in their types.
 
-    A column that tables did not have from the first, `n_effective`, may be missing.
+    A table of schema version 1 has no `n_effective` and no `caution`: nothing is known.
     """
     typed: dict[str, Array] = {}
     for name in GAMMA_COLUMNS:
@@ -50,7 +50,8 @@ def table_from_columns(columns: Fields) -> GammaTable:
             else np.bool_ if name in _BOOL
             else np.float64
         )  # fmt: skip
-        column = columns[name] if name in columns else np.full(len(columns["roi"]), np.nan)
+        unknown = "" if kind is np.str_ else np.nan
+        column = columns[name] if name in columns else np.full(len(columns["roi"]), unknown)
         typed[name] = np.asarray(column).astype(kind)
     return GammaTable(**typed)
 
@@ -139,6 +140,7 @@ class RatePoints:
     source: Array
     width: IntArray
     reason: Array
+    caution: Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +149,8 @@ class GammaView:
 
     `points` has the kinds of `KINDS` in their order; `low` and `high` are the scale, 1/s, `end_s`
     the end of the series; `age_label` belongs to its axis and says how many independent values the
-    recommended points are worth; `note` says why there are no points.
+    recommended points are worth; `note` says why there are no points, `caution` what to be careful
+    with in the newest recommended one.
     """
 
     points: Mapping[str, RatePoints]
@@ -156,6 +159,7 @@ class GammaView:
     end_s: float
     age_label: str
     note: str
+    caution: str
 
     @property
     def provisional(self) -> bool:
@@ -183,6 +187,8 @@ def gamma_view(
             low, high = float(ends[0]) / BELOW, float(ends[1]) * ABOVE
             break
     note = "" if len(rows) else why_no_rates(window, final=final)
+    cautions = points["recommended"].caution
+    caution = caution_words(str(cautions[-1])) if cautions.size else ""
     return GammaView(
         points=points,
         low=low,
@@ -190,6 +196,7 @@ def gamma_view(
         end_s=end_s,
         age_label=age_label(len(points["recommended"].rate), _last_known(rows.n_effective)),
         note=note,
+        caution=f"ROI {label}: {caution}." if caution else "",
     )
 
 
@@ -234,6 +241,7 @@ def _points(rows: GammaTable, kind: str) -> RatePoints:
         source=kept.source,
         width=kept.width,
         reason=kept.reason,
+        caution=kept.caution,
     )
 
 

@@ -44,6 +44,13 @@ REASONS: Mapping[str, tuple[str, str]] = {
     "static_or_nonuniform": ("static or non-uniform: Γ up to twice as high", "X"),
 }
 OTHER_MARKER = "h"
+# Why to be careful with a rate that is recommended; the factor by which it may be higher follows.
+CAUTIONS: Mapping[str, str] = {
+    "static_not_excluded": "static speckle is not excluded",
+    "static_undecidable": "speckle is too small to tell static speckle from a white flat field",
+    "static_or_nonuniform": "static or non-uniform, which C2 alone cannot tell",
+    "baseline_below_1": "the baseline is below 1: intensity drifts inside the ROI",
+}
 
 # What the exit status of a run is called; a run without one is live.
 STATES: Mapping[str, str] = {"success": "finished", "fail": "failed", "abort": "aborted"}
@@ -55,6 +62,21 @@ def reason_words(reason: str) -> str:
     if not reason:
         return "recommended"
     return REASONS[reason][0] if reason in REASONS else reason.replace("_", " ")
+
+
+def caution_words(caution: str) -> str:
+    """Return what the cautions of a row say, "" for none."""
+    said: list[str] = []
+    for one in caution.split():
+        name, _, factor = one.partition(":")
+        words = CAUTIONS.get(name, name.replace("_", " "))
+        said.append(f"{words}: Γ up to {factor} times as high" if factor else words)
+    return "; ".join(said)
+
+
+def verdict_words(reason: str, caution: str) -> str:
+    """Return whether a rate is recommended, why not, and what to be careful with."""
+    return "; ".join(part for part in (reason_words(reason), caution_words(caution)) if part)
 
 
 def reason_marker(reason: str) -> str:

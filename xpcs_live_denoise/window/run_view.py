@@ -120,12 +120,15 @@ class ShownRun:
             label, final = info.roi[roi], self._c2.result is not None
             n_whole = n_frames if final else max(n_frames, info.n_expected or 0)
             series_s = n_whole * info.frame_time_s
+            gamma = views.gamma_view(
+                self._gamma, label, end_s=series_s, window=info.window, final=final
+            )
             return RunView(
                 title=views.run_title(info.start, info.uid, info.detector, self._state()),
                 roi=f"{views.roi_title(label, info.q_inv_angstrom[roi])} "
                 f"({roi + 1} of {len(info.roi)})",
                 message=views.message(
-                    "" if self._end is None else self._end.reason, status.message
+                    "" if self._end is None else self._end.reason, status.message, gamma.caution
                 ),
                 facts=views.facts(
                     status,
@@ -140,9 +143,7 @@ class ShownRun:
                 detector=views.detector_view(picture, label),
                 two_time=self._c2.two_time(roi, status, series_s),
                 g2=self._c2.g2(roi, self._gamma, series_s),
-                gamma=views.gamma_view(
-                    self._gamma, label, end_s=series_s, window=info.window, final=final
-                ),
+                gamma=gamma,
                 power_law=self._power_law,
             )
 
@@ -271,10 +272,11 @@ def result_view(result: XPCSResult, label: int) -> RunView:
     state = "" if stop is None else views.STATES.get(stop.get("exit_status", ""), "ended")
     reason = "" if stop is None else stop.get("reason") or ""
     window = xpcs.get("window", 0)
+    shown = views.gamma_view(gamma, label, end_s=series_s, window=window, final=stop is not None)
     return RunView(
         title=views.run_title(start, start["original_run_uid"], xpcs.get("detector", ""), state),
         roi=f"{views.roi_title(label, q[roi])} ({roi + 1} of {len(labels)})",
-        message=views.message(reason, status.message),
+        message=views.message(reason, status.message, shown.caution),
         facts=views.facts(
             status,
             roi,
@@ -297,7 +299,7 @@ def result_view(result: XPCSResult, label: int) -> RunView:
             note=views.why_not_denoised(n_frames, window, final=stop is not None),
         ),
         g2=_g2(result, label, raw, gamma, final=stop is not None),
-        gamma=views.gamma_view(gamma, label, end_s=series_s, window=window, final=stop is not None),
+        gamma=shown,
         power_law=views.power_law_view(gamma, labels, q),
     )
 

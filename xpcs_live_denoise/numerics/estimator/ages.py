@@ -281,20 +281,18 @@ _LEAST_LAG_2 = 0.4
 _LEAST_DECAY = 0.5  # Gamma times the longest lag
 _MOST_EDGE_MASS = 0.05
 _MOST_MISFIT = 2.5  # T; a correct model stayed below 2.2 in 72 simulations
-_MOST_STATIC = 0.03  # (baseline - 1) / beta, and
-_STATIC_ERRORS = 3.0  # in standard errors
 
 
-def reasons(estimates: AgeEstimates) -> NDArray[np.str_]:
+def reasons(estimates: AgeEstimates, *, is_static: bool = False) -> NDArray[np.str_]:
     """Return why each age is not recommended, "" where it is; the gravest reason first.
 
     "no_contrast": beta is not known to 3 standard errors, or most contrast is gone at lag 2; Gamma
-    is a lower limit at best. "static_or_nonuniform": the baseline of the series differs from 1 by
-    more than 0.03 beta; Gamma may be up to 2 times too low. "not_kww": residuals stacked over ages
-    are larger than their jackknife variance allows (T > 2.5). "too_slow": Gamma, less its standard
-    error, times the longest lag is below 0.5: an upper limit. "grid_edge": more than 5 % of the
-    posterior lies at the edge of the grid. "prior": the standard error of ln Gamma is above 0.5,
-    the data hardly tell more than the prior.
+    is a lower limit at best. "static_or_nonuniform": `is_static` says so (`static.judge`); Gamma
+    may be up to 2 times too low. "not_kww": residuals stacked over ages are larger than their
+    jackknife variance allows (T > 2.5). "too_slow": Gamma, less its standard error, times the
+    longest lag is below 0.5: an upper limit. "grid_edge": more than 5 % of the posterior lies at
+    the edge of the grid. "prior": the standard error of ln Gamma is above 0.5, the data hardly tell
+    more than the prior.
     """
     fitted, series = estimates.fits, estimates.series
     beta = fitted.linear[:, 0]
@@ -305,7 +303,7 @@ def reasons(estimates: AgeEstimates) -> NDArray[np.str_]:
             "no_contrast": ~known
             | (beta < _LEAST_CONTRAST * estimates.beta_error)
             | _no_contrast(series),
-            "static_or_nonuniform": _is_static(series),
+            "static_or_nonuniform": is_static,
             "not_kww": estimates.misfit > _MOST_MISFIT,
             "too_slow": slowest * estimates.cuts.longest_lag < _LEAST_DECAY,
             "grid_edge": fitted.edge_mass > _MOST_EDGE_MASS,
@@ -315,7 +313,9 @@ def reasons(estimates: AgeEstimates) -> NDArray[np.str_]:
     )
 
 
-def path_reasons(path: PathEstimate, series: SeriesFit, longest_lag: int) -> NDArray[np.str_]:
+def path_reasons(
+    path: PathEstimate, series: SeriesFit, longest_lag: int, *, is_static: bool = False
+) -> NDArray[np.str_]:
     """Return why each age of a path is not recommended, "" where it is; as `reasons`.
 
     `longest_lag` is that of the series so far, frames.
@@ -326,7 +326,7 @@ def path_reasons(path: PathEstimate, series: SeriesFit, longest_lag: int) -> NDA
             "no_contrast": ~np.isfinite(path.ln_rate_error)
             | (path.shared[1] < _LEAST_CONTRAST * path.shared_error[1])
             | _no_contrast(series),
-            "static_or_nonuniform": _is_static(series),
+            "static_or_nonuniform": is_static,
             "not_kww": path.misfit > _MOST_MISFIT,
             "too_slow": slowest * longest_lag < _LEAST_DECAY,
             "prior": path.ln_rate_error > MAX_LN_RATE_ERROR,
@@ -343,9 +343,3 @@ def _gravest(tests: Mapping[str, Any], n: int) -> NDArray[np.str_]:
 
 def _no_contrast(series: SeriesFit) -> bool:
     return series.beta < _LEAST_CONTRAST * series.beta_error or series.lag_2_share < _LEAST_LAG_2
-
-
-def _is_static(series: SeriesFit) -> bool:
-    static = (series.baseline - 1) / series.beta
-    # A baseline below 1 is as impossible as one above: the intensity drifts inside the ROI.
-    return abs(static) > max(_MOST_STATIC, _STATIC_ERRORS * series.baseline_error / series.beta)

@@ -1,0 +1,153 @@
+"""C2 of one series whose pixels are divided by a profile that its own first window tells."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.numerics.estimator.sums import AgeSums
+from xpcs_live_denoise.numerics.profile import Profile, fit_profile
+from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.numerics.static import MeanImages
+from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
+from xpcs_live_denoise.records.results import C2Rows
+from xpcs_live_denoise.records.types import Array, FloatArray
+
+
+class ProfiledTwoTime:
+    """C2 so far, and the frames of the first window until the profile is known.
+
+    Frames of the first window enter C2 as they come, so that there is something to look at. When
+    it is complete the profile is fitted to them and kept for good; where a ROI has one, C2 is begun
+    anew and these frames are the first to be divided by it. No rate is fitted before.
+
+    `flat_field`, the sensitivity of the pixels of `rois`, (n_pixels,), goes before the profile.
+    """
+
+    def __init__(
+        self,
+        rois: RoiMap,
+        settings: Settings,
+        *,
+        n_expected: int | None,
+        most_frames: int,
+        flat_field: FloatArray | None = None,
+    ) -> None:
+        self.roi_map = rois
+        self._settings = settings
+        self._n_expected = n_expected
+        self._most = most_frames
+        self._flat_field = flat_field
+        self._two_time = self._empty(flat_field)
+        # Pixels of the first window as they came, and numbers of missing frames between them; None
+        # once the profile is settled.
+        self._first: list[Array | int] | None = [] if settings.profile == "auto" else None
+        self._begun_anew = False
+        self.notes: tuple[str, ...] = ()
+
+    def _empty(self, profile: FloatArray | None) -> TwoTimeAccumulator:
+        return TwoTimeAccumulator(
+            self.roi_map,
+            engine=self._settings.engine,
+            dtype=self._settings.precision,
+            n_frames=self._n_expected,
+            most_frames=self._most,
+            sums=True,
+            profile=profile,
+        )
+
+    @property
+    def engine(self) -> str:
+        """The engine that computes C2."""
+        return self._two_time.engine
+
+    @property
+    def n_frames(self) -> int:
+        """Frames in C2, gaps included."""
+        return self._two_time.n_frames
+
+    @property
+    def c2(self) -> FloatArray:
+        """C2 so far, (n_roi, n_frames, n_frames); a read-only view."""
+        return self._two_time.c2
+
+    @property
+    def age_sums(self) -> AgeSums:
+        """Sums of C2 by age and lag bin."""
+        return self._two_time.age_sums
+
+    @property
+    def images(self) -> MeanImages:
+        """Mean images of parts of the series, divided by the profile."""
+        return self._two_time.images
+
+    def append_pixels(self, pixels: Array) -> None:
+        """Add the ROI pixels of frames, (k, n_pixels); 0 where a frame is left out."""
+        room = self._room()
+        if room and len(pixels):
+            first = pixels[:room]
+            self._two_time.append_pixels(first)
+            self._keep(first.copy())
+        if len(pixels) > room:
+            self._two_time.append_pixels(pixels[room:])
+
+    def append_gap(self, n_frames: int) -> None:
+        """Add frames that could not be had."""
+        first = min(self._room(), n_frames)
+        if first:
+            self._two_time.append_gap(first)
+            self._keep(first)
+        if n_frames > first:
+            self._two_time.append_gap(n_frames - first)
+
+    def new_rows(self, since: int) -> C2Rows | None:
+        """Return the rows of C2 from frame `since` on, all of them if C2 was begun anew.
+
+        The rows before are handed out anew once; None where there are no rows.
+        """
+        start = 0 if self._begun_anew else since
+        self._begun_anew = False
+        return self._two_time.rows(start, self.n_frames) if self.n_frames > start else None
+
+    def settle(self) -> None:
+        """Fit the profile to the frames that are there, if that has not been done."""
+        first, self._first = self._first, None
+        pixels = [part for part in first or () if not isinstance(part, int)]
+        if first is None or not pixels:
+            return
+        profile = fit_profile(np.concatenate(pixels), self.roi_map, self._flat_field)
+        self.notes = tuple(profile_notes(profile, self.roi_map))
+        if (profile.n_terms == 1).all():
+            return
+        self._two_time = self._empty(profile.values)
+        self._begun_anew = True
+        for part in first:
+            if isinstance(part, int):
+                self._two_time.append_gap(part)
+            else:
+                self._two_time.append_pixels(part)
+
+    def _room(self) -> int:
+        """Return how many frames the first window still lacks, 0 once the profile is settled."""
+        return 0 if self._first is None else self._settings.window - self.n_frames
+
+    def _keep(self, part: Array | int) -> None:
+        if self._first is not None:
+            self._first.append(part)
+        if self.n_frames >= self._settings.window:
+            self.settle()
+
+
+def profile_notes(profile: Profile, rois: RoiMap) -> list[str]:
+    """Return what a user should know of a profile, one sentence a fact."""
+    notes: list[str] = []
+    if profile.too_dim.any():
+        names = ", ".join(str(label) for label in rois.labels[profile.too_dim])
+        notes.append(
+            f"Too few counts in the first window for a profile of ROI {names}: taken as uniform."
+        )
+    if rois.center is None and (profile.n_terms > 1).any():
+        notes.append(
+            "No beam center is known: the profiles of the ROIs are polynomials in row and column."
+        )
+    return notes
