@@ -57,11 +57,12 @@ class C2Analysis:
                 denoised = denoise_scaled(c2, self.ensemble, scaling)
             g2 = one_time(c2, denoised, self.rates.frame_time_s)
             bayes = self.rates.final_bayes(sums)
+            rates = self.rates.estimated_rates(bayes, np.arange(c2.shape[-1], dtype=np.int64))
             raw = self.rates.raw(c2, scaling.contrast)
             tables = [defer_to_bayes(raw, bayes), bayes]
             if denoised is not None and self.ensemble is not None:
-                tables += self._denoised_rows(c2, bayes, denoised, self.ensemble, scaling)
-            tables += self.rates.whole_series(g2, sums)
+                tables += self._denoised_rows(c2, rates, denoised, self.ensemble, scaling)
+            tables += self.rates.whole_series(g2, sums, rates)
             status = self.status(c2, scaling, photon)
             return Result(
                 c2=c2,
@@ -110,7 +111,7 @@ class C2Analysis:
     def _denoised_rows(
         self,
         c2: Array,
-        bayes: GammaTable,
+        rates: FloatArray,
         denoised: DenoisedTwoTime,
         ensemble: Denoiser,
         scaling: WindowScaling,
@@ -121,20 +122,11 @@ class C2Analysis:
             c2,
             ensemble,
             scaling,
-            relaxation_rate=self._typical_rates(bayes),
+            relaxation_rate=rates,
             frame_time_s=self.rates.frame_time_s,
         )
-        rows = self.rates.denoised(denoised.c2, scaling.contrast, noise)
+        rows = self.rates.denoised(denoised.c2, scaling.contrast, noise=noise, rates=rates)
         return [rows, self.rates.coarse(coarse)]
-
-    def _typical_rates(self, bayes: GammaTable) -> FloatArray:
-        """Return the median Gamma per frame of each ROI, NaN where there is no contrast."""
-        known = bayes.converged & (bayes.reason != "no_contrast")
-        of_rois = [
-            bayes.relaxation_rate[known & (bayes.roi == label)] for label in self.rates.rois.labels
-        ]
-        rates = [float(np.median(one)) if one.size else np.nan for one in of_rois]
-        return np.array(rates) * self.rates.frame_time_s
 
     def _uncertain_errors(self, n_blocks: IntArray) -> str:
         """Return for which ROIs a C2 alone hardly tells the errors, "" for none."""
