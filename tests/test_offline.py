@@ -10,6 +10,7 @@ from xpcs_live_denoise import (
     RoiMap,
     Settings,
     analyse,
+    fit_power_law,
     save_rois,
     simulate_speckle,
 )
@@ -47,6 +48,22 @@ def test_the_shipped_ensemble_takes_noise_away_and_keeps_the_dynamics(settings):
     pixels = np.isfinite(result.denoised.spread)
     away = np.abs(np.subtract.outer(np.arange(60), np.arange(60))) >= 20
     assert result.denoised.c2[pixels & away].std() < 0.5 * result.c2[pixels & away].std()
+
+
+def test_diffusion_on_three_rings_has_an_exponent_near_two_within_its_error():
+    q = np.array([0.004, 0.006, 0.009])
+    rings = RoiMap.from_labels(
+        np.repeat([[1, 2, 3]], 300, axis=1).reshape(30, 30), q_inv_angstrom=q
+    )
+    made = simulate_speckle(
+        rings, 150, relaxation_rate=1500 * q**2, contrast=0.5, mean_counts=2.0, seed=6
+    )
+    settings = Settings(detector="d", frame_time_s=0.02, denoise=False)
+    gamma = analyse(np.concatenate(list(made)), settings, rois=rings).gamma
+    law = fit_power_law(gamma)
+    assert law.n_roi == 3
+    assert abs(law.exponent - 2) < 2.5 * law.exponent_error < 1
+    assert fit_power_law(gamma.to_pandas()) == law
 
 
 def test_the_rois_can_be_passed_and_the_mask_applies_to_them(settings, tmp_path):

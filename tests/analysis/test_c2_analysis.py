@@ -6,7 +6,7 @@ import pytest
 from xpcs_live_denoise import RoiMap, Settings, analyse, simulate_speckle
 
 ROIS = RoiMap.from_labels(np.repeat([1, 2], 2000).reshape(40, 100), q_inv_angstrom=[0.1, 0.2])
-SLOW, FAST = 0.004, 0.06
+SLOW, FAST = 0.007, 0.06
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_slow_dynamics_are_coarsened_and_come_out_right(gamma):
     coarse, fine = rows_of(gamma, 1, "denoised_coarse"), rows_of(gamma, 1, "denoised")
     (width,) = set(coarse.width.tolist())
     assert width in (4, 8)
-    assert 0.01 < SLOW * width < 0.15
+    assert 0.02 < SLOW * width < 0.15
     error = {
         name: np.median(np.abs(rows.relaxation_rate[rows.converged] * 0.1 / SLOW - 1))
         for name, rows in (("coarse", coarse), ("fine", fine))
@@ -49,6 +49,7 @@ def test_rows_outside_of_the_range_say_why(gamma):
     slow, fast = rows_of(gamma, 1, "denoised"), rows_of(gamma, 2, "denoised")
     assert fast.in_range.mean() > 0.8
     assert set(fast.reason[fast.in_range]) == {"no_error_bar"}
-    too_slow = slow.converged & (slow.relaxation_rate * 0.1 < 0.01)
-    assert set(slow.reason[too_slow]) <= {"out_of_range"}
-    assert slow.in_range.mean() < fast.in_range.mean()
+    assert set(slow.reason[slow.converged]) == {"out_of_range"}
+    assert rows_of(gamma, 1, "denoised_coarse").in_range.mean() > 0.6
+    assert not rows_of(gamma, 1, "series_denoised").in_range.any()
+    assert rows_of(gamma, 2, "series_denoised").in_range.all()

@@ -64,20 +64,26 @@ def test_an_age_takes_the_mean_of_the_windows_that_hold_it():
     ("changed", "reason"),
     [
         ({}, ""),
-        ({"rate": 0.009}, "out_of_range"),
+        ({"rate": 0.019}, "out_of_range"),
         ({"rate": 0.16}, "out_of_range"),
+        ({"rate": np.nan}, "rate_unknown"),
         ({"rate": np.nan, "converged": False}, "not_converged"),
         ({"noise": 1.01 * TRUSTED_NOISE}, "too_noisy"),
         ({"noise": np.nan}, ""),
         ({"rate": 0.5, "noise": 9.0}, "out_of_range"),
+        ({"rate": 0.007, "factor": 8}, ""),
+        ({"rate": 0.007, "factor": 2}, "out_of_range"),
+        ({"rate": 0.02, "factor": 8}, "out_of_range"),
+        ({"rate": 0.005, "factor": 8}, "out_of_range"),
     ],
 )
 def test_the_gravest_reason_is_named_and_what_is_not_known_is_none(changed, reason):
-    one = {"rate": 0.05, "converged": True, "noise": 0.5} | changed
+    one = {"rate": 0.05, "converged": True, "noise": 0.5, "factor": 1} | changed
     found = range_reasons(
         np.array([one["rate"]]),
         converged=np.array([one["converged"]]),
         noise=np.array([one["noise"]]),
+        factor=one["factor"],
     )
     assert found.tolist() == [reason]
 

@@ -68,11 +68,12 @@ class C2Analysis:
                 denoised = denoise_scaled(c2, self.ensemble, scaling)
             g2 = one_time(c2, denoised, self.rates.frame_time_s)
             estimates = GammaTable.concatenate(self.rates.final(sums, images))
+            rates = self.rates.estimated_rates(estimates, np.arange(c2.shape[-1], dtype=np.int64))
             raw = self.rates.raw(c2, scaling.contrast)
             tables = [defer(raw, estimates), estimates]
             if denoised is not None and self.ensemble is not None:
-                tables += self._denoised_rows(c2, estimates, denoised, self.ensemble, scaling)
-            tables += self.rates.whole_series(g2, sums)
+                tables += self._denoised_rows(c2, rates, denoised, self.ensemble, scaling)
+            tables += self.rates.whole_series(g2, sums, rates)
             status = self.status(c2, scaling, photon)
             return Result(
                 c2=c2,
@@ -121,7 +122,7 @@ class C2Analysis:
     def _denoised_rows(
         self,
         c2: Array,
-        estimates: GammaTable,
+        rates: FloatArray,
         denoised: DenoisedTwoTime,
         ensemble: Denoiser,
         scaling: WindowScaling,
@@ -132,21 +133,11 @@ class C2Analysis:
             c2,
             ensemble,
             scaling,
-            relaxation_rate=self._typical_rates(estimates),
+            relaxation_rate=rates,
             frame_time_s=self.rates.frame_time_s,
         )
-        rows = self.rates.denoised(denoised.c2, scaling.contrast, noise)
+        rows = self.rates.denoised(denoised.c2, scaling.contrast, noise=noise, rates=rates)
         return [rows, self.rates.coarse(coarse)]
-
-    def _typical_rates(self, estimates: GammaTable) -> FloatArray:
-        """Return the median Gamma per frame of each ROI, NaN where there is no contrast."""
-        known = estimates.converged & (estimates.reason != "no_contrast")
-        of_rois = [
-            estimates.relaxation_rate[known & (estimates.roi == label)]
-            for label in self.rates.rois.labels
-        ]
-        rates = [float(np.median(one)) if one.size else np.nan for one in of_rois]
-        return np.array(rates) * self.rates.frame_time_s
 
     def _uncertain_errors(self, n_blocks: IntArray) -> str:
         """Return for which ROIs a C2 alone hardly tells the errors, "" for none."""

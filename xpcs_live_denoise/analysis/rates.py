@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from xpcs_live_denoise.numerics.coarsening import range_reasons
+from xpcs_live_denoise.numerics.coarsening import median_rates, range_reasons
 from xpcs_live_denoise.numerics.estimator.ages import (
     AgeEstimates,
     BayesEstimator,
@@ -36,6 +36,8 @@ NOT_YET = "no_path_yet"
 NOT_CONVERGED = "not_converged"
 # Why a fit of g2 is not: no age has it, and an average over ages is no rate where they differ.
 WHOLE_SERIES = "whole_series"
+# Sources of the estimator's rows, the one to believe first.
+BEST_FIRST = (RowSource.PATH, RowSource.BAYES)
 # Frames behind an age when the path first tells it, and most rows of one source in a publication.
 PATH_DELAY, LIVE_ROWS = 5, 40
 # A provisional row is fitted once its age is this many frames old, so that lags to 50 exist.
@@ -63,18 +65,27 @@ class SeriesRates:
     # --- the paper's fits ------------------------------------------------------------------
 
     def some_ages(
-        self, c2: Array, ages: IntArray, source: RowSource, contrast: FloatArray, *, offset: int
+        self,
+        c2: Array,
+        ages: IntArray,
+        source: RowSource,
+        contrast: FloatArray,
+        *,
+        offset: int,
+        estimated: GammaTable | None = None,
     ) -> GammaTable:
         """Fit cuts of one frame at `ages` of a square of C2 that starts at frame `offset`.
 
-        The source is raw, or denoised; nothing is known then of the noise of its windows.
+        The source is raw, or denoised, whose range the rows of the estimator (`estimated`) tell;
+        nothing is known then of the noise of its windows.
         """
         max_lag = self._denoised_max_lag if source.is_denoised else 2 * LIVE_DELAY
         time = self.frame_time_s
         table = fit_age_cuts(c2, ages, beta=contrast, frame_time_s=time, max_lag=max_lag)
         table = table.replace(age_frame=table.age_frame + offset, age_s=table.age_s + offset * time)
-        if source.is_denoised:
-            table = self._judged(table)
+        if estimated is not None:
+            rates = self.estimated_rates(estimated, ages + offset)
+            table = _judged(table, rates.reshape(-1))
         return self._named(table, source)
 
     def raw(self, c2: Array, contrast: FloatArray) -> GammaTable:
@@ -82,19 +93,28 @@ class SeriesRates:
         table = fit_ages(c2, beta=contrast, frame_time_s=self.frame_time_s)
         return self._named(table, RowSource.RAW)
 
-    def denoised(self, c2: Array, contrast: FloatArray, noise: FloatArray) -> GammaTable:
-        """Fit every age of a denoised C2; `noise` (n_roi, n) is that of `noise_at_ages`."""
+    def denoised(
+        self, c2: Array, contrast: FloatArray, *, noise: FloatArray, rates: FloatArray
+    ) -> GammaTable:
+        """Fit every age of a denoised C2.
+
+        `noise` is that of `noise_at_ages` and `rates` those of `estimated_rates`, both (n_roi, n).
+        """
         table = fit_ages(
             c2, beta=contrast, frame_time_s=self.frame_time_s, max_lag=self._denoised_max_lag
         )
-        return self._named(self._judged(table, noise.reshape(-1)), RowSource.DENOISED)
+        judged = _judged(table, rates.reshape(-1), noise.reshape(-1))
+        return self._named(judged, RowSource.DENOISED)
 
     def coarse(self, table: GammaTable) -> GammaTable:
         """Name the rows of a coarsened C2 (`denoise_coarse`), which are judged already."""
         return self._named(_without_error_bars(table), RowSource.DENOISED_COARSE)
 
-    def whole_series(self, one_time: OneTime, sums: AgeSums) -> list[GammaTable]:
-        """Fit g2 of the whole series with beta free: raw, and denoised where there is one."""
+    def whole_series(self, one_time: OneTime, sums: AgeSums, rates: FloatArray) -> list[GammaTable]:
+        """Fit g2 of the whole series with beta free: raw, and denoised where there is one.
+
+        `rates` (n_roi, n) are those of `estimated_rates`.
+        """
         n_frames = sums.n_frames
         raw = fit_g2(one_time.g2, g2_error=one_time.g2_error, frame_time_s=self.frame_time_s)
         raw = raw.replace(
@@ -115,7 +135,7 @@ class SeriesRates:
             curves = one_time.g2_denoised[:, : self._denoised_max_lag]
             n_averaged = n_frames - np.arange(1.0, curves.shape[1] + 1)
             denoised = fit_g2(curves, weights=n_averaged, frame_time_s=self.frame_time_s)
-            denoised = self._judged(denoised.replace(width=n_frames))
+            denoised = _judged(denoised.replace(width=n_frames), median_rates(rates))
             tables.append(self._named(denoised, RowSource.SERIES_DENOISED))
         return tables
 
@@ -256,11 +276,34 @@ class SeriesRates:
             source=source,
         )
 
-    def _judged(self, table: GammaTable, noise: FloatArray | float = math.nan) -> GammaTable:
-        """Say where denoised rows can be trusted, and take their error bars."""
-        rate = table.relaxation_rate * self.frame_time_s
-        reason = range_reasons(rate, converged=table.converged, noise=noise)
-        return _without_error_bars(table.replace(in_range=reason == "", reason=reason))
+    def estimated_rates(self, table: GammaTable, frames: IntArray) -> FloatArray:
+        """Return Gamma per frame of each ROI at some frames, (n_roi, n_frame), as best known.
+
+        `table` has rows of the estimator; between the ages that it has, ln Gamma is interpolated.
+        NaN for a ROI without contrast, whose rate is a limit.
+        """
+        known = table.converged & (table.reason != "no_contrast") & (table.relaxation_rate > 0)
+        rates = np.full((self.rois.n_roi, len(frames)), np.nan)
+        for roi, label in enumerate(self.rois.labels.tolist()):
+            for source in BEST_FIRST:
+                rows = table.select(known & (table.roi == label) & (table.source == source))
+                if len(rows):
+                    order = np.argsort(rows.age_frame)
+                    ln_rate = np.log(rows.relaxation_rate[order] * self.frame_time_s)
+                    rates[roi] = np.exp(np.interp(frames, rows.age_frame[order], ln_rate))
+                    break
+        return rates
+
+
+def _judged(
+    table: GammaTable, rates: FloatArray, noise: FloatArray | float = math.nan
+) -> GammaTable:
+    """Say where denoised rows can be trusted, and take their error bars.
+
+    `rates` are Gamma per frame of each row as the estimator knows it.
+    """
+    reason = range_reasons(rates, converged=table.converged, noise=noise)
+    return _without_error_bars(table.replace(in_range=reason == "", reason=reason))
 
 
 def static_verdict(

@@ -220,7 +220,9 @@ class Analysis:
         if self._of_c2.ensemble is not None:
             denoised = self._blend.over(square, start)
             tables.append(
-                rates.some_ages(denoised, ages, RowSource.DENOISED, contrast, offset=start)
+                rates.some_ages(
+                    denoised, ages, RowSource.DENOISED, contrast, offset=start, estimated=estimates
+                )
             )
         return GammaTable.concatenate(tables).replace(final=False)
 

@@ -16,13 +16,12 @@ from .fits import fit_age_cuts
 from .window_bayes import window_noise
 from .windows import WINDOW, Denoiser, WindowScaling, denoise_scaled, window_inputs
 
-TRUSTED_RATES = (0.01, 0.15)  # Gamma a frame (Konstantinova et al., Sci. Rep. 11, 14756 (2021)).
-# Highest standard deviation of an entry of C2, in units of the contrast. On the published
-# validation windows, against the cuts that share no frame with the input, rates of the shipped
-# ensemble inside TRUSTED_RATES have a median error of 0.07 to 0.16 at a noise below 1.1, 0.25 up to
-# 2.3, 0.33 to 0.35 from there to 3.2, and 0.42 above. Raw fits are worse at every level but the
-# cleanest, so this is no limit of harm: it is where the error exceeds a third.
-TRUSTED_NOISE = 2.5
+# Gamma a frame. The authors give 0.01 to 0.15 (Konstantinova et al., Sci. Rep. 11, 14756 (2021));
+# below 0.02 windows of 50 frames hold too little of the decay, and rates come out too high. In this
+# range and below this noise the median error of 64 simulated series was 3 to 10 %.
+TRUSTED_RATES = (0.02, 0.15)
+COARSE_SLOWEST = 0.006  # Gamma a frame of the series, down to which coarsened rows are good
+TRUSTED_NOISE = 1.0  # highest standard deviation of an entry of C2, in units of the contrast
 
 
 def noise_at_ages(c2: ArrayLike, scaling: WindowScaling, ages: FloatArray) -> FloatArray:
@@ -56,19 +55,36 @@ def noise_at_ages(c2: ArrayLike, scaling: WindowScaling, ages: FloatArray) -> Fl
 
 
 def range_reasons(
-    relaxation_rate: FloatArray, *, converged: BoolArray, noise: ArrayLike = np.nan
+    relaxation_rate: FloatArray,
+    *,
+    converged: BoolArray,
+    noise: ArrayLike = np.nan,
+    factor: int = 1,
 ) -> NDArray[np.str_]:
     """Return why each denoised rate cannot be trusted, "" where it can; the gravest reason first.
 
-    "not_converged": the fit ended on a bound. "out_of_range": Gamma a frame lies outside of
-    TRUSTED_RATES. "too_noisy": the noise is above TRUSTED_NOISE. Rates are Gamma per frame, or per
-    coarse frame where C2 was coarsened before it was denoised; noise is that of `noise_at_ages`;
-    NaN, not known, is no reason.
+    "not_converged": the fit ended on a bound. "rate_unknown": the estimator knows no Gamma there.
+    "out_of_range": Gamma a (coarse) frame lies outside of TRUSTED_RATES, or Gamma a frame below
+    COARSE_SLOWEST. "too_noisy": the noise is above TRUSTED_NOISE.
+
+    Parameters
+    ----------
+    relaxation_rate
+        Shape (n,): Gamma per frame as the estimator knows it, never the denoised one: the network
+        saturates, and what it makes of slow dynamics looks as if it were in range.
+    converged
+        Shape (n,), of the fit to denoised data.
+    noise
+        That of `noise_at_ages`; NaN, not known, is no reason.
+    factor
+        By which C2 was coarsened before it was denoised.
     """
     low, high = TRUSTED_RATES
+    rate, coarse = relaxation_rate, relaxation_rate * factor
     tests = {
         "not_converged": ~converged,
-        "out_of_range": ~((relaxation_rate > low) & (relaxation_rate < high)),
+        "rate_unknown": ~np.isfinite(rate),
+        "out_of_range": ~((coarse >= low) & (coarse <= high) & (rate >= COARSE_SLOWEST)),
         "too_noisy": np.broadcast_to(np.asarray(noise) > TRUSTED_NOISE, converged.shape),
     }
     return np.select(list(tests.values()), list(tests), default="")
@@ -125,8 +141,8 @@ def coarsen(c2: ArrayLike, factor: int) -> FloatArray:
 def choose_factor(relaxation_rate: float, n_frames: int, *, window: int = WINDOW) -> int:
     """Return the power of two that brings Gamma a coarse frame into the denoiser's range.
 
-    Of those that bring it into 0.01 to 0.15 and leave a whole window, the one that brings it
-    nearest to the middle, 0.039: at the lower end the denoiser makes slow dynamics faster. 1 where
+    Of those that bring it into 0.02 to 0.15 and leave a whole window, the one that brings it
+    nearest to the middle, 0.055: at the lower end the denoiser makes slow dynamics faster. 1 where
     none is needed (Gamma a frame is in range, or above) or possible, or Gamma is not known (NaN).
     """
     low, high = TRUSTED_RATES
@@ -163,7 +179,8 @@ def denoise_coarse(
     scaling
         Window and step in coarse frames, contrast and baseline of C2.
     relaxation_rate
-        Shape (n_roi,): Gamma per frame, roughly; NaN where it is not known.
+        Shape (n_roi,) or (n_roi, n): Gamma per frame as the estimator knows it, of each ROI or at
+        each frame; NaN where it is not known.
     frame_time_s
         Frame period of C2, s.
 
@@ -177,43 +194,62 @@ def denoise_coarse(
     Raises
     ------
     InvalidInputError
-        When there is not one rate a ROI.
+        When there is not one rate a ROI, or a ROI and frame.
     """
     stack = as_stack(c2)
-    rates = per_roi(relaxation_rate, len(stack), "relaxation_rate")
+    n = stack.shape[-1]
+    rates = np.asarray(relaxation_rate, np.float64)
+    if rates.shape != (len(stack), n):
+        rates = np.repeat(per_roi(rates, len(stack), "relaxation_rate")[:, np.newaxis], n, axis=1)
     tables = [fit_age_cuts(stack, (), beta=1.0)]  # no row, all columns
-    for roi, rate in enumerate(rates):
-        factor = choose_factor(float(rate), stack.shape[-1], window=scaling.window)
+    for roi, typical in enumerate(median_rates(rates)):
+        factor = choose_factor(float(typical), n, window=scaling.window)
         if factor > 1:
-            rows = _coarse_rows(stack[[roi]], ensemble, scaling.of_roi(roi), factor, frame_time_s)
-            tables.append(rows.replace(roi=roi + 1))
+            rows = _coarse_rows(stack[[roi]], ensemble, scaling.of_roi(roi), factor, rates[roi])
+            rows = rows.replace(
+                roi=roi + 1,
+                age_s=rows.age_s * frame_time_s,
+                relaxation_rate=rows.relaxation_rate / frame_time_s,
+                relaxation_rate_error=rows.relaxation_rate_error / frame_time_s,
+            )
+            tables.append(rows)
     return GammaTable.concatenate(tables)
 
 
+def median_rates(rates: FloatArray) -> FloatArray:
+    """Return the median over the frames of (n_roi, n) that are known, (n_roi,), NaN for none."""
+    return np.array([np.median(one[np.isfinite(one)]) if np.isfinite(one).any() else np.nan
+                     for one in rates])  # fmt: skip
+
+
 def _coarse_rows(
-    c2: FloatArray, ensemble: Denoiser, scaling: WindowScaling, factor: int, frame_time_s: float
+    c2: FloatArray, ensemble: Denoiser, scaling: WindowScaling, factor: int, rates: FloatArray
 ) -> GammaTable:
-    """Fit every age of the coarse C2 of one ROI; ages and times are those of the series."""
+    """Fit every age of the coarse C2 of one ROI; ages, times and rates are in frames.
+
+    `rates` (n,) are those of the estimator at each frame.
+    """
     coarse = coarsen(c2, factor)
     ages = np.arange(coarse.shape[-1], dtype=np.float64)
     rows = fit_age_cuts(
         denoise_scaled(coarse, ensemble, scaling).c2,
         ages,
         beta=scaling.contrast,
-        frame_time_s=frame_time_s * factor,
+        frame_time_s=factor,
         max_lag=scaling.window - scaling.step - 1,
     )
+    middle = (factor - 1) / 2  # of the frames in a coarse frame, whose first has its age times f
     reason = range_reasons(
-        rows.relaxation_rate * frame_time_s * factor,
+        rates[(ages * factor + middle).astype(np.int64)],
         converged=rows.converged,
         noise=noise_at_ages(coarse, scaling, ages)[0],
+        factor=factor,
     )
-    middle = (factor - 1) / 2  # of the frames in a coarse frame, whose first has its age times f
     return rows.replace(
         source=RowSource.DENOISED_COARSE,
         width=factor,
         age_frame=rows.age_frame * factor + middle,
-        age_s=rows.age_s + middle * frame_time_s,
+        age_s=rows.age_s + middle,
         in_range=reason == "",
         recommended=False,
         reason=reason,

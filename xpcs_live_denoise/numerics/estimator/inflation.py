@@ -103,19 +103,25 @@ def _near_inflation(c2: FloatArray, rate: float, noise: float) -> float:
 
 def _difference(c2: FloatArray) -> float:
     """Return half the mean squared difference of neighbours along the diagonals, lag 0 left out."""
-    upper = np.triu_indices(max(len(c2) - 1, 0), 1)
-    squares = (c2[1:, 1:][upper] - c2[:-1, :-1][upper]) ** 2
-    squares = squares[np.isfinite(squares)]
-    return float(squares.mean()) / 2 if squares.size else np.nan
+    total, count = 0.0, 0
+    for row in range(len(c2) - 2):  # one at a time: no copy of a large C2
+        step = c2[row + 1, row + 2 :] - c2[row, row + 1 : -1].astype(np.float64)
+        step = step[np.isfinite(step)]
+        total, count = total + float(step @ step), count + step.size
+    return total / count / 2 if count else np.nan
 
 
 def _block_means(c2: FloatArray, edge: int) -> FloatArray:
     """Return the means over blocks of edge x edge entries, (n // edge, n // edge), NaN for none."""
     m = len(c2) // edge
-    blocks = np.asarray(c2[: m * edge, : m * edge], np.float64).reshape(m, edge, m, edge)
-    finite = np.isfinite(blocks)
-    total = np.where(finite, blocks, 0.0).sum(axis=(1, 3))
-    return mean_or_nan(total, finite.sum(axis=(1, 3)))
+    means = np.full((m, m), np.nan)
+    for row in range(m):
+        band = np.asarray(c2[row * edge : (row + 1) * edge, : m * edge], np.float64)
+        band = band.reshape(edge, m, edge)
+        finite = np.isfinite(band)
+        total = np.where(finite, band, 0.0).sum(axis=(0, 2))
+        means[row] = mean_or_nan(total, finite.sum(axis=(0, 2)))
+    return means
 
 
 def inflated(sums: AgeSums, c2: FloatArray) -> tuple[AgeSums, IntArray]:
