@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
+
 from xpcs_live_denoise.records.frames import (
     EigerFrames,
     FollowedFrames,
@@ -18,10 +20,15 @@ from xpcs_live_denoise.records.frames import (
 from xpcs_live_denoise.records.types import Array, Fields
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What waits in the worker's queue; by itself it asks the ensemble's loader to load."""
+    """What waits in the worker's queue. `notes` are sentences for the status.
 
-    __slots__ = ()
+    By itself it brings those, such as what a later descriptor says otherwise: the analysis goes on
+    with what it began with. A `Session` loads what runs will need when it gets one.
+    """
+
+    notes: tuple[str, ...] = ()
 
     @property
     def n_bytes(self) -> int:
@@ -37,9 +44,9 @@ class Message:
 class Begin(Message):
     """The run has frames of the detector: what its documents say of them, as in RunInfo.
 
-    `frame_time_s` is None where nothing tells it, `frame_shape` where the first frame must. `notes`
-    are sentences for the status, such as sources that contradict each other; `problem` is why the
-    run cannot be analysed, or "". `followed` finds frames on disk while the run goes on.
+    `frame_time_s` is None where nothing tells it, `frame_shape` where the first frame must.
+    `problem` is why the run cannot be analysed, or "". `followed` finds frames on disk while the
+    run goes on.
     """
 
     start: Fields
@@ -48,7 +55,6 @@ class Begin(Message):
     frame_time_s: float | None
     n_expected: int | None
     geometry: Geometry
-    notes: tuple[str, ...] = ()
     problem: str = ""
     followed: FollowedFrames = dataclasses.field(default_factory=FollowedFrames)
 
@@ -64,34 +70,30 @@ class Begin(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contradiction(Message):
-    """What a later descriptor says otherwise; the analysis goes on with what it began with."""
+class NewFrames(Message):
+    """Frames that a document announced; `arrival` is its time.monotonic().
 
-    sentences: tuple[str, ...]
+    `frames` is where they are to be read, or, of inline frames, their ROI pixels (k, n_pixels).
+    """
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Referenced(Message):
-    """Frames to be read from where the documents say; `arrival` is their time.monotonic()."""
-
-    reference: FrameReference
+    frames: FrameReference | Array
     arrival: float
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of inline frames; 0 for files."""
-        reference = self.reference
-        return reference.frames.nbytes if isinstance(reference, InlineFrames) else 0
+        """Bytes of pixels and of inline frames; 0 for files."""
+        pixels = self.frames.frames if isinstance(self.frames, InlineFrames) else self.frames
+        return pixels.nbytes if isinstance(pixels, np.ndarray) else 0
 
-    def merge(self, later: Message) -> Referenced | None:
+    def merge(self, later: Message) -> NewFrames | None:
         """Join frames of the same dataset or series that follow directly, or of one reason."""
-        if not isinstance(later, Referenced):
+        if not isinstance(later, NewFrames):
             return None
-        joined = _joined(self.reference, later.reference)
-        return None if joined is None else Referenced(reference=joined, arrival=later.arrival)
+        joined = _joined(self.frames, later.frames)
+        return None if joined is None else NewFrames(frames=joined, arrival=later.arrival)
 
 
-def _joined(here: FrameReference, there: FrameReference) -> FrameReference | None:
+def _joined(here: object, there: object) -> FrameReference | None:
     """Return both in one; None for another place, another kind of reference or another reason."""
     if isinstance(here, MissingFrames) and isinstance(there, MissingFrames):
         n_frames = here.n_frames + there.n_frames
@@ -103,19 +105,6 @@ def _joined(here: FrameReference, there: FrameReference) -> FrameReference | Non
         return None
     same = dataclasses.replace(there, start=0, stop=0) == dataclasses.replace(here, start=0, stop=0)
     return dataclasses.replace(here, stop=there.stop) if same and here.stop == there.start else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gathered(Message):
-    """ROI pixels (k, n_pixels) of inline frames; `arrival` is their document's time.monotonic()."""
-
-    pixels: Array
-    arrival: float
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of the pixels."""
-        return self.pixels.nbytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,20 +47,19 @@ class Worker:
 
     At most `queue_bytes` may wait. A message that holds bytes is refused beyond it, a message that
     holds none (a reference) never is: those merge with the one before where they can. Consumers
-    tick at least every `tick_s`; `changed` is notified after every message and tick. `n_faults`
-    counts the exceptions that consumers raised.
+    tick at least every `tick_s`. `changed` is notified after every message and tick, and by whoever
+    delivers results: a run has come further. `n_faults` counts the exceptions that consumers
+    raised.
     """
 
-    def __init__(
-        self, *, queue_bytes: int, tick_s: float, changed: threading.Condition | None = None
-    ) -> None:
+    def __init__(self, *, queue_bytes: int, tick_s: float) -> None:
         self._queue_bytes = queue_bytes
         self._tick_s = tick_s
         self._entries: deque[_Entry] = deque()
         self._last: dict[int, _Entry] = {}  # id(consumer) -> its newest entry still waiting
         self._waiting_bytes = 0
         self._consumers: list[Consumer] = []
-        self._changed = changed or threading.Condition()
+        self.changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closing = False
         self._ended = False
@@ -86,7 +85,7 @@ class Worker:
 
         Never blocks for longer than it takes to append.
         """
-        with self._changed:
+        with self.changed:
             if self._closing:
                 return False
             # What is larger than the bound by itself may wait alone: refusing it would never end.
@@ -109,14 +108,14 @@ class Worker:
                     target=self._run, name="xpcs-live-denoise", daemon=True
                 )
                 self._thread.start()
-            self._changed.notify_all()
+            self.changed.notify_all()
         return True
 
     def close(self, timeout: float | None) -> bool:
         """Take nothing more, work off what waits; False if that takes longer than `timeout` s."""
-        with self._changed:
+        with self.changed:
             self._closing = True
-            self._changed.notify_all()
+            self.changed.notify_all()
             thread = self._thread
         if thread is None:
             return True
@@ -133,24 +132,24 @@ class Worker:
                 )
                 self._guard(entry.consumer, entry.consumer.tick)
             elif self._closing and not self._entries:
-                with self._changed:
+                with self.changed:
                     self._ended = True
-                    self._changed.notify_all()
+                    self.changed.notify_all()
                 return
             if time.monotonic() >= next_tick:
                 for consumer in list(self._consumers):
                     self._guard(consumer, consumer.tick)
                 next_tick = time.monotonic() + self._tick_s
-            with self._changed:
+            with self.changed:
                 if entry is not None:
                     self._waiting_bytes -= entry.message.n_bytes
                 self._consumers = [known for known in self._consumers if not known.ended]
-                self._changed.notify_all()
+                self.changed.notify_all()
 
     def _take(self, until: float) -> _Entry | None:
         """Return the next entry, or None when the clock reads `until` or the worker closes."""
-        with self._changed:
-            self._changed.wait_for(
+        with self.changed:
+            self.changed.wait_for(
                 lambda: bool(self._entries) or self._closing,
                 # Nobody to tick for: sleep until somebody comes.
                 max(0.0, until - time.monotonic()) if self._consumers else None,
