@@ -19,7 +19,6 @@ from websockets.sync.client import connect
 from xpcs_live_denoise.errors import (
     InvalidInputError,
     ResultNotFoundError,
-    ServerStartError,
     TiledUnavailableError,
 )
 from xpcs_live_denoise.page.server import checked_key, is_loopback, serve_page
@@ -238,7 +237,7 @@ def test_a_page_that_cannot_start_says_why(tiled_server):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ServerStartError, match=f"port {port}: Address already in use"):
+        with pytest.raises(InvalidInputError, match=f"port {port}: Address already in use"):
             serve(tiled_server.uri, tiled_server.api_key, port=port)
     with pytest.raises(TiledUnavailableError, match="no answer"):
         serve(f"http://127.0.0.1:{port}", "key")

@@ -28,14 +28,12 @@ from xpcs_live_denoise.numerics.windows import Denoiser
 from xpcs_live_denoise.records.frames import (
     FollowedFrames,
     FrameReference,
-    FrameSource,
     MissingFrames,
-    read_with_gaps,
 )
 from xpcs_live_denoise.records.results import Result
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
 from xpcs_live_denoise.records.types import Array
-from xpcs_live_denoise.sources import FileRoots, open_rois
+from xpcs_live_denoise.sources import FileRoots, FrameReader, open_rois, read_with_gaps
 
 from .delivery import RunDeliveries, RunDelivery
 from .messages import Begin, End, Message, NewFrames
@@ -122,7 +120,7 @@ class LiveRun:
         uid: str,
         *,
         session: Session,
-        source: FrameSource,
+        source: FrameReader,
         deliveries: Sequence[RunDelivery],
         worker: Worker,
     ) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from .messages import Message
@@ -36,12 +36,6 @@ class Consumer(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Entry:
-    consumer: Consumer
-    message: Message
-
-
 class Worker:
     """One daemon thread that takes messages in order and gives each to its consumer.
 
@@ -55,8 +49,8 @@ class Worker:
     def __init__(self, *, queue_bytes: int, tick_s: float) -> None:
         self._queue_bytes = queue_bytes
         self._tick_s = tick_s
-        self._entries: deque[_Entry] = deque()
-        self._last: dict[int, _Entry] = {}  # id(consumer) -> its newest entry still waiting
+        self._turns: deque[Consumer] = deque()  # one for each message that waits, in order
+        self._messages: dict[int, deque[Message]] = {}  # id(consumer) -> those of it that wait
         self._waiting_bytes = 0
         self._consumers: list[Consumer] = []
         self.changed = threading.Condition()
@@ -78,7 +72,7 @@ class Worker:
     @property
     def depth(self) -> int:
         """Number of messages that wait."""
-        return len(self._entries)
+        return len(self._turns)
 
     def submit(self, consumer: Consumer, message: Message) -> bool:
         """Queue a message; False when its bytes do not fit and it was refused.
@@ -93,14 +87,13 @@ class Worker:
             if message.n_bytes and waiting and waiting + message.n_bytes > self._queue_bytes:
                 return False
             self._waiting_bytes += message.n_bytes
-            last = self._last.get(id(consumer))
-            merged = last.message.merge(message) if last is not None else None
-            if last is not None and merged is not None:
-                last.message = merged
+            own = self._messages.setdefault(id(consumer), deque())
+            merged = own[-1].merge(message) if own else None
+            if merged is not None:
+                own[-1] = merged
             else:
-                entry = _Entry(consumer, message)
-                self._entries.append(entry)
-                self._last[id(consumer)] = entry
+                own.append(message)
+                self._turns.append(consumer)
             if not any(known is consumer for known in self._consumers):
                 self._consumers.append(consumer)
             if self._thread is None:
@@ -125,13 +118,12 @@ class Worker:
     def _run(self) -> None:
         next_tick = time.monotonic() + self._tick_s
         while True:
-            entry = self._take(next_tick)
-            if entry is not None:
-                self._guard(
-                    entry.consumer, lambda entry=entry: entry.consumer.handle(entry.message)
-                )
-                self._guard(entry.consumer, entry.consumer.tick)
-            elif self._closing and not self._entries:
+            taken = self._take(next_tick)
+            if taken is not None:
+                consumer, message = taken
+                self._guard(consumer, functools.partial(consumer.handle, message))
+                self._guard(consumer, consumer.tick)
+            elif self._closing and not self._turns:
                 with self.changed:
                     self._ended = True
                     self.changed.notify_all()
@@ -141,25 +133,27 @@ class Worker:
                     self._guard(consumer, consumer.tick)
                 next_tick = time.monotonic() + self._tick_s
             with self.changed:
-                if entry is not None:
-                    self._waiting_bytes -= entry.message.n_bytes
+                if taken is not None:
+                    self._waiting_bytes -= taken[1].n_bytes
                 self._consumers = [known for known in self._consumers if not known.ended]
                 self.changed.notify_all()
 
-    def _take(self, until: float) -> _Entry | None:
-        """Return the next entry, or None when the clock reads `until` or the worker closes."""
+    def _take(self, until: float) -> tuple[Consumer, Message] | None:
+        """Return the next message and whose it is; None at the time `until` or at the end."""
         with self.changed:
             self.changed.wait_for(
-                lambda: bool(self._entries) or self._closing,
+                lambda: bool(self._turns) or self._closing,
                 # Nobody to tick for: sleep until somebody comes.
                 max(0.0, until - time.monotonic()) if self._consumers else None,
             )
-            if not self._entries:
+            if not self._turns:
                 return None
-            entry = self._entries.popleft()
-            if self._last.get(id(entry.consumer)) is entry:
-                del self._last[id(entry.consumer)]
-            return entry
+            consumer = self._turns.popleft()
+            own = self._messages[id(consumer)]
+            message = own.popleft()
+            if not own:
+                del self._messages[id(consumer)]
+            return consumer, message
 
     def _guard(self, consumer: Consumer, call: Callable[[], None]) -> None:
         """Call; whatever is raised goes to the consumer, never out of the thread."""

@@ -30,7 +30,7 @@ from xpcs_live_denoise.denoising.triangle import (
 )
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.fits import fit_g2
-from xpcs_live_denoise.numerics.kww import GAMMA_BOUNDS, KwwBounds, KwwFit, fit_kww
+from xpcs_live_denoise.numerics.kww import GAMMA_BOUNDS, KwwFit, fit_kww
 from xpcs_live_denoise.numerics.window_bayes import (
     WindowPrior,
     WindowRates,
@@ -311,8 +311,8 @@ def fit_at_baseline_one(c2: Array) -> Rates:
     lags = np.append(np.arange(1.0, WINDOW), 1e12)
     values = np.column_stack([g2, np.ones(len(g2))])
     weights = np.append(LAG_WEIGHTS, 1e9)
-    bounds = KwwBounds(relaxation_rate=GAMMA_BOUNDS)
-    return rates_of(fit_kww(lags, values, weights, bounds=bounds, scale_errors=True))
+    fit = fit_kww(lags, values, weights, rate_bounds=GAMMA_BOUNDS, scale_errors=True)
+    return rates_of(fit)
 
 
 # Of the total variation. The least cost on every 60th training input, among powers of 2.
