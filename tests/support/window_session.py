@@ -140,7 +140,7 @@ def first_run(session, folder):
 def choice_run(session):
     """The ROI that was chosen by keys is still the chosen one in the next run."""
     session.key("Key_Down")
-    chosen = session.plot.choice.label
+    chosen = session.window.roi
     after_key = session.roi_words()
     session.run()
     session.window.draw_now()

@@ -18,11 +18,11 @@ from .run_state import RunState
 from .tiled_http import (
     FIRST_DELAY_S,
     LAST_DELAY_S,
-    StreamingUnavailableError,
     Subscription,
-    Tasks,
     TiledHttp,
+    end_tasks,
     read_arrow,
+    start_task,
 )
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class RunFeed:
         # rows before them were read.
         self._late_from: int | None = None
         self._following: dict[str, asyncio.Task[None]] = {}
-        self._tasks = Tasks(f"Run {self.state.uid}")
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loading: asyncio.Task[None] | None = None
         self._loaded = asyncio.Event()
 
@@ -70,7 +70,7 @@ class RunFeed:
         """Read the stored state, then follow the run until it ends."""
         if self._loading is not None:
             self._loading.cancel()  # what it has asked for may be older than what is asked for now
-        self._loading = self._tasks.start(self._load())
+        self._loading = self._start(self._load())
 
     async def loaded(self, timeout_s: float) -> bool:
         """Wait until the stored state has been read; return whether it has."""
@@ -80,7 +80,7 @@ class RunFeed:
 
     async def close(self) -> None:
         """Stop following."""
-        await self._tasks.close()
+        await end_tasks(self._tasks, cancel=True)
         self._leave_all()
         self._http.report(self._path, broken=False)
 
@@ -88,7 +88,7 @@ class RunFeed:
         """Make the C2 of one more ROI (its index) available."""
         if index not in self._stored.indices and 0 <= index < len(self.state.labels):
             self._stored.indices.add(index)
-            self._tasks.start(self._read_roi(index))
+            self._start(self._read_roi(index))
 
     def on_metadata(self, metadata: Fields) -> None:
         """Take newer metadata of the run; with its stop everything is read once more."""
@@ -97,7 +97,7 @@ class RunFeed:
         if self.state.n_frames > n_frames:
             self.state.hear(time.time())
             if self._late_from is not None:
-                self._tasks.start(self._read_late())
+                self._start(self._read_late())
         if gone or (live and not self.state.live):
             self._leave_all()
             self.start()
@@ -196,15 +196,11 @@ class RunFeed:
 
         async def run() -> None:
             subscription = Subscription(self._http, path, opened=opened, message=message)
-            while self.streaming:  # the hub decides, which has seen more of the server
-                try:
-                    await subscription.run()
-                    return
-                except StreamingUnavailableError:
-                    self._http.report(path, broken=False)
-                    await asyncio.sleep(FIRST_DELAY_S)
+            # The hub decides whether there is streaming: it has seen more of the server.
+            while self.streaming and not await subscription.run():
+                await asyncio.sleep(FIRST_DELAY_S)
 
-        self._following[path] = self._tasks.start(run())
+        self._following[path] = self._start(run())
 
     async def _run_opened(self) -> None:
         for stream in await self._http.children(self._path):
@@ -249,6 +245,9 @@ class RunFeed:
             self.state.hear(time.time())
 
         self._follow(path, opened, message)
+
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        return start_task(self._tasks, work, f"Run {self.state.uid}")
 
     def _leave_all(self) -> None:
         for path, task in self._following.items():

@@ -11,7 +11,7 @@ from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import MissingDependencyError
 from xpcs_live_denoise.records.types import Array, FloatArray
 
-from .run_view import RunView, result_view
+from .run_view import RunView
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
     from matplotlib.lines import Line2D
     from matplotlib.text import Text
-
-    from xpcs_live_denoise.readers import XPCSResult
 
 MouseEvent: TypeAlias = Any  # of matplotlib: what it holds depends on where the mouse is
 ColorBar: TypeAlias = Any
@@ -323,7 +321,7 @@ class RunFigure:
             self._limits[name] = axes.get_xlim(), axes.get_ylim()
 
 
-def plot_result(result: XPCSResult, label: int) -> Figure:
+def plot_view(view: RunView) -> Figure:
     """Return the figure; see `XPCSResult.plot`.
 
     Raises
@@ -338,7 +336,6 @@ def plot_result(result: XPCSResult, label: int) -> Figure:
             "XPCSResult.plot: matplotlib is not installed. It comes with the extra `plot`: "
             "pip install 'xpcs-live-denoise[plot]'."
         ) from error
-    view = result_view(result, label)
     figure = plt.figure(figsize=RESULT_INCHES)
     RunFigure(figure).update(view)
     return figure
