@@ -15,7 +15,7 @@ from xpcs_live_denoise.denoising.inference import (
     stack_members,
 )
 from xpcs_live_denoise.denoising.model import TRIANGLE_SHAPE, CnnEncoderDecoder
-from xpcs_live_denoise.denoising.triangle import to_triangle, to_windows
+from xpcs_live_denoise.numerics.windows import to_triangle, to_windows
 
 CPU = torch.device("cpu")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.live.messages import End, NewFrames
+from xpcs_live_denoise.live.worker import End, NewFrames
 from xpcs_live_denoise.records.frames import EigerFrames, HDF5Frames, InlineFrames, MissingFrames
 
 

@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
-from xpcs_live_denoise.numerics.windows import WINDOW
+from xpcs_live_denoise.numerics.windows import WINDOW, to_triangle, to_windows
 from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray
-
-from .triangle import to_triangle, to_windows
 
 if TYPE_CHECKING:
     from torch import Tensor

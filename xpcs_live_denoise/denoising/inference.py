@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xpcs_live_denoise.numerics.windows import WINDOW
+from xpcs_live_denoise.numerics.windows import LAG, N_PIXELS, WINDOW
 from xpcs_live_denoise.records.types import Array
 
 from .model import CHANNELS, LATENT, TRIANGLE_SHAPE, CnnEncoderDecoder
-from .triangle import LAG, N_PIXELS
 
 # Windows in one pass. On a CPU the features of ten members then take 1 MB, which stay in the cache
 # and are not given back to the system between two products; a GPU wants large products.

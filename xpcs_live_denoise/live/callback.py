@@ -23,10 +23,9 @@ from xpcs_live_denoise.sources import DocumentsByRun, FrameReader, read_tiled
 
 from .delivery import DeliveryThread, RunDelivery, what_is_left
 from .intake import Device, DocumentIntake, RecentRuns
-from .messages import Message
 from .outbox import SinkFactory, Timings
 from .run import LiveRun, Session
-from .worker import Worker
+from .worker import Message, Worker
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.catalog import Node

@@ -31,9 +31,8 @@ from xpcs_live_denoise.sources import (
     positive_int,
 )
 
-from .messages import Begin, End, Message, NewFrames
 from .run import MOST_CHARACTERS, LiveRun, Session
-from .worker import Worker
+from .worker import Begin, End, Message, NewFrames, Worker
 
 Device: TypeAlias = Any  # of ophyd or ophyd-async; None where there is none
 

@@ -36,8 +36,7 @@ from xpcs_live_denoise.records.types import Array
 from xpcs_live_denoise.sources import FileRoots, FrameReader, open_rois, read_with_gaps
 
 from .delivery import RunDeliveries, RunDelivery
-from .messages import Begin, End, Message, NewFrames
-from .worker import Worker
+from .worker import Begin, End, Message, NewFrames, Worker
 
 logger = logging.getLogger(__name__)
 

@@ -21,13 +21,6 @@ from xpcs_live_denoise.denoising.ensemble import (
     save_with_card,
 )
 from xpcs_live_denoise.denoising.training import WindowData
-from xpcs_live_denoise.denoising.triangle import (
-    LAG,
-    N_PIXELS,
-    one_time,
-    to_triangle,
-    to_windows,
-)
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.fits import fit_g2
 from xpcs_live_denoise.numerics.kww import GAMMA_BOUNDS, KwwFit, fit_kww
@@ -39,7 +32,14 @@ from xpcs_live_denoise.numerics.window_bayes import (
     prior_from_fits,
     window_noise,
 )
-from xpcs_live_denoise.numerics.windows import WINDOW
+from xpcs_live_denoise.numerics.windows import (
+    LAG,
+    N_PIXELS,
+    WINDOW,
+    one_time,
+    to_triangle,
+    to_windows,
+)
 from xpcs_live_denoise.records.results import GammaTable
 from xpcs_live_denoise.records.types import Array, Document, FloatArray
 
