@@ -14,7 +14,6 @@ import numpy as np
 from xpcs_live_denoise.config import GeometrySettings
 from xpcs_live_denoise.errors import FrameShapeError, Once, one_line, short_repr, text_of
 from xpcs_live_denoise.records.frames import (
-    FollowedFrames,
     FrameReference,
     Geometry,
     InlineFrames,
@@ -22,6 +21,7 @@ from xpcs_live_denoise.records.frames import (
 )
 from xpcs_live_denoise.records.types import Document, Fields
 from xpcs_live_denoise.sources import (
+    Following,
     RunDocuments,
     find_frame_time,
     find_geometry,
@@ -108,7 +108,7 @@ class DocumentIntake:
             start, detector=settings.detector, data_key=settings.data_key
         )
         self._begin: Begin | None = None
-        self._followed: FollowedFrames = FollowedFrames()
+        self._followed = Following()
 
     def __call__(self, name: str, doc: Document) -> None:
         """Turn a document into messages; a malformed one raises, and the run goes on."""

@@ -26,14 +26,13 @@ from xpcs_live_denoise.errors import (
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.windows import Denoiser
 from xpcs_live_denoise.records.frames import (
-    FollowedFrames,
     FrameReference,
     MissingFrames,
 )
 from xpcs_live_denoise.records.results import Result
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
 from xpcs_live_denoise.records.types import Array
-from xpcs_live_denoise.sources import FileRoots, FrameReader, open_rois, read_with_gaps
+from xpcs_live_denoise.sources import FileRoots, Following, FrameReader, open_rois, read_with_gaps
 
 from .delivery import RunDeliveries, RunDelivery
 from .worker import Begin, End, Message, NewFrames, Worker
@@ -146,8 +145,8 @@ class LiveRun:
         return self.deliveries.ended
 
     @property
-    def _followed(self) -> FollowedFrames:
-        return FollowedFrames() if self._begin is None else self._begin.followed
+    def _followed(self) -> Following:
+        return Following() if self._begin is None else self._begin.followed
 
     # --- what the worker calls -------------------------------------------------------------
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from xpcs_live_denoise.records.frames import (
     EigerFrames,
-    FollowedFrames,
     FrameReference,
     Geometry,
     HDF5Frames,
@@ -25,6 +24,7 @@ from xpcs_live_denoise.records.frames import (
     TiledFrames,
 )
 from xpcs_live_denoise.records.types import Array, Fields
+from xpcs_live_denoise.sources import Following
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Begin(Message):
     n_expected: int | None
     geometry: Geometry
     problem: str = ""
-    followed: FollowedFrames = dataclasses.field(default_factory=FollowedFrames)
+    followed: Following = dataclasses.field(default_factory=Following)
 
     def with_files(self) -> Begin:
         """Return this with what followed files tell by now and documents did not."""

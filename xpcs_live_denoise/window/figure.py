@@ -9,6 +9,7 @@ import numpy as np
 
 from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import MissingDependencyError
+from xpcs_live_denoise.records.results import GammaTable
 from xpcs_live_denoise.records.types import Array, FloatArray
 
 from .run_view import RunView
@@ -261,21 +262,21 @@ class RunFigure:
             if name.startswith("not: "):
                 line.set_data([], [])
         for kind, points in shown.items():
-            self._show_rates(kind, points, np.ones(len(points.rate), np.bool_))
+            self._show_rates(kind, points, np.ones(len(points), np.bool_))
         for reason in reasons:
             self._show_rates(f"not: {reason}", doubtful, doubtful.reason == reason)
         self._texts["gamma"].set_text(view.note)
-        self._list([kind for kind in shown if len(shown[kind].rate)], reasons, view.provisional)
+        self._list([kind for kind in shown if len(shown[kind])], reasons, view.provisional)
         end = view.end_s or 1.0
         self._show_limits("gamma", (-0.02 * end, 1.02 * end), (view.low, view.high))
 
-    def _show_rates(self, name: str, points: views.RatePoints, chosen: Array) -> None:
+    def _show_rates(self, name: str, points: GammaTable, chosen: Array) -> None:
         for look, kept in (
             ("final", chosen & points.final),
             ("provisional", chosen & ~points.final),
         ):
-            self._lines[f"{name} {look}"].set_data(points.age_s[kept], points.rate[kept])
-        ends = (points.age_s[chosen], points.lower[chosen], points.upper[chosen])
+            self._lines[f"{name} {look}"].set_data(points.age_s[kept], points.relaxation_rate[kept])
+        ends = (end[chosen] for end in (points.age_s, *views.error_bars(points)))
         self._lines[f"{name} bars"].set_data(*_bar_ends(*ends))
 
     def _list(self, kinds: list[str], reasons: list[str], provisional: bool) -> None:
