@@ -216,13 +216,16 @@ class DocumentIntake:
 
     def _gather(self, reference: InlineFrames, arrival: float) -> NewFrames:
         """Take the ROI pixels out of inline frames; the document's array may be used again."""
-        if self._run.inline is None:
+        image = self._run.image
+        if image is None:
             frames = np.array(reference.frames)
             return NewFrames(frames=InlineFrames(frames=frames), arrival=arrival)
         try:
-            return NewFrames(frames=self._run.inline.gather(reference.frames), arrival=arrival)
+            pixels = image.rois.gather(reference.frames)
         except FrameShapeError as error:
             return _missing(reference, str(error), arrival)
+        image.offer(reference.frames)
+        return NewFrames(frames=pixels, arrival=arrival)
 
     def _send_end(self, stop: Document) -> None:
         if self._begin is None:

@@ -9,7 +9,6 @@ import importlib.metadata
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,7 +30,6 @@ from xpcs_live_denoise.records.frames import (
 )
 from xpcs_live_denoise.records.results import Result
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
-from xpcs_live_denoise.records.types import Array
 from xpcs_live_denoise.sources import FileRoots, Following, FrameReader, open_rois, read_with_gaps
 
 from .delivery import RunDeliveries, RunDelivery
@@ -88,27 +86,10 @@ class Session:
         logger.warning("%s: %s", type(error).__name__, error)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InlineSetup:
-    """What the RunEngine's thread needs for frames inside documents; the worker hands it over.
-
-    The ROIs are in the orientation of the frames; the image has a lock of its own.
-    """
-
-    rois: RoiMap
-    image: DetectorImage
-
-    def gather(self, frames: Array) -> Array:
-        """Return the ROI pixels of frames (k, rows, cols), and show them to the detector image."""
-        pixels = self.rois.gather(frames)
-        self.image.offer(frames)
-        return pixels
-
-
 class LiveRun:
     """A run's analysis, driven by messages, with its results on the way to the sinks.
 
-    Used by the worker's thread only, but for `inline`, which it sets and others read (None until
+    Used by the worker's thread only, but for `image`, which it sets and others read (None until
     the run has begun and when it is over), and `n_seen`, the frames announced, which the
     RunEngine's thread counts.
     """
@@ -123,7 +104,7 @@ class LiveRun:
         worker: Worker,
     ) -> None:
         self.uid = uid
-        self.inline: InlineSetup | None = None
+        self.image: DetectorImage | None = None
         self.n_seen = 0
         self.deliveries = RunDeliveries(deliveries)
         self._status = Status()
@@ -208,9 +189,8 @@ class LiveRun:
             raise InvalidInputError(begin.problem)
         self._notes.add(*begin.notes)
         rois = self._session.rois().with_q(begin.geometry)
-        image = DetectorImage(rois, self._session.settings.orientation)
         # Before the ensemble, whose libraries take seconds to load.
-        self.inline = InlineSetup(rois=rois, image=image)
+        self.image = DetectorImage(rois, self._session.settings.orientation)
         _, why_not = self._session.ensemble()
         if why_not:
             self._notes.add(why_not)
@@ -242,8 +222,8 @@ class LiveRun:
         return analysis
 
     def _require_analysis(self) -> Analysis:
-        if self._analysis is None and self._begin is not None and self.inline is not None:
-            return self._begin_analysis(self._begin, self.inline.rois)
+        if self._analysis is None and self._begin is not None and self.image is not None:
+            return self._begin_analysis(self._begin, self.image.rois)
         if self._analysis is None:
             raise UnreadableFramesError("Frames came before the descriptor of the detector.")
         return self._analysis
@@ -260,8 +240,8 @@ class LiveRun:
                     continue
                 analysis.push(piece)
                 n_done += len(piece)
-                if self.inline is not None:
-                    self.inline.image.add(piece)
+                if self.image is not None:
+                    self.image.add(piece)
                 self._note_lag(arrival)
                 self._publish_if_due()
         except FrameShapeError as error:
@@ -289,7 +269,7 @@ class LiveRun:
         if rows is not None:  # of an array that goes on growing
             rows = dataclasses.replace(rows, values=rows.values.copy())
         self._status = append_note(self._counted(publication.status), *self._notes)
-        picture = None if self.inline is None else self.inline.image.updated()
+        picture = None if self.image is None else self.image.updated()
         self.deliveries.put(
             dataclasses.replace(publication, c2=rows, status=self._status, picture=picture)
         )
@@ -306,7 +286,7 @@ class LiveRun:
         why = self._notes.failure or what_is_missing(status, self._notes.why_missing, n_expected)
         run_end = end_of_run(end, result, status, why)
         self._source.close()
-        self._analysis = self._begin = self.inline = None  # many runs may wait for a server
+        self._analysis = self._begin = self.image = None  # many runs may wait for a server
         self.deliveries.finish(result, run_end)
 
     def _final_result(self) -> Result | None:
@@ -322,7 +302,7 @@ class LiveRun:
             return None
         result = analysis.finish()
         self._status = append_note(self._counted(result.status), *self._notes)
-        picture = None if self.inline is None else self.inline.image.image()
+        picture = None if self.image is None else self.image.image()
         return dataclasses.replace(result, status=self._status, picture=picture)
 
 
