@@ -45,10 +45,12 @@ class DetectorImage:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.rois = rois
-        self._orientation = orientation or OrientationSettings()
         rows, cols = (math.ceil(n / self._binning) for n in rois.shape)
-        self._labels = _label_of_each(rois, self._binning, (rows, cols))
+        turn = (orientation or OrientationSettings()).turn
+        labels = _label_of_each(rois, self._binning, (rows, cols))
+        self._labels = np.ascontiguousarray(turn(labels))
         self._sums = np.zeros((2, rows, cols))  # of the values, and how many there were
+        self._turned = turn(self._sums[0]), turn(self._sums[1])  # views: as the image shows them
         self._n_frames = self._n_shown = 0
         self._lock = threading.Lock()
         self._offered: deque[Array] = deque(maxlen=16)
@@ -105,12 +107,12 @@ class DetectorImage:
         if not self._n_frames:
             return None
         self._n_shown = self._n_frames
-        total, count = self._sums
+        total, count = self._turned
         mean = np.full(total.shape, np.nan)
         np.divide(total, count, out=mean, where=count > 0)
         return Picture(
-            mean=np.ascontiguousarray(self._orientation.turn(mean)),
-            labels=np.ascontiguousarray(self._orientation.turn(self._labels)),
+            mean=mean,
+            labels=self._labels,
             binning=self._binning,
             n_frames=self._n_frames,
         )
