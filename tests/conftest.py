@@ -9,6 +9,11 @@ from typing import Any
 
 # Threads of a numerical library would fight with the server for the two cores of a CI machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Each client reads all certificates of the machine, 40 ms, unless they lie in a folder: then it
+# reads those that it needs, here none.
+os.environ.setdefault("SSL_CERT_DIR", "/etc/ssl/certs")
+# How often, and for how many seconds, Tiled's client asks a server again that is away.
+os.environ |= {"TILED_RETRY_ATTEMPTS": "3", "TILED_RETRY_TIMEOUT": "3"}
 
 import numpy as np
 import pytest

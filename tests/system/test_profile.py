@@ -13,10 +13,11 @@ PROFILE = Path(__file__).parents[2] / "profile_collection"
 
 # What a user types; the answers go to a file, because IPython prints much else.
 SESSION = """
+import contextlib
+import io
 import json
-import subprocess
-import sys
 from xpcs_live_denoise import results
+from xpcs_live_denoise.commands import main
 
 def refused(**arguments):
     try:
@@ -31,11 +32,13 @@ published = live.wait(120)
 result = results(catalog, uids[0])
 gamma = result.gamma_table(source="bayes")
 raw = result.raw()
-replayed = subprocess.run(
-    [sys.executable, "-m", "xpcs_live_denoise", "replay", uids[0]]
-    + ["--config", str(data_folder / "eiger500K_single.yml")],
-    capture_output=True, text=True,
-)
+sys.argv = ["", "replay", uids[0], "--config", str(data_folder / "eiger500K_single.yml")]
+replayed = io.StringIO()
+with contextlib.redirect_stdout(replayed):
+    try:
+        status = main()
+    except SystemExit as end:
+        status = end.code
 key_file = data_folder / "api_key"
 answer = {
     "published": published,
@@ -43,7 +46,7 @@ answer = {
     "status": {"n": live.status[uids[0]].n_processed, "skipped": live.status[uids[0]].n_skipped},
     "rois": sorted(int(roi) for roi in gamma.roi.unique()),
     "recommended": int(gamma.recommended.sum()),
-    "replayed": [replayed.returncode, replayed.stdout + replayed.stderr],
+    "replayed": [status or 0, replayed.getvalue()],
     "key_mode": key_file.stat().st_mode & 0o777,
     "raw_uid": raw.metadata["start"]["uid"],
     "images": raw.metadata["start"]["number of images"],
