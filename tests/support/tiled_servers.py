@@ -72,11 +72,15 @@ def configuration(directory, readable, api_key):
 
 def create_containers(client):
     """The two containers that the embedded server has from its start."""
+    from tiled.client.utils import ClientError
     from tiled.structures.core import Spec
 
     for path in ("raw", "processed"):
-        if path not in client:
+        try:
             client.create_container(path, specs=[Spec("CatalogOfBlueskyRuns", "3.0")])
+        except ClientError as error:  # from an earlier start, or by who waited for the server
+            if error.response.status_code != HTTPStatus.CONFLICT:
+                raise
 
 
 def analyse_dependencies_once():

@@ -1,7 +1,6 @@
 """The analysis in another process, with the plugs pulled: nothing is lost, nothing differs."""
 
 import threading
-import time
 
 import pytest
 from bluesky.run_engine import RunEngine
@@ -15,7 +14,6 @@ from tests.support.serving import (
     wait_for_result,
     write_settings,
 )
-from tests.support.tiled_servers import Server
 from xpcs_live_denoise.commands.replay import UNFINISHED, replay_runs
 from xpcs_live_denoise.simulation import SimulatedEiger, fly_series, recorded
 from xpcs_live_denoise.sources.remote.publisher import document_publisher
@@ -27,9 +25,8 @@ ROIS = stripes(SHAPE, 2)
 
 
 @pytest.fixture
-def server(tmp_path):
-    with Server(tmp_path / "catalog", readable=tmp_path) as running:
-        yield running
+def server(outage_server):
+    return outage_server
 
 
 @pytest.fixture

@@ -80,7 +80,8 @@ def replay_runs(
     A run that fails gets one line and holds up none after it; the error comes at the end, of a
     single run at once. Frames are read from the files where they are readable here (below
     `settings.file_roots`), else by slices from Tiled. `timeout` is the longest wait for the end of
-    a run, s. Returned, by uid, is the comparison with the newest earlier result, None without one.
+    a run, s; without `timings` Tiled's client asks a server again that is away. Returned, by uid,
+    is the comparison with the newest earlier result, None without one.
     """
     from xpcs_live_denoise.catalog import connect
 
@@ -89,7 +90,7 @@ def replay_runs(
             "Setting tiled.raw_path: not set; expected the container with the raw runs, for "
             'example "raw". Set it, so that they are found.'
         )
-    client = connect(settings.tiled)
+    client = connect(settings.tiled, request_s=None if timings is None else timings.request_s)
     comparisons: dict[str, Comparison | None] = {}
     failed: list[str] = []
     try:
