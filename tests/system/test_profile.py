@@ -26,7 +26,7 @@ def refused(**arguments):
         return str(error)
 
 
-uids = series(det="eiger500K", expt=0.01, imnum=120, comment="a test")
+uids = series(det="eiger500K", expt=0.01, imnum=80, comment="a test")
 live = live_denoise["eiger500K_single"]
 published = live.wait(120)
 result = results(catalog, uids[0])
@@ -99,13 +99,13 @@ def test_the_profile_takes_a_series_and_reads_gamma_back(tmp_path):
     said = json.loads(answer.read_text())
     assert said["published"]
     assert said["faults"] == 0
-    assert said["status"] == {"n": 120, "skipped": 0}
+    assert said["status"] == {"n": 80, "skipped": 0}
     assert said["rois"] == [1, 2, 3, 4, 5]
-    assert said["recommended"] > 100
-    assert said["images"] == "120"
-    assert said["n_frames"] == 120
+    assert said["recommended"] > 60
+    assert said["images"] == "80"
+    assert said["n_frames"] == 80
     assert said["replayed"][0] == 0, said["replayed"][1]
-    assert "max |dC2| over 120 frames" in said["replayed"][1]
+    assert "max |dC2| over 80 frames" in said["replayed"][1]
     assert said["key_mode"] == 0o600
     assert "'eiger4m', 'eiger1m', 'eiger500K'" in said["asked"][0]
     assert "expt='abc'" in said["asked"][1]
