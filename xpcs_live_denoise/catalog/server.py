@@ -219,19 +219,21 @@ class EmbeddedServer:
         )
 
     def _wait_until_up(self, deadline: float, timeout: float) -> None:
-        while time.monotonic() < deadline:
-            process = self._process
-            if process is None or process.poll() is not None:
-                code = None if process is None else process.returncode
-                raise TiledUnavailableError(
-                    f"Embedded Tiled server on {self.uri}: its process ended with status {code} "
-                    f"before it answered. Its log ends with:\n{self._log_tail()}"
-                )
-            try:
-                if httpx.get(f"{self.uri}/healthz", timeout=1.0, trust_env=False).is_success:
-                    return
-            except httpx.HTTPError:
-                time.sleep(0.1)
+        # One client: each reads the certificates of the machine anew.
+        with httpx.Client(timeout=1.0, trust_env=False) as client:
+            while time.monotonic() < deadline:
+                process = self._process
+                if process is None or process.poll() is not None:
+                    code = None if process is None else process.returncode
+                    raise TiledUnavailableError(
+                        f"Embedded Tiled server on {self.uri}: its process ended with status "
+                        f"{code} before it answered. Its log ends with:\n{self._log_tail()}"
+                    )
+                try:
+                    if client.get(f"{self.uri}/healthz").is_success:
+                        return
+                except httpx.HTTPError:
+                    time.sleep(0.1)
         raise TiledUnavailableError(
             f"Embedded Tiled server on {self.uri}: no answer within {timeout:g} s; give start() "
             f"a longer timeout on a slow machine. Its log ends with:\n{self._log_tail()}"
