@@ -84,9 +84,9 @@ def reason_marker(reason: str) -> str:
     return REASONS[reason][1] if reason in REASONS else OTHER_MARKER
 
 
-def default_roi(labels: Sequence[int]) -> int:
-    """Return the index of the ROI that is shown first: the middle one."""
-    return len(labels) // 2
+def default_roi(labels: Sequence[int], wanted: int | None = None) -> int:
+    """Return the index of the ROI that is shown: the wanted one (its label), or the middle one."""
+    return labels.index(wanted) if wanted in labels else len(labels) // 2
 
 
 def sample_name(start: Fields) -> str:
