@@ -59,6 +59,16 @@ def test_a_c2_that_is_long_enough_tells_its_errors_without_a_warning(series):
     assert "Errors of Gamma" not in result.status.message
 
 
+def test_what_may_be_static_is_recommended_with_a_caution(from_frames):
+    raised = analyse_c2(from_frames.c2[0] + 0.1, ensemble=Identity()).gamma
+    rows = raised.select((raised.source == "bayes") & raised.recommended)
+    assert len(rows) > 60
+    cautions = {one.partition(":")[0] for one in rows.caution}
+    assert cautions == {"static_or_nonuniform"}
+    plain = analyse_c2(from_frames.c2[0], ensemble=Identity()).gamma
+    assert set(plain.caution) == {""}
+
+
 def test_several_rois_are_numbered_from_one_and_gaps_stay_gaps(from_frames):
     c2 = np.repeat(from_frames.c2, 2, axis=0)
     c2[1, 40], c2[1, :, 40] = np.nan, np.inf

@@ -108,3 +108,29 @@ def test_a_list_of_frames_is_a_series(settings):
 def test_what_is_no_series_is_refused(settings, frames):
     with pytest.raises(FrameShapeError, match=r"expected \(n, rows, cols\) with n > 0"):
         analyse(frames, settings)
+
+
+def test_a_flat_field_is_divided_out_and_its_dead_pixels_are_left_out(settings, tmp_path):
+    flat = np.random.default_rng(1).uniform(0.5, 1.5, (20, 20))
+    flat[0, :3] = 0
+    np.save(tmp_path / "flat.npy", flat)
+    uneven = np.random.default_rng(2).poisson(5 * FRAMES * flat)
+    with_flat = settings.model_copy(update={"flat_field": tmp_path / "flat.npy", "denoise": False})
+    result = analyse(uneven, with_flat)
+    assert "3 pixels of the ROIs are left out" in result.status.message
+    plain = analyse(5 * FRAMES, with_flat.model_copy(update={"flat_field": None}))
+    np.testing.assert_allclose(np.median(result.g2.g2), np.median(plain.g2.g2), atol=0.02)
+
+
+@pytest.mark.parametrize("content", [np.ones((3, 3)), np.zeros((20, 20)), None])
+def test_a_flat_field_that_cannot_be_used_is_said_and_the_series_analysed(
+    settings, tmp_path, content
+):
+    if content is not None:
+        np.save(tmp_path / "flat.npy", content)
+    fields = {"flat_field": tmp_path / "flat.npy", "denoise": False}
+    result = analyse(FRAMES, settings.model_copy(update=fields))
+    assert "No flat field: " in result.status.message
+    np.testing.assert_array_equal(
+        result.c2, analyse(FRAMES, settings.model_copy(update={"denoise": False})).c2
+    )

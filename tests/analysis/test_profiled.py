@@ -149,3 +149,48 @@ def test_frames_are_divided_by_the_flat_field():
     rows = estimated(analysis.finish())
     assert np.median(rows.baseline) == pytest.approx(1, abs=0.01)
     assert rows.recommended.mean() > 0.95
+
+
+# --- many seeds --------------------------------------------------------------------------------
+
+
+def final_rows(intensity, profile, seed, counts=0.5):
+    analysis = analysis_of()
+    analysis.push(frames_of(intensity, profile, counts, seed))
+    return estimated(analysis.finish())
+
+
+@pytest.mark.statistics
+def test_a_third_of_the_field_that_stands_still_is_refused_nearly_always():
+    refused = [
+        (
+            final_rows(intensities(seed, n_frames=350, still=0.3), UNEVEN, seed).reason
+            == "static_or_nonuniform"
+        ).mean()
+        for seed in range(60, 80)
+    ]
+    assert np.mean(refused) >= 0.9
+
+
+@pytest.mark.statistics
+def test_a_tenth_that_stands_still_lies_within_the_factor_of_the_caution():
+    held = []
+    for seed in range(80, 100):
+        rows = final_rows(intensities(seed, n_frames=350, still=0.1), 1.0, seed)
+        rows = rows.select(rows.recommended)
+        if len(rows):
+            factor = float((str(rows.caution[0]).partition(":")[2]) or 1)
+            held.append(np.log(0.1 / np.median(rows.relaxation_rate)) < np.log(factor))
+    assert len(held) >= 17
+    assert np.mean(held) >= 0.9
+
+
+@pytest.mark.statistics
+def test_white_noise_of_the_flat_field_is_recommended_nearly_always():
+    recommended = [
+        final_rows(
+            intensities(seed, n_frames=350), UNEVEN * ring_profile(white=0.16, seed=seed), seed
+        ).recommended.mean()
+        for seed in range(100, 120)
+    ]
+    assert np.mean(recommended) >= 0.9

@@ -167,3 +167,16 @@ def test_a_series_longer_than_its_room_ends_with_what_there_is_room_for(subscrib
     assert sink.end.analysis_exit_status == "success"
     assert "30 of 90 frames could not be had" in sink.end.reason
     assert "Raise c2_bytes" in sink.end.reason
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_a_live_run_divides_by_the_flat_field_or_says_why_not(subscribe, tmp_path, usable):
+    flat = np.random.default_rng(3).uniform(0.5, 1.5, SHAPE if usable else (4, 4))
+    np.save(tmp_path / "flat.npy", flat)
+    from xpcs_live_denoise import Settings, analyse
+
+    result, _ = live_result(subscribe, FRAMES, flat_field=tmp_path / "flat.npy")
+    assert ("No flat field: " in result.status.message) != usable
+    settings = Settings(detector="cam", denoise=False, flat_field=tmp_path / "flat.npy")
+    expected = analyse(FRAMES, settings, rois=ROIS)
+    np.testing.assert_allclose(result.c2, expected.c2, rtol=1e-4)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from xpcs_live_denoise.catalog import schema
+from xpcs_live_denoise.catalog import GAMMA_SCHEMA, schema
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
 from xpcs_live_denoise.readers.client import XPCSResult, mirrored, results
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS
@@ -161,6 +161,16 @@ def test_gamma_table_takes_the_newest_of_provisional_rows_and_one_of_doubled_one
     assert shown.loc[shown["roi"] == 1, "relaxation_rate"].tolist() == [5.0, 5.0, 1.0]
     assert len(result.gamma_table("series_raw")) == 2  # NaN is one age
     assert result.gamma_table(final=False)["seq_num"].is_unique
+
+
+def test_a_result_of_schema_version_1_reads_without_cautions(module_client, synthetic, monkeypatch):
+    monkeypatch.delitem(GAMMA_SCHEMA, "caution")
+    run = synthetic()
+    write(module_client, run)
+    monkeypatch.undo()
+    table = results(module_client, run.raw_uid).gamma_table()
+    assert tuple(table.columns) == GAMMA_COLUMNS
+    assert set(table["caution"]) == {""}
 
 
 def test_g2_table_is_one_row_a_roi_and_lag(finished, live):

@@ -36,6 +36,21 @@ def test_every_record_comes_back_bit_for_bit(tmp_path, synthetic):
         assert_identical(spool_format.read_record(tmp_path / "record.npz"), record)
 
 
+def test_a_table_of_before_schema_2_has_no_cautions(tmp_path, synthetic, monkeypatch):
+    table = synthetic().gamma(range(3))
+    all_fields = dataclasses.fields
+
+    def fields_of_version_1(value):
+        return [field for field in all_fields(value) if field.name != "caution"]
+
+    monkeypatch.setattr(spool_format.dataclasses, "fields", fields_of_version_1)
+    spool_format.write_record(tmp_path / "old.npz", table)
+    monkeypatch.undo()
+    again = spool_format.read_record(tmp_path / "old.npz")
+    assert_identical(again.replace(caution=table.caution), table)
+    assert set(again.caution) == {""}
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -31,6 +31,13 @@ def test_g2_so_far_is_the_mean_along_each_diagonal_without_gaps():
     assert np.isfinite(error[:40]).all()
 
 
+def test_rows_that_come_anew_from_the_first_on_replace_all_before():
+    c2 = symmetric(60)
+    sums = fed(c2 + 1)
+    sums.add_rows(C2Rows(start=0, stop=60, values=c2))
+    np.testing.assert_allclose(sums.raw(0), fed(c2).raw(0), rtol=1e-6)
+
+
 def test_a_long_series_has_g2_without_errors():
     n = MOST_WITH_ERRORS + 1
     c2 = np.ones((n, n), np.float32)

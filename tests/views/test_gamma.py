@@ -211,3 +211,23 @@ def test_recommended_rates_are_preferred_then_denoised_ones(synthetic):
         [run.gamma(range(1), source=source) for source in ("raw", "denoised", "bayes")]
     )
     assert views.preference(rows).tolist() == [0, 1, 2]
+
+
+def test_the_caution_of_the_newest_recommended_rate_is_said_with_its_roi(synthetic):
+    rows = synthetic(n_roi=1).gamma(range(3), source="bayes")
+    cautions = np.array(["static_not_excluded:1.50", "static_not_excluded:1.30", ""])
+    rows = rows.replace(caution=cautions, recommended=np.array([True, True, False]))
+    assert view(rows).caution == (
+        f"ROI {rows.roi[0]}: static speckle is not excluded: Γ up to 1.30 times as high."
+    )
+    assert view(rows).points["recommended"].caution.tolist() == cautions[:2].tolist()
+    assert view(rows.replace(caution="")).caution == ""
+
+
+def test_a_table_of_schema_version_1_has_no_cautions(synthetic):
+    rows = synthetic().gamma(range(3))
+    old = rows.to_pandas().drop(columns="caution")
+    again = views.table_from_columns(old)
+    assert again.caution.tolist() == [""] * len(rows)
+    with pytest.raises(KeyError, match="reason"):
+        views.table_from_columns(old.drop(columns="reason"))

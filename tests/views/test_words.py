@@ -78,3 +78,24 @@ def test_what_is_missing_is_explained():
     assert views.why_not_denoised(30, 50, final=True) == "not denoised"
     assert views.why_no_rates(50, final=False) == "from 50 frames on"
     assert views.why_no_rates(50, final=True) == "no fit converged"
+
+
+@pytest.mark.parametrize(
+    ("caution", "words"),
+    [
+        ("", ""),
+        (
+            "static_not_excluded:1.24",
+            "static speckle is not excluded: Γ up to 1.24 times as high",
+        ),
+        (
+            "baseline_below_1 of_tomorrow:2.00",
+            "the baseline is below 1: intensity drifts inside the ROI; of tomorrow: Γ up to 2.00 "
+            "times as high",
+        ),
+    ],
+)
+def test_cautions_have_words_with_their_factor(caution, words):
+    assert views.caution_words(caution) == words
+    verdict = views.verdict_words("", caution)
+    assert verdict == ("recommended" if not words else f"recommended; {words}")
