@@ -35,6 +35,8 @@ _TEXT, _INTEGER, _BOOL = (
     {"roi", "width", "n_lags"},
     {"converged", "in_range", "recommended", "final"},
 )
+# Columns that tables of schema version 1 lack, and what stands for nothing known.
+_SINCE_VERSION_2: Mapping[str, float | str] = {"n_effective": np.nan, "caution": ""}
 
 
 def table_from_columns(columns: Fields) -> GammaTable:
@@ -50,8 +52,8 @@ def table_from_columns(columns: Fields) -> GammaTable:
             else np.bool_ if name in _BOOL
             else np.float64
         )  # fmt: skip
-        unknown = "" if kind is np.str_ else np.nan
-        column = columns[name] if name in columns else np.full(len(columns["roi"]), unknown)
+        absent = name in _SINCE_VERSION_2 and name not in columns
+        column = np.full(len(columns["roi"]), _SINCE_VERSION_2[name]) if absent else columns[name]
         typed[name] = np.asarray(column).astype(kind)
     return GammaTable(**typed)
 
