@@ -9,6 +9,12 @@ from typing import Any
 
 # Threads of a numerical library would fight with the server for the two cores of a CI machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Each client reads all certificates of the machine, 20 ms, unless they lie in a folder: then it
+# reads those that it needs, here none.
+os.environ.pop("SSL_CERT_FILE", None)
+os.environ["SSL_CERT_DIR"] = "/etc/ssl/certs"
+# How often, and for how many seconds, Tiled's client asks a server again that is away.
+os.environ |= {"TILED_RETRY_ATTEMPTS": "3", "TILED_RETRY_TIMEOUT": "3"}
 
 import numpy as np
 import pytest
@@ -24,13 +30,30 @@ from xpcs_live_denoise.records.results import (
 )
 from xpcs_live_denoise.records.run import RunInfo, Status
 
-# Files that a worker should begin with: started last, they would be what the others wait for.
-LONG = ("tests/system/", "tests/commands/", "tests/live/", "tests/sources/")
+# Files that workers should begin with: started last, they would be what the others wait for.
+LONG = (
+    "tests/system/test_tiled_outages.py",
+    "tests/commands/test_replay.py",
+    "tests/system/test_serve.py",
+    "tests/system/test_view.py",
+    "tests/sinks/test_tiled_sink.py",
+    "tests/sinks/test_tiled_faults.py",
+    "tests/system/",
+    "tests/window/test_qt_window.py",
+    "tests/catalog/",
+    "tests/readers/",
+    "tests/page/",
+    "tests/commands/",
+    "tests/sinks/",
+    "tests/sources/stored/",
+    "tests/live/",
+    "tests/",
+)
 
 
 def pytest_collection_modifyitems(items):
     """Long files first; the order within a file stays."""
-    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+    items.sort(key=lambda item: next(k for k, name in enumerate(LONG) if name in item.nodeid))
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +69,8 @@ def tiled_server(tmp_path_factory):
     """The worker's embedded server: `.uri`, `.api_key`, `.client()`. Never stop it."""
     from tests.support.tiled_servers import Server
 
-    with Server(tmp_path_factory.mktemp("tiled")) as server:
+    readable = tmp_path_factory.getbasetemp()
+    with Server(tmp_path_factory.mktemp("tiled"), readable=readable) as server:
         yield server
 
 
@@ -63,7 +87,8 @@ def restartable(tmp_path_factory):
     """A module's server to stop, kill, freeze and start again."""
     from tests.support.tiled_servers import Server
 
-    with Server(tmp_path_factory.mktemp("restartable")) as server:
+    readable = tmp_path_factory.getbasetemp()
+    with Server(tmp_path_factory.mktemp("restartable"), readable=readable) as server:
         yield server
 
 

@@ -7,7 +7,6 @@ XpcsError
  +- MissingDependencyError (ImportError)  an optional library that a call needs
  +- ResultNotFoundError (LookupError)     nothing was derived from the run that was asked for
  +- TiledUnavailableError (ConnectionError)  the Tiled server does not answer
- +- ServerStartError (RuntimeError)       the embedded Tiled server did not come up
  +- SpoolInUseError (BlockingIOError)     another process has the spooled run
 """
 
@@ -101,11 +100,7 @@ class ResultNotFoundError(XpcsError, LookupError):
 
 
 class TiledUnavailableError(XpcsError, ConnectionError):
-    """The Tiled server does not answer."""
-
-
-class ServerStartError(XpcsError, RuntimeError):
-    """The embedded Tiled server did not come up."""
+    """The Tiled server does not answer, or the embedded one did not come up."""
 
 
 class SpoolInUseError(XpcsError, BlockingIOError):

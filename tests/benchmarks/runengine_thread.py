@@ -99,7 +99,8 @@ def measure(
     )
     run, stream = begin(live, **key)
     live.prepare()
-    time.sleep(1.0)  # the run begins on the worker's thread
+    while not live.status:  # the run begins on the worker's thread
+        time.sleep(0.01)
     seconds = []
     for some in documents(run, stream, n):
         before = time.perf_counter()

@@ -14,7 +14,11 @@ import pytest
 import yaml
 
 from xpcs_live_denoise.catalog.server import EmbeddedServer, embedded_config
-from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, ServerStartError
+from xpcs_live_denoise.errors import (
+    InvalidInputError,
+    MissingDependencyError,
+    TiledUnavailableError,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -109,7 +113,7 @@ def test_a_taken_port_is_named(tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ServerStartError, match=rf"port {port} on 127\.0\.0\.1 is taken"):
+        with pytest.raises(InvalidInputError, match=rf"port {port} on 127\.0\.0\.1 is taken"):
             EmbeddedServer(tmp_path, port=port).start()
 
 
@@ -118,7 +122,7 @@ def test_a_taken_port_is_named(tmp_path):
 def test_a_server_that_fails_is_explained_by_its_last_words(tmp_path):
     (tmp_path / "catalog.db").write_text("this is no database, and long enough to be seen as none")
     server = EmbeddedServer(tmp_path)
-    with pytest.raises(ServerStartError, match=r"ended with status \d before") as caught:
+    with pytest.raises(TiledUnavailableError, match=r"ended with status \d before") as caught:
         server.start()
     assert "file is not a database" in str(caught.value)
     assert server.api_key not in str(caught.value)
@@ -130,7 +134,7 @@ def test_a_server_that_fails_is_explained_by_its_last_words(tmp_path):
 @pytest.mark.system
 def test_a_slow_start_is_an_error_and_leaves_no_process(tmp_path):
     server = EmbeddedServer(tmp_path)
-    with pytest.raises(ServerStartError, match=r"no answer within 0\.2 s"):
+    with pytest.raises(TiledUnavailableError, match=r"no answer within 0\.2 s"):
         server.start(timeout=0.2)
     assert not server.running
 

@@ -40,16 +40,21 @@ def windows(tmp_path_factory):
     return file
 
 
-def test_a_trained_ensemble_is_evaluated_and_what_is_asked_for_is_written(
-    windows, tmp_path, command
-):
+def run_here(*arguments):
+    """Run a command in the test's process; return what it printed."""
+    found = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert found.exit_code == 0, found.output
+    return found.output
+
+
+def test_a_trained_ensemble_is_evaluated_and_what_is_asked_for_is_written(windows, tmp_path):
     ensemble, table, predictions = (tmp_path / name for name in ("ensemble", "t.json", "all"))
-    run = command("train", windows, "--out", ensemble, "--members", 1, "--candidates", 1)
-    assert "1 members are in" in run.stdout
+    trained = run_here("train", windows, "--out", ensemble, "--members", 1, "--candidates", 1)
+    assert "1 members are in" in trained
     files = ("--json", table, "--predictions", predictions)
-    run = command("evaluate", windows, "--weights", ensemble, *files)
-    assert "raw" in run.stdout
-    assert "cnn" in run.stdout
+    evaluated = run_here("evaluate", windows, "--weights", ensemble, *files)
+    assert "raw" in evaluated
+    assert "cnn" in evaluated
     methods = json.loads(table.read_text())["methods"]
     assert methods["bayes"]["target"]["mse_g2"] < methods["raw"]["target"]["mse_g2"]
     with np.load(predictions) as stored:

@@ -27,7 +27,7 @@ from xpcs_live_denoise.simulation import SimulatedCamera, recorded
 from xpcs_live_denoise.sinks.spool import spooled_folders
 
 FRAMES = series(60)
-IMPATIENT = Timings(first_pause_s=0.1, longest_pause_s=0.1)
+IMPATIENT = Timings(first_pause_s=0.1, longest_pause_s=0.1, close_s=0.2)
 ROIS = RoiMap.from_labels(LABELS, q_inv_angstrom=[0.001, 0.002])
 
 

@@ -13,10 +13,10 @@ from tiled.structures.core import Spec
 from tests.support.live_runs import composed_run, series
 from xpcs_live_denoise import LiveDenoise, RoiMap, Settings, save_rois
 from xpcs_live_denoise.commands.serve import (
-    StatusLines,
     analyse_until,
     listen,
     serve,
+    show_status,
     status_line,
 )
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
@@ -210,18 +210,18 @@ def test_listening_beyond_this_machine_comes_with_a_warning(config, screen, ctrl
 
 
 def test_a_run_has_a_line_when_it_changes_but_not_all_the_time(screen):
-    lines, uid = StatusLines(), "a" * 36
-    lines.show({uid: Status(n_seen=2, n_processed=1)})
-    lines.show({uid: Status(n_seen=3, n_processed=2)})
+    shown, uid = {}, "a" * 36
+    show_status({uid: Status(n_seen=2, n_processed=1)}, shown)
+    show_status({uid: Status(n_seen=3, n_processed=2)}, shown)
     assert screen.text.count("Run aaaaaaaa:") == 1
-    lines.show({uid: Status(n_seen=3, n_processed=3)}, last=True)
+    show_status({uid: Status(n_seen=3, n_processed=3)}, shown, every_s=0)
     assert "3 of 3 frames" in screen.text
 
 
 def test_nothing_new_is_no_line(screen):
-    lines = StatusLines(every_s=0)
+    shown = {}
     for _ in range(2):
-        lines.show({"a" * 36: Status(n_seen=3, n_processed=3)})
+        show_status({"a" * 36: Status(n_seen=3, n_processed=3)}, shown, every_s=0)
     assert screen.text.count("Run aaaaaaaa:") == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.window_series import write_series
 from xpcs_live_denoise.denoising.training.data import WindowData, simulate_windows
-from xpcs_live_denoise.denoising.triangle import LAG
+from xpcs_live_denoise.numerics.windows import LAG
 
 
 @pytest.fixture(scope="session")

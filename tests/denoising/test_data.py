@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.denoising.training.data import WindowData, load_windows, simulate_windows
-from xpcs_live_denoise.denoising.triangle import LAG, one_time
 from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.numerics.windows import LAG, one_time
 
 
 def arrays() -> dict[str, np.ndarray]:

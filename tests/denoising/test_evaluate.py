@@ -15,9 +15,9 @@ from xpcs_live_denoise.denoising.evaluation.evaluate import Evaluation, evaluate
 from xpcs_live_denoise.denoising.evaluation.methods import METHODS
 from xpcs_live_denoise.denoising.evaluation.metrics import LAG_WEIGHTS, errors
 from xpcs_live_denoise.denoising.training.data import load_windows
-from xpcs_live_denoise.denoising.triangle import LAG, one_time
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.fits import fit_g2
+from xpcs_live_denoise.numerics.windows import LAG, one_time
 
 VALIDATION = Path(__file__).resolve().parents[2] / "../shared/data/chx_2tcf_validation.npz"
 

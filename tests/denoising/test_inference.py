@@ -8,14 +8,14 @@ import torch
 
 from tests.support.networks import mirrored, tied
 from xpcs_live_denoise.denoising.inference import (
-    FusedMembers,
-    TiedKernel,
     fuse,
+    fused_members,
     is_tied,
     stack_members,
+    tied_members,
 )
 from xpcs_live_denoise.denoising.model import TRIANGLE_SHAPE, CnnEncoderDecoder
-from xpcs_live_denoise.denoising.triangle import to_triangle, to_windows
+from xpcs_live_denoise.numerics.windows import to_triangle, to_windows
 
 CPU = torch.device("cpu")
 
@@ -38,7 +38,7 @@ def test_only_members_that_share_their_weights_are_tied():
 def test_the_compiled_members_equal_a_loop_over_modules_for_whole_windows(n: int):
     members = [tied(seed).untied() for seed in range(3)]
     kernel = fuse(stack_members(members), CPU)
-    assert isinstance(kernel, TiedKernel)
+    assert kernel.func is tied_members(stack_members(members)).func
     x = triangles(n)
     windows = torch.from_numpy(to_windows(x.numpy()))
     with torch.no_grad():
@@ -50,11 +50,12 @@ def test_the_compiled_members_equal_a_loop_over_modules_for_whole_windows(n: int
 
 def test_members_that_are_not_tied_are_fused_by_products():
     stacked = stack_members([CnnEncoderDecoder(TRIANGLE_SHAPE)])
-    assert isinstance(fuse(stacked, CPU), FusedMembers)
+    assert fuse(stacked, CPU).func is fused_members(stacked, CPU).func
 
 
 def test_the_products_give_what_the_kernel_gives():
     stacked = stack_members([tied(0).untied(), tied(1).untied()])
     x = triangles(5)
-    for got, expected in zip(FusedMembers(stacked, CPU)(x), TiedKernel(stacked)(x), strict=True):
+    forms = fused_members(stacked, CPU), tied_members(stacked)
+    for got, expected in zip(*(form(x) for form in forms), strict=True):
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)

@@ -27,9 +27,9 @@ from xpcs_live_denoise.denoising.evaluation.methods import (
 )
 from xpcs_live_denoise.denoising.evaluation.metrics import LAG_WEIGHTS
 from xpcs_live_denoise.denoising.training.data import WindowData, load_windows
-from xpcs_live_denoise.denoising.triangle import LAG, one_time, to_windows
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.window_bayes import window_noise
+from xpcs_live_denoise.numerics.windows import LAG, one_time, to_windows
 
 TRAINING = Path(__file__).resolve().parents[2] / "../shared/data/chx_2tcf_training.npz"
 

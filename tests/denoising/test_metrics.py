@@ -16,7 +16,7 @@ from xpcs_live_denoise.denoising.evaluation.metrics import (
     weighted_fit,
 )
 from xpcs_live_denoise.denoising.training.data import WindowData, load_windows
-from xpcs_live_denoise.denoising.triangle import LAG, one_time, to_windows
+from xpcs_live_denoise.numerics.windows import LAG, one_time, to_windows
 
 
 def make_data(seed: int = 0) -> WindowData:

@@ -14,7 +14,7 @@ from xpcs_live_denoise.denoising.model import (
     CnnEncoderDecoder,
     TiedEncoderDecoder,
 )
-from xpcs_live_denoise.denoising.triangle import LAG, to_triangle, to_windows
+from xpcs_live_denoise.numerics.windows import LAG, to_triangle, to_windows
 
 
 def network(shape: tuple[int, int], seed: int = 0) -> CnnEncoderDecoder:

@@ -23,8 +23,8 @@ from xpcs_live_denoise.denoising.training.recipes import (
     set_linear_start,
     training_samples,
 )
-from xpcs_live_denoise.denoising.triangle import LAG, LAG_MEANS, one_time
 from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.numerics.windows import LAG, LAG_MEANS, one_time
 
 
 def test_the_papers_start_is_that_of_its_network_for_whole_windows(training: Path):

@@ -56,10 +56,9 @@ def thread_to():
     made = []
 
     def thread_to(destination, timings=QUICK):
-        changed = threading.Condition()
-        worker = Worker(queue_bytes=1, tick_s=1.0, changed=changed)
+        worker = Worker(queue_bytes=1, tick_s=1.0)
         worker.close(0)  # nothing is computed here
-        made.append(DeliveryThread(destination, timings=timings, worker=worker, changed=changed))
+        made.append(DeliveryThread(destination, timings=timings, worker=worker))
         return made[-1]
 
     yield thread_to

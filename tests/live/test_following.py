@@ -7,7 +7,7 @@ import bluesky.plans as bp
 import event_model
 import numpy as np
 
-from tests.support.followed_runs import change_file, eiger, followed  # noqa: F401 - a fixture
+from tests.support.followed_runs import changed, eiger, followed, never  # noqa: F401 - a fixture
 from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
     SHAPE,
     assert_same_result,
@@ -110,16 +110,14 @@ def test_files_that_appear_in_two_halves_are_read_when_they_are_whole(engine, su
 
 
 def test_a_last_file_that_comes_after_the_stop_document_is_waited_for(engine, subscribe, eiger):
-    frames = series(70)
-    detector = eiger(frames)
-    live, sinks = followed(subscribe, detector)
-    late = []
+    frames, late = series(70), []
 
-    def write_later(files, number, *args):
-        late.append(threading.Timer(0.7, files.write_data, (number, *args)))
+    def write_later(write, last_frames):
+        late.append(threading.Timer(0.7, write, (last_frames,)))
         late[0].start()
 
-    change_file(detector, 4, write_later)
+    detector = eiger(frames, make_files=changed({4: write_later}))
+    live, sinks = followed(subscribe, detector)
     engine(bp.count([detector]))
     assert live.wait(30)
     late[0].join()
@@ -129,9 +127,8 @@ def test_a_last_file_that_comes_after_the_stop_document_is_waited_for(engine, su
 
 def test_a_file_that_never_comes_becomes_a_gap_of_its_frames(engine, subscribe, eiger):
     frames = series(100)
-    detector = eiger(frames)
+    detector = eiger(frames, make_files=changed({3: never}))
     live, sinks = followed(subscribe, detector)
-    change_file(detector, 3, lambda *args: None)
     engine(bp.count([detector]))
     assert live.wait(30)
     (sink,) = sinks
@@ -152,13 +149,13 @@ def test_a_file_that_never_comes_becomes_a_gap_of_its_frames(engine, subscribe, 
 def test_an_event_of_another_series_than_the_followed_fails_with_a_remedy(engine, subscribe, eiger):
     detector = eiger(series(60))
     live, sinks = followed(subscribe, detector)
-    files = detector._files
+    collect = detector.collect_asset_docs
 
-    def elsewhere(*args):
-        detector._asset_docs[-1][1]["datum_kwargs"]["seq_id"] = 77
-        return files(*args)
+    def of_another_series():
+        for name, doc in collect():
+            yield name, {**doc, "datum_kwargs": {"seq_id": 77}} if name == "datum" else doc
 
-    detector._files = elsewhere
+    detector.collect_asset_docs = of_another_series
     (uid,) = engine(bp.count([detector]))
     assert live.wait(30)
     (sink,) = sinks

@@ -64,7 +64,7 @@ def receiver(tmp_path):
     assert receiver.live.close(20)
 
 
-@hostile(max_examples=40)
+@hostile(max_examples=25)
 @given(runs=st.lists(spoiled_runs(), min_size=4, max_size=4))
 def test_runs_with_spoiled_documents_harm_nothing(receiver, runs):
     for documents in runs:
@@ -75,7 +75,7 @@ def test_runs_with_spoiled_documents_harm_nothing(receiver, runs):
 no_documents = st.lists(st.tuples(st.one_of(st.sampled_from(("start", "stop")), values), values))
 
 
-@hostile(max_examples=20)
+@hostile(max_examples=10)
 @given(several=st.lists(no_documents, min_size=3, max_size=3))
 def test_what_is_no_document_at_all_harms_nothing(receiver, several):
     for documents in several:

@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.live.messages import End, Gathered, Referenced
+from xpcs_live_denoise.live.worker import End, NewFrames
 from xpcs_live_denoise.records.frames import EigerFrames, HDF5Frames, InlineFrames, MissingFrames
 
 
 def frames(start, stop, path="a.h5", dataset="x"):
     reference = HDF5Frames(path=path, dataset=dataset, start=start, stop=stop)
-    return Referenced(reference=reference, arrival=float(stop))
+    return NewFrames(frames=reference, arrival=float(stop))
 
 
 def test_frames_of_one_dataset_that_follow_each_other_merge():
     merged = frames(3, 5).merge(frames(5, 9))
-    assert (merged.reference.start, merged.reference.stop) == (3, 9)
+    assert (merged.frames.start, merged.frames.stop) == (3, 9)
     assert merged.arrival == 9.0, "the lag is counted from the newest frame"
 
 
@@ -24,7 +24,7 @@ def test_frames_of_one_dataset_that_follow_each_other_merge():
         frames(6, 9),
         frames(5, 9, path="b.h5"),
         frames(5, 9, dataset="y"),
-        Referenced(reference=InlineFrames(frames=np.zeros((1, 2, 2))), arrival=0.0),
+        NewFrames(frames=InlineFrames(frames=np.zeros((1, 2, 2))), arrival=0.0),
         End(exit_status="success", reason=""),
     ],
 )
@@ -34,11 +34,11 @@ def test_what_does_not_follow_directly_stays_a_message_of_its_own(later):
 
 def eiger(start, stop, sequence_id=1):
     reference = EigerFrames(prefix="a", sequence_id=sequence_id, start=start, stop=stop)
-    return Referenced(reference=reference, arrival=0.0)
+    return NewFrames(frames=reference, arrival=0.0)
 
 
 def test_frames_of_one_eiger_series_merge_and_those_of_two_do_not():
-    assert eiger(3, 5).merge(eiger(5, 9)).reference == eiger(3, 9).reference
+    assert eiger(3, 5).merge(eiger(5, 9)).frames == eiger(3, 9).frames
     assert eiger(3, 5).merge(eiger(5, 9, sequence_id=2)) is None
     assert eiger(3, None).merge(eiger(5, 9)) is None
     assert eiger(3, 5).merge(frames(5, 9)) is None
@@ -46,7 +46,7 @@ def test_frames_of_one_eiger_series_merge_and_those_of_two_do_not():
 
 def test_references_of_different_kinds_never_become_one():
     unreadable = MissingFrames(n_frames=4, reason="no handler")
-    later = Referenced(reference=unreadable, arrival=0.0)
+    later = NewFrames(frames=unreadable, arrival=0.0)
     assert frames(3, 5).merge(later) is None
     assert later.merge(frames(9, 12)) is None
 
@@ -54,14 +54,14 @@ def test_references_of_different_kinds_never_become_one():
 def test_announced_frames_that_are_missing_merge_if_their_reason_is_the_same():
     def missing(n_frames, reason):
         reference = MissingFrames(n_frames=n_frames, reason=reason)
-        return Referenced(reference=reference, arrival=0.0)
+        return NewFrames(frames=reference, arrival=0.0)
 
-    assert missing(2, "a").merge(missing(3, "a")).reference.n_frames == 5
+    assert missing(2, "a").merge(missing(3, "a")).frames.n_frames == 5
     assert missing(2, "a").merge(missing(3, "b")) is None
 
 
 def test_only_pixels_count_for_the_bound_of_the_queue():
-    assert Gathered(pixels=np.zeros((2, 3), np.uint16), arrival=0.0).n_bytes == 12
+    assert NewFrames(frames=np.zeros((2, 3), np.uint16), arrival=0.0).n_bytes == 12
     assert frames(0, 1000).n_bytes == 0
     inline = InlineFrames(frames=np.zeros((1, 2, 2), np.uint16))
-    assert Referenced(reference=inline, arrival=0.0).n_bytes == 8
+    assert NewFrames(frames=inline, arrival=0.0).n_bytes == 8

@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import least_squares
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.kww import KwwBounds, fit_kww, kww
+from xpcs_live_denoise.numerics.kww import fit_kww, kww
 
 LAGS = np.arange(1.0, 61.0)
 LOW = np.array([1e-3, 0.3, 0.05, 0.5])
@@ -161,7 +161,7 @@ def test_missing_lags_are_left_out():
 
 def test_a_curve_that_wants_out_of_the_box_ends_on_its_edge_without_an_error():
     y = kww(LAGS, 0.05, 1.0, 0.3, 0.9)[None]
-    fit = fit_kww(LAGS, y, 1e4, bounds=KwwBounds(baseline=(0.95, 1.5)))
+    fit = fit_kww(LAGS, y, 1e4, baseline_bounds=(0.95, 1.5))
     assert fit.baseline[0] == pytest.approx(0.95, abs=1e-12)
     assert not fit.converged[0]
     assert np.isnan(fit.relaxation_rate_error[0])
@@ -230,7 +230,7 @@ def test_no_curves_give_no_fits():
         ({"y": np.ones((2, 4))}, r"curves of shape \(2, 4\)"),
         ({"weights": np.ones(5)}, r"weights of shape \(5,\)"),
         ({"beta": [0.1, 0.2, 0.3]}, r"beta of shape \(3,\)"),
-        ({"bounds": KwwBounds(alpha=(2.0, 1.0))}, r"expected \(lowest, highest\)"),
+        ({"alpha_bounds": (2.0, 1.0)}, r"expected \(lowest, highest\)"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(arguments, message):

@@ -6,7 +6,6 @@ import time
 import numpy as np
 import pytest
 
-from tests.support.tiled_servers import Server
 from tests.support.written import end, publish
 from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.page.feed import READ
@@ -160,27 +159,26 @@ def test_the_list_grows_with_every_run_and_shows_frames_and_end(
     with_hub(tiled_server, work)
 
 
-def test_a_restart_of_the_server_is_told_and_then_nothing_is_missing(tmp_path, synthetic):
-    run = synthetic(seed=3)
-    with Server(tmp_path) as server:
-        sink = TiledSink(run.info, client=server.client())
-        sink.write(run.publication(0, 20))
+def test_a_restart_of_the_server_is_told_and_then_nothing_is_missing(outage_server, synthetic):
+    run, server = synthetic(seed=3), outage_server
+    sink = TiledSink(run.info, client=server.client())
+    sink.write(run.publication(0, 20))
 
-        async def work(hub):
-            feed = await hub.open(sink.uid)
-            await until(lambda: len(feed.followed) == 8)
-            await asyncio.to_thread(server.stop)
-            await until(lambda: "No connection to the Tiled server" in hub.notice)
-            np.testing.assert_array_equal(shown(feed), run.c2[1, :20, :20])
-            await asyncio.to_thread(server.start)
-            await asyncio.to_thread(publish, sink, run.publication(20, 40))
-            await until(lambda: not hub.notice)
-            await until(lambda: feed.state.n_frames == 40 and len(feed.state.data.gamma) == 80)
-            await until(lambda: np.array_equal(shown(feed), run.c2[1, :40, :40]))
-            await asyncio.to_thread(end, sink, run.result())
-            await until(lambda: feed.state.complete)
+    async def work(hub):
+        feed = await hub.open(sink.uid)
+        await until(lambda: len(feed.followed) == 8)
+        await asyncio.to_thread(server.stop)
+        await until(lambda: "No connection to the Tiled server" in hub.notice)
+        np.testing.assert_array_equal(shown(feed), run.c2[1, :20, :20])
+        await asyncio.to_thread(server.start)
+        await asyncio.to_thread(publish, sink, run.publication(20, 40))
+        await until(lambda: not hub.notice)
+        await until(lambda: feed.state.n_frames == 40 and len(feed.state.data.gamma) == 80)
+        await until(lambda: np.array_equal(shown(feed), run.c2[1, :40, :40]))
+        await asyncio.to_thread(end, sink, run.result())
+        await until(lambda: feed.state.complete)
 
-        with_hub(server, work)
+    with_hub(server, work)
 
 
 def test_a_server_without_streams_is_asked_again_and_again(tiled_server, tiled_client, synthetic):

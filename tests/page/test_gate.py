@@ -2,13 +2,11 @@
 
 import asyncio
 import base64
-import concurrent.futures
 import contextlib
 import json
 import logging
 import re
 import socket
-import threading
 import zlib
 
 import httpx
@@ -16,48 +14,16 @@ import pytest
 import websockets.exceptions
 from websockets.sync.client import connect
 
+from tests.support.served_page import DEADLINE_S, Served
 from xpcs_live_denoise.errors import (
     InvalidInputError,
     ResultNotFoundError,
-    ServerStartError,
     TiledUnavailableError,
 )
 from xpcs_live_denoise.page.server import checked_key, is_loopback, serve_page
 from xpcs_live_denoise.page.tiled_http import TiledHttp, base_address
 
 KEY = "a key that only visitors know"
-DEADLINE_S = 60
-
-
-class Served:
-    """The page of a server, in a thread with a loop of its own; a context manager."""
-
-    def __init__(self, server, key=None):
-        self._server, self._key = server, key
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
-        self._ready = concurrent.futures.Future()
-
-    async def _serve(self):
-        http = TiledHttp(self._server.uri, self._server.api_key)
-        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        with contextlib.suppress(asyncio.CancelledError):
-            await serve_page(
-                http,
-                "processed",
-                host="127.0.0.1",
-                port=None,
-                key=self._key,
-                ready=self._ready.set_result,
-            )
-
-    def __enter__(self):
-        self._thread.start()
-        self.address = f"http://127.0.0.1:{self._ready.result(DEADLINE_S)}"
-        return self
-
-    def __exit__(self, *exception):
-        self._loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +90,8 @@ def test_the_key_opens_once_and_a_cookie_that_is_not_the_key_from_then_on(
     keyed_page, visitor, caplog
 ):
     client = visitor(keyed_page)
+    caplog.set_level(logging.WARNING, "httpx")  # the test's own client
     with caplog.at_level(logging.DEBUG):
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # the test's own client
         answer = client.get("/", params={"key": KEY, "run": "a b"})
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie
@@ -238,7 +204,7 @@ def test_a_page_that_cannot_start_says_why(tiled_server):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ServerStartError, match=f"port {port}: Address already in use"):
+        with pytest.raises(InvalidInputError, match=f"port {port}: Address already in use"):
             serve(tiled_server.uri, tiled_server.api_key, port=port)
     with pytest.raises(TiledUnavailableError, match="no answer"):
         serve(f"http://127.0.0.1:{port}", "key")

@@ -67,7 +67,7 @@ def test_nothing_is_shown_before_the_first_frame():
     empty = state(0)
     assert len(empty.two_time(0).raw) == 0
     assert empty.g2(0).raw is NO_CURVE
-    assert len(empty.gamma(0).points["recommended"].rate) == 0
+    assert len(empty.gamma(0).points["recommended"]) == 0
     assert empty.detector(0) is None
 
 
@@ -108,7 +108,7 @@ def test_gamma_is_that_of_the_rows_that_count_whatever_their_order(synthetic):
     made = state()
     for table, rate in ((first, 1.0), (again, 2.0), (again, 2.0), (first, 2.0), (final, 3.0)):
         made.append("gamma", table)
-        assert set(made.gamma(1).points["recommended"].rate) == {rate}
+        assert set(made.gamma(1).points["recommended"].relaxation_rate) == {rate}
         assert len(made.data.gamma) == len(first)
     made.append("gamma", first)  # late provisional rows change nothing
     assert set(made.data.gamma.relaxation_rate) == {3.0}

@@ -69,12 +69,9 @@ def delivery_to():
     made = []
 
     def delivery_to(run, root, sink, timings=QUICK):
-        changed = threading.Condition()
-        worker = Worker(queue_bytes=1, tick_s=1.0, changed=changed)
+        worker = Worker(queue_bytes=1, tick_s=1.0)
         worker.close(0)
-        thread = DeliveryThread(
-            Destination(root, sink), timings=timings, worker=worker, changed=changed
-        )
+        thread = DeliveryThread(Destination(root, sink), timings=timings, worker=worker)
         made.append(thread)
         delivery = RunDelivery(run.raw_uid, thread)
         delivery.begin(run.info)

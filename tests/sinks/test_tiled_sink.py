@@ -331,6 +331,7 @@ def test_the_sinks_of_a_destination_share_a_connection_that_the_first_write_make
 ):
     monkeypatch.setenv("XPCS_TEST_KEY", tiled_server.api_key)
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.INFO, "httpx")
     tiled, run = destination(tiled_server.uri), synthetic()
     sinks = [tiled.sink(tiled.spool(info)) for info in (run.info, synthetic(seed=1).info)]
     for sink in sinks:
@@ -340,8 +341,13 @@ def test_the_sinks_of_a_destination_share_a_connection_that_the_first_write_make
     assert tiled_server.api_key not in str(list(node.documents()))
     assert tiled_server.api_key not in caplog.text
     assert f"as processed/{sinks[0].uid}" in caplog.text
-    assert caplog.text.count(f"GET {tiled_server.uri} ") <= 1
+    n_requests = caplog.text.count(f"GET {tiled_server.uri} ")  # only a connection asks for that
     tiled.close()
+    caplog.clear()
+    other = destination(tiled_server.uri)
+    other.client()
+    assert n_requests == caplog.text.count(f"GET {tiled_server.uri} ") > 0
+    other.close()
     assert client.context.http_client.is_closed
 
 

@@ -1,11 +1,13 @@
 """A simulated classic Eiger whose files are followed, and what may happen to it."""
 
+import functools
 import threading
 import time
 
 import pytest
 
 from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
+from xpcs_live_denoise.simulation.eiger import SeriesFiles
 
 
 @pytest.fixture
@@ -24,25 +26,25 @@ def eiger(tmp_path):
     return make
 
 
-class Changed:
-    """The files of a series, one of which is written by somebody else."""
+def changed(writers):
+    """Return what makes the files of a series of which somebody else writes some, by number.
 
-    def __init__(self, files, number, write):
-        self._files, self._number, self._write = files, number, write
+    `writers[number](write, frames)` is called in the place of the detector; `write(frames)` writes.
+    """
 
-    def __getattr__(self, name):
-        return getattr(self._files, name)
+    class Changed(SeriesFiles):
+        def write_data(self, number, frames, stopping=None):
+            write = functools.partial(SeriesFiles.write_data, self, number)
+            if number in writers:
+                writers[number](write, frames)
+            else:
+                write(frames, stopping)
 
-    def write_data(self, number, *args):
-        if number == self._number:
-            self._write(self._files, number, *args)
-        else:
-            self._files.write_data(number, *args)
+    return Changed
 
 
-def change_file(detector, number, write):
-    make = detector._files
-    detector._files = lambda *args: Changed(make(*args), number, write)
+def never(write, frames):
+    """Write no file."""
 
 
 def followed(subscribe, device, **fields):

@@ -10,7 +10,7 @@ from xpcs_live_denoise.denoising.model import (
     CnnEncoderDecoder,
     TiedEncoderDecoder,
 )
-from xpcs_live_denoise.denoising.triangle import MULTIPLICITY, N_PIXELS, TRIANGLE_INDEX
+from xpcs_live_denoise.numerics.windows import MULTIPLICITY, N_PIXELS, TRIANGLE_INDEX
 
 
 def mirrored(triangle: CnnEncoderDecoder) -> CnnEncoderDecoder:

@@ -57,9 +57,6 @@ class Serving:
                 "TILED_API_KEY": api_key,
                 "XDG_STATE_HOME": str(state),
                 "COLUMNS": "200",
-                # A short wait for a dead server, as a beamline would set it.
-                "TILED_RETRY_ATTEMPTS": "3",
-                "TILED_RETRY_TIMEOUT": "3",
             },
         )
         self._reader = threading.Thread(target=self._read)

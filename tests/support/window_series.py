@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xpcs_live_denoise.denoising.triangle import LAG
+from xpcs_live_denoise.numerics.windows import LAG
 
 
 def write_series(path: Path, seed: int, n_series: int = 24, n_cuts: int = 6) -> Path:

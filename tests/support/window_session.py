@@ -30,7 +30,7 @@ from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_se
 from xpcs_live_denoise.sinks.memory import MemorySink
 from xpcs_live_denoise.views import RECOMMENDED
 
-N_FRAMES = 120
+N_FRAMES = 80
 LEAST_DRAWS, MOST_FRAMES = 3, 1500
 
 
@@ -140,7 +140,7 @@ def first_run(session, folder):
 def choice_run(session):
     """The ROI that was chosen by keys is still the chosen one in the next run."""
     session.key("Key_Down")
-    chosen = session.plot.choice.label
+    chosen = session.window.roi
     after_key = session.roi_words()
     session.run()
     session.window.draw_now()

@@ -12,28 +12,29 @@ import numpy as np
 import pandas as pd
 import pytest
 from tiled.queries import Eq
+from typer.testing import CliRunner
 
 from tests.support.live_runs import ROIS, Fake, composed_run, offline, series
 from tests.support.relay import Relay
-from tests.support.tiled_servers import Server
 from xpcs_live_denoise import LiveDenoise, Settings, results
 from xpcs_live_denoise.analysis.series import Analysis
+from xpcs_live_denoise.commands.cli import app
 from xpcs_live_denoise.live import Timings
+from xpcs_live_denoise.sinks.memory import MemorySink
 from xpcs_live_denoise.sinks.spool import spooled_folders
 
 pytestmark = pytest.mark.system
 
 N = 90
 # A server that only takes long, on a loaded machine, is not what these tests are about.
-IMPATIENT = Timings(first_pause_s=0.3, longest_pause_s=0.5, slow_s=60.0)
+IMPATIENT = Timings(first_pause_s=0.1, longest_pause_s=0.2, slow_s=60.0)
 ROW = ["roi", "age_frame", "source", "width", "final"]
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(outage_server):
     """A server that tests stop and start again, on the same port and folder."""
-    with Server(tmp_path / "catalog", readable=tmp_path) as running:
-        yield running
+    return outage_server
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def derived(server, uid):
 
 def stored_frames(server, uid):
     """Frames of which a reader sees C2 now; 0 while there is no derived run."""
-    time.sleep(0.3)  # a fresh client each time costs the server something
+    time.sleep(0.1)  # a fresh client each time costs the server something
     found = [run.metadata.get("n_frames", 0) for run in derived(server, uid)]
     assert len(found) < 2, "a second derived run"
     return found[0] if found else 0
@@ -88,14 +89,21 @@ def spooled_frames(tmp_path):
     return spool_format.read_record(news[-1]).n_frames if news else 0
 
 
-def deliver(tmp_path):
-    return subprocess.run(
-        [sys.executable, "-m", "xpcs_live_denoise", "deliver", f"--config={tmp_path}/xpcs.yml"],
+def deliver(tmp_path, *, process=False):
+    """Return exit status and output of the command; here, or in a process of its own."""
+    arguments = ["deliver", f"--config={tmp_path}/xpcs.yml"]
+    if not process:
+        done = CliRunner().invoke(app, arguments)
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done.exit_code, done.output
+    done = subprocess.run(
+        [sys.executable, "-m", "xpcs_live_denoise", *arguments],
         capture_output=True,
         text=True,
         timeout=200,
         check=False,
     )
+    return done.returncode, done.stdout + done.stderr
 
 
 def the_result(server, uid):
@@ -163,7 +171,7 @@ def test_down_in_the_middle_of_a_run(server, settings, live, tmp_path, caplog):
     server.stop()
     for frame in frames[55:80]:
         send(frame)
-        time.sleep(0.1)
+        time.sleep(0.02)
     until(lambda: spooled_frames(tmp_path) == 80)
     assert "Not stored yet" in live.status[uid].message
     server.start()
@@ -195,44 +203,46 @@ def test_down_at_the_stop_and_back_when_the_session_has_ended(
     assert not live.close(1)
     assert f"They are kept in {tmp_path / 'spool'}" in caplog.text
     assert f"Results of 1 run wait in {tmp_path / 'spool'}" in caplog.text
-    away = deliver(tmp_path)
-    assert away.returncode == 1
-    assert "not delivered (TiledUnavailableError" in away.stdout
+    status, away = deliver(tmp_path)
+    assert status == 1
+    assert "not delivered (TiledUnavailableError" in away
     server.start()
-    done = deliver(tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"Run {uid}: delivered as processed/" in done.stdout
+    status, done = deliver(tmp_path, process=True)
+    assert status == 0, done
+    assert f"Run {uid}: delivered as processed/" in done
     assert_complete(server, uid, frames)
-    again = deliver(tmp_path)
-    assert (again.returncode, again.stdout[:18]) == (0, "Nothing to deliver")
-    for call in (away, done, again):
-        assert server.api_key not in call.stdout + call.stderr
+    status, again = deliver(tmp_path)
+    assert (status, again[:18]) == (0, "Nothing to deliver")
+    assert server.api_key not in away + done + again
+
+
+def longest_lag(live, frames):
+    """Send a run and wait until it is computed; return uid, what sends its stop, and the lag, s."""
+    uid, send, stop = composed_run(live)
+    lags = []
+    for frame in frames:
+        send(frame)
+        time.sleep(0.02)
+        lags.append(live.status[uid].lag_s)
+    until(lambda: live.status[uid].n_processed == len(frames), 30)
+    return uid, stop, max(lags)
 
 
 def test_a_server_that_answers_slowly_does_not_slow_the_analysis(server, settings, tmp_path):
-    relay, frames = Relay(server.uri), series(60)
-    tiled = {"uri": relay.uri}
-    options = Settings(**{**settings, "tiled": tiled})
+    frames = series(60)
+    alone = LiveDenoise(Settings(**settings), rois=ROIS, ensemble=Fake(), sinks=[MemorySink])
+    _, stop, usual = longest_lag(alone, frames)
+    stop()
+    assert alone.close(20)
+    relay = Relay(server.uri)
+    relay.delay_s = 1.0
+    options = Settings(**{**settings, "tiled": {"uri": relay.uri}})
     timings = dataclasses.replace(IMPATIENT, slow_s=0.5)
     live = LiveDenoise(options, rois=ROIS, ensemble=Fake(), timings=timings)
-    most = {}
-    for delay_s in (0.0, 1.0):
-        relay.delay_s = delay_s
-        uid, send, stop = composed_run(live)
-        lags = []
-        for frame in frames:
-            send(frame)
-            time.sleep(0.02)
-            lags.append(live.status[uid].lag_s)
-        until(lambda uid=uid: live.status[uid].n_processed == len(frames), 30)
-        most[delay_s] = max(lags)
-        if delay_s:
-            assert spooled_frames(tmp_path), "what waits is on disk"
-        else:
-            stop()
-            assert live.wait(100)
+    uid, stop, longest = longest_lag(live, frames)
+    assert spooled_frames(tmp_path), "what waits is on disk"
     # A publication is a dozen requests of a second each; the machine itself may be busy.
-    assert most[1.0] < most[0.0] + 3.0
+    assert longest < usual + 3.0
     relay.delay_s = 0.0
     stop()
     assert live.wait(100)
@@ -288,19 +298,19 @@ def test_killed_while_the_server_is_away(server, session, tmp_path, moment):
     if moment == "after the stop":
         session.stdin.write("stop\n")
         until(lambda: list((tmp_path / "spool").glob("*/*-end.npz")))
-    busy = deliver(tmp_path)
-    assert (busy.returncode, "left to the process that has it" in busy.stdout) == (0, True)
+    status, busy = deliver(tmp_path)
+    assert (status, "left to the process that has it" in busy) == (0, True)
     session.send_signal(signal.SIGKILL)
     session.wait()
     server.start()
-    done = deliver(tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+    status, done = deliver(tmp_path)
+    assert status == 0, done
     assert not list((tmp_path / "spool").iterdir())
     frames = series(N)
     if moment == "after the stop":
         assert_complete(server, uid, frames)
         return
-    assert "its process died" in done.stdout
+    assert "its process died" in done
     result, expected = the_result(server, uid), offline(frames)
     stop = result.metadata["stop"]
     assert stop["exit_status"] == stop["analysis_exit_status"] == "abort"

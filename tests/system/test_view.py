@@ -1,5 +1,6 @@
-"""The web page in a real browser, from the command line, against a real Tiled server."""
+"""The web page in a real browser, against a real Tiled server; once from the command line."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.support.served_page import Served
 from tests.support.tiled_servers import Server
 from tests.support.written import end, publish
 from xpcs_live_denoise.records.results import Picture
@@ -46,8 +48,16 @@ def browser():
 
 
 @pytest.fixture
-def page():
-    """Return a function that starts the page of a server and returns its address."""
+def page(caplog):
+    """Return a function that serves the page of a server and returns its address."""
+    with contextlib.ExitStack() as stack:
+        yield lambda server: stack.enter_context(Served(server)).address
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.fixture
+def command():
+    """Return a function that starts the command `view` and returns its address."""
     started = []
 
     def start(server, *arguments, **variables):
@@ -198,14 +208,16 @@ def test_an_unknown_run_is_told_on_the_page(tiled_server, browser, page):
     assert browser.title == "XPCS live"
 
 
-def test_a_key_opens_the_page_in_the_browser(tiled_server, browser, page, tmp_path):
+def test_a_key_opens_the_page_in_the_browser(tiled_server, browser, command, tmp_path):
     from selenium.webdriver.common.by import By
 
     key = "visitors have to know this"
     file = tmp_path / "key"
     file.write_text(key + "\n")
     file.chmod(0o600)
-    address = page(tiled_server, "--host", "0.0.0.0", "--key-file", file, XPCS_VIEW_KEY="another")
+    address = command(
+        tiled_server, "--host", "0.0.0.0", "--key-file", file, XPCS_VIEW_KEY="another"
+    )
     address = address.replace("0.0.0.0", "127.0.0.1")
     browser.get(f"{address}?run=x")
     browser.find_element(By.ID, "key").send_keys(key + "\n")

@@ -101,7 +101,7 @@ def test_points_are_told_apart_by_source_and_recommendation(synthetic):
         ]
     )
     shown = view(rows, 2)
-    assert {kind: len(points.rate) for kind, points in shown.points.items()} == {
+    assert {kind: len(points) for kind, points in shown.points.items()} == {
         "raw": 4,
         "denoised": 4,
         "doubtful": 4,
@@ -126,11 +126,12 @@ def test_rows_that_are_no_points_are_left_out(synthetic):
 def test_points_that_are_too_many_are_thinned_and_no_bar_reaches_zero(synthetic):
     rows = synthetic(n_roi=1).gamma(range(5 * MOST_POINTS)).replace(relaxation_rate_error=9.0)
     points = view(rows).points["raw"]
-    assert len(points.rate) == MOST_POINTS
-    np.testing.assert_allclose(points.lower, 0.1)
-    np.testing.assert_allclose(points.upper, 10.0)
+    assert len(points) == MOST_POINTS
+    lower, upper = views.error_bars(points)
+    np.testing.assert_allclose(lower, 0.1)
+    np.testing.assert_allclose(upper, 10.0)
     unknown = view(rows.replace(relaxation_rate_error=np.nan)).points["raw"]
-    np.testing.assert_array_equal(unknown.lower, unknown.upper)
+    np.testing.assert_array_equal(*views.error_bars(unknown))
 
 
 def test_the_scale_is_that_of_the_estimator_where_it_has_rows(synthetic):

@@ -31,6 +31,11 @@ def test_the_first_roi_to_be_shown_is_the_middle_one(labels):
     assert views.default_roi(labels) == {1: 0, 2: 1, 3: 1}[len(labels)]
 
 
+def test_a_roi_that_somebody_wants_is_shown_where_the_run_has_it():
+    assert views.default_roi((1, 2, 3), 3) == 2
+    assert views.default_roi((1, 2), 3) == 1
+
+
 def test_facts_are_what_is_known():
     status = Status(n_processed=40, n_skipped=10, lag_s=1.25, contrast=(0.123, 0.2))
     known = {"n_frames": 50, "n_expected": 60, "frame_time_s": 0.01}

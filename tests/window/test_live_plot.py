@@ -12,24 +12,12 @@ from xpcs_live_denoise import LiveDenoise, LivePlot, RoiMap, Settings
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks.memory import MemorySink
-from xpcs_live_denoise.window.qt_window import RoiChoice
 from xpcs_live_denoise.window.run_view import ShownRun
 
 
 @pytest.fixture(autouse=True)
 def agg():
     mpl.use("Agg")
-
-
-def test_the_choice_of_a_roi_stays_where_a_run_lacks_it():
-    choice = RoiChoice()
-    assert choice.index((1, 2, 3)) == 1
-    choice.step((1, 2, 3), 1)
-    assert choice.label == 3
-    assert choice.index((1, 2)) == 1
-    assert choice.index((1, 2, 3, 4)) == 2
-    choice.step((1, 2, 3), 1)
-    assert choice.label == 1, "the first follows the last"
 
 
 def png_size(file):

@@ -44,18 +44,22 @@ class DetectorImage:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._shape = rois.shape
-        self._orientation = orientation or OrientationSettings()
-        self._binning = max(1, math.ceil(max(rois.shape) / MOST_PIXELS))
+        self.rois = rois
         rows, cols = (math.ceil(n / self._binning) for n in rois.shape)
-        self._labels = _label_of_each(rois, self._binning, (rows, cols))
-        self._sum, self._count = np.zeros((2, rows, cols))
+        turn = (orientation or OrientationSettings()).turn
+        labels = _label_of_each(rois, self._binning, (rows, cols))
+        self._labels = np.ascontiguousarray(turn(labels))
+        self._sums = np.zeros((2, rows, cols))  # of the values, and how many there were
+        self._turned = turn(self._sums[0]), turn(self._sums[1])  # views: as the image shows them
         self._n_frames = self._n_shown = 0
         self._lock = threading.Lock()
         self._offered: deque[Array] = deque(maxlen=16)
-        self._clock = clock
         self._next_offer = self._next_image = float("-inf")
-        self._budget = _TimeBudget(clock())
+        self._budget = _TimeBudget(clock)
+
+    @property
+    def _binning(self) -> int:
+        return max(1, math.ceil(max(self.rois.shape) / MOST_PIXELS))
 
     def offer(self, frames: Array) -> None:
         """Copy some rows of the last frame of (k, rows, cols), at most every PERIOD_S.
@@ -63,31 +67,32 @@ class DetectorImage:
         Frames of another shape are left alone. For the RunEngine's thread: a 4M frame costs 1
         to 2 ms.
         """
-        now = self._clock()
-        if now < self._next_offer or frames.ndim != 3 or frames.shape[1:] != self._shape:
+        now = self._budget.clock()
+        if now < self._next_offer or frames.ndim != 3 or frames.shape[1:] != self.rois.shape:
             return
         if not len(frames):
             return
         self._next_offer = now + PERIOD_S
+        binning = self._binning
         with self._lock:
-            first = (self._n_frames + len(self._offered)) % self._binning
-        rows = frames[-1, first :: self._binning].copy()
+            first = (self._n_frames + len(self._offered)) % binning
+        rows = frames[-1, first::binning].copy()
         with self._lock:
             self._offered.append(rows)
 
     def add(self, frames: Array) -> None:
         """Add as many of the frames (k, rows, cols) as the time allows, spread evenly."""
-        start = self._clock()
+        start = self._budget.clock()
         n_added = self._budget.affordable(len(frames), start)
         for index in range(n_added):
             frame = frames[index * len(frames) // n_added]
             self._add_rows(frame[self._n_frames % self._binning :: self._binning])
         if n_added:
-            self._budget.spend(self._clock() - start, n_added)
+            self._budget.spend(self._budget.clock() - start, n_added)
 
     def updated(self) -> Picture | None:
         """Return the image if it changed and the last one is PERIOD_S old, else None."""
-        now = self._clock()
+        now = self._budget.clock()
         if now < self._next_image:
             return None
         self._add_offered()
@@ -102,11 +107,12 @@ class DetectorImage:
         if not self._n_frames:
             return None
         self._n_shown = self._n_frames
-        mean = np.full(self._sum.shape, np.nan)
-        np.divide(self._sum, self._count, out=mean, where=self._count > 0)
+        total, count = self._turned
+        mean = np.full(total.shape, np.nan)
+        np.divide(total, count, out=mean, where=count > 0)
         return Picture(
-            mean=np.ascontiguousarray(self._orientation.turn(mean)),
-            labels=np.ascontiguousarray(self._orientation.turn(self._labels)),
+            mean=mean,
+            labels=self._labels,
             binning=self._binning,
             n_frames=self._n_frames,
         )
@@ -123,8 +129,9 @@ class DetectorImage:
         good = _holds_count(rows)
         values = np.where(good, rows, 0).astype(np.float64)
         columns = np.arange(0, rows.shape[1], self._binning)
-        self._sum[: len(rows)] += np.add.reduceat(values, columns, axis=1)
-        self._count[: len(rows)] += np.add.reduceat(good, columns, axis=1, dtype=np.float64)
+        total, count = self._sums[:, : len(rows)]
+        total += np.add.reduceat(values, columns, axis=1)
+        count += np.add.reduceat(good, columns, axis=1, dtype=np.float64)
         with self._lock:
             self._n_frames += 1
 
@@ -132,8 +139,9 @@ class DetectorImage:
 class _TimeBudget:
     """Seconds that may be spent, a share of those that pass, and what a frame costs of them."""
 
-    def __init__(self, now: float) -> None:
-        self._left_s, self._cost_s, self._at = MOST_AT_ONCE_S, 0.0, now
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self._left_s, self._cost_s, self._at = MOST_AT_ONCE_S, 0.0, clock()
 
     def affordable(self, n: int, now: float) -> int:
         """Return how many of n frames there is time for; one while their cost is not known."""

@@ -21,7 +21,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 import httpx
 
-from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, ServerStartError
+from xpcs_live_denoise.errors import (
+    InvalidInputError,
+    MissingDependencyError,
+    TiledUnavailableError,
+)
 
 if TYPE_CHECKING:
     from .nodes import Node
@@ -119,9 +123,10 @@ class EmbeddedServer:
         ------
         MissingDependencyError
             Without the `server` extra.
-        ServerStartError
-            When the port is taken, or when the process ends or does not answer in time; with the
-            last lines of its log.
+        InvalidInputError
+            When the port is taken.
+        TiledUnavailableError
+            When the process ends or does not answer in time; with the last lines of its log.
         """
         if self.running:
             return self
@@ -214,20 +219,22 @@ class EmbeddedServer:
         )
 
     def _wait_until_up(self, deadline: float, timeout: float) -> None:
-        while time.monotonic() < deadline:
-            process = self._process
-            if process is None or process.poll() is not None:
-                code = None if process is None else process.returncode
-                raise ServerStartError(
-                    f"Embedded Tiled server on {self.uri}: its process ended with status {code} "
-                    f"before it answered. Its log ends with:\n{self._log_tail()}"
-                )
-            try:
-                if httpx.get(f"{self.uri}/healthz", timeout=1.0, trust_env=False).is_success:
-                    return
-            except httpx.HTTPError:
-                time.sleep(0.1)
-        raise ServerStartError(
+        # One client: each reads the certificates of the machine anew.
+        with httpx.Client(timeout=1.0, trust_env=False) as client:
+            while time.monotonic() < deadline:
+                process = self._process
+                if process is None or process.poll() is not None:
+                    code = None if process is None else process.returncode
+                    raise TiledUnavailableError(
+                        f"Embedded Tiled server on {self.uri}: its process ended with status "
+                        f"{code} before it answered. Its log ends with:\n{self._log_tail()}"
+                    )
+                try:
+                    if client.get(f"{self.uri}/healthz").is_success:
+                        return
+                except httpx.HTTPError:
+                    time.sleep(0.1)
+        raise TiledUnavailableError(
             f"Embedded Tiled server on {self.uri}: no answer within {timeout:g} s; give start() "
             f"a longer timeout on a slow machine. Its log ends with:\n{self._log_tail()}"
         )
@@ -270,7 +277,7 @@ def _claim_port(wanted: int | None) -> int:
         try:
             probe.bind(("127.0.0.1", wanted or 0))
         except OSError as error:
-            raise ServerStartError(
+            raise InvalidInputError(
                 f"Embedded Tiled server: port {wanted} on 127.0.0.1 is taken ({error.strerror}); "
                 "expected a free one. Give another, or none to have one chosen."
             ) from error

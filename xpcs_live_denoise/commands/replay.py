@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 KEYS = ["roi", "age_frame", "source", "width"]
 UNFINISHED = "unfinished"
-LOOK_S = 2.0  # how often a wait looks for what the server says
-# After Ctrl-C or a refusal: what waits for the server is in the spool, the rest is computed again.
-CLOSE_S = 5.0
+LOOK_S = 0.5  # how often a wait looks for what the server says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +80,8 @@ def replay_runs(
     A run that fails gets one line and holds up none after it; the error comes at the end, of a
     single run at once. Frames are read from the files where they are readable here (below
     `settings.file_roots`), else by slices from Tiled. `timeout` is the longest wait for the end of
-    a run, s. Returned, by uid, is the comparison with the newest earlier result, None without one.
+    a run, s; without `timings` Tiled's client asks a server again that is away. Returned, by uid,
+    is the comparison with the newest earlier result, None without one.
     """
     from xpcs_live_denoise.catalog import connect
 
@@ -91,7 +90,7 @@ def replay_runs(
             "Setting tiled.raw_path: not set; expected the container with the raw runs, for "
             'example "raw". Set it, so that they are found.'
         )
-    client = connect(settings.tiled)
+    client = connect(settings.tiled, request_s=None if timings is None else timings.request_s)
     comparisons: dict[str, Comparison | None] = {}
     failed: list[str] = []
     try:
@@ -153,9 +152,10 @@ def _replay_one(
     from rich import print as print_table
 
     from xpcs_live_denoise.catalog import full_uid, raw_container, refuse_raw_runs, results_path
-    from xpcs_live_denoise.live import LiveDenoise
+    from xpcs_live_denoise.live import LiveDenoise, Timings
     from xpcs_live_denoise.sources import FileRoots, TiledDocuments
 
+    timings = timings or Timings()
     refuse_raw_runs(client, results_path(settings.tiled.path, settings.tiled.raw_path), uid)
     container = raw_container(client, settings.tiled.raw_path or "")
     uid = full_uid(container, uid)
@@ -171,7 +171,8 @@ def _replay_one(
         stored = _wait(live, uid, timeout)
         status = live.status.get(uid)
     finally:
-        live.close(timeout if stored else CLOSE_S)
+        # After Ctrl-C or a refusal what waits is in the spool, and the rest is computed again.
+        live.close(timeout if stored else timings.close_s)
     if status is None:
         raise XpcsError(
             f"Run {uid}: has no frames of {settings.data_key!r}; expected a run of the detector "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import signal
 import time
@@ -90,18 +91,18 @@ def analyse_until(
     live.prepare()  # not before: what cannot be started must not wait for imports
     # A line that a program which started us can wait for.
     typer.echo("Ready. Ctrl-C ends it.")
-    lines = StatusLines()
+    shown: dict[str, tuple[float, str]] = {}
     try:
         while True:
             with contextlib.suppress(queue.Empty):
                 ended.get(timeout=TICK_S)
                 break
-            lines.show(live.status)
+            show_status(live.status, shown)
     finally:
         source.stop()
     typer.echo("Ending: storing what is there ...")
     stored = live.close(close_s)
-    lines.show(live.status, last=True)
+    show_status(live.status, shown, every_s=0.0)
     if not stored:
         typer.secho(
             "Not everything could be stored in time. What is in the spool is stored by "
@@ -212,25 +213,25 @@ def _signals() -> Iterator[queue.SimpleQueue[None]]:
             signal.signal(number, handler)
 
 
-class StatusLines:
-    """Prints where each run stands: when it begins, every `every_s` s, and when it has ended."""
+def show_status(
+    runs: Mapping[str, Status],
+    shown: dict[str, tuple[float, str]],
+    *,
+    every_s: float = LINE_EVERY_S,
+) -> None:
+    """Print where each run stands: lines that have changed, of each run at most every `every_s` s.
 
-    def __init__(self, every_s: float = LINE_EVERY_S) -> None:
-        self._every_s = every_s
-        self._shown: dict[str, tuple[float, str]] = {}
-
-    def show(self, runs: Mapping[str, Status], *, last: bool = False) -> None:
-        """Print the lines that are due; of the `last` call, every one that has changed."""
-        now = time.monotonic()
-        for uid, status in runs.items():
-            line = status_line(uid, status)
-            when, shown = self._shown.get(uid, (-self._every_s, ""))
-            if line == shown or (now - when < self._every_s and not last):
-                continue
-            self._shown[uid] = (now, line)
+    `shown` holds the time and the text of the last line of each run, and is kept up to date.
+    """
+    now = time.monotonic()
+    for uid, status in runs.items():
+        line = status_line(uid, status)
+        when, before = shown.get(uid, (-math.inf, ""))
+        if line != before and now - when >= every_s:
+            shown[uid] = (now, line)
             typer.echo(line)
-        for uid in [uid for uid in self._shown if uid not in runs]:
-            del self._shown[uid]
+    for uid in [uid for uid in shown if uid not in runs]:
+        del shown[uid]
 
 
 def status_line(uid: str, status: Status) -> str:

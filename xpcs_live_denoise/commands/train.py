@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -12,13 +11,6 @@ from xpcs_live_denoise.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.denoising import Epoch
-
-
-class RecipeChoice(StrEnum):
-    """The recipes that `train` knows."""
-
-    own = "own"
-    paper = "paper"
 
 
 def train(
@@ -35,8 +27,8 @@ def train(
         bool, typer.Option("--simulated", help="Train and validate on simulated speckle, no file.")
     ] = False,
     recipe: Annotated[
-        RecipeChoice, typer.Option(help="How to train: own, or as the paper did.")
-    ] = RecipeChoice.own,
+        Literal["own", "paper"], typer.Option(help="How to train: own, or as the paper did.")
+    ] = "own",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Most epochs; default: the recipe's.")
     ] = None,
@@ -55,7 +47,7 @@ def train(
     with Progress() as bar:
         task = bar.add_task("simulating" if simulated else "reading", total=None)
         learning, choosing = training_data(data, validation, simulated=simulated, seed=seed)
-        chosen = recipe_of(recipe.value, epochs=epochs)
+        chosen = recipe_of(recipe, epochs=epochs)
 
         def show(network: int, n_networks: int, now: Epoch) -> None:
             bar.update(

@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
-from xpcs_live_denoise.numerics.windows import WINDOW
+from xpcs_live_denoise.numerics.windows import WINDOW, to_triangle, to_windows
 from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray
-
-from .triangle import to_triangle, to_windows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .inference import FusedMembers, TiedKernel
+    from .inference import Members
     from .model import CnnEncoderDecoder
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -40,7 +38,7 @@ class Ensemble:
         JSON-ready: name, sha256 (of the weights), n_members, window, trained_on, metrics.
     """
 
-    def __init__(self, members: FusedMembers | TiedKernel, info: Document) -> None:
+    def __init__(self, members: Members, info: Document) -> None:
         self._members = members
         self.info = info
 
@@ -78,7 +76,7 @@ class Ensemble:
                 f"Ensemble.denoise: {bad} of {len(windows)} windows have NaN or infinite values; "
                 "expected finite ones: fill missing values from the same lag first."
             )
-        mean, spread = self._members(torch.from_numpy(triangles).to(self._members.device))
+        mean, spread = self._members(torch.from_numpy(triangles))
         return to_windows(mean.cpu().numpy()), to_windows(spread.cpu().numpy())
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xpcs_live_denoise.numerics.windows import WINDOW
+from xpcs_live_denoise.numerics.windows import LAG, N_PIXELS, WINDOW
 from xpcs_live_denoise.records.types import Array
 
 from .model import CHANNELS, LATENT, TRIANGLE_SHAPE, CnnEncoderDecoder
-from .triangle import LAG, N_PIXELS
 
 # Windows in one pass. On a CPU the features of ten members then take 1 MB, which stay in the cache
 # and are not given back to the system between two products; a GPU wants large products.
@@ -35,75 +35,85 @@ def expected_shapes(n_members: int) -> dict[str, tuple[int, ...]]:
     return {name: (n_members, *tensor.shape) for name, tensor in state.items()}
 
 
-def fuse(stacked: Mapping[str, Tensor], device: torch.device) -> FusedMembers | TiedKernel:
+# Triangles (n, 1275) on the CPU -> mean and (population) standard deviation over the members,
+# each (n, 1275).
+Members: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
+# Of each layer its weight and its bias.
+Layers: TypeAlias = dict[str, tuple[Tensor, Tensor]]
+
+
+def fuse(stacked: Mapping[str, Tensor], device: torch.device) -> Members:
     """Return the fastest form of the members on this device; all forms give the same numbers."""
     if device.type == "cpu" and is_tied(stacked):
-        return TiedKernel(stacked)
-    return FusedMembers(stacked, device)
+        return tied_members(stacked)
+    return fused_members(stacked, device)
 
 
-class FusedMembers:
-    """m members, their parameters as of `stack_members`, that denoise the same triangles at once.
+def fused_members(stacked: Mapping[str, Tensor], device: torch.device) -> Members:
+    """Return m members, parameters as of `stack_members`, that denoise the same triangles at once.
 
     Between the decoder's linear layer and its first transposed convolution lies no ReLU, so the
     two are folded into one linear layer, once.
     """
-
-    def __init__(self, stacked: Mapping[str, Tensor], device: torch.device) -> None:
-        p = {name: tensor.to(device, torch.float32) for name, tensor in stacked.items()}
-        m = len(p["conv1.weight"])
-        column, square = (m, CHANNELS, 1), (m, CHANNELS, CHANNELS)
-        compress = p["compress.weight"].reshape(m, LATENT, CHANNELS, N_PIXELS).permute(0, 2, 3, 1)
-        expand = p["expand.weight"].reshape(m, CHANNELS, N_PIXELS, LATENT)
-        expand_bias = p["expand.bias"].reshape(m, CHANNELS, N_PIXELS)
-        deconv1 = p["deconv1.weight"].reshape(square)  # (m, in, out)
-        folded = torch.einsum("mio,mipk->mokp", deconv1, expand)  # (m, 10, 8, 1275)
-        bias = torch.einsum("mio,mip->mop", deconv1, expand_bias)
-        self.device = device
-        # Each layer is its weight and its bias.
-        self._conv1 = p["conv1.weight"].reshape(column), p["conv1.bias"].reshape(column)
-        self._conv2 = p["conv2.weight"].reshape(square), p["conv2.bias"].reshape(column)
-        self._compress = (  # one product for every channel, the channels are summed after
+    p = {name: tensor.to(device, torch.float32) for name, tensor in stacked.items()}
+    m = len(p["conv1.weight"])
+    column, square = (m, CHANNELS, 1), (m, CHANNELS, CHANNELS)
+    compress = p["compress.weight"].reshape(m, LATENT, CHANNELS, N_PIXELS).permute(0, 2, 3, 1)
+    expand = p["expand.weight"].reshape(m, CHANNELS, N_PIXELS, LATENT)
+    expand_bias = p["expand.bias"].reshape(m, CHANNELS, N_PIXELS)
+    deconv1 = p["deconv1.weight"].reshape(square)  # (m, in, out)
+    folded = torch.einsum("mio,mipk->mokp", deconv1, expand)  # (m, 10, 8, 1275)
+    bias = torch.einsum("mio,mip->mop", deconv1, expand_bias)
+    layers: Layers = {
+        "conv1": (p["conv1.weight"].reshape(column), p["conv1.bias"].reshape(column)),
+        "conv2": (p["conv2.weight"].reshape(square), p["conv2.bias"].reshape(column)),
+        "compress": (  # one product for every channel, the channels are summed after
             compress.reshape(m * CHANNELS, N_PIXELS, LATENT),
             p["compress.bias"].reshape(m, 1, LATENT),
-        )
-        self._expand = (
+        ),
+        "expand": (
             folded.reshape(m, CHANNELS, LATENT, N_PIXELS).contiguous(),
             bias + p["deconv1.bias"].reshape(column),  # (m, 10, 1275)
-        )
-        self._deconv2 = (
+        ),
+        "deconv2": (
             p["deconv2.weight"].reshape(m, 1, CHANNELS),
             p["deconv2.bias"].reshape(m, 1, 1),
-        )
+        ),
+    }
+    return partial(_denoise_in_chunks, layers, device)
 
-    @torch.inference_mode()
-    def __call__(self, triangles: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and population standard deviation over the members, each (n, 1275)."""
-        mean = torch.empty_like(triangles)
-        spread = torch.empty_like(triangles)
-        chunk = CPU_CHUNK if self.device.type == "cpu" else GPU_CHUNK
-        for start in range(0, len(triangles), chunk):
-            part = slice(start, start + chunk)
-            output = self._outputs(triangles[part])  # (m, k, 1275)
-            mean[part] = output.mean(dim=0)
-            # torch.std does the same in three times the time.
-            spread[part] = (output - mean[part]).square_().mean(dim=0).sqrt_()
-        return mean, spread
 
-    def _outputs(self, triangles: Tensor) -> Tensor:
-        """Return every member's output, shape (m, k, 1275), for triangles (k, 1275)."""
-        (conv1, conv1_bias), (conv2, conv2_bias) = self._conv1, self._conv2
-        (compress, compress_bias), (expand, expand_bias) = self._compress, self._expand
-        deconv2, deconv2_bias = self._deconv2
-        m, k = len(conv1), len(triangles)
-        pixels = triangles.reshape(1, 1, k * N_PIXELS)
-        x = torch.relu_(conv1_bias + conv1 * pixels)  # (m, 10, k * 1275)
-        x = torch.baddbmm(conv2_bias, conv2, x).relu_()  # (m, 10, k * 1275)
-        x = torch.bmm(x.view(m * CHANNELS, k, N_PIXELS), compress)  # (m * 10, k, 8)
-        latent = x.view(m, CHANNELS, k, LATENT).sum(dim=1) + compress_bias  # (m, k, 8)
-        x = torch.matmul(latent.unsqueeze(1), expand)  # (m, 10, k, 1275)
-        x = x.add_(expand_bias.unsqueeze(2)).relu_().view(m, CHANNELS, k * N_PIXELS)
-        return torch.baddbmm(deconv2_bias, deconv2, x).view(m, k, N_PIXELS)
+@torch.inference_mode()
+def _denoise_in_chunks(
+    layers: Layers, device: torch.device, triangles: Tensor
+) -> tuple[Tensor, Tensor]:
+    triangles = triangles.to(device)
+    mean = torch.empty_like(triangles)
+    spread = torch.empty_like(triangles)
+    chunk = CPU_CHUNK if device.type == "cpu" else GPU_CHUNK
+    for start in range(0, len(triangles), chunk):
+        part = slice(start, start + chunk)
+        output = _outputs(layers, triangles[part])  # (m, k, 1275)
+        mean[part] = output.mean(dim=0)
+        # torch.std does the same in three times the time.
+        spread[part] = (output - mean[part]).square_().mean(dim=0).sqrt_()
+    return mean, spread
+
+
+def _outputs(layers: Layers, triangles: Tensor) -> Tensor:
+    """Return every member's output, shape (m, k, 1275), for triangles (k, 1275)."""
+    (conv1, conv1_bias), (conv2, conv2_bias) = layers["conv1"], layers["conv2"]
+    (compress, compress_bias), (expand, expand_bias) = layers["compress"], layers["expand"]
+    deconv2, deconv2_bias = layers["deconv2"]
+    m, k = len(conv1), len(triangles)
+    pixels = triangles.reshape(1, 1, k * N_PIXELS)
+    x = torch.relu_(conv1_bias + conv1 * pixels)  # (m, 10, k * 1275)
+    x = torch.baddbmm(conv2_bias, conv2, x).relu_()  # (m, 10, k * 1275)
+    x = torch.bmm(x.view(m * CHANNELS, k, N_PIXELS), compress)  # (m * 10, k, 8)
+    latent = x.view(m, CHANNELS, k, LATENT).sum(dim=1) + compress_bias  # (m, k, 8)
+    x = torch.matmul(latent.unsqueeze(1), expand)  # (m, 10, k, 1275)
+    x = x.add_(expand_bias.unsqueeze(2)).relu_().view(m, CHANNELS, k * N_PIXELS)
+    return torch.baddbmm(deconv2_bias, deconv2, x).view(m, k, N_PIXELS)
 
 
 # A register holds 16 numbers, or two registers 8 each: loops end on whole ones.
@@ -127,53 +137,64 @@ def _layout() -> tuple[NDArray[np.int64], NDArray[np.float32]]:
 PIXEL, REAL = _layout()
 
 
-class TiedKernel:
-    """Members whose weights are shared along diagonals, with a compiled encoder."""
-
-    def __init__(self, stacked: Mapping[str, Tensor]) -> None:
-        p = {name: tensor.numpy() for name, tensor in stacked.items()}
-        m = len(p["conv1.weight"])
-        square = (m, CHANNELS, CHANNELS)
-        # The first row of a window, with which a triangle begins, holds every lag once.
-        compress = p["compress.weight"].reshape(m, LATENT, CHANNELS, N_PIXELS)[..., :WINDOW]
-        deconv1 = p["deconv1.weight"].reshape(square)  # (m, in, out)
-        expand = p["expand.weight"].reshape(m, CHANNELS, N_PIXELS, LATENT)[:, :, :WINDOW]
-        expand_bias = p["expand.bias"].reshape(m, CHANNELS, N_PIXELS)[:, :, :WINDOW]
-        bias = np.einsum("mio,mip->mop", deconv1, expand_bias) + p["deconv1.bias"][..., None]
-        self.device = torch.device("cpu")
-        self._compiled = compiled_encoder()
-        self._encoder = tuple(
-            np.ascontiguousarray(array, dtype=np.float32)
-            for array in (
-                p["conv1.weight"].reshape(m, CHANNELS),
-                p["conv1.bias"],
-                p["conv2.weight"].reshape(square),
-                p["conv2.bias"],
-                compress.transpose(0, 3, 2, 1),  # (m, 50, 10, 8)
-            )
+def tied_members(stacked: Mapping[str, Tensor]) -> Members:
+    """Return members whose weights are shared along diagonals, with a compiled encoder."""
+    p = {name: tensor.numpy() for name, tensor in stacked.items()}
+    m = len(p["conv1.weight"])
+    square = (m, CHANNELS, CHANNELS)
+    # The first row of a window, with which a triangle begins, holds every lag once.
+    compress = p["compress.weight"].reshape(m, LATENT, CHANNELS, N_PIXELS)[..., :WINDOW]
+    deconv1 = p["deconv1.weight"].reshape(square)  # (m, in, out)
+    expand = p["expand.weight"].reshape(m, CHANNELS, N_PIXELS, LATENT)[:, :, :WINDOW]
+    expand_bias = p["expand.bias"].reshape(m, CHANNELS, N_PIXELS)[:, :, :WINDOW]
+    bias = np.einsum("mio,mip->mop", deconv1, expand_bias) + p["deconv1.bias"][..., None]
+    encoder = tuple(
+        np.ascontiguousarray(array, dtype=np.float32)
+        for array in (
+            p["conv1.weight"].reshape(m, CHANNELS),
+            p["conv1.bias"],
+            p["conv2.weight"].reshape(square),
+            p["conv2.bias"],
+            compress.transpose(0, 3, 2, 1),  # (m, 50, 10, 8)
         )
-        self._compress_bias = p["compress.bias"][:, None]  # (m, 1, 8)
-        self._expand = np.einsum("mio,mipk->mokp", deconv1, expand)  # (m, 10, 8, 50)
-        self._expand_bias = bias[:, :, None]  # (m, 10, 1, 50)
-        self._deconv2 = p["deconv2.weight"].reshape(m, 1, CHANNELS)
-        self._deconv2_bias = p["deconv2.bias"].reshape(m, 1, 1)
+    )
+    decoder = (
+        p["compress.bias"][:, None],  # (m, 1, 8)
+        np.einsum("mio,mipk->mokp", deconv1, expand),  # (m, 10, 8, 50)
+        bias[:, :, None],  # (m, 10, 1, 50)
+        p["deconv2.weight"].reshape(m, 1, CHANNELS),
+        p["deconv2.bias"].reshape(m, 1, 1),
+    )
+    return partial(_denoise_tied, compiled_encoder(), encoder, decoder)
 
-    def __call__(self, triangles: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and population standard deviation over the members, each (n, 1275)."""
-        outputs = self._outputs(triangles.numpy())  # (m, n, 50)
-        mean, spread = outputs.mean(axis=0), outputs.std(axis=0)  # (n, 50)
-        return torch.from_numpy(mean[:, LAG]), torch.from_numpy(spread[:, LAG])
 
-    def _outputs(self, triangles: Array) -> Array:
-        """Return every member's g2, shape (m, n, 50), lag 0 first, for triangles (n, 1275)."""
-        m, n = len(self._expand), len(triangles)
-        sums = np.empty((m, n, LATENT))
-        pixels = np.ascontiguousarray(triangles[:, PIXEL])  # (n, 50, 64)
-        self._compiled(pixels, REAL, WIDTH, *self._encoder, sums)
-        latent = (sums + self._compress_bias).astype(np.float32)
-        x = np.matmul(latent[:, None], self._expand)  # (m, 10, n, 50)
-        x = np.maximum(x + self._expand_bias, 0).reshape(m, CHANNELS, n * WINDOW)
-        return (self._deconv2 @ x + self._deconv2_bias).reshape(m, n, WINDOW)
+def _denoise_tied(
+    encode: Callable[..., None],
+    encoder: tuple[Array, ...],
+    decoder: tuple[Array, ...],
+    triangles: Tensor,
+) -> tuple[Tensor, Tensor]:
+    outputs = _tied_outputs(encode, encoder, decoder, triangles.numpy())  # (m, n, 50)
+    mean, spread = outputs.mean(axis=0), outputs.std(axis=0)  # (n, 50)
+    return torch.from_numpy(mean[:, LAG]), torch.from_numpy(spread[:, LAG])
+
+
+def _tied_outputs(
+    encode: Callable[..., None],
+    encoder: tuple[Array, ...],
+    decoder: tuple[Array, ...],
+    triangles: Array,
+) -> Array:
+    """Return every member's g2, shape (m, n, 50), lag 0 first, for triangles (n, 1275)."""
+    compress_bias, expand, expand_bias, deconv2, deconv2_bias = decoder
+    m, n = len(expand), len(triangles)
+    sums = np.empty((m, n, LATENT))
+    pixels = np.ascontiguousarray(triangles[:, PIXEL])  # (n, 50, 64)
+    encode(pixels, REAL, WIDTH, *encoder, sums)
+    latent = (sums + compress_bias).astype(np.float32)
+    x = np.matmul(latent[:, None], expand)  # (m, 10, n, 50)
+    x = np.maximum(x + expand_bias, 0).reshape(m, CHANNELS, n * WINDOW)
+    return (deconv2 @ x + deconv2_bias).reshape(m, n, WINDOW)
 
 
 def is_tied(stacked: Mapping[str, Tensor]) -> bool:

@@ -8,9 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xpcs_live_denoise.numerics.windows import WINDOW
-
-from .triangle import LAG, N_PIXELS
+from xpcs_live_denoise.numerics.windows import LAG, N_PIXELS, WINDOW
 
 CHANNELS = 10
 LATENT = 8

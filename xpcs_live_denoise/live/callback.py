@@ -6,7 +6,6 @@ import atexit
 import functools
 import logging
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,14 +19,13 @@ from xpcs_live_denoise.records.frames import TiledFrames
 from xpcs_live_denoise.records.run import Delivery, Status
 from xpcs_live_denoise.records.types import Array, Document
 from xpcs_live_denoise.sinks import TiledDestination
-from xpcs_live_denoise.sources import DocumentsByRun, FileRoots, FrameReader, read_tiled
+from xpcs_live_denoise.sources import DocumentsByRun, FrameReader, read_tiled
 
 from .delivery import DeliveryThread, RunDelivery, what_is_left
 from .intake import Device, DocumentIntake, RecentRuns
-from .messages import Message
 from .outbox import SinkFactory, Timings
-from .run import EnsembleLoader, LiveRun
-from .worker import Worker
+from .run import LiveRun, Session
+from .worker import Message, Worker
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.catalog import Node
@@ -91,19 +89,13 @@ class LiveDenoise:
         ensemble: Denoiser | None = None,
         timings: Timings | None = None,
     ) -> None:
-        self._settings = settings
-        self._rois = rois
+        self._session = Session(settings, rois=rois, ensemble=ensemble)
         self._device = device
         self._raw = raw
         self._timings = timings = timings or Timings()
-        self._roots = FileRoots(settings.file_roots)
-        self._ensembles = EnsembleLoader(settings, ensemble)
-        # Notified whenever a run has come further: in the analysis, or on its way to a sink.
-        self._changed = threading.Condition()
         self._worker = Worker(
             queue_bytes=settings.queue_bytes,
             tick_s=min(timings.tick_s, settings.publish_period_s / 2),
-            changed=self._changed,
         )
         destinations: list[TiledDestination | SinkFactory] = (
             [TiledDestination(settings, catalog, request_s=timings.request_s)]
@@ -113,7 +105,7 @@ class LiveDenoise:
         if (shown := _open_plot(plot)) is not None:
             destinations.append(shown)
         self._threads = [
-            DeliveryThread(destination, timings=timings, worker=self._worker, changed=self._changed)
+            DeliveryThread(destination, timings=timings, worker=self._worker)
             for destination in destinations
         ]
         self._router = DocumentsByRun(self._begin_run)
@@ -137,7 +129,7 @@ class LiveDenoise:
         ensemble and its libraries are loaded and Tiled is connected when the first run begins.
         Returns at once; what fails is logged, and tried again by the first run.
         """
-        self._worker.submit(self._ensembles, Message())
+        self._worker.submit(self._session, Message())
         for thread in self._threads:
             thread.connect()
 
@@ -166,8 +158,9 @@ class LiveDenoise:
         bool
             False if something is still under way after `timeout`.
         """
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._runs.unfinished, timeout)
+        changed = self._worker.changed
+        with changed:
+            return changed.wait_for(lambda: not self._runs.unfinished, timeout)
 
     @property
     def status(self) -> dict[str, Status]:
@@ -182,7 +175,7 @@ class LiveDenoise:
     @property
     def delivery(self) -> dict[str, Delivery]:
         """How far the results of each recent run have come, by the raw run's uid."""
-        return self._runs.by_uid(lambda run: run.delivery)
+        return self._runs.by_uid(lambda run: run.deliveries.state)
 
     def close(self, timeout: float | None = 20.0) -> bool:
         """Work off and store what was received, then take nothing more.
@@ -215,12 +208,12 @@ class LiveDenoise:
             logger.warning("LiveDenoise is closed: run %s is not analysed.", uid)
             return None
         run = LiveRun(
-            self._settings,
-            uid=uid,
-            rois=self._rois,
-            ensembles=self._ensembles,
+            uid,
+            session=self._session,
             source=FrameReader(
-                roots=self._roots, tiled=self._read_tiled(), timeout_s=self._timings.read_s
+                roots=self._session.roots,
+                tiled=self._read_tiled(),
+                timeout_s=self._timings.read_s,
             ),
             deliveries=[RunDelivery(uid, thread) for thread in self._threads],
             worker=self._worker,
@@ -228,8 +221,7 @@ class LiveDenoise:
         return DocumentIntake(
             run,
             start,
-            settings=self._settings,
-            roots=self._roots,
+            session=self._session,
             device=self._device,
             worker=self._worker,
             runs=self._runs,
@@ -240,7 +232,7 @@ class LiveDenoise:
         """Return what reads frames in Tiled, None without a client."""
         if self._raw is None:
             return None
-        below = self._settings.tiled.raw_path or ""
+        below = self._session.settings.tiled.raw_path or ""
         return functools.partial(read_tiled, self._raw, below=below)
 
 

@@ -167,12 +167,64 @@ class RunDelivery:
             self.outbox.spill(last_chance=self.ended)
 
 
+class RunDeliveries:
+    """The results of one run on their way to all destinations; for the worker's thread.
+
+    `ended` tells whether the run has; `n_frames` were published so far.
+    """
+
+    def __init__(self, deliveries: Sequence[RunDelivery]) -> None:
+        self.ended = False
+        self.n_frames = 0
+        self._deliveries = deliveries
+        self._last_s = float("-inf")  # time.monotonic() of the last publication
+
+    @property
+    def state(self) -> Delivery:
+        """How far they have come, to the destination that is worst off."""
+        return Delivery.worst(delivery.state for delivery in self._deliveries)
+
+    @property
+    def notes(self) -> list[str]:
+        """Why destinations have not taken them, a sentence each; "" where they have."""
+        return [delivery.state.note for delivery in self._deliveries]
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended and every destination has everything, or was given up."""
+        return self.ended and all(delivery.done for delivery in self._deliveries)
+
+    def begin(self, info: RunInfo) -> None:
+        """Take what is known of the run."""
+        for delivery in self._deliveries:
+            delivery.begin(info)
+
+    def is_due(self, n_frames: int, *, window: int, period_s: float) -> bool:
+        """Whether a publication of so many frames is new, and the last one is long enough ago."""
+        # The first Gamma(t) waits for nothing.
+        first_window = self.n_frames < window <= n_frames
+        waited = time.monotonic() - self._last_s >= period_s
+        return n_frames > self.n_frames and (first_window or waited)
+
+    def put(self, publication: Publication) -> None:
+        """Take a publication."""
+        for delivery in self._deliveries:
+            delivery.put(publication)
+        self.n_frames, self._last_s = publication.n_frames, time.monotonic()
+
+    def finish(self, result: Result | None, end: RunEnd) -> None:
+        """Take the final result, if there is one, and the end."""
+        for delivery in self._deliveries:
+            delivery.finish(result, end)
+        self.ended = True
+
+
 class DeliveryThread:
     """One daemon thread that makes and feeds the sinks of all runs for one destination.
 
     A run that is still measured goes before runs that wait. Only this thread opens and closes
-    nodes and gives the spool's folders free. `changed` is notified when something was delivered or
-    given up.
+    nodes and gives the spool's folders free. The worker's `changed` is notified when something was
+    delivered or given up.
     """
 
     def __init__(
@@ -181,12 +233,10 @@ class DeliveryThread:
         *,
         timings: Timings,
         worker: Worker,
-        changed: threading.Condition,
     ) -> None:
         self.destination = destination
         self.timings = timings
         self._worker = worker
-        self._changed = changed
         self._runs: list[RunDelivery] = []
         self._thread: threading.Thread | None = None
         self._to_check = False
@@ -206,7 +256,7 @@ class DeliveryThread:
 
     def add(self, run: RunDelivery) -> None:
         """Serve a run from now on."""
-        with self._changed:
+        with self._worker.changed:
             if run not in self._runs:
                 self._runs.append(run)
 
@@ -217,15 +267,15 @@ class DeliveryThread:
 
     def wake(self) -> None:
         """Look for something to do."""
-        with self._changed:
+        with self._worker.changed:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="xpcs delivery", daemon=True)
                 self._thread.start()
-            self._changed.notify_all()
+            self._worker.changed.notify_all()
 
     def is_back(self) -> None:
         """Try at once what else failed: the destination took something again."""
-        with self._changed:
+        with self._worker.changed:
             for run in self._runs:
                 if run.state.state is DeliveryState.WAITING:
                     run.attempted = float("-inf")
@@ -235,10 +285,10 @@ class DeliveryThread:
 
         It does not end before the worker, which may still put something.
         """
-        with self._changed:
+        with self._worker.changed:
             seconds = float("inf") if timeout is None else timeout
             self._give_up_at = time.monotonic() + seconds
-            self._changed.notify_all()
+            self._worker.changed.notify_all()
 
     def join(self, timeout: float | None) -> bool:
         """Wait for the end after `begin_close`; False if results are left, on disk if possible."""
@@ -265,20 +315,20 @@ class DeliveryThread:
             self._attempt_began = time.monotonic()
             run.attempt()
             self._attempt_began = float("inf")
-            with self._changed:
+            with self._worker.changed:
                 self._runs = [known for known in self._runs if not known.done]
-                self._changed.notify_all()
+                self._worker.changed.notify_all()
         for run in self._runs:
             self._gave_up |= run.outbox.end is not None
             run.give_up()
         if isinstance(self.destination, TiledDestination):
             self.destination.close()
-        with self._changed:
-            self._changed.notify_all()
+        with self._worker.changed:
+            self._worker.changed.notify_all()
 
     def _wait(self) -> bool:
         """Wait until there is something to do; False if the thread is to end."""
-        with self._changed:
+        with self._worker.changed:
             while True:
                 now, closing = time.monotonic(), self._give_up_at is not None
                 runs = self._worth_trying(now)
@@ -289,7 +339,7 @@ class DeliveryThread:
                     return False
                 if self._give_up_at is not None and now < self._give_up_at:
                     first = min(first, self._give_up_at)
-                self._changed.wait(None if first == float("inf") else first - now)
+                self._worker.changed.wait(None if first == float("inf") else first - now)
 
     def _next(self) -> RunDelivery | None:
         """Return the run to serve: one that is still measured, the one that waited longest."""

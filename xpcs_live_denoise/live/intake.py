@@ -11,10 +11,9 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from xpcs_live_denoise.config import GeometrySettings, Settings
+from xpcs_live_denoise.config import GeometrySettings
 from xpcs_live_denoise.errors import FrameShapeError, Once, one_line, short_repr, text_of
 from xpcs_live_denoise.records.frames import (
-    FollowedFrames,
     FrameReference,
     Geometry,
     InlineFrames,
@@ -22,7 +21,7 @@ from xpcs_live_denoise.records.frames import (
 )
 from xpcs_live_denoise.records.types import Document, Fields
 from xpcs_live_denoise.sources import (
-    FileRoots,
+    Following,
     RunDocuments,
     find_frame_time,
     find_geometry,
@@ -32,9 +31,8 @@ from xpcs_live_denoise.sources import (
     positive_int,
 )
 
-from .messages import Begin, Contradiction, End, Gathered, Message, Referenced
-from .run import MOST_CHARACTERS, LiveRun
-from .worker import Worker
+from .run import MOST_CHARACTERS, LiveRun, Session
+from .worker import Begin, End, Message, NewFrames, Worker
 
 Device: TypeAlias = Any  # of ophyd or ophyd-async; None where there is none
 
@@ -59,19 +57,19 @@ class RecentRuns:
     def began(self, run: LiveRun) -> None:
         """Show a run, and forget old ones."""
         self._runs[run.uid] = run
-        ended = [uid for uid, known in self._runs.items() if known.done]
+        ended = [uid for uid, known in self._runs.items() if known.deliveries.done]
         for uid in ended[: max(0, len(self._runs) - REMEMBERED_RUNS)]:
             del self._runs[uid]
 
     def stopped(self, run: LiveRun) -> None:
         """Count a run as one that will end."""
-        self._stopped = [known for known in self._stopped if not known.done] + [run]
+        self._stopped = [known for known in self._stopped if not known.deliveries.done] + [run]
         self.began(run)
 
     @property
     def unfinished(self) -> list[str]:
         """Uids of the runs whose stop came and whose results are not delivered."""
-        return [run.uid for run in self._stopped if not run.done]
+        return [run.uid for run in self._stopped if not run.deliveries.done]
 
     def by_uid(
         self, show: Callable[[LiveRun], Shown], *, running: bool = False
@@ -79,7 +77,7 @@ class RecentRuns:
         """Return what `show` makes of each run; `running`: of those that are not done."""
         # A copy: the RunEngine's thread may add a run meanwhile.
         runs = dict(self._runs).values()
-        return {run.uid: show(run) for run in runs if not (running and run.done)}
+        return {run.uid: show(run) for run in runs if not (running and run.deliveries.done)}
 
 
 class DocumentIntake:
@@ -93,16 +91,15 @@ class DocumentIntake:
         run: LiveRun,
         start: Document,
         *,
-        settings: Settings,
-        roots: FileRoots,
+        session: Session,
         device: Device,
         worker: Worker,
         runs: RecentRuns,
         log_once: Once,
     ) -> None:
         self._run = run
-        self._settings = settings
-        self._roots = roots
+        self._session = session
+        self._settings = settings = session.settings
         self._device = device
         self._worker = worker
         self._runs = runs
@@ -111,7 +108,7 @@ class DocumentIntake:
             start, detector=settings.detector, data_key=settings.data_key
         )
         self._begin: Begin | None = None
-        self._followed: FollowedFrames = FollowedFrames()
+        self._followed = Following()
 
     def __call__(self, name: str, doc: Document) -> None:
         """Turn a document into messages; a malformed one raises, and the run goes on."""
@@ -134,7 +131,7 @@ class DocumentIntake:
     def _follow(self) -> None:
         """Begin at once where the detector's files can be followed."""
         try:
-            found = follow(self._device, self._settings, self._documents.start, self._roots)
+            found = follow(self._device, self._settings, self._documents.start, self._session.roots)
         except Exception as error:  # a device's own code, a folder: the documents tell it later
             logger.warning("Files are not followed (%s: %s).", type(error).__name__, error)
             return
@@ -197,13 +194,13 @@ class DocumentIntake:
             settings.detector,
         )
         if sentences:
-            self._submit(Contradiction(sentences=sentences))
+            self._submit(Message(notes=sentences))
 
     def _send_frames(self, reference: FrameReference) -> None:
         self._run.n_seen += reference.n_frames
         arrival = time.monotonic()
         if not isinstance(reference, InlineFrames):
-            self._submit(Referenced(reference=reference, arrival=arrival))
+            self._submit(NewFrames(frames=reference, arrival=arrival))
             return
         settings, frame_bytes = self._settings, max(1, reference.frames[0].nbytes)
         if frame_bytes > (most := max(settings.queue_bytes, settings.block_bytes)):
@@ -217,15 +214,18 @@ class DocumentIntake:
             if not self._submit(self._gather(part, arrival)):
                 self._submit(_missing(part, QUEUE_FULL, arrival))
 
-    def _gather(self, reference: InlineFrames, arrival: float) -> Gathered | Referenced:
+    def _gather(self, reference: InlineFrames, arrival: float) -> NewFrames:
         """Take the ROI pixels out of inline frames; the document's array may be used again."""
-        if self._run.inline is None:
+        image = self._run.image
+        if image is None:
             frames = np.array(reference.frames)
-            return Referenced(reference=InlineFrames(frames=frames), arrival=arrival)
+            return NewFrames(frames=InlineFrames(frames=frames), arrival=arrival)
         try:
-            return Gathered(pixels=self._run.inline.gather(reference.frames), arrival=arrival)
+            pixels = image.rois.gather(reference.frames)
         except FrameShapeError as error:
             return _missing(reference, str(error), arrival)
+        image.offer(reference.frames)
+        return NewFrames(frames=pixels, arrival=arrival)
 
     def _send_end(self, stop: Document) -> None:
         if self._begin is None:
@@ -257,9 +257,9 @@ class DocumentIntake:
         return self._worker.submit(self._run, message)
 
 
-def _missing(reference: InlineFrames, reason: str, arrival: float) -> Referenced:
+def _missing(reference: InlineFrames, reason: str, arrival: float) -> NewFrames:
     missing = MissingFrames(n_frames=reference.n_frames, reason=reason)
-    return Referenced(reference=missing, arrival=arrival)
+    return NewFrames(frames=missing, arrival=arrival)
 
 
 def _joined(n_points: int | None, n_expected: int | None) -> tuple[str, ...]:

@@ -50,6 +50,8 @@ class Timings:
         Pause after a fault of that disk.
     request_s
         Longest time that the Tiled server may take for an answer.
+    close_s
+        A command that is interrupted or refused tries so long what fails.
     """
 
     tick_s: float = 0.1
@@ -60,6 +62,7 @@ class Timings:
     slow_s: float = 2.0
     disk_pause_s: float = 60.0
     request_s: float = 10.0
+    close_s: float = 5.0
 
 
 @dataclass(slots=True, eq=False)

@@ -9,7 +9,8 @@ import importlib.metadata
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import numpy as np
 
 from xpcs_live_denoise.analysis import Analysis, DetectorImage, append_note, open_ensemble
 from xpcs_live_denoise.config import Settings
@@ -24,20 +25,15 @@ from xpcs_live_denoise.errors import (
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.windows import Denoiser
 from xpcs_live_denoise.records.frames import (
-    FollowedFrames,
     FrameReference,
-    FrameSource,
     MissingFrames,
-    read_with_gaps,
 )
 from xpcs_live_denoise.records.results import Result
-from xpcs_live_denoise.records.run import Delivery, RunEnd, RunInfo, Status
-from xpcs_live_denoise.records.types import Array
-from xpcs_live_denoise.sources import open_rois
+from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
+from xpcs_live_denoise.sources import FileRoots, Following, FrameReader, open_rois, read_with_gaps
 
-from .delivery import RunDelivery
-from .messages import Begin, Contradiction, End, Gathered, Message, Referenced
-from .worker import Worker
+from .delivery import RunDeliveries, RunDelivery
+from .worker import Begin, End, Message, NewFrames, Worker
 
 logger = logging.getLogger(__name__)
 
@@ -52,104 +48,86 @@ _LIBRARIES = (
 )
 
 
-class EnsembleLoader:
-    """Loads the ensemble once for all runs, on the worker's thread, of which it is a `Consumer`."""
+class Session:
+    """What all runs of one LiveDenoise share: settings, `roots` of files, ROIs and ensemble.
+
+    The ensemble is loaded once, on the worker's thread, of which this is a `Consumer`.
+    """
 
     ended = True  # it wants no ticks
 
-    def __init__(self, settings: Settings, ensemble: Denoiser | None = None) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: Settings, *, rois: RoiMap | None = None, ensemble: Denoiser | None = None
+    ) -> None:
+        self.settings = settings
+        self.roots = FileRoots(settings.file_roots)
+        self._rois = rois
         self._loaded = None if ensemble is None else (ensemble, "")
 
-    def load(self) -> tuple[Denoiser | None, str]:
+    def rois(self) -> RoiMap:
+        """Return the ROI map, read anew for each run where the settings name a file."""
+        return open_rois(self.settings, self._rois)
+
+    def ensemble(self) -> tuple[Denoiser | None, str]:
         """Return the ensemble, or None and why there is none."""
         if self._loaded is None:
-            self._loaded = open_ensemble(self._settings)
+            self._loaded = open_ensemble(self.settings)
         return self._loaded
 
     def handle(self, message: Message) -> None:  # noqa: ARG002 - of the Protocol
-        """Load it before somebody waits for it."""
-        self.load()
+        """Load the ensemble before somebody waits for it."""
+        self.ensemble()
 
     def tick(self) -> None:
         """Do nothing."""
 
     def fail(self, error: Exception) -> None:
-        """Log why it could not be loaded; the first run tries again."""
+        """Log why the ensemble could not be loaded; the first run tries again."""
         logger.warning("%s: %s", type(error).__name__, error)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InlineSetup:
-    """What the RunEngine's thread needs for frames inside documents; the worker hands it over.
-
-    The ROIs are in the orientation of the frames; the image has a lock of its own.
-    """
-
-    rois: RoiMap
-    image: DetectorImage
-
-    def gather(self, frames: Array) -> Array:
-        """Return the ROI pixels of frames (k, rows, cols), and show them to the detector image."""
-        pixels = self.rois.gather(frames)
-        self.image.offer(frames)
-        return pixels
 
 
 class LiveRun:
     """A run's analysis, driven by messages, with its results on the way to the sinks.
 
-    Used by the worker's thread only, but for `inline`, which it sets and others read (None until
+    Used by the worker's thread only, but for `image`, which it sets and others read (None until
     the run has begun and when it is over), and `n_seen`, the frames announced, which the
     RunEngine's thread counts.
     """
 
     def __init__(
         self,
-        settings: Settings,
-        *,
         uid: str,
-        rois: RoiMap | None,
-        ensembles: EnsembleLoader,
-        source: FrameSource,
+        *,
+        session: Session,
+        source: FrameReader,
         deliveries: Sequence[RunDelivery],
         worker: Worker,
     ) -> None:
         self.uid = uid
-        self.inline: InlineSetup | None = None
+        self.image: DetectorImage | None = None
         self.n_seen = 0
-        self.ended = False
+        self.deliveries = RunDeliveries(deliveries)
         self._status = Status()
-        self._settings = settings
-        self._rois = rois
-        self._ensembles = ensembles
+        self._session = session
         self._source = source
         self._worker = worker
-        self._deliveries = deliveries
         self._analysis: Analysis | None = None
-        self._begin: Begin | None = None
-        self._followed: FollowedFrames = FollowedFrames()
+        self._begin: Begin | None = None  # until the run has ended
         self._notes = Notes(uid)
-        self._failure = ""
-        self._published_frames = 0
-        self._last_publication = float("-inf")
-        self._lag_s = 0.0
 
     @property
     def status(self) -> Status:
         """Where the run stands, with the reasons why sinks have not taken its results."""
-        notes = [delivery.state.note for delivery in self._deliveries]
-        return append_note(self._status, *notes)
+        return append_note(self._status, *self.deliveries.notes)
 
     @property
-    def delivery(self) -> Delivery:
-        """How far its results have come."""
-        return Delivery.worst(delivery.state for delivery in self._deliveries)
+    def ended(self) -> bool:
+        """Whether it had its last message."""
+        return self.deliveries.ended
 
     @property
-    def done(self) -> bool:
-        """True when the run has ended and every sink has its final results, or was given up."""
-        return self.ended and all(delivery.done for delivery in self._deliveries)
+    def _followed(self) -> Following:
+        return Following() if self._begin is None else self._begin.followed
 
     # --- what the worker calls -------------------------------------------------------------
 
@@ -157,43 +135,41 @@ class LiveRun:
         """Work on one message; a failed run takes no more frames but still ends properly."""
         if isinstance(message, End):
             self._end(message)
-        elif self._failure:
+        elif self._notes.failure:
             return
         elif isinstance(message, Begin):
             self._start(message)
-        elif isinstance(message, Contradiction):
-            for sentence in message.sentences:
-                self._notes.add(sentence)
-        elif isinstance(message, Gathered):
-            n_known = self._followed.already(len(message.pixels), came=True)
-            self._require_analysis().push_pixels(message.pixels[n_known:])
-            self._lag_s = time.monotonic() - message.arrival
-        elif isinstance(message, Referenced):
-            for reference in self._followed.reconcile(message.reference):
+        elif not isinstance(message, NewFrames):
+            self._notes.add(*message.notes)
+        elif isinstance(message.frames, np.ndarray):
+            n_known = self._followed.already(len(message.frames), came=True)
+            self._require_analysis().push_pixels(message.frames[n_known:])
+            self._note_lag(message.arrival)
+        else:
+            for reference in self._followed.reconcile(message.frames):
                 self._read(reference, message.arrival)
 
     def tick(self) -> None:
         """Read what has come to the followed files, and publish what is due."""
-        if not self._failure:
+        if not self._notes.failure:
             for reference in self._followed.poll():
                 self._read(reference, time.monotonic())
         self._publish_if_due()
 
     def _publish_if_due(self) -> None:
         """Publish if there are new frames and the last publication is long enough ago."""
-        if self._analysis is None or self._failure:
+        analysis, settings = self._analysis, self._session.settings
+        if analysis is None or self._notes.failure:
             return
-        n, published = self._analysis.n_frames, self._published_frames
-        waited_s = time.monotonic() - self._last_publication
-        # The first Gamma(t) waits for nothing.
-        first_window = published < self._settings.window <= n
-        if n > published and (first_window or waited_s >= self._settings.publish_period_s):
-            self._publish(self._analysis)
+        if self.deliveries.is_due(
+            analysis.n_frames, window=settings.window, period_s=settings.publish_period_s
+        ):
+            self._publish(analysis)
 
     def fail(self, error: Exception) -> None:
         """Give the analysis up, say so once, and leave the scan alone."""
-        if not self._failure:
-            self._failure = f"The analysis stopped: {text_of(error)}"
+        if not self._notes.failure:
+            self._notes.failure = f"The analysis stopped: {text_of(error)}"
             logger.error(
                 "Run %s: the analysis stopped, the scan goes on. %s: %s",
                 self.uid,
@@ -202,26 +178,22 @@ class LiveRun:
                 # An error of ours says all there is to say.
                 exc_info=None if isinstance(error, XpcsError) else error,
             )
-            self._status = append_note(self._counted(self._status), self._failure)
+            self._status = append_note(self._counted(self._status), self._notes.failure)
 
     # --- the steps -------------------------------------------------------------------------
 
     def _start(self, begin: Begin) -> None:
         self._begin = begin
-        for delivery in self._deliveries:
-            delivery.begin(run_info(begin, self._settings))
+        self.deliveries.begin(run_info(begin, self._session.settings))
         if begin.problem:
             raise InvalidInputError(begin.problem)
-        for note in begin.notes:
-            self._notes.add(note)
-        rois = open_rois(self._settings, self._rois).with_q(begin.geometry)
-        image = DetectorImage(rois, self._settings.orientation)
+        self._notes.add(*begin.notes)
+        rois = self._session.rois().with_q(begin.geometry)
         # Before the ensemble, whose libraries take seconds to load.
-        self.inline = InlineSetup(rois=rois, image=image)
-        _, why_not = self._ensembles.load()
+        self.image = DetectorImage(rois, self._session.settings.orientation)
+        _, why_not = self._session.ensemble()
         if why_not:
             self._notes.add(why_not)
-        self._followed = begin.followed
 
     def _begin_analysis(self, begin: Begin, rois: RoiMap) -> Analysis:
         """Begin with the first frames: files that are followed tell more by then."""
@@ -230,15 +202,15 @@ class LiveRun:
         if frame_time_s is None:
             frame_time_s = 1.0
             self._notes.add(NO_FRAME_TIME)
-        ensemble, _ = self._ensembles.load()
+        settings, (ensemble, _) = self._session.settings, self._session.ensemble()
         self._analysis = analysis = Analysis(
-            self._settings,
+            settings,
             rois,
             frame_time_s=frame_time_s,
             n_frames=begin.n_expected,
             ensemble=ensemble,
         )
-        info = run_info(begin, self._settings, rois)
+        info = run_info(begin, settings, rois)
         info = dataclasses.replace(
             info,
             frame_time_s=frame_time_s,
@@ -246,13 +218,12 @@ class LiveRun:
             n_expected=info.n_expected and min(info.n_expected, analysis.most_frames),
             model=getattr(ensemble, "info", None),
         )
-        for delivery in self._deliveries:
-            delivery.begin(info)
+        self.deliveries.begin(info)
         return analysis
 
     def _require_analysis(self) -> Analysis:
-        if self._analysis is None and self._begin is not None and self.inline is not None:
-            return self._begin_analysis(self._begin, self.inline.rois)
+        if self._analysis is None and self._begin is not None and self.image is not None:
+            return self._begin_analysis(self._begin, self.image.rois)
         if self._analysis is None:
             raise UnreadableFramesError("Frames came before the descriptor of the detector.")
         return self._analysis
@@ -260,17 +231,18 @@ class LiveRun:
     def _read(self, reference: FrameReference, arrival: float) -> None:
         """Read the frames behind a reference block by block; what cannot be had becomes a gap."""
         analysis, n_done = self._require_analysis(), 0
+        block_bytes = self._session.settings.block_bytes
         try:
-            for piece in read_with_gaps(self._source, reference, self._settings.block_bytes):
+            for piece in read_with_gaps(self._source, reference, block_bytes):
                 if isinstance(piece, MissingFrames):
                     self._skip(piece.n_frames, piece.reason)
                     n_done += piece.n_frames
                     continue
                 analysis.push(piece)
                 n_done += len(piece)
-                if self.inline is not None:
-                    self.inline.image.add(piece)
-                self._lag_s = time.monotonic() - arrival
+                if self.image is not None:
+                    self.image.add(piece)
+                self._note_lag(arrival)
                 self._publish_if_due()
         except FrameShapeError as error:
             self._skip(max(0, reference.n_frames - n_done), str(error))
@@ -279,28 +251,28 @@ class LiveRun:
         self._require_analysis().push_gap(n_frames)
         self._notes.add(reason, missing=True)
 
+    def _note_lag(self, arrival: float) -> None:
+        lag_s = time.monotonic() - arrival
+        self._status = dataclasses.replace(self._status, lag_s=lag_s)
+
     def _counted(self, status: Status) -> Status:
         return dataclasses.replace(
             status,
             n_seen=max(self.n_seen, status.n_processed + status.n_skipped),
-            lag_s=self._lag_s,
+            lag_s=self._status.lag_s,
             queue_depth=self._worker.depth,
         )
 
     def _publish(self, analysis: Analysis) -> None:
-        publication = analysis.publish(self._published_frames)
+        publication = analysis.publish(self.deliveries.n_frames)
         rows = publication.c2
         if rows is not None:  # of an array that goes on growing
             rows = dataclasses.replace(rows, values=rows.values.copy())
         self._status = append_note(self._counted(publication.status), *self._notes)
-        picture = None if self.inline is None else self.inline.image.updated()
-        publication = dataclasses.replace(
-            publication, c2=rows, status=self._status, picture=picture
+        picture = None if self.image is None else self.image.updated()
+        self.deliveries.put(
+            dataclasses.replace(publication, c2=rows, status=self._status, picture=picture)
         )
-        for delivery in self._deliveries:
-            delivery.put(publication)
-        self._published_frames = publication.n_frames
-        self._last_publication = time.monotonic()
 
     def _end(self, end: End) -> None:
         """Write the final result and close the sinks, whatever happened before."""
@@ -311,29 +283,26 @@ class LiveRun:
             self.fail(error)
         status = self._status = self._counted(self._status)
         n_expected = self._begin and self._begin.n_expected
-        why = self._failure or what_is_missing(status, self._notes.why_missing, n_expected)
+        why = self._notes.failure or what_is_missing(status, self._notes.why_missing, n_expected)
         run_end = end_of_run(end, result, status, why)
         self._source.close()
-        self._analysis, self._followed = None, FollowedFrames()
-        self.inline = None  # many runs may wait for a server
-        for delivery in self._deliveries:
-            delivery.finish(result, run_end)
-        self.ended = True
+        self._analysis = self._begin = self.image = None  # many runs may wait for a server
+        self.deliveries.finish(result, run_end)
 
     def _final_result(self) -> Result | None:
-        if self._failure:
+        if self._notes.failure:
             return None
         for reference in self._followed.finish():
             self._read(reference, time.monotonic())
         analysis = self._require_analysis()
         if analysis.n_taken == 0:
-            self._failure = "The run had no frames of the detector."
-            self._notes.add(self._failure)
+            self._notes.failure = "The run had no frames of the detector."
+            self._notes.add(self._notes.failure)
             self._status = append_note(self._counted(self._status), *self._notes)
             return None
         result = analysis.finish()
         self._status = append_note(self._counted(result.status), *self._notes)
-        picture = None if self.inline is None else self.inline.image.image()
+        picture = None if self.image is None else self.image.image()
         return dataclasses.replace(result, status=self._status, picture=picture)
 
 
@@ -416,27 +385,33 @@ MOST_CHARACTERS = 2000
 
 
 class Notes:
-    """The sentences of one run, in order. `why_missing` is the first of missing frames, or ""."""
+    """The sentences of one run, in order.
+
+    `why_missing` is the first of missing frames, or ""; `failure` is why the analysis was given up,
+    or "".
+    """
 
     def __init__(self, uid: str) -> None:
         self.why_missing = ""
+        self.failure = ""
         self._uid = uid
         self._sentences: list[str] = []
 
-    def add(self, sentence: str, *, missing: bool = False) -> None:
-        """Log and keep a sentence, cut to MOST_CHARACTERS, once, and unless MOST_NOTES were.
+    def add(self, *sentences: str, missing: bool = False) -> None:
+        """Log and keep sentences, cut to MOST_CHARACTERS, each once, and MOST_NOTES at most.
 
-        `missing`: it tells of frames that could not be had.
+        `missing`: they tell of frames that could not be had.
         """
-        sentence = one_line(sentence, MOST_CHARACTERS)
-        if missing:
-            self.why_missing = self.why_missing or sentence
-        if sentence in self._sentences or len(self._sentences) > MOST_NOTES:
-            return
-        if len(self._sentences) == MOST_NOTES:
-            sentence = "There was more to tell; only the beginning is kept."
-        self._sentences.append(sentence)
-        logger.warning("Run %s: %s", self._uid, sentence)
+        for sentence in (one_line(sentence, MOST_CHARACTERS) for sentence in sentences):
+            if missing:
+                self.why_missing = self.why_missing or sentence
+            if sentence in self._sentences or len(self._sentences) > MOST_NOTES:
+                continue
+            kept = sentence
+            if len(self._sentences) == MOST_NOTES:
+                kept = "There was more to tell; only the beginning is kept."
+            self._sentences.append(kept)
+            logger.warning("Run %s: %s", self._uid, kept)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sentences)

@@ -28,17 +28,6 @@ _EDGE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KwwBounds:
-    """Bounds of the parameters, each (lowest, highest); a beta that is given is not bounded."""
-
-    # Gamma per frame. None: GAMMA_BOUNDS, the lower one not above 0.1 / longest lag.
-    relaxation_rate: Bounds | None = None
-    alpha: Bounds = ALPHA_BOUNDS
-    beta: Bounds = BETA_BOUNDS
-    baseline: Bounds = BASELINE_BOUNDS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class KwwFit:
     """Fitted parameters of m curves; every attribute has shape (m,)."""
 
@@ -85,7 +74,9 @@ def fit_kww(
     weights: ArrayLike,
     *,
     beta: ArrayLike | None = None,
-    bounds: KwwBounds | None = None,
+    rate_bounds: Bounds | None = None,
+    alpha_bounds: Bounds = ALPHA_BOUNDS,
+    baseline_bounds: Bounds = BASELINE_BOUNDS,
     scale_errors: bool = False,
 ) -> KwwFit:
     """Fit g2 = baseline + beta exp(-2 (Gamma lag)^alpha) to m curves.
@@ -103,8 +94,9 @@ def fit_kww(
     beta
         Scalar or (m,): held there. A value that is not finite and positive makes that fit
         impossible. Default: beta is free.
-    bounds
-        Default: those of `KwwBounds`.
+    rate_bounds, alpha_bounds, baseline_bounds
+        (lowest, highest); of Gamma per frame by default GAMMA_BOUNDS, the lower one not above 0.1
+        / longest lag. A free beta stays within BETA_BOUNDS.
     scale_errors
         True where weights are known up to a factor only: the errors are then multiplied by the
         square root of the reduced chi-square.
@@ -133,7 +125,7 @@ def fit_kww(
     possible = n_lags >= MIN_LAGS
     if fixed is not None:
         possible &= np.isfinite(fixed) & (fixed > 0)
-    low, high = _box(bounds or KwwBounds(), lag)
+    low, high = _box(rate_bounds, alpha_bounds, baseline_bounds, lag)
     values, weight = np.where(counted, values, 0.0), np.where(counted, weight, 0.0)
     out = np.full((9, len(values)), np.nan)
     settled = np.zeros(len(values), dtype=np.bool_)
@@ -192,13 +184,18 @@ def _standard_errors(curvature: FloatArray) -> FloatArray:
     return errors
 
 
-def _box(bounds: KwwBounds, lag: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _box(
+    rate: Bounds | None, alpha: Bounds, baseline: Bounds, lag: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """Return the lower and upper bounds of theta, (4,) each."""
     slowest = min(GAMMA_BOUNDS[0], _SLOWEST / lag.max(initial=1.0))
-    rate = bounds.relaxation_rate or (slowest, GAMMA_BOUNDS[1])
-    box = np.array([np.log(rate), np.log(bounds.alpha), bounds.beta, bounds.baseline])
+    rate = rate or (slowest, GAMMA_BOUNDS[1])
+    box = np.array([np.log(rate), np.log(alpha), BETA_BOUNDS, baseline])
     if not (np.isfinite(box).all() and (box[:, 0] < box[:, 1]).all()):
-        raise InvalidInputError(f"Fit: got {bounds}; expected (lowest, highest), rates above 0.")
+        raise InvalidInputError(
+            f"Fit: got the bounds {rate} of Gamma, {alpha} of alpha and {baseline} of the "
+            "baseline; expected (lowest, highest), rates above 0."
+        )
     return box[:, 0], box[:, 1]
 
 

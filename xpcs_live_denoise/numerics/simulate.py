@@ -206,7 +206,6 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
 LONGEST_WINDOW = 600
 _BLOCK = 50  # frames that are computed at once, fewer for large frames:
 _BLOCK_PIXELS = 2**23
-_CACHE_BYTES = 2**28
 _FORGOTTEN = 0.01  # field correlation below which frames count as independent
 
 
@@ -221,6 +220,7 @@ class Dynamics:
     weights: FloatArray  # (n_mode,): share of each coherent mode in the mean intensity
     speckle_size: float  # FWHM of a speckle, pixels; 1 = independent pixels
     seed: int  # of the random fields
+    cache_bytes: int = 2**28  # memory for noise that is kept for speed where alpha is not 1
 
     @property
     def n_frames(self) -> int:
@@ -327,7 +327,7 @@ def _windowed_intensities(dynamics: Dynamics) -> Iterator[NDArray[np.float32]]:
     the frames around a block that are correlated with it. Noise is drawn anew for each block from
     its own seed: memory does not grow with the series.
     """
-    n_cached = _CACHE_BYTES // (8 * dynamics.block * len(dynamics.group))
+    n_cached = dynamics.cache_bytes // (8 * dynamics.block * len(dynamics.group))
     noise = functools.lru_cache(maxsize=n_cached)(functools.partial(_white_field, dynamics))
     pixels = [np.flatnonzero(dynamics.group == group) for group in range(len(dynamics.clock))]
     for start in range(0, dynamics.n_frames, dynamics.block):

@@ -18,11 +18,11 @@ from .run_state import RunState
 from .tiled_http import (
     FIRST_DELAY_S,
     LAST_DELAY_S,
-    StreamingUnavailableError,
     Subscription,
-    Tasks,
     TiledHttp,
+    end_tasks,
     read_arrow,
+    start_task,
 )
 
 logger = logging.getLogger(__name__)
@@ -52,12 +52,13 @@ class RunFeed:
         self.streaming = streaming
         self.state = RunState(path.rpartition("/")[2])
         self.state.set_metadata(metadata)
-        self._stored = StoredRun(http, path, self.state)
+        self.state.wanted = {views.default_roi(self.state.labels)}
+        self._n_read = 0  # frames that the last reading of everything has read
         # Where rows of C2 begin that are stored, but that the metadata did not count when the
         # rows before them were read.
         self._late_from: int | None = None
         self._following: dict[str, asyncio.Task[None]] = {}
-        self._tasks = Tasks(f"Run {self.state.uid}")
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loading: asyncio.Task[None] | None = None
         self._loaded = asyncio.Event()
 
@@ -70,7 +71,7 @@ class RunFeed:
         """Read the stored state, then follow the run until it ends."""
         if self._loading is not None:
             self._loading.cancel()  # what it has asked for may be older than what is asked for now
-        self._loading = self._tasks.start(self._load())
+        self._loading = self._start(self._load())
 
     async def loaded(self, timeout_s: float) -> bool:
         """Wait until the stored state has been read; return whether it has."""
@@ -80,15 +81,15 @@ class RunFeed:
 
     async def close(self) -> None:
         """Stop following."""
-        await self._tasks.close()
+        await end_tasks(self._tasks, cancel=True)
         self._leave_all()
         self._http.report(self._path, broken=False)
 
     def want(self, index: int) -> None:
         """Make the C2 of one more ROI (its index) available."""
-        if index not in self._stored.indices and 0 <= index < len(self.state.labels):
-            self._stored.indices.add(index)
-            self._tasks.start(self._read_roi(index))
+        if index not in self.state.wanted and 0 <= index < len(self.state.labels):
+            self.state.wanted.add(index)
+            self._start(self._read_roi(index))
 
     def on_metadata(self, metadata: Fields) -> None:
         """Take newer metadata of the run; with its stop everything is read once more."""
@@ -97,7 +98,7 @@ class RunFeed:
         if self.state.n_frames > n_frames:
             self.state.hear(time.time())
             if self._late_from is not None:
-                self._tasks.start(self._read_late())
+                self._start(self._read_late())
         if gone or (live and not self.state.live):
             self._leave_all()
             self.start()
@@ -112,10 +113,10 @@ class RunFeed:
 
     async def refresh(self) -> None:
         """Without streams: ask for the metadata, and read what is new."""
-        before = self._stored.n_frames
+        before = self._n_read
         await self.look()
         if self.state.live and self.state.n_frames > before:
-            await self._stored.read(self._changing_from(before))
+            await self._read_stored(self._changing_from(before))
 
     def _changing_from(self, frame: int) -> int:
         """Return the first row of C2 that updates from a frame on may change."""
@@ -148,16 +149,21 @@ class RunFeed:
             self.state.lose(str(error))
             return
         ended = not self.state.live
-        await self._stored.read()
+        await self._read_stored()
         self.state.loaded, self.state.complete = True, ended
         self.state.touch()
+
+    async def _read_stored(self, first_frame: int = 0) -> None:
+        n_frames = self.state.n_frames
+        await read_stored(self._http, self._path, self.state, first_frame)
+        self._n_read = n_frames
 
     async def _read_roi(self, index: int) -> None:
         try:
             await self._count_rows()
-            await self._stored.read_roi(index)
+            await read_roi(self._http, self._path, self.state, index)
         except XpcsError as error:
-            self._stored.indices.discard(index)  # asked for again by the next look at it
+            self.state.wanted.discard(index)  # asked for again by the next look at it
             logger.info("Run %s, ROI %d: %s", self.state.uid, index, error)
 
     async def _count_rows(self) -> None:
@@ -178,7 +184,8 @@ class RunFeed:
         if late is None:
             return
         try:
-            await self._stored.read_stream("two_time", C2_KINDS, self._changing_from(late))
+            first = self._changing_from(late)
+            await read_stream(self._http, f"{self._path}/two_time", self.state, C2_KINDS, first)
         except XpcsError as error:
             self._remember_late(late)  # again with the next update
             logger.info("Run %s, rows from %d on: %s", self.state.uid, late, error)
@@ -196,15 +203,11 @@ class RunFeed:
 
         async def run() -> None:
             subscription = Subscription(self._http, path, opened=opened, message=message)
-            while self.streaming:  # the hub decides, which has seen more of the server
-                try:
-                    await subscription.run()
-                    return
-                except StreamingUnavailableError:
-                    self._http.report(path, broken=False)
-                    await asyncio.sleep(FIRST_DELAY_S)
+            # The hub decides whether there is streaming: it has seen more of the server.
+            while self.streaming and not await subscription.run():
+                await asyncio.sleep(FIRST_DELAY_S)
 
-        self._following[path] = self._tasks.start(run())
+        self._following[path] = self._start(run())
 
     async def _run_opened(self) -> None:
         for stream in await self._http.children(self._path):
@@ -239,16 +242,19 @@ class RunFeed:
         async def opened() -> None:
             if stream == "two_time":
                 await self._count_rows()
-            await self._stored.read_stream(stream, (name,))
+            await read_stream(self._http, f"{self._path}/{stream}", self.state, (name,))
 
         def message(update: Document) -> None:
             try:
-                self._stored.take(stream, name, update)
+                take_update(self.state, stream, name, update)
             except (LookupError, ValueError, TypeError) as error:
                 logger.warning("Update of %s cannot be used: %r", path, error)
             self.state.hear(time.time())
 
         self._follow(path, opened, message)
+
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        return start_task(self._tasks, work, f"Run {self.state.uid}")
 
     def _leave_all(self) -> None:
         for path, task in self._following.items():
@@ -257,98 +263,111 @@ class RunFeed:
         self._following.clear()
 
 
-class StoredRun:
-    """What is stored of the run at a path; what is read of it is written into its state.
+async def read_stored(http: TiledHttp, path: str, state: RunState, first_frame: int = 0) -> None:
+    """Read into the state all that is stored of a run, of C2 the rows from a frame on."""
+    streams = await http.children(path)
+    await asyncio.gather(
+        *(
+            read_stream(http, f"{path}/{stream}", state, names, first_frame)
+            for stream, names in READ.items()
+            if stream in streams
+        )
+    )
 
-    `indices` are those of the ROIs whose C2 is read, at first of the one that is shown first;
-    `n_frames` is how many frames the last `read` has read.
+
+async def read_stream(
+    http: TiledHttp,
+    path: str,
+    state: RunState,
+    names: tuple[str, ...],
+    first_frame: int = 0,
+) -> None:
+    """Read into the state those nodes of the stream at a path that are there."""
+    children = await http.children(path)
+    known = [name for name in names if name in children]
+    await asyncio.gather(
+        *(_read_node(http, f"{path}/{name}", state, children[name], first_frame) for name in known)
+    )
+
+
+async def read_roi(http: TiledHttp, path: str, state: RunState, index: int) -> None:
+    """Read into the state C2 of one ROI (its index) of the run at a path."""
+    children = await http.children(f"{path}/two_time")
+    for name in C2_KINDS:
+        if name in children:
+            node = f"{path}/two_time/{name}"
+            await _read_c2(http, node, state, children[name]["structure"], index=index)
+
+
+def take_update(state: RunState, stream: str, name: str, update: Document) -> None:
+    """Take into the state an update of an array or a table, as Tiled sends it.
+
+    Raises LookupError, ValueError or TypeError when it cannot be used.
     """
+    data = state.data
+    if update["type"] == "table-data":
+        state.append(stream, read_arrow(update["payload"]))
+        return
+    dtype = np.dtype("<f4") if stream == "two_time" else data.picture[name].dtype
+    values = np.frombuffer(update["payload"], dtype).reshape(update["shape"])
+    offset = tuple(update["offset"] or (0,) * values.ndim)  # None: it is all of the array
+    if stream == "two_time":
+        data.patch_c2(name, values, (offset[0], offset[1], offset[2]))
+    else:
+        data.patch_picture(name, values, offset)
+    state.touch()
 
-    def __init__(self, http: TiledHttp, path: str, state: RunState) -> None:
-        self._http, self._path, self._state = http, path, state
-        self.indices = {views.default_roi(state.labels)}
-        self.n_frames = 0
 
-    async def read(self, first_frame: int = 0) -> None:
-        """Read everything, of C2 the rows from a frame on."""
-        n_frames, streams = self._state.n_frames, await self._http.children(self._path)
-        await asyncio.gather(
-            *(
-                self.read_stream(stream, names, first_frame)
-                for stream, names in READ.items()
-                if stream in streams
-            )
-        )
-        self.n_frames = n_frames
+async def _read_node(
+    http: TiledHttp, path: str, state: RunState, node: Fields, first_frame: int
+) -> None:
+    try:
+        await _read_values(http, path, state, node, first_frame)
+    except XpcsError:
+        raise
+    except Exception:  # what another version wrote, say: the page shows the rest
+        logger.exception("%s cannot be used.", path)
 
-    async def read_stream(self, stream: str, names: tuple[str, ...], first_frame: int = 0) -> None:
-        """Read those nodes of a stream that are there."""
-        children = await self._http.children(f"{self._path}/{stream}")
-        known = [name for name in names if name in children]
-        await asyncio.gather(
-            *(self._read_node(stream, name, children[name], first_frame) for name in known)
-        )
 
-    async def read_roi(self, index: int) -> None:
-        """Read C2 of one ROI."""
-        children = await self._http.children(f"{self._path}/two_time")
-        for name in C2_KINDS:
-            if name in children:
-                await self._read_c2(name, children[name]["structure"], index, 0)
+async def _read_values(
+    http: TiledHttp, path: str, state: RunState, node: Fields, first_frame: int
+) -> None:
+    *_, stream, name = path.split("/")
+    structure = node["structure"]
+    if name == "internal":
+        state.append(stream, await http.table(path), afresh=True)
+    elif stream == "two_time":
+        for index in sorted(state.wanted):
+            await _read_c2(http, path, state, structure, index=index, first_frame=first_frame)
+    else:
+        values, data = await http.array(path, structure), state.data
+        if name == "image":
+            data.picture_facts = node.get("metadata") or {}
+        (data.picture if stream == "image" else data.g2)[name] = values
+        state.touch()
 
-    def take(self, stream: str, name: str, update: Document) -> None:
-        """Take an update of an array or a table, as Tiled sends it.
 
-        Raises LookupError, ValueError or TypeError when it cannot be used.
-        """
-        data = self._state.data
-        if update["type"] == "table-data":
-            self._state.append(stream, read_arrow(update["payload"]))
-            return
-        dtype = np.dtype("<f4") if stream == "two_time" else data.picture[name].dtype
-        values = np.frombuffer(update["payload"], dtype).reshape(update["shape"])
-        offset = tuple(update["offset"] or (0,) * values.ndim)  # None: it is all of the array
-        if stream == "two_time":
-            data.patch_c2(name, values, (offset[0], offset[1], offset[2]))
-        else:
-            data.patch_picture(name, values, offset)
-        self._state.touch()
-
-    async def _read_node(self, stream: str, name: str, node: Fields, first_frame: int) -> None:
-        try:
-            await self._read_values(stream, name, node, first_frame)
-        except XpcsError:
-            raise
-        except Exception:  # what another version wrote, say: the page shows the rest
-            logger.exception("Run %s: %s/%s cannot be used.", self._state.uid, stream, name)
-
-    async def _read_values(self, stream: str, name: str, node: Fields, first_frame: int) -> None:
-        path, structure = f"{self._path}/{stream}/{name}", node["structure"]
-        if name == "internal":
-            self._state.append(stream, await self._http.table(path), afresh=True)
-        elif stream == "two_time":
-            for index in sorted(self.indices):
-                await self._read_c2(name, structure, index, first_frame)
-        else:
-            values, data = await self._http.array(path, structure), self._state.data
-            if name == "image":
-                data.picture_facts = node.get("metadata") or {}
-            (data.picture if stream == "image" else data.g2)[name] = values
-            self._state.touch()
-
-    async def _read_c2(self, name: str, structure: Fields, index: int, first_frame: int) -> None:
-        c2 = self._state.map_of(index, name)
-        while True:
-            n_frames = min(self._state.n_frames, structure["shape"][1])
-            k, first = c2.stride, -(-first_frame // c2.stride)
-            rows = slice(first * k, n_frames, k)
-            # Raw rows reach back to the first frame; what is denoised lies near the diagonal.
-            cols = slice(0, n_frames, k) if name == "c2" else rows
-            if rows.start >= n_frames:
-                return  # Tiled answers an empty slice with an error
-            path = f"{self._path}/two_time/{name}"
-            values = await self._http.array(path, structure, (index, rows, cols))
-            if c2.stride == k:  # the map was not thinned meanwhile
-                break
-        c2.place(values, (first, first if cols == rows else 0))
-        self._state.touch()
+async def _read_c2(
+    http: TiledHttp,
+    path: str,
+    state: RunState,
+    structure: Fields,
+    *,
+    index: int,
+    first_frame: int = 0,
+) -> None:
+    name = path.rpartition("/")[2]
+    c2 = state.map_of(index, name)
+    while True:
+        n_frames = min(state.n_frames, structure["shape"][1])
+        k, first = c2.stride, -(-first_frame // c2.stride)
+        rows = slice(first * k, n_frames, k)
+        # Raw rows reach back to the first frame; what is denoised lies near the diagonal.
+        cols = slice(0, n_frames, k) if name == "c2" else rows
+        if rows.start >= n_frames:
+            return  # Tiled answers an empty slice with an error
+        values = await http.array(path, structure, (index, rows, cols))
+        if c2.stride == k:  # the map was not thinned meanwhile
+            break
+    c2.place(values, (first, first if cols == rows else 0))
+    state.touch()

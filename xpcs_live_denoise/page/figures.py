@@ -19,6 +19,7 @@ from bokeh.palettes import cividis, viridis
 from bokeh.plotting import figure
 
 from xpcs_live_denoise import views
+from xpcs_live_denoise.records.results import GammaTable
 from xpcs_live_denoise.records.types import Array
 
 Plot: TypeAlias = Any  # a Bokeh figure or a part of one: its properties are made at run time
@@ -273,17 +274,18 @@ def image_columns(values: Array, size: tuple[float, float]) -> Columns:
     return {"image": [values], "x": [0.0], "y": [0.0], "dw": [size[0]], "dh": [size[1]]}
 
 
-def rate_columns(kind: str, points: views.RatePoints) -> Columns:
+def rate_columns(kind: str, points: GammaTable) -> Columns:
     """Return the columns of the points of one kind."""
-    marker = [views.KINDS[kind][2]] * len(points.rate)
+    lower, upper = views.error_bars(points)
+    marker = [views.KINDS[kind][2]] * len(points)
     if kind == "doubtful":
         marker = [views.reason_marker(reason) for reason in points.reason.tolist()]
     return {
         "x": points.age_s,
-        "y": points.rate,
-        "lower": points.lower,
-        "upper": points.upper,
-        "error": points.error,
+        "y": points.relaxation_rate,
+        "lower": lower,
+        "upper": upper,
+        "error": points.relaxation_rate_error,
         "alpha": points.final.astype(float),
         "marker": [MARKERS[name] for name in marker],
         "reason": [views.reason_words(reason) for reason in points.reason.tolist()],

@@ -18,10 +18,10 @@ from .run_state import is_silent, number
 from .tiled_http import (
     FIRST_DELAY_S,
     LAST_DELAY_S,
-    StreamingUnavailableError,
     Subscription,
-    Tasks,
     TiledHttp,
+    end_tasks,
+    start_task,
 )
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ class Hub:
         self._http, self._path = http, path.strip("/")
         self._runs: dict[str, RunSummary] = {}
         self._feeds: dict[str, tuple[RunFeed, int]] = {}
-        self._tasks, self._closing = Tasks("List of runs"), Tasks("Runs that nobody looks at")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()  # of feeds that nobody looks at any more
         self._opening = asyncio.Lock()
         self.version = 0
         self.streaming = True
@@ -83,12 +84,12 @@ class Hub:
         TiledUnavailableError when the server does not answer.
         """
         await self.read_list()
-        self._tasks.start(self._follow())
+        start_task(self._tasks, self._follow(), "List of runs")
 
     async def close(self) -> None:
         """Stop following, and close all connections."""
-        await self._tasks.close()
-        await self._closing.finish()
+        await end_tasks(self._tasks, cancel=True)
+        await end_tasks(self._closing, cancel=False)
         for feed, _ in self._feeds.values():
             await feed.close()
         self._feeds.clear()
@@ -149,7 +150,7 @@ class Hub:
             if uid in self._runs and feed.state.loaded:
                 run = self._runs[uid]
                 self._runs[uid] = dataclasses.replace(run, heard=feed.state.heard)
-            self._closing.start(feed.close())
+            start_task(self._closing, feed.close(), f"Run {uid}")
 
     # --- the list --------------------------------------------------------------------------
 
@@ -195,11 +196,12 @@ class Hub:
         subscription = Subscription(
             self._http, self._path, opened=self.look, message=self.on_update
         )
-        try:
-            await subscription.run()
-        except StreamingUnavailableError as error:
-            self._http.report(self._path, broken=False)
-            logger.warning("%s The page asks every %g s instead.", error, POLL_S)
+        if not await subscription.run():
+            logger.warning(
+                "Tiled server %s: offers no streaming. The page asks every %g s instead.",
+                self._http.address,
+                POLL_S,
+            )
         self.streaming = False
         await self._poll()
 

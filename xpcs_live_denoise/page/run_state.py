@@ -131,6 +131,8 @@ class RunState:
         is missing and nothing will change.
     gone
         Why the run can no longer be read, a sentence or two; empty if it can.
+    wanted
+        Indices of the ROIs whose C2 somebody looks at.
     heard
         When the analysis last gave a sign of life, s since 1970.
     """
@@ -143,6 +145,7 @@ class RunState:
         self.loaded = False
         self.complete = False
         self.gone = ""
+        self.wanted: set[int] = set()
         self.heard = 0.0
         self._shown: dict[Any, Any] = {}
 

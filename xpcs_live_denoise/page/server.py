@@ -23,7 +23,7 @@ from tornado.httputil import HTTPServerRequest
 from tornado.ioloop import IOLoop
 from tornado.web import RequestHandler
 
-from xpcs_live_denoise.errors import InvalidInputError, ServerStartError
+from xpcs_live_denoise.errors import InvalidInputError
 
 from .hub import Hub
 from .page import Page, page_template
@@ -74,7 +74,7 @@ async def serve_page(
     ------
     ResultNotFoundError, TiledUnavailableError
         When the list of runs cannot be read.
-    ServerStartError
+    InvalidInputError
         When the port is taken or the host is not this machine's.
     """
     hub = Hub(http, path)
@@ -107,7 +107,7 @@ def _listener(host: str, port: int | None) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise ServerStartError(
+        raise InvalidInputError(
             f"Page on {host}, port {port or 'any'}: {error.strerror}. Expected an address of this "
             "machine and a free port; give another with --host or --port."
         ) from error

@@ -246,10 +246,6 @@ PRODUCER_ENDED = 1000
 GONE, REFUSED = 404, (401, 403)
 
 
-class StreamingUnavailableError(XpcsError, ConnectionError):
-    """The server answers requests but offers no stream of updates."""
-
-
 class Subscription:
     """The stream of one node, which also tells its server when the connection breaks or is back.
 
@@ -271,10 +267,10 @@ class Subscription:
         self._delay_s = FIRST_DELAY_S
         self._was_open = False
 
-    async def run(self) -> None:
+    async def run(self) -> bool:
         """Follow the node until its producer ends it, or it is gone.
 
-        Raises StreamingUnavailableError when the server answers but offers no streams.
+        Returns False, at once, where the server answers but offers no streams.
         """
         from websockets.exceptions import InvalidStatus, WebSocketException
 
@@ -286,8 +282,9 @@ class Subscription:
                 status = error.response.status_code
                 if status == GONE or status in REFUSED:
                     break
-                if not self._was_open:
-                    await self._check_offer(status)
+                if not self._was_open and await self._answers():
+                    self._http.report(self._path, broken=False)
+                    return False
             except (OSError, EOFError, XpcsError, WebSocketException) as error:
                 logger.info("Updates of %s: %r; trying again.", self._path, error)
             except Exception:
@@ -297,6 +294,7 @@ class Subscription:
             await asyncio.sleep(self._delay_s)
             self._delay_s = min(2 * self._delay_s, LAST_DELAY_S)
         self._http.report(self._path, broken=False)
+        return True
 
     async def _follow(self) -> bool:
         """Connect and hand on messages; return whether the producer has ended the stream."""
@@ -331,43 +329,34 @@ class Subscription:
                 self._message(update)
             return socket.close_code == PRODUCER_ENDED
 
-    async def _check_offer(self, status: int) -> None:
-        """Raise if the server is well but has no stream."""
+    async def _answers(self) -> bool:
+        """Whether the server answers requests."""
         try:
             await self._http.children(self._path.rpartition("/")[0])
         except XpcsError:
-            return
-        raise StreamingUnavailableError(
-            f"Tiled server {self._http.address}: offers no streaming (status {status})."
-        )
+            return False
+        return True
 
 
-class Tasks:
-    """The running tasks of one owner, which the log names."""
+def start_task(
+    running: set[asyncio.Task[None]], work: Coroutine[None, None, None], owner: str
+) -> asyncio.Task[None]:
+    """Run a coroutine, among those that are `running`; what ends it is logged under the owner."""
 
-    def __init__(self, owner: str) -> None:
-        self._owner = owner
-        self._running: set[asyncio.Task[None]] = set()
-
-    def start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        """Run a coroutine; an exception that ends it is logged."""
-        task = asyncio.create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    async def finish(self) -> None:
-        """Wait for all that are running."""
-        await asyncio.gather(*self._running, return_exceptions=True)
-
-    async def close(self) -> None:
-        """Cancel all that are running, and wait for them."""
-        running = list(self._running)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+    def done(task: asyncio.Task[None]) -> None:
+        running.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            logger.error("%s: a task failed.", self._owner, exc_info=task.exception())
+            logger.error("%s: a task failed.", owner, exc_info=task.exception())
+
+    task = asyncio.create_task(work)
+    running.add(task)
+    task.add_done_callback(done)
+    return task
+
+
+async def end_tasks(running: set[asyncio.Task[None]], *, cancel: bool) -> None:
+    """Wait for all that are running, or cancel them first."""
+    tasks = list(running)
+    for task in tasks if cancel else ():
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

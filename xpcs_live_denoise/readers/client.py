@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,11 @@ from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRunV3
 from tiled.client.constructors import from_context
 from tiled.queries import Eq
 
+from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
-from xpcs_live_denoise.records.results import GAMMA_COLUMNS
+from xpcs_live_denoise.records.results import GAMMA_COLUMNS, GammaTable, Picture
+from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import Array, Document, FloatArray
-from xpcs_live_denoise.views import rows_that_count, table_from_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from xpcs_live_denoise.catalog import Node
+    from xpcs_live_denoise.window import RunView
 
 RUN_CATALOG = "CatalogOfBlueskyRuns"
 RESULT_SPEC = "XPCSResult"
@@ -115,7 +118,7 @@ class XPCSResult(BlueskyRunV3):
         if not final:
             return table.reset_index(drop=True)
         order = table["seq_num"].to_numpy(np.int64)
-        table = table.iloc[rows_that_count(table_from_columns(table), order)]
+        table = table.iloc[views.rows_that_count(views.table_from_columns(table), order)]
         table = table.sort_values(["roi", "source", "width", "age_frame"], kind="stable")
         return table[list(GAMMA_COLUMNS)].reset_index(drop=True)
 
@@ -234,11 +237,11 @@ class XPCSResult(BlueskyRunV3):
         MissingDependencyError
             Without matplotlib.
         """
-        from xpcs_live_denoise.views import default_roi
-        from xpcs_live_denoise.window import plot_result
+        from xpcs_live_denoise.window import plot_view
 
         labels = self.xpcs["roi"]
-        return plot_result(self, labels[default_roi(labels)] if roi is None else roi)
+        label = labels[views.default_roi(labels)] if roi is None else roi
+        return plot_view(result_view(self, label))
 
     def has(self, stream: str, array: str) -> bool:
         """Whether an array was computed, for example ("two_time", "c2_denoised")."""
@@ -376,3 +379,109 @@ def mirrored(lower: Array) -> Array:
     """Return the symmetric array of a lower triangle; what is above the diagonal is ignored."""
     below = np.tril(lower, -1)
     return np.tril(lower) + np.swapaxes(below, -1, -2)
+
+
+def result_view(result: XPCSResult, label: int) -> RunView:
+    """Return all that a figure shows of the ROI with this label."""
+    from xpcs_live_denoise.window import MOST_EDGE, RunView
+
+    xpcs, start = result.xpcs, result.start
+    labels, n_frames = list(xpcs["roi"]), result.n_frames
+    roi, frame_time_s = labels.index(label), xpcs["frame_time_s"]
+    raw = result.c2(label, denoised=False).values
+    metadata: Document = dict(result.metadata)
+    stop: Document | None = metadata.get("stop")
+    status, rows = _status(result), result.gamma_table()
+    series_s = n_frames * frame_time_s
+    gamma = views.table_from_columns({name: rows[name] for name in rows})
+    q = np.array(xpcs["q_inv_angstrom"], np.float64)
+    picture = _picture(result)
+    state = "" if stop is None else views.STATES.get(stop.get("exit_status", ""), "ended")
+    reason = "" if stop is None else stop.get("reason") or ""
+    window = xpcs.get("window", 0)
+    return RunView(
+        title=views.run_title(start, start["original_run_uid"], xpcs.get("detector", ""), state),
+        roi=f"{views.roi_title(label, q[roi])} ({roi + 1} of {len(labels)})",
+        message=views.message(reason, status.message),
+        facts=views.facts(
+            status,
+            roi,
+            n_frames=n_frames,
+            n_expected=None if stop is not None else xpcs.get("n_expected"),
+            frame_time_s=frame_time_s,
+            counts=views.mean_counts(picture, label),
+            live=stop is None,
+        ),
+        label=label,
+        detector=views.detector_view(picture, label),
+        two_time=views.two_time_view(
+            raw,
+            result.c2(label).values if result.has("two_time", "c2_denoised") else None,
+            entry_s=frame_time_s,
+            most=MOST_EDGE,
+            series_s=series_s,
+            status=status,
+            roi=roi,
+            note=views.why_not_denoised(n_frames, window, final=stop is not None),
+        ),
+        g2=_g2(result, label, raw, gamma, final=stop is not None),
+        gamma=views.gamma_view(gamma, label, end_s=series_s, window=window, final=stop is not None),
+        power_law=views.power_law_view(gamma, labels, q),
+    )
+
+
+def _status(result: XPCSResult) -> Status:
+    """Return the newest row of the status stream."""
+    table: Any = result.status_table()
+    if not len(table):
+        return Status()
+    newest = table.iloc[-1].to_dict()
+    contrast, baseline = (
+        tuple(math.nan if value is None else float(value) for value in newest[name])
+        for name in ("contrast", "baseline")
+    )
+    return Status(
+        n_seen=int(newest["n_seen"]),
+        n_processed=int(newest["n_processed"]),
+        n_skipped=int(newest["n_skipped"]),
+        lag_s=float(newest["lag_s"]),
+        contrast=contrast,
+        baseline=baseline,
+        message=str(newest["message"]),
+    )
+
+
+def _picture(result: XPCSResult) -> Picture | None:
+    """Return the picture of the detector; None where nobody looked."""
+    try:
+        mean, labels = result.image()
+    except ResultNotFoundError:
+        return None
+    return Picture(mean=mean.values, labels=labels.values, **mean.attrs)
+
+
+def _g2(
+    result: XPCSResult, label: int, c2: FloatArray, gamma: GammaTable, *, final: bool
+) -> views.G2View:
+    table: Any = result.g2_table()
+    table = table[table["roi"] == label]
+    frame_time_s = result.xpcs["frame_time_s"]
+    if len(table):
+        delay_s, raw, error, denoised = (
+            table[name].to_numpy(np.float64)
+            for name in ("delay_s", "g2", "g2_error", "g2_denoised")
+        )
+    else:
+        (raw, error), denoised = views.g2_so_far(c2), None
+        delay_s = np.arange(1, len(c2)) * frame_time_s
+    return views.g2_view(
+        delay_s,
+        raw,
+        denoised,
+        raw_error=error,
+        table=gamma,
+        label=label,
+        series_s=len(c2) * frame_time_s,
+        final=final,
+        n_frames=len(c2),
+    )

@@ -1,13 +1,10 @@
-"""References to frames, the Protocol of what turns them into pixels, and where pixels are."""
+"""References to frames, and where pixels are."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
-
-from xpcs_live_denoise.errors import UnreadableFramesError
+from typing import TypeAlias
 
 from .types import Array, Fields
 
@@ -153,24 +150,6 @@ FrameReference: TypeAlias = (
 )
 
 
-class FrameSource(Protocol):
-    """Turns frame references into pixels. The in-memory fake of the tests is one, too."""
-
-    def read(self, reference: FrameReference, max_bytes: int) -> Iterator[Array]:
-        """Yield the frames of `reference` in order, as arrays (k, rows, cols) below `max_bytes`.
-
-        Raises
-        ------
-        UnreadableFramesError
-            When the file or dataset cannot be read; frames yielded before are good.
-        """
-        ...
-
-    def close(self) -> None:
-        """Close every file that is held open."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
     """What is needed to give a pixel its q. A field that is unknown is None.
@@ -193,82 +172,3 @@ class Geometry:
         mine = dataclasses.asdict(self)
         known = {name: value for name, value in mine.items() if value is not None}
         return dataclasses.replace(other, **known)
-
-
-class FollowedFrames:
-    """Frames that are found on disk before a document announces them: here none.
-
-    `poll`, `finish`, `reconcile` and `already` consume what they return.
-    """
-
-    @property
-    def n_expected(self) -> int | None:
-        """Frames of the whole run, None if unknown."""
-        return None
-
-    @property
-    def frame_time_s(self) -> float | None:
-        """Frame period that the files tell, s; None while they do not."""
-        return None
-
-    @property
-    def geometry(self) -> Geometry:
-        """Scattering geometry as far as the files tell it by now."""
-        return Geometry()
-
-    def poll(self) -> tuple[FrameReference, ...]:
-        """Return the frames that have become complete."""
-        return ()
-
-    def finish(self) -> tuple[FrameReference, ...]:
-        """Return what is left on disk of a run that is over."""
-        return ()
-
-    def reconcile(self, reference: FrameReference) -> tuple[FrameReference, ...]:
-        """Return what is left to read of frames that a document announces.
-
-        Raises
-        ------
-        InvalidInputError
-            When those are other frames than the ones that were followed.
-        """
-        return (reference,)
-
-    def already(self, n_frames: int, *, came: bool = False) -> int:  # noqa: ARG002 - for followers
-        """Return how many of the next announced frames were read already.
-
-        `came`: they are in the document itself, so that nothing more is looked for on disk.
-        """
-        return 0
-
-
-def read_with_gaps(
-    source: FrameSource, reference: FrameReference, max_bytes: int
-) -> Iterator[Array | MissingFrames]:
-    """Yield the frames of `reference` in order, with MissingFrames in the place of those.
-
-    Reading goes on behind them where the source says that it can.
-    """
-    n_done = 0
-    rest: FrameReference | None = reference
-    while rest is not None:
-        position = rest.start if isinstance(rest, EigerFrames) else 0
-        try:
-            for frames in source.read(rest, max_bytes):
-                n_done += len(frames)
-                position += len(frames)
-                yield frames
-            if n_done < reference.n_frames:
-                reason = f"A document announced {reference.n_frames} frames, {n_done} are there."
-                yield MissingFrames(n_frames=reference.n_frames - n_done, reason=reason)
-            return
-        except UnreadableFramesError as error:
-            until, reason = error.missing_until, str(error)
-        if isinstance(rest, EigerFrames) and until is not None and until > position:
-            n_done += until - position
-            yield MissingFrames(n_frames=until - position, reason=reason)
-            more = rest.stop is None or rest.open_ended or until < rest.stop
-            rest = dataclasses.replace(rest, start=until) if more else None
-        else:
-            yield MissingFrames(n_frames=max(0, reference.n_frames - n_done), reason=reason)
-            return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import threading
@@ -184,6 +185,9 @@ class SimulatedClassicEiger(Device):
         See SeriesFiles.
     write_delay_s
         How long after its last frame a data file appears.
+    make_files
+        Makes the files of a series from the fields of SeriesFiles; another function or subclass
+        for a detector that writes differently.
     """
 
     # What plans set; times in s.
@@ -224,6 +228,7 @@ class SimulatedClassicEiger(Device):
         bad_pixels: BoolArray | None = None,
         write_delay_s: float = 0.06,
         copy_s: float = 0.0,
+        make_files: Callable[..., SeriesFiles] = SeriesFiles,
     ) -> None:
         if n_frames < 1 or images_per_file < 1 or not frame_rate_hz > 0:
             raise InvalidInputError(
@@ -234,8 +239,8 @@ class SimulatedClassicEiger(Device):
         self._frames = FrameSupply(frames)
         self._prefix = prefix
         self._geometry = geometry
-        self._bad_pixels = bad_pixels
-        self._write_delay_s, self._copy_s = write_delay_s, copy_s
+        self._make_files = functools.partial(make_files, bad_pixels=bad_pixels, copy_s=copy_s)
+        self._write_delay_s = write_delay_s
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._asset_docs: deque[tuple[str, Document]] = deque()
@@ -337,7 +342,7 @@ class SimulatedClassicEiger(Device):
     def _files(self, sequence_id: int) -> SeriesFiles:
         name = self.file.file_write_name_pattern.get().replace("$id", str(sequence_id))
         n_triggers = int(self.num_triggers.get())
-        return SeriesFiles(
+        return self._make_files(
             series=Path(self.file.file_path.get()) / name,
             n_frames=n_triggers * int(self.cam.num_images.get()),
             n_triggers=n_triggers,
@@ -345,8 +350,6 @@ class SimulatedClassicEiger(Device):
             frame_shape=self._frames.frame_shape,
             dtype=self._frames.dtype,
             frame_time_s=float(self.cam.acquire_period.get()),
-            bad_pixels=self._bad_pixels,
-            copy_s=self._copy_s,
         )
 
     def _acquire(self, files: SeriesFiles, status: SimulatedStatus) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -22,14 +23,14 @@ from xpcs_live_denoise.records.types import Array
 from .eiger.files import read_eiger
 from .file_roots import FileRoots
 from .handlers import AssetReader
-from .hdf5 import HDF5Reader, NotYetError, Patience
+from .hdf5 import HDF5Reader, Patience
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.catalog import Node
 
 
 class FrameReader:
-    """Reads the frames behind references; a `records.FrameSource`.
+    """Reads the frames behind references.
 
     HDF5 files in SWMR mode stay open between reads (0.1 ms a read instead of 2.5 ms), and so do
     the handlers of legacy assets, until `close` or until others took their place. Used from one
@@ -89,6 +90,38 @@ class FrameReader:
         """Close every file that is held open."""
         self._hdf5.close()
         self._assets.close()
+
+
+def read_with_gaps(
+    source: FrameReader, reference: FrameReference, max_bytes: int
+) -> Iterator[Array | MissingFrames]:
+    """Yield the frames of `reference` in order, with MissingFrames in the place of those.
+
+    Reading goes on behind them where the source says that it can.
+    """
+    n_done = 0
+    rest: FrameReference | None = reference
+    while rest is not None:
+        position = rest.start if isinstance(rest, EigerFrames) else 0
+        try:
+            for frames in source.read(rest, max_bytes):
+                n_done += len(frames)
+                position += len(frames)
+                yield frames
+            if n_done < reference.n_frames:
+                reason = f"A document announced {reference.n_frames} frames, {n_done} are there."
+                yield MissingFrames(n_frames=reference.n_frames - n_done, reason=reason)
+            return
+        except UnreadableFramesError as error:
+            until, reason = error.missing_until, str(error)
+        if isinstance(rest, EigerFrames) and until is not None and until > position:
+            n_done += until - position
+            yield MissingFrames(n_frames=until - position, reason=reason)
+            more = rest.stop is None or rest.open_ended or until < rest.stop
+            rest = dataclasses.replace(rest, start=until) if more else None
+        else:
+            yield MissingFrames(n_frames=max(0, reference.n_frames - n_done), reason=reason)
+            return
 
 
 def _split(frames: Array, max_bytes: int) -> Iterator[Array]:
@@ -153,12 +186,12 @@ def _read_block(array: Node, reference: TiledFrames, position: int, max_bytes: i
     *leading, rows, cols = shape
     per_index = math.prod(leading[1:])  # frames of one step along the first axis
     if position >= leading[0] * per_index:
-        raise NotYetError(f"the array holds {leading[0] * per_index} frames")
+        raise EOFError(f"the array holds {leading[0] * per_index} frames")
     step = max(1, max_bytes // max(1, per_index * rows * cols * dtype.itemsize))
     first = position // per_index
     last = min(first + step, -(-reference.stop // per_index), leading[0])
     values = array[first:last].reshape(-1, rows, cols)
     block = values[position - first * per_index : reference.stop - first * per_index]
     if not len(block):
-        raise NotYetError("the server sent no frames")
+        raise EOFError("the server sent no frames")
     return block

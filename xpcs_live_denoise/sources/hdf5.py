@@ -24,12 +24,8 @@ MAX_OPEN_FILES = 8
 MOST_FRAME_BYTES = 2**31
 
 
-class NotYetError(Exception):
-    """The frames are not there now, but a writer may still bring them."""
-
-
-# What reading raises while a file is on its way.
-NOT_YET = (NotYetError, OSError, RuntimeError, KeyError)
+# What reading raises while a file is on its way; an EOFError is ours: more may still come.
+NOT_YET = (EOFError, OSError, RuntimeError, KeyError)
 
 
 class Patience:
@@ -112,7 +108,7 @@ class HDF5Reader:
             stop = block_end(dataset, position, reference.stop, max_bytes)
             stop = end_of_written(dataset, position, stop, os.stat(path).st_size)
             if stop <= position:
-                raise NotYetError(f"the dataset holds {min(position, dataset.shape[0])} frames")
+                raise EOFError(f"the dataset holds {min(position, dataset.shape[0])} frames")
             return dataset[position:stop]
         finally:
             if not reference.swmr:
@@ -152,7 +148,7 @@ def _dataset(file: h5py.File, reference: HDF5Frames) -> h5py.Dataset:
     """Return the dataset of a reference; one of a shape that cannot hold frames is refused."""
     node = file.get(reference.dataset)
     if node is None:
-        raise NotYetError(f"the file has no such dataset, at its top are {sorted(file)}")
+        raise EOFError(f"the file has no such dataset, at its top are {sorted(file)}")
     if not isinstance(node, h5py.Dataset) or node.ndim != 3 or node.dtype.kind not in "buif":
         got = (
             f"a dataset of shape {node.shape} and dtype {node.dtype}"

@@ -8,8 +8,7 @@ detector's name in front.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from xpcs_live_denoise.errors import short_repr
@@ -32,23 +31,14 @@ def in_metres(distance: float) -> float:
     return distance / 1000 if distance > LONGEST_DISTANCE_M else distance
 
 
-@dataclass(frozen=True, slots=True)
-class _Quantity:
-    """A number that documents may hold: its names there, in order, and its way to `unit`."""
-
-    name: str
-    unit: str
-    keys: tuple[str, ...]
-    convert: Callable[[float], float] = float
-    signed: bool = False
-
-
-_BEAM_COL = _Quantity("beam centre x (column)", "pixels", ("beam_center_x",), signed=True)
-_BEAM_ROW = _Quantity("beam centre y (row)", "pixels", ("beam_center_y",), signed=True)
-_WAVELENGTH = _Quantity("wavelength", "Angstrom", ("wavelength", "incident_wavelength"))
-_DISTANCE = _Quantity("detector distance", "m", ("det_distance", "detector_distance"), in_metres)
-_PIXEL_SIZE = _Quantity("pixel size", "m", ("x_pixel_size", "y_pixel_size", "pixel_size"))
-_FRAME_TIME = _Quantity("frame time", "s", ("acquire period", "acquire_period"))
+# A number that documents may hold: what it is, its unit, and its names there, in order.
+_Quantity: TypeAlias = tuple[str, str, tuple[str, ...]]
+_BEAM_COL: _Quantity = ("beam centre x (column)", "pixels", ("beam_center_x",))
+_BEAM_ROW: _Quantity = ("beam centre y (row)", "pixels", ("beam_center_y",))
+_WAVELENGTH: _Quantity = ("wavelength", "Angstrom", ("wavelength", "incident_wavelength"))
+_DISTANCE: _Quantity = ("detector distance", "m", ("det_distance", "detector_distance"))
+_PIXEL_SIZE: _Quantity = ("pixel size", "m", ("x_pixel_size", "y_pixel_size", "pixel_size"))
+_FRAME_TIME: _Quantity = ("frame time", "s", ("acquire period", "acquire_period"))
 # A source, the key under which it has a number, what stands there, and its value (None: no number).
 _Number: TypeAlias = tuple[str, str, Any, float | None]
 _QUANTITIES = (_BEAM_ROW, _BEAM_COL, _WAVELENGTH, _DISTANCE, _PIXEL_SIZE, _FRAME_TIME)
@@ -126,13 +116,12 @@ def geometry_conflicts(
         numbers = list(_numbers(quantity, sources, detector))
         used = preset[quantity] or _first(iter(numbers))
         for source, key, raw, value in numbers:
-            subject = f"The {source}'s {key!r} ({quantity.name}) is"
+            subject = f"The {source}'s {key!r} ({quantity[0]}) is"
             if value is None:
                 sentences.append(f"{subject} {short_repr(raw)}, no usable number; it was ignored.")
             elif used and not math.isclose(value, used, rel_tol=RELATIVE_TOLERANCE):
-                sentences.append(
-                    f"{subject} {value:.6g} {quantity.unit}; {used:.6g} {quantity.unit} is used."
-                )
+                unit = quantity[1]
+                sentences.append(f"{subject} {value:.6g} {unit}; {used:.6g} {unit} is used.")
     return tuple(sentences)
 
 
@@ -166,15 +155,16 @@ def _numbers(
     quantity: _Quantity, sources: list[tuple[str, Fields]], detector: str
 ) -> Iterator[_Number]:
     """Yield, source by source, the first usable number and whatever stood before it."""
+    _, unit, names = quantity
     prefixes = (f"{detector}_", f"{detector}_cam_", "")
-    keys = [prefix + key for prefix in prefixes for key in quantity.keys]
+    keys = [prefix + name for prefix in prefixes for name in names]
     for source, document in sources:
         for key in keys:
             if key not in document:
                 continue
-            value = _usable(document[key], quantity.signed)
-            converted = None if value is None else quantity.convert(value)
-            yield source, key, document[key], converted
+            value = _usable(document[key], signed=unit == "pixels")
+            in_unit = value if value is None or quantity is not _DISTANCE else in_metres(value)
+            yield source, key, document[key], in_unit
             if value is not None:
                 break
 
@@ -193,7 +183,7 @@ def _beam_center(sources: list[tuple[str, Fields]], detector: str) -> tuple[floa
     return None
 
 
-def _usable(raw: Any, signed: bool) -> float | None:
+def _usable(raw: Any, *, signed: bool) -> float | None:
     """Return a finite number above 0, also from text as CHX stores it; None for anything else.
 
     `signed` ones may be below 0, too: the beam may miss the detector. 0 is what nobody set.

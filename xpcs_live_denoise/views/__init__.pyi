@@ -7,7 +7,7 @@ from .g2 import g2_so_far as g2_so_far
 from .g2 import g2_view as g2_view
 from .gamma import GammaView as GammaView
 from .gamma import PowerLawView as PowerLawView
-from .gamma import RatePoints as RatePoints
+from .gamma import error_bars as error_bars
 from .gamma import gamma_view as gamma_view
 from .gamma import power_law_view as power_law_view
 from .gamma import preference as preference

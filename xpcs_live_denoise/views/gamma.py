@@ -122,33 +122,16 @@ def preference(table: GammaTable) -> IntArray:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RatePoints:
-    """Points of one kind, by age; every attribute has shape (n,), rates in 1/s.
-
-    `lower` and `upper` are the ends of the error bars; what is not `final` is drawn hollow.
-    """
-
-    age_s: FloatArray
-    rate: FloatArray
-    lower: FloatArray
-    upper: FloatArray
-    error: FloatArray
-    final: BoolArray
-    source: Array
-    width: IntArray
-    reason: Array
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class GammaView:
     """Gamma(t) of one ROI.
 
-    `points` has the kinds of `KINDS` in their order; `low` and `high` are the scale, 1/s, `end_s`
-    the end of the series; `age_label` belongs to its axis and says how many independent values the
+    `points` has the kinds of `KINDS` in their order, by age; what is not `final` is drawn hollow,
+    and `error_bars` has the ends of the bars. `low` and `high` are the scale, 1/s, `end_s` the end
+    of the series; `age_label` belongs to its axis and says how many independent values the
     recommended points are worth; `note` says why there are no points.
     """
 
-    points: Mapping[str, RatePoints]
+    points: Mapping[str, GammaTable]
     low: float
     high: float
     end_s: float
@@ -175,7 +158,7 @@ def gamma_view(
     # Fits of single frames scatter over decades: they set the scale only where nothing else is.
     low, high = 1.0, 10.0
     for kinds in (("recommended", "doubtful"), ("denoised",), ("raw",)):
-        rates = np.concatenate([points[kind].rate for kind in kinds])
+        rates = np.concatenate([points[kind].relaxation_rate for kind in kinds])
         if rates.size:
             ends = np.percentile(rates, SHOWN_RATES)
             low, high = float(ends[0]) / BELOW, float(ends[1]) * ABOVE
@@ -186,14 +169,9 @@ def gamma_view(
         low=low,
         high=high,
         end_s=end_s,
-        age_label=age_label(len(points["recommended"].rate), _last_known(rows.n_effective)),
+        age_label=age_label(points["recommended"].n_effective),
         note=note,
     )
-
-
-def _last_known(values: FloatArray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known[-1]) if known.size else np.nan
 
 
 def _drawn(table: GammaTable, label: int) -> IntArray:
@@ -205,7 +183,7 @@ def _drawn(table: GammaTable, label: int) -> IntArray:
     return own[np.argsort(table.age_s[own], kind="stable")]
 
 
-def _points(rows: GammaTable, kind: str) -> RatePoints:
+def _points(rows: GammaTable, kind: str) -> GammaTable:
     estimated = np.isin(rows.source, ESTIMATOR)
     of_kind = {
         "raw": rows.source == RowSource.RAW,
@@ -216,19 +194,13 @@ def _points(rows: GammaTable, kind: str) -> RatePoints:
     chosen = np.flatnonzero(of_kind[kind])
     if len(chosen) > MOST_POINTS:
         chosen = chosen[np.linspace(0, len(chosen) - 1, MOST_POINTS).astype(np.int64)]
-    kept = rows.select(chosen)
-    rate, bar = kept.relaxation_rate, np.nan_to_num(kept.relaxation_rate_error)
-    return RatePoints(
-        age_s=kept.age_s,
-        rate=rate,
-        lower=np.maximum(rate - bar, LEAST_OF_RATE * rate),
-        upper=rate + bar,
-        error=kept.relaxation_rate_error,
-        final=kept.final,
-        source=kept.source,
-        width=kept.width,
-        reason=kept.reason,
-    )
+    return rows.select(chosen)
+
+
+def error_bars(points: GammaTable) -> tuple[FloatArray, FloatArray]:
+    """Return the ends of the error bars, (n,) each: the rate itself where it has no error."""
+    rate, bar = points.relaxation_rate, np.nan_to_num(points.relaxation_rate_error)
+    return np.maximum(rate - bar, LEAST_OF_RATE * rate), rate + bar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

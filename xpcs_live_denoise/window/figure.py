@@ -9,9 +9,10 @@ import numpy as np
 
 from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import MissingDependencyError
+from xpcs_live_denoise.records.results import GammaTable
 from xpcs_live_denoise.records.types import Array, FloatArray
 
-from .run_view import RunView, result_view
+from .run_view import RunView
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
     from matplotlib.lines import Line2D
     from matplotlib.text import Text
-
-    from xpcs_live_denoise.readers import XPCSResult
 
 MouseEvent: TypeAlias = Any  # of matplotlib: what it holds depends on where the mouse is
 ColorBar: TypeAlias = Any
@@ -263,22 +262,22 @@ class RunFigure:
             if name.startswith("not: "):
                 line.set_data([], [])
         for kind, points in shown.items():
-            self._show_rates(kind, points, np.ones(len(points.rate), np.bool_))
+            self._show_rates(kind, points, np.ones(len(points), np.bool_))
         for reason in reasons:
             self._show_rates(f"not: {reason}", doubtful, doubtful.reason == reason)
         self._texts["gamma"].set_text(view.note)
         self.axes["gamma"].set_xlabel(view.age_label)
-        self._list([kind for kind in shown if len(shown[kind].rate)], reasons, view.provisional)
+        self._list([kind for kind in shown if len(shown[kind])], reasons, view.provisional)
         end = view.end_s or 1.0
         self._show_limits("gamma", (-0.02 * end, 1.02 * end), (view.low, view.high))
 
-    def _show_rates(self, name: str, points: views.RatePoints, chosen: Array) -> None:
+    def _show_rates(self, name: str, points: GammaTable, chosen: Array) -> None:
         for look, kept in (
             ("final", chosen & points.final),
             ("provisional", chosen & ~points.final),
         ):
-            self._lines[f"{name} {look}"].set_data(points.age_s[kept], points.rate[kept])
-        ends = (points.age_s[chosen], points.lower[chosen], points.upper[chosen])
+            self._lines[f"{name} {look}"].set_data(points.age_s[kept], points.relaxation_rate[kept])
+        ends = (end[chosen] for end in (points.age_s, *views.error_bars(points)))
         self._lines[f"{name} bars"].set_data(*_bar_ends(*ends))
 
     def _list(self, kinds: list[str], reasons: list[str], provisional: bool) -> None:
@@ -324,7 +323,7 @@ class RunFigure:
             self._limits[name] = axes.get_xlim(), axes.get_ylim()
 
 
-def plot_result(result: XPCSResult, label: int) -> Figure:
+def plot_view(view: RunView) -> Figure:
     """Return the figure; see `XPCSResult.plot`.
 
     Raises
@@ -339,7 +338,6 @@ def plot_result(result: XPCSResult, label: int) -> Figure:
             "XPCSResult.plot: matplotlib is not installed. It comes with the extra `plot`: "
             "pip install 'xpcs-live-denoise[plot]'."
         ) from error
-    view = result_view(result, label)
     figure = plt.figure(figsize=RESULT_INCHES)
     RunFigure(figure).update(view)
     return figure

@@ -7,10 +7,10 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, Once
 from xpcs_live_denoise.records.run import RunInfo
 
-from .qt_window import RoiChoice
 from .run_view import Display, ShownRun
 
 if TYPE_CHECKING:
@@ -49,14 +49,14 @@ class LivePlot:
                 "LivePlot: matplotlib is not installed. It comes with the extra `qt`: "
                 "pip install 'xpcs-live-denoise[qt]'."
             ) from error
-        self.choice = RoiChoice(roi)
+        self._roi = roi
         self.window: PlotWindow | None = None
         self._file: PlotFile | None = None
         self._once = Once()
         if file is None:
             self.window = self._open_window()
         else:
-            self._file = PlotFile(_checked(Path(file)), self.choice)
+            self._file = PlotFile(_checked(Path(file)), roi)
 
     def __call__(self, info: RunInfo) -> ShownRun:
         """Make the sink of one run."""
@@ -95,7 +95,7 @@ class LivePlot:
             from .qt_window import PlotWindow
 
             initialize_qt_teleporter()
-            return PlotWindow(self.choice)
+            return PlotWindow(self._roi)
         except ImportError as error:
             raise MissingDependencyError(
                 f"LivePlot: Qt cannot be loaded ({error}). It comes with the extra `qt`: "
@@ -134,9 +134,9 @@ class PlotFile:
     The file is replaced as a whole, so that whoever reads it sees a complete picture.
     """
 
-    def __init__(self, path: Path, choice: RoiChoice) -> None:
+    def __init__(self, path: Path, roi: int | None = None) -> None:
         self._path = path
-        self._choice = choice
+        self._roi = roi
         self._condition = threading.Condition()
         self._run: ShownRun | None = None
         self._ended: ShownRun | None = None
@@ -176,7 +176,7 @@ class PlotFile:
                 continue
             drawn = run.version
             try:
-                save_figure(run, self._choice.index(run.info.roi), self._path)
+                save_figure(run, views.default_roi(run.info.roi, self._roi), self._path)
             except Exception:  # a full disk, for example; the analysis goes on
                 logger.exception("The live plot cannot be written to %s.", self._path)
                 return

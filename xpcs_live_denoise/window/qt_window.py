@@ -29,24 +29,6 @@ LEAST_PERIOD_S, SHARE = 1.0, 0.25
 PAUSE_S = 0.1
 
 
-class RoiChoice:
-    """The label of the ROI that is shown; None takes the middle one until somebody chooses.
-
-    A run without this ROI shows its middle one and leaves the choice alone.
-    """
-
-    def __init__(self, label: int | None = None) -> None:
-        self.label = label
-
-    def index(self, labels: tuple[int, ...]) -> int:
-        """Return the index of the choice among the labels of a run."""
-        return labels.index(self.label) if self.label in labels else views.default_roi(labels)
-
-    def step(self, labels: tuple[int, ...], by: int) -> None:
-        """Choose the ROI `by` places on; the first follows the last."""
-        self.label = labels[(self.index(labels) + by) % len(labels)]
-
-
 class PlotWindow(QtAwareCallback):
     """Shows the newest state of the newest run; what came in between is skipped.
 
@@ -56,8 +38,8 @@ class PlotWindow(QtAwareCallback):
 
     Parameters
     ----------
-    choice
-        The ROI that is shown.
+    roi
+        Label of the ROI to begin with; None: the middle one. Its user may choose another.
 
     Raises
     ------
@@ -72,17 +54,20 @@ class PlotWindow(QtAwareCallback):
         matplotlib's manager of the window; None while there is none.
     figure
         What the window shows; None while there is none.
+    roi
+        Label of the ROI that was chosen. A run without it shows its middle one and leaves the
+        choice alone.
     failed
         Whether drawing has failed: it is given up until the next run.
     """
 
-    def __init__(self, choice: RoiChoice) -> None:
+    def __init__(self, roi: int | None = None) -> None:
         super().__init__(use_teleporter=True)
         self.n_draws = 0
         self.manager: Manager = None
         self.figure: RunFigure | None = None
         self.failed = False
-        self._choice = choice
+        self.roi = roi
         self._run: ShownRun | None = None
         self._message_under_way = False
         self._timer: Timer = None
@@ -184,7 +169,7 @@ class PlotWindow(QtAwareCallback):
         run = self._run
         if run is None or self.figure is None:
             return
-        now = (run, run.version, self._choice.index(run.info.roi))
+        now = (run, run.version, views.default_roi(run.info.roi, self.roi))
         if self._drawn == now:
             return
         self._began_s = time.thread_time()  # on a busy machine draws take longer, not more work
@@ -202,10 +187,11 @@ class PlotWindow(QtAwareCallback):
             self._due_s = time.monotonic() + max(LEAST_PERIOD_S, cost_s / SHARE)
 
     def _step(self, by: int) -> None:
+        """Choose the ROI `by` places on; the first follows the last."""
         if self._run is not None:
-            self._choice.step(self._run.info.roi, by)
-            self._guarded(self._update)
+            labels = self._run.info.roi
+            self._choose(labels[(views.default_roi(labels, self.roi) + by) % len(labels)])
 
     def _choose(self, label: int) -> None:
-        self._choice.label = label
+        self.roi = label
         self._guarded(self._update)

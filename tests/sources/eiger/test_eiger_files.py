@@ -17,10 +17,10 @@ from tests.support.eiger_series import (
 )
 from tests.support.file_roots import ANYWHERE
 from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records.frames import MissingFrames, read_with_gaps
+from xpcs_live_denoise.records.frames import MissingFrames
 from xpcs_live_denoise.sources.eiger.files import data_path, read_eiger, read_master
 from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.frames import FrameReader
+from xpcs_live_denoise.sources.frames import FrameReader, read_with_gaps
 
 
 def read(reference, max_bytes=10**6, **options):

@@ -1,6 +1,7 @@
 """q of a followed Eiger from its master file, where nothing else tells the geometry."""
 
 import dataclasses
+import functools
 
 import bluesky.plans as bp
 import numpy as np
@@ -11,6 +12,7 @@ from tests.support.file_roots import ANYWHERE
 from tests.support.live_runs import ROIS, engine, series, subscribe  # noqa: F401 - two of them are fixtures
 from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
+from xpcs_live_denoise.simulation.eiger import SeriesFiles
 from xpcs_live_denoise.sources.eiger.files import read_master
 
 KNOWN = Geometry(
@@ -59,9 +61,8 @@ def test_a_followed_folder_has_q_without_any_document(engine, subscribe, tmp_pat
         n_frames=60,
         images_per_file=20,
         geometry=Geometry(),
+        make_files=functools.partial(SeriesFiles, geometry=KNOWN),
     )
-    make = detector._files
-    detector._files = lambda *args: dataclasses.replace(make(*args), geometry=KNOWN)
     live, sinks = subscribe(
         follow={"folder": str(tmp_path)}, geometry={"wavelength_angstrom": set_wavelength}
     )

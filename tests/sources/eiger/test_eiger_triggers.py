@@ -22,12 +22,12 @@ from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
     series,
     subscribe,
 )
-from xpcs_live_denoise.records.frames import MissingFrames, read_with_gaps
+from xpcs_live_denoise.records.frames import MissingFrames
 from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
 from xpcs_live_denoise.sources.eiger.files import read_eiger
 from xpcs_live_denoise.sources.eiger.follow import EigerFollower, new_masters
 from xpcs_live_denoise.sources.eiger.reconcile import Following
-from xpcs_live_denoise.sources.frames import FrameReader
+from xpcs_live_denoise.sources.frames import FrameReader, read_with_gaps
 
 
 @pytest.fixture

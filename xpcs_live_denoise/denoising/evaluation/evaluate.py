@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from xpcs_live_denoise.denoising.ensemble import Ensemble, load_ensemble
 from xpcs_live_denoise.denoising.training import WindowData, load_windows
-from xpcs_live_denoise.denoising.triangle import one_time
 from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.numerics.windows import one_time
 from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray
 
 from .methods import METHODS, Methods, Output, triangle_noise

@@ -21,16 +21,9 @@ from xpcs_live_denoise.denoising.ensemble import (
     save_with_card,
 )
 from xpcs_live_denoise.denoising.training import WindowData
-from xpcs_live_denoise.denoising.triangle import (
-    LAG,
-    N_PIXELS,
-    one_time,
-    to_triangle,
-    to_windows,
-)
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.fits import fit_g2
-from xpcs_live_denoise.numerics.kww import GAMMA_BOUNDS, KwwBounds, KwwFit, fit_kww
+from xpcs_live_denoise.numerics.kww import GAMMA_BOUNDS, KwwFit, fit_kww
 from xpcs_live_denoise.numerics.window_bayes import (
     WindowPrior,
     WindowRates,
@@ -39,7 +32,14 @@ from xpcs_live_denoise.numerics.window_bayes import (
     prior_from_fits,
     window_noise,
 )
-from xpcs_live_denoise.numerics.windows import WINDOW
+from xpcs_live_denoise.numerics.windows import (
+    LAG,
+    N_PIXELS,
+    WINDOW,
+    one_time,
+    to_triangle,
+    to_windows,
+)
 from xpcs_live_denoise.records.results import GammaTable
 from xpcs_live_denoise.records.types import Array, Document, FloatArray
 
@@ -311,8 +311,8 @@ def fit_at_baseline_one(c2: Array) -> Rates:
     lags = np.append(np.arange(1.0, WINDOW), 1e12)
     values = np.column_stack([g2, np.ones(len(g2))])
     weights = np.append(LAG_WEIGHTS, 1e9)
-    bounds = KwwBounds(relaxation_rate=GAMMA_BOUNDS)
-    return rates_of(fit_kww(lags, values, weights, bounds=bounds, scale_errors=True))
+    fit = fit_kww(lags, values, weights, rate_bounds=GAMMA_BOUNDS, scale_errors=True)
+    return rates_of(fit)
 
 
 # Of the total variation. The least cost on every 60th training input, among powers of 2.

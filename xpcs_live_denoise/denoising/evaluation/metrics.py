@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.denoising.training import WindowData
-from xpcs_live_denoise.denoising.triangle import MULTIPLICITY, one_time
 from xpcs_live_denoise.numerics.fits import fit_g2
-from xpcs_live_denoise.numerics.windows import WINDOW
+from xpcs_live_denoise.numerics.windows import MULTIPLICITY, WINDOW, one_time
 from xpcs_live_denoise.records.results import GammaTable
 from xpcs_live_denoise.records.types import Array
 

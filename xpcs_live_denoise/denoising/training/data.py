@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.denoising.triangle import LAG, N_PIXELS, to_triangle
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.kww import kww
 from xpcs_live_denoise.numerics.simulate import simulate_speckle
-from xpcs_live_denoise.numerics.windows import WINDOW, window_inputs
+from xpcs_live_denoise.numerics.windows import LAG, N_PIXELS, WINDOW, to_triangle, window_inputs
 from xpcs_live_denoise.records.types import Array
 
 FORMAT = (

@@ -20,9 +20,8 @@ from xpcs_live_denoise.denoising.model import (
     CnnEncoderDecoder,
     TiedEncoderDecoder,
 )
-from xpcs_live_denoise.denoising.triangle import LAG, LAG_MEANS, MULTIPLICITY, N_PIXELS
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.windows import WINDOW
+from xpcs_live_denoise.numerics.windows import LAG, LAG_MEANS, MULTIPLICITY, N_PIXELS, WINDOW
 from xpcs_live_denoise.records.types import Array, Document
 
 from .data import WindowData

@@ -21,7 +21,6 @@ from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.hdf5 import (
     MOST_FRAME_BYTES,
     NOT_YET,
-    NotYetError,
     Patience,
     block_end,
     end_of_written,
@@ -186,7 +185,7 @@ def frames_dataset(file: h5py.File, path: Path, name: str | None) -> h5py.Datase
 
     file.visititems(visit)
     if len(found) != 1:
-        raise NotYetError(f"the file holds {len(found)} datasets of three dimensions, not one")
+        raise EOFError(f"the file holds {len(found)} datasets of three dimensions, not one")
     return _checked(found[0], path)
 
 
@@ -255,7 +254,7 @@ class _Series:
                     self._patience.restart()
                     yield block
                 if position < end:
-                    raise NotYetError(f"the file holds {position - first} frames")
+                    raise EOFError(f"the file holds {position - first} frames")
             except NOT_YET as error:
                 if isinstance(error, UnreadableFramesError) or not self._patience.wait():
                     raise self._missing(number, position, error) from error
@@ -301,7 +300,7 @@ class _Series:
                 end = block_end(dataset, start, stop, max_bytes)
                 end = end_of_written(dataset, start, end, size)
                 if end <= start:
-                    raise NotYetError(f"the file holds {start} frames")
+                    raise EOFError(f"the file holds {start} frames")
                 yield dataset[start:end]
                 start = end
 

@@ -134,7 +134,6 @@ class GrowingSeries:
         images_per_file: int | None,
         n_images: int | None,
     ) -> None:
-        self.name = "{}_{}".format(*name)
         self.n_images = n_images
         self._prefix_and_id = name
         self._roots = roots
@@ -146,6 +145,11 @@ class GrowingSeries:
         self._grown: tuple[int, float] | None = None  # frames in the awaited file, since when
         self._later_file_seen = False
         self._next_listing_s = float("-inf")
+
+    @property
+    def name(self) -> str:
+        """What names the series: path without "_master.h5"."""
+        return "{}_{}".format(*self._prefix_and_id)
 
     @property
     def is_over(self) -> bool:

@@ -12,7 +12,6 @@ from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.frames import (
     AssetFrames,
     EigerFrames,
-    FollowedFrames,
     FrameReference,
     Geometry,
     InlineFrames,
@@ -34,41 +33,46 @@ logger = logging.getLogger(__name__)
 LAST_FILE_S, LONGEST_S, POLL_S = 2.0, 10.0, 0.05
 
 
-class Following(FollowedFrames):
+class Following:
     """The frames of one run that come from followed files, and what documents add to them.
 
-    `poll`, `finish` and `reconcile` consume what they return. `uid` is the run's, for messages;
+    Without a `follower` no file is followed: all frames are those of the documents. `poll`,
+    `finish`, `reconcile` and `already` consume what they return. `uid` is the run's, for messages;
     `n_expected` are the frames of the whole run, where somebody tells.
     """
 
-    def __init__(self, follower: EigerFollower, uid: str, n_expected: int | None = None) -> None:
+    def __init__(
+        self, follower: EigerFollower | None = None, uid: str = "", n_expected: int | None = None
+    ) -> None:
         self._follower = follower
         self._uid = uid
         self._n_expected = n_expected
         self._read_until: dict[str, int] = {}  # series -> where its frames that were handed out end
         self._announced: set[str] = set()  # series that an event named
         self._newest = ""
-        self._documents_only = False
+        self._documents_only = follower is None
         self._n_dropped = 0
 
     @property
     def n_expected(self) -> int | None:
         """Frames of the whole run, None if unknown."""
-        return self._n_expected or self._follower.n_images
+        return self._n_expected or (self._follower and self._follower.n_images)
 
     @property
     def frame_time_s(self) -> float | None:
         """Frame period that a master file gives, s; None before."""
-        return self._follower.frame_time_s
+        return self._follower and self._follower.frame_time_s
 
     @property
     def geometry(self) -> Geometry:
         """Scattering geometry as far as a master file gives it."""
-        return self._follower.geometry
+        return Geometry() if self._follower is None else self._follower.geometry
 
     def poll(self) -> tuple[FrameReference, ...]:
         """Return the frames that have become complete on disk."""
-        return () if self._documents_only else self._hand_out(self._follower.poll())
+        if self._follower is None or self._documents_only:
+            return ()
+        return self._hand_out(self._follower.poll())
 
     def finish(self) -> tuple[FrameReference, ...]:
         """Return what is left on disk of a run that is over; nothing of series that events named.
@@ -76,13 +80,14 @@ class Following(FollowedFrames):
         What an event named was read when it came, or is missing. Without an event (the series was
         stopped) the last file is still to come: waits LAST_FILE_S after each that came.
         """
-        if self._documents_only or self._newest in self._announced:
+        follower = self._follower
+        if follower is None or self._documents_only or self._newest in self._announced:
             return ()
-        found = self._follower.finish()
+        found = follower.finish()
         until, latest = (time.monotonic() + wait_s for wait_s in (LAST_FILE_S, LONGEST_S))
-        while self._follower.waits and time.monotonic() < min(until, latest):
+        while follower.waits and time.monotonic() < min(until, latest):
             time.sleep(POLL_S)
-            if more := self._follower.finish():
+            if more := follower.finish():
                 found, until = found + more, time.monotonic() + LAST_FILE_S
         return self._hand_out(found)
 
@@ -92,8 +97,8 @@ class Following(FollowedFrames):
         Another series than the one that was followed, and frames that cannot be told apart from
         those, are an InvalidInputError.
         """
-        if isinstance(reference, EigerFrames):
-            return self._reconcile_series(reference)
+        if self._follower is not None and isinstance(reference, EigerFrames):
+            return self._reconcile_series(reference, self._follower)
         came = not isinstance(reference, MissingFrames)
         n_known = self.already(reference.n_frames, came=came)
         if not n_known:
@@ -130,7 +135,9 @@ class Following(FollowedFrames):
                 new.append(dataclasses.replace(reference, start=start))
         return tuple(new)
 
-    def _reconcile_series(self, reference: EigerFrames) -> tuple[FrameReference, ...]:
+    def _reconcile_series(
+        self, reference: EigerFrames, follower: EigerFollower
+    ) -> tuple[FrameReference, ...]:
         series = os.path.realpath(reference.series)
         if series not in self._read_until:
             if set(self._read_until) - self._announced:
@@ -141,13 +148,13 @@ class Following(FollowedFrames):
             self._newest = series
         self._announced.add(series)
         start = max(reference.start, self._read_until[series])
-        stop, followed = reference.stop, self._follower.n_images
+        stop, followed = reference.stop, follower.n_images
         if stop is None or (reference.open_ended and stop < (followed or 0)):
             stop = followed
         if stop is None:  # nobody knows where the series ends: from here on documents tell
             self._documents_only = True
         else:
-            self._follower.pass_over(reference.series, stop)
+            follower.pass_over(reference.series, stop)
             self._read_until[series] = max(start, stop)
         accounted = sum(self._read_until[known] for known in self._announced)
         self._n_dropped = max(self._n_dropped, accounted)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ import zmq
 from event_model import DocumentNames
 from zmq.utils.monitor import recv_monitor_message
 
-from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.errors import InvalidInputError, Once
 from xpcs_live_denoise.records.types import Document
 
 from .codec import unpack_document
@@ -26,7 +25,6 @@ logger = logging.getLogger(__name__)
 RECEIVER_QUEUE = 10_000
 POLL_MS = 100
 BURST = 1000
-MOST_REASONS = 50
 _NAMES = frozenset(name.name for name in DocumentNames)
 
 
@@ -34,8 +32,8 @@ class RemoteDocuments:
     """Receives documents and calls back with each of them, on a thread of its own.
 
     Use it as a context manager or through `start` and `stop`. Whatever arrives, it goes on: what
-    is no document is counted in `malformed` and logged, each reason once. Documents that were lost
-    on the way show as missing `seq_num`, which the callback's run tells as a gap.
+    is no document is counted in `n_malformed` and logged, each reason once. Documents that were
+    lost on the way show as missing `seq_num`, which the callback's run tells as a gap.
 
     Parameters
     ----------
@@ -55,8 +53,8 @@ class RemoteDocuments:
 
     Attributes
     ----------
-    n_received, malformed
-        Documents handed to the callback; reason -> number of messages that were no documents.
+    n_received, n_malformed
+        Documents handed to the callback, and messages that were none.
     address
         As 0MQ spells it; with a port of 0, the one that was found free.
     """
@@ -72,7 +70,8 @@ class RemoteDocuments:
     ) -> None:
         self.address = document_address(address)
         self.n_received = 0
-        self.malformed: Counter[str] = Counter()
+        self.n_malformed = 0
+        self._logged = Once()
         self._callback = callback
         self._prefix = check_prefix(prefix)
         self._bind = bind
@@ -151,7 +150,9 @@ class RemoteDocuments:
         try:
             name, doc = self._decode(parts)
         except InvalidInputError as error:
-            self._refuse(str(error))
+            self.n_malformed += 1
+            if self._logged.is_news(str(error)):
+                logger.warning("A message at %s was refused: %s", self.address, error)
             return
         if name:
             self.n_received += 1
@@ -169,13 +170,6 @@ class RemoteDocuments:
         if text not in _NAMES:
             raise InvalidInputError("Unknown document name; expected one of the event model.")
         return text, unpack_document(body)
-
-    def _refuse(self, reason: str) -> None:
-        if reason not in self.malformed and len(self.malformed) >= MOST_REASONS:
-            reason = "Other reasons."
-        if reason not in self.malformed:
-            logger.warning("A message at %s was refused: %s", self.address, reason)
-        self.malformed[reason] += 1
 
     def _reconnect(self, socket: zmq.Socket[Any]) -> None:
         """Connect again: 0MQ gives a connection up for good over one message that is too large."""

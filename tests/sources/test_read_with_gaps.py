@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from xpcs_live_denoise.records.frames import AssetFrames, MissingFrames, read_with_gaps
+from xpcs_live_denoise.records.frames import AssetFrames, MissingFrames
+from xpcs_live_denoise.sources.frames import read_with_gaps
 
 
 class Short:
