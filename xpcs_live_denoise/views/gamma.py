@@ -178,15 +178,10 @@ def gamma_view(
         low=low,
         high=high,
         end_s=end_s,
-        age_label=age_label(len(points["recommended"]), _last_known(rows.n_effective)),
+        age_label=age_label(points["recommended"].n_effective),
         note=note,
         caution=f"ROI {label}: {caution}." if caution else "",
     )
-
-
-def _last_known(values: FloatArray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known[-1]) if known.size else np.nan
 
 
 def _drawn(table: GammaTable, label: int) -> IntArray:

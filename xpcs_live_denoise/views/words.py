@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from xpcs_live_denoise.records.run import Status
-from xpcs_live_denoise.records.types import Fields
+from xpcs_live_denoise.records.types import Fields, FloatArray
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; the markers differ as well.
 RAW, DENOISED, RECOMMENDED, DOUBTFUL = "#8C8C8C", "#0072B2", "#D55E00", "#8A4A83"
@@ -162,12 +164,12 @@ def why_no_rates(window: int, *, final: bool) -> str:
     return "no fit converged" if final else f"from {window} frames on"
 
 
-def age_label(n_points: int, n_effective: float) -> str:
-    """Return the label of the axis of ages: error bars of neighbours are not independent."""
-    label = PANELS["gamma"][1]
-    if not n_points or not math.isfinite(n_effective):
+def age_label(n_effective: FloatArray) -> str:
+    """Return the label of the axis of ages, of points worth `n_effective` (n,) independent ones."""
+    label, known = PANELS["gamma"][1], n_effective[np.isfinite(n_effective)]
+    if not known.size:
         return label
-    return f"{label}; errors are correlated: worth {n_effective:.2g} independent points"
+    return f"{label}; errors are correlated: worth {known[-1]:.2g} independent points"
 
 
 def rate_words(rate: float, error: float) -> str:
