@@ -43,6 +43,7 @@ def test_a_c2_gives_the_same_rows_as_its_frames_but_for_the_jackknife(from_frame
     assert set(path.error_kind) == {"residual"}
     assert np.median(path.relaxation_rate) == pytest.approx(0.8, rel=0.2)
     assert path.recommended.sum() > 60
+    assert "errors_uncertain" in path.caution[path.recommended][0].split()
     whole, by_blocks = (each.select(each.source == "series_raw") for each in (one, other))
     assert (whole.error_kind[0], by_blocks.error_kind[0]) == ("residual", "jackknife")
     assert whole.relaxation_rate_error[0] == pytest.approx(
@@ -61,12 +62,12 @@ def test_a_c2_that_is_long_enough_tells_its_errors_without_a_warning(series):
 
 def test_what_may_be_static_is_recommended_with_a_caution(from_frames):
     raised = analyse_c2(from_frames.c2[0] + 0.1, ensemble=Identity()).gamma
-    rows = raised.select((raised.source == "bayes") & raised.recommended)
+    rows = raised.select((raised.source == "path") & raised.recommended)
     assert len(rows) > 60
     cautions = {one.partition(":")[0] for one in rows.caution}
     assert cautions == {"static_or_nonuniform"}
     plain = analyse_c2(from_frames.c2[0], ensemble=Identity()).gamma
-    assert set(plain.caution) == {""}
+    assert set(plain.caution) == {"", "errors_uncertain"}
 
 
 def test_several_rois_are_numbered_from_one_and_gaps_stay_gaps(from_frames):

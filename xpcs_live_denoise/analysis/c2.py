@@ -59,15 +59,16 @@ class C2Analysis:
         """
         with one_thread():
             scaling = self.scaling(c2)
-            note = ""
+            note, cautions = "", []
             if not sums.n_block:
                 sums, n_blocks = inflated(sums, c2)
                 note = self._uncertain_errors(n_blocks)
+                cautions = ["errors_uncertain" if n < LEAST_BLOCKS else "" for n in n_blocks]
             denoised = None
             if self.ensemble is not None and c2.shape[-1] >= self.settings.window:
                 denoised = denoise_scaled(c2, self.ensemble, scaling)
             g2 = one_time(c2, denoised, self.rates.frame_time_s)
-            estimates = GammaTable.concatenate(self.rates.final(sums, images))
+            estimates = GammaTable.concatenate(self.rates.final(sums, images, cautions))
             rates = self.rates.estimated_rates(estimates, np.arange(c2.shape[-1], dtype=np.int64))
             raw = self.rates.raw(c2, scaling.contrast)
             tables = [defer(raw, estimates), estimates]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from xpcs_live_denoise.numerics.coarsening import median_rates, range_reasons
 from xpcs_live_denoise.numerics.estimator.ages import (
     AgeEstimates,
     BayesEstimator,
+    path_cautions,
     path_reasons,
     reasons,
 )
@@ -141,10 +143,13 @@ class SeriesRates:
 
     # --- the estimator ---------------------------------------------------------------------
 
-    def final(self, sums: AgeSums, images: MeanImages | None = None) -> list[GammaTable]:
+    def final(
+        self, sums: AgeSums, images: MeanImages | None = None, cautions: Sequence[str] = ()
+    ) -> list[GammaTable]:
         """Return rows of the path and of cuts for every ROI and age, from the whole series only.
 
-        `images` are those of the pixels, where there are any.
+        `images` are those of the pixels, where there are any; `cautions` what else to be careful
+        with in each ROI.
         """
         ages = np.arange(sums.n_frames)
         tables: list[GammaTable] = []
@@ -153,7 +158,8 @@ class SeriesRates:
             known = np.isfinite(cuts.fits.ln_rate)
             curve = (cuts.age[known], cuts.fits.ln_rate[known])
             path = PathEstimator(roi).whole(sums, cuts.series, curve)
-            tables += self._both(cuts, path, sums, images, roi)
+            also = cautions[roi] if len(cautions) else ""
+            tables += self._both(cuts, path, sums, images, roi=roi, also=also)
         return tables
 
     def live(
@@ -174,7 +180,7 @@ class SeriesRates:
             cuts = of_cuts.estimate(sums, ripe)
             ages = np.union1d(ripe, new)
             path = of_path.newest(sums, cuts.series, ages, float(np.median(cuts.fits.ln_rate)))
-            of_new, of_ripe = self._both(cuts, path, sums, images, roi)
+            of_new, of_ripe = self._both(cuts, path, sums, images, roi=roi)
             tables += [of_new.select(np.isin(of_new.age_frame, new)), of_ripe]
         self._next_of_path = max(self._next_of_path, newest)
         return tables
@@ -185,14 +191,20 @@ class SeriesRates:
         path: PathEstimate,
         sums: AgeSums,
         images: MeanImages | None,
+        *,
         roi: int,
+        also: str = "",
     ) -> tuple[GammaTable, GammaTable]:
-        """Return the rows of the path, and those of cuts, which leave the recommendation to it."""
+        """Return the rows of the path, and those of cuts, which leave the recommendation to it.
+
+        `also` is a caution that comes from elsewhere.
+        """
         self.series[roi] = cuts.series
         verdict = static_verdict(cuts, path, images, roi, sums.n_frames)
         by_blocks = sums.n_block > 0
         reason = path_reasons(path, cuts.series, sums.n_frames - 1, is_static=verdict.is_static)
-        of_path = self._path_rows(path, roi, reason, verdict.caution, by_blocks=by_blocks)
+        caution = " ".join(filter(None, (verdict.caution, *path_cautions(path), also)))
+        of_path = self._path_rows(path, roi, reason, caution, by_blocks=by_blocks)
         of_path = self._named(of_path, RowSource.PATH)
         of_cuts = self._named(self._bayes_rows(cuts, roi, verdict), RowSource.BAYES)
         return of_path, defer(of_cuts, of_path) if path.converged else of_cuts

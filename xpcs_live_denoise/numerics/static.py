@@ -18,7 +18,6 @@ _MOST_STATIC = 0.03  # share of the squared contrast that may stay, and
 _STATIC_ERRORS = 2.0  # in standard errors
 _LEAST_PEAK = 0.3  # below, speckle is smaller than 1.6 pixels and looks like white noise
 _LEAST_FACTOR = 1.1  # of Gamma that is worth a word
-_EVERY = 4  # of the pairs of neighbouring frames, that many are left out but one: they cost time
 _SHARE = 0.4  # of the series, whose mean image is compared with that of as much at the other end
 
 
@@ -27,7 +26,7 @@ class StaticTest:
     """What the mean images of a ROI say of intensity that stays, in units of squared intensity.
 
     S(d) = <(M1(x) - 1)(M2(x + d) - 1)>, with M1 and M2 the mean images of the first and the last
-    40 % of the frames, divided by their mean, and d in pixels along rows and columns.
+    40 % of the frames, divided by their mean, and d in pixels along a row; S(6) also along columns.
 
     Attributes
     ----------
@@ -148,13 +147,10 @@ class MeanImages:
         self._n_frames = 0
         self._images = np.zeros((_MOST_SEGMENTS, n), np.float32)
         self._n_measured = np.zeros((_MOST_SEGMENTS, rois.n_roi))
-        self._columns = _column_pairs(rois)  # (2, n_pair): the upper pixels and the lower ones
-        # Products of pixels in one frame with themselves and with those on their right in the next
-        # frame; of the upper with the lower ones in the next frame.
+        # Of pixels in one frame with themselves and with those on their right in the next frame.
         self._products = np.zeros((2, n))
-        self._column_products = np.zeros(self._columns.shape[1])
         self._n_pairs = np.zeros(rois.n_roi)
-        # The newest frame, and where it was measured, where its product with the next is wanted.
+        # The newest frame, and where it was measured, for its product with the next; gaps end it.
         self._waiting: tuple[FloatArray, BoolArray] | None = None
 
     def add(self, scaled: FloatArray, measured: BoolArray) -> None:
@@ -195,19 +191,15 @@ class MeanImages:
         m1, m2 = m1 / m1.mean() - 1, m2 / m2.mean() - 1
         edges = one.start + np.arange(N_BLOCK + 1) * len(m1) // N_BLOCK
         place: IntArray = np.arange(one.start, one.stop, dtype=np.int64)
-        sums = np.zeros((8, 2, N_BLOCK))  # (quantity, sum and number, block)
+        sums = np.zeros((6, 2, N_BLOCK))  # (quantity, sum and number, block)
         sums[0] = _by_block(m1 * m2, place, edges)
-        for index, (distance, axis) in enumerate(((1, 1), (1, 0), (FAR, 1), (FAR, 0))):
+        for index, (distance, axis) in enumerate(((1, 1), (FAR, 1), (FAR, 0))):
             a, b = neighbours(self._rois.pixels[one], self._rois.shape, distance, axis)
             sums[1 + index] = _by_block((m1[a] * m2[b] + m2[a] * m1[b]) / 2, place[a], edges)
         same, right = self._products[:, one] / self._n_pairs[roi] - 1
-        sums[5] = _by_block(same, place, edges)
         a, _ = neighbours(self._rois.pixels[one], self._rois.shape, 1, 1)
-        sums[6] = _by_block(right[a], place[a], edges)
-        upper = self._columns[0]
-        own = slice(*np.searchsorted(upper, (one.start, one.stop)).tolist())
-        below = self._column_products[own] / self._n_pairs[roi] - 1
-        sums[7] = _by_block(below, upper[own], edges)
+        sums[4] = _by_block(same, place, edges)
+        sums[5] = _by_block(right[a], place[a], edges)
         total = sums.sum(axis=2, keepdims=True)
         near, next_to, far, peak = _quantities(total[..., 0]).tolist()
         return StaticTest(
@@ -219,30 +211,17 @@ class MeanImages:
         )
 
     def _multiply(self, scaled: FloatArray, measured: BoolArray) -> None:
-        """Add the products of every fourth frame, by its place in the series, with the next."""
-        if self._waiting is not None and len(scaled):
-            self._add_products(*self._waiting, scaled[:1], measured[:1])
-            self._waiting = None
-        pairs = slice(-self._n_frames % _EVERY, max(len(scaled) - 1, 0), _EVERY)
-        self._add_products(scaled[pairs], measured[pairs], scaled[1:][pairs], measured[1:][pairs])
-        if len(scaled) and (self._n_frames + len(scaled) - 1) % _EVERY == 0:
-            self._waiting = (scaled[-1:].copy(), measured[-1:])
-
-    def _add_products(
-        self,
-        earlier: FloatArray,
-        measured_earlier: BoolArray,
-        later: FloatArray,
-        measured_later: BoolArray,
-    ) -> None:
-        """Add products of pairs of frames; those without counts are 0 and add nothing."""
-        if not len(earlier):
+        """Add the products of neighbouring frames; those without counts are 0 and add nothing."""
+        if not len(scaled):
             return
-        self._products[0] += np.einsum("tx,tx->x", earlier, later)
-        self._products[1, :-1] += np.einsum("tx,tx->x", earlier[:, :-1], later[:, 1:])
-        upper, lower = self._columns
-        self._column_products += np.einsum("tx,tx->x", earlier[:, upper], later[:, lower])
-        self._n_pairs += (measured_earlier & measured_later).sum(axis=0)
+        pairs = [(scaled[:-1], measured[:-1], scaled[1:], measured[1:])]
+        if self._waiting is not None:
+            pairs.append((*self._waiting, scaled[:1], measured[:1]))
+        for earlier, known, later, known_later in pairs:
+            self._products[0] += np.einsum("tx,tx->x", earlier, later)
+            self._products[1, :-1] += np.einsum("tx,tx->x", earlier[:, :-1], later[:, 1:])
+            self._n_pairs += (known & known_later).sum(axis=0)
+        self._waiting = (scaled[-1:].copy(), measured[-1:])
 
     def _merge(self) -> None:
         half = _MOST_SEGMENTS // 2
@@ -268,18 +247,6 @@ def neighbours(
     return np.flatnonzero(found), at[found]
 
 
-def _column_pairs(rois: RoiMap) -> IntArray:
-    """Return some pixels that lie above another one of their ROI, and those below, (2, n_pair).
-
-    In the list of all pixels, ascending. Only some: to gather them from each frame is slow.
-    """
-    pairs: list[IntArray] = []
-    for one in rois.slices:
-        upper, lower = neighbours(rois.pixels[one], rois.shape, 1, 0)
-        pairs.append(one.start + np.stack([upper, lower])[:, ::_EVERY])
-    return np.concatenate(pairs, axis=1)
-
-
 def _by_block(values: FloatArray, place: IntArray, edges: IntArray) -> FloatArray:
     """Return sums and numbers, (2, N_BLOCK), of values by the block where their place lies."""
     block = np.searchsorted(edges[1:-1], place, side="right")
@@ -288,15 +255,10 @@ def _by_block(values: FloatArray, place: IntArray, edges: IntArray) -> FloatArra
 
 
 def _quantities(sums: FloatArray) -> FloatArray:
-    """Return S(0), S(1), S(6) and the peak from (8, 2): sums and numbers.
-
-    Rows and columns count alike where a ROI has pairs in both.
-    """
+    """Return S(0), S(1), S(6) and the peak from (6, 2): sums and numbers."""
     number = sums[:, 1]
-    near, row, column, far_row, far_column, same, right, below = sums[:, 0] / np.maximum(number, 1)
-    weights = (number[1:3] > 0) + 1e-9
-    next_to = float(np.average([row, column], weights=weights))
-    far = float(np.average([far_row, far_column], weights=(number[3:5] > 0) + 1e-9))
-    shifted = float(np.average([right - row, below - column], weights=weights))
+    near, next_to, far_row, far_column, same, right = sums[:, 0] / np.maximum(number, 1)
+    # Both directions count alike where a ROI is so large in both.
+    far = float(np.average([far_row, far_column], weights=(number[2:4] > 0) + 1e-9))
     excess = same - near
-    return np.array([near, next_to, far, shifted / excess if excess else 0.0])
+    return np.array([near, next_to, far, (right - next_to) / excess if excess else 0.0])

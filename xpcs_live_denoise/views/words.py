@@ -52,6 +52,10 @@ CAUTIONS: Mapping[str, str] = {
     "static_undecidable": "speckle is too small to tell static speckle from a white flat field",
     "static_or_nonuniform": "static or non-uniform, which C2 alone cannot tell",
     "baseline_below_1": "the baseline is below 1: intensity drifts inside the ROI",
+    "alpha_is_prior": "the data hardly tell alpha",
+    "several_rates": "alpha below 0.6: maybe several rates at once",
+    "contrast_drifts": "the contrast changes with age, as with a background",
+    "errors_uncertain": "errors may be off by a factor of 2",
 }
 
 # What the exit status of a run is called; a run without one is live.

@@ -189,7 +189,6 @@ def test_alpha_is_the_prior_s_where_the_data_hardly_tell():
     said: list[bool] = []
     for sigma in (0.003, 1.0):
         weights = np.full((1, N_BIN), sigma**-2)
-        said += alpha_is_prior(
-            posterior(kww_grid(99), noisy(4, sigma=sigma), weights, PRIOR)
-        ).tolist()
+        fitted = posterior(kww_grid(99), noisy(4, sigma=sigma), weights, PRIOR)
+        said += alpha_is_prior(fitted.ln_alpha_sd).tolist()
     assert said == [False, True]

@@ -1,14 +1,20 @@
 """The path estimator: its algebra against plain sums, its truth on speckle whose Gamma is known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from tests.support.changing_speckle import RATES, speckle
+from xpcs_live_denoise.numerics.estimator.ages import path_cautions
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit, fit_rates, fit_series
 from xpcs_live_denoise.numerics.estimator.grid import kww_grid
 from xpcs_live_denoise.numerics.estimator.path import PathEstimator, knot_step
 from xpcs_live_denoise.numerics.estimator.path_cells import path_cells
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
+from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.numerics.simulate import simulate_speckle
+from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
 
 
 def plain_c2(rate, *, alpha=1.0, beta=0.2, baseline=1.0):
@@ -176,6 +182,33 @@ def test_bright_speckle_of_three_pixels_inflates_the_noise():
 def test_errors_along_a_path_are_not_independent():
     found = whole(speckle("constant", 411))
     assert 1 <= found.n_effective < 20
+
+
+def test_cautions_say_what_a_recommended_row_leaves_open():
+    found = whole(speckle("ageing", 411))
+    assert path_cautions(found) == []
+    shared, error = found.shared.copy(), found.shared_error.copy()
+    shared[0], error[0] = np.log(0.45), 0.05
+    mixed = dataclasses.replace(found, shared=shared, shared_error=error)
+    assert path_cautions(mixed) == ["several_rates"]
+    vague = dataclasses.replace(found, shared_error=np.array([0.3, 0.01, 0.01]))
+    assert path_cautions(vague) == ["alpha_is_prior"]
+
+
+def test_a_contrast_that_falls_with_age_is_seen():
+    # A background that stays while the beam falls to half: binomial thinning, then Poisson.
+    shape, rng = (50, 80), np.random.default_rng(8)
+    rois = RoiMap.from_labels(np.ones(shape, np.int64))
+    two_time = TwoTimeAccumulator(rois, sums=True, n_frames=350)
+    frames = simulate_speckle(
+        rois, 350, relaxation_rate=0.05, contrast=0.25, mean_counts=1.0, seed=415, block=350
+    )
+    beam = np.linspace(1, 0.4, 350)[:, np.newaxis, np.newaxis]
+    counts = rng.binomial(next(frames), beam) + rng.poisson(0.3, (350, *shape))
+    two_time.append(counts)
+    found = whole(two_time.age_sums)
+    assert found.drift < -0.05
+    assert "contrast_drifts" in path_cautions(found)
 
 
 def test_the_newest_frames_of_a_live_run_agree_with_the_whole_series():

@@ -19,7 +19,7 @@ from xpcs_live_denoise.records.types import (
 )
 
 from .cuts import SeriesFit, fit_cuts, fit_rates, fit_series, posterior_left_out
-from .grid import KwwGrid, Posterior, kww_grid
+from .grid import KwwGrid, Posterior, alpha_is_prior, kww_grid
 from .jumps import Jump, bounds, find_jumps
 from .path import PathEstimate
 from .sums import AgeSums, BinnedCuts, StackedResiduals, jackknife_variance, n_effective
@@ -333,6 +333,26 @@ def path_reasons(
         },
         len(path.age),
     )
+
+
+_LEAST_ALPHA = 0.6  # below, a single rate is hardly what is there
+_MOST_DRIFT, _DRIFT_ERRORS = 0.05, 2.5  # of beta, from the middle to the end; standard errors
+
+
+def path_cautions(path: PathEstimate) -> list[str]:
+    """Return why to be careful with a path although it is recommended.
+
+    "alpha_is_prior": alpha is known little better than before the measurement. "several_rates": it
+    is below 0.6 by two standard errors. "contrast_drifts": residuals at short lags rise or fall
+    with age, as where a background stays while the beam falls.
+    """
+    ln_alpha, error = float(path.shared[0]), float(path.shared_error[0])
+    tests = {
+        "alpha_is_prior": bool(alpha_is_prior(error)),
+        "several_rates": ln_alpha + 2 * error < np.log(_LEAST_ALPHA),
+        "contrast_drifts": abs(path.drift) > max(_MOST_DRIFT, _DRIFT_ERRORS * path.drift_error),
+    }
+    return [name for name, applies in tests.items() if applies]
 
 
 def _gravest(tests: Mapping[str, Any], n: int) -> NDArray[np.str_]:

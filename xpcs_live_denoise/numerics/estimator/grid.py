@@ -7,6 +7,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -111,7 +112,7 @@ def refined(
     inverse = np.linalg.inv(prior.covariance).astype(np.float64)
     centre, precision = np.zeros((len(mean), 4)), np.zeros((len(mean), 4, 4))
     centre[:, 2:], precision[:, 2:, 2:] = prior.mean, inverse
-    precision[:, 1, 1] = 1 / _ALPHA_SCATTER**2
+    precision[:, 1, 1] = 1 / ALPHA_SCATTER**2
     theta, covariance, last = _maximum(
         before.parameters(),
         np.log(grid.lag[: mean.shape[1]]),
@@ -286,18 +287,18 @@ N_RATE, N_ALPHA = 160, 24  # grid points of ln Gamma and of ln alpha
 HIGHEST_RATE = 1.5  # highest Gamma of the grid, per frame; the lowest is 0.1 over the longest lag
 _LOWEST_RATE_BY_LAG = 0.1
 _ALPHA_RANGE = (0.3, 3.9)  # flow has alpha 2: it must lie well inside
-_ALPHA_SCATTER = 0.35  # standard deviation of ln alpha about 0, a priori
+ALPHA_SCATTER = 0.35  # standard deviation of ln alpha about 0, a priori
 # Share of the variance of ln alpha a priori from which on more than half of it is the prior's word.
 _MOSTLY_PRIOR = 0.5
 _EDGE = 3  # values of Gamma that count as the grid's edge, at either end
 
 
-def alpha_is_prior(fitted: Posterior) -> BoolArray:
-    """Return of which sets of data the prior tells alpha more than the data do, shape (n,).
+def alpha_is_prior(ln_alpha_sd: FloatArray | float) -> Any:
+    """Return where the prior tells alpha more than the data do, from errors of ln alpha.
 
     Then alpha is drawn half way to 1 or further, and Gamma may be off with it within its error.
     """
-    return fitted.ln_alpha_sd**2 > _MOSTLY_PRIOR * _ALPHA_SCATTER**2
+    return np.square(ln_alpha_sd) > _MOSTLY_PRIOR * ALPHA_SCATTER**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,7 +346,7 @@ def _grid(longest_lag: int) -> KwwGrid:
     return KwwGrid(
         ln_rate=ln_rate,
         ln_alpha=ln_alpha,
-        log_prior=-((ln_alpha / _ALPHA_SCATTER) ** 2) / 2,
+        log_prior=-((ln_alpha / ALPHA_SCATTER) ** 2) / 2,
         curves=GridCurves.of(curves),
         at_edge=(np.minimum(rate_index, N_RATE - 1 - rate_index) < _EDGE)
         | (np.minimum(alpha_index, N_ALPHA - 1 - alpha_index) < 1),

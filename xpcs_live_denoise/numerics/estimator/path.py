@@ -17,7 +17,7 @@ from scipy import linalg  # pyright: ignore[reportMissingTypeStubs]
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
 from .cuts import SeriesFit, vague_prior
-from .grid import LinearPrior, rate_range
+from .grid import ALPHA_SCATTER, LinearPrior, rate_range
 from .path_cells import PathCells, path_cells
 from .sums import AgeSums, StackedResiduals, jackknife_variance
 
@@ -34,7 +34,6 @@ FIRST_PRIOR = 7  # of these, tried first
 _LONG_TAILED = tuple((0.5, 10.0**power) for power in np.arange(0.0, 3.1, 0.5))
 _LOOSE = 3
 _N_PRIOR = len(_STUDENT) + len(_LONG_TAILED)
-_ALPHA_SD = 0.35  # of ln alpha, about 0
 
 # --- the noise ---------------------------------------------------------------------------------
 
@@ -290,6 +289,10 @@ class PathEstimate:
     shared_error: FloatArray  # (3,)
     mean_error: float  # standard error of the mean of ln Gamma over the stretch
     misfit: float  # T, see `StackedResiduals`; NaN without pixel blocks
+    # By which share of beta the contrast changes from the middle to the end of the stretch, and its
+    # standard error; NaN without pixel blocks.
+    drift: float
+    drift_error: float
     reduced_chi_square: float
     n_lags: int  # lag bins that were fitted
     converged: bool
@@ -382,6 +385,8 @@ def _unknown(ages: IntArray, start: PathSearch) -> PathEstimate:
         shared_error=np.full(3, math.nan),
         mean_error=math.nan,
         misfit=math.nan,
+        drift=math.nan,
+        drift_error=math.nan,
         reduced_chi_square=math.nan,
         n_lags=0,
         converged=False,
@@ -395,7 +400,7 @@ class _Ladder:
     def __init__(self, cells: PathCells, series: LinearPrior) -> None:
         least, most = rate_range(max(cells.n_frames - 1, 1))
         linear_sd = np.sqrt(np.diagonal(series.covariance))
-        sd = np.array([(most - least) / math.sqrt(12), _ALPHA_SD, *linear_sd])
+        sd = np.array([(most - least) / math.sqrt(12), ALPHA_SCATTER, *linear_sd])
         self._centre = np.array([(least + most) / 2, 0.0, *series.mean])
         self._precision = sd**-2
         self._cells = cells
@@ -505,11 +510,12 @@ def _running_mean(values: FloatArray, step: int) -> FloatArray:
 
 def _at_ages(mixture: _Mixture, ages: IntArray, inflation: float) -> PathEstimate:
     ln_rate, variance = mixture.state[:-3], mixture.variance[:-3]
-    problem, residual = mixture.best.problem, mixture.best.point.residual
-    cells = problem.cells
+    problem, point = mixture.best.problem, mixture.best.point
+    cells, residual = problem.cells, point.residual
     at = np.asarray(ages, np.int64) - cells.first
     before = np.clip((at - 1) // cells.step, 0, cells.n_knot - 1)  # of the interval before a frame,
     after = np.clip(at // cells.step, 0, cells.n_knot - 1)  # and of that after it
+    drift, drift_error = _drift(problem, point)
     return PathEstimate(
         age=np.asarray(ages, np.int64),
         ln_rate=(ln_rate[before] + ln_rate[after]) / 2,
@@ -518,6 +524,8 @@ def _at_ages(mixture: _Mixture, ages: IntArray, inflation: float) -> PathEstimat
         shared_error=np.sqrt(mixture.variance[-3:]),
         mean_error=math.sqrt(mixture.mean_variance),
         misfit=_misfit(cells, problem.weights, residual),
+        drift=drift,
+        drift_error=drift_error,
         reduced_chi_square=float(problem.weights @ residual**2) / len(residual),
         n_lags=int(np.unique(cells.bin).size),
         converged=mixture.best.converged,
@@ -529,6 +537,20 @@ def _at_ages(mixture: _Mixture, ages: IntArray, inflation: float) -> PathEstimat
             inflation=inflation,
         ),
     )
+
+
+def _drift(problem: _Problem, point: _Point) -> tuple[float, float]:
+    """Return the trend of beta that residuals tell, as a share of beta, and its error."""
+    cells = problem.cells
+    if cells.left_out is None:
+        return math.nan, math.nan
+    age = 2 * cells.row / max(cells.n_row - 1, 1) - 1  # from -1 to 1
+    trend = age * point.by_shared[1]  # of the model where beta rises by its own size
+    weighted = problem.weights * trend
+    norm = float(weighted @ trend) * point.state[-2]
+    values = np.array([weighted @ (point.residual + one) / norm for one in cells.left_out])
+    error = math.sqrt(float(jackknife_variance(values)))
+    return float(weighted @ point.residual) / norm, error
 
 
 def _misfit(cells: PathCells, weights: FloatArray, residual: FloatArray) -> float:
