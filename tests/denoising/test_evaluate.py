@@ -11,9 +11,14 @@ from typer.testing import CliRunner
 
 from xpcs_live_denoise.commands.cli import app
 from xpcs_live_denoise.denoising.ensemble import load_ensemble
-from xpcs_live_denoise.denoising.evaluation.evaluate import Evaluation, evaluate
+from xpcs_live_denoise.denoising.evaluation.evaluate import Evaluation, evaluate, truths
 from xpcs_live_denoise.denoising.evaluation.methods import METHODS
-from xpcs_live_denoise.denoising.evaluation.metrics import LAG_WEIGHTS, errors
+from xpcs_live_denoise.denoising.evaluation.metrics import (
+    LAG_WEIGHTS,
+    disjoint_truth,
+    errors,
+    weighted_fit,
+)
 from xpcs_live_denoise.denoising.training.data import load_windows
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.fits import fit_g2
@@ -238,3 +243,28 @@ def test_bayes_and_the_recommendation_keep_their_promises_on_the_held_out_experi
         assert cleanest[0]["median"] <= 1.1 * cleanest[1]["median"]
         assert 0.58 < recommended["coverage_1"] < 0.82
         assert recommended["coverage_2"] > 0.9
+
+
+def test_each_truth_is_the_weighted_fit_to_its_c2(path: Path):
+    data = load_windows(path)
+    known = truths(data)
+    fits = weighted_fit(data.target)
+    for k in (0, 17, 39):
+        expected = fits.relaxation_rate[data.target_index[k]]
+        assert known["target"][1].rates["gamma"][k] == pytest.approx(expected)
+    c2, has = disjoint_truth(data)
+    rows, disjoint = known["frame_disjoint"]
+    np.testing.assert_array_equal(rows, np.flatnonzero(has))
+    expected = weighted_fit(c2[has]).relaxation_rate
+    np.testing.assert_array_equal(disjoint.rates["gamma"], expected)
+
+
+def test_the_frame_disjoint_truth_holds_nothing_of_the_input(path: Path, tmp_path: Path):
+    arrays = dict(np.load(path))
+    arrays["c2"][0] += 3 * np.exp(-0.3 * LAG)  # input 0 of series 0; cuts 2, 3 and 4 are its truth
+    np.savez(tmp_path / "odd.npz", **arrays)
+    before, after = (load_windows(file) for file in (path, tmp_path / "odd.npz"))
+    (_, one), (_, other) = (truths(data)["frame_disjoint"] for data in (before, after))
+    np.testing.assert_array_equal(one.c2[0], other.c2[0])
+    assert one.rates["gamma"][0] == other.rates["gamma"][0]
+    assert one.rates["gamma"][4] != other.rates["gamma"][4]

@@ -5,7 +5,7 @@ import asyncio
 import msgpack
 from websockets.asyncio.server import serve
 
-from xpcs_live_denoise.page.tiled_http import Subscription, TiledHttp
+from xpcs_live_denoise.page.tiled_http import TiledHttp, follow
 
 
 class Recording(TiledHttp):
@@ -42,14 +42,14 @@ def followed(connections, *, children=None, reject=None):
             http = Recording(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", events)
             if children is not None:
                 http.children = children
-            follow = Subscription(
+            following = follow(
                 http,
                 "processed/run",
                 opened=opened,
                 message=lambda update: events.append(update["sequence"]),
             )
             try:
-                if not await asyncio.wait_for(follow.run(), 60):
+                if not await asyncio.wait_for(following, 60):
                     events.append("no streams")
             finally:
                 await http.close()

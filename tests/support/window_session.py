@@ -30,7 +30,7 @@ from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_se
 from xpcs_live_denoise.sinks.memory import MemorySink
 from xpcs_live_denoise.views import RECOMMENDED
 
-N_FRAMES = 80
+N_FRAMES = 120
 LEAST_DRAWS, MOST_FRAMES = 3, 1500
 
 

@@ -48,7 +48,7 @@ def test_the_window_shows_the_result_of_the_run(found):
     first = found["first"]
     assert first["c2_is_right"]
     assert first["points"] == first["rows"] > 0
-    for fact in ("Scan 77", "silica", "frames 80 of 80", "finished", "(2 of 3)"):
+    for fact in ("Scan 77", "silica", "frames 120 of 120", "finished", "(2 of 3)"):
         assert fact in first["words"]
 
 
@@ -100,9 +100,9 @@ def test_the_file_that_the_toolbar_saves_holds_everything(found):
 
 def test_closing_the_window_harms_nothing_and_the_next_run_opens_it_again(found):
     closing = found["closing"]
-    assert 0 < closing["closed_at"] < 80
+    assert 0 < closing["closed_at"] < 120
     assert not closing["open_after"]
-    assert (closing["status"], closing["n_frames"]) == ("success", 80)
+    assert (closing["status"], closing["n_frames"]) == ("success", 120)
     assert closing["open_in_next_run"]
     assert not closing["failed"]
     assert closing["picture_of_inline_frames"] >= 1

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -26,35 +25,7 @@ KEYS = ["roi", "age_frame", "source", "width"]
 UNFINISHED = "unfinished"
 LOOK_S = 0.5  # how often a wait looks for what the server says
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """How a new result differs from an earlier one of the same run.
-
-    Attributes
-    ----------
-    n_frames, n_gaps, exit_status
-        Of the new result and of the earlier one.
-    n_compared
-        Frames whose C2 both have.
-    c2_difference
-        Largest |dC2| where both have a number, NaN where nowhere.
-    n_one_sided
-        Elements of C2 that are a number in one of them only.
-    n_rates
-        Recommended rows that both have.
-    rate_difference
-        Largest |dGamma| / Gamma of them, NaN without any.
-    """
-
-    n_frames: tuple[int, int]
-    n_gaps: tuple[int, int]
-    exit_status: tuple[str, str]
-    n_compared: int
-    c2_difference: float
-    n_one_sided: int
-    n_rates: int
-    rate_difference: float
+Differences: TypeAlias = dict[str, float]  # see `compare`
 
 
 def replay(
@@ -74,14 +45,14 @@ def replay_runs(
     rois: RoiMap | None = None,
     timeout: float | None = None,
     timings: Timings | None = None,
-) -> dict[str, Comparison | None]:
+) -> dict[str, Differences | None]:
     """Analyse stored runs again; each becomes a new derived run, and is printed as a table.
 
     A run that fails gets one line and holds up none after it; the error comes at the end, of a
     single run at once. Frames are read from the files where they are readable here (below
     `settings.file_roots`), else by slices from Tiled. `timeout` is the longest wait for the end of
     a run, s; without `timings` Tiled's client asks a server again that is away. Returned, by uid,
-    is the comparison with the newest earlier result, None without one.
+    is how it differs from the newest earlier result, as `compare` says, None without one.
     """
     from xpcs_live_denoise.catalog import connect
 
@@ -91,7 +62,7 @@ def replay_runs(
             'example "raw". Set it, so that they are found.'
         )
     client = connect(settings.tiled, request_s=None if timings is None else timings.request_s)
-    comparisons: dict[str, Comparison | None] = {}
+    comparisons: dict[str, Differences | None] = {}
     failed: list[str] = []
     try:
         for uid in uids:
@@ -114,8 +85,17 @@ def replay_runs(
     return comparisons
 
 
-def compare(new: XPCSResult, earlier: XPCSResult) -> Comparison:
-    """Return how two results of one run differ."""
+def compare(new: XPCSResult, earlier: XPCSResult) -> Differences:
+    """Return how two results of one run differ.
+
+    Returns
+    -------
+    dict
+        `n_compared`: frames whose C2 both have. `c2_difference`: largest |dC2| where both have a
+        number, NaN where nowhere. `n_one_sided`: elements of C2 that are a number in one of them
+        only. `n_rates`: recommended rows that both have. `rate_difference`: largest
+        |dGamma| / Gamma of them, NaN without any.
+    """
     import numpy as np
 
     n_compared = min(new.n_frames, earlier.n_frames)
@@ -129,16 +109,13 @@ def compare(new: XPCSResult, earlier: XPCSResult) -> Comparison:
         n_one_sided += int((np.isfinite(ours) != np.isfinite(theirs)).sum())
         difference = max(difference, float(np.abs(ours - theirs)[both].max(initial=-math.inf)))
     n_rates, rate_difference = _compare_rates(new, earlier)
-    return Comparison(
-        n_frames=(new.n_frames, earlier.n_frames),
-        n_gaps=(_gaps(new), _gaps(earlier)),
-        exit_status=(_ended(new), _ended(earlier)),
-        n_compared=n_compared,
-        c2_difference=difference if difference >= 0 else math.nan,
-        n_one_sided=n_one_sided,
-        n_rates=n_rates,
-        rate_difference=rate_difference,
-    )
+    return {
+        "n_compared": n_compared,
+        "c2_difference": difference if difference >= 0 else math.nan,
+        "n_one_sided": n_one_sided,
+        "n_rates": n_rates,
+        "rate_difference": rate_difference,
+    }
 
 
 def _replay_one(
@@ -148,7 +125,7 @@ def _replay_one(
     rois: RoiMap | None,
     timeout: float | None,
     timings: Timings | None,
-) -> Comparison | None:
+) -> Differences | None:
     from rich import print as print_table
 
     from xpcs_live_denoise.catalog import full_uid, raw_container, refuse_raw_runs, results_path
@@ -263,13 +240,13 @@ def _compare_rates(new: XPCSResult, earlier: XPCSResult) -> tuple[int, float]:
     return len(both), float((ratio - 1).abs().max())
 
 
-def _table(new: XPCSResult, earlier: XPCSResult | None, comparison: Comparison | None) -> Table:
+def _table(new: XPCSResult, earlier: XPCSResult | None, differences: Differences | None) -> Table:
     from rich.table import Table
 
     table = Table(title=f"Run {new.start['original_run_uid']}", title_justify="left")
     table.add_column("")
     table.add_column("new", justify="right")
-    table.add_column("earlier" if comparison else "earlier (none)", justify="right")
+    table.add_column("earlier" if differences else "earlier (none)", justify="right")
     for name, of in (
         ("derived run", _uid),
         ("frames", lambda result: result.n_frames),
@@ -277,12 +254,12 @@ def _table(new: XPCSResult, earlier: XPCSResult | None, comparison: Comparison |
         ("exit status", _ended),
     ):
         table.add_row(name, str(of(new)), "-" if earlier is None else str(of(earlier)))
-    if comparison is None:
+    if differences is None:
         return table
     table.add_section()
-    c2 = f"max |dC2| over {comparison.n_compared} frames"
-    table.add_row(c2, f"{comparison.c2_difference:.3g}", "")
-    table.add_row("numbers of C2 in one only", str(comparison.n_one_sided), "")
-    rates = f"max |dGamma| / Gamma of {comparison.n_rates} recommended rows"
-    table.add_row(rates, f"{comparison.rate_difference:.3g}", "")
+    c2 = f"max |dC2| over {differences['n_compared']} frames"
+    table.add_row(c2, f"{differences['c2_difference']:.3g}", "")
+    table.add_row("numbers of C2 in one only", str(differences["n_one_sided"]), "")
+    rates = f"max |dGamma| / Gamma of {differences['n_rates']} recommended rows"
+    table.add_row(rates, f"{differences['rate_difference']:.3g}", "")
     return table

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any
 
 from bluesky.utils import ProgressBarManager
@@ -34,46 +36,35 @@ class SeriesProgress:
     ) -> None:
         self._live = live
         self._draw = manager or ProgressBarManager()
-        self._shown: list[_AnalysisStatus] = []
+        self._ended = threading.Event()  # of the wait that is shown
 
     def __call__(self, status_objs: Iterable[Any] | None) -> None:
         """Begin to show the progress of status objects, or clear it (None)."""
-        for shown in self._shown:
-            shown.end()
-        self._shown = []
+        self._ended.set()
         if status_objs is None:
             self._draw(None)
             return
-        self._shown = [_AnalysisStatus(live) for live in self._live if live.running]
-        self._draw([*status_objs, *self._shown])
-
-
-class _AnalysisStatus:
-    """What a progress bar asks a status object for: `done`, and `watch`."""
-
-    def __init__(self, live: LiveDenoise) -> None:
-        self._live = live
         self._ended = threading.Event()
+        # What a progress bar asks a status object for.
+        analyses = [
+            SimpleNamespace(done=False, watch=functools.partial(_watch, live, self._ended))
+            for live in self._live
+            if live.running
+        ]
+        self._draw([*status_objs, *analyses])
 
-    @property
-    def done(self) -> bool:
-        return self._ended.is_set()
 
-    def end(self) -> None:
-        self._ended.set()
+def _watch(live: LiveDenoise, ended: threading.Event, update: Callable[..., Any]) -> None:
+    """Call `update` twice a second, on a thread, with how far the newest run is analysed."""
 
-    def watch(self, update: Callable[..., Any]) -> None:
-        """Call `update` twice a second until the hook is cleared."""
-        threading.Thread(
-            target=self._report, args=(update,), name="xpcs progress", daemon=True
-        ).start()
-
-    def _report(self, update: Callable[..., Any]) -> None:
-        while not self._ended.is_set():
-            newest = next(reversed(self._live.running.values()), None)
+    def report() -> None:
+        while not ended.is_set():
+            newest = next(reversed(live.running.values()), None)
             if newest is not None:
                 update(**_report_of(newest))
-            self._ended.wait(PERIOD_S)
+            ended.wait(PERIOD_S)
+
+    threading.Thread(target=report, name="xpcs progress", daemon=True).start()
 
 
 def _report_of(status: Status) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from .run_state import RunState
 from .tiled_http import (
     FIRST_DELAY_S,
     LAST_DELAY_S,
-    Subscription,
     TiledHttp,
     end_tasks,
+    follow,
     read_arrow,
     start_task,
 )
@@ -202,9 +202,10 @@ class RunFeed:
             self._following.pop(path).cancel()  # the node was made anew
 
         async def run() -> None:
-            subscription = Subscription(self._http, path, opened=opened, message=message)
             # The hub decides whether there is streaming: it has seen more of the server.
-            while self.streaming and not await subscription.run():
+            while self.streaming and not await follow(
+                self._http, path, opened=opened, message=message
+            ):
                 await asyncio.sleep(FIRST_DELAY_S)
 
         self._following[path] = self._start(run())

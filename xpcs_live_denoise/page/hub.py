@@ -18,9 +18,9 @@ from .run_state import is_silent, number
 from .tiled_http import (
     FIRST_DELAY_S,
     LAST_DELAY_S,
-    Subscription,
     TiledHttp,
     end_tasks,
+    follow,
     start_task,
 )
 
@@ -193,10 +193,7 @@ class Hub:
             self._feeds[uid][0].on_metadata(metadata)
 
     async def _follow(self) -> None:
-        subscription = Subscription(
-            self._http, self._path, opened=self.look, message=self.on_update
-        )
-        if not await subscription.run():
+        if not await follow(self._http, self._path, opened=self.look, message=self.on_update):
             logger.warning(
                 "Tiled server %s: offers no streaming. The page asks every %g s instead.",
                 self._http.address,

@@ -12,7 +12,7 @@ import logging
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -25,6 +25,9 @@ from xpcs_live_denoise.errors import (
     XpcsError,
 )
 from xpcs_live_denoise.records.types import Array, Document, Fields
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection, connect
 
 DataFrame: TypeAlias = Any  # of pandas, which has no types
 
@@ -246,96 +249,96 @@ PRODUCER_ENDED = 1000
 GONE, REFUSED = 404, (401, 403)
 
 
-class Subscription:
-    """The stream of one node, which also tells its server when the connection breaks or is back.
+async def follow(
+    http: TiledHttp,
+    path: str,
+    *,
+    opened: Callable[[], Awaitable[None]],
+    message: Callable[[Document], None],
+) -> bool:
+    """Follow a node until its producer ends it, or it is gone.
 
     `opened` is awaited after every connection, before the first message, and reads the stored
     state; messages that come meanwhile wait, so that nothing falls between the two. `message` is
-    called with every update.
+    called with every update. `http` is told when the connection breaks or is back.
+
+    Returns False, at once, where the server answers but offers no streams.
     """
+    from websockets.exceptions import InvalidStatus, WebSocketException
 
-    def __init__(
-        self,
-        http: TiledHttp,
-        path: str,
-        *,
-        opened: Callable[[], Awaitable[None]],
-        message: Callable[[Document], None],
-    ) -> None:
-        self._http, self._path = http, path
-        self._opened, self._message = opened, message
-        self._delay_s = FIRST_DELAY_S
-        self._was_open = False
-
-    async def run(self) -> bool:
-        """Follow the node until its producer ends it, or it is gone.
-
-        Returns False, at once, where the server answers but offers no streams.
-        """
-        from websockets.exceptions import InvalidStatus, WebSocketException
-
-        while True:
-            try:
-                if await self._follow():
-                    break
-            except InvalidStatus as error:
-                status = error.response.status_code
-                if status == GONE or status in REFUSED:
-                    break
-                if not self._was_open and await self._answers():
-                    self._http.report(self._path, broken=False)
-                    return False
-            except (OSError, EOFError, XpcsError, WebSocketException) as error:
-                logger.info("Updates of %s: %r; trying again.", self._path, error)
-            except Exception:
-                # Whatever a server says while it dies: the page tells, and tries again.
-                logger.warning("Updates of %s; trying again.", self._path, exc_info=True)
-            self._http.report(self._path, broken=True)
-            await asyncio.sleep(self._delay_s)
-            self._delay_s = min(2 * self._delay_s, LAST_DELAY_S)
-        self._http.report(self._path, broken=False)
-        return True
-
-    async def _follow(self) -> bool:
-        """Connect and hand on messages; return whether the producer has ended the stream."""
-        import msgpack
-        from websockets.asyncio.client import connect
-
-        address = self._http.stream_address(self._path)
-        tls = ssl.create_default_context() if address.startswith("wss") else None
-        async with connect(
-            address,
-            additional_headers=self._http.headers,
-            max_size=MAX_MESSAGE_BYTES,
-            open_timeout=OPEN_TIMEOUT_S,
-            close_timeout=1,
-            ssl=tls,
-            proxy=None,
-            # No compression: both ends would spend more time on it than on the update.
-            compression=None,
-        ) as socket:
-            self._was_open = True  # a refusal from now on is a restart
-            await socket.recv()  # the schema; every update tells its own shape
-            await asyncio.sleep(SETTLE_S)
-            await self._opened()
-            self._http.report(self._path, broken=False)
-            self._delay_s = FIRST_DELAY_S
-            last = None
-            async for data in socket:
-                update = msgpack.unpackb(data)
-                if last is not None and update["sequence"] != last + 1:
-                    await self._opened()  # updates were dropped: read what they said
-                last = update["sequence"]
-                self._message(update)
-            return socket.close_code == PRODUCER_ENDED
-
-    async def _answers(self) -> bool:
-        """Whether the server answers requests."""
+    delay_s, was_open = FIRST_DELAY_S, False
+    while True:
         try:
-            await self._http.children(self._path.rpartition("/")[0])
-        except XpcsError:
-            return False
-        return True
+            async with _connection(http, path) as socket:
+                was_open = True  # a refusal from now on is a restart
+                await socket.recv()  # the schema; every update tells its own shape
+                await asyncio.sleep(SETTLE_S)
+                await opened()
+                http.report(path, broken=False)
+                delay_s = FIRST_DELAY_S
+                await _pass_on(socket, opened, message)
+            if socket.close_code == PRODUCER_ENDED:
+                break
+        except InvalidStatus as error:
+            status = error.response.status_code
+            if status == GONE or status in REFUSED:
+                break
+            if not was_open and await _answers(http, path):
+                http.report(path, broken=False)
+                return False
+        except (OSError, EOFError, XpcsError, WebSocketException) as error:
+            logger.info("Updates of %s: %r; trying again.", path, error)
+        except Exception:
+            # Whatever a server says while it dies: the page tells, and tries again.
+            logger.warning("Updates of %s; trying again.", path, exc_info=True)
+        http.report(path, broken=True)
+        await asyncio.sleep(delay_s)
+        delay_s = min(2 * delay_s, LAST_DELAY_S)
+    http.report(path, broken=False)
+    return True
+
+
+def _connection(http: TiledHttp, path: str) -> connect:
+    from websockets.asyncio.client import connect
+
+    address = http.stream_address(path)
+    return connect(
+        address,
+        additional_headers=http.headers,
+        max_size=MAX_MESSAGE_BYTES,
+        open_timeout=OPEN_TIMEOUT_S,
+        close_timeout=1,
+        ssl=ssl.create_default_context() if address.startswith("wss") else None,
+        proxy=None,
+        # No compression: both ends would spend more time on it than on the update.
+        compression=None,
+    )
+
+
+async def _pass_on(
+    socket: ClientConnection,
+    opened: Callable[[], Awaitable[None]],
+    message: Callable[[Document], None],
+) -> None:
+    """Hand on messages until the connection is closed."""
+    import msgpack
+
+    last = None
+    async for data in socket:
+        update = msgpack.unpackb(data)
+        if last is not None and update["sequence"] != last + 1:
+            await opened()  # updates were dropped: read what they said
+        last = update["sequence"]
+        message(update)
+
+
+async def _answers(http: TiledHttp, path: str) -> bool:
+    """Whether the server answers requests."""
+    try:
+        await http.children(path.rpartition("/")[0])
+    except XpcsError:
+        return False
+    return True
 
 
 def start_task(

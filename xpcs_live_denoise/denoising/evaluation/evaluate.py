@@ -14,10 +14,10 @@ from xpcs_live_denoise.denoising.ensemble import Ensemble, load_ensemble
 from xpcs_live_denoise.denoising.training import WindowData, load_windows
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.windows import one_time
-from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray
+from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray, IntArray
 
-from .methods import METHODS, Methods, Output, triangle_noise
-from .metrics import Truth, errors, summary, truths
+from .methods import METHODS, Methods, Output, rates_of, triangle_noise
+from .metrics import disjoint_truth, errors, summary, weighted_fit
 
 # What each truth is, for who reads the table.
 _TRUTHS = {
@@ -139,7 +139,7 @@ def evaluate(
             "improved_fraction": improved["improved_fraction"],
             "improved_fraction_g2": improved["improved_fraction_g2"],
             "us_per_window": 1e6 * output.seconds / len(data),
-            **{name: figures(output, truth, noise) for name, truth in known.items()},
+            **{name: figures(output, *truth, noise) for name, truth in known.items()},
         }
     about = {
         "file": Path(path).name,
@@ -152,10 +152,10 @@ def evaluate(
         "truths": {
             name: {
                 "of": _TRUTHS[name],
-                "n": len(truth.rows),
-                "converged_fraction": _mean(truth.rates.converged),
+                "n": len(rows),
+                "converged_fraction": _mean(truth.rates["converged"]),
             }
-            for name, truth in known.items()
+            for name, (rows, truth) in known.items()
         },
     }
     return Evaluation(summary={**about, "methods": found}, predictions=predictions)
@@ -209,15 +209,35 @@ def _identity(ensemble: Ensemble, data: WindowData) -> Document:
     }
 
 
-def figures(output: Output, truth: Truth, noise: FloatArray) -> Document:
+def truths(data: WindowData) -> dict[str, tuple[IntArray, Output]]:
+    """Return the two truths of a data set: the inputs that have it, and what it says of them.
+
+    "target": the mean of all cuts of a series. It contains the input, which flatters methods that
+    leave the input as it is. "frame_disjoint": the mean of the cuts that share no frame with the
+    input, which is noisier and flatters none; inputs without such cuts are left out, and so is
+    this truth where there are none. The rates are those of `weighted_fit`.
+    """
+    fits = weighted_fit(data.target).select(data.target_index)
+    c2, known = disjoint_truth(data)
+    rows = np.flatnonzero(known)
+    target = Output(rates=rates_of(fits), c2=data.targets)
+    found: dict[str, tuple[IntArray, Output]] = {"target": (np.arange(len(data)), target)}
+    if len(rows):
+        rates = rates_of(weighted_fit(c2[rows]))
+        found["frame_disjoint"] = (rows, Output(rates=rates, c2=c2[rows]))
+    return found
+
+
+def figures(output: Output, rows: IntArray, truth: Output, noise: FloatArray) -> Document:
     """Return the figures of one method against one truth, JSON-ready.
 
-    The inputs that have this truth count. `noise` (n,) is the variance of an entry of each input.
+    The inputs `rows`, which have this truth, count. `noise` (n,) is the variance of an entry of
+    each input.
     """
-    rows = truth.rows
-    relative = np.abs(output.rates["gamma"][rows] / truth.rates.relaxation_rate - 1)
+    rate, sure = truth.rates["gamma"], truth.rates["converged"]
+    relative = np.abs(output.rates["gamma"][rows] / rate - 1)
     cost = mse_g2 = np.empty(0)
-    if output.c2 is not None:
+    if output.c2 is not None and truth.c2 is not None:
         cost, mse_g2 = errors(output.c2[rows], truth.c2)
     found: Document = {
         "n": len(rows),
@@ -228,14 +248,13 @@ def figures(output: Output, truth: Truth, noise: FloatArray) -> Document:
         "converged_fraction": _mean(output.rates["converged"][rows]),
         "mre_gamma": _mean(relative),
         "mre_gamma_median": _median(relative),
-        "mre_gamma_sure": _mean(relative[truth.rates.converged]),
-        "mre_gamma_sure_median": _median(relative[truth.rates.converged]),
+        "mre_gamma_sure": _mean(relative[sure]),
+        "mre_gamma_sure_median": _median(relative[sure]),
     }
     for name in ("alpha", "beta", "baseline"):
-        difference = output.rates[name][rows] - getattr(truth.rates, name)
+        difference = output.rates[name][rows] - truth.rates[name]
         found[f"mse_{name}"] = _mean(difference**2)
-    found |= _coverage(output, truth)
-    rate = truth.rates.relaxation_rate
+    found |= _coverage(output, rows, rate)
     found["bands"] = {
         band: _part(relative, (rate >= low) & (rate < high)) for band, (low, high) in BANDS.items()
     }
@@ -275,14 +294,14 @@ def _layout(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _coverage(output: Output, truth: Truth) -> dict[str, float | None]:
+def _coverage(output: Output, rows: IntArray, rate: FloatArray) -> dict[str, float | None]:
     """Return the fractions of truths within 1 and 2 standard errors of ln Gamma.
 
     Rows without a standard error (fits that did not converge) are left out.
     """
-    gamma, error = output.rates["gamma"][truth.rows], output.rates["gamma_error"][truth.rows]
+    gamma, error = output.rates["gamma"][rows], output.rates["gamma_error"][rows]
     has = np.isfinite(error) & (error > 0)
-    distance = np.abs(np.log(gamma / truth.rates.relaxation_rate))[has] * (gamma / error)[has]
+    distance = np.abs(np.log(gamma / rate))[has] * (gamma / error)[has]
     return {"coverage_1": _mean(distance <= 1), "coverage_2": _mean(distance <= 2)}
 
 

@@ -202,12 +202,12 @@ def rates_of(fits: GammaTable | KwwFit | WindowRates) -> Rates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """What one method says of n inputs."""
+    """What one method, or the truth, says of n inputs."""
 
     rates: Rates
     # (n, 1275): denoised triangles, for "raw" the inputs; None if the C2 is no other than these.
     c2: Array | None = None
-    seconds: float  # of all inputs together, denoising and fit
+    seconds: float = 0.0  # of all inputs together, denoising and fit
     extra: Rates = dataclasses.field(default_factory=dict)  # predictions of its own, (n, ...)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -94,32 +92,6 @@ def _mse_g2(c2: Array, truth: Array) -> NDArray[np.float64]:
 
 # Entries of C2 behind each lag 1..49 of a window's g2: the weights of every weighted fit here.
 LAG_WEIGHTS = (WINDOW - np.arange(1, WINDOW)).astype(np.float64)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Truth:
-    """One truth for every input that has it."""
-
-    rows: NDArray[np.int64]  # (n,): the inputs that have it
-    c2: NDArray[np.float32]  # (n, 1275), triangles
-    rates: GammaTable  # the weighted fit to each g2, all parameters free; Gamma per frame
-
-
-def truths(data: WindowData) -> dict[str, Truth]:
-    """Return the two truths of a data set.
-
-    "target": the mean of all cuts of a series. It contains the input, which flatters methods that
-    leave the input as it is. "frame_disjoint": the mean of the cuts that share no frame with the
-    input, which is noisier and flatters none; inputs without such cuts are left out, and so is
-    this truth where there are none.
-    """
-    fits = weighted_fit(data.target).select(data.target_index)
-    c2, known = disjoint_truth(data)
-    rows = np.flatnonzero(known)
-    found = {"target": Truth(rows=np.arange(len(data)), c2=data.targets, rates=fits)}
-    if len(rows):
-        found["frame_disjoint"] = Truth(rows=rows, c2=c2[rows], rates=weighted_fit(c2[rows]))
-    return found
 
 
 def weighted_fit(c2: Array) -> GammaTable:

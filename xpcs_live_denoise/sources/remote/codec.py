@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -55,9 +55,8 @@ def packed_pieces(
 
     Whoever joins them together with what goes in front copies a frame once.
     """
-    pieces = _Pieces(refused)
-    pieces.add(doc, 0)
-    return [*pieces.done, pieces.packer.bytes()]
+    packer = msgpack.Packer(use_bin_type=True, autoreset=False)
+    return [*_packed(doc, packer, refused), packer.bytes()]
 
 
 def unpack_document(body: bytes) -> Document:
@@ -87,62 +86,58 @@ def unpack_document(body: bytes) -> Document:
     return doc
 
 
-class _Pieces:
-    """A document as msgpack, cut where a large array lies: `done`, and what is in `packer`."""
+def _packed(
+    value: object, packer: msgpack.Packer, refused: Callable[[str], None], depth: int = 0
+) -> Iterator[bytes | memoryview]:
+    """Pack a value; yield what is done where a large array lies. The rest stays in the packer."""
+    if depth > MAX_DEPTH:
+        raise InvalidInputError(
+            f"Document: nested deeper than {MAX_DEPTH} levels; expected a flat one."
+        )
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "US":
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        items = {str(name): item for name, item in value.items()}
+        packer.pack_map_header(len(items))
+        for name, item in items.items():
+            packer.pack(name)
+            yield from _packed(item, packer, refused, depth + 1)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        packer.pack_array_header(len(value))
+        for item in value:
+            yield from _packed(item, packer, refused, depth + 1)
+    elif isinstance(value, (np.ndarray, np.generic)):
+        yield from _packed_array(np.asarray(value), packer, refused)
+    else:
+        packer.pack(_plain_scalar(value, refused))
 
-    def __init__(self, refused: Callable[[str], None]) -> None:
-        self.packer = msgpack.Packer(use_bin_type=True, autoreset=False)
-        self.done: list[bytes | memoryview] = []
-        self._refused = refused
 
-    def add(self, value: object, depth: int) -> None:
-        if depth > MAX_DEPTH:
-            raise InvalidInputError(
-                f"Document: nested deeper than {MAX_DEPTH} levels; expected a flat one."
-            )
-        if isinstance(value, Mapping):
-            items = {str(name): item for name, item in value.items()}
-            self.packer.pack_map_header(len(items))
-            for name, item in items.items():
-                self.packer.pack(name)
-                self.add(item, depth + 1)
-        elif isinstance(value, (list, tuple, set, frozenset)):
-            self.packer.pack_array_header(len(value))
-            for item in value:
-                self.add(item, depth + 1)
-        elif isinstance(value, (np.ndarray, np.generic)):
-            self._add_array(np.asarray(value), depth)
-        else:
-            self.packer.pack(_plain_scalar(value, self._refused))
-
-    def _add_array(self, array: Array, depth: int) -> None:
-        if array.dtype.kind in "US":
-            self.add(array.tolist(), depth + 1)
-        elif array.dtype.kind not in ARRAY_KINDS or array.dtype.itemsize > 8:
-            self._refused(f"array of {array.dtype}")
-            self.packer.pack(None)
-        elif array.ndim == 0:
-            self.packer.pack(array.item())
-        else:
-            values = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-            about = (array.dtype.str, array.shape)
-            if array.nbytes < LARGE_ARRAY_BYTES:
-                content = msgpack.packb((*about, values), use_bin_type=True)
-                self.packer.pack_ext_type(ARRAY_TYPE, content)
-            else:
-                self._add_large(about, values)
-
-    def _add_large(self, about: tuple[str, tuple[int, ...]], values: memoryview) -> None:
-        """Write the same as for a small array by hand: msgpack would copy the values four times."""
-        inner = msgpack.Packer(autoreset=False)
-        inner.pack_array_header(3)
-        for part in about:
-            inner.pack(part)
-        head = inner.bytes() + _BIN32 + values.nbytes.to_bytes(4, "big")
-        n_bytes = len(head) + values.nbytes
-        outer = _EXT32 + n_bytes.to_bytes(4, "big") + bytes([ARRAY_TYPE])
-        self.done += [self.packer.bytes(), outer + head, values]
-        self.packer.reset()
+def _packed_array(
+    array: Array, packer: msgpack.Packer, refused: Callable[[str], None]
+) -> Iterator[bytes | memoryview]:
+    if array.dtype.kind not in ARRAY_KINDS or array.dtype.itemsize > 8:
+        refused(f"array of {array.dtype}")
+        packer.pack(None)
+        return
+    if array.ndim == 0:
+        packer.pack(array.item())
+        return
+    values = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    about = (array.dtype.str, array.shape)
+    if array.nbytes < LARGE_ARRAY_BYTES:
+        packer.pack_ext_type(ARRAY_TYPE, msgpack.packb((*about, values), use_bin_type=True))
+        return
+    # The same by hand: msgpack would copy the values four times.
+    inner = msgpack.Packer(autoreset=False)
+    inner.pack_array_header(3)
+    for part in about:
+        inner.pack(part)
+    head = inner.bytes() + _BIN32 + values.nbytes.to_bytes(4, "big")
+    n_bytes = len(head) + values.nbytes
+    yield packer.bytes()
+    packer.reset()
+    yield _EXT32 + n_bytes.to_bytes(4, "big") + bytes([ARRAY_TYPE]) + head
+    yield values
 
 
 def _plain_scalar(value: object, refused: Callable[[str], None]) -> object:
