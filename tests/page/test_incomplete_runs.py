@@ -217,4 +217,4 @@ def test_a_run_of_which_several_things_are_missing_can_be_drawn(complete, figure
 def test_a_run_of_which_everything_is_known_has_something_in_every_figure(complete, figures):
     draw(copy.deepcopy(complete), 1, figures)
     empty = {name for name, s in figures.sources.items() if not len(next(iter(s.data.values())))}
-    assert empty == {"denoised", "doubtful"}
+    assert empty == {"denoised", "cuts", "doubtful"}

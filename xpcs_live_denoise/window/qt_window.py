@@ -68,7 +68,8 @@ class PlotWindow(QtAwareCallback):
         self.figure: RunFigure | None = None
         self.failed = False
         self.roi = roi
-        self._run: ShownRun | None = None
+        self._newest: ShownRun | None = None  # the run that was begun last, and
+        self._run: ShownRun | None = None  # the one that is shown: the same, a message later
         self._message_under_way = False
         self._timer: Timer = None
         self._drawn: tuple[ShownRun, int, int] | None = None  # run, version, index of the ROI
@@ -78,20 +79,24 @@ class PlotWindow(QtAwareCallback):
 
     def begin(self, run: ShownRun) -> None:
         """Show this run from now on; open the window where it is closed."""
-        self._run = run
+        self._newest = run
         self("start", {})
 
     def changed(self, run: ShownRun) -> None:
         """Take note that there is something new; one message at most is under way at a time."""
-        if run is self._run and not self._message_under_way:
+        if run is self._newest and not self._message_under_way:
             self._message_under_way = True
             self("event", {})
 
     # --- the main thread ---------------------------------------------------------------------
 
     def start(self, doc: Fields) -> None:  # noqa: ARG002 - what is new is in the run
-        """Begin a run. Called through the teleporter."""
+        """Begin a run. Called through the teleporter.
+
+        Only now it is shown: a window that a user closes as soon as the run appears stays closed.
+        """
         self.failed = False
+        self._run = self._newest
         self._guarded(self._open)
 
     def event(self, doc: Fields) -> None:  # noqa: ARG002  # pyright: ignore[reportIncompatibleMethodOverride]

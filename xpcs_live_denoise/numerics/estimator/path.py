@@ -48,7 +48,8 @@ MOST_KNOTS = 512  # unknowns; a longer series has knots of several frames
 _ITERATIONS = 20
 _ENOUGH = 0.02  # a step that explains no more than this, in ln probability, is the last
 _CONVERGED = 0.5  # the last one must not explain more
-_LONGEST_STEP = 2.0  # in ln Gamma
+_LONGEST_STEP = 2.0  # in ln Gamma and ln alpha
+_HIGHEST = 20.0  # logarithm that is raised to a power: a step on the way may go far
 _DAMPING_FACTOR, _MOST_DAMPING = 8.0, 1e8
 # In ln evidence below the best: a solution that is left out of the mixture, and one beyond which a
 # search that is resumed does not look.
@@ -140,13 +141,13 @@ class _Problem:
     def point(self, state: FloatArray) -> _Point:
         """Evaluate the model."""
         cells = self.cells
-        rate = np.exp(state[:-3]) * cells.step
+        rate = np.exp(np.minimum(state[:-3], _HIGHEST)) * cells.step
         passed = np.zeros(cells.n_knot + 1)
         np.cumsum(rate, out=passed[1:])
         decay = np.maximum(cells.decay(passed), 1e-12)
-        alpha, beta = math.exp(state[-3]), state[-2]
+        alpha, beta = math.exp(min(state[-3], _HIGHEST)), state[-2]
         ln_decay = np.log(decay)
-        power = np.exp(alpha * ln_decay)
+        power = np.exp(np.minimum(alpha * ln_decay, _HIGHEST))  # beyond, nothing is left of C2
         curve = np.exp(-2 * power)
         by_ln_decay = -2 * alpha * beta * power * curve
         residual = cells.value - state[-1] - beta * curve
@@ -210,7 +211,7 @@ class _Problem:
             curvature[diagonal, diagonal] = steepness * (1 + damping)
             factor = _linalg.cho_factor(curvature, lower=True, check_finite=False)
             step: FloatArray = _linalg.cho_solve(factor, downhill, check_finite=False)
-            longest = float(np.abs(step[:-3]).max())
+            longest = float(np.abs(step[:-2]).max())
             step *= min(1.0, _LONGEST_STEP / longest) if longest > 0 else 1.0
             new = self.point(point.state + step)
             if new.cost <= point.cost:
@@ -358,6 +359,21 @@ def estimate_path(
     """
     if len(cells.value) < _LEAST_CELLS:
         return _unknown(ages, start)
+    try:
+        return _mixed(cells, start, series, ages, known_inflation, resume=resume)
+    except np.linalg.LinAlgError:  # numbers beyond what a detector counts
+        return _unknown(ages, start)
+
+
+def _mixed(
+    cells: PathCells,
+    start: PathSearch,
+    series: LinearPrior,
+    ages: IntArray,
+    known_inflation: float | None,
+    *,
+    resume: bool,
+) -> PathEstimate:
     ladder = _Ladder(cells, series)
     inflation = known_inflation or start.inflation
     enough = _RESUMED if resume else _NEGLIGIBLE
