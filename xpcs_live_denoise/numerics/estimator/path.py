@@ -28,8 +28,8 @@ _linalg: Any = linalg  # scipy carries no types
 # Increments of ln Gamma from knot to knot have a Student distribution: smooth where they are small,
 # and jumps cost little. nu and lam, its scale to the power of -2, the data choose: the result is
 # the mixture of all, each with its evidence.
-_STUDENT = tuple((2.0, 10.0**power) for power in np.arange(0.5, 6.1, 0.5))
-FIRST_PRIOR = 7  # of these, tried first
+_STUDENT = tuple((2.0, 10.0**power) for power in (0.5, 1, 1.5, 2, 2.5, 3, 3.75, 4.5, 5.25, 6))
+FIRST_PRIOR = 6  # of these, tried first
 # Avalanches have longer tails: tried where the loosest of the others are among the best.
 _LONG_TAILED = tuple((0.5, 10.0**power) for power in np.arange(0.0, 3.1, 0.5))
 _LOOSE = 3
@@ -45,7 +45,7 @@ _SMOOTH_REACH = 20  # frames over which the jackknife variance is averaged: 8 bl
 
 _LEAST_CELLS = 10  # that can tell anything
 MOST_KNOTS = 512  # unknowns; a longer series has knots of several frames
-_ITERATIONS = 20
+_ITERATIONS, _FIRST_LOOK = 20, 5  # of one solution; of one that only tells where evidence is
 _ENOUGH = 0.02  # a step that explains no more than this, in ln probability, is the last
 _CONVERGED = 0.5  # the last one must not explain more
 _LONGEST_STEP = 2.0  # in ln Gamma and ln alpha
@@ -180,12 +180,12 @@ class _Problem:
         self.prior.add_curvature(point.state, matrix)
         return matrix
 
-    def solve(self, state: FloatArray) -> _Solution:
+    def solve(self, state: FloatArray, iterations: int) -> _Solution:
         """Find the most probable path by Gauss-Newton steps with Levenberg's damping."""
         point = self.point(state)
         damping, gain = 1e-3, math.inf
         curvature = np.zeros((len(state), len(state)))
-        for _ in range(_ITERATIONS):
+        for _ in range(iterations):
             curvature = self.curvature(point)
             new, damping = self._step(point, curvature, damping)
             gain, point = point.cost - new.cost, new
@@ -377,14 +377,17 @@ def _mixed(
     ladder = _Ladder(cells, series)
     inflation = known_inflation or start.inflation
     enough = _RESUMED if resume else _NEGLIGIBLE
-    tried = ladder.walk(inflation, start.prior, start.state, enough=enough)
+    iterations = _ITERATIONS if resume else _FIRST_LOOK
+    tried = ladder.look(inflation, start.prior, start.state, enough=enough, iterations=iterations)
     if not resume and known_inflation is None:
         inflation, tried = ladder.inflated(inflation, tried)
     best = _best(tried)
     if best < _LOOSE:
         begin = len(_STUDENT) + len(_LONG_TAILED) // 2
-        tried |= ladder.walk(inflation, begin, tried[best].state, enough=enough)
-    mixture = _mixture(tried)
+        tried |= ladder.look(
+            inflation, begin, tried[best].state, enough=enough, iterations=iterations
+        )
+    mixture = _mixture(tried if resume else ladder.settled(inflation, tried))
     if known_inflation is None:
         inflation = max(1.0, inflation * mixture.inflation)
     return _at_ages(mixture, ages, inflation)
@@ -422,15 +425,23 @@ class _Ladder:
         self._cells = cells
         self._weights = cells.weight / (1 + cells.weight * (_MODEL_ERROR * series.mean[0]) ** 2)
 
-    def solve(self, inflation: float, index: int, state: FloatArray) -> _Solution:
+    def solve(
+        self, inflation: float, index: int, state: FloatArray, iterations: int = _ITERATIONS
+    ) -> _Solution:
         """Return the most probable path for one prior."""
         nu, lam = (*_STUDENT, *_LONG_TAILED)[index]
         prior = _Prior(nu=nu, lam=lam, centre=self._centre, precision=self._precision)
-        weights = self._weights / inflation
-        return _Problem(cells=self._cells, weights=weights, prior=prior).solve(state)
+        problem = _Problem(cells=self._cells, weights=self._weights / inflation, prior=prior)
+        return problem.solve(state, iterations)
 
-    def walk(
-        self, inflation: float, first: int, state: FloatArray, *, enough: float = _NEGLIGIBLE
+    def look(
+        self,
+        inflation: float,
+        first: int,
+        state: FloatArray,
+        *,
+        enough: float = _NEGLIGIBLE,
+        iterations: int = _FIRST_LOOK,
     ) -> dict[int, _Solution]:
         """Solve for a prior, then for its neighbours on either side while they have evidence.
 
@@ -439,15 +450,25 @@ class _Ladder:
         """
         n_student = len(_STUDENT)
         family = range(n_student) if first < n_student else range(n_student, _N_PRIOR)
-        tried = {first: self.solve(inflation, first, state)}
+        tried = {first: self.solve(inflation, first, state, iterations)}
         for direction in (1, -1):
             index = first + direction
             while index in family:
-                tried[index] = self.solve(inflation, index, tried[index - direction].state)
+                before = tried[index - direction].state
+                tried[index] = self.solve(inflation, index, before, iterations)
                 if tried[index].evidence < tried[_best(tried)].evidence - enough:
                     break
                 index += direction
         return tried
+
+    def settled(self, inflation: float, tried: dict[int, _Solution]) -> dict[int, _Solution]:
+        """Return the solutions that have evidence, gone on with to the end."""
+        least = tried[_best(tried)].evidence - _NEGLIGIBLE
+        return {
+            index: self.solve(inflation, index, one.state)
+            for index, one in tried.items()
+            if one.evidence > least
+        }
 
     def inflated(
         self, inflation: float, tried: dict[int, _Solution]
@@ -459,16 +480,14 @@ class _Ladder:
         """
         if self._cells.left_out is None:
             return inflation, tried
-        first, best = inflation, _best(tried)
+        best = _best(tried)
         for _ in range(_INFLATION_PASSES):
             larger = max(1.0, inflation * tried[best].errors().inflation)
             if abs(math.log(larger / inflation)) < _INFLATION_TOLERANCE:
                 break
             inflation = larger
             tried = {best: self.solve(inflation, best, tried[best].state)}
-        if inflation != first:
-            tried = self.walk(inflation, best, tried[best].state)
-        return inflation, tried
+        return inflation, self.look(inflation, best, tried[best].state)
 
 
 def _best(tried: dict[int, _Solution]) -> int:
