@@ -116,6 +116,23 @@ def test_gamma_is_that_of_the_rows_that_count_whatever_their_order(synthetic):
     assert set(made.data.gamma.relaxation_rate) == {1.0}
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[{"spread": 0.5, "spread_error": 0.1, "found": true}]', "ln Γ fluctuates by 0.50 ± 0.10"),
+        ('[{"lag": [2.0], "chi": [0.1], "chi_error": [null], "spread": null}]', "not known yet"),
+        (None, "not known yet"),
+        ("nonsense", "not known yet"),
+        ("[1]", "not known yet"),
+    ],
+)
+def test_the_heterogeneity_is_that_of_the_newest_status(text, words):
+    made = state()
+    made.append("status", pd.DataFrame([{"seq_num": 1, "time": 9.0, "heterogeneity": text}]))
+    assert made.heterogeneity(0).words == words
+    assert made.heterogeneity(2).words == "not known yet"
+
+
 def test_gamma_against_q_has_its_exponent(synthetic):
     made, table = state(), rows(synthetic, source="bayes")
     q = np.array(Q)[table["roi"] - 1]

@@ -1,6 +1,7 @@
 """How a result is found and read again."""
 
 import copy
+import dataclasses
 import json
 import re
 import time
@@ -11,9 +12,9 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from xpcs_live_denoise.catalog import GAMMA_SCHEMA, schema
+from xpcs_live_denoise.catalog import schema
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
-from xpcs_live_denoise.readers.client import XPCSResult, mirrored, results
+from xpcs_live_denoise.readers.client import XPCSResult, mirrored, result_view, results
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS
 from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks.run import TiledSink
@@ -34,6 +35,15 @@ def write(client, run, *, live=False, denoised=True, path="processed", raw_path=
             )
         )
     return sink
+
+
+def as_before(monkeypatch, stream, column):
+    """Write a stream as a version did that did not know a column yet."""
+    columns, key = schema.TABLES[stream]
+    known = {name: kind for name, kind in columns.items() if name != column}
+    monkeypatch.setitem(
+        schema.TABLES, stream, (known, tuple(name for name in key if name in known))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +174,7 @@ def test_gamma_table_takes_the_newest_of_provisional_rows_and_one_of_doubled_one
 
 
 def test_a_result_of_schema_version_1_reads_without_cautions(module_client, synthetic, monkeypatch):
-    monkeypatch.delitem(GAMMA_SCHEMA, "caution")
+    as_before(monkeypatch, "gamma", "caution")
     run = synthetic()
     write(module_client, run)
     monkeypatch.undo()
@@ -182,9 +192,36 @@ def test_g2_table_is_one_row_a_roi_and_lag(finished, live):
     np.testing.assert_array_equal(second["g2"], g2.g2[1])
     np.testing.assert_array_equal(second["g2_error"], g2.g2_error[1])
     np.testing.assert_array_equal(second["g2_denoised"], g2.g2_denoised[1])
+    np.testing.assert_array_equal(second["heterogeneity"], g2.heterogeneity[1])
+    np.testing.assert_array_equal(second["heterogeneity_error"], g2.heterogeneity_error[1])
     np.testing.assert_array_equal(second["delay_s"], g2.delay_s)
     assert len(live[1].g2_table()) == 0
     assert list(live[1].g2_table()) == list(table)
+
+
+def test_a_result_without_heterogeneity_reads_as_nothing_known(
+    module_client, synthetic, monkeypatch
+):
+    as_before(monkeypatch, "status", "heterogeneity")
+    run = synthetic()
+    before = dataclasses.replace(run.result().g2, heterogeneity=None, heterogeneity_error=None)
+    old = dataclasses.replace(run.result(), g2=before)
+    monkeypatch.setattr(run, "result", lambda **_: old)
+    write(module_client, run)
+    result = results(module_client, run.raw_uid)
+    table = result.g2_table()
+    assert table["g2"].notna().all()
+    assert table[["heterogeneity", "heterogeneity_error"]].isna().all(axis=None)
+    assert result.status_table()["heterogeneity"].tolist() == [[], []]
+    assert result_view(result, 1).heterogeneity.words == "not known yet"
+
+
+def test_the_view_of_a_result_has_its_heterogeneity(finished):
+    run, result = finished
+    assert result_view(result, 1).heterogeneity.words == "ln Γ fluctuates by 0.55 ± 0.08"
+    other = result_view(result, 2).heterogeneity
+    np.testing.assert_allclose(other.chi, run.heterogeneity[1].chi)
+    assert other.words == "not known yet"  # its spread was NaN, which is null in JSON
 
 
 def test_status_table_decodes_its_lists(live):
@@ -220,7 +257,7 @@ def test_a_run_without_frames_has_empty_tables_and_no_c2(module_client, syntheti
 
 
 def test_a_gamma_table_of_an_earlier_version_can_be_read(module_client, synthetic, monkeypatch):
-    monkeypatch.delitem(schema.GAMMA_SCHEMA, "n_effective")
+    as_before(monkeypatch, "gamma", "n_effective")
     run = synthetic()
     write(module_client, run)
     table = results(module_client, run.raw_uid).gamma_table()

@@ -199,6 +199,11 @@ class Screen:
             shown,
         )
         self._draw("g2", lambda: state.g2(index), lambda view: figures.show_g2(view, roi))
+        self._draw(
+            "the heterogeneity",
+            lambda: state.heterogeneity(index),
+            figures.show_heterogeneity,
+        )
         self._draw("Gamma", lambda: state.gamma(index), lambda view: figures.show_gamma(view, roi))
         self._draw("Gamma(q)", state.power_law, figures.show_power_law)
         now = time.monotonic()

@@ -11,7 +11,7 @@ import numpy as np
 
 from xpcs_live_denoise import views
 from xpcs_live_denoise.records.results import GammaTable, Picture
-from xpcs_live_denoise.records.run import Status
+from xpcs_live_denoise.records.run import RoiHeterogeneity, Status
 from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray, IntArray
 
 T = TypeVar("T")
@@ -95,6 +95,7 @@ class RunData:
             lag_s=number(newest.get("lag_s")),
             contrast=_numbers(newest.get("contrast")),
             baseline=_numbers(newest.get("baseline")),
+            heterogeneity=_heterogeneity(newest.get("heterogeneity")),
             message=str(newest.get("message") or ""),
         )
         return number(newest.get("time"), 0)
@@ -113,6 +114,13 @@ def _numbers(text: Any) -> tuple[float, ...]:
     except (TypeError, ValueError):
         return ()
     return tuple(map(number, values)) if isinstance(values, list) else ()
+
+
+def _heterogeneity(text: Any) -> tuple[RoiHeterogeneity, ...]:
+    try:
+        return tuple(map(RoiHeterogeneity.from_fields, json.loads(text)))
+    except (TypeError, ValueError):  # an earlier version told none
+        return ()
 
 
 class RunState:
@@ -341,6 +349,13 @@ class RunState:
         g2, error = views.g2_so_far(raw)
         near = None if denoised is None else views.g2_so_far(denoised)[0]
         return np.arange(1, len(raw)) * self._stride * self.frame_time_s, g2, error, near
+
+    def heterogeneity(self, index: int) -> views.HeterogeneityView:
+        """Return the heterogeneity of a ROI."""
+        return self._once(
+            ("heterogeneity", index),
+            lambda: views.heterogeneity_view(self.data.status, index, self.frame_time_s),
+        )
 
     def gamma(self, index: int) -> views.GammaView:
         """Return Gamma(t) of a ROI."""

@@ -15,7 +15,7 @@ from tiled.queries import Eq
 from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS, GammaTable, Picture
-from xpcs_live_denoise.records.run import Status
+from xpcs_live_denoise.records.run import RoiHeterogeneity, Status
 from xpcs_live_denoise.records.types import Array, Document, FloatArray
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 RUN_CATALOG = "CatalogOfBlueskyRuns"
 RESULT_SPEC = "XPCSResult"
-JSON_COLUMNS = ("skipped", "contrast", "baseline", "contrast_estimates")
+JSON_COLUMNS = ("skipped", "contrast", "baseline", "contrast_estimates", "heterogeneity")
+G2_COLUMNS = ("g2", "g2_error", "g2_denoised", "heterogeneity", "heterogeneity_error")
 
 
 class XPCSResult(BlueskyRunV3):
@@ -129,25 +130,25 @@ class XPCSResult(BlueskyRunV3):
         -------
         pandas.DataFrame
             Columns `roi`, `q_inv_angstrom`, `delay_s`, `g2`, `g2_error`, `g2_denoised` (NaN where
-            nothing was denoised); empty before the run has ended.
+            nothing was denoised), `heterogeneity` and `heterogeneity_error`: the variance of C2
+            along its diagonal within 65 ages and beyond its noise, in units of beta^2, one value
+            for all lags of a bin, NaN where nobody looked. Empty before the run has ended.
         """
         import pandas as pd
 
-        columns = ["roi", "q_inv_angstrom", "delay_s", "g2", "g2_error", "g2_denoised"]
         if "g2" not in self.base:
-            return pd.DataFrame(columns=columns)
+            return pd.DataFrame(columns=["roi", "q_inv_angstrom", "delay_s", *G2_COLUMNS])
         stream = self.base["g2"].base
-        delay_s, g2 = stream["delay_s"].read(), stream["g2"].read()
-        denoised = stream["g2_denoised"].read() if "g2_denoised" in stream else g2 * np.nan
-        values = (
-            np.repeat(self.xpcs["roi"], len(delay_s)),
-            np.repeat(self._q(), len(delay_s)),
-            np.tile(delay_s, len(g2)),
-            g2.ravel(),
-            stream["g2_error"].read().ravel(),
-            denoised.ravel(),
-        )
-        return pd.DataFrame(dict(zip(columns, values, strict=True)))
+        delay_s, labels = stream["delay_s"].read(), self.xpcs["roi"]
+        values: Document = {
+            "roi": np.repeat(labels, len(delay_s)),
+            "q_inv_angstrom": np.repeat(self._q(), len(delay_s)),
+            "delay_s": np.tile(delay_s, len(labels)),
+        }
+        nothing = np.full(len(values["roi"]), np.nan)
+        for name in G2_COLUMNS:
+            values[name] = stream[name].read().ravel() if name in stream else nothing
+        return pd.DataFrame(values)
 
     def image(self) -> tuple[xr.DataArray, xr.DataArray]:
         """Return the detector as it looked, and its ROIs.
@@ -191,9 +192,9 @@ class XPCSResult(BlueskyRunV3):
 
     def status_table(self) -> pd.DataFrame:
         """Return the status rows, one a publication; `time` in s since 1970, lists decoded."""
-        table: Any = self._table("status")
-        table = table[[name for name in table if name != "seq_num" and not name.startswith("ts_")]]
-        return table.assign(
+        columns = ["seq_num", "time", *Status.__slots__]
+        table: Any = self._table("status", columns)
+        return table[columns[1:]].assign(
             **{name: [json.loads(text) for text in table[name]] for name in JSON_COLUMNS}
         )
 
@@ -293,18 +294,18 @@ class XPCSResult(BlueskyRunV3):
             f"{hint}. Last status: {message or 'no message'}"
         )
 
-    def _table(self, stream: str, columns: list[str] | None = None) -> pd.DataFrame:
+    def _table(self, stream: str, columns: list[str]) -> pd.DataFrame:
         import pandas as pd
 
         if not self.has(stream, "internal"):
-            return pd.DataFrame(columns=columns or ["seq_num", "time", *JSON_COLUMNS, "message"])
+            return pd.DataFrame(columns=columns)
         node = self.base[stream].base["internal"]
-        wanted = columns or list(node.columns)
-        # A table of schema version 1 lacks the newest columns: nothing is known.
-        table = node.read([name for name in wanted if name in node.columns])
-        table = table.reindex(columns=wanted)
-        if "caution" in wanted and "caution" not in node.columns:
-            table["caution"] = ""
+        # A table of an earlier version lacks the newest columns: nothing is known.
+        table = node.read([name for name in columns if name in node.columns])
+        table = table.reindex(columns=columns)
+        for name, nothing in (("caution", ""), ("heterogeneity", "[]")):
+            if name in columns and name not in node.columns:
+                table[name] = nothing
         # A retried append may have doubled rows.
         return table.drop_duplicates("seq_num", keep="last").sort_values("seq_num")
 
@@ -428,6 +429,7 @@ def result_view(result: XPCSResult, label: int) -> RunView:
             note=views.why_not_denoised(n_frames, window, final=stop is not None),
         ),
         g2=_g2(result, label, raw, gamma, final=stop is not None),
+        heterogeneity=views.heterogeneity_view(status, roi, frame_time_s),
         gamma=shown,
         power_law=views.power_law_view(gamma, labels, q),
     )
@@ -450,6 +452,7 @@ def _status(result: XPCSResult) -> Status:
         lag_s=float(newest["lag_s"]),
         contrast=contrast,
         baseline=baseline,
+        heterogeneity=tuple(map(RoiHeterogeneity.from_fields, newest["heterogeneity"])),
         message=str(newest["message"]),
     )
 

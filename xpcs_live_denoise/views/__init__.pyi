@@ -13,6 +13,8 @@ from .gamma import power_law_view as power_law_view
 from .gamma import preference as preference
 from .gamma import rows_that_count as rows_that_count
 from .gamma import table_from_columns as table_from_columns
+from .heterogeneity import HeterogeneityView as HeterogeneityView
+from .heterogeneity import heterogeneity_view as heterogeneity_view
 from .images import CHOSEN_EDGE as CHOSEN_EDGE
 from .images import CHOSEN_INSIDE as CHOSEN_INSIDE
 from .images import NO_EDGE as NO_EDGE
