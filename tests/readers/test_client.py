@@ -14,8 +14,9 @@ import yaml
 
 from xpcs_live_denoise.catalog import schema
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
+from xpcs_live_denoise.numerics.estimator.model_image import c2_residual
 from xpcs_live_denoise.readers.client import XPCSResult, mirrored, result_view, results
-from xpcs_live_denoise.records.results import GAMMA_COLUMNS
+from xpcs_live_denoise.records.results import GAMMA_COLUMNS, GammaTable
 from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks.run import TiledSink
 
@@ -222,6 +223,32 @@ def test_the_view_of_a_result_has_its_heterogeneity(finished):
     other = result_view(result, 2).heterogeneity
     np.testing.assert_allclose(other.chi, run.heterogeneity[1].chi)
     assert other.words == "not known yet"  # its spread was NaN, which is null in JSON
+
+
+def test_the_model_image_is_made_from_the_rows_of_the_path(module_client, synthetic):
+    run = synthetic()
+    result = run.result()
+    path = run.gamma(range(60), source="path", final=True, rate=0.1)
+    columns = {"alpha": 1.0, "beta": 0.2, "baseline": 1.0}
+    path = path.replace(**columns, converged=path.roi == 2)
+    gamma = GammaTable.concatenate([result.gamma, path])
+    run.result = lambda **_: dataclasses.replace(result, gamma=gamma)
+    write(module_client, run)
+    found = results(module_client, run.raw_uid)
+    made = found.c2_model(2)
+    assert made["model"].dims == ("t1", "t2")
+    lag = abs(np.subtract.outer(np.arange(60), np.arange(60)))
+    expected = np.where(lag > 0, 1 + 0.2 * np.exp(-0.1 * lag), np.nan)  # 0.1 1/s, 0.5 s a frame
+    np.testing.assert_allclose(made["model"], expected, rtol=1e-9)
+    residual = c2_residual(run.c2[1].astype(np.float64), expected)
+    np.testing.assert_allclose(made["residual"], residual, rtol=1e-6)
+    np.testing.assert_array_equal(made["t1_s"], np.arange(60) * 0.5)
+    both = found.c2_model()
+    assert both["model"].dims == ("roi", "t1", "t2")
+    assert np.isnan(both["model"][0]).all(), "its path did not converge"
+    np.testing.assert_array_equal(both["residual"][1], made["residual"])
+    with pytest.raises(ResultNotFoundError, match="ROI 1: got no converged row of source path"):
+        found.c2_model(1)
 
 
 def test_status_table_decodes_its_lists(live):

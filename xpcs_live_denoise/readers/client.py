@@ -14,6 +14,7 @@ from tiled.queries import Eq
 
 from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
+from xpcs_live_denoise.numerics.estimator.model_image import c2_model, c2_residual
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS, GammaTable, Picture
 from xpcs_live_denoise.records.run import RoiHeterogeneity, Status
 from xpcs_live_denoise.records.types import Array, Document, FloatArray
@@ -91,6 +92,58 @@ class XPCSResult(BlueskyRunV3):
         values = np.asarray(self._array("two_time", "c2_denoised", n_frames)[window])
         # Tiled reads 0 where nothing was written, and a denoised C2 is never exactly 0.
         return self._labelled(np.where(values == 0, raw, values), roi, "c2_denoised")
+
+    def c2_model(self, roi: int | None = None) -> xr.Dataset:
+        """Return C2 as the path of Gamma explains it, and what that leaves of the measured one.
+
+        Both are made from the rows of source "path"; while the run is on from those so far.
+
+        Parameters
+        ----------
+        roi
+            Label of one ROI; default: all.
+
+        Returns
+        -------
+        xarray.Dataset
+            `model` (see `xpcs_live_denoise.c2_model`) and `residual`, raw less model in units of
+            the noise of an entry (`c2_residual`); dims and coordinates as of `c2`. NaN on the
+            diagonal, and for a ROI without a path.
+
+        Raises
+        ------
+        InvalidInputError
+            For a label that the result does not have.
+        ResultNotFoundError
+            When there is no C2, or no ROI has a path; says why.
+        """
+        import xarray as xr
+
+        raw = self.c2(roi, denoised=False)
+        labels, table = self.xpcs["roi"] if roi is None else [roi], self.gamma_table("path")
+        measured = raw.values.astype(np.float64).reshape(len(labels), self.n_frames, -1)
+        model, residual = np.full((2, *measured.shape), np.nan)
+        failures: list[InvalidInputError] = []
+        for index, label in enumerate(labels):
+            try:
+                model[index] = c2_model(
+                    table,
+                    label,
+                    frame_time_s=self.xpcs["frame_time_s"],
+                    n_frames=measured.shape[-1],
+                )
+            except InvalidInputError as error:
+                failures.append(error)
+                continue
+            residual[index] = c2_residual(measured[index], model[index])
+        if len(failures) == len(labels):
+            raise ResultNotFoundError(f"Result {self.start['uid']}: {failures[0]}")
+        return xr.Dataset(
+            {
+                name: raw.copy(data=values.reshape(raw.shape))
+                for name, values in (("model", model), ("residual", residual))
+            }
+        )
 
     def gamma_table(
         self, source: str | Sequence[str] | None = None, final: bool = True
