@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from xpcs_live_denoise import views
 from xpcs_live_denoise.catalog import schema
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
 from xpcs_live_denoise.numerics.estimator.model_image import c2_residual
@@ -247,8 +248,11 @@ def test_the_model_image_is_made_from_the_rows_of_the_path(module_client, synthe
     assert both["model"].dims == ("roi", "t1", "t2")
     assert np.isnan(both["model"][0]).all(), "its path did not converge"
     np.testing.assert_array_equal(both["residual"][1], made["residual"])
+    shown = result_view(found, 2, model=True).two_time
+    assert shown.title == views.MODEL_TITLE
+    np.testing.assert_allclose(shown.denoised[~np.eye(60, dtype=bool)], expected[lag > 0])
     with pytest.raises(ResultNotFoundError, match="ROI 1: got no converged row of source path"):
-        found.c2_model(1)
+        found.plot(1, model=True)
 
 
 def test_status_table_decodes_its_lists(live):

@@ -213,12 +213,13 @@ class Figures:
         self._c2_colours.update(low=view.low, high=view.high)
         for kind, values in (("raw", view.raw), ("denoised", view.denoised)):
             plot, source = self.plots[f"c2_{kind}"], self.sources[f"c2_{kind}"]
-            plot.title.text = f"{views.PANELS[plot.name][0]}, {roi}"
+            title = views.PANELS[plot.name][0] if kind == "raw" else view.title
+            plot.title.text = f"{title}, {roi}"
             if values is None or not len(values):
                 missing = view.note if len(view.raw) and kind == "denoised" else "nothing yet"
                 plot.title.text += f": {missing}"
                 source.data = empty(IMAGE_COLUMNS)
-            elif shown in ("both", kind):
+            elif shown in ("both", "model", kind):
                 source.data = image_columns(values, (view.edge_s, view.edge_s))
 
     def show_detector(self, view: views.DetectorView | None, *, live: bool) -> None:

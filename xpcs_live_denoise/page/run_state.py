@@ -10,6 +10,8 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from xpcs_live_denoise import views
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.numerics.estimator.model_image import c2_model
 from xpcs_live_denoise.records.results import GammaTable, Picture
 from xpcs_live_denoise.records.run import RoiHeterogeneity, Status
 from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray, IntArray
@@ -265,12 +267,17 @@ class RunState:
             self._shown[key] = make()
         return self._shown[key]
 
-    def two_time(self, index: int) -> views.TwoTimeView:
-        """Return the C2 of a ROI (its index)."""
-        return self._once(("two_time", index), lambda: self._two_time(index))
+    def two_time(self, index: int, *, model: bool = False) -> views.TwoTimeView:
+        """Return the C2 of a ROI (its index); `model`: that of the path instead of the denoised."""
+        return self._once(("two_time", index, model), lambda: self._two_time(index, model))
 
-    def _two_time(self, index: int) -> views.TwoTimeView:
-        raw, denoised = self._c2(index, "c2"), self._c2(index, "c2_denoised")
+    def _two_time(self, index: int, model: bool) -> views.TwoTimeView:
+        raw, note = self._c2(index, "c2"), "no path"
+        if model:
+            denoised, title = self._model(index), views.MODEL_TITLE
+        else:
+            denoised, title = self._c2(index, "c2_denoised"), views.PANELS["c2_denoised"][0]
+            note = views.why_not_denoised(self.n_frames, self.window, final=self.complete)
         return views.two_time_view(
             np.empty((0, 0), np.float32) if raw is None else raw,
             None if raw is None else denoised,
@@ -279,8 +286,23 @@ class RunState:
             series_s=self._series_s,
             status=self.data.status,
             roi=index,
-            note=views.why_not_denoised(self.n_frames, self.window, final=self.complete),
+            note=note,
+            title=title,
         )
+
+    def _model(self, index: int) -> FloatArray | None:
+        if self.data.gamma is None:
+            return None
+        try:
+            return c2_model(
+                self.data.gamma,
+                self.labels[index],
+                frame_time_s=self.frame_time_s,
+                n_frames=self.n_frames,
+                stride=self._stride,
+            )
+        except InvalidInputError:  # no path of this ROI, or not yet
+            return None
 
     def _c2(self, index: int, kind: str) -> FloatArray | None:
         if not self.n_frames or (index, kind) not in self.data.maps:

@@ -278,16 +278,20 @@ class XPCSResult(BlueskyRunV3):
             "container that holds the raw runs."
         )
 
-    def plot(self, roi: int | None = None) -> Figure:
+    def plot(self, roi: int | None = None, *, model: bool = False) -> Figure:
         """Return a matplotlib figure: detector, C2 raw and denoised, g2, Gamma(t), Gamma(q).
 
         Parameters
         ----------
         roi
             Label of the ROI that is shown; default: the middle one.
+        model
+            Show the path's image of C2 (see `c2_model`) in the place of the denoised one.
 
         Raises
         ------
+        ResultNotFoundError
+            With `model`, when the ROI has no path.
         MissingDependencyError
             Without matplotlib.
         """
@@ -295,7 +299,7 @@ class XPCSResult(BlueskyRunV3):
 
         labels = self.xpcs["roi"]
         label = labels[views.default_roi(labels)] if roi is None else roi
-        return plot_view(result_view(self, label))
+        return plot_view(result_view(self, label, model=model))
 
     def has(self, stream: str, array: str) -> bool:
         """Whether an array was computed, for example ("two_time", "c2_denoised")."""
@@ -437,8 +441,8 @@ def mirrored(lower: Array) -> Array:
     return np.tril(lower) + np.swapaxes(below, -1, -2)
 
 
-def result_view(result: XPCSResult, label: int) -> RunView:
-    """Return all that a figure shows of the ROI with this label."""
+def result_view(result: XPCSResult, label: int, *, model: bool = False) -> RunView:
+    """Return all that a figure shows of the ROI with this label; `model`: the path's C2, too."""
     from xpcs_live_denoise.window import MOST_EDGE, RunView
 
     xpcs, start = result.xpcs, result.start
@@ -455,6 +459,11 @@ def result_view(result: XPCSResult, label: int) -> RunView:
     state = "" if stop is None else views.STATES.get(stop.get("exit_status", ""), "ended")
     reason = "" if stop is None else stop.get("reason") or ""
     window = xpcs.get("window", 0)
+    second, title = None, views.PANELS["c2_denoised"][0]
+    if model:
+        second, title = result.c2_model(label)["model"].values, views.MODEL_TITLE
+    elif result.has("two_time", "c2_denoised"):
+        second = result.c2(label).values
     shown = views.gamma_view(gamma, label, end_s=series_s, window=window, final=stop is not None)
     return RunView(
         title=views.run_title(start, start["original_run_uid"], xpcs.get("detector", ""), state),
@@ -473,13 +482,14 @@ def result_view(result: XPCSResult, label: int) -> RunView:
         detector=views.detector_view(picture, label),
         two_time=views.two_time_view(
             raw,
-            result.c2(label).values if result.has("two_time", "c2_denoised") else None,
+            second,
             entry_s=frame_time_s,
             most=MOST_EDGE,
             series_s=series_s,
             status=status,
             roi=roi,
             note=views.why_not_denoised(n_frames, window, final=stop is not None),
+            title=title,
         ),
         g2=_g2(result, label, raw, gamma, final=stop is not None),
         heterogeneity=views.heterogeneity_view(status, roi, frame_time_s),

@@ -31,6 +31,7 @@ from .words import DETECTOR_COLOURS as DETECTOR_COLOURS
 from .words import DOUBTFUL as DOUBTFUL
 from .words import FIT as FIT
 from .words import KINDS as KINDS
+from .words import MODEL_TITLE as MODEL_TITLE
 from .words import PANELS as PANELS
 from .words import RAW as RAW
 from .words import RECOMMENDED as RECOMMENDED

@@ -27,6 +27,8 @@ PANELS: Mapping[str, tuple[str, str, str]] = {
     "power_law": ("Γ against q²", "q² (Å⁻²)", "typical Γ (1/s)"),
 }
 
+MODEL_TITLE = "Model C2, of the path"  # in the place of the denoised one where a user asks for it
+
 # Kinds of points of Gamma(t), later ones over earlier ones: legend, colour, marker of matplotlib.
 KINDS: Mapping[str, tuple[str, str, str]] = {
     "raw": ("raw fits", RAW, "o"),

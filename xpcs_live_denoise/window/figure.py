@@ -256,6 +256,7 @@ class RunFigure:
             self._show_limits(name, (0, view.series_s or end), (0, view.series_s or end))
         self._images["c2_raw"].set_clim(view.low, view.high)
         self._texts["c2_denoised"].set_text(view.note)
+        self.axes["c2_denoised"].set_title(view.title, fontsize=TITLE_SIZE, loc="left", pad=6)
         marks = view.marks or (np.nan, np.nan)
         for name, height in zip(("baseline", "top"), marks, strict=True):
             self._lines[name].set_ydata([height, height])

@@ -18,7 +18,12 @@ _EXACT = 1e-6  # in ln Gamma: rows whose intervals do not end with the last row 
 
 
 def c2_model(
-    gamma: Any, roi: int, *, frame_time_s: float = 1.0, n_frames: int | None = None
+    gamma: Any,
+    roi: int,
+    *,
+    frame_time_s: float = 1.0,
+    n_frames: int | None = None,
+    stride: int = 1,
 ) -> FloatArray:
     """Return C2(t1, t2) = baseline + beta exp(-2 S^alpha), S the Gamma summed from t1 to t2.
 
@@ -37,11 +42,13 @@ def c2_model(
     n_frames
         Length of the series. Default: up to the last row, which is the last frame of a series that
         has ended. Between the rows of a live run and beyond them ln Gamma is interpolated.
+    stride
+        Only every so many frames are in the image.
 
     Returns
     -------
     ndarray
-        Shape (n_frames, n_frames), NaN on the diagonal.
+        Shape (n, n), n the frames in the image; NaN on the diagonal.
 
     Raises
     ------
@@ -63,7 +70,7 @@ def c2_model(
     )
     n = int(ages[-1]) + 1 if n_frames is None else n_frames
     ln_rate = _between_frames(ages, np.log(rate * frame_time_s), n)
-    total = np.concatenate([[0.0], np.cumsum(np.exp(ln_rate))])[:n]
+    total = np.concatenate([[0.0], np.cumsum(np.exp(ln_rate))])[:n:stride]
     decay = np.abs(np.subtract.outer(total, total)) ** alpha[-1]
     model = baseline[-1] + beta[-1] * np.exp(-2 * decay)
     np.fill_diagonal(model, np.nan)
