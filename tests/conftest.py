@@ -28,7 +28,7 @@ from xpcs_live_denoise.records.results import (
     Publication,
     Result,
 )
-from xpcs_live_denoise.records.run import RunInfo, Status
+from xpcs_live_denoise.records.run import RoiHeterogeneity, RunInfo, Status
 
 # Files that workers should begin with: started last, they would be what the others wait for.
 LONG = (
@@ -179,6 +179,14 @@ class SyntheticRun:
         }
         return Publication(**{**news, **fields})
 
+    @property
+    def heterogeneity(self) -> tuple[RoiHeterogeneity, ...]:
+        """That of every ROI: found in the first, in the last nothing is known of its spread."""
+        bins = {"lag": (2.0, 3.5, 6.0), "chi": (0.1, 0.3, -0.05), "chi_error": (0.02, 0.05, 0.1)}
+        first = RoiHeterogeneity(**bins, spread=0.55, spread_error=0.08, found=True)
+        others = (RoiHeterogeneity(**bins, spread_error=0.1),) * (self.n_roi - 1)
+        return (first, *others)
+
     def result(self, *, denoised: bool = True, message: str = "") -> Result:
         """The final result of the whole series."""
         n, lags = self.n_frames, np.arange(1, self.n_frames)
@@ -201,8 +209,12 @@ class SyntheticRun:
                 g2=g2,
                 g2_error=np.full_like(g2, 0.01),
                 g2_denoised=g2 + 0.01 if denoised else None,
+                heterogeneity=g2 - 1,
+                heterogeneity_error=np.full_like(g2, 0.02),
             ),
-            status=Status(n_seen=n, n_processed=n, message=message),
+            status=Status(
+                n_seen=n, n_processed=n, heterogeneity=self.heterogeneity, message=message
+            ),
         )
 
 

@@ -10,6 +10,8 @@ from .errors import ResultNotFoundError as ResultNotFoundError
 from .errors import UnreadableFramesError as UnreadableFramesError
 from .errors import XpcsError as XpcsError
 from .live import LiveDenoise as LiveDenoise
+from .numerics.estimator.model_image import c2_model as c2_model
+from .numerics.estimator.model_image import c2_residual as c2_residual
 from .numerics.fits import PowerLaw as PowerLaw
 from .numerics.fits import fit_ages as fit_ages
 from .numerics.fits import fit_g2 as fit_g2

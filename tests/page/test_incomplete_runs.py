@@ -1,6 +1,7 @@
 """Whatever is missing of a run, and whatever was read only in part, can be drawn."""
 
 import copy
+import dataclasses
 import json
 import math
 
@@ -46,7 +47,15 @@ def complete():
     made.append("gamma", rows(run, source="bayes", final=True).assign(**late))
     for name in ("series_raw", "series_denoised"):
         made.append("gamma", rows(run, source=name, age_frame=np.nan, age_s=np.nan))
-    status = {"seq_num": 3, "time": 9.0, "n_processed": N, "n_skipped": 1, "lag_s": 0.5}
+    found = json.dumps([dataclasses.asdict(roi) for roi in run.heterogeneity])
+    status = {
+        "seq_num": 3,
+        "heterogeneity": found,
+        "time": 9.0,
+        "n_processed": N,
+        "n_skipped": 1,
+        "lag_s": 0.5,
+    }
     lists = {"contrast": "[0.1, null, 0.3]", "baseline": "[]", "skipped": "[]", "message": "well"}
     made.append("status", pd.DataFrame([status | lists]))
     labels = np.kron(np.arange(4).reshape(2, 2), np.ones((4, 4), np.int64))
@@ -179,6 +188,7 @@ def draw(state, index, figures):
     figures.show_c2(shown, "both", roi)
     figures.show_g2(state.g2(index), roi)
     figures.show_gamma(state.gamma(index), roi)
+    figures.show_heterogeneity(state.heterogeneity(index))
     figures.show_power_law(state.power_law())
     picture = state.detector(index)
     assert picture is None or 0 < picture.low < picture.high
@@ -217,4 +227,4 @@ def test_a_run_of_which_several_things_are_missing_can_be_drawn(complete, figure
 def test_a_run_of_which_everything_is_known_has_something_in_every_figure(complete, figures):
     draw(copy.deepcopy(complete), 1, figures)
     empty = {name for name, s in figures.sources.items() if not len(next(iter(s.data.values())))}
-    assert empty == {"denoised", "cuts", "doubtful"}
+    assert empty == {"cuts", "denoised", "doubtful"}

@@ -256,6 +256,15 @@ def test_the_middle_roi_is_shown_until_one_that_exists_is_chosen(sent):
     assert page.texts["roi"] == (0 if sent == 0.5 else 1)
 
 
+def test_the_model_is_shown_where_somebody_asks_for_it():
+    page = Opened(FakeHub(FakeFeed("a", started=time.time())))
+    assert page.title("c2_denoised").startswith("Denoised C2, ROI 2")
+    page.choose(roi=[1], shown=["model"])
+    page.update()
+    assert page.title("c2_denoised") == f"{views.MODEL_TITLE}, ROI 2: no path"
+    assert page.title("c2_raw") == "Raw C2, ROI 2"
+
+
 def test_the_panels_stand_in_the_order_of_the_window():
     html = (HERE / "page.html").read_text("utf-8")
     assert tuple(re.findall(r"embed\(roots\.(\w+)\)", html))[: len(views.PANELS)] == tuple(

@@ -116,6 +116,46 @@ def test_gamma_is_that_of_the_rows_that_count_whatever_their_order(synthetic):
     assert set(made.data.gamma.relaxation_rate) == {1.0}
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[{"spread": 0.5, "spread_error": 0.1, "found": true}]', "ln Γ fluctuates by 0.50 ± 0.10"),
+        ('[{"lag": [2.0], "chi": [0.1], "chi_error": [null], "spread": null}]', "not known yet"),
+        (None, "not known yet"),
+        ("nonsense", "not known yet"),
+        ("[1]", "not known yet"),
+    ],
+)
+def test_the_heterogeneity_is_that_of_the_newest_status(text, words):
+    made = state()
+    made.append("status", pd.DataFrame([{"seq_num": 1, "time": 9.0, "heterogeneity": text}]))
+    assert made.heterogeneity(0).words == words
+    assert made.heterogeneity(2).words == "not known yet"
+
+
+def test_the_model_stands_in_the_place_of_the_denoised_c2(synthetic):
+    made = with_c2(state(), denoised=True)
+    assert made.two_time(0, model=True).denoised is None
+    assert made.two_time(0, model=True).note == "no path"
+    columns = {"beta": 0.2, "alpha": 1.0, "baseline": 1.0, "relaxation_rate": 0.1}
+    made.append("gamma", rows(synthetic, source="path", **columns))
+    shown = made.two_time(0, model=True)
+    assert shown.title == views.MODEL_TITLE
+    lag = np.abs(np.subtract.outer(np.arange(N), np.arange(N)))
+    expected = np.where(lag > 0, 1 + 0.2 * np.exp(-0.1 * lag), shown.raw)  # 0.05 a frame
+    np.testing.assert_allclose(shown.denoised, expected, rtol=1e-5)
+    assert made.two_time(0).title == "Denoised C2"
+    assert np.nanmax(made.two_time(0).denoised) == 1.5
+
+
+def test_the_model_of_a_long_series_is_thinned_as_its_map(synthetic):
+    made = state(n_frames=5000, n_expected=5000)
+    made.map_of(0, "c2").patch(decay(), (0, 0))
+    made.append("gamma", rows(synthetic, source="path", relaxation_rate=0.1, beta=0.2, alpha=1.0))
+    shown = made.two_time(0, model=True)
+    assert shown.denoised.shape == shown.raw.shape
+
+
 def test_gamma_against_q_has_its_exponent(synthetic):
     made, table = state(), rows(synthetic, source="bayes")
     q = np.array(Q)[table["roi"] - 1]

@@ -1,21 +1,23 @@
 """How a result is found and read again."""
 
 import copy
+import dataclasses
 import json
 import re
 import time
 import uuid
-from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
 
-from xpcs_live_denoise.catalog import GAMMA_SCHEMA
+from xpcs_live_denoise import views
+from xpcs_live_denoise.catalog import schema
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
-from xpcs_live_denoise.readers.client import XPCSResult, mirrored, results
-from xpcs_live_denoise.records.results import GAMMA_COLUMNS
+from xpcs_live_denoise.numerics.estimator.model_image import c2_residual
+from xpcs_live_denoise.readers.client import XPCSResult, mirrored, result_view, results
+from xpcs_live_denoise.records.results import GAMMA_COLUMNS, GammaTable
 from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks.run import TiledSink
 
@@ -35,6 +37,15 @@ def write(client, run, *, live=False, denoised=True, path="processed", raw_path=
             )
         )
     return sink
+
+
+def as_before(monkeypatch, stream, *unknown):
+    """Write a stream as a version did that did not know some columns yet."""
+    columns, key = schema.TABLES[stream]
+    known = {name: kind for name, kind in columns.items() if name not in unknown}
+    monkeypatch.setitem(
+        schema.TABLES, stream, (known, tuple(name for name in key if name in known))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -173,9 +184,65 @@ def test_g2_table_is_one_row_a_roi_and_lag(finished, live):
     np.testing.assert_array_equal(second["g2"], g2.g2[1])
     np.testing.assert_array_equal(second["g2_error"], g2.g2_error[1])
     np.testing.assert_array_equal(second["g2_denoised"], g2.g2_denoised[1])
+    np.testing.assert_array_equal(second["heterogeneity"], g2.heterogeneity[1])
+    np.testing.assert_array_equal(second["heterogeneity_error"], g2.heterogeneity_error[1])
     np.testing.assert_array_equal(second["delay_s"], g2.delay_s)
     assert len(live[1].g2_table()) == 0
     assert list(live[1].g2_table()) == list(table)
+
+
+def test_a_result_without_heterogeneity_reads_as_nothing_known(
+    module_client, synthetic, monkeypatch
+):
+    as_before(monkeypatch, "status", "heterogeneity")
+    run = synthetic()
+    before = dataclasses.replace(run.result().g2, heterogeneity=None, heterogeneity_error=None)
+    old = dataclasses.replace(run.result(), g2=before)
+    monkeypatch.setattr(run, "result", lambda **_: old)
+    write(module_client, run)
+    result = results(module_client, run.raw_uid)
+    table = result.g2_table()
+    assert table["g2"].notna().all()
+    assert table[["heterogeneity", "heterogeneity_error"]].isna().all(axis=None)
+    assert result.status_table()["heterogeneity"].tolist() == [[], []]
+    assert result_view(result, 1).heterogeneity.words == "not known yet"
+
+
+def test_the_view_of_a_result_has_its_heterogeneity(finished):
+    run, result = finished
+    assert result_view(result, 1).heterogeneity.words == "ln Γ fluctuates by 0.55 ± 0.08"
+    other = result_view(result, 2).heterogeneity
+    np.testing.assert_allclose(other.chi, run.heterogeneity[1].chi)
+    assert other.words == "not known yet"  # its spread was NaN, which is null in JSON
+
+
+def test_the_model_image_is_made_from_the_rows_of_the_path(module_client, synthetic):
+    run = synthetic()
+    result = run.result()
+    path = run.gamma(range(60), source="path", final=True, rate=0.1)
+    columns = {"alpha": 1.0, "beta": 0.2, "baseline": 1.0}
+    path = path.replace(**columns, converged=path.roi == 2)
+    gamma = GammaTable.concatenate([result.gamma, path])
+    run.result = lambda **_: dataclasses.replace(result, gamma=gamma)
+    write(module_client, run)
+    found = results(module_client, run.raw_uid)
+    made = found.c2_model(2)
+    assert made["model"].dims == ("t1", "t2")
+    lag = abs(np.subtract.outer(np.arange(60), np.arange(60)))
+    expected = np.where(lag > 0, 1 + 0.2 * np.exp(-0.1 * lag), np.nan)  # 0.1 1/s, 0.5 s a frame
+    np.testing.assert_allclose(made["model"], expected, rtol=1e-9)
+    residual = c2_residual(run.c2[1].astype(np.float64), expected)
+    np.testing.assert_allclose(made["residual"], residual, rtol=1e-6)
+    np.testing.assert_array_equal(made["t1_s"], np.arange(60) * 0.5)
+    both = found.c2_model()
+    assert both["model"].dims == ("roi", "t1", "t2")
+    assert np.isnan(both["model"][0]).all(), "its path did not converge"
+    np.testing.assert_array_equal(both["residual"][1], made["residual"])
+    shown = result_view(found, 2, model=True).two_time
+    assert shown.title == views.MODEL_TITLE
+    np.testing.assert_allclose(shown.denoised[~np.eye(60, dtype=bool)], expected[lag > 0])
+    with pytest.raises(ResultNotFoundError, match="ROI 1: got no converged row of source path"):
+        found.plot(1, model=True)
 
 
 def test_status_table_decodes_its_lists(live):
@@ -210,13 +277,10 @@ def test_a_run_without_frames_has_empty_tables_and_no_c2(module_client, syntheti
         result.c2(denoised=False)
 
 
-def test_a_gamma_table_of_schema_version_1_can_be_read(module_client, synthetic):
-    old = {
-        name: kind for name, kind in GAMMA_SCHEMA.items() if name not in ("n_effective", "caution")
-    }
+def test_a_gamma_table_of_schema_version_1_can_be_read(module_client, synthetic, monkeypatch):
+    as_before(monkeypatch, "gamma", "n_effective", "caution")
     run = synthetic()
-    with mock.patch.dict(GAMMA_SCHEMA, old, clear=True):  # puts the order back as well
-        write(module_client, run)
+    write(module_client, run)
     table = results(module_client, run.raw_uid).gamma_table()
     assert tuple(table.columns) == GAMMA_COLUMNS
     assert table["n_effective"].isna().all()

@@ -11,6 +11,7 @@ from tiled.queries import Eq
 from xpcs_live_denoise.catalog.schema import GAMMA_SCHEMA, STATUS_SCHEMA
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
+from xpcs_live_denoise.records.results import OneTime
 from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks import TiledDestination
 from xpcs_live_denoise.sinks.run import TiledSink
@@ -86,7 +87,8 @@ def test_a_finished_run_holds_complete_symmetric_arrays_and_every_row(tiled_clie
     g2 = done["g2"].read()
     assert g2["g2"].dims == ("roi", "lag")
     assert g2["delay_s"].dims == ("lag",)
-    np.testing.assert_array_equal(g2["g2_denoised"], run.result().g2.g2_denoised)
+    for name in ("g2_denoised", "heterogeneity", "heterogeneity_error"):
+        np.testing.assert_array_equal(g2[name], getattr(run.result().g2, name))
     gamma = done["gamma"].base["internal"].read()
     assert list(gamma["seq_num"]) == list(range(1, 2 * 60 * 3 + 1))
     assert gamma["final"].sum() == 2 * 60 * 2
@@ -201,7 +203,8 @@ def test_what_was_not_computed_is_not_created(tiled_client, synthetic):
     sink.finish(ended(Status(n_seen=3, message=message), raw="abort", reason="Aborted by user."))
     done = derived(tiled_client, sink)
     assert set(done["two_time"].base) == {"c2"}
-    assert set(done["g2"].base) == {"g2", "g2_error", "delay_s"}
+    kept = {"g2", "g2_error", "heterogeneity", "heterogeneity_error", "delay_s"}
+    assert set(done["g2"].base) == kept
     np.testing.assert_array_equal(done["two_time", "c2"].read(), run.c2)
     assert done.metadata["stop"]["exit_status"] == "abort"
     assert done.metadata["stop"]["reason"] == "Aborted by user."
@@ -277,7 +280,7 @@ def test_every_node_gets_the_access_tags(tiled_client, synthetic, monkeypatch):
     sink.write(run.publication(0, 30))
     sink.write(run.result())
     sink.finish(ended())
-    arrays = {"c2", "c2_denoised", "c2_spread", "g2", "g2_error", "g2_denoised", "delay_s"}
+    arrays = {"c2", "c2_denoised", "c2_spread", *OneTime.__slots__}
     streams = {"two_time", "gamma", "g2", "status", "internal"}
     assert set(asked) == {"tagged", "runs", sink.uid} | arrays | streams
     assert all(tags == ["chx"] for tags in asked.values())
@@ -305,6 +308,8 @@ def test_every_node_is_closed_for_subscribers_before_the_stop(tiled_client, synt
         "/g2/g2",
         "/g2/g2_error",
         "/g2/g2_denoised",
+        "/g2/heterogeneity",
+        "/g2/heterogeneity_error",
         "/g2/delay_s",
         "/gamma",
         "/gamma/internal",

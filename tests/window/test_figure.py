@@ -364,3 +364,22 @@ def test_a_view_of_a_large_run_is_made_in_a_blink(synthetic):
     begin = time.process_time()
     live.view(5)
     assert time.process_time() - begin < 1.0
+
+
+def test_the_heterogeneity_stands_below_g2_with_its_delays_and_a_zoom_is_shared(synthetic):
+    run = synthetic(n_frames=60)
+    live = live_run(run, run.result())
+    shown = drawn(live)
+    axes, g2 = shown.axes["heterogeneity"], shown.axes["g2"]
+    points = next(line for line in axes.lines if line.get_marker() == "o").get_xydata()
+    np.testing.assert_allclose(points, np.transpose([[1.0, 1.75, 3.0], [0.1, 0.3, -0.05]]))
+    assert axes.texts[0].get_text() == "ln Γ fluctuates by 0.55 ± 0.08"
+    assert axes.get_position().y1 < g2.get_position().y0
+    low, high = axes.get_ylim()
+    assert low < -0.15
+    assert high > 0.45, "room for words"
+    g2.set_xlim(2.0, 5.0)
+    live.write(run.result())
+    shown.update(live.view(1))
+    assert axes.get_xlim() == (2.0, 5.0)
+    assert axes.texts[0].get_text() == "not known yet"

@@ -25,6 +25,7 @@ from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, Resul
 from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
+from .heterogeneity import RoisHeterogeneity
 from .rates import SeriesRates, defer, one_time
 
 # beta and its standard error from the counts of one frame, each (n_roi,).
@@ -34,7 +35,8 @@ PhotonContrast = tuple[FloatArray, FloatArray]
 class C2Analysis:
     """What can be said of a C2, whether frames or a file brought it.
 
-    `rates` fits Gamma, its rows with labels and q of `rois`; its state is that of this series.
+    `rates` fits Gamma, its rows with labels and q of `rois`; its state is that of this series, as
+    that of `heterogeneity`.
     `ensemble` denoises windows; None: nothing is denoised.
     """
 
@@ -44,6 +46,7 @@ class C2Analysis:
         self.settings = settings
         self.rates = SeriesRates(rois, frame_time_s, window=settings.window, step=settings.step)
         self.ensemble = ensemble
+        self.heterogeneity = RoisHeterogeneity(rois.labels, frame_time_s)
 
     def finish(
         self,
@@ -69,6 +72,8 @@ class C2Analysis:
                 denoised = denoise_scaled(c2, self.ensemble, scaling)
             g2 = one_time(c2, denoised, self.rates.frame_time_s)
             estimates = GammaTable.concatenate(self.rates.final(sums, images, cautions))
+            chi, chi_error = self.heterogeneity.whole(sums, estimates)
+            g2 = dataclasses.replace(g2, heterogeneity=chi, heterogeneity_error=chi_error)
             rates = self.rates.estimated_rates(estimates, np.arange(c2.shape[-1], dtype=np.int64))
             raw = self.rates.raw(c2, scaling.contrast)
             tables = [defer(raw, estimates), estimates]
@@ -112,6 +117,7 @@ class C2Analysis:
             contrast=tuple(scaling.contrast.tolist()),
             baseline=tuple(scaling.baseline.tolist()),
             contrast_estimates=contrast_estimates(c2, self.rates.series, photon),
+            heterogeneity=self.heterogeneity.newest,
             message=" ".join(self._notes(n_frames, scaling.contrast)),
         )
 
@@ -163,7 +169,7 @@ class C2Analysis:
         if len(bad) and n >= window:
             names = ", ".join(str(label) for label in bad)
             notes.append(f"No contrast in ROI {names}: neither denoised nor fitted.")
-        return notes
+        return [*notes, *self.heterogeneity.notes]
 
 
 def contrast_estimates(

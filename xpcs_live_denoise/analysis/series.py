@@ -216,6 +216,7 @@ class Analysis:
         two_time = self._two_time
         tables = rates.live(two_time.age_sums, first, last, two_time.images)
         estimates = GammaTable.concatenate(tables)
+        self._of_c2.heterogeneity.look(two_time.age_sums, estimates)
         tables = [defer(raw, estimates), estimates]
         if self._of_c2.ensemble is not None:
             denoised = self._blend.over(square, start)

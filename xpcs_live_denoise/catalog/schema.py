@@ -15,7 +15,7 @@ import pyarrow as pa
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
 from xpcs_live_denoise.records.types import Document, Fields
 
-SCHEMA_VERSION = 2  # 1 had no column `caution`
+SCHEMA_VERSION = 2  # 1 had no cautions, no heterogeneity
 RUN_SPECS = (("XPCSResult", None), ("BlueskyRun", "3.0"))
 STREAM_SPECS = (("BlueskyEventStream", "3.0"), ("composite", None))
 CATALOG_SPEC = ("CatalogOfBlueskyRuns", "3.0")
@@ -84,6 +84,7 @@ STATUS_SCHEMA: dict[str, tuple[str, str]] = {
     "contrast": ("str", ""),
     "baseline": ("str", ""),
     "contrast_estimates": ("str", ""),
+    "heterogeneity": ("str", ""),
     "message": ("str", ""),
 }
 
@@ -101,6 +102,8 @@ ARRAY_DIMS: dict[str, tuple[tuple[str, ...], str]] = {
     "g2": (("roi", "lag"), ""),
     "g2_error": (("roi", "lag"), ""),
     "g2_denoised": (("roi", "lag"), ""),
+    "heterogeneity": (("roi", "lag"), ""),
+    "heterogeneity_error": (("roi", "lag"), ""),
     "delay_s": (("lag",), "s"),
     "image": (("row", "col"), ""),
     "roi_labels": (("row", "col"), ""),
@@ -232,6 +235,7 @@ def arrow_schema(schema: Mapping[str, tuple[str, str]]) -> Any:
 def status_columns(status: Status) -> dict[str, list[Any]]:
     """Return a status as one row of the `status` stream; lists become JSON text."""
     row = {name: getattr(status, name) for name in STATUS_SCHEMA}
-    for name in ("skipped", "contrast", "baseline", "contrast_estimates"):
+    row["heterogeneity"] = [dataclasses.asdict(roi) for roi in status.heterogeneity]
+    for name in ("skipped", "contrast", "baseline", "contrast_estimates", "heterogeneity"):
         row[name] = json.dumps(json_safe(row[name]))
     return {name: [value] for name, value in row.items()}

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from bokeh.models import (
+    BasicTicker,
     ColorBar,
     ColumnDataSource,
     CustomJSTickFormatter,
@@ -14,6 +15,7 @@ from bokeh.models import (
     LinearColorMapper,
     LogColorMapper,
     LogTicker,
+    Span,
 )
 from bokeh.palettes import cividis, viridis
 from bokeh.plotting import figure
@@ -41,6 +43,8 @@ MARKERS = {
 }  # fmt: skip
 SIZES = {"raw": 4, "denoised": 4, "cuts": 4, "doubtful": 7, "recommended": 6}
 
+STACKED_BORDER = 68  # px left of panels that share an axis, so that they are as wide
+
 IMAGE_COLUMNS = ("image", "x", "y", "dw", "dh")
 G2_COLUMNS = ("x", "y", "lower", "upper")
 RATE_COLUMNS = (
@@ -58,8 +62,9 @@ class Figures:
         Name, of `views.PANELS` and in that order -> Bokeh figure.
     sources
         What is drawn, by name: "c2_raw", "c2_denoised", "detector", "outline", "g2_raw",
-        "g2_raw_fit", "g2_denoised", "g2_denoised_fit", "power_law", "power_law_line", "g2_scale",
-        "gamma_scale", and a kind of `views.KINDS` each.
+        "g2_raw_fit", "g2_denoised", "g2_denoised_fit", "power_law", "power_law_line",
+        "heterogeneity", "g2_scale", "heterogeneity_scale", "gamma_scale", and a kind of
+        `views.KINDS` each.
     """
 
     def __init__(self) -> None:
@@ -70,9 +75,11 @@ class Figures:
         self._counts = LogColorMapper(
             palette=cividis(256), low=0.1, high=1.0, nan_color=views.UNKNOWN
         )
+        g2 = self._g2()
         made = self._c2() | {
             "detector": self._detector(),
-            "g2": self._g2(),
+            "g2": g2,
+            "heterogeneity": self._heterogeneity(g2.x_range),
             "gamma": self._gamma(),
             "power_law": self._power_law(),
         }
@@ -136,8 +143,23 @@ class Figures:
             style = {"color": colour, "line_width": 1.6, "line_dash": dash}
             plot.line("x", "y", source=source, legend_label=f"fit of {kind}", **style)
         hover(plot, points, delay="@x{0.000} s", g2="@y{0.0000}")
-        self._scale(plot)
+        self._scale(plot, plot.x_range, plot.y_range)
+        plot.min_border_left = STACKED_BORDER
         style_legend(plot)
+        return plot
+
+    def _heterogeneity(self, delays: Plot) -> Plot:
+        plot = new_figure("heterogeneity", x_axis_type="log", x_range=delays)
+        plot.min_border_left = STACKED_BORDER
+        plain_decades(plot.xaxis)
+        plot.title.text_font_size = "13px"
+        plot.yaxis.ticker = BasicTicker(desired_num_ticks=3)
+        plot.add_layout(Span(dimension="width", location=0, line_color=LINE))
+        source = self._source("heterogeneity", G2_COLUMNS)
+        plot.segment("x", "lower", "x", "upper", source=source, color=views.FIT, line_alpha=0.5)
+        points = plot.scatter("x", "y", source=source, size=5, color=views.FIT)
+        hover(plot, [points], delay="@x{0.000} s", χ="@y{0.000}: @lower{0.000} to @upper{0.000}")
+        self._scale(plot, plot.y_range)
         return plot
 
     def _gamma(self) -> Plot:
@@ -159,7 +181,7 @@ class Figures:
                 "": "@reason",
             }
             hover(plot, [points], **tooltips)
-        self._scale(plot)
+        self._scale(plot, plot.x_range, plot.y_range)
         style_legend(plot)
         return plot
 
@@ -177,12 +199,12 @@ class Figures:
         hover(plot, [points], **tooltips, **{"from": "@n ages"})
         return plot
 
-    def _scale(self, plot: Plot) -> None:
-        """Let two points that nobody sees, the corners of the view, set what the axes show."""
+    def _scale(self, plot: Plot, *ranges: Plot) -> None:
+        """Let two points that nobody sees, the corners of the view, set what its ranges show."""
         source = self._source(f"{plot.name}_scale", ("x", "y"))
         corners = plot.scatter("x", "y", source=source, size=0, alpha=0)
-        plot.x_range.renderers = plot.y_range.renderers = [corners]
-        plot.x_range.range_padding = plot.y_range.range_padding = 0
+        for one in ranges:
+            one.renderers, one.range_padding = [corners], 0
 
     # --- filling them ----------------------------------------------------------------------
 
@@ -191,12 +213,13 @@ class Figures:
         self._c2_colours.update(low=view.low, high=view.high)
         for kind, values in (("raw", view.raw), ("denoised", view.denoised)):
             plot, source = self.plots[f"c2_{kind}"], self.sources[f"c2_{kind}"]
-            plot.title.text = f"{views.PANELS[plot.name][0]}, {roi}"
+            title = views.PANELS[plot.name][0] if kind == "raw" else view.title
+            plot.title.text = f"{title}, {roi}"
             if values is None or not len(values):
                 missing = view.note if len(view.raw) and kind == "denoised" else "nothing yet"
                 plot.title.text += f": {missing}"
                 source.data = empty(IMAGE_COLUMNS)
-            elif shown in ("both", kind):
+            elif shown in ("both", "model", kind):
                 source.data = image_columns(values, (view.edge_s, view.edge_s))
 
     def show_detector(self, view: views.DetectorView | None, *, live: bool) -> None:
@@ -229,6 +252,17 @@ class Figures:
         self.sources["g2_scale"].data = corners
         names = ("g2_raw", "g2_denoised", "g2_raw_fit", "g2_denoised_fit")
         self._list_in_legend("g2", names)
+
+    def show_heterogeneity(self, view: views.HeterogeneityView) -> None:
+        """Show the heterogeneity of a ROI, at the delays of its g2."""
+        self.plots["heterogeneity"].title.text = view.words
+        self.sources["heterogeneity"].data = {
+            "x": view.delay_s,
+            "y": view.chi,
+            "lower": view.lower,
+            "upper": view.upper,
+        }
+        self.sources["heterogeneity_scale"].data = {"x": [1.0, 1.0], "y": [view.low, view.high]}
 
     def show_gamma(self, view: views.GammaView, roi: str) -> None:
         """Show the rates of a ROI; what may still change is hollow."""

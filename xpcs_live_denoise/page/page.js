@@ -93,7 +93,7 @@
 
   function choose() {
     const shown = document.querySelector("[name=shown]:checked").value;
-    $("plots").classList.remove("both", "raw", "denoised");
+    $("plots").classList.remove("both", "raw", "denoised", "model");
     $("plots").classList.add(shown);
     choice.data = { roi: [$("roi").options.length ? Number($("roi").value) : -1], shown: [shown] };
   }

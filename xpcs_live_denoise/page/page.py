@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 PERIOD_MS = 200
 LOAD_S, RETRY_S = 5.0, 2.0
 DETECTOR_PERIOD_S = 1.0
-SHOWN = ("both", "raw", "denoised")
+SHOWN = ("both", "raw", "denoised", "model")  # model: beside raw
 HERE = Path(__file__).parent
 
 
@@ -194,11 +194,16 @@ class Screen:
         figures, roi, live = self._figures, f"ROI {state.labels[index]}", state.live
         self._draw(
             "C2",
-            lambda: state.two_time(index),
+            lambda: state.two_time(index, model=shown == "model"),
             lambda view: figures.show_c2(view, shown, roi),
             shown,
         )
         self._draw("g2", lambda: state.g2(index), lambda view: figures.show_g2(view, roi))
+        self._draw(
+            "the heterogeneity",
+            lambda: state.heterogeneity(index),
+            figures.show_heterogeneity,
+        )
         self._draw("Gamma", lambda: state.gamma(index), lambda view: figures.show_gamma(view, roi))
         self._draw("Gamma(q)", state.power_law, figures.show_power_law)
         now = time.monotonic()

@@ -10,8 +10,10 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from xpcs_live_denoise import views
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.numerics.estimator.model_image import c2_model
 from xpcs_live_denoise.records.results import GammaTable, Picture
-from xpcs_live_denoise.records.run import Status
+from xpcs_live_denoise.records.run import RoiHeterogeneity, Status
 from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray, IntArray
 
 T = TypeVar("T")
@@ -95,6 +97,7 @@ class RunData:
             lag_s=number(newest.get("lag_s")),
             contrast=_numbers(newest.get("contrast")),
             baseline=_numbers(newest.get("baseline")),
+            heterogeneity=_heterogeneity(newest.get("heterogeneity")),
             message=str(newest.get("message") or ""),
         )
         return number(newest.get("time"), 0)
@@ -113,6 +116,13 @@ def _numbers(text: Any) -> tuple[float, ...]:
     except (TypeError, ValueError):
         return ()
     return tuple(map(number, values)) if isinstance(values, list) else ()
+
+
+def _heterogeneity(text: Any) -> tuple[RoiHeterogeneity, ...]:
+    try:
+        return tuple(map(RoiHeterogeneity.from_fields, json.loads(text)))
+    except (TypeError, ValueError):  # an earlier version told none
+        return ()
 
 
 class RunState:
@@ -257,12 +267,17 @@ class RunState:
             self._shown[key] = make()
         return self._shown[key]
 
-    def two_time(self, index: int) -> views.TwoTimeView:
-        """Return the C2 of a ROI (its index)."""
-        return self._once(("two_time", index), lambda: self._two_time(index))
+    def two_time(self, index: int, *, model: bool = False) -> views.TwoTimeView:
+        """Return the C2 of a ROI (its index); `model`: that of the path instead of the denoised."""
+        return self._once(("two_time", index, model), lambda: self._two_time(index, model))
 
-    def _two_time(self, index: int) -> views.TwoTimeView:
-        raw, denoised = self._c2(index, "c2"), self._c2(index, "c2_denoised")
+    def _two_time(self, index: int, model: bool) -> views.TwoTimeView:
+        raw, note = self._c2(index, "c2"), "no path"
+        if model:
+            denoised, title = self._model(index), views.MODEL_TITLE
+        else:
+            denoised, title = self._c2(index, "c2_denoised"), views.PANELS["c2_denoised"][0]
+            note = views.why_not_denoised(self.n_frames, self.window, final=self.complete)
         return views.two_time_view(
             np.empty((0, 0), np.float32) if raw is None else raw,
             None if raw is None else denoised,
@@ -271,8 +286,23 @@ class RunState:
             series_s=self._series_s,
             status=self.data.status,
             roi=index,
-            note=views.why_not_denoised(self.n_frames, self.window, final=self.complete),
+            note=note,
+            title=title,
         )
+
+    def _model(self, index: int) -> FloatArray | None:
+        if self.data.gamma is None:
+            return None
+        try:
+            return c2_model(
+                self.data.gamma,
+                self.labels[index],
+                frame_time_s=self.frame_time_s,
+                n_frames=self.n_frames,
+                stride=self._stride,
+            )
+        except InvalidInputError:  # no path of this ROI, or not yet
+            return None
 
     def _c2(self, index: int, kind: str) -> FloatArray | None:
         if not self.n_frames or (index, kind) not in self.data.maps:
@@ -341,6 +371,13 @@ class RunState:
         g2, error = views.g2_so_far(raw)
         near = None if denoised is None else views.g2_so_far(denoised)[0]
         return np.arange(1, len(raw)) * self._stride * self.frame_time_s, g2, error, near
+
+    def heterogeneity(self, index: int) -> views.HeterogeneityView:
+        """Return the heterogeneity of a ROI."""
+        return self._once(
+            ("heterogeneity", index),
+            lambda: views.heterogeneity_view(self.data.status, index, self.frame_time_s),
+        )
 
     def gamma(self, index: int) -> views.GammaView:
         """Return Gamma(t) of a ROI."""

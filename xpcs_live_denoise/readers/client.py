@@ -14,8 +14,9 @@ from tiled.queries import Eq
 
 from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
+from xpcs_live_denoise.numerics.estimator.model_image import c2_model, c2_residual
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS, GammaTable, Picture
-from xpcs_live_denoise.records.run import Status
+from xpcs_live_denoise.records.run import RoiHeterogeneity, Status
 from xpcs_live_denoise.records.types import Array, Document, FloatArray
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 RUN_CATALOG = "CatalogOfBlueskyRuns"
 RESULT_SPEC = "XPCSResult"
-JSON_COLUMNS = ("skipped", "contrast", "baseline", "contrast_estimates")
+JSON_COLUMNS = ("skipped", "contrast", "baseline", "contrast_estimates", "heterogeneity")
+G2_COLUMNS = ("g2", "g2_error", "g2_denoised", "heterogeneity", "heterogeneity_error")
 
 
 class XPCSResult(BlueskyRunV3):
@@ -91,6 +93,58 @@ class XPCSResult(BlueskyRunV3):
         # Tiled reads 0 where nothing was written, and a denoised C2 is never exactly 0.
         return self._labelled(np.where(values == 0, raw, values), roi, "c2_denoised")
 
+    def c2_model(self, roi: int | None = None) -> xr.Dataset:
+        """Return C2 as the path of Gamma explains it, and what that leaves of the measured one.
+
+        Both are made from the rows of source "path"; while the run is on from those so far.
+
+        Parameters
+        ----------
+        roi
+            Label of one ROI; default: all.
+
+        Returns
+        -------
+        xarray.Dataset
+            `model` (see `xpcs_live_denoise.c2_model`) and `residual`, raw less model in units of
+            the noise of an entry (`c2_residual`); dims and coordinates as of `c2`. NaN on the
+            diagonal, and for a ROI without a path.
+
+        Raises
+        ------
+        InvalidInputError
+            For a label that the result does not have.
+        ResultNotFoundError
+            When there is no C2, or no ROI has a path; says why.
+        """
+        import xarray as xr
+
+        raw = self.c2(roi, denoised=False)
+        labels, table = self.xpcs["roi"] if roi is None else [roi], self.gamma_table("path")
+        measured = raw.values.astype(np.float64).reshape(len(labels), self.n_frames, -1)
+        model, residual = np.full((2, *measured.shape), np.nan)
+        failures: list[InvalidInputError] = []
+        for index, label in enumerate(labels):
+            try:
+                model[index] = c2_model(
+                    table,
+                    label,
+                    frame_time_s=self.xpcs["frame_time_s"],
+                    n_frames=measured.shape[-1],
+                )
+            except InvalidInputError as error:
+                failures.append(error)
+                continue
+            residual[index] = c2_residual(measured[index], model[index])
+        if len(failures) == len(labels):
+            raise ResultNotFoundError(f"Result {self.start['uid']}: {failures[0]}")
+        return xr.Dataset(
+            {
+                name: raw.copy(data=values.reshape(raw.shape))
+                for name, values in (("model", model), ("residual", residual))
+            }
+        )
+
     def gamma_table(
         self, source: str | Sequence[str] | None = None, final: bool = True
     ) -> pd.DataFrame:
@@ -129,25 +183,25 @@ class XPCSResult(BlueskyRunV3):
         -------
         pandas.DataFrame
             Columns `roi`, `q_inv_angstrom`, `delay_s`, `g2`, `g2_error`, `g2_denoised` (NaN where
-            nothing was denoised); empty before the run has ended.
+            nothing was denoised), `heterogeneity` and `heterogeneity_error`: the variance of C2
+            along its diagonal within 65 ages and beyond its noise, in units of beta^2, one value
+            for all lags of a bin, NaN where nobody looked. Empty before the run has ended.
         """
         import pandas as pd
 
-        columns = ["roi", "q_inv_angstrom", "delay_s", "g2", "g2_error", "g2_denoised"]
         if "g2" not in self.base:
-            return pd.DataFrame(columns=columns)
+            return pd.DataFrame(columns=["roi", "q_inv_angstrom", "delay_s", *G2_COLUMNS])
         stream = self.base["g2"].base
-        delay_s, g2 = stream["delay_s"].read(), stream["g2"].read()
-        denoised = stream["g2_denoised"].read() if "g2_denoised" in stream else g2 * np.nan
-        values = (
-            np.repeat(self.xpcs["roi"], len(delay_s)),
-            np.repeat(self._q(), len(delay_s)),
-            np.tile(delay_s, len(g2)),
-            g2.ravel(),
-            stream["g2_error"].read().ravel(),
-            denoised.ravel(),
-        )
-        return pd.DataFrame(dict(zip(columns, values, strict=True)))
+        delay_s, labels = stream["delay_s"].read(), self.xpcs["roi"]
+        values: Document = {
+            "roi": np.repeat(labels, len(delay_s)),
+            "q_inv_angstrom": np.repeat(self._q(), len(delay_s)),
+            "delay_s": np.tile(delay_s, len(labels)),
+        }
+        nothing = np.full(len(values["roi"]), np.nan)
+        for name in G2_COLUMNS:
+            values[name] = stream[name].read().ravel() if name in stream else nothing
+        return pd.DataFrame(values)
 
     def image(self) -> tuple[xr.DataArray, xr.DataArray]:
         """Return the detector as it looked, and its ROIs.
@@ -191,9 +245,9 @@ class XPCSResult(BlueskyRunV3):
 
     def status_table(self) -> pd.DataFrame:
         """Return the status rows, one a publication; `time` in s since 1970, lists decoded."""
-        table: Any = self._table("status")
-        table = table[[name for name in table if name != "seq_num" and not name.startswith("ts_")]]
-        return table.assign(
+        columns = ["seq_num", "time", *Status.__slots__]
+        table: Any = self._table("status", columns)
+        return table[columns[1:]].assign(
             **{name: [json.loads(text) for text in table[name]] for name in JSON_COLUMNS}
         )
 
@@ -224,16 +278,20 @@ class XPCSResult(BlueskyRunV3):
             "container that holds the raw runs."
         )
 
-    def plot(self, roi: int | None = None) -> Figure:
+    def plot(self, roi: int | None = None, *, model: bool = False) -> Figure:
         """Return a matplotlib figure: detector, C2 raw and denoised, g2, Gamma(t), Gamma(q).
 
         Parameters
         ----------
         roi
             Label of the ROI that is shown; default: the middle one.
+        model
+            Show the path's image of C2 (see `c2_model`) in the place of the denoised one.
 
         Raises
         ------
+        ResultNotFoundError
+            With `model`, when the ROI has no path.
         MissingDependencyError
             Without matplotlib.
         """
@@ -241,7 +299,7 @@ class XPCSResult(BlueskyRunV3):
 
         labels = self.xpcs["roi"]
         label = labels[views.default_roi(labels)] if roi is None else roi
-        return plot_view(result_view(self, label))
+        return plot_view(result_view(self, label, model=model))
 
     def has(self, stream: str, array: str) -> bool:
         """Whether an array was computed, for example ("two_time", "c2_denoised")."""
@@ -293,18 +351,18 @@ class XPCSResult(BlueskyRunV3):
             f"{hint}. Last status: {message or 'no message'}"
         )
 
-    def _table(self, stream: str, columns: list[str] | None = None) -> pd.DataFrame:
+    def _table(self, stream: str, columns: list[str]) -> pd.DataFrame:
         import pandas as pd
 
         if not self.has(stream, "internal"):
-            return pd.DataFrame(columns=columns or ["seq_num", "time", *JSON_COLUMNS, "message"])
+            return pd.DataFrame(columns=columns)
         node = self.base[stream].base["internal"]
-        wanted = columns or list(node.columns)
-        # A table of schema version 1 lacks the newest columns: nothing is known.
-        table = node.read([name for name in wanted if name in node.columns])
-        table = table.reindex(columns=wanted)
-        if "caution" in wanted and "caution" not in node.columns:
-            table["caution"] = ""
+        # A table of an earlier version lacks the newest columns: nothing is known.
+        table = node.read([name for name in columns if name in node.columns])
+        table = table.reindex(columns=columns)
+        for name, nothing in (("caution", ""), ("heterogeneity", "[]")):
+            if name in columns and name not in node.columns:
+                table[name] = nothing
         # A retried append may have doubled rows.
         return table.drop_duplicates("seq_num", keep="last").sort_values("seq_num")
 
@@ -383,8 +441,8 @@ def mirrored(lower: Array) -> Array:
     return np.tril(lower) + np.swapaxes(below, -1, -2)
 
 
-def result_view(result: XPCSResult, label: int) -> RunView:
-    """Return all that a figure shows of the ROI with this label."""
+def result_view(result: XPCSResult, label: int, *, model: bool = False) -> RunView:
+    """Return all that a figure shows of the ROI with this label; `model`: the path's C2, too."""
     from xpcs_live_denoise.window import MOST_EDGE, RunView
 
     xpcs, start = result.xpcs, result.start
@@ -401,6 +459,11 @@ def result_view(result: XPCSResult, label: int) -> RunView:
     state = "" if stop is None else views.STATES.get(stop.get("exit_status", ""), "ended")
     reason = "" if stop is None else stop.get("reason") or ""
     window = xpcs.get("window", 0)
+    second, title = None, views.PANELS["c2_denoised"][0]
+    if model:
+        second, title = result.c2_model(label)["model"].values, views.MODEL_TITLE
+    elif result.has("two_time", "c2_denoised"):
+        second = result.c2(label).values
     shown = views.gamma_view(gamma, label, end_s=series_s, window=window, final=stop is not None)
     return RunView(
         title=views.run_title(start, start["original_run_uid"], xpcs.get("detector", ""), state),
@@ -419,15 +482,17 @@ def result_view(result: XPCSResult, label: int) -> RunView:
         detector=views.detector_view(picture, label),
         two_time=views.two_time_view(
             raw,
-            result.c2(label).values if result.has("two_time", "c2_denoised") else None,
+            second,
             entry_s=frame_time_s,
             most=MOST_EDGE,
             series_s=series_s,
             status=status,
             roi=roi,
             note=views.why_not_denoised(n_frames, window, final=stop is not None),
+            title=title,
         ),
         g2=_g2(result, label, raw, gamma, final=stop is not None),
+        heterogeneity=views.heterogeneity_view(status, roi, frame_time_s),
         gamma=shown,
         power_law=views.power_law_view(gamma, labels, q),
     )
@@ -450,6 +515,7 @@ def _status(result: XPCSResult) -> Status:
         lag_s=float(newest["lag_s"]),
         contrast=contrast,
         baseline=baseline,
+        heterogeneity=tuple(map(RoiHeterogeneity.from_fields, newest["heterogeneity"])),
         message=str(newest["message"]),
     )
 

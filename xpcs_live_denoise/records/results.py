@@ -108,6 +108,10 @@ class OneTime:
     g2_error: FloatArray  # (n_roi, n_lag): its standard error
     # (n_roi, n_lag): of the denoised C2, NaN beyond the windows' lags; None: nothing denoised.
     g2_denoised: FloatArray | None = None
+    # (n_roi, n_lag): variance of C2 within 65 ages beyond its noise, in units of beta^2, one value
+    # for the lags of a bin (the first is 2), NaN where too few ages tell; None: nobody has looked.
+    heterogeneity: FloatArray | None = None
+    heterogeneity_error: FloatArray | None = None
 
 
 # --- from the analysis to the sinks ---------------------------------------------------------

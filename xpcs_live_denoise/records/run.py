@@ -3,13 +3,52 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 from .frames import Geometry
 from .types import Fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoiHeterogeneity:
+    """How much C2 of one ROI fluctuates along its diagonals beyond its noise, and Gamma with it.
+
+    Attributes
+    ----------
+    lag
+        Shape (n_bin,): the middle of each bin of lags, frames.
+    chi, chi_error
+        Shape (n_bin,): variance of C2 within 65 ages, in units of beta^2, and its standard error.
+    spread, spread_error
+        About the standard deviation of ln Gamma, and its error; NaN where nothing is known.
+    found
+        It is significant: the ROI is dynamically heterogeneous.
+    upper_bound
+        It may also be noise: no pixels told, only a C2.
+    """
+
+    lag: tuple[float, ...] = ()
+    chi: tuple[float, ...] = ()
+    chi_error: tuple[float, ...] = ()
+    spread: float = math.nan
+    spread_error: float = math.nan
+    found: bool = False
+    upper_bound: bool = False
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> RoiHeterogeneity:
+        """Return what JSON has kept; null is a number that is not known."""
+
+        def known(value: Any) -> Any:
+            if isinstance(value, list):
+                return tuple(map(known, cast("list[Any]", value)))
+            return math.nan if value is None else value
+
+        return cls(**{name: known(fields[name]) for name in cls.__slots__ if name in fields})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +73,8 @@ class Status:
         beta* and baseline* per ROI as far as they are known.
     contrast_estimates
         beta per ROI by other methods, name -> values (see `Contrasts.estimates`).
+    heterogeneity
+        Per ROI as far as it is known: a live run looks at one ROI now and then.
     message
         What a user should know, one sentence a fact, joined by spaces; empty if all is well.
     """
@@ -50,6 +91,7 @@ class Status:
     contrast_estimates: Mapping[str, tuple[float, ...]] = dataclasses.field(
         default_factory=dict[str, tuple[float, ...]]
     )
+    heterogeneity: tuple[RoiHeterogeneity, ...] = ()
     message: str = ""
 
 

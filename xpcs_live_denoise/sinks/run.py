@@ -27,7 +27,7 @@ from xpcs_live_denoise.catalog import (
     status_columns,
     stop_document,
 )
-from xpcs_live_denoise.records.results import GammaTable, Picture, Publication, Result
+from xpcs_live_denoise.records.results import GammaTable, OneTime, Picture, Publication, Result
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
 from xpcs_live_denoise.records.types import IntArray
 
@@ -162,7 +162,7 @@ class TiledSink:
             nodes.array("two_time", "c2_denoised").replace(result.denoised.c2)
             nodes.array("two_time", "c2_spread").replace(result.denoised.spread)
         if len(result.g2.delay_s):
-            for name in ("g2", "g2_error", "g2_denoised", "delay_s"):
+            for name in OneTime.__slots__:
                 values = getattr(result.g2, name)
                 if values is not None:
                     nodes.array("g2", name).replace(values)

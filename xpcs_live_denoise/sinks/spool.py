@@ -31,7 +31,7 @@ from xpcs_live_denoise.records.results import (
     Publication,
     Result,
 )
-from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
+from xpcs_live_denoise.records.run import RoiHeterogeneity, RunEnd, RunInfo, Status
 from xpcs_live_denoise.records.types import Array
 
 RUN, LOCK = "run.npz", "lock"
@@ -224,6 +224,7 @@ _RECORDS: dict[str, Any] = {
         Picture,
         Publication,
         Result,
+        RoiHeterogeneity,
         RunEnd,
         RunInfo,
         Status,

@@ -13,6 +13,8 @@ from .gamma import power_law_view as power_law_view
 from .gamma import preference as preference
 from .gamma import rows_that_count as rows_that_count
 from .gamma import table_from_columns as table_from_columns
+from .heterogeneity import HeterogeneityView as HeterogeneityView
+from .heterogeneity import heterogeneity_view as heterogeneity_view
 from .images import CHOSEN_EDGE as CHOSEN_EDGE
 from .images import CHOSEN_INSIDE as CHOSEN_INSIDE
 from .images import NO_EDGE as NO_EDGE
@@ -29,6 +31,7 @@ from .words import DETECTOR_COLOURS as DETECTOR_COLOURS
 from .words import DOUBTFUL as DOUBTFUL
 from .words import FIT as FIT
 from .words import KINDS as KINDS
+from .words import MODEL_TITLE as MODEL_TITLE
 from .words import PANELS as PANELS
 from .words import RAW as RAW
 from .words import RECOMMENDED as RECOMMENDED

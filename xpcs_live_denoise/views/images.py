@@ -11,6 +11,8 @@ from xpcs_live_denoise.records.results import Picture
 from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import FloatArray, IntArray
 
+from .words import PANELS
+
 MOST_ENTRIES = 2000  # frames along an edge of a map that is kept; a longer series is thinned
 FEW = 60  # above so many frames a part of C2 tells its colours
 C2_RANGE = (1, 99)  # percentiles
@@ -137,6 +139,8 @@ class TwoTimeView:
         Baseline, and baseline plus contrast, where they are known: where the signal lies.
     note
         Why nothing is denoised; empty where something is.
+    title
+        What the second picture is: the network's, or the image of the path.
     """
 
     raw: FloatArray
@@ -147,6 +151,7 @@ class TwoTimeView:
     high: float
     marks: tuple[float, ...]
     note: str
+    title: str
 
 
 def two_time_view(
@@ -159,12 +164,13 @@ def two_time_view(
     status: Status | None = None,
     roi: int = 0,
     note: str = "",
+    title: str = PANELS["c2_denoised"][0],
 ) -> TwoTimeView:
     """Return what is drawn of C2 of the ROI with the index `roi`.
 
     `raw` and `denoised` (n, n) are symmetric with `entry_s` between two rows, the denoised one NaN
     where no window reached; `most` is how many pixels along an edge a screen shows. `status` is the
-    newest one; `note` is shown where nothing is denoised.
+    newest one; `note` is shown where nothing is denoised. `title` says what the second picture is.
     """
     status = status or Status()
     contrast, baseline = (
@@ -189,6 +195,7 @@ def two_time_view(
         high=high,
         marks=(baseline, baseline + contrast) if known else (),
         note="" if over is not None else note,
+        title=title,
     )
 
 

@@ -17,15 +17,19 @@ FIT = "#404040"  # of raw data, and of Gamma against q
 UNKNOWN = "#E8E8E8"  # pixels of which nothing is known
 C2_COLOURS, DETECTOR_COLOURS = "viridis", "cividis"
 
-# The panels in their order, row by row: title, x label, y label.
+# The panels in their order, row by row: title, x label, y label. The heterogeneity stands below g2,
+# with its delays.
 PANELS: Mapping[str, tuple[str, str, str]] = {
     "detector": ("Detector", "column (px)", "row (px)"),
     "c2_raw": ("Raw C2", "t₁ (s)", "t₂ (s)"),
     "c2_denoised": ("Denoised C2", "t₁ (s)", "t₂ (s)"),
-    "g2": ("g₂", "delay (s)", "g₂"),
+    "g2": ("g₂", "", "g₂"),
+    "heterogeneity": ("Heterogeneity", "delay (s)", "χ"),
     "gamma": ("Γ(t)", "age (s)", "Γ (1/s)"),
     "power_law": ("Γ against q²", "q² (Å⁻²)", "typical Γ (1/s)"),
 }
+
+MODEL_TITLE = "Model C2, of the path"  # in the place of the denoised one where a user asks for it
 
 # Kinds of points of Gamma(t), later ones over earlier ones: legend, colour, marker of matplotlib.
 KINDS: Mapping[str, tuple[str, str, str]] = {

@@ -1,4 +1,4 @@
-"""The figure of a run: its six panels with title, facts and message, drawn by matplotlib."""
+"""The figure of a run: its panels with title, facts and message, drawn by matplotlib."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ SIZES = {
     "recommended": 4.0,
 }  # of markers
 # Room for numbers, labels and colour bars, inches: left and right of the panels and between them.
-LEFT, RIGHT, BETWEEN, LEAST_WIDTH = 0.75, 0.83, 1.1, 5.0
+LEFT, RIGHT, BETWEEN, LEAST_WIDTH, NARROW = 0.75, 0.83, 1.1, 5.0, 2.2
+HEADROOM = 0.3  # of the range of chi: above it stand words
 FULL_WIDTH = 14.5  # in a narrower figure, inches, the lines around the panels are smaller
 
 
@@ -67,7 +68,7 @@ class RunFigure:
         self.axes = _panels(figure)
         self._lines: dict[str, Line2D] = {}
         self._images: dict[str, AxesImage] = {}
-        self._limits: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {}
+        self._limits: dict[tuple[str, str], tuple[float, float]] = {}
         self._texts = _page_texts(figure, with_buttons=step is not None)
         self._listed: list[str] = []
         self._widgets: list[object] = []  # matplotlib keeps only weak references to them
@@ -83,6 +84,7 @@ class RunFigure:
         narrow = min(1.0, self.figure.get_figwidth() / FULL_WIDTH)
         for name, size in PAGE_SIZES.items():
             self._texts[name].set_fontsize(size * narrow)
+        self._texts["chi"].set_fontsize(SMALL * narrow**0.5)
         self._texts["title"].set_text(view.title)
         self._texts["facts"].set_text("  ·  ".join(" ".join(fact) for fact in view.facts))
         self._texts["roi"].set_text(view.roi)
@@ -90,6 +92,7 @@ class RunFigure:
         self._show_detector(view.detector)
         self._show_two_time(view.two_time)
         self._show_g2(view.g2)
+        self._show_heterogeneity(view.heterogeneity)
         self._show_gamma(view.gamma)
         self._show_power_law(view.power_law, view.label)
 
@@ -101,6 +104,9 @@ class RunFigure:
             left=LEFT / width, right=1 - RIGHT / width, wspace=BETWEEN / panel,
             top=0.865, bottom=0.09, hspace=0.3,
         )  # fmt: skip
+        for name in ("g2", "power_law"):  # in a narrow panel only decades have room
+            locator: Any = self.axes[name].xaxis.get_major_locator()
+            locator.set_params(subs=(1.0, 2.0, 5.0) if panel > NARROW else (1.0,))
         # A detector wider than high fills its place: its colour bar needs room beside it.
         detector = self.axes["detector"]
         place = detector.get_position(original=True)
@@ -155,7 +161,15 @@ class RunFigure:
             (self._lines[f"g2 {name} fit"],) = g2.plot(
                 [], [], dashes, lw=1.3, color=fit, label=f"fit of {name}", zorder=3
             )
-        g2.legend(loc="upper right", fontsize=SMALL, frameon=False)
+        points = [self._lines[f"g2 {name}"] for name in ("raw", "denoised")]  # fits are their lines
+        g2.legend(handles=points, loc="upper right", fontsize=SMALL, frameon=False)
+        heterogeneity = self.axes["heterogeneity"]
+        heterogeneity.axhline(0, color=views.UNKNOWN, lw=1, zorder=0)
+        self._bars(heterogeneity, "chi bars", views.FIT, 1)
+        self._lines["chi"] = _points(heterogeneity, views.FIT, "o", 3.2, level=2)
+        self._texts["chi"] = heterogeneity.text(
+            0.98, 0.95, "", transform=heterogeneity.transAxes, va="top", ha="right", fontsize=SMALL
+        )
         for level, (kind, (_, colour, marker)) in enumerate(views.KINDS.items(), 1):
             if kind != "doubtful":  # those have a marker for each reason
                 self._add_rates(kind, colour, marker, SIZES[kind], level)
@@ -242,6 +256,7 @@ class RunFigure:
             self._show_limits(name, (0, view.series_s or end), (0, view.series_s or end))
         self._images["c2_raw"].set_clim(view.low, view.high)
         self._texts["c2_denoised"].set_text(view.note)
+        self.axes["c2_denoised"].set_title(view.title, fontsize=TITLE_SIZE, loc="left", pad=6)
         marks = view.marks or (np.nan, np.nan)
         for name, height in zip(("baseline", "top"), marks, strict=True):
             self._lines[name].set_ydata([height, height])
@@ -255,6 +270,13 @@ class RunFigure:
             )
             self._lines[f"g2 {name} fit"].set_data(curve.fit_delay_s, curve.fit_g2)
         self._show_limits("g2", (view.first_s, view.last_s), (view.low, view.high))
+
+    def _show_heterogeneity(self, view: views.HeterogeneityView) -> None:
+        self._texts["chi"].set_text(view.words)
+        self._lines["chi"].set_data(view.delay_s, view.chi)
+        self._lines["chi bars"].set_data(*_bar_ends(view.delay_s, view.lower, view.upper))
+        high = view.high + HEADROOM * (view.high - view.low)
+        self._show_limits("heterogeneity", None, (view.low, high))  # delays are those of g2
 
     def _show_gamma(self, view: views.GammaView) -> None:
         shown = {kind: points for kind, points in view.points.items() if kind != "doubtful"}
@@ -318,15 +340,17 @@ class RunFigure:
             ends = (x.min() / 1.6, x.max() * 1.6), (y.min() / 2.2, y.max() * 2.8)
             self._show_limits("power_law", *ends)
 
-    def _show_limits(self, name: str, x: tuple[float, float], y: tuple[float, float]) -> None:
+    def _show_limits(
+        self, name: str, x: tuple[float, float] | None, y: tuple[float, float]
+    ) -> None:
         """Set the limits of a panel, unless a user has chosen others."""
         axes = self.axes[name]
-        if self._limits.get(name, (axes.get_xlim(), axes.get_ylim())) == (
-            axes.get_xlim(),
-            axes.get_ylim(),
-        ):
-            axes.set(xlim=x, ylim=y)
-            self._limits[name] = axes.get_xlim(), axes.get_ylim()
+        if x is not None and self._limits.get((name, "x"), axes.get_xlim()) == axes.get_xlim():
+            axes.set_xlim(x)
+            self._limits[name, "x"] = axes.get_xlim()
+        if self._limits.get((name, "y"), axes.get_ylim()) == axes.get_ylim():
+            axes.set_ylim(y)
+            self._limits[name, "y"] = axes.get_ylim()
 
 
 def plot_view(view: RunView) -> Figure:
@@ -352,14 +376,21 @@ def plot_view(view: RunView) -> Figure:
 def _panels(figure: Figure) -> dict[str, Axes]:
     """Return the axes of each panel, in their order."""
     grid = figure.add_gridspec(2, 3, height_ratios=(1.25, 1.0))
+    cells = [grid[row, column] for row in range(2) for column in range(3)]
+    stacked = cells[3].subgridspec(2, 1, height_ratios=(1.5, 1.0), hspace=0.07)
+    places = [*cells[:3], stacked[0], stacked[1], *cells[4:]]
     found: dict[str, Axes] = {}
-    for number, (name, (title, x, y)) in enumerate(views.PANELS.items()):
-        axes = found[name] = figure.add_subplot(grid[number // 3, number % 3])
-        axes.set_title(title, fontsize=TITLE_SIZE, loc="left", pad=6)
+    for place, (name, (title, x, y)) in zip(places, views.PANELS.items(), strict=True):
+        delays = found["g2"] if name == "heterogeneity" else None
+        axes = found[name] = figure.add_subplot(place, sharex=delays)
+        if name != "heterogeneity":  # its words stand inside: g2 is above it
+            axes.set_title(title, fontsize=TITLE_SIZE, loc="left", pad=6)
         axes.set_xlabel(x, fontsize=LABEL_SIZE, labelpad=3)
         axes.set_ylabel(y, fontsize=LABEL_SIZE, labelpad=3)
         axes.tick_params(labelsize=SMALL)
         axes.locator_params(nbins=6)
+    found["g2"].tick_params(labelbottom=False)
+    found["heterogeneity"].locator_params(nbins=4)
     return found
 
 

@@ -35,6 +35,7 @@ class RunView:
     detector: views.DetectorView | None
     two_time: views.TwoTimeView
     g2: views.G2View
+    heterogeneity: views.HeterogeneityView
     gamma: views.GammaView
     power_law: views.PowerLawView
 
@@ -136,6 +137,7 @@ class ShownRun:
                 detector=views.detector_view(picture, label),
                 two_time=self._c2.two_time(roi, status, series_s),
                 g2=self._c2.g2(roi, self._gamma, series_s),
+                heterogeneity=views.heterogeneity_view(status, roi, info.frame_time_s),
                 gamma=gamma,
                 power_law=self._power_law,
             )
