@@ -61,7 +61,7 @@ def test_a_c2_that_is_long_enough_tells_its_errors_without_a_warning(series):
 
 def test_what_may_be_static_is_recommended_with_a_caution(from_frames):
     raised = analyse_c2(from_frames.c2[0] + 0.1, ensemble=Identity()).gamma
-    rows = raised.select((raised.source == "bayes") & raised.recommended)
+    rows = raised.select((raised.source == "path") & raised.recommended)
     assert len(rows) > 60
     cautions = {one.partition(":")[0] for one in rows.caution}
     assert cautions == {"static_or_nonuniform"}
