@@ -151,7 +151,7 @@ def test_without_rows_it_says_when_there_will_be_some(synthetic, rows):
 
 def test_the_axis_of_ages_says_how_few_independent_points_there_are(synthetic):
     rows = synthetic(n_roi=1).gamma(range(9), source="bayes").replace(n_effective=2.6)
-    assert view(rows).age_label == ("age (s); errors are correlated: worth 2.6 independent points")
+    assert view(rows).age_label == ("age (s), worth 2.6 independent points")
     assert view(rows.replace(n_effective=np.nan)).age_label == "age (s)"
     assert view(rows.replace(recommended=False)).age_label == "age (s)"
 

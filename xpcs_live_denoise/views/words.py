@@ -177,7 +177,7 @@ def age_label(n_effective: FloatArray) -> str:
     label, known = PANELS["gamma"][1], n_effective[np.isfinite(n_effective)]
     if not known.size:
         return label
-    return f"{label}; errors are correlated: worth {known[-1]:.2g} independent points"
+    return f"{label}, worth {known[-1]:.2g} independent points"
 
 
 def rate_words(rate: float, error: float) -> str:
