@@ -230,7 +230,7 @@ class SeriesRates:
             alpha_error=np.full(n, alpha * path.shared_error[0]),
             baseline=np.full(n, 1 + path.shared[2]),
             baseline_error=np.full(n, path.shared_error[2]),
-            beta=np.full(n, path.shared[1]),
+            beta=path.beta,
             beta_error=np.full(n, path.shared_error[1]),
             reduced_chi_square=np.full(n, path.reduced_chi_square),
             n_lags=np.full(n, path.n_lags),

@@ -336,15 +336,15 @@ def path_reasons(
 
 
 _LEAST_ALPHA = 0.6  # below, a single rate is hardly what is there
-_MOST_DRIFT, _DRIFT_ERRORS = 0.05, 2.5  # of beta, from the middle to the end; standard errors
+_MOST_DRIFT, _DRIFT_ERRORS = 0.05, 3.0  # of beta, from the middle to the end; standard errors
 
 
 def path_cautions(path: PathEstimate) -> list[str]:
     """Return why to be careful with a path although it is recommended.
 
     "alpha_is_prior": alpha is known little better than before the measurement. "several_rates": it
-    is below 0.6 by two standard errors. "contrast_drifts": residuals at short lags rise or fall
-    with age, as where a background stays while the beam falls.
+    is below 0.6 by two standard errors. "contrast_drifts": beta changes with age by more than 5 %
+    and 3 standard errors, as where a background stays while the beam falls; the path allows for it.
     """
     ln_alpha, error = float(path.shared[0]), float(path.shared_error[0])
     tests = {

@@ -35,6 +35,11 @@ _LONG_TAILED = tuple((0.5, 10.0**power) for power in np.arange(0.0, 3.1, 0.5))
 _LOOSE = 3
 _N_PRIOR = len(_STUDENT) + len(_LONG_TAILED)
 
+# The contrast may change with age, a priori by this share of beta from the middle to the end: where
+# a background stays while the beam falls, or a plateau grows.
+_DRIFT_SD = 0.1
+_N_SHARED = 4  # drift, ln alpha, beta and baseline - 1, which all frames share
+
 # --- the noise ---------------------------------------------------------------------------------
 
 _MODEL_ERROR = 0.002  # of beta: what a curve at the middle of a lag bin misses of the bin's mean
@@ -65,20 +70,20 @@ class _Prior:
 
     nu: float
     lam: float
-    centre: FloatArray  # (4,): of the mean of ln Gamma, of ln alpha, beta and baseline - 1
-    precision: FloatArray  # (4,)
+    centre: FloatArray  # (5,): of the mean of ln Gamma, of drift, ln alpha, beta and baseline - 1
+    precision: FloatArray  # (5,)
 
     def of(self, state: FloatArray) -> float:
         """Return -ln of its probability, up to a constant."""
-        change = np.diff(state[:-3])
+        change = np.diff(state[:-_N_SHARED])
         far = self._shared(state) - self.centre
         tails = (self.nu + 1) / 2 * np.log1p(self.lam * change**2 / self.nu).sum()
         return float(tails + (self.precision * far**2).sum() / 2)
 
     def gradient(self, state: FloatArray) -> FloatArray:
         """Return the gradient of `of`."""
-        n_knot = len(state) - 3
-        pull = self._stiffness(state) * np.diff(state[:-3])
+        n_knot = len(state) - _N_SHARED
+        pull = self._stiffness(state) * np.diff(state[:-_N_SHARED])
         shared = self.precision * (self._shared(state) - self.centre)
         total = np.empty(len(state))
         total[:n_knot] = shared[0] / n_knot
@@ -89,7 +94,7 @@ class _Prior:
 
     def add_curvature(self, state: FloatArray, matrix: FloatArray) -> None:
         """Add the second derivatives to a matrix, those of the tails as if they were a Gaussian."""
-        n_knot = len(state) - 3
+        n_knot = len(state) - _N_SHARED
         stiffness = self._stiffness(state)
         at = np.arange(n_knot - 1)
         matrix[:n_knot, :n_knot] += self.precision[0] / n_knot**2
@@ -97,12 +102,12 @@ class _Prior:
         matrix[at + 1, at + 1] += stiffness
         matrix[at, at + 1] -= stiffness
         matrix[at + 1, at] -= stiffness
-        others = np.arange(n_knot, n_knot + 3)
+        others = np.arange(n_knot, n_knot + _N_SHARED)
         matrix[others, others] += self.precision[1:]
 
     def variance(self, state: FloatArray, rows: FloatArray) -> FloatArray:
-        """Return r^T P r for each row r of (k, n_knot + 3), P the second derivatives."""
-        n_knot = len(state) - 3
+        """Return r^T P r for each row r of (k, n_knot + 4), P the second derivatives."""
+        n_knot = len(state) - _N_SHARED
         changes = np.diff(rows[:, :n_knot], axis=1)
         means = np.concatenate([rows[:, :n_knot].mean(axis=1)[:, np.newaxis], rows[:, n_knot:]], 1)
         return changes**2 @ self._stiffness(state) + means**2 @ self.precision
@@ -112,21 +117,21 @@ class _Prior:
         return (n_knot - 1) / 2 * math.log(self.lam * (self.nu + 1) / self.nu)
 
     def _stiffness(self, state: FloatArray) -> FloatArray:
-        return self.lam * (self.nu + 1) / (self.nu + self.lam * np.diff(state[:-3]) ** 2)
+        return self.lam * (self.nu + 1) / (self.nu + self.lam * np.diff(state[:-_N_SHARED]) ** 2)
 
     def _shared(self, state: FloatArray) -> FloatArray:
-        return np.array([state[:-3].mean(), *state[-3:]])
+        return np.array([state[:-_N_SHARED].mean(), *state[-_N_SHARED:]])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Point:
-    """The model at one state (ln Gamma of every knot, ln alpha, beta, baseline - 1)."""
+    """The model at one state (ln Gamma of every knot, drift, ln alpha, beta, baseline - 1)."""
 
-    state: FloatArray  # (n_knot + 3,)
+    state: FloatArray  # (n_knot + 4,)
     rate: FloatArray  # (n_knot,): Gamma times frames of a knot
     residual: FloatArray  # (n,), as what follows: value less model
     by_decay: FloatArray  # derivative of the model with respect to S
-    by_shared: FloatArray  # (3, n): with respect to ln alpha, beta and baseline
+    by_shared: FloatArray  # (4, n): with respect to drift, ln alpha, beta and baseline
     cost: float  # -ln probability, up to a constant
 
 
@@ -141,7 +146,7 @@ class _Problem:
     def point(self, state: FloatArray) -> _Point:
         """Evaluate the model."""
         cells = self.cells
-        rate = np.exp(np.minimum(state[:-3], _HIGHEST)) * cells.step
+        rate = np.exp(np.minimum(state[:-_N_SHARED], _HIGHEST)) * cells.step
         passed = np.zeros(cells.n_knot + 1)
         np.cumsum(rate, out=passed[1:])
         decay = np.maximum(cells.decay(passed), 1e-12)
@@ -150,26 +155,35 @@ class _Problem:
         power = np.exp(np.minimum(alpha * ln_decay, _HIGHEST))  # beyond, nothing is left of C2
         curve = np.exp(-2 * power)
         by_ln_decay = -2 * alpha * beta * power * curve
-        residual = cells.value - state[-1] - beta * curve
+        contrast = 1 + state[-4] * cells.place  # in units of beta
+        by_ln_decay *= contrast
+        residual = cells.value - state[-1] - beta * contrast * curve
         return _Point(
             state=state,
             rate=rate,
             residual=residual,
             by_decay=by_ln_decay / decay,
-            by_shared=np.stack([by_ln_decay * ln_decay, curve, np.ones_like(curve)]),
+            by_shared=np.stack(
+                [
+                    beta * cells.place * curve,
+                    by_ln_decay * ln_decay,
+                    contrast * curve,
+                    np.ones_like(curve),
+                ]
+            ),
             cost=float(self.weights @ residual**2) / 2 + self.prior.of(state),
         )
 
     def projected(self, point: _Point, values: FloatArray) -> FloatArray:
-        """Return J^T W values, (n_knot + 3,), for values (n,)."""
+        """Return J^T W values, (n_knot + 4,), for values (n,)."""
         weighted = self.weights * values
         of_path = point.rate * self.cells.backward(weighted * point.by_decay)
         return np.concatenate([of_path, point.by_shared @ weighted])
 
     def curvature(self, point: _Point) -> FloatArray:
-        """Return J^T W J and the curvature of the prior, (n_knot + 3, n_knot + 3)."""
+        """Return J^T W J and the curvature of the prior, (n_knot + 4, n_knot + 4)."""
         n_knot = self.cells.n_knot
-        matrix = np.empty((n_knot + 3, n_knot + 3))
+        matrix = np.empty((n_knot + _N_SHARED, n_knot + _N_SHARED))
         of_path = self.cells.products(self.weights * point.by_decay**2)
         of_path *= point.rate
         of_path *= point.rate[:, np.newaxis]
@@ -234,7 +248,7 @@ class _Solution:
 
     @property
     def state(self) -> FloatArray:
-        """Where it is, (n_knot + 3,)."""
+        """Where it is, (n_knot + 4,)."""
         return self.point.state
 
     def errors(self) -> _Errors:
@@ -263,7 +277,7 @@ class _Solution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Errors:
-    """Variances of one solution, (n_knot + 3,), and of the mean of ln Gamma."""
+    """Variances of one solution, (n_knot + 4,), and of the mean of ln Gamma."""
 
     white: FloatArray  # from independent entries
     jackknife: FloatArray  # from pixel blocks; `white` without any
@@ -273,7 +287,7 @@ class _Errors:
     @property
     def inflation(self) -> float:
         """How much larger the variance of ln Gamma is than from independent entries."""
-        return float(self.jackknife[:-3].mean() / self.white[:-3].mean())
+        return float(self.jackknife[:-_N_SHARED].mean() / self.white[:-_N_SHARED].mean())
 
 
 # --- what the path is --------------------------------------------------------------------------
@@ -288,10 +302,11 @@ class PathEstimate:
     ln_rate_error: FloatArray  # (n,): standard errors; neighbours share most of theirs
     shared: FloatArray  # (3,): ln alpha, beta, baseline - 1
     shared_error: FloatArray  # (3,)
+    beta: FloatArray  # (n,): the contrast at each age
     mean_error: float  # standard error of the mean of ln Gamma over the stretch
     misfit: float  # T, see `StackedResiduals`; NaN without pixel blocks
     # By which share of beta the contrast changes from the middle to the end of the stretch, and its
-    # standard error; NaN without pixel blocks.
+    # standard error.
     drift: float
     drift_error: float
     reduced_chi_square: float
@@ -311,15 +326,15 @@ class PathSearch:
 
     first: int  # frame
     step: int  # frames a knot
-    state: FloatArray  # (n_knot + 3,): ln Gamma of each knot, ln alpha, beta, baseline - 1
+    state: FloatArray  # (n_knot + 4,): ln Gamma of each knot, drift, ln alpha, beta, baseline - 1
     prior: int  # index of the prior with most evidence
     # The weights of entries were divided by it: they share pixels and frames.
     inflation: float
 
     def at(self, frames: FloatArray) -> FloatArray:
         """Return ln Gamma at frames (n,); beyond either end, what it is there."""
-        middle = self.first + (np.arange(len(self.state) - 3) + 0.5) * self.step
-        return np.interp(frames, middle, self.state[:-3])
+        middle = self.first + (np.arange(len(self.state) - _N_SHARED) + 0.5) * self.step
+        return np.interp(frames, middle, self.state[:-_N_SHARED])
 
 
 def knot_step(n_frames: int, most_knots: int = MOST_KNOTS) -> int:
@@ -402,6 +417,7 @@ def _unknown(ages: IntArray, start: PathSearch) -> PathEstimate:
         ln_rate_error=nothing,
         shared=np.full(3, math.nan),
         shared_error=np.full(3, math.nan),
+        beta=nothing,
         mean_error=math.nan,
         misfit=math.nan,
         drift=math.nan,
@@ -419,8 +435,8 @@ class _Ladder:
     def __init__(self, cells: PathCells, series: LinearPrior) -> None:
         least, most = rate_range(max(cells.n_frames - 1, 1))
         linear_sd = np.sqrt(np.diagonal(series.covariance))
-        sd = np.array([(most - least) / math.sqrt(12), ALPHA_SCATTER, *linear_sd])
-        self._centre = np.array([(least + most) / 2, 0.0, *series.mean])
+        sd = np.array([(most - least) / math.sqrt(12), _DRIFT_SD, ALPHA_SCATTER, *linear_sd])
+        self._centre = np.array([(least + most) / 2, 0.0, 0.0, *series.mean])
         self._precision = sd**-2
         self._cells = cells
         self._weights = cells.weight / (1 + cells.weight * (_MODEL_ERROR * series.mean[0]) ** 2)
@@ -498,7 +514,7 @@ def _best(tried: dict[int, _Solution]) -> int:
 class _Mixture:
     """What all solutions say together, each as its evidence allows."""
 
-    state: FloatArray  # (n_knot + 3,)
+    state: FloatArray  # (n_knot + 4,)
     variance: FloatArray
     mean_variance: float
     inflation: float  # by which weights should be divided further; 1 without pixel blocks
@@ -520,7 +536,7 @@ def _mixture(tried: dict[int, _Solution]) -> _Mixture:
     return _Mixture(
         state=state,
         variance=share @ (variance + spread**2),
-        mean_variance=float(share @ (mean_variance + spread[:, :-3].mean(axis=1) ** 2)),
+        mean_variance=float(share @ (mean_variance + spread[:, :-_N_SHARED].mean(axis=1) ** 2)),
         inflation=float(share @ np.array([one.inflation for one in errors])),
         prior=best,
         best=tried[best],
@@ -530,7 +546,7 @@ def _mixture(tried: dict[int, _Solution]) -> _Mixture:
 def _variance(errors: _Errors, step: int) -> FloatArray:
     """Return the variance of a state: at least the jackknife's, which neighbours tell together."""
     nearby = errors.jackknife.copy()
-    nearby[:-3] = _running_mean(nearby[:-3], step)
+    nearby[:-_N_SHARED] = _running_mean(nearby[:-_N_SHARED], step)
     return np.maximum(errors.white, nearby) + errors.prior
 
 
@@ -544,23 +560,24 @@ def _running_mean(values: FloatArray, step: int) -> FloatArray:
 
 
 def _at_ages(mixture: _Mixture, ages: IntArray, inflation: float) -> PathEstimate:
-    ln_rate, variance = mixture.state[:-3], mixture.variance[:-3]
-    problem, point = mixture.best.problem, mixture.best.point
-    cells, residual = problem.cells, point.residual
+    ln_rate, variance = mixture.state[:-_N_SHARED], mixture.variance[:-_N_SHARED]
+    problem, residual = mixture.best.problem, mixture.best.point.residual
+    cells = problem.cells
     at = np.asarray(ages, np.int64) - cells.first
+    place = 2 * at / max(cells.n_frames - 1, 1) - 1
     before = np.clip((at - 1) // cells.step, 0, cells.n_knot - 1)  # of the interval before a frame,
     after = np.clip(at // cells.step, 0, cells.n_knot - 1)  # and of that after it
-    drift, drift_error = _drift(problem, point)
     return PathEstimate(
         age=np.asarray(ages, np.int64),
         ln_rate=(ln_rate[before] + ln_rate[after]) / 2,
         ln_rate_error=np.sqrt((variance[before] + variance[after]) / 2),
         shared=mixture.state[-3:],
         shared_error=np.sqrt(mixture.variance[-3:]),
+        beta=mixture.state[-2] * (1 + mixture.state[-4] * place),
         mean_error=math.sqrt(mixture.mean_variance),
         misfit=_misfit(cells, problem.weights, residual),
-        drift=drift,
-        drift_error=drift_error,
+        drift=float(mixture.state[-4]),
+        drift_error=math.sqrt(mixture.variance[-4]),
         reduced_chi_square=float(problem.weights @ residual**2) / len(residual),
         n_lags=int(np.unique(cells.bin).size),
         converged=mixture.best.converged,
@@ -572,20 +589,6 @@ def _at_ages(mixture: _Mixture, ages: IntArray, inflation: float) -> PathEstimat
             inflation=inflation,
         ),
     )
-
-
-def _drift(problem: _Problem, point: _Point) -> tuple[float, float]:
-    """Return the trend of beta that residuals tell, as a share of beta, and its error."""
-    cells = problem.cells
-    if cells.left_out is None:
-        return math.nan, math.nan
-    age = 2 * cells.row / max(cells.n_row - 1, 1) - 1  # from -1 to 1
-    trend = age * point.by_shared[1]  # of the model where beta rises by its own size
-    weighted = problem.weights * trend
-    norm = float(weighted @ trend) * point.state[-2]
-    values = np.array([weighted @ (point.residual + one) / norm for one in cells.left_out])
-    error = math.sqrt(float(jackknife_variance(values)))
-    return float(weighted @ point.residual) / norm, error
 
 
 def _misfit(cells: PathCells, weights: FloatArray, residual: FloatArray) -> float:
@@ -664,7 +667,7 @@ class PathEstimator:
         if known is None or len(known.state) < 4:
             start = _begin(cells, np.full(cells.n_knot, ln_rate), prior)
         else:
-            state = np.concatenate([known.at(_middles(cells)), known.state[-3:]])
+            state = np.concatenate([known.at(_middles(cells)), known.state[-_N_SHARED:]])
             start = dataclasses.replace(known, first=first, step=step, state=state)
         inside = ages[ages >= first]
         found = estimate_path(cells, start, prior, inside, resume=known is not None)
@@ -691,7 +694,7 @@ def _begin(cells: PathCells, ln_rate: FloatArray, prior: LinearPrior) -> PathSea
     return PathSearch(
         first=cells.first,
         step=cells.step,
-        state=np.concatenate([ln_rate, [0.0], prior.mean]),
+        state=np.concatenate([ln_rate, [0.0, 0.0], prior.mean]),
         prior=FIRST_PRIOR,
         inflation=_first_inflation(cells),
     )

@@ -29,6 +29,7 @@ class PathCells:
     n_bin: int
     row: IntArray  # (n,): the age row of each cell, and
     bin: IntArray  # (n,): its lag bin
+    place: FloatArray  # (n,): where the age lies in the stretch, -1 at its begin to 1 at its end
     value: FloatArray  # (n,)
     weight: FloatArray  # (n,): inverse variance if the entries of a cell were independent
     left_out: FloatArray | None  # (n_block, n): without one pixel block, less `value`
@@ -101,6 +102,7 @@ def path_cells(sums: AgeSums, roi: int, first: int, stop: int, step: int) -> Pat
         n_bin=len(edges) - 1,
         row=row,
         bin=col,
+        place=2 * row / max(len(centres) - 1, 1) - 1,
         value=value,
         weight=cuts.n_entries[row, col] / np.maximum(cuts.noise, _LEAST_VARIANCE)[row],
         left_out=None if cuts.left_out is None else cuts.left_out[:, row, col] - value,
