@@ -51,6 +51,17 @@ def test_the_image_of_a_path_is_exact_from_its_rows(synthetic):
     np.testing.assert_array_equal(again, model)
 
 
+def test_a_contrast_that_changes_with_age_is_that_of_the_age_of_an_entry(synthetic):
+    ln_rate = np.full(59, -3.0)
+    rows = path_rows(synthetic(), ln_rate)
+    change = 1 - 0.4 * rows.age_frame / 59
+    model = c2_model(rows.replace(beta=BETA * change), 2, frame_time_s=FRAME_TIME_S)
+    frame = np.arange(60)
+    at_age = 1 - 0.4 * np.add.outer(frame, frame) / 2 / 59
+    expected = BASELINE + (image(ln_rate) - BASELINE) * at_age
+    np.testing.assert_allclose(off_diagonal(model), off_diagonal(expected), rtol=1e-9)
+
+
 def test_between_rows_that_are_missing_gamma_is_interpolated(synthetic):
     ln_rate = np.linspace(-2, -3, 59)
     rows = path_rows(synthetic(), ln_rate).select(np.array([0, 7, 20, 41, 50]))

@@ -227,6 +227,17 @@ def test_the_newest_frames_of_a_live_run_agree_with_the_whole_series():
     np.testing.assert_allclose(again.ln_rate, whole(sums).ln_rate[ages], atol=0.15)
 
 
+def test_a_live_run_that_begins_in_the_dark_finds_its_path_once_there_is_light():
+    estimator, dark = PathEstimator(0), np.full((120, 120), np.nan)
+    sums = AgeSums.from_c2(dark)
+    found = estimator.newest(sums, series_of(sums), np.arange(100, 115), np.nan)
+    assert not found.converged
+    lit = AgeSums.from_c2(noisy(plain_c2(np.full(200, 0.05)), 0.01))
+    found = estimator.newest(lit, series_of(lit), np.arange(180, 195), np.nan)
+    assert found.converged
+    np.testing.assert_allclose(found.ln_rate, np.log(0.05), atol=0.1)
+
+
 @pytest.mark.statistics
 def test_two_errors_hold_nine_of_ten_truths_in_every_kind_of_series():
     for name in RATES:

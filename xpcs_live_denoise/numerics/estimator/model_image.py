@@ -27,6 +27,8 @@ def c2_model(
 ) -> FloatArray:
     """Return C2(t1, t2) = baseline + beta exp(-2 S^alpha), S the Gamma summed from t1 to t2.
 
+    Beta is that of the age (t1 + t2) / 2, as the rows of the path have it.
+
     Gamma is that of the path: it smooths C2 only as far as Gamma and the curve allow, over all ages
     and lags, and invents neither. What is not in the model (another curve, static speckle) is not
     in the image, but in `c2_residual`.
@@ -72,7 +74,9 @@ def c2_model(
     ln_rate = _between_frames(ages, np.log(rate * frame_time_s), n)
     total = np.concatenate([[0.0], np.cumsum(np.exp(ln_rate))])[:n:stride]
     decay = np.abs(np.subtract.outer(total, total)) ** alpha[-1]
-    model = baseline[-1] + beta[-1] * np.exp(-2 * decay)
+    frame = np.arange(n, dtype=np.float64)[::stride]
+    contrast = np.interp(np.add.outer(frame, frame) / 2, ages, beta)
+    model = baseline[-1] + contrast * np.exp(-2 * decay)
     np.fill_diagonal(model, np.nan)
     return model
 

@@ -616,7 +616,8 @@ _LIVE_WIDEN = (0.1, 0.05)
 class PathEstimator:
     """The path of one ROI, `roi` its index in the sums.
 
-    Its state is where the search of the last publication ended. Reading consumes nothing.
+    Its state is where the search of the last publication ended, if it converged. Reading consumes
+    nothing.
     """
 
     def __init__(self, roi: int) -> None:
@@ -654,9 +655,10 @@ class PathEstimator:
         `ln_rate` is typical of them; it says how far back the stretch has to reach.
         """
         n = sums.n_frames
-        step = knot_step(n, _LIVE_KNOTS)
-        if math.isfinite(ln_rate):
-            step = min(step, _odd(_LIVE_DECAYS / math.exp(ln_rate) / _LIVE_KNOTS))
+        if not math.isfinite(ln_rate):
+            ln_rate = float(np.mean(rate_range(max(n - 1, 1))))
+        longest = _odd(_LIVE_DECAYS / math.exp(ln_rate) / _LIVE_KNOTS)
+        step = min(knot_step(n, _LIVE_KNOTS), longest)
         first = max(0, n - _LIVE_KNOTS * step - 1)
         cells = path_cells(sums, self._roi, first, n, step)
         widen = np.diag(np.array(_LIVE_WIDEN) * series.prior.mean[0]) ** 2
@@ -664,14 +666,15 @@ class PathEstimator:
             mean=series.prior.mean, covariance=np.asarray(series.prior.covariance) + widen
         )
         known = self._search
-        if known is None or len(known.state) < 4:
+        if known is None:
             start = _begin(cells, np.full(cells.n_knot, ln_rate), prior)
         else:
             state = np.concatenate([known.at(_middles(cells)), known.state[-_N_SHARED:]])
             start = dataclasses.replace(known, first=first, step=step, state=state)
         inside = ages[ages >= first]
         found = estimate_path(cells, start, prior, inside, resume=known is not None)
-        self._search = found.search
+        # A search that led nowhere, in the dark for example, must not lead the next one.
+        self._search = found.search if found.converged else None
         return found
 
 
