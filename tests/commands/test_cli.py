@@ -47,12 +47,14 @@ def run_here(*arguments):
     return found.output
 
 
-def test_a_trained_ensemble_is_evaluated_and_what_is_asked_for_is_written(windows, tmp_path):
+def test_a_trained_ensemble_is_evaluated_and_what_is_asked_for_is_written(
+    windows, tmp_path, command
+):
     ensemble, table, predictions = (tmp_path / name for name in ("ensemble", "t.json", "all"))
-    trained = run_here("train", windows, "--out", ensemble, "--members", 1, "--candidates", 1)
-    assert "1 members are in" in trained
+    trained = command("train", windows, "--out", ensemble, "--members", 1, "--candidates", 1)
+    assert "1 members are in" in trained.stdout
     files = ("--json", table, "--predictions", predictions)
-    evaluated = run_here("evaluate", windows, "--weights", ensemble, *files)
+    evaluated = command("evaluate", windows, "--weights", ensemble, *files).stdout
     assert "raw" in evaluated
     assert "cnn" in evaluated
     methods = json.loads(table.read_text())["methods"]

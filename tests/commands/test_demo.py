@@ -22,9 +22,9 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_starts(tmp_path
 
 @pytest.mark.system
 @pytest.mark.slow
-def test_the_demo_runs_from_the_server_to_the_figure_and_its_catalog_stays(tmp_path, capsys):
-    demo(frames=100, rate=60, rois=2, out=tmp_path / "out")
-    output = capsys.readouterr().out
+def test_the_demo_runs_from_the_server_to_the_figure_and_its_catalog_stays(tmp_path, command):
+    options = ("--frames", 100, "--rate", 60, "--rois", 2, "--out", tmp_path / "out")
+    output = command("demo", *options).stdout
     assert "frames seen" in output
     assert "Gamma now" in output
     assert "Gamma(t) in 1/s, ROI 2" in output

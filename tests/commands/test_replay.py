@@ -14,12 +14,10 @@ import pytest
 from bluesky.run_engine import RunEngine
 from bluesky_tiled_plugins import TiledWriter
 from tiled.structures.core import Spec
-from typer.testing import CliRunner
 
 from tests.support.live_runs import LABELS, series
 from tests.support.proxy import Proxy
 from xpcs_live_denoise import RoiMap, Settings, results
-from xpcs_live_denoise.commands.cli import app
 from xpcs_live_denoise.commands.replay import compare, replay_runs
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, XpcsError
 from xpcs_live_denoise.live import Timings
@@ -109,12 +107,13 @@ def test_runs_that_cannot_be_replayed_are_told(replayed, settings, raw_uid):
         replayed(raw_uid, settings=to(settings, raw_path=None))
 
 
-def test_the_command_reads_the_settings_and_ends_with_an_error(settings, tmp_path):
+def test_the_command_reads_the_settings_and_ends_with_an_error(settings, tmp_path, command):
     (tmp_path / "xpcs.yml").write_text(
         f"detector: camera\ntiled: {{uri: '{settings.tiled.uri}', raw_path: raw}}\n"
     )
-    found = CliRunner().invoke(app, ["replay", "nowhere", f"--config={tmp_path}/xpcs.yml"])
-    assert isinstance(found.exception, ResultNotFoundError)
+    found = command("replay", "nowhere", f"--config={tmp_path}/xpcs.yml", check=False)
+    assert found.returncode == 1
+    assert "Run nowhere: not in /raw" in " ".join(found.stdout.split())
 
 
 def test_a_run_that_fails_holds_up_none_after_it(settings, raw_uid, tiled_client, capsys):
