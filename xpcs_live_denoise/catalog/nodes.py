@@ -13,6 +13,8 @@ from tiled.structures.core import Spec
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, text_of
 from xpcs_live_denoise.records.types import Document
 
+from .schema import CATALOG_SPEC
+
 Node: TypeAlias = Any  # a client of tiled, or what one gives for a path: they have no types
 
 # Where results can go that were meant for a container that does not do.
@@ -156,9 +158,9 @@ def raw_container(client: Node, path: str) -> Node:
         ) from None
 
 
-def full_uid(container: Node, uid: str) -> str:
-    """Return the whole uid of the one run that a uid or its beginning names."""
-    return start_of(run_node(container, uid), uid)["uid"]
+def catalogs_of_runs(container: Node) -> list[str]:
+    """Return the keys of what is a catalog of runs in a container."""
+    return list(plain(container).search(SpecsQuery([CATALOG_SPEC[0]])).keys())
 
 
 def run_node(container: Node, uid: str) -> Node:

@@ -214,7 +214,7 @@ class Sink(Protocol):
 class GammaTable:
     """Fitted relaxation rates, one entry a row; the columns of the `gamma` stream.
 
-    Every attribute has shape (n_rows,).
+    What a person looks for comes first. Every attribute has shape (n_rows,).
 
     Attributes
     ----------
@@ -261,13 +261,14 @@ class GammaTable:
     roi: IntArray
     q_inv_angstrom: FloatArray
     age_s: FloatArray
-    age_frame: FloatArray
-    source: NDArray[np.str_]
-    width: IntArray
     relaxation_rate: FloatArray
     relaxation_rate_error: FloatArray
-    error_kind: NDArray[np.str_]
     alpha: FloatArray
+    recommended: BoolArray
+    source: NDArray[np.str_]
+    age_frame: FloatArray
+    width: IntArray
+    error_kind: NDArray[np.str_]
     alpha_error: FloatArray
     baseline: FloatArray
     baseline_error: FloatArray
@@ -278,7 +279,6 @@ class GammaTable:
     n_effective: FloatArray
     converged: BoolArray
     in_range: BoolArray
-    recommended: BoolArray
     reason: NDArray[np.str_]
     caution: NDArray[np.str_]
     final: BoolArray

@@ -10,6 +10,7 @@ import logging
 import time
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from xpcs_live_denoise.catalog import (
     RUN_SPECS,
     Node,
     create_container,
+    pixel_centres,
     plain,
     probe,
     results_container,
@@ -36,6 +38,7 @@ from .nodes import RunNodes
 logger = logging.getLogger(__name__)
 
 PICTURE_PERIOD_S = 5.0  # an image of the detector is as large as thousands of rows
+TWO_TIME = {("two_time", name) for name in ("c2", "c2_denoised", "c2_spread")}
 MAX_MESSAGE_BYTES = 900_000  # subscribers' connections end at a message of 1 MB
 
 
@@ -125,6 +128,7 @@ class TiledSink:
         if self._finished:  # by another process
             return
         self._picture.write(nodes)
+        self._write_coordinates(nodes)
         if end.status != self._last_status:
             self._append_status(nodes, end.status)
         counts = nodes.close()
@@ -136,19 +140,22 @@ class TiledSink:
     # --- records ---------------------------------------------------------------------------
 
     def _publish(self, nodes: RunNodes, news: Publication) -> None:
-        n_expected = self._info.n_expected
+        n_frames = max(news.n_frames, self._n_frames or 0)
+        room: Any = {"n_frames": n_frames, "n_expected": self._info.n_expected}
         # First of all: this is what somebody waits for.
         if news.gamma is not None and len(news.gamma):
             _append_gamma(nodes, news.gamma)
+        for stream, name in TWO_TIME & set(nodes.arrays):  # of one length, or nobody can read them
+            nodes.array(stream, name).hold(n_frames)
         if news.c2 is not None:
             rows = nodes.array("two_time", "c2")
-            rows.patch_frames(news.c2.values, (news.c2.start, 0), n_expected)
+            rows.patch_frames(news.c2.values, (news.c2.start, 0), **room)
         for band in news.bands:
             at = (band.start, band.start)
-            nodes.array("two_time", "c2_denoised").patch_frames(band.c2, at, n_expected)
-            nodes.array("two_time", "c2_spread").patch_frames(band.spread, at, n_expected)
+            nodes.array("two_time", "c2_denoised").patch_frames(band.c2, at, **room)
+            nodes.array("two_time", "c2_spread").patch_frames(band.spread, at, **room)
         # After the arrays: what n_frames promises is there to be read.
-        self._set_n_frames(nodes, max(news.n_frames, self._n_frames or 0))
+        self._set_n_frames(nodes, n_frames)
         self._picture.take(news.picture)
         if self._picture.is_due:
             self._picture.write(nodes)
@@ -172,6 +179,24 @@ class TiledSink:
         self._picture.take(result.picture)
         self._picture.write(nodes)
         self._append_status(nodes, result.status)
+
+    def _write_coordinates(self, nodes: RunNodes) -> None:
+        """Write what `t1_s`, `delay_s`, ... of the arrays are, beside them; the lengths are final.
+
+        The coordinates of images are written with them.
+        """
+        lengths: dict[str, dict[str, int]] = {}
+        for (stream, _), array in nodes.arrays.items():
+            lengths.setdefault(stream, {}).update(array.lengths)
+        for stream, of_dims in lengths.items():
+            if "roi" in of_dims:
+                nodes.array(stream, "roi").replace(np.array(self._info.roi, np.int64))
+                q = np.array(self._info.q_inv_angstrom, np.float64)
+                nodes.array(stream, "q_inv_angstrom").replace(q)
+            for dim in ("t1_s", "t2_s"):
+                if dim in of_dims:
+                    times = np.arange(of_dims[dim]) * self._info.frame_time_s
+                    nodes.array(stream, dim).replace(times)
 
     def _append_status(self, nodes: RunNodes, status: Status) -> None:
         nodes.table("status").append(status_columns(status))
@@ -231,6 +256,8 @@ class NewestPicture:
             return
         if self._labels is None or not np.array_equal(picture.labels, self._labels):
             nodes.array("image", "roi_labels").replace(picture.labels)
+            for dim, length in zip(("row", "col"), picture.labels.shape, strict=True):
+                nodes.array("image", dim).replace(pixel_centres(length, picture.binning))
             self._labels = picture.labels
         image = nodes.array("image", "image")
         image.replace(picture.mean)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -353,6 +354,10 @@ class RunFigure:
             self._limits[name, "y"] = axes.get_ylim()
 
 
+_numbers = itertools.count(1001)  # those of pyplot's own figures are lower
+_open: set[Figure] = set()
+
+
 def plot_view(view: RunView) -> Figure:
     """Return the figure; see `XPCSResult.plot`.
 
@@ -362,14 +367,27 @@ def plot_view(view: RunView) -> Figure:
         Without matplotlib.
     """
     try:
+        import matplotlib
         import matplotlib.pyplot as plt
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependencyError(
             "XPCSResult.plot: matplotlib is not installed. It comes with the extra `plot`: "
             "pip install 'xpcs-live-denoise[plot]'."
         ) from error
-    figure = plt.figure(figsize=RESULT_INCHES)
+    # Not one of pyplot's figures: the next plot of a user would be drawn into its last panel.
+    if not matplotlib.is_interactive():
+        figure = Figure(figsize=RESULT_INCHES)
+        RunFigure(figure).update(view)
+        return figure
+    manager = plt.new_figure_manager(next(_numbers), figsize=RESULT_INCHES)
+    figure = manager.canvas.figure
     RunFigure(figure).update(view)
+    manager.set_window_title(view.title)
+    figure.show(warn=False)
+    if manager.canvas.required_interactive_framework:  # its window lives as long as it does
+        _open.add(figure)
+        figure.canvas.mpl_connect("close_event", lambda _: _open.discard(figure))
     return figure
 
 
