@@ -9,7 +9,7 @@ import pytest
 from event_model import DocumentNames, schema_validators
 from tiled.queries import Eq, FullText, Key
 
-from xpcs_live_denoise.catalog.schema import GAMMA_SCHEMA, STATUS_SCHEMA
+from xpcs_live_denoise.catalog.schema import GAMMA_SCHEMA, STATUS_SCHEMA, TABLES
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
 from xpcs_live_denoise.records.results import OneTime
@@ -147,6 +147,26 @@ def test_a_search_finds_results_by_what_the_raw_run_said(tiled_client, synthetic
         assert list(catalog.search(query)) == [sink.uid]
     assert catalog.search(Eq("start.my_key", word)).search(Eq("start.transmission", 0.25))
     assert derived(tiled_client, sink).start["xpcs"]["not_copied"] == ["bad"]
+
+
+def test_rows_are_appended_by_name_to_a_table_that_another_version_has_begun(
+    tiled_client, synthetic, monkeypatch
+):
+    run = synthetic(n_frames=6, n_expected=6)
+    columns, _ = TABLES["gamma"]
+    before = {name: columns[name] for name in sorted(columns) if name != "caution"}
+    with monkeypatch.context() as patch:
+        patch.setitem(TABLES, "gamma", (before, tuple(before)))
+        sink = TiledSink(run.info, client=tiled_client)
+        sink.write(run.publication(0, 3))
+    later = TiledSink(run.info, client=tiled_client, uid=sink.uid)
+    for start in (0, 3):  # the first of it is there already
+        later.write(run.publication(start, start + 3))
+    table = derived(tiled_client, sink)["gamma"].base["internal"].read()
+    assert table["seq_num"].tolist() == list(range(1, 13))
+    assert set(table["source"]) == {"raw"}
+    assert sorted(table["age_frame"]) == [age for age in range(6) for _ in run.roi]
+    assert (table["relaxation_rate"] == 1.0).all()
 
 
 def test_the_run_has_the_specs_the_start_document_and_the_place_of_the_schema(
