@@ -142,13 +142,11 @@ class XPCSResult(BlueskyRunV3):
             residual[index] = c2_residual(measured[index], model[index])
         if len(failures) == len(labels):
             raise ResultNotFoundError(f"Result {self.start['uid']}: {failures[0]}")
+        found = {"model": (model, "model of C2"), "residual": (residual, "residual of C2 / noise")}
         return xr.Dataset(
             {
                 name: raw.copy(data=values.reshape(raw.shape)).assign_attrs(long_name=long_name)
-                for name, values, long_name in (
-                    ("model", model, "model of C2"),
-                    ("residual", residual, "residual of C2 / noise"),
-                )
+                for name, (values, long_name) in found.items()
             }
         )
 
