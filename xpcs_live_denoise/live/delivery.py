@@ -8,9 +8,18 @@ import threading
 import time
 from collections.abc import Sequence
 
+import numpy as np
+
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import Publication, Result, Sink
-from xpcs_live_denoise.records.run import Delivery, DeliveryState, RunEnd, RunInfo
+from xpcs_live_denoise.records.results import (
+    Band,
+    C2Rows,
+    GammaTable,
+    Publication,
+    Result,
+    Sink,
+)
+from xpcs_live_denoise.records.run import Delivery, DeliveryState, RunEnd, RunInfo, Status
 from xpcs_live_denoise.sinks import TiledDestination
 
 from .outbox import Outbox, SinkFactory, Timings
@@ -178,6 +187,7 @@ class RunDeliveries:
         self.n_frames = 0
         self._deliveries = deliveries
         self._last_s = float("-inf")  # time.monotonic() of the last publication
+        self._published = Published()
 
     @property
     def state(self) -> Delivery:
@@ -210,13 +220,61 @@ class RunDeliveries:
         """Take a publication."""
         for delivery in self._deliveries:
             delivery.put(publication)
+        self._published.add(publication)
         self.n_frames, self._last_s = publication.n_frames, time.monotonic()
+
+    def take_back(self, status: Status) -> None:
+        """Write over what was published so far: no numbers, and rows that say why."""
+        nothing, self._published = self._published.taken_back(status), Published()
+        if nothing is not None:
+            for delivery in self._deliveries:
+                delivery.put(nothing)
+        self.n_frames = 0
 
     def finish(self, result: Result | None, end: RunEnd) -> None:
         """Take the final result, if there is one, and the end."""
         for delivery in self._deliveries:
             delivery.finish(result, end)
+        self._published = Published()
         self.ended = True
+
+
+class Published:
+    """What was published of a run, as far as it takes to write over it."""
+
+    def __init__(self) -> None:
+        self._rows: C2Rows | None = None
+        self._denoised = False
+        self._gamma: list[GammaTable] = []
+
+    def add(self, publication: Publication) -> None:
+        """Take note of a publication."""
+        self._rows = publication.c2 or self._rows
+        self._denoised = self._denoised or bool(publication.bands)
+        if publication.gamma is not None:
+            self._gamma.append(publication.gamma)
+
+    def taken_back(self, status: Status) -> Publication | None:
+        """Return what replaces all of it, None where there is nothing."""
+        if self._rows is None:
+            return None
+        n = self._rows.stop
+        empty = np.full((len(self._rows.values), n, n), np.nan, self._rows.values.dtype)
+        table = GammaTable.concatenate(self._gamma) if self._gamma else None
+        return Publication(
+            n_frames=n,
+            c2=C2Rows(start=0, stop=n, values=empty),
+            bands=(Band(start=0, stop=n, c2=empty, spread=empty),) if self._denoised else (),
+            gamma=table
+            and table.replace(
+                relaxation_rate=np.nan,
+                relaxation_rate_error=np.nan,
+                converged=False,
+                recommended=False,
+                reason="another_series",
+            ),
+            status=status,
+        )
 
 
 class DeliveryThread:

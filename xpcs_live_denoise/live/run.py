@@ -27,12 +27,14 @@ from xpcs_live_denoise.numerics.windows import Denoiser
 from xpcs_live_denoise.records.frames import (
     FrameReference,
     MissingFrames,
+    StartOver,
 )
 from xpcs_live_denoise.records.results import Result
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
 from xpcs_live_denoise.records.types import FloatArray
 from xpcs_live_denoise.sources import (
     FileRoots,
+    Followed,
     Following,
     FrameReader,
     open_flat_field,
@@ -155,14 +157,13 @@ class LiveRun:
             self._require_analysis().push_pixels(message.frames[n_known:])
             self._note_lag(message.arrival)
         else:
-            for reference in self._followed.reconcile(message.frames):
-                self._read(reference, message.arrival)
+            self._read(self._followed.reconcile(message.frames), message.arrival)
 
     def tick(self) -> None:
         """Read what has come to the followed files, and publish what is due."""
         if not self._notes.failure:
-            for reference in self._followed.poll():
-                self._read(reference, time.monotonic())
+            found = self._followed.poll(is_current=lambda: not self._worker.depth)
+            self._read(found, time.monotonic())
         self._publish_if_due()
 
     def _publish_if_due(self) -> None:
@@ -238,7 +239,25 @@ class LiveRun:
             raise UnreadableFramesError("Frames came before the descriptor of the detector.")
         return self._analysis
 
-    def _read(self, reference: FrameReference, arrival: float) -> None:
+    def _read(self, references: Sequence[Followed], arrival: float) -> None:
+        for reference in references:
+            if isinstance(reference, StartOver):
+                self._start_over(reference.reason)
+            else:
+                self._read_frames(reference, arrival)
+
+    def _start_over(self, reason: str) -> None:
+        """Forget what was analysed, and take back what was published of it."""
+        begin, self._analysis = self._begin, None
+        if begin is None:
+            return
+        self._notes = Notes(self.uid)
+        self._start(begin)
+        self._notes.add(reason)
+        self._status = append_note(self._counted(Status()), *self._notes)
+        self.deliveries.take_back(self._status)
+
+    def _read_frames(self, reference: FrameReference, arrival: float) -> None:
         """Read the frames behind a reference block by block; what cannot be had becomes a gap."""
         analysis, n_done = self._require_analysis(), 0
         block_bytes = self._session.settings.block_bytes
@@ -302,8 +321,7 @@ class LiveRun:
     def _final_result(self) -> Result | None:
         if self._notes.failure:
             return None
-        for reference in self._followed.finish():
-            self._read(reference, time.monotonic())
+        self._read(self._followed.finish(), time.monotonic())
         analysis = self._require_analysis()
         if analysis.n_taken == 0:
             self._notes.failure = "The run had no frames of the detector."

@@ -64,9 +64,10 @@ class C2Rows:
         anew = [index for index, part in enumerate(parts) if part.start < parts[0].start]
         if anew:
             return C2Rows.concatenate(parts[anew[0] :])
-        first, last = parts[0], parts[-1]
-        shape = (len(last.values), last.stop - first.start, last.stop)
-        values = np.empty(shape, last.values.dtype)
+        # What a run takes back of its first rows may be more than it has new ones by now.
+        first, end = parts[0], max(part.stop for part in parts)
+        shape = (len(first.values), end - first.start, end)
+        values = np.empty(shape, first.values.dtype)
         for part in parts:
             start, stop = part.start - first.start, part.stop - first.start
             values[:, start:stop, : part.stop] = part.values
@@ -74,7 +75,7 @@ class C2Rows:
             values[:, :start, part.start : part.stop] = part.values[
                 :, :, first.start : part.start
             ].swapaxes(1, 2)
-        return C2Rows(start=first.start, stop=last.stop, values=values)
+        return C2Rows(start=first.start, stop=end, values=values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -195,8 +195,9 @@ class LiveC2:
                 c2_map.patch(values, (rows.start, 0), zero_is_gap=False)
         for band in publication.bands:
             self._sums.add_band(band)
-            # What no window reached is raw in a band: it keeps what an earlier one wrote.
-            reached = np.where(np.isfinite(band.spread), np.nan_to_num(band.c2), 0)
+            # What no window reached is raw in a band: it keeps what an earlier one wrote, unless
+            # there is nothing raw either.
+            reached = np.where(np.isfinite(band.spread) | np.isnan(band.c2), band.c2, 0)
             for c2_map, values in zip(self._denoised, reached, strict=True):
                 c2_map.patch(values, (band.start, band.start))
 
