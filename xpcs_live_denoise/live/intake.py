@@ -23,6 +23,7 @@ from xpcs_live_denoise.records.types import Document, Fields
 from xpcs_live_denoise.sources import (
     Following,
     RunDocuments,
+    find_exposure,
     find_frame_time,
     find_geometry,
     follow,
@@ -105,7 +106,10 @@ class DocumentIntake:
         self._runs = runs
         self._log_once = log_once
         self._documents = RunDocuments(
-            start, detector=settings.detector, data_key=settings.data_key
+            start,
+            detector=settings.detector,
+            data_key=settings.data_key,
+            stream=settings.stream,
         )
         self._begin: Begin | None = None
         self._followed = Following()
@@ -119,7 +123,7 @@ class DocumentIntake:
             # Whatever a document was like, the run begins and ends.
             if name == "start":
                 self._follow()
-            elif self._begin is None and self._documents.image_descriptor is not None:
+            elif self._is_to_begin():
                 self._send_begin()
             elif name == "descriptor":
                 self._compare(doc)
@@ -127,6 +131,13 @@ class DocumentIntake:
                 self._send_frames(reference)
             if name == "stop":
                 self._send_end(doc)
+
+    def _is_to_begin(self) -> bool:
+        """Whether the stream with the frames is known now, or is another one than was believed."""
+        descriptor, begin = self._documents.image_descriptor, self._begin
+        if descriptor is None or begin is None:
+            return descriptor is not None
+        return begin.stream is not None and begin.stream != _stream(descriptor)
 
     def _follow(self) -> None:
         """Begin at once where the detector's files can be followed."""
@@ -155,6 +166,8 @@ class DocumentIntake:
             )
         if not self._submit(begin):
             return  # the callback is closed
+        if self._begin is not None:
+            self._run.n_seen = 0
         self._begin = begin
         self._runs.began(self._run)
 
@@ -162,14 +175,19 @@ class DocumentIntake:
         """Return what the documents tell of the run."""
         settings, documents = self._settings, self._documents
         device = _read_configuration(self._device)
-        facts = (documents.start, device, documents.configuration, settings.detector)
+        facts = (documents.start, device, documents.configuration, documents.device)
         n_expected = self._followed.n_expected or documents.n_expected
         joined = _joined(positive_int(documents.start.get("num_points")), n_expected)
         return Begin(
             start=plain_document(documents.start),
             image_key=settings.data_key,
             frame_shape=documents.frame_shape,
-            frame_time_s=find_frame_time(settings.frame_time_s, *facts),
+            stream=None
+            if documents.image_descriptor is None
+            else _stream(documents.image_descriptor),
+            frame_time_s=find_frame_time(None, *facts),
+            exposure_s=find_exposure(*facts),
+            documents=documents,
             n_expected=n_expected,
             geometry=find_geometry(settings.geometry, *facts),
             notes=(*geometry_conflicts(settings, *facts), *joined),
@@ -181,9 +199,11 @@ class DocumentIntake:
         """Tell what a later descriptor says differently; the analysis keeps what it has."""
         if self._begin is None or self._begin.image_key not in descriptor["data_keys"]:
             return
+        if self._begin.stream not in (None, _stream(descriptor)):
+            return  # of frames that are left out
         settings = self._settings
         used = {
-            "frame_time_s": self._begin.frame_time_s,
+            "frame_time_s": settings.frame_time_s or self._begin.frame_time_s,
             "geometry": GeometrySettings(**dataclasses.asdict(self._begin.geometry)),
         }
         sentences = geometry_conflicts(
@@ -191,7 +211,7 @@ class DocumentIntake:
             {},
             None,
             descriptor.get("configuration"),
-            settings.detector,
+            self._documents.device,
         )
         if sentences:
             self._submit(Message(notes=sentences))
@@ -231,6 +251,8 @@ class DocumentIntake:
         if self._begin is None:
             self._explain_absence()
         if self._begin is not None:
+            if left_out := self._documents.left_out:
+                self._submit(Message(notes=(left_out,)))
             status, reason = stop.get("exit_status", "fail"), stop.get("reason", "")
             if self._submit(End(exit_status=_text(status), reason=_text(reason))):
                 self._runs.stopped(self._run)
@@ -255,6 +277,10 @@ class DocumentIntake:
 
     def _submit(self, message: Message) -> bool:
         return self._worker.submit(self._run, message)
+
+
+def _stream(descriptor: Document | Fields) -> str:
+    return short_repr(descriptor.get("name"))
 
 
 def _missing(reference: InlineFrames, reason: str, arrival: float) -> NewFrames:

@@ -9,6 +9,7 @@ import importlib.metadata
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,6 +44,7 @@ from xpcs_live_denoise.sources import (
 )
 
 from .delivery import RunDeliveries, RunDelivery
+from .time_axis import TimeAxis
 from .worker import Begin, End, Message, NewFrames, Worker
 
 logger = logging.getLogger(__name__)
@@ -118,12 +120,11 @@ class LiveRun:
         self.n_seen = 0
         self.deliveries = RunDeliveries(deliveries)
         self._status = Status()
-        self._flat_field: FloatArray | None = None
         self._session = session
         self._source = source
         self._worker = worker
         self._analysis: Analysis | None = None
-        self._begin: Begin | None = None  # until the run has ended
+        self._begun: Begun | None = None  # until the run has ended
         self._notes = Notes(uid)
 
     @property
@@ -138,7 +139,7 @@ class LiveRun:
 
     @property
     def _followed(self) -> Following:
-        return Following() if self._begin is None else self._begin.followed
+        return Following() if self._begun is None else self._begun.axis.begin.followed
 
     # --- what the worker calls -------------------------------------------------------------
 
@@ -149,7 +150,10 @@ class LiveRun:
         elif self._notes.failure:
             return
         elif isinstance(message, Begin):
-            self._start(message)
+            if self._begun is None:
+                self._start(message)
+            else:
+                self._start_over(message, ANOTHER_STREAM)
         elif not isinstance(message, NewFrames):
             self._notes.add(*message.notes)
         elif isinstance(message.frames, np.ndarray):
@@ -169,12 +173,14 @@ class LiveRun:
     def _publish_if_due(self) -> None:
         """Publish if there are new frames and the last publication is long enough ago."""
         analysis, settings = self._analysis, self._session.settings
-        if analysis is None or self._notes.failure:
+        if analysis is None or self._begun is None or self._notes.failure:
+            return
+        if self._begun.axis.is_held:
             return
         if self.deliveries.is_due(
             analysis.n_frames, window=settings.window, period_s=settings.publish_period_s
         ):
-            self._publish(analysis)
+            self._publish(analysis, self._begun)
 
     def fail(self, error: Exception) -> None:
         """Give the analysis up, say so once, and leave the scan alone."""
@@ -193,64 +199,67 @@ class LiveRun:
     # --- the steps -------------------------------------------------------------------------
 
     def _start(self, begin: Begin) -> None:
-        self._begin = begin
-        self.deliveries.begin(run_info(begin, self._session.settings))
+        settings = self._session.settings
+        info = run_info(begin, settings)
+        self._begun = Begun(info=info, axis=TimeAxis(begin, settings.frame_time_s))
+        self.deliveries.begin(info)
         if begin.problem:
             raise InvalidInputError(begin.problem)
         self._notes.add(*begin.notes)
-        rois, self._flat_field, note = self._session.rois()
+        rois, self._begun.flat_field, note = self._session.rois()
         rois = rois.with_q(begin.geometry)
         # Before the ensemble, whose libraries take seconds to load.
         self.image = DetectorImage(rois, self._session.settings.orientation)
         _, why_not = self._session.ensemble()
         self._notes.add(*filter(None, (why_not, note)))
 
-    def _begin_analysis(self, begin: Begin, rois: RoiMap) -> Analysis:
+    def _begin_analysis(self, begun: Begun, rois: RoiMap) -> Analysis:
         """Begin with the first frames: files that are followed tell more by then."""
-        self._begin = begin = begin.with_files()
-        frame_time_s, rois = begin.frame_time_s, rois.with_q(begin.geometry)
-        if frame_time_s is None:
-            frame_time_s = 1.0
-            self._notes.add(NO_FRAME_TIME)
+        begun.axis.begin = begin = begun.axis.begin.with_files()
+        rois = rois.with_q(begin.geometry)
         settings, (ensemble, _) = self._session.settings, self._session.ensemble()
         self._analysis = analysis = Analysis(
             settings,
             rois,
-            frame_time_s=frame_time_s,
+            frame_time_s=1.0,  # the time axis is known later
             n_frames=begin.n_expected,
             ensemble=ensemble,
-            flat_field=self._flat_field,
+            flat_field=begun.flat_field,
         )
         info = run_info(begin, settings, rois)
-        info = dataclasses.replace(
+        begun.info = dataclasses.replace(
             info,
-            frame_time_s=frame_time_s,
             engine=analysis.engine,
             n_expected=info.n_expected and min(info.n_expected, analysis.most_frames),
             model=getattr(ensemble, "info", None),
         )
-        self.deliveries.begin(info)
         return analysis
 
+    def _decide_time_axis(self, begun: Begun) -> None:
+        """Find how far apart the frames are, and tell sinks that are still to be made."""
+        before = begun.axis.found.notes
+        begun.axis.decide()
+        self._notes.replace(before, begun.axis.found.notes)
+        begun.info = begun.axis.info(begun.info)
+        self.deliveries.begin(begun.info)
+
     def _require_analysis(self) -> Analysis:
-        if self._analysis is None and self._begin is not None and self.image is not None:
-            return self._begin_analysis(self._begin, self.image.rois)
+        if self._analysis is None and self._begun is not None and self.image is not None:
+            return self._begin_analysis(self._begun, self.image.rois)
         if self._analysis is None:
             raise UnreadableFramesError("Frames came before the descriptor of the detector.")
         return self._analysis
 
     def _read(self, references: Sequence[Followed], arrival: float) -> None:
         for reference in references:
-            if isinstance(reference, StartOver):
-                self._start_over(reference.reason)
-            else:
+            if not isinstance(reference, StartOver):
                 self._read_frames(reference, arrival)
+            elif self._begun is not None:
+                self._start_over(self._begun.axis.begin, reference.reason)
 
-    def _start_over(self, reason: str) -> None:
+    def _start_over(self, begin: Begin, reason: str) -> None:
         """Forget what was analysed, and take back what was published of it."""
-        begin, self._analysis = self._begin, None
-        if begin is None:
-            return
+        self._analysis = None
         self._notes = Notes(self.uid)
         self._start(begin)
         self._notes.add(reason)
@@ -292,8 +301,10 @@ class LiveRun:
             queue_depth=self._worker.depth,
         )
 
-    def _publish(self, analysis: Analysis) -> None:
-        publication = analysis.publish(self.deliveries.n_frames)
+    def _publish(self, analysis: Analysis, begun: Begun) -> None:
+        if not begun.axis.is_decided:
+            self._decide_time_axis(begun)
+        publication = begun.axis.publication(analysis.publish(self.deliveries.n_frames))
         rows = publication.c2
         if rows is not None:  # of an array that goes on growing
             rows = dataclasses.replace(rows, values=rows.values.copy())
@@ -311,32 +322,42 @@ class LiveRun:
             result = None
             self.fail(error)
         status = self._status = self._counted(self._status)
-        n_expected = self._begin and self._begin.n_expected
+        n_expected = self._begun and self._begun.axis.begin.n_expected
         why = self._notes.failure or what_is_missing(status, self._notes.why_missing, n_expected)
         run_end = end_of_run(end, result, status, why)
         self._source.close()
-        self._analysis = self._begin = self.image = None  # many runs may wait for a server
+        self._analysis = self._begun = self.image = None  # many runs may wait for a server
         self.deliveries.finish(result, run_end)
 
     def _final_result(self) -> Result | None:
         if self._notes.failure:
             return None
         self._read(self._followed.finish(), time.monotonic())
-        analysis = self._require_analysis()
-        if analysis.n_taken == 0:
+        analysis, begun = self._require_analysis(), self._begun
+        if analysis.n_taken == 0 or begun is None:
             self._notes.failure = "The run had no frames of the detector."
             self._notes.add(self._notes.failure)
             self._status = append_note(self._counted(self._status), *self._notes)
             return None
-        result = analysis.finish()
+        self._decide_time_axis(begun)
+        result = begun.axis.result(analysis.finish())
         self._status = append_note(self._counted(result.status), *self._notes)
         picture = None if self.image is None else self.image.image()
-        return dataclasses.replace(result, status=self._status, picture=picture)
+        return dataclasses.replace(result, status=self._status, picture=picture, info=begun.info)
 
 
-NO_FRAME_TIME = (
-    "No document tells the frame period: rates are per frame, as if it were 1 s. Set frame_time_s."
+ANOTHER_STREAM = (
+    "Another stream of the run than the first with frames is its series: it is analysed instead."
 )
+
+
+@dataclass(slots=True)
+class Begun:
+    """What a run that has begun is analysed with."""
+
+    info: RunInfo
+    axis: TimeAxis
+    flat_field: FloatArray | None = None
 
 
 def run_info(begin: Begin, settings: Settings, rois: RoiMap | None = None) -> RunInfo:
@@ -440,6 +461,11 @@ class Notes:
                 kept = "There was more to tell; only the beginning is kept."
             self._sentences.append(kept)
             logger.warning("Run %s: %s", self._uid, kept)
+
+    def replace(self, before: Sequence[str], now: Sequence[str]) -> None:
+        """Keep these sentences in the place of earlier ones; both are logged."""
+        self._sentences = [one for one in self._sentences if one not in before or one in now]
+        self.add(*now)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sentences)

@@ -26,6 +26,7 @@ from xpcs_live_denoise.catalog import (
     start_document,
     status_columns,
     stop_document,
+    time_units,
 )
 from xpcs_live_denoise.records.results import GammaTable, OneTime, Picture, Publication, Result
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
@@ -140,6 +141,8 @@ class TiledSink:
         # First of all: this is what somebody waits for.
         if news.gamma is not None and len(news.gamma):
             _append_gamma(nodes, news.gamma)
+            if self._info.time_unit != "s":  # of what the streams say by themselves
+                _describe_times(nodes, self._info)
         if news.c2 is not None:
             rows = nodes.array("two_time", "c2")
             rows.patch_frames(news.c2.values, (news.c2.start, 0), n_expected)
@@ -169,6 +172,7 @@ class TiledSink:
         self._set_n_frames(nodes, n_frames)
         if len(result.gamma):
             _append_gamma(nodes, result.gamma)
+        self._complete_start(nodes, result.info or self._info)
         self._picture.take(result.picture)
         self._picture.write(nodes)
         self._append_status(nodes, result.status)
@@ -199,6 +203,16 @@ class TiledSink:
         place = "/".join((*self._segments, self.uid))
         logger.info("Results of run %s go to Tiled as %s.", self._info.uid, place)
         return nodes
+
+    def _complete_start(self, nodes: RunNodes, info: RunInfo) -> None:
+        """Say in the start document how far apart frames are, as is known at the end."""
+        stored = self._start["xpcs"]
+        known = {"frame_time_s": info.frame_time_s, "time_unit": info.time_unit}
+        if {"s"} != {info.time_unit, stored.get("time_unit", "s")}:
+            _describe_times(nodes, info)
+        if any(stored.get(name) != value for name, value in known.items()):
+            nodes.run.update_metadata({"start": {"xpcs": known}}, drop_revision=True)
+            self._start["xpcs"] = {**stored, **known}
 
     def _set_n_frames(self, nodes: RunNodes, n_frames: int) -> None:
         if self._n_frames != n_frames:
@@ -237,6 +251,11 @@ class NewestPicture:
         image.describe({"binning": picture.binning, "n_frames": picture.n_frames})
         self._waiting = None
         self._next = time.monotonic() + self._period_s
+
+
+def _describe_times(nodes: RunNodes, info: RunInfo) -> None:
+    for stream, data_keys in time_units(info.time_unit).items():
+        nodes.describe_keys(stream, data_keys)
 
 
 def _append_gamma(nodes: RunNodes, gamma: GammaTable) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 
 from xpcs_live_denoise.records.types import FloatArray
 
+from .metadata import is_below
+
 # Events that must have come before a live run believes their times; a run that is over needs fewer.
 FIRST_EVENTS, LEAST_EVENTS = 6, 3
 # A period that documents tell is right if the events agree with it so well: reading takes time.
@@ -224,11 +226,16 @@ def frame_time(
     The setting always counts; what documents tell does unless events contradict it. A spacing below
     the exposure cannot be that of frames: they were announced in batches.
     """
-    told_s = setting_s or documented_s
+    told_s, below = setting_s or documented_s, ()
+    if is_below(setting_s, exposure_s):
+        below = (
+            f"The setting frame_time_s is {setting_s:.3g} s, below the exposure of "
+            f"{exposure_s:.3g} s that documents tell, which cannot be; the setting is used.",
+        )
     if spacing is not None and spacing.period_s < (exposure_s or 0.0) * (1 - TOLERANCE):
         spacing = None
     if spacing is None:
-        return FrameTime(period_s=told_s, notes=() if told_s else (NOT_FOUND,))
+        return FrameTime(period_s=told_s, notes=below if told_s else (NOT_FOUND,))
     came = f"the frames came every {spacing.period_s:.3g} s by the times of their events"
     if told_s is None:
         if not (spacing.is_reliable or exposure_s):
@@ -237,7 +244,7 @@ def frame_time(
         return FrameTime(period_s=spacing.period_s, notes=(note, *spacing.notes))
     if not spacing.contradicts(told_s):
         notes = spacing.notes if spacing.agrees(told_s) else ()
-        return FrameTime(period_s=told_s, notes=notes)
+        return FrameTime(period_s=told_s, notes=(*below, *notes))
     if setting_s:
         note = f"The setting frame_time_s is {told_s:.3g} s, but {came}; the setting is used."
         return FrameTime(period_s=told_s, notes=(note, *spacing.notes))

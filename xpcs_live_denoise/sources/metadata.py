@@ -171,16 +171,10 @@ def geometry_conflicts(
             elif used and not math.isclose(value, used, rel_tol=RELATIVE_TOLERANCE):
                 unit = quantity[1]
                 sentences.append(f"{subject} {value:.6g} {unit}; {used:.6g} {unit} is used.")
-    exposure_s = _first(_numbers(_EXPOSURE, sources, detector))
-    if _is_below(settings.frame_time_s, exposure_s):
-        sentences.append(
-            f"The setting frame_time_s is {settings.frame_time_s:.6g} s, below the exposure of "
-            f"{exposure_s:.6g} s in the documents, which cannot be; the setting is used."
-        )
     return tuple(sentences)
 
 
-def _is_below(period_s: float | None, exposure_s: float | None) -> bool:
+def is_below(period_s: float | None, exposure_s: float | None) -> bool:
     """Whether a period cannot be."""
     if period_s is None or exposure_s is None:
         return False
@@ -195,7 +189,7 @@ def _periods(
     for source in sources:
         exposure_s = _first(_numbers(_EXPOSURE, [source], detector)) or anywhere
         for number in _numbers(_FRAME_TIME, [source], detector):
-            yield number, exposure_s if _is_below(number[3], exposure_s) else None
+            yield number, exposure_s if is_below(number[3], exposure_s) else None
 
 
 def _sources(

@@ -86,7 +86,8 @@ class ShownRun:
             self._status = record.status
             self._picture = record.picture or self._picture
             if isinstance(record, Result):
-                self._c2.result = record
+                self.info = record.info or self.info  # the time axis is known better by now
+                self._c2.take_result(record, self.info)
                 self._gamma = record.gamma
             else:
                 self._c2.add(record)
@@ -181,6 +182,10 @@ class LiveC2:
     def n_frames(self) -> int:
         """Frames so far."""
         return self._n_frames if self.result is None else self.result.c2.shape[-1]
+
+    def take_result(self, result: Result, info: RunInfo) -> None:
+        """Take the final result, and what is known of the run by then."""
+        self.result, self._info = result, info
 
     def add(self, publication: Publication) -> None:
         """Take new rows and changed squares; frames that were taken before are written over."""
