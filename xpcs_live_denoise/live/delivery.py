@@ -6,7 +6,7 @@ import logging
 import shlex
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -27,11 +27,14 @@ from .worker import Worker
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_PATH = "processed"  # where `results` looks by itself
 END_STORED = "its final results are stored"
 
 
 class RunDelivery:
     """The results of one run, named by its raw uid, on their way to one destination.
+
+    `report` is called with one line when it has arrived.
 
     `begin`, `put` and `finish` belong to the worker's thread and never wait for the destination;
     `attempt` and `give_up` belong to the delivery thread. `outbox` holds what is still to be
@@ -39,8 +42,11 @@ class RunDelivery:
     attempt.
     """
 
-    def __init__(self, uid: str, thread: DeliveryThread) -> None:
+    def __init__(
+        self, uid: str, thread: DeliveryThread, *, report: Callable[[str], object] | None = None
+    ) -> None:
         self.uid = uid
+        self._report = report
         self.outbox = Outbox(thread.destination, timings=thread.timings)
         self.ended = False
         self.attempted = 0.0
@@ -154,7 +160,13 @@ class RunDelivery:
             sink.write(result)
         sink.finish(end)
         self._sink = None  # a plot holds the whole result, and runs stay on show in `status`
+        info, path = self.outbox.info, self._thread.path
         self.outbox.end_delivered()
+        if self._report is not None and info is not None:
+            try:
+                self._report(end_line(info, end, path))
+            except Exception as error:  # somebody's own code
+                logger.warning("Run %s: its last line could not be shown (%s).", self.uid, error)
 
     def _note_failure(self, error: Exception) -> None:
         self._refused = isinstance(error, InvalidInputError)
@@ -303,6 +315,11 @@ class DeliveryThread:
         self._give_up_at: float | None = None  # time.monotonic(): set when it closes
 
     @property
+    def path(self) -> str | None:
+        """The container for derived runs in Tiled; None for another destination."""
+        return self.destination.path if isinstance(self.destination, TiledDestination) else None
+
+    @property
     def runs(self) -> Sequence[RunDelivery]:
         """The runs that are not done."""
         return self._runs
@@ -419,6 +436,21 @@ class DeliveryThread:
                 self.destination.check()
         except Exception as error:  # the first run tries again
             logger.warning("%s: %s", type(error).__name__, error)
+
+
+def end_line(info: RunInfo, end: RunEnd, path: str | None) -> str:
+    """Return the line that says how a run ended; `path` is the container that its result is in."""
+    status, run = end.status, info.uid[:8]
+    if end.analysis_exit_status != "success":
+        return f"Run {run}: the analysis failed. {end.reason}".strip()
+    n_all = status.n_processed + status.n_skipped
+    frames = f"{status.n_processed}{f' of {n_all}' * (n_all != status.n_processed)} frames"
+    how = "" if end.raw_exit_status == "success" else f" (the run ended with {end.raw_exit_status})"
+    line = f"Run {run} analysed{how}: {frames}, {len(info.roi)} ROI{'s' * (len(info.roi) != 1)}"
+    if path is None:
+        return f"{line}."
+    where = "" if path == DEFAULT_PATH else f", path={path!r}"
+    return f"{line}; results(catalog, {run!r}{where})"
 
 
 def what_is_left(threads: Sequence[DeliveryThread], unfinished: Sequence[str]) -> list[str]:

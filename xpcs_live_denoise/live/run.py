@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import importlib.metadata
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -324,7 +325,8 @@ class LiveRun:
         status = self._status = self._counted(self._status)
         n_expected = self._begun and self._begun.axis.begin.n_expected
         why = self._notes.failure or what_is_missing(status, self._notes.why_missing, n_expected)
-        run_end = end_of_run(end, result, status, why)
+        no_success = why_no_success(result, self._session.settings.window) if result else ""
+        run_end = end_of_run(end, result, status, why, no_success)
         self._source.close()
         self._analysis = self._begun = self.image = None  # many runs may wait for a server
         self.deliveries.finish(result, run_end)
@@ -346,6 +348,8 @@ class LiveRun:
         return dataclasses.replace(result, status=self._status, picture=picture, info=begun.info)
 
 
+# C2 of frames that are all the same differs from place to place by no more: noise of rounding.
+SAME = 1e-5
 ANOTHER_STREAM = (
     "Another stream of the run than the first with frames is its series: it is analysed instead."
 )
@@ -415,14 +419,58 @@ def what_is_missing(status: Status, why: str, n_expected: int | None) -> str:
     return " ".join(words)
 
 
-def end_of_run(end: End, result: Result | None, status: Status, failure: str) -> RunEnd:
-    """Return how a run and its analysis ended; `failure`: what stopped the latter, or ""."""
+def why_no_success(result: Result, window: int) -> str:
+    """Return why a result of a run that was analysed to its end is none to rely on, "" if it is."""
+    n_used, n_all = result.status.n_processed, result.c2.shape[-1]
+    n_wanted = min(window, max(2, n_all / 2))
+    if not n_used:
+        return ""  # told already
+    if n_used < n_wanted:
+        left_out = f" ({result.status.n_masked} left out)" if result.status.n_masked else ""
+        return (
+            f"Only {n_used} of {n_all} frames could be used{left_out}: too few, expected at least "
+            f"{math.ceil(n_wanted)}."
+        )
+    varies = _varies(result.c2)
+    if varies is None:
+        return (
+            "No ROI has counts in two of the frames: there is nothing to correlate. Check the "
+            "shutter, the ROIs and the mask."
+        )
+    if n_used > 2 and not varies:
+        return (
+            "All frames are the same: there is nothing to correlate. Check that the detector "
+            "writes new frames."
+        )
+    return ""
+
+
+def _varies(c2: FloatArray) -> bool | None:
+    """Whether C2 off its diagonal is more than one number a ROI; None where it is NaN."""
+    low, high = np.full(len(c2), np.inf), np.full(len(c2), -np.inf)
+    for row in range(1, c2.shape[-1]):  # C2 may be as large as the memory
+        values = c2[:, row, :row]
+        low = np.fmin(low, np.fmin.reduce(values, axis=1))
+        high = np.fmax(high, np.fmax.reduce(values, axis=1))
+        if (high - low > SAME).any():
+            return True
+    return False if np.isfinite(low).any() else None
+
+
+def end_of_run(
+    end: End, result: Result | None, status: Status, failure: str, no_success: str = ""
+) -> RunEnd:
+    """Return how a run and its analysis ended; `failure`: what stopped the latter, or "".
+
+    `no_success` is why a result that is there is none to rely on, or "".
+    """
     # A success with a few gaps is one; a result that is mostly gaps is not.
-    failed = result is None or missing(status) >= status.n_processed
+    failed = result is None or missing(status) >= status.n_processed or bool(no_success)
+    reasons = (end.reason, failure, no_success)
     return RunEnd(
         raw_exit_status=end.exit_status,
         analysis_exit_status="fail" if failed else "success",
-        reason=" ".join(part for part in (end.reason, failure) if part),
+        reason=" ".join(part for part in reasons if part),
         status=status,
     )
 

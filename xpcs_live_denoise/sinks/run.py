@@ -172,7 +172,8 @@ class TiledSink:
         self._set_n_frames(nodes, n_frames)
         if len(result.gamma):
             _append_gamma(nodes, result.gamma)
-        self._complete_start(nodes, result.info or self._info)
+        self._info = result.info or self._info  # the time axis is known better by now
+        self._complete_start(nodes)
         self._picture.take(result.picture)
         self._picture.write(nodes)
         self._append_status(nodes, result.status)
@@ -204,9 +205,9 @@ class TiledSink:
         logger.info("Results of run %s go to Tiled as %s.", self._info.uid, place)
         return nodes
 
-    def _complete_start(self, nodes: RunNodes, info: RunInfo) -> None:
+    def _complete_start(self, nodes: RunNodes) -> None:
         """Say in the start document how far apart frames are, as is known at the end."""
-        stored = self._start["xpcs"]
+        stored, info = self._start["xpcs"], self._info
         known = {"frame_time_s": info.frame_time_s, "time_unit": info.time_unit}
         if {"s"} != {info.time_unit, stored.get("time_unit", "s")}:
             _describe_times(nodes, info)
