@@ -193,6 +193,7 @@ class DocumentIntake:
         device = _read_configuration(self._device)
         facts = (documents.start, device, documents.configuration, documents.device)
         n_expected = self._followed.n_expected or documents.n_expected
+        left_out = [] if self._begin is None else [documents.left_out]
         joined = _joined(positive_int(documents.start.get("num_points")), n_expected)
         return Begin(
             start=plain_document(documents.start),
@@ -206,7 +207,7 @@ class DocumentIntake:
             documents=documents,
             n_expected=n_expected,
             geometry=find_geometry(settings.geometry, *facts),
-            notes=(*geometry_conflicts(settings, *facts), *joined),
+            notes=(*geometry_conflicts(settings, *facts), *joined, *filter(None, left_out)),
             problem=problem,
             followed=self._followed,
         )

@@ -18,7 +18,6 @@ from xpcs_live_denoise.analysis import Analysis, DetectorImage, append_note, ope
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import (
     FrameShapeError,
-    InvalidInputError,
     UnreadableFramesError,
     XpcsError,
     one_line,
@@ -154,7 +153,7 @@ class LiveRun:
             if self._begun is None:
                 self._start(message)
             else:
-                self._start_over(message, ANOTHER_STREAM)
+                self._start_over(message)  # another stream is the series
         elif not isinstance(message, NewFrames):
             self._notes.add(*message.notes)
         elif isinstance(message.frames, np.ndarray):
@@ -205,7 +204,10 @@ class LiveRun:
         self._begun = Begun(info=info, axis=TimeAxis(begin, settings.frame_time_s))
         self.deliveries.begin(info)
         if begin.problem:
-            raise InvalidInputError(begin.problem)
+            self._notes.failure = begin.problem
+            logger.warning("Run %s is not analysed. %s", self.uid, begin.problem)
+            self._status = append_note(self._counted(self._status), begin.problem)
+            return
         self._notes.add(*begin.notes)
         rois, self._begun.flat_field, note = self._session.rois()
         rois = rois.with_q(begin.geometry)
@@ -258,12 +260,12 @@ class LiveRun:
             elif self._begun is not None:
                 self._start_over(self._begun.axis.begin, reference.reason)
 
-    def _start_over(self, begin: Begin, reason: str) -> None:
+    def _start_over(self, begin: Begin, *reasons: str) -> None:
         """Forget what was analysed, and take back what was published of it."""
         self._analysis = None
         self._notes = Notes(self.uid)
         self._start(begin)
-        self._notes.add(reason)
+        self._notes.add(*reasons)
         self._status = append_note(self._counted(Status()), *self._notes)
         self.deliveries.take_back(self._status)
 
@@ -350,9 +352,6 @@ class LiveRun:
 
 # C2 of frames that are all the same differs from place to place by no more: noise of rounding.
 SAME = 1e-5
-ANOTHER_STREAM = (
-    "Another stream of the run than the first with frames is its series: it is analysed instead."
-)
 
 
 @dataclass(slots=True)
@@ -466,7 +465,8 @@ def end_of_run(
     """
     # A success with a few gaps is one; a result that is mostly gaps is not.
     failed = result is None or missing(status) >= status.n_processed or bool(no_success)
-    reasons = (end.reason, failure, no_success)
+    said = "" if end.reason in failure else end.reason
+    reasons = (said, failure, no_success)
     return RunEnd(
         raw_exit_status=end.exit_status,
         analysis_exit_status="fail" if failed else "success",

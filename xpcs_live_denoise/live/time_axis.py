@@ -6,7 +6,7 @@ import dataclasses
 
 from xpcs_live_denoise.records.results import Publication, Result
 from xpcs_live_denoise.records.run import RunInfo
-from xpcs_live_denoise.sources import FrameTime, frame_time
+from xpcs_live_denoise.sources import FrameTime, choose_frame_time
 
 from .worker import Begin
 
@@ -36,7 +36,7 @@ class TimeAxis:
         """Ask documents, followed files and the events so far."""
         begin = self.begin.with_files()
         documents = begin.documents
-        self.found = frame_time(
+        self.found = choose_frame_time(
             self._setting_s,
             begin.frame_time_s,
             begin.exposure_s,

@@ -10,7 +10,7 @@ from .eiger.reconcile import follow as follow
 from .file_roots import FileRoots as FileRoots
 from .frame_time import EventTimes as EventTimes
 from .frame_time import FrameTime as FrameTime
-from .frame_time import frame_time as frame_time
+from .frame_time import choose_frame_time as choose_frame_time
 from .frames import FrameReader as FrameReader
 from .frames import read_tiled as read_tiled
 from .frames import read_with_gaps as read_with_gaps

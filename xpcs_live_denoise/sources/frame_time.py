@@ -90,8 +90,7 @@ class EventTimes:
 
 def _number(value: object) -> float | None:
     """Return a time above 0; None for anything else."""
-    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not is_number:
+    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
         return None
     try:
         number = float(value)
@@ -153,7 +152,8 @@ class Spacing:
             (times[lag:] - times[:-lag]) / (numbers[lag:] - numbers[:-lag])
             for lag in {far, min(far + 1, len(steps))}
         ]
-        period_s = float(np.median(np.concatenate(slopes)))
+        # Times since 1970 have no more digits than that.
+        period_s = float(f"{np.median(np.concatenate(slopes)):.6g}")
         if np.median(steps) < LEAST_STEP * period_s:
             return None
         low, high = np.quantile(steps, [1 / 6, 5 / 6])
@@ -215,7 +215,7 @@ NOT_FOUND = (
 )
 
 
-def frame_time(
+def choose_frame_time(
     setting_s: float | None,
     documented_s: float | None,
     exposure_s: float | None,

@@ -81,8 +81,10 @@ class ImageStream:
             self.n_frames += reference.n_frames
             if self.rank is None:
                 continue
-            is_shared = isinstance(reference, InlineFrames) and not chosen
-            self._waiting.append(self._copy(reference) if is_shared else reference)
+            if isinstance(reference, InlineFrames) and not chosen:
+                self._waiting.append(self._copy(reference))
+            else:
+                self._waiting.append(reference)
         self.times.n_frames = self.n_frames
 
     def _copy(self, shared: InlineFrames) -> FrameReference:
@@ -106,8 +108,11 @@ def left_out(chosen: ImageStream | None, streams: Iterable[ImageStream]) -> str:
         for one in streams
         if one is not chosen
     ]
-    if chosen is None or not others:
+    if chosen is None:
         return ""
+    if not others:
+        alone = f"Only the stream {short_repr(chosen.name)} has frames of the data key; analysed."
+        return alone if chosen.rank == OTHER_PURPOSE else ""
     names = ", ".join(others)
     return (
         f"Stream {short_repr(chosen.name)} is analysed; left out: {names}. The setting `stream` "
