@@ -399,7 +399,7 @@ def _timestamps(doc: Fields, data_key: str) -> Any:
 def _each(values: Any, events: Sequence[Any]) -> Sequence[Any]:
     """Return a value for each event, None where a document has none or not so many."""
     is_list = isinstance(values, list | tuple | np.ndarray) and len(values) == len(events)
-    return values if is_list else [None] * len(events)
+    return list(values) if is_list else [None] * len(events)
 
 
 MOST_DEPTH = 20
