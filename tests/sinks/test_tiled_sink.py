@@ -1,5 +1,6 @@
 """The derived run that TiledSink writes, looked at through plain Tiled clients."""
 
+import dataclasses
 import logging
 import os
 import uuid
@@ -445,3 +446,28 @@ def test_a_server_that_is_down_at_the_start_is_named(synthetic, monkeypatch):
     with pytest.raises(TiledUnavailableError, match=r"http://127\.0\.0\.1:9: no answer"):
         sink.write(synthetic().publication(0, 5))
     assert "abc" not in os.environ.get("TILED_API_KEY", "")
+
+
+@pytest.mark.parametrize(("time_unit", "frame_time_s"), [("frame", 1.0), ("s", 0.3)])
+def test_the_time_axis_of_the_end_is_stored_with_its_units(
+    tiled_client, synthetic, time_unit, frame_time_s
+):
+    run = synthetic()
+    info = dataclasses.replace(run.info, time_unit="frame", frame_time_s=1.0)
+    at_end = dataclasses.replace(info, time_unit=time_unit, frame_time_s=frame_time_s)
+    sink = TiledSink(info, client=tiled_client)
+    sink.write(run.publication(0, 25))
+
+    def units():
+        keys = derived(tiled_client, sink)["gamma"].metadata["data_keys"]
+        return keys["relaxation_rate"]["units"], keys["age_s"]["units"]
+
+    assert units() == ("1/frame", "frame")
+    sink.write(dataclasses.replace(run.result(), info=at_end))
+    sink.finish(ended())
+    stored = derived(tiled_client, sink)
+    xpcs = stored.metadata["start"]["xpcs"]
+    assert (xpcs["time_unit"], xpcs["frame_time_s"]) == (time_unit, frame_time_s)
+    assert xpcs["roi"] == list(run.roi)
+    assert units() == (f"1/{time_unit}", time_unit)
+    assert stored["g2"].metadata["data_keys"]["delay_s"]["units"] == time_unit

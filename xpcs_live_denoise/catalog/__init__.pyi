@@ -30,5 +30,6 @@ from .schema import start_document as start_document
 from .schema import status_columns as status_columns
 from .schema import stop_document as stop_document
 from .schema import table_data_keys as table_data_keys
+from .schema import time_units as time_units
 from .server import RAW_PATH as RAW_PATH
 from .server import EmbeddedServer as EmbeddedServer

@@ -32,8 +32,9 @@ MOST_NAMED = 100
 
 # Fields of RunInfo that a derived run's start document has under `xpcs`.
 INFO_FIELDS = (
-    "detector", "image_key", "frame_shape", "frame_time_s", "n_expected", "roi", "q_inv_angstrom",
-    "n_pixels", "window", "step", "mode", "engine", "model", "settings", "versions",
+    "detector", "image_key", "frame_shape", "frame_time_s", "time_unit", "n_expected", "roi",
+    "q_inv_angstrom", "n_pixels", "window", "step", "mode", "engine", "model", "settings",
+    "versions",
 )  # fmt: skip
 
 _KINDS: dict[str, tuple[pa.DataType, str, str]] = {
@@ -248,6 +249,19 @@ def table_data_keys(schema: Mapping[str, tuple[str, str]]) -> Document:
         if unit:
             keys[name]["units"] = unit
     return keys
+
+
+def time_units(time_unit: str) -> dict[str, Document]:
+    """Return what data keys of each stream say of times and rates: in "s", or per "frame"."""
+    of_streams = {
+        "gamma": {name: unit for name, (_, unit) in GAMMA_SCHEMA.items()},
+        "g2": {"delay_s": ARRAY_DIMS["delay_s"][1]},
+    }
+    units = {"s": time_unit, "1/s": f"1/{time_unit}"}
+    return {
+        stream: {name: {"units": units[unit]} for name, unit in keys.items() if unit in units}
+        for stream, keys in of_streams.items()
+    }
 
 
 def array_data_key(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Document:

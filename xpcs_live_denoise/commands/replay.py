@@ -144,8 +144,12 @@ def _replay_one(
     refuse_raw_runs(client, segments, uid)
     earlier = _newest(client, uid, settings)
     roots = FileRoots(settings.file_roots)
-    documents = TiledDocuments(container, uid, data_key=settings.data_key, roots=roots)
-    live = LiveDenoise(settings, rois=rois, catalog=client, raw=client, timings=timings)
+    documents = TiledDocuments(
+        container, uid, data_key=settings.data_key, roots=roots, stream=settings.stream
+    )
+    live = LiveDenoise(
+        settings, rois=rois, catalog=client, raw=client, timings=timings, report=None
+    )
     stored = False
     try:
         typer.echo(f"Run {uid}: computing ...")

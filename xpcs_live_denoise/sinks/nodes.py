@@ -380,6 +380,11 @@ class RunNodes:
             )
         return self.tables[name]
 
+    def describe_keys(self, stream: str, data_keys: Document) -> None:
+        """Add to what a stream says of its data keys, if it is there."""
+        if stream in self._streams:
+            self._streams[stream].update_metadata({"data_keys": data_keys}, drop_revision=True)
+
     def close(self) -> dict[str, int]:
         """Close every node but the run's own; return the number of events of each stream."""
         for node in (*self.arrays.values(), *self.tables.values()):

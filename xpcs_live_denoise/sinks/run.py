@@ -28,6 +28,7 @@ from xpcs_live_denoise.catalog import (
     start_document,
     status_columns,
     stop_document,
+    time_units,
 )
 from xpcs_live_denoise.records.results import GammaTable, OneTime, Picture, Publication, Result
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
@@ -145,6 +146,8 @@ class TiledSink:
         # First of all: this is what somebody waits for.
         if news.gamma is not None and len(news.gamma):
             _append_gamma(nodes, news.gamma)
+            if self._info.time_unit != "s":  # of what the streams say by themselves
+                _describe_times(nodes, self._info)
         for stream, name in TWO_TIME & set(nodes.arrays):  # of one length, or nobody can read them
             nodes.array(stream, name).hold(n_frames)
         if news.c2 is not None:
@@ -176,6 +179,8 @@ class TiledSink:
         self._set_n_frames(nodes, n_frames)
         if len(result.gamma):
             _append_gamma(nodes, result.gamma)
+        self._info = result.info or self._info  # the time axis is known better by now
+        self._complete_start(nodes)
         self._picture.take(result.picture)
         self._picture.write(nodes)
         self._append_status(nodes, result.status)
@@ -197,6 +202,8 @@ class TiledSink:
                 if dim in of_dims:
                     times = np.arange(of_dims[dim]) * self._info.frame_time_s
                     nodes.array(stream, dim).replace(times)
+                    if self._info.time_unit != "s":
+                        nodes.describe_keys(stream, {dim: {"units": self._info.time_unit}})
 
     def _append_status(self, nodes: RunNodes, status: Status) -> None:
         nodes.table("status").append(status_columns(status))
@@ -224,6 +231,16 @@ class TiledSink:
         place = "/".join((*self._segments, self.uid))
         logger.info("Results of run %s go to Tiled as %s.", self._info.uid, place)
         return nodes
+
+    def _complete_start(self, nodes: RunNodes) -> None:
+        """Say in the start document how far apart frames are, as is known at the end."""
+        stored, info = self._start["xpcs"], self._info
+        known = {"frame_time_s": info.frame_time_s, "time_unit": info.time_unit}
+        if {"s"} != {info.time_unit, stored.get("time_unit", "s")}:
+            _describe_times(nodes, info)
+        if any(stored.get(name) != value for name, value in known.items()):
+            nodes.run.update_metadata({"start": {"xpcs": known}}, drop_revision=True)
+            self._start["xpcs"] = {**stored, **known}
 
     def _set_n_frames(self, nodes: RunNodes, n_frames: int) -> None:
         if self._n_frames != n_frames:
@@ -264,6 +281,11 @@ class NewestPicture:
         image.describe({"binning": picture.binning, "n_frames": picture.n_frames})
         self._waiting = None
         self._next = time.monotonic() + self._period_s
+
+
+def _describe_times(nodes: RunNodes, info: RunInfo) -> None:
+    for stream, data_keys in time_units(info.time_unit).items():
+        nodes.describe_keys(stream, data_keys)
 
 
 def _append_gamma(nodes: RunNodes, gamma: GammaTable) -> None:
