@@ -108,15 +108,15 @@ class FrameScreen:
             )
         if len(self.bad.hot):
             notes.append(
-                "Hot or dead pixels, far from all others in the first frames, are left out: "
-                f"{_listed([self._place(pixel) for pixel in self.bad.hot])}."
+                "Hot pixels, or dead ones, which are far from all others in the first frames, are "
+                f"left out: {_listed([self._place(pixel) for pixel in self.bad.hot])}."
             )
         if self._hot is not None and self._hot.since:
             since = [
                 f"{self._place(self.roi_map.pixels[pixel])} from frame {frame} on"
                 for pixel, frame in self._hot.since.items()
             ]
-            notes.append(f"Pixels that turned hot or dead are left out: {_listed(since)}.")
+            notes.append(f"Pixels that turned hot are left out: {_listed(since)}.")
         if self.bad.negative_is_data:
             notes.append(
                 "Negative numbers come and go in the frames: taken as data (a dark image was "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from xpcs_live_denoise.errors import InvalidInputError
@@ -57,6 +59,7 @@ class BadPixels:
         When a ROI is left with fewer than two pixels.
     """
 
+    @np.errstate(over="ignore", invalid="ignore")  # absurd numbers end as bad pixels, or as none
     def __init__(self, roi_map: RoiMap, frames: Array, *, settled: bool = True) -> None:
         """Learn from the first frames, (k, n_pixels).
 
@@ -124,8 +127,7 @@ class BadPixels:
         far = np.zeros_like(guess)
         if len(frames) >= BLOCKS // 2 + 1:
             parts = np.array_split(frames, min(BLOCKS, len(frames)))
-            with np.errstate(invalid="ignore", over="ignore"):
-                means = np.stack([part.mean(axis=0, dtype=np.float64) for part in parts])
+            means = np.stack([part.mean(axis=0, dtype=np.float64) for part in parts])
             means[:, bad.any(axis=0) | guess] = np.nan
             far = far_from_others(means, self.roi_map, len(frames) if self.counts else None)
             far |= self._newly_far(frames[-len(parts[-1]) :], np.isnan(means[0]))
@@ -188,12 +190,13 @@ class BadPixels:
         return True
 
 
-def _marks_of(dtype: np.dtype[np.generic]) -> Array:
+def _marks_of(dtype: np.dtype[Any]) -> Array:
     """Return the numbers that may mark a pixel; the last two are those of an integer dtype."""
     if dtype.kind == "f":
         return _FLOAT_MARKS
-    most = np.iinfo(dtype).max
-    return np.append(_MARKS[most - 1 > _MARKS], [most - 1, most]).astype(dtype)
+    most = int(np.iinfo(dtype).max)
+    own = np.array([most - 1, most], dtype)
+    return np.concatenate([_MARKS[most - 1 > _MARKS].astype(dtype), own])
 
 
 def _no_number(values: Array) -> BoolArray:
@@ -225,21 +228,19 @@ def _are_data(frames: Array, negative: BoolArray) -> bool:
     if len(frames) == 1:
         values = frames[negative]
         return len(np.unique(values)) > _MARKERS or bool((values != np.floor(values)).any())
-    with np.errstate(invalid="ignore"):
-        changing = (negative[:-1] & (frames[1:] != frames[:-1])).any(axis=0)
+    changing = (negative[:-1] & (frames[1:] != frames[:-1])).any(axis=0)
     return bool(changing.mean() > FEW)
 
 
 def _always_the_same(frames: Array, bad: BoolArray) -> BoolArray:
     """Return which pixels, (n,), are one whole number other than 0 in all frames, not by chance."""
     first = frames[0]
-    with np.errstate(invalid="ignore"):
-        same = (frames == first).all(axis=0) & (first != 0) & (first == np.floor(first)) & ~bad
-        if not same.any() or same.mean() > MOST_BAD:
-            return np.zeros_like(same)
-        others = frames[:, ~(same | bad)]
-        whole = (others[1:] == others[:-1]) & (others[1:] != 0)
-        whole &= others[1:] == np.floor(others[1:])
+    same = (frames == first).all(axis=0) & (first != 0) & (first == np.floor(first)) & ~bad
+    if not same.any() or same.mean() > MOST_BAD:
+        return np.zeros_like(same)
+    others = frames[:, ~(same | bad)]
+    whole = (others[1:] == others[:-1]) & (others[1:] != 0)
+    whole &= others[1:] == np.floor(others[1:])
     # How often one of the others repeats its number; at least once, so that few frames tell little.
     often = (whole.sum() + 1) / (whole.size + 1)
     by_chance = same.size * often ** (len(frames) - 1)

@@ -62,17 +62,16 @@ def far_from_others(means: FloatArray, rois: RoiMap, n_counts: int | None) -> Bo
     return far
 
 
-def gamma_limit(mean: FloatArray | float, variance: FloatArray | float) -> FloatArray:
-    """Return how far above the mean a gamma distribution reaches, in standard deviations.
+def gamma_reach(mean: FloatArray, variance: FloatArray) -> FloatArray:
+    """Return how far above its mean a gamma distribution lies, but for a chance of 1e-9.
 
-    Up to 1e-9 of chance (Wilson and Hilferty, PNAS 17, 684 (1931)); above a relative variance of 1,
-    where noise without a tail takes over, as far as at 1.
+    By Wilson and Hilferty, PNAS 17, 684 (1931). Where the relative variance is above 1, or the mean
+    not above 0, noise takes over that has no such tail: as many standard deviations as at 1.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        relative = np.where(np.asarray(mean) > 0, variance / np.square(mean), 1.0)
-    relative = np.clip(relative, 1e-6, 1.0)
-    root = np.sqrt(relative)
-    return ((1 - relative / 9 + CLEAR * root / 3) ** 3 - 1) / root
+        relative = np.where(mean > 0, variance / np.square(mean), np.inf)
+    root = np.sqrt(np.clip(relative, 1e-6, 1.0))
+    return ((1 - root**2 / 9 + CLEAR * root / 3) ** 3 - 1) / root * np.sqrt(variance)
 
 
 def _far(values: FloatArray, floor: float) -> BoolArray:
@@ -83,7 +82,7 @@ def _far(values: FloatArray, floor: float) -> BoolArray:
     for _ in range(BLOCKS):
         mean = float(values[usual].mean())
         variance = max(float(values[usual].var()), floor)
-        new = np.abs(values - mean) > gamma_limit(mean, variance) * np.sqrt(variance)
+        new = np.abs(values - mean) > gamma_reach(np.array(mean), np.array(variance))
         if (usual == ~new).all():
             break
         far, usual = new, ~new
@@ -118,7 +117,9 @@ def _beyond_neighbours(candidates: IntArray, values: FloatArray, rois: RoiMap) -
 CHANCE = 1e-9  # of a pixel and frame to be called too bright
 PART = 10  # frames that are looked at together
 STRIKES = 3  # frames of a window in which a pixel was too bright: it is hot
-LEAST_CONTRAST = 0.25  # of single frames, for which there is always room; and twice what was seen
+# Contrast of single frames for which there is always room; and for twice what was seen, up to
+# that of full coherence.
+LEAST_CONTRAST = 0.25
 _MEANS = np.geomspace(1e-4, 1e5, 64)
 
 
@@ -138,6 +139,7 @@ class HotPixels:
         Pixel (its place among those of the ROIs) -> first frame in which it was covered.
     """
 
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # absurd numbers: no limit
     def __init__(self, rois: RoiMap, first: Array, *, counts: bool) -> None:
         """Learn what is usual from the frames of the first window, (k, n_pixels), all good."""
         self.since: dict[int, int] = {}
@@ -147,12 +149,10 @@ class HotPixels:
         mean, variance = _moments(first, rois)  # (k, n_roi)
         lit = mean > 0
         self._mean = _mean_where(mean, lit)
-        self._scatter = np.sqrt(_mean_where(variance, lit))
+        self._variance = _mean_where(variance, lit)
         contrast = _mean_where((variance - mean) / np.square(np.where(lit, mean, 1.0)), lit)
-        self._limits = [
-            _count_limits(max(LEAST_CONTRAST, 2 * float(one))) if counts else None
-            for one in contrast
-        ]
+        possible = np.maximum(np.clip(2 * contrast, LEAST_CONTRAST, 1.0), contrast)
+        self._limits = [_count_limits(one) if counts else None for one in possible.tolist()]
         self._strikes: dict[int, int] = {}
         self._parts: list[FloatArray] = []  # means of the last parts, the newest last
         self._part = np.zeros(len(rois.pixels))
@@ -176,19 +176,22 @@ class HotPixels:
         if not over.any():
             return covered, None
         bright = np.zeros(covered.shape, np.bool_)
-        for frame, roi in zip(*np.nonzero(over), strict=True):
+        for frame, roi in np.argwhere(over).tolist():
             one = self._rois.slices[roi]
             bright[frame, one] = covered[frame, one] >= limits[frame, roi]
-            for pixel in np.flatnonzero(bright[frame, one]) + one.start:
-                if int(pixel) in self.since:
-                    continue
-                self._strikes[int(pixel)] = self._strikes.get(int(pixel), 0) + 1
-                if self._strikes[int(pixel)] >= STRIKES:
-                    self.since[int(pixel)] = n_before + int(frame) + 1
-                    later = self._covered(covered[frame + 1 :], [int(pixel)])
+            for pixel in (np.flatnonzero(bright[frame, one]) + one.start).tolist():
+                if self._is_hot(pixel, n_before + frame + 1):
+                    later = self._covered(covered[frame + 1 :], [pixel])
                     covered = np.concatenate([as_floats(covered[: frame + 1]), later])
-                    bright[frame + 1 :, pixel] = False
         return covered, bright
+
+    def _is_hot(self, pixel: int, n_so_far: int) -> bool:
+        """Count a frame in which a pixel was too bright; whether it is hot from now on."""
+        self._strikes[pixel] = self._strikes.get(pixel, 0) + 1
+        if self._strikes[pixel] < STRIKES or pixel in self.since:
+            return False
+        self.since[pixel] = n_so_far
+        return True
 
     def add(self, pixels: Array, n_so_far: int) -> None:
         """Add frames that belong to the series, (k, n_pixels), k at most `n_until_look`.
@@ -211,8 +214,7 @@ class HotPixels:
     def _look(self, parts: list[FloatArray], n_so_far: int) -> None:
         means = np.stack(parts)
         means[:, list(self.since)] = np.nan
-        with np.errstate(invalid="ignore", over="ignore"):
-            far = far_from_others(means, self._rois, PART * len(parts) if self._counts else None)
+        far = far_from_others(means, self._rois, PART * len(parts) if self._counts else None)
         for pixel in np.flatnonzero(far):
             self.since[int(pixel)] = n_so_far
 
@@ -223,8 +225,8 @@ class HotPixels:
         table = self._limits[roi]
         if table is not None:
             return np.exp(np.interp(np.log(np.maximum(mean, _MEANS[0])), np.log(_MEANS), table))
-        usual, scatter = self._mean[roi], self._scatter[roi]
-        reach = gamma_limit(usual, 2 * scatter**2) * np.sqrt(2) * scatter
+        usual = self._mean[roi]
+        reach = gamma_reach(usual, 2 * self._variance[roi])
         return mean + reach * np.maximum(1.0, mean / usual)
 
     def _covered(self, pixels: Array, which: Iterable[int]) -> Array:

@@ -69,9 +69,7 @@ class OutlierDetector:
         """How often a new level of intensity has been accepted."""
         return self._levels.n_accepted
 
-    def see(
-        self, pixels: Array, sums: FloatArray, largest: float, noise: float = 0.0
-    ) -> list[str]:
+    def see(self, pixels: Array, sums: FloatArray, largest: float, noise: float = 0.0) -> list[str]:
         """Judge a frame: its pixels, the sum over each ROI (n_roi,), its largest pixel.
 
         `noise` is the standard deviation that the sum over all has without any light, 0 where that
