@@ -214,6 +214,7 @@ class LiveDenoise:
                 roots=self._session.roots,
                 tiled=self._read_tiled(),
                 timeout_s=self._timings.read_s,
+                threshold=self._session.settings.threshold,
             ),
             deliveries=[RunDelivery(uid, thread) for thread in self._threads],
             worker=self._worker,
