@@ -61,9 +61,9 @@ def test_without_a_choice_an_eigers_first_threshold_is_read_and_told(tmp_path):
 
 def test_a_threshold_that_is_not_there_is_told_and_so_is_a_stream_without_a_choice(tmp_path):
     reference = series(tmp_path, FRAMES)
-    with pytest.raises(UnreadableFramesError, match="2 thresholds.*threshold: 3; expected"):
+    with pytest.raises(UnreadableFramesError, match=r"2 thresholds.*threshold: 3; expected"):
         read(reference, 3)
-    with pytest.raises(UnreadableFramesError, match="2 thresholds.*no setting; expected"):
+    with pytest.raises(UnreadableFramesError, match=r"2 thresholds.*no setting; expected"):
         read(linked(tmp_path))
 
 
