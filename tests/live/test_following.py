@@ -230,3 +230,14 @@ def test_an_absurd_number_of_announced_frames_costs_neither_memory_nor_time(
     (sink,) = sinks
     np.testing.assert_allclose(sink.result.c2, offline(frames).c2, rtol=1e-5)
     assert sink.result.status.n_processed == 60
+
+
+def test_pixels_that_the_master_marks_are_left_out_and_it_is_said(engine, subscribe, eiger):
+    bad = np.zeros(SHAPE, bool)
+    bad[10, 3:6] = True
+    detector = eiger(series(20), bad_pixels=bad)
+    live, sinks = followed(subscribe, detector)
+    engine(bp.count([detector]))
+    assert live.wait(30)
+    message = sinks[0].result.status.message
+    assert "pixel_mask of the detector's file: 3 pixels of the ROIs are left out." in message

@@ -224,6 +224,7 @@ class LiveDenoise:
                 roots=self._session.roots,
                 tiled=self._read_tiled(),
                 timeout_s=self._timings.read_s,
+                threshold=self._session.settings.threshold,
             ),
             deliveries=[
                 RunDelivery(uid, thread, report=None if number else self._report)

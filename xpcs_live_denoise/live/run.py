@@ -271,6 +271,8 @@ class LiveRun:
 
     def _read_frames(self, reference: FrameReference, arrival: float) -> None:
         """Read the frames behind a reference block by block; what cannot be had becomes a gap."""
+        if self._analysis is None:
+            self._leave_out_bad_pixels(reference)
         analysis, n_done = self._require_analysis(), 0
         block_bytes = self._session.settings.block_bytes
         try:
@@ -283,10 +285,29 @@ class LiveRun:
                 n_done += len(piece)
                 if self.image is not None:
                     self.image.add(piece)
+                self._notes.add(*self._source.notes)
                 self._note_lag(arrival)
                 self._publish_if_due()
         except FrameShapeError as error:
             self._skip(max(0, reference.n_frames - n_done), str(error))
+
+    def _leave_out_bad_pixels(self, reference: FrameReference) -> None:
+        """Take the pixels out of the ROIs that the file of the first frames marks as bad."""
+        image, bad = self.image, self._source.bad_pixels(reference)
+        if image is None or bad is None:
+            return
+        rois = image.rois
+        if bad.shape != rois.shape:
+            self._notes.add(
+                f"pixel_mask of the detector's file: got shape {bad.shape}, expected {rois.shape}, "
+                "that of the ROIs; it is not used."
+            )
+            return
+        if n_bad := int(bad.reshape(-1)[rois.pixels].sum()):
+            image.rois = rois.with_mask(~bad)
+            self._notes.add(
+                f"pixel_mask of the detector's file: {n_bad} pixels of the ROIs are left out."
+            )
 
     def _skip(self, n_frames: int, reason: str) -> None:
         self._require_analysis().push_gap(n_frames)

@@ -184,7 +184,8 @@ class RoiMap:
         Returns
         -------
         pixels
-            Shape (k, sum of n_pixels), in the order of `pixels`, the frames' dtype; never a view.
+            Shape (k, sum of n_pixels), in the order of `pixels`, the frames' dtype (booleans become
+            uint8); never a view.
 
         Raises
         ------
@@ -203,6 +204,8 @@ class RoiMap:
                 f"({rows}, {cols}), the shape of the ROI map. Use the ROI map of this detector and "
                 "readout mode."
             )
+        if stack.dtype == np.bool_:  # a photon or none
+            stack = stack.view(np.uint8)
         if stack.dtype.kind not in REAL_NUMBERS:
             raise FrameShapeError(
                 f"Frames: got dtype {stack.dtype}, expected integers or floating point numbers. "
