@@ -272,6 +272,7 @@ def test_what_was_not_computed_is_not_created(tiled_client, synthetic):
     coordinates = {"roi", "q_inv_angstrom", "t1_s", "t2_s"}
     assert set(done["two_time"].base) == {"c2"} | coordinates
     kept = {"g2", "g2_error", "heterogeneity", "heterogeneity_error", "delay_s"}
+    kept |= {"roi", "q_inv_angstrom"}
     assert set(done["g2"].base) == kept
     np.testing.assert_array_equal(done["two_time", "c2"].read(), run.c2)
     assert done.metadata["stop"]["exit_status"] == "abort"
