@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -260,6 +261,11 @@ class RunState:
             self.hear(self.data.add_status(rows, afresh=afresh))
         self.touch()
 
+    @property
+    def nothing(self) -> str:
+        """What to say where a panel is empty."""
+        return "nothing yet" if self.live else "nothing was measured"
+
     # --- what is shown; made once for all pages ---------------------------------------------
 
     def _once(self, key: object, make: Callable[[], T]) -> T:
@@ -277,7 +283,7 @@ class RunState:
             denoised, title = self._model(index), views.MODEL_TITLE
         else:
             denoised, title = self._c2(index, "c2_denoised"), views.PANELS["c2_denoised"][0]
-            note = views.why_not_denoised(self.n_frames, self.window, final=self.complete)
+            note = views.why_not_denoised(self.n_frames, self.window, final=not self.live)
         return views.two_time_view(
             np.empty((0, 0), np.float32) if raw is None else raw,
             None if raw is None else denoised,
@@ -341,8 +347,9 @@ class RunState:
         return self._once(("g2", index), lambda: self._g2(index))
 
     def _g2(self, index: int) -> views.G2View:
-        delay_s, raw, error, denoised = self._stored_g2(index) or self._g2_so_far(index)
-        return views.g2_view(
+        stored = self._stored_g2(index)
+        delay_s, raw, error, denoised = stored or self._g2_so_far(index)
+        view = views.g2_view(
             delay_s,
             raw,
             denoised,
@@ -350,8 +357,11 @@ class RunState:
             table=self.data.gamma,
             label=self.labels[index],
             series_s=self._series_s,
-            final=self.complete,
+            final=stored is not None,
         )
+        if stored is None and not self.live:  # "so far" would promise more
+            return dataclasses.replace(view, title=f"g₂ of {self.n_frames} frames")
+        return view
 
     def _stored_g2(self, index: int) -> G2Arrays | None:
         """Return g2 of a finished run; None where an analysis that broke off has left it out."""
@@ -376,7 +386,9 @@ class RunState:
         """Return the heterogeneity of a ROI."""
         return self._once(
             ("heterogeneity", index),
-            lambda: views.heterogeneity_view(self.data.status, index, self.frame_time_s),
+            lambda: views.heterogeneity_view(
+                self.data.status, index, self.frame_time_s, final=not self.live
+            ),
         )
 
     def gamma(self, index: int) -> views.GammaView:
@@ -388,7 +400,7 @@ class RunState:
                 self.labels[index],
                 end_s=self._series_s,
                 window=self.window,
-                final=self.complete,
+                final=not self.live,
             ),
         )
 
