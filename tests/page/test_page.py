@@ -12,8 +12,8 @@ from bokeh.document import Document
 
 from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import ResultNotFoundError, TiledUnavailableError
-from xpcs_live_denoise.page.hub import summary
 from xpcs_live_denoise.page.page import DETECTOR_PERIOD_S, HERE, RETRY_S, Page
+from xpcs_live_denoise.page.run_list import summary
 from xpcs_live_denoise.page.run_state import RunState
 from xpcs_live_denoise.records.run import Status
 
@@ -42,7 +42,7 @@ class FakeHub:
 
     def __init__(self, *feeds):
         self.feeds = {feed.state.uid: feed for feed in feeds}
-        self.version, self.notice = 0, ""
+        self.version, self.notice, self.remark = 0, "", ""
         self.troubles, self.open_feeds = [], []
         self.before_open = lambda: None
 
@@ -55,8 +55,8 @@ class FakeHub:
     def silent(self, now):
         return frozenset(u for u, f in self.feeds.items() if f.state.silent_since(now) is not None)
 
-    async def find(self, uid):
-        return uid
+    async def find(self, word):
+        return word, self.remark
 
     async def open(self, uid):
         self.before_open()
@@ -92,6 +92,10 @@ class Opened:
     @property
     def texts(self):
         return json.loads(self.document.get_model_by_name("texts").data["json"][0])
+
+    @property
+    def listed(self):
+        return json.loads(self.document.get_model_by_name("runs").data["json"][0])
 
     def title(self, plot):
         return self.document.get_model_by_name(plot).title.text
@@ -185,7 +189,7 @@ def test_a_live_run_without_news_says_since_when_and_makes_room_for_another():
     page = Opened(hub)
     run = page.texts["run"]
     assert (run["state"], run["silent_since"]) == ("live", started)
-    assert [line["silent"] for line in page.texts["runs"]] == [True]
+    assert [line["silent"] for line in page.listed["runs"]] == [True]
     hub.feeds["older"] = FakeFeed("older", started=started - 10)
     hub.feeds["older"].state.hear(time.time())
     page.update()

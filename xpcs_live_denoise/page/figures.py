@@ -65,7 +65,8 @@ SIZES = {"raw": 4, "denoised": 4, "cuts": 4, "doubtful": 7, "recommended": 6}
 STACKED_BORDER = 68  # px left of panels that share an axis, so that they are as wide
 
 # Of ROIs that are so thin that their edges would cover a larger part of them, the area is tinted.
-MOST_EDGE = 0.4
+MOST_EDGE = 0.5
+LEAST_SIZE = 180  # px, of the detector on a small screen
 NOT_DRAWN, CHOSEN_EDGE = "#00000000", "#ffffff"
 CHOSEN_RING = 16  # px, around a point of Gamma(q)
 TINT, CHOSEN_TINT = "58", "78"  # how much of the image a colour hides, of 255, hexadecimal
@@ -97,7 +98,7 @@ class Figures:
         self.sources: dict[str, ColumnDataSource] = {}
         self._labels: Array | None = None  # of the detector, as they are drawn
         self._thin = False
-        self._edges, self._chosen = LinearColorMapper(), LinearColorMapper()
+        self._edges, self._chosen = (LinearColorMapper(palette=[NOT_DRAWN] * 2) for _ in range(2))
         self._c2_colours = LinearColorMapper(
             palette=viridis(256), low=1.0, high=1.5, nan_color=views.UNKNOWN
         )
@@ -363,8 +364,17 @@ def roi_columns(view: views.DetectorView, labels: list[int]) -> tuple[Columns, b
     index = np.zeros(view.labels.shape, np.uint16)
     for number, label in enumerate(labels, 1):
         index[view.labels == label] = number
-    edge = np.isin(view.outline, (views.ROI_EDGE, views.CHOSEN_EDGE))
-    thin = bool((edge & (index > 0)).sum() > MOST_EDGE * (index > 0).sum())
+    # As thick as a pixel of a small panel: a thinner line would be drawn in part only.
+    thickness = -(-max(index.shape) // LEAST_SIZE)
+    padded = np.pad(index, thickness, mode="edge")
+    rows, cols = index.shape
+    edge = np.zeros(index.shape, np.bool_)
+    for by in range(1, thickness + 1):
+        for down, right in ((by, 0), (-by, 0), (0, by), (0, -by)):
+            row, col = thickness + down, thickness + right
+            edge |= padded[row : row + rows, col : col + cols] != index
+    edge &= index > 0
+    thin = bool(edge.sum() > MOST_EDGE * (index > 0).sum())
     edges = index if thin else np.where(edge, index, 0).astype(np.uint16)
     columns = image_columns(index, view.size)
     return {"index": columns.pop("image"), "edges": [edges], **columns}, thin
@@ -450,7 +460,7 @@ def colour_bar(mapper: Plot, title: str | None = None) -> ColorBar:
     return bar
 
 
-def plain_decades(axis: Plot, n_ticks: int = 6) -> None:
+def plain_decades(axis: Plot, n_ticks: int = 4) -> None:
     """Label 1, 2 and 5 of each decade of a logarithmic axis, with numbers instead of powers."""
     axis.ticker = LogTicker(mantissas=[1, 2, 5], num_minor_ticks=0, desired_num_ticks=n_ticks)
     axis.formatter = CustomJSTickFormatter(code=TICKS)

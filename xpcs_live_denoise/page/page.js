@@ -46,8 +46,8 @@
     marks.append(badge(line));
     link.append(
       element("span", `${scan}${line.sample || line.short}`, "name"),
-      element("span", `${clock(line.time)}, ${line.frames}`, "facts"), marks,
-      element("span", [line.short, line.detector].filter(Boolean).join(" · "), "facts small"));
+      element("span", `${clock(line.time)}, ${line.frames}`, "facts when"),
+      element("span", [line.short, line.detector].filter(Boolean).join(" · "), "facts"), marks);
     item.append(link);
     const words = [line.scan, line.sample, line.uid, line.raw, line.plan, line.detector, line.state,
       line.replay ? "replay" : "", line.silent ? "no news" : "", day(line.time)];
@@ -220,6 +220,9 @@
     showFacts();
     showOthers(run.others);
     setText($("message"), run.message);
+    $("message").className = run.state === "failed" ? "failed" : "";
+    $("plots").hidden = $("legend").hidden = run.empty;
+    if (run.empty) $("controls").hidden = true;
     showRois(page.roi);
     $("provisional").hidden = !run.provisional;
     $("loading").hidden = run.loaded;
@@ -390,24 +393,26 @@
       const [light, bright] = Object.entries(BRIGHTER).find((pair) => pair.includes(was)) ?? [was, was];
       return dark ? bright : light;
     };
+    const axis = { axis_label_text_color: soft, major_label_text_color: soft, axis_line_color: soft,
+      major_tick_line_color: soft, minor_tick_line_color: soft };
+    const styles = {
+      Figure: { background_fill_color: paper, border_fill_color: paper, outline_line_color: line },
+      Title: { text_color: ink },
+      Grid: { grid_line_color: grid },
+      Legend: { background_fill_color: paper, label_text_color: ink },
+      ColorBar: { background_fill_color: paper, major_label_text_color: soft, title_text_color: soft },
+      LinearAxis: axis, LogAxis: axis,
+    };
     for (const model of bokeh._all_models.values()) {
-      if (model.type === "Figure") {
-        model.setv({ background_fill_color: paper, border_fill_color: paper, outline_line_color: line });
-      } else if (model.type === "Title") model.text_color = ink;
-      else if (model.type === "Grid") model.grid_line_color = grid;
-      else if (model.type === "Legend") model.setv({ background_fill_color: paper, label_text_color: ink });
-      else if (model.type === "ColorBar") {
-        model.setv({ background_fill_color: paper, major_label_text_color: soft, title_text_color: soft });
-      } else if (model.type.endsWith("Axis")) {
-        model.setv({ axis_label_text_color: soft, major_label_text_color: soft, axis_line_color: soft,
-          major_tick_line_color: soft, minor_tick_line_color: soft });
-      } else if (model.type === "LinearColorMapper" || model.type === "LogColorMapper") {
-        if (model.palette.length === 256) model.nan_color = unknown;
-      } else if (["Scatter", "Line", "Segment"].includes(model.type)) {
+      const wanted = { ...styles[model.type] };
+      if (model.type.endsWith("ColorMapper") && model.palette.length === 256) wanted.nan_color = unknown;
+      if (["Scatter", "Line", "Segment"].includes(model.type)) {
         for (const name of ["line_color", "fill_color"]) {
-          if (typeof model[name]?.value === "string") model[name] = { value: colour(model[name].value) };
+          const was = model[name]?.value;
+          if (typeof was === "string") wanted[name] = { value: colour(was) };
         }
       }
+      model.setv(wanted, { sync: false });  // of this browser alone
     }
   }
 

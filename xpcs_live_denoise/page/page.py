@@ -337,6 +337,7 @@ def run_texts(
         "n_frames": state.n_frames,
         "n_expected": state.n_expected,
         "frames": frames_words(state.n_frames, state.n_expected, live=state.live),
+        "empty": state.empty,
         "provisional": gamma is not None and gamma.provisional,
         "items": items,
         "message": views.message(*map(str, sentences)),

@@ -264,7 +264,14 @@ class RunState:
     @property
     def nothing(self) -> str:
         """What to say where a panel is empty."""
-        return "nothing yet" if self.live else "nothing was measured"
+        return "nothing yet" if self.live else "nothing measured"
+
+    @property
+    def empty(self) -> bool:
+        """Whether the run has ended and left nothing to draw."""
+        data = self.data
+        drawn = data.maps and self.n_frames or data.picture or data.gamma is not None or data.g2
+        return not self.live and not drawn
 
     # --- what is shown; made once for all pages ---------------------------------------------
 
@@ -347,8 +354,7 @@ class RunState:
         return self._once(("g2", index), lambda: self._g2(index))
 
     def _g2(self, index: int) -> views.G2View:
-        stored = self._stored_g2(index)
-        delay_s, raw, error, denoised = stored or self._g2_so_far(index)
+        delay_s, raw, error, denoised = self._stored_g2(index) or self._g2_so_far(index)
         view = views.g2_view(
             delay_s,
             raw,
@@ -357,9 +363,9 @@ class RunState:
             table=self.data.gamma,
             label=self.labels[index],
             series_s=self._series_s,
-            final=stored is not None,
+            final=self.complete,
         )
-        if stored is None and not self.live:  # "so far" would promise more
+        if not self.complete and not self.live:  # "so far" would promise more
             return dataclasses.replace(view, title=f"g₂ of {self.n_frames} frames")
         return view
 
