@@ -274,3 +274,31 @@ def test_the_panels_stand_in_the_order_of_the_window():
     assert tuple(re.findall(r"embed\(roots\.(\w+)\)", html))[: len(views.PANELS)] == tuple(
         views.PANELS
     )
+
+
+def test_a_page_can_be_sent_before_there_is_any_picture():
+    Opened(FakeHub(FakeFeed("a", started=time.time()))).document.to_json()
+
+
+def test_the_page_gives_a_line_of_python_and_what_ended_promises_nothing():
+    page = Opened(FakeHub(FakeFeed("abcdef1234", started=1.0, live=False)))
+    run = page.texts["run"]
+    assert run["code"] == 'results(catalog, "abcdef12")'
+    assert run["frames"] == "10 of 20 frames"
+    titles = [page.title(name) for name in views.PANELS]
+    assert not [title for title in titles if "yet" in title or "so far" in title]
+
+
+def test_the_chosen_roi_is_marked_on_the_detector_and_only_colours_are_sent_for_it():
+    feed = FakeFeed("a", started=1.0, live=False)
+    labels = np.repeat([[1, 1, 0, 2]], 4, axis=0)
+    feed.state.data.picture = {"image": np.ones((4, 4)), "roi_labels": labels}
+    page = Opened(FakeHub(feed))
+    rois = page.document.get_model_by_name("rois")
+    before = rois.data
+    assert before["index"][0].tolist() == labels.tolist()
+    page.choose(roi=[0], shown=["both"])
+    page.update()
+    assert rois.data is before
+    inside = page.document.get_model_by_name("detector").renderers[1].glyph.color_mapper.palette
+    assert [colour.endswith("00") for colour in inside] == [True, False, True]

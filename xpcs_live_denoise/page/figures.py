@@ -266,7 +266,10 @@ class Figures:
             self.sources["roi_names"].data = {"name": rois.names}
         edges = [colour + (TINT if self._thin else "") for colour in rois.colours]
         inside = [NOT_DRAWN] * len(edges)
-        edges[rois.chosen], inside[rois.chosen] = CHOSEN_EDGE, rois.colours[rois.chosen] + CHOSEN_TINT
+        edges[rois.chosen], inside[rois.chosen] = (
+            CHOSEN_EDGE,
+            rois.colours[rois.chosen] + CHOSEN_TINT,
+        )
         for mapper, palette in ((self._edges, edges), (self._chosen, inside)):
             mapper.update(palette=[NOT_DRAWN, *palette], low=-0.5, high=len(palette) + 0.5)
 

@@ -297,9 +297,7 @@ class Screen:
                 logger.exception("Run %s: %s cannot be shown.", self._run, name)
 
 
-def run_texts(
-    state: RunState, index: int, *, runs: Sequence[RunSummary], now: float
-) -> Document:
+def run_texts(state: RunState, index: int, *, runs: Sequence[RunSummary], now: float) -> Document:
     """Return what the page says of a run and a ROI (its index); `runs` are those of the list."""
     start, stop = mapping(state.metadata.get("start")), mapping(state.metadata.get("stop"))
     xpcs, raw_uid = mapping(start.get("xpcs")), str(start.get("original_run_uid") or "")

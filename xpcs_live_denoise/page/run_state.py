@@ -270,7 +270,7 @@ class RunState:
     def empty(self) -> bool:
         """Whether the run has ended and left nothing to draw."""
         data = self.data
-        drawn = data.maps and self.n_frames or data.picture or data.gamma is not None or data.g2
+        drawn = (data.maps and self.n_frames) or data.picture or data.gamma is not None or data.g2
         return not self.live and not drawn
 
     # --- what is shown; made once for all pages ---------------------------------------------

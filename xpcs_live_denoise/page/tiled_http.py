@@ -43,7 +43,8 @@ ARROW = "application/vnd.apache.arrow.file"
 SUMMARY_FIELDS = (
     "{n_frames: n_frames, stop: {exit_status: stop.exit_status, time: stop.time}, start: {"
     "uid: start.uid, time: start.time, scan_id: start.scan_id, sample: start.sample, "
-    "plan_name: start.plan_name, sample_name: start.sample_name, original_run_uid: start.original_run_uid, "
+    "plan_name: start.plan_name, sample_name: start.sample_name, "
+    "original_run_uid: start.original_run_uid, "
     "xpcs: {n_expected: start.xpcs.n_expected, detector: start.xpcs.detector, "
     "raw_time: start.xpcs.raw_time, frame_time_s: start.xpcs.frame_time_s}}}"
 )
@@ -293,8 +294,11 @@ async def check_container(http: TiledHttp, path: str) -> None:
 
 def _containers(nodes: Mapping[str, tuple[str, frozenset[str]]]) -> str:
     """Return the names of those nodes that may hold runs."""
-    names = [repr(name) for name, (kind, specs) in nodes.items()
-             if kind == "container" and not specs & RUN_SPECS]
+    names = [
+        repr(name)
+        for name, (kind, specs) in nodes.items()
+        if kind == "container" and not specs & RUN_SPECS
+    ]
     return ", ".join(names[:MOST_LOOKED_AT]) or "no container"
 
 
