@@ -89,9 +89,9 @@ class Figures:
         Name, of `views.PANELS` and in that order -> Bokeh figure.
     sources
         What is drawn, by name: "c2_raw", "c2_denoised", "detector", "rois" (from 1, in the
-        order of their labels; 0: none), "roi_names", "g2_raw", "g2_raw_fit", "g2_denoised", "g2_denoised_fit", "power_law", "power_law_line",
-        "heterogeneity", "g2_scale", "heterogeneity_scale", "gamma_scale", and a kind of
-        `views.KINDS` each.
+        order of their labels; 0: none), "roi_names", "g2_raw", "g2_raw_fit", "g2_denoised",
+        "g2_denoised_fit", "power_law", "power_law_line", "heterogeneity", "g2_scale",
+        "heterogeneity_scale", "gamma_scale", and a kind of `views.KINDS` each.
     """
 
     def __init__(self) -> None:
@@ -236,7 +236,7 @@ class Figures:
     # --- filling them ----------------------------------------------------------------------
 
     def show_c2(self, view: views.TwoTimeView, shown: str, roi: str, nothing: str) -> None:
-        """Show the C2 of a ROI, or that there is `nothing`; what is hidden (`shown`) is not sent."""
+        """Show the C2 of a ROI, or `nothing`; what is hidden (`shown`) is not sent."""
         self._c2_colours.update(low=view.low, high=view.high)
         for kind, values in (("raw", view.raw), ("denoised", view.denoised)):
             plot, source = self.plots[f"c2_{kind}"], self.sources[f"c2_{kind}"]
@@ -343,7 +343,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rois:
-    """The ROIs of a run in their order: labels, what they are called, colours; index of the chosen."""
+    """The ROIs of a run in their order, and the index of the chosen one."""
 
     labels: list[int]
     names: list[str]
