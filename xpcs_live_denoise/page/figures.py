@@ -370,7 +370,7 @@ def roi_columns(view: views.DetectorView, labels: list[int]) -> tuple[Columns, b
     # As thick as a pixel of a small panel: a thinner line would be drawn in part only.
     thickness = -(-max(index.shape) // LEAST_SIZE)
     padded = np.pad(index, thickness, mode="edge")
-    rows, cols = index.shape
+    rows, cols = view.labels.shape
     edge = np.zeros(index.shape, np.bool_)
     for by in range(1, thickness + 1):
         for down, right in ((by, 0), (-by, 0), (0, by), (0, -by)):
