@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -66,6 +67,7 @@ CAUTIONS: Mapping[str, str] = {
 # What the exit status of a run is called; a run without one is live.
 STATES: Mapping[str, str] = {"success": "finished", "fail": "failed", "abort": "aborted"}
 LONGEST_SAMPLE = 60
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
 
 def reason_words(reason: str) -> str:
@@ -153,9 +155,12 @@ def facts(
     return found
 
 
-def message(*sentences: str) -> str:
-    """Return what a user should know, each sentence once."""
-    return " ".join(dict.fromkeys(sentence for sentence in sentences if sentence))
+def message(*texts: str) -> str:
+    """Return what a user should know, each sentence of the texts once."""
+    sentences = [one for text in texts for one in SENTENCE_END.split(text.strip()) if one]
+    # One that is also a part of another, "Analysis failed: ..." for example, is left out.
+    said = [one for one in sentences if not any(one != two and one in two for two in sentences)]
+    return " ".join(dict.fromkeys(said))
 
 
 def shortened(text: str, most: int) -> str:
