@@ -165,7 +165,9 @@ def test_an_event_of_a_series_whose_files_are_not_there_fails_with_both_names(
     assert not np.isfinite(sink.result.c2).any()
     assert sink.end.analysis_exit_status == "fail"
     assert "_77_data_000001.h5 (no such file)" in sink.end.reason
-    assert re.search(r"names the series \w+_77: the frames of \w+_1, which", sink.end.status.message)
+    assert re.search(
+        r"names the series \w+_77: the frames of \w+_1, which", sink.end.status.message
+    )
 
 
 def test_inline_frames_of_a_followed_run_are_not_counted_twice(subscribe, eiger, tmp_path):

@@ -20,5 +20,8 @@ from .roi_files import load_rois as load_rois
 from .roi_files import open_flat_field as open_flat_field
 from .roi_files import open_rois as open_rois
 from .roi_files import save_rois as save_rois
+from .stored.chosen import ChosenSeries as ChosenSeries
+from .stored.chosen import listed_series as listed_series
+from .stored.chosen import series_during as series_during
 from .stored.documents import TiledDocuments as TiledDocuments
 from .stored.runs import TiledRuns as TiledRuns

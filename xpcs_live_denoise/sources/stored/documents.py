@@ -20,6 +20,7 @@ from xpcs_live_denoise.sources.assets import (
 )
 from xpcs_live_denoise.sources.file_roots import FileRoots
 
+from .chosen import ChosenSeries
 from .eiger import TiledEigerEvents
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class TiledDocuments:
     referred to there, all others as slices of the array in Tiled. `ended` says whether the stop has
     been given out.
 
+    `chosen` are the series of an Eiger that a user names, one for each event.
+
     Raises
     ------
     ResultNotFoundError
@@ -48,7 +51,15 @@ class TiledDocuments:
         Nothing is consumed then, not even the start.
     """
 
-    def __init__(self, container: Node, uid: str, *, data_key: str, roots: FileRoots) -> None:
+    def __init__(
+        self,
+        container: Node,
+        uid: str,
+        *,
+        data_key: str,
+        roots: FileRoots,
+        chosen: ChosenSeries | None = None,
+    ) -> None:
         self.uid = uid
         self.ended = False
         self._container = container
@@ -59,7 +70,17 @@ class TiledDocuments:
         self._n_descriptors = 0
         self._n_indices = 0
         self._resource: Document | None = None
-        self._eiger = TiledEigerEvents(uid, data_key, self._roots)
+        self._eiger = TiledEigerEvents(uid, data_key, self._roots, chosen)
+
+    @property
+    def ended_before_frames(self) -> bool:
+        """Whether the run is over and had no event with frames, under whatever data key."""
+        run = self._refreshed()
+        if run.metadata.get("stop") is None or not _is_structured(run):
+            return False
+        stream, others = self._image_stream(run)
+        keys = [key for descriptor in others for key in descriptor["data_keys"].values()]
+        return stream is None and not any(len(key["shape"]) >= 2 for key in keys)
 
     def new_documents(self) -> Documents:
         """Yield the documents that have come since the last call, in order."""
@@ -122,6 +143,12 @@ class TiledDocuments:
 
     def _of_streams(self, run: Node, *, over: bool) -> list[tuple[str, Document]]:
         stream, descriptors = self._image_stream(run)
+        if self._eiger.chosen is not None:
+            if self._n_descriptors:
+                return []
+            self._n_descriptors = 1
+            key_known = None if stream is None else descriptors[0]
+            return self._eiger.of_chosen(run.metadata, stream, key_known)
         if stream is None:  # whoever listens can then say what the run has instead
             return [("descriptor", doc) for doc in descriptors] if over else []
         key = descriptors[0]["data_keys"][self._data_key]
