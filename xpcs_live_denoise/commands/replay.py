@@ -13,6 +13,8 @@ import typer
 
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, XpcsError, text_of
 
+from .progress import Steps
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -237,10 +239,19 @@ def _which_series(uid: str, run: Fields, folders: Sequence[Path], roots: FileRoo
 
 def _wait(live: LiveDenoise, uid: str, timeout: float | None) -> bool:
     """Wait until the run is stored, and tell each reason why it is not; False after `timeout` s."""
+    end = math.inf if timeout is None else time.monotonic() + timeout
+    with Steps(f"Run {uid[:8]}", "frames") as steps:
+        return _wait_until(live, uid, end, steps)
+
+
+def _wait_until(live: LiveDenoise, uid: str, end: float, steps: Steps) -> bool:
     from xpcs_live_denoise.records.run import Delivery, DeliveryState
 
-    end, reported = math.inf if timeout is None else time.monotonic() + timeout, ""
+    reported = ""
     while not live.wait(min(LOOK_S, max(0.0, end - time.monotonic()))):
+        if (status := live.status.get(uid)) is not None:
+            done, total = status.n_processed + status.n_skipped, status.n_seen
+            steps.show(done, total, "; fits of the whole series follow" if done == total else "")
         delivery = live.delivery.get(uid, Delivery())
         if delivery.state is DeliveryState.REFUSED:
             raise InvalidInputError(f"Run {uid}: its result cannot be stored. {delivery.reason}")

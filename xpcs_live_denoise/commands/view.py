@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from xpcs_live_denoise.errors import MissingDependencyError
+from xpcs_live_denoise.errors import MissingDependencyError, install_line
 
 
 def view(
@@ -36,7 +36,7 @@ def view(
     if importlib.util.find_spec("bokeh") is None:
         raise MissingDependencyError(
             "xpcs-live-denoise view: bokeh is not installed. It comes with the extra `view`: "
-            "pip install 'xpcs-live-denoise[view]'."
+            f"{install_line('view')}."
         )
     from xpcs_live_denoise.page import TiledHttp, checked_key, serve_page
 

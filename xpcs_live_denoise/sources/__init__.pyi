@@ -8,6 +8,7 @@ from .eiger.reconcile import Followed as Followed
 from .eiger.reconcile import Following as Following
 from .eiger.reconcile import follow as follow
 from .file_roots import FileRoots as FileRoots
+from .first_frame import first_frame_in as first_frame_in
 from .frames import FrameReader as FrameReader
 from .frames import read_tiled as read_tiled
 from .frames import read_with_gaps as read_with_gaps
@@ -16,6 +17,7 @@ from .metadata import find_geometry as find_geometry
 from .metadata import geometry_conflicts as geometry_conflicts
 from .remote.publisher import document_publisher as document_publisher
 from .remote.receiver import RemoteDocuments as RemoteDocuments
+from .roi_files import load_mask as load_mask
 from .roi_files import load_rois as load_rois
 from .roi_files import open_flat_field as open_flat_field
 from .roi_files import open_rois as open_rois
