@@ -4,13 +4,20 @@ import re
 import time
 
 import bluesky.plans as bp
-import h5py
-import hdf5plugin  # noqa: F401 - registers the filters of the files
 import numpy as np
 import pytest
 from bluesky.utils import RunEngineInterrupted
 
-from tests.support.followed_runs import at_frame, changed, eiger, followed, never  # noqa: F401 - a fixture
+from tests.support.followed_runs import (  # noqa: F401 - one is a fixture
+    at_frame,
+    changed,
+    eiger,
+    followed,
+    frames_in,
+    never,
+    paused,
+    pausing,
+)
 from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
     assert_same_result,
     engine,
@@ -18,34 +25,6 @@ from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
     series,
     subscribe,
 )
-from xpcs_live_denoise.simulation.eiger import SeriesFiles
-
-
-def frames_in(folder, sequence_id):
-    """Return the frames of a series as they lie in its data files."""
-    files = sorted(folder.glob(f"*_{sequence_id}_data_*.h5"))
-    return np.concatenate([h5py.File(file)["entry/data/data"][()] for file in files])
-
-
-def pausing(engine, *places):
-    """Return what makes files of a series, and pauses the run when some are written.
-
-    `places` are pairs: sequence id, number of the file.
-    """
-
-    class Pausing(SeriesFiles):
-        def write_data(self, number, frames, stopping=None):
-            super().write_data(number, frames, stopping)
-            if (int(self.series.name.rpartition("_")[2]), number) in places:
-                engine.request_pause()
-
-    return Pausing
-
-
-def paused(call):
-    """Call what starts or resumes a run, which is paused in the exposure."""
-    with pytest.raises(RunEngineInterrupted):
-        call()
 
 
 def names_the_left_series(sink, left, taken):

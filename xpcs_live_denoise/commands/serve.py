@@ -17,7 +17,10 @@ from xpcs_live_denoise.errors import (
     InvalidInputError,
     MissingDependencyError,
     TiledUnavailableError,
+    install_line,
 )
+
+from .output import check_output
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.catalog import Node
@@ -57,6 +60,8 @@ def serve(
     from xpcs_live_denoise.live import LiveDenoise
     from xpcs_live_denoise.sources import open_flat_field, open_rois
 
+    if plot is not None:
+        check_output(plot, (".png",))
     settings = Settings.load(config)
     _check(settings, documents, tiled)
     # Better now than in the first run, at night.
@@ -192,7 +197,7 @@ def listen(
     except ImportError as error:
         raise MissingDependencyError(
             f"Documents over 0MQ: {error.name} is not installed. It needs the extra `remote`: "
-            "pip install 'xpcs-live-denoise[remote]'."
+            f"{install_line('remote')}."
         ) from error
     remote = RemoteDocuments(address, live, prefix=prefix.encode(), bind=bind).start()
     how = "Listening for publishers at" if bind else "Taking documents from"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
+from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, install_line
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.config import TiledSettings
@@ -57,7 +57,7 @@ def view(
     if importlib.util.find_spec("bokeh") is None:
         raise MissingDependencyError(
             "xpcs-live-denoise view: bokeh is not installed. It comes with the extra `view`: "
-            "pip install 'xpcs-live-denoise[view]'."
+            f"{install_line('view')}."
         )
     from xpcs_live_denoise.page import TiledHttp, checked_key, serve_page
 

@@ -221,7 +221,9 @@ class DocumentIntake:
         settings = self._settings
         used = {
             "frame_time_s": settings.frame_time_s or self._begin.frame_time_s,
-            "geometry": GeometrySettings(**dataclasses.asdict(self._begin.geometry)),
+            "geometry": GeometrySettings.model_construct(
+                **dataclasses.asdict(self._begin.geometry)
+            ),
         }
         sentences = geometry_conflicts(
             settings.model_copy(update=used),

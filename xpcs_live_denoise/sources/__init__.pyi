@@ -8,6 +8,7 @@ from .eiger.reconcile import Followed as Followed
 from .eiger.reconcile import Following as Following
 from .eiger.reconcile import follow as follow
 from .file_roots import FileRoots as FileRoots
+from .first_frame import first_frame_in as first_frame_in
 from .frame_time import EventTimes as EventTimes
 from .frame_time import FrameTime as FrameTime
 from .frame_time import choose_frame_time as choose_frame_time
@@ -20,9 +21,13 @@ from .metadata import find_geometry as find_geometry
 from .metadata import geometry_conflicts as geometry_conflicts
 from .remote.publisher import document_publisher as document_publisher
 from .remote.receiver import RemoteDocuments as RemoteDocuments
+from .roi_files import load_mask as load_mask
 from .roi_files import load_rois as load_rois
 from .roi_files import open_flat_field as open_flat_field
 from .roi_files import open_rois as open_rois
 from .roi_files import save_rois as save_rois
+from .stored.chosen import ChosenSeries as ChosenSeries
+from .stored.chosen import listed_series as listed_series
+from .stored.chosen import series_during as series_during
 from .stored.documents import TiledDocuments as TiledDocuments
 from .stored.runs import TiledRuns as TiledRuns

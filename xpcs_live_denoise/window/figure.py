@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from xpcs_live_denoise import views
-from xpcs_live_denoise.errors import MissingDependencyError
+from xpcs_live_denoise.errors import MissingDependencyError, install_line
 from xpcs_live_denoise.records.results import GammaTable
 from xpcs_live_denoise.records.types import Array, FloatArray
 
@@ -373,7 +373,7 @@ def plot_view(view: RunView) -> Figure:
     except ImportError as error:
         raise MissingDependencyError(
             "XPCSResult.plot: matplotlib is not installed. It comes with the extra `plot`: "
-            "pip install 'xpcs-live-denoise[plot]'."
+            f"{install_line('plot')}."
         ) from error
     # Not one of pyplot's figures: the next plot of a user would be drawn into its last panel.
     if not matplotlib.is_interactive():

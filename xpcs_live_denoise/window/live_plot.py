@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xpcs_live_denoise import views
-from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, Once
+from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, Once, install_line
 from xpcs_live_denoise.records.run import RunInfo
 
 from .run_view import Display, ShownRun
@@ -47,7 +47,7 @@ class LivePlot:
         except ImportError as error:
             raise MissingDependencyError(
                 "LivePlot: matplotlib is not installed. It comes with the extra `qt`: "
-                "pip install 'xpcs-live-denoise[qt]'."
+                f"{install_line('qt')}."
             ) from error
         self._roi = roi
         self.window: PlotWindow | None = None
@@ -99,7 +99,7 @@ class LivePlot:
         except ImportError as error:
             raise MissingDependencyError(
                 f"LivePlot: Qt cannot be loaded ({error}). It comes with the extra `qt`: "
-                "pip install 'xpcs-live-denoise[qt]'."
+                f"{install_line('qt')}."
             ) from error
         except RuntimeError:
             self._warn("the plot was not made on the main thread")

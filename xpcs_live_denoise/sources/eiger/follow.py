@@ -96,12 +96,11 @@ class EigerFollower:
         """Return the frames that have become complete, in order, whole files at a time."""
         found: list[EigerFrames | StartOver] = []
         while more := self._taken_again(self._look) or self._next_file():
-            last, reference = found[-1] if found else None, more[0]
-            if isinstance(last, EigerFrames) and isinstance(reference, EigerFrames):
-                if last.series == reference.series:
-                    found[-1] = dataclasses.replace(reference, start=last.start)
-                    continue
-            found += more
+            match [*found[-1:], more[0]]:
+                case [EigerFrames() as last, EigerFrames() as one] if last.series == one.series:
+                    found[-1] = dataclasses.replace(one, start=last.start)
+                case _:
+                    found += more
         return found
 
     def finish(self) -> list[EigerFrames | StartOver]:
@@ -167,10 +166,10 @@ class EigerFollower:
         return series.next_file(self._grace_s)
 
     def _next_file(self) -> list[EigerFrames]:
-        if self._n_begun < self._n_series and not self._goes_on:
-            if (name := next(self._names)) is not None:
-                self._n_begun += 1
-                self._series = self._grow(name)
+        wanted = self._n_begun < self._n_series and not self._goes_on
+        if wanted and (name := next(self._names)) is not None:
+            self._n_begun += 1
+            self._series = self._grow(name)
         if self._series is None or self._series.is_over:
             return []
         if None in (self._series.n_images, self.frame_time_s):

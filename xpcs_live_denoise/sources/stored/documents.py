@@ -22,6 +22,7 @@ from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frame_time import FIRST_EVENTS
 from xpcs_live_denoise.sources.streams import OTHER_PURPOSE, stream_rank
 
+from .chosen import ChosenSeries
 from .eiger import TiledEigerEvents, event_times
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class TiledDocuments:
     referred to there, all others as slices of the array in Tiled. `ended` says whether the stop has
     been given out.
 
+    `chosen` are the series of an Eiger that a user names, one for each event.
+
     Raises
     ------
     ResultNotFoundError
@@ -62,6 +65,7 @@ class TiledDocuments:
         data_key: str,
         roots: FileRoots,
         stream: str | None = None,
+        chosen: ChosenSeries | None = None,
     ) -> None:
         self.uid = uid
         self.ended = False
@@ -72,6 +76,18 @@ class TiledDocuments:
         self._run: Node = None
         self._streams: dict[str, StoredStream] = {}  # that have the data key, by name
         self._n_others = 0  # descriptors without it that were given out
+        self._chosen = chosen
+        self._chosen_given = False
+
+    @property
+    def ended_before_frames(self) -> bool:
+        """Whether the run is over and had no event with frames, under whatever data key."""
+        run = self._refreshed()
+        if run.metadata.get("stop") is None or not _is_structured(run):
+            return False
+        found, others = self._image_streams(run)
+        keys = [key for descriptor in others for key in descriptor["data_keys"].values()]
+        return not found and not any(len(key["shape"]) >= 2 for key in keys)
 
     def new_documents(self) -> Documents:
         """Yield the documents that have come since the last call, in order."""
@@ -140,21 +156,18 @@ class TiledDocuments:
         """
         found, others = self._image_streams(run)
         new: list[tuple[str, Document]] = []
+        if self._chosen is not None:
+            return self._of_chosen(run, found, self._chosen)
         if not found:
             if over:
                 new += [("descriptor", doc) for doc in others[self._n_others :]]
                 self._n_others = len(others)
             return new
         start = start_of(run, self.uid)
-        ranks = {name: stream_rank(name, start, self._wanted) for name, _, _ in found}
-        best = min((rank for rank in ranks.values() if rank is not None), default=None)
-
-        def likely(entry: _Found) -> int:
-            rank = ranks[entry[0]]
-            return OTHER_PURPOSE + 1 if rank is None else rank
-
+        ranks = self._ranks(start, found)
+        best = min(ranks.values())
         # The most likely first: if it cannot be read yet, nothing of others is consumed.
-        for name, node, descriptors in sorted(found, key=likely):
+        for name, node, descriptors in sorted(found, key=lambda entry: ranks[entry[0]]):
             if name not in self._streams:
                 self._streams[name] = StoredStream(
                     self.uid, self._data_key, self._roots, number=len(self._streams)
@@ -163,10 +176,29 @@ class TiledDocuments:
             try:
                 new += stream.new_documents(start, node, descriptors, over=over)
             except UnreadableFramesError:
-                if best in (None, ranks[name]):
+                if ranks[name] == best:
                     raise
                 new += stream.new_descriptors(descriptors)
         return new
+
+    def _of_chosen(
+        self, run: Node, found: list[_Found], chosen: ChosenSeries
+    ) -> list[tuple[str, Document]]:
+        """Return the documents of the series that a user named, once."""
+        if self._chosen_given:
+            return []
+        self._chosen_given = True
+        ranks = self._ranks(start_of(run, self.uid), found)
+        events = TiledEigerEvents(self.uid, self._data_key, self._roots, chosen)
+        if not found:
+            return events.of_chosen(run.metadata, None, None)
+        _, stream, descriptors = min(found, key=lambda entry: ranks[entry[0]])
+        return events.of_chosen(run.metadata, stream, descriptors[0])
+
+    def _ranks(self, start: Document, found: list[_Found]) -> dict[str, int]:
+        """Return how likely each stream is to be chosen, by name: the lowest most."""
+        ranks = {name: stream_rank(name, start, self._wanted) for name, _, _ in found}
+        return {name: OTHER_PURPOSE + 1 if rank is None else rank for name, rank in ranks.items()}
 
     def _descriptors(self, run: Node) -> list[tuple[str, Document]]:
         found, others = self._image_streams(run)
