@@ -15,7 +15,7 @@ from xpcs_live_denoise import views
 from xpcs_live_denoise.records.results import GammaTable, Picture
 from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.window.figure import RunFigure
-from xpcs_live_denoise.window.live_plot import save_figure
+from xpcs_live_denoise.window.pictures import save_figure
 from xpcs_live_denoise.window.run_view import MOST_EDGE, ShownRun
 
 
@@ -129,13 +129,13 @@ def test_recommended_points_are_hollow_while_provisional_and_filled_when_final(s
     gamma = drawn(live).axes["gamma"]
     assert len(lines(gamma, views.RECOMMENDED, hollow=True)) == 9
     assert not len(lines(gamma, views.RECOMMENDED, hollow=False))
-    assert "hollow: provisional" in [text.get_text() for text in gamma.get_legend().texts]
+    assert "provisional" in [text.get_text() for text in gamma.get_legend().texts]
     live.write(dataclasses.replace(run.result(), gamma=gamma_rows(run, [""] * 12, final=True)))
     gamma = drawn(live).axes["gamma"]
     assert not len(lines(gamma, views.RECOMMENDED, hollow=True))
     points = lines(gamma, views.RECOMMENDED, hollow=False)
     np.testing.assert_allclose(points, [(age * 0.5, 2.0) for age in range(12)])
-    assert "hollow: provisional" not in [text.get_text() for text in gamma.get_legend().texts]
+    assert "provisional" not in [text.get_text() for text in gamma.get_legend().texts]
 
 
 def test_points_that_are_not_recommended_are_marked_with_their_reason(synthetic):
@@ -274,7 +274,7 @@ def test_gamma_against_q_squared_marks_the_chosen_roi(synthetic):
     assert "n = 2.00 ± 0.00" in axes.texts[0].get_text()
     points = lines(axes, views.RECOMMENDED, hollow=False)
     np.testing.assert_allclose(points, [(one**2, 1e6 * one**2) for one in q], rtol=1e-6)
-    (chosen,) = lines(axes, views.RECOMMENDED, hollow=True)
+    (chosen,) = lines(axes, "black", hollow=True)
     np.testing.assert_allclose(chosen, points[2])
 
 
@@ -297,7 +297,7 @@ def test_a_series_that_is_not_denoised_says_so(synthetic):
     run = synthetic(n_expected=200)
     shown = drawn(live_run(run, run.publication(0, 30, bands=(), gamma=None)))
     assert shown.axes["c2_denoised"].texts[0].get_text() == "denoised from 50 frames on"
-    assert shown.axes["gamma"].texts[0].get_text() == "from 50 frames on"
+    assert shown.axes["gamma"].texts[0].get_text() == "waiting for the first 50 frames"
     shown = drawn(live_run(run, run.result(denoised=False)))
     assert shown.axes["c2_denoised"].texts[0].get_text() == "not denoised"
 

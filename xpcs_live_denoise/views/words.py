@@ -29,6 +29,7 @@ PANELS: Mapping[str, tuple[str, str, str]] = {
     "power_law": ("Γ against q²", "q² (Å⁻²)", "typical Γ (1/s)"),
 }
 
+PER_FRAME = "frames"  # the unit of times where nobody knows the time from frame to frame
 MODEL_TITLE = "Model C2, of the path"  # in the place of the denoised one where a user asks for it
 
 # Kinds of points of Gamma(t), later ones over earlier ones: legend, colour, marker of matplotlib.
@@ -64,7 +65,13 @@ CAUTIONS: Mapping[str, str] = {
 
 # What the exit status of a run is called; a run without one is live.
 STATES: Mapping[str, str] = {"success": "finished", "fail": "failed", "abort": "aborted"}
-LONGEST_SAMPLE = 60
+
+
+def in_unit(label: str, time_unit: str) -> str:
+    """Return the label of an axis for times in s, or in frames (PER_FRAME)."""
+    if time_unit == "s":
+        return label
+    return label.replace("(s)", f"({time_unit})").replace("(1/s)", f"(1/{time_unit.rstrip('s')})")
 
 
 def reason_words(reason: str) -> str:
@@ -108,10 +115,11 @@ def sample_name(start: Fields) -> str:
 def run_title(start: Fields, uid: str, *parts: str) -> str:
     """Return what a run is called: "Scan 77 · 1a2b3c4d · silica", and what else is given.
 
-    `uid` is that of the raw run; empty parts are left out.
+    `uid` is that of the raw run; empty parts are left out. Names are as long as they are: who draws
+    the title shortens it.
     """
     scan = start.get("scan_id")
-    known = (f"Scan {scan}" if scan else "Run", uid[:8], sample_name(start)[:LONGEST_SAMPLE])
+    known = (f"Scan {scan}" if scan else "Run", uid[:8], sample_name(start))
     return " · ".join(part for part in (*known, *parts) if part)
 
 
@@ -157,19 +165,21 @@ def message(*sentences: str) -> str:
     return " ".join(dict.fromkeys(sentence for sentence in sentences if sentence))
 
 
-def shortened(text: str, most: int) -> str:
-    """Return a text of at most `most` letters."""
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def why_not_denoised(n_frames: int, window: int, *, final: bool) -> str:
+def why_not_denoised(n_frames: int, window: int, *, final: bool, has_denoiser: bool = True) -> str:
     """Return why there is no denoised C2 to show."""
+    if not has_denoiser:
+        return "no denoiser"
     return "not denoised" if final or n_frames >= window else f"denoised from {window} frames on"
 
 
 def why_no_rates(window: int, *, final: bool) -> str:
     """Return why there is no rate to show."""
-    return "no fit converged" if final else f"from {window} frames on"
+    return "no fit converged" if final else f"waiting for the first {window} frames"
+
+
+def why_no_frames(*, final: bool) -> str:
+    """Return why there is nothing at all to show."""
+    return "no frames" if final else "waiting for frames"
 
 
 def age_label(n_effective: FloatArray) -> str:
