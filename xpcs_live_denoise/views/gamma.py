@@ -175,10 +175,9 @@ def gamma_view(
             ends = np.percentile(rates, SHOWN_RATES)
             low, high = float(ends[0]) / BELOW, float(ends[1]) * ABOVE
             break
-    if len(rows):
-        note = ""
-    else:
-        note = why_no_rates(window, final=final) if end_s or not final else why_no_frames(final=True)
+    note = "" if len(rows) else why_no_rates(window, final=final)
+    if final and not end_s:
+        note = why_no_frames(final=True)
     cautions = points["recommended"].caution
     caution = caution_words(str(cautions[-1])) if cautions.size else ""
     return GammaView(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -26,6 +27,8 @@ ColorBar: TypeAlias = Any  # of matplotlib, which has few types
 EXPONENTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 PLAIN = (1e-3, 1e5)  # numbers between these are written without an exponent
 LETTERS = 4.5  # that have the room which matplotlib gives a number of an x axis
+BAR_GAP, BAR_WIDTH, BAR_HEIGHT = 0.09, 0.13, 1.25  # inches, the least height
+BELOW = 0.09  # the top of a panel a bar ends: its highest number must not touch the title
 ROI_OPACITY = 0.55
 COVERED = 0.1  # share of the image that outlines may cover before they fade
 
@@ -59,12 +62,18 @@ def panels(figure: Figure) -> dict[str, Axes]:
 
 
 def colour_bar(axes: Axes, image: AxesImage, label: str) -> ColorBar:
-    """Add a colour bar beside axes, also where their image does not fill their place."""
+    """Add a colour bar beside the image of axes, as high as that, or as its label needs."""
 
     def beside(*_: object) -> Bbox:
-        place = axes.get_position()
-        left, width = place.x1 + 0.03 * place.width, 0.045 * place.width
-        return Bbox.from_bounds(left, place.y0, width, place.height)
+        place, (wide, tall) = axes.get_position(), figure.get_size_inches()
+        room = axes.get_position(original=True).height
+        height = max(place.height, min(room, BAR_HEIGHT / tall))
+        return Bbox.from_extents(
+            place.x1 + BAR_GAP / wide,
+            place.y1 - height,
+            place.x1 + (BAR_GAP + BAR_WIDTH) / wide,
+            place.y1 - BELOW / tall,
+        )
 
     figure: Any = axes.figure
     place = figure.add_axes((0.0, 0.0, 0.1, 0.1))
@@ -84,16 +93,12 @@ class Decades(LogLocator):
     def tick_values(self, vmin: float, vmax: float) -> Any:
         """Return the places of the ticks between two values."""
         low, high = sorted((vmin, vmax))
-        found: Array = np.empty(0)
-        for digits in ((1, 2, 5), (1,)):
-            found = _decades(digits, low, high)
-            if self._fit(found):
-                break
-        if len(found) < 2:
-            found = _decades(tuple(range(1, 10)), low, high)
-        if len(found) < 2 or not self._fit(found):
-            found = np.asarray(MaxNLocator(3).tick_values(low, high))
-        return found
+        candidates = [_decades(digits, low, high) for digits in ((1, 2, 5), (1,), range(1, 10))]
+        candidates = [found for found in candidates if len(found) > 1]
+        if not candidates:  # less than from one digit to the next: as good as linear
+            candidates = [np.asarray(MaxNLocator(3).tick_values(low, high))]
+        fitting = (found for found in candidates if self._fit(found))
+        return next(fitting, candidates[0][[0, -1]])
 
     def _fit(self, found: Array) -> bool:
         """Whether there is room for the numbers at these places."""
@@ -105,8 +110,8 @@ class Decades(LogLocator):
         return sum(len(number(value)) + 1 for value in found.tolist()) <= LETTERS * room
 
 
-def _decades(digits: tuple[int, ...], low: float, high: float) -> Array:
-    found = np.asarray(LogLocator(subs=digits, numticks=9).tick_values(low, high))
+def _decades(digits: Sequence[int], low: float, high: float) -> Array:
+    found = np.asarray(LogLocator(subs=tuple(digits), numticks=9).tick_values(low, high))
     return found[(found >= low) & (found <= high)]
 
 

@@ -68,6 +68,7 @@ class RunFigure:
         self.figure = figure
         self.view: RunView | None = None
         figure.set_facecolor("white")
+        figure.set_layout_engine("none")  # a user's style may have another
         self.axes = drawing.panels(figure)
         self.layout = Layout(figure, self.axes, step)
         self._lines: dict[str, Line2D] = {}

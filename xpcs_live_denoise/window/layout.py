@@ -38,7 +38,7 @@ PAD, GAP = 0.14, 0.25  # around everything; between title and the choice of the 
 BUTTON, ROI_WIDTH = (0.32, 0.27), 1.5  # width and height of a button; least room between them
 HEAD_HEIGHT = 0.31
 # Room for numbers, labels and colour bars: left and right of the panels and between them.
-LEFT, RIGHT, BETWEEN = 0.72, 0.8, 1.02
+LEFT, RIGHT, BETWEEN = 0.72, 0.86, 1.0
 OVER, UNDER = 0.27, 0.44  # a panel: its title, its numbers with the axis' label
 LEAST = 0.5  # a panel is drawn at least so wide and high, however small the window
 IMAGES = ("detector", "c2_raw", "c2_denoised")  # in the upper row, square if its share allows it
@@ -48,7 +48,7 @@ COLUMNS = {
     "g2": 0, "heterogeneity": 0, "gamma": 1, "power_law": 2,
 }  # fmt: skip
 G2_SHARE, G2_GAP = 0.6, 0.06  # of the place of g2, which the heterogeneity shares
-DETECTOR_SHARE = 0.88  # a detector wider than high fills its place: its colour bar is beside it
+BESIDE_DETECTOR = 0.4  # one wider than high fills its place: part of its colour bar is in it
 MESSAGE_SHARE = 0.25  # of the height that the message may take where nobody can make room
 SIZES = {"title": HEAD_SIZE, "facts": LABEL_SIZE + 0.5, "roi": TITLE_SIZE, "message": LABEL_SIZE}
 GIVEN_SHARE = 0.06  # that it has in any case, where somebody can
@@ -187,7 +187,7 @@ class Layout:
             wide, y, tall = panel, rows[1], curves
             if name in IMAGES:
                 y, tall = rows[0], images
-                wide *= DETECTOR_SHARE if name == "detector" else 1
+                wide -= BESIDE_DETECTOR if name == "detector" else 0
             elif name == "g2":
                 y, tall = rows[1] + (1 - G2_SHARE) * curves, G2_SHARE * curves
             elif name == "heterogeneity":

@@ -124,5 +124,5 @@ def fitted_title(parts: str, width: float, size: float, weight: str = "normal") 
 def letter(figure: Figure) -> None:
     """Give every text of a figure our fonts, whatever a user's style says of others."""
     for text in figure.findobj(Text):
-        if text.get_fontfamily() != list(families()):
+        if text.get_usetex() or text.get_fontfamily() != list(families()):
             text.set(fontfamily=list(families()), usetex=False)
