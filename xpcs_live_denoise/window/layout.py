@@ -87,7 +87,8 @@ class Layout:
             )
             for name, size in SIZES.items()
         }  # fmt: skip
-        self._texts["roi"].set_va("center")
+        self._texts["roi"].set(va="center")
+        self._is_window = step is not None
         self._buttons: list[Button] = []  # matplotlib keeps only weak references to them
         if step is not None:
             for words, by in (("◀", -1), ("▶", 1)):
@@ -110,32 +111,23 @@ class Layout:
     def arrange(self, view: RunView, *, grow: bool = False) -> None:
         """Write the lines and place everything for the figure's size of now.
 
-        With `grow` the figure gets as high as a long message needs; else the end of one that is
-        longer than its share is left out.
+        With `grow` the figure gets as high as a long message needs. In a window the end of one that
+        is longer than its share is left out, and told by `in_full`.
         """
         width, height = self.figure.get_size_inches().tolist()
         self._full = {}
-        free = width - 2 * PAD
-        facts = lines_of(
-            BETWEEN_FACTS.join(drawable(" ".join(fact)) for fact in view.facts),
-            free,
-            SIZES["facts"],
-            between=BETWEEN_FACTS,
-        )
-        message = lines_of(drawable(view.message), free, SIZES["message"])
+        message = lines_of(drawable(view.message), width - 2 * PAD, SIZES["message"])
         step = line_height(SIZES["message"])
         if grow:
             most = max(2, int(GIVEN_SHARE * height / step))
             height += max(0, len(message) - most) * step
             self.figure.set_size_inches(width, height)
-        else:
-            message = self._shortened(message, max(2, int(MESSAGE_SHARE * height / step)), free)
-        self._write_head(view, width, height)
-        self._texts["facts"].set_text("\n".join(facts))
-        self._texts["facts"].set_position((PAD / width, 1 - (PAD + HEAD_HEIGHT) / height))
+        elif self._is_window:
+            most = max(2, int(MESSAGE_SHARE * height / step))
+            message = self._shortened(message, most, width - 2 * PAD)
         self._texts["message"].set_text("\n".join(message))
         self._texts["message"].set_position((PAD / width, (PAD + len(message) * step) / height))
-        top = height - PAD - HEAD_HEIGHT - len(facts) * line_height(SIZES["facts"]) - 0.06
+        top = self._write_head(view, width, height)
         self._place_panels(view, width, height, top, 1.5 * PAD + len(message) * step)
 
     def _shortened(self, message: list[str], most: int, width: float) -> list[str]:
@@ -145,31 +137,55 @@ class Layout:
         last = elided(message[most - 1], width - width_of(CUT, SIZES["message"]), SIZES["message"])
         return [*message[: most - 1], last.rstrip("…") + CUT]
 
-    def _write_head(self, view: RunView, width: float, height: float) -> None:
-        """Write the title, and on its right the ROI between its buttons."""
-        roi = drawable(view.roi)
-        roi_width = width_of(roi, SIZES["roi"])
-        right, middle = width - PAD, height - PAD - 0.5 * BUTTON[1]
-        for button in self._buttons:
-            button.ax.set_visible(view.n_roi > 1)
-        if self._buttons and view.n_roi > 1:
-            roi_width = max(roi_width, ROI_WIDTH) + 0.22
-            lefts = right - 2 * BUTTON[0] - roi_width, right - BUTTON[0]
-            for button, left in zip(self._buttons, lefts, strict=True):
-                place = (left, middle - BUTTON[1] / 2, *BUTTON)
-                button.ax.set_position(_share(place, width, height))
-            self._texts["roi"].set(x=(right - BUTTON[0] - roi_width / 2) / width, ha="center")
-            roi_width += 2 * BUTTON[0]
-        else:
-            self._texts["roi"].set(x=right / width, ha="right")
-        self._texts["roi"].set_text(roi)
-        self._texts["roi"].set_y(middle / height)
-        title = drawable(view.title)
-        shown = fitted_title(title, right - roi_width - GAP - PAD, SIZES["title"], "bold")
+    def _write_head(self, view: RunView, width: float, height: float) -> float:
+        """Write title, facts and ROI; return how much height is left.
+
+        The ROI stands on the right of the title, or of the facts where a long title needs the line.
+        """
+        title, roi = drawable(view.title), drawable(view.roi)
+        free = width - 2 * PAD
+        choice = self._width_of_choice(view, roi) + GAP
+        beside_title = width_of(title, SIZES["title"], "bold") <= free - choice
+        shown = title if beside_title else fitted_title(title, free, SIZES["title"], "bold")
         if shown != title:
             self._full["title"] = " ".join(view.title.split())
         self._texts["title"].set_text(shown)
         self._texts["title"].set_position((PAD / width, 1 - PAD / height))
+        facts = lines_of(
+            BETWEEN_FACTS.join(drawable(" ".join(fact)) for fact in view.facts),
+            free if beside_title else free - choice,
+            SIZES["facts"],
+            between=BETWEEN_FACTS,
+        )
+        below = height - PAD - HEAD_HEIGHT
+        self._texts["facts"].set_text("\n".join(facts))
+        self._texts["facts"].set_position((PAD / width, below / height))
+        high = len(facts) * line_height(SIZES["facts"])
+        self._place_choice(view, roi, (height - PAD if beside_title else below), width, height)
+        return below - (high if beside_title else max(high, BUTTON[1])) - 0.06
+
+    def _width_of_choice(self, view: RunView, roi: str) -> float:
+        """Return how wide the ROI is, with its buttons where there are others to choose."""
+        wide = width_of(roi, SIZES["roi"])
+        if self._is_window and view.n_roi > 1:
+            return max(wide, ROI_WIDTH) + 0.22 + 2 * BUTTON[0]
+        return wide
+
+    def _place_choice(
+        self, view: RunView, roi: str, top: float, width: float, height: float
+    ) -> None:
+        right, middle = width - PAD, top - 0.5 * BUTTON[1]
+        several = self._is_window and view.n_roi > 1
+        wide = self._width_of_choice(view, roi)
+        lefts = right - wide, right - BUTTON[0]
+        for button, left in zip(self._buttons, lefts, strict=False):
+            button.ax.set_visible(several)
+            place = (left, middle - BUTTON[1] / 2, *BUTTON)
+            button.ax.set_position(_share(place, width, height))
+        x = right - wide / 2 if several else right
+        self._texts["roi"].set(
+            text=roi, x=x / width, y=middle / height, ha="center" if several else "right"
+        )
 
     def _place_panels(
         self, view: RunView, width: float, height: float, top: float, bottom: float
