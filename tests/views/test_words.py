@@ -48,6 +48,8 @@ def test_facts_are_what_is_known():
         ("skipped frames", "10"),
         ("frame time", "10 ms"),
     ]
+    per_frame = views.facts(status, 1, **known, time_unit="frame", counts=2.0, live=True)
+    assert per_frame[-1] == ("frame time", "unknown")
     known["n_expected"] = None
     found = dict(views.facts(Status(), 1, **known, counts=math.nan, live=False))
     assert found == {
@@ -83,7 +85,7 @@ def test_what_is_missing_is_explained():
 
 def test_axes_without_a_known_frame_time_are_in_frames():
     assert views.in_unit("age (s), worth 3 independent points", "s").startswith("age (s)")
-    frames = [views.in_unit(label, views.PER_FRAME) for label in ("delay (s)", "typical Γ (1/s)")]
+    frames = [views.in_unit(label, "frame") for label in ("delay (s)", "typical Γ (1/s)")]
     assert frames == ["delay (frames)", "typical Γ (1/frame)"]
 
 

@@ -533,17 +533,15 @@ def test_outlines_of_many_narrow_rois_leave_the_image_visible(synthetic):
 
 
 def test_times_and_rates_without_a_known_frame_time_are_in_frames(synthetic):
-    view = crowded_run(synthetic, 3).view(0)
-    figure = Figure(figsize=(10, 6))
-    FigureCanvasAgg(figure)
-    shown = RunFigure(figure)
-    shown.update(dataclasses.replace(view, time_unit=views.PER_FRAME))
-    figure.canvas.draw()
-    labels = [
+    live = crowded_run(synthetic, 3)
+    live.info = dataclasses.replace(live.info, time_unit="frame")
+    shown = in_window(10, 6, live)
+    labels = {
         text for axes in shown.axes.values() for text in (axes.get_xlabel(), axes.get_ylabel())
-    ]
-    assert {"t₁ (frames)", "delay (frames)", "Γ (1/frame)", "typical Γ (1/frame)"} <= set(labels)
+    }
+    assert {"t₁ (frames)", "delay (frames)", "Γ (1/frame)", "typical Γ (1/frame)"} <= labels
     assert not any("(s)" in label or "(1/s)" in label for label in labels)
+    assert "frame time unknown" in shown.words
     assert not overlaps(boxes_of(shown))
 
 

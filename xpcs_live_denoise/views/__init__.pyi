@@ -34,7 +34,6 @@ from .words import FIT as FIT
 from .words import KINDS as KINDS
 from .words import MODEL_TITLE as MODEL_TITLE
 from .words import PANELS as PANELS
-from .words import PER_FRAME as PER_FRAME
 from .words import RAW as RAW
 from .words import RECOMMENDED as RECOMMENDED
 from .words import STATES as STATES

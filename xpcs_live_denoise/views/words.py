@@ -29,7 +29,6 @@ PANELS: Mapping[str, tuple[str, str, str]] = {
     "power_law": ("Γ against q²", "q² (Å⁻²)", "typical Γ (1/s)"),
 }
 
-PER_FRAME = "frames"  # the unit of times where nobody knows the time from frame to frame
 MODEL_TITLE = "Model C2, of the path"  # in the place of the denoised one where a user asks for it
 
 # Kinds of points of Gamma(t), later ones over earlier ones: legend, colour, marker of matplotlib.
@@ -60,6 +59,7 @@ CAUTIONS: Mapping[str, str] = {
     "alpha_is_prior": "the data hardly tell alpha",
     "several_rates": "alpha below 0.6: maybe several rates at once",
     "contrast_drifts": "the contrast changes with age, as with a background",
+    "per_frame": "Γ is per frame, because nobody knows the frame period",
     "errors_uncertain": "errors may be off by a factor of 2",
 }
 
@@ -68,10 +68,10 @@ STATES: Mapping[str, str] = {"success": "finished", "fail": "failed", "abort": "
 
 
 def in_unit(label: str, time_unit: str) -> str:
-    """Return the label of an axis for times in s, or in frames (PER_FRAME)."""
+    """Return the label of an axis for times in "s", or in another unit: "frame"."""
     if time_unit == "s":
         return label
-    return label.replace("(s)", f"({time_unit})").replace("(1/s)", f"(1/{time_unit.rstrip('s')})")
+    return label.replace("(s)", f"({time_unit}s)").replace("(1/s)", f"(1/{time_unit})")
 
 
 def reason_words(reason: str) -> str:
@@ -136,6 +136,7 @@ def facts(
     n_frames: int,
     n_expected: int | None,
     frame_time_s: float,
+    time_unit: str = "s",
     counts: float,
     live: bool,
 ) -> list[tuple[str, str]]:
@@ -156,7 +157,8 @@ def facts(
     if live and math.isfinite(status.lag_s):
         found.append(("behind the detector", f"{status.lag_s:.2f} s"))
     found.append(("skipped frames", f"{status.n_skipped}"))
-    found.append(("frame time", f"{frame_time_s * 1e3:.4g} ms"))
+    known = time_unit == "s"
+    found.append(("frame time", f"{frame_time_s * 1e3:.4g} ms" if known else "unknown"))
     return found
 
 

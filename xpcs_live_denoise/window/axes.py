@@ -57,6 +57,8 @@ def panels(figure: Figure) -> dict[str, Axes]:
             spine.set(visible=True, edgecolor="black")
         axes.tick_params(labelsize=SMALL, color="black", labelcolor="black")
         axes.locator_params(nbins=4 if name == "heterogeneity" else 6)
+        if name == "g2":  # is low in a small window
+            axes.locator_params(axis="y", nbins="auto")
     found["g2"].tick_params(labelbottom=False)
     return found
 

@@ -26,8 +26,8 @@ class RunView:
     """All that a figure shows of one run and one ROI (its label) at one time.
 
     Lines of text, (name, value) pairs of facts, and the panels; no `detector` before the first
-    look, or where nobody looked. `n_roi` is how many there are to choose from, `time_unit` "s" or
-    `views.PER_FRAME`.
+    look, or where nobody looked. `n_roi` is how many there are to choose from, `time_unit` is
+    that of `RunInfo`.
     """
 
     title: str
@@ -140,6 +140,7 @@ class ShownRun:
                     n_frames=n_frames,
                     n_expected=info.n_expected,
                     frame_time_s=info.frame_time_s,
+                    time_unit=info.time_unit,
                     counts=views.mean_counts(picture, label),
                     live=not self.ended,
                 ),
@@ -151,6 +152,7 @@ class ShownRun:
                 gamma=gamma,
                 power_law=self._power_law,
                 n_roi=len(info.roi),
+                time_unit=info.time_unit,
             )
 
     def _state(self) -> str:
