@@ -177,7 +177,7 @@ def hands_on(session, folder):
         "zoom": zoom,
         "roi": session.roi_words(),
         "inside": [
-            text.get_window_extent().x1 <= session.window.figure.figure.bbox.width
+            bool(text.get_window_extent().x1 <= session.window.figure.figure.bbox.width)
             for text in session.window.figure.figure.texts
         ],
     }
