@@ -142,6 +142,9 @@ class Settings(_Model):
     """The ROI file (.npz, see `save_rois`). Not needed where a RoiMap is passed to LiveDenoise."""
     image_key: str | None = None
     """Data key that holds the frames. Default: "<detector>_image"."""
+    stream: str | None = None
+    """Stream with the series, where several have the data key. Default: "primary", or the only one;
+    dark frames, baseline and monitors come last."""
     mask: Path | None = None
     """Pixel mask (.npy or .npz), 1 or True = keep; applied on top of the ROI file."""
     flat_field: Path | None = None

@@ -11,7 +11,7 @@ from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.page.feed import READ
 from xpcs_live_denoise.page.hub import Hub
 from xpcs_live_denoise.page.tiled_http import TiledHttp
-from xpcs_live_denoise.readers.client import results
+from xpcs_live_denoise.readers import results
 from xpcs_live_denoise.sinks.run import TiledSink
 
 DEADLINE_S = 120

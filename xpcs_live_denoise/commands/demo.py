@@ -115,6 +115,7 @@ def _measure(
             TerminalSink,
         ],
         plot=plot == "window" or plot or False,
+        report=None,
     )
     engine = RunEngine({"beamline_id": "demo"})
     engine.subscribe(TiledWriter(client[RAW_PATH], batch_size=1))

@@ -29,7 +29,9 @@ Differences: TypeAlias = dict[str, float]  # see `compare`
 
 
 def replay(
-    uids: Annotated[list[str], typer.Argument(metavar="UID...", help="Uids of raw runs.")],
+    uids: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Uids, their first letters, or scan_ids.")
+    ],
     config: Annotated[Path, typer.Option(help="The settings, YAML.")] = Path("xpcs.yml"),
 ) -> None:
     """Compute stored runs again, and compare with their earlier results."""
@@ -128,18 +130,26 @@ def _replay_one(
 ) -> Differences | None:
     from rich import print as print_table
 
-    from xpcs_live_denoise.catalog import full_uid, raw_container, refuse_raw_runs, results_path
+    from xpcs_live_denoise.catalog import raw_container, refuse_raw_runs, results_path
     from xpcs_live_denoise.live import LiveDenoise, Timings
+    from xpcs_live_denoise.readers import find_raw_run
     from xpcs_live_denoise.sources import FileRoots, TiledDocuments
 
-    timings = timings or Timings()
-    refuse_raw_runs(client, results_path(settings.tiled.path, settings.tiled.raw_path), uid)
-    container = raw_container(client, settings.tiled.raw_path or "")
-    uid = full_uid(container, uid)
+    timings, raw_path = timings or Timings(), settings.tiled.raw_path or ""
+    segments = results_path(settings.tiled.path, raw_path)
+    container = raw_container(client, raw_path)
+    uid, note = find_raw_run(client, uid, raw_path=raw_path, path=settings.tiled.path)
+    if note:
+        typer.secho(note, fg="yellow")
+    refuse_raw_runs(client, segments, uid)
     earlier = _newest(client, uid, settings)
     roots = FileRoots(settings.file_roots)
-    documents = TiledDocuments(container, uid, data_key=settings.data_key, roots=roots)
-    live = LiveDenoise(settings, rois=rois, catalog=client, raw=client, timings=timings)
+    documents = TiledDocuments(
+        container, uid, data_key=settings.data_key, roots=roots, stream=settings.stream
+    )
+    live = LiveDenoise(
+        settings, rois=rois, catalog=client, raw=client, timings=timings, report=None
+    )
     stored = False
     try:
         typer.echo(f"Run {uid}: computing ...")
@@ -206,7 +216,7 @@ def _newest(client: Node, uid: str, settings: Settings) -> XPCSResult | None:
     from xpcs_live_denoise.readers import results
 
     try:
-        return results(client, uid, path=settings.tiled.path)
+        return results(client, uid, detector=settings.data_key, path=settings.tiled.path)
     except ResultNotFoundError:
         return None
 

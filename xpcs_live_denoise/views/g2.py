@@ -57,6 +57,7 @@ class DiagonalSums:
         if rows.start == 0:
             self._n_summed = 0
             self._sum[:], self._count[:] = 0, 0
+            self._near[:] = np.nan
         if rows.stop > self._sum.shape[1]:
             self._sum, self._count = (
                 _longer(array, rows.stop, 0.0) for array in (self._sum, self._count)

@@ -59,7 +59,7 @@ CAUTIONS: Mapping[str, str] = {
     "alpha_is_prior": "the data hardly tell alpha",
     "several_rates": "alpha below 0.6: maybe several rates at once",
     "contrast_drifts": "the contrast changes with age, as with a background",
-    "per_frame": "Γ is per frame, because nobody knows the frame period",
+    "per_frame": "the frame period is not known: Γ in 1/frame, ages in frames",
     "errors_uncertain": "errors may be off by a factor of 2",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from pathlib import Path
@@ -92,6 +93,10 @@ def save_figure(run: ShownRun, roi: int, path: Path) -> None:
     unfinished.replace(path)
 
 
+_numbers = itertools.count(1001)  # those of pyplot's own figures are lower
+_open: set[Figure] = set()
+
+
 def plot_view(view: RunView) -> Figure:
     """Return the figure; see `XPCSResult.plot`.
 
@@ -101,7 +106,9 @@ def plot_view(view: RunView) -> Figure:
         Without matplotlib.
     """
     try:
+        import matplotlib
         import matplotlib.pyplot as plt
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependencyError(
             "XPCSResult.plot: matplotlib is not installed. It comes with the extra `plot`: "
@@ -109,6 +116,17 @@ def plot_view(view: RunView) -> Figure:
         ) from error
     from .figure import RESULT_INCHES, RunFigure
 
-    figure = plt.figure(figsize=RESULT_INCHES)
+    # Not one of pyplot's figures: the next plot of a user would be drawn into its last panel.
+    if not matplotlib.is_interactive():
+        figure = Figure(figsize=RESULT_INCHES)
+        RunFigure(figure).update(view, grow=True)
+        return figure
+    manager = plt.new_figure_manager(next(_numbers), figsize=RESULT_INCHES)
+    figure = manager.canvas.figure
     RunFigure(figure).update(view, grow=True)
+    manager.set_window_title(view.title)
+    figure.show(warn=False)
+    if manager.canvas.required_interactive_framework:  # its window lives as long as it does
+        _open.add(figure)
+        figure.canvas.mpl_connect("close_event", lambda _: _open.discard(figure))
     return figure

@@ -93,7 +93,8 @@ class ShownRun:
             self._status = record.status
             self._picture = record.picture or self._picture
             if isinstance(record, Result):
-                self._c2.result = record
+                self.info = record.info or self.info  # the time axis is known better by now
+                self._c2.take_result(record, self.info)
                 self._gamma = record.gamma
             else:
                 self._c2.add(record)
@@ -195,6 +196,10 @@ class LiveC2:
         """Frames so far."""
         return self._n_frames if self.result is None else self.result.c2.shape[-1]
 
+    def take_result(self, result: Result, info: RunInfo) -> None:
+        """Take the final result, and what is known of the run by then."""
+        self.result, self._info = result, info
+
     def add(self, publication: Publication) -> None:
         """Take new rows and changed squares; frames that were taken before are written over."""
         rows = publication.c2
@@ -208,8 +213,9 @@ class LiveC2:
                 c2_map.patch(values, (rows.start, 0), zero_is_gap=False)
         for band in publication.bands:
             self._sums.add_band(band)
-            # What no window reached is raw in a band: it keeps what an earlier one wrote.
-            reached = np.where(np.isfinite(band.spread), np.nan_to_num(band.c2), 0)
+            # What no window reached is raw in a band: it keeps what an earlier one wrote, unless
+            # there is nothing raw either.
+            reached = np.where(np.isfinite(band.spread) | np.isnan(band.c2), band.c2, 0)
             for c2_map, values in zip(self._denoised, reached, strict=True):
                 c2_map.patch(values, (band.start, band.start))
 

@@ -15,7 +15,6 @@ from profile_collection.chx_simulation import chx_series
 from tests.support.file_roots import ANYWHERE
 from tests.support.live_runs import ROIS, SHAPE, series
 from xpcs_live_denoise import LiveDenoise, Settings, results
-from xpcs_live_denoise.catalog.nodes import full_uid
 from xpcs_live_denoise.commands.replay import replay_runs
 from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError
 from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
@@ -213,27 +212,13 @@ def test_frames_stored_as_something_else_are_told(tiled_client):
         next(source.new_documents())
 
 
-def test_the_beginning_of_a_uid_names_one_run_or_none(tiled_client):
+def test_documents_are_read_of_a_whole_uid_only(tiled_client):
     runs = tiled_client.create_container(f"raw_{uuid.uuid4()}", specs=[RUNS])
-    uid, twin = "abcdef12-3456-7890-abcd-000000000000", "fedcba98-0000"
-    for key in (uid, f"{twin}-1", f"{twin}-2"):
-        spec = Spec("BlueskyRun", version="3.0")
-        runs.create_container(key, metadata={"start": {"uid": key}}, specs=[spec])
-    assert full_uid(runs, uid[:8]) == full_uid(runs, uid) == uid
+    uid = "abcdef12-3456-7890-abcd-000000000000"
+    spec = Spec("BlueskyRun", version="3.0")
+    runs.create_container(uid, metadata={"start": {"uid": uid}}, specs=[spec])
     with pytest.raises(ResultNotFoundError, match=f"the beginning of a uid.* Give {uid}"):
         next(TiledDocuments(runs, uid[:8], data_key="a_image", roots=ANYWHERE).give_up())
-    for wrong in (uid[:4], "", "nowhere", f"%{uid[1:9]}", f"{uid[:-1]}/", "%%%%%"):
-        with pytest.raises(ResultNotFoundError, match="not in /raw"):
-            full_uid(runs, wrong)
-    with pytest.raises(ResultNotFoundError, match=r"not in /raw.*multiple matches"):
-        full_uid(runs, twin)
-    runs.create_container("a-folder")
-    with pytest.raises(ResultNotFoundError, match="not in /raw"):
-        full_uid(runs, "a-folder")
-    plain = tiled_client.create_container(f"raw_{uuid.uuid4()}")
-    plain.create_container("a-folder")
-    with pytest.raises(ResultNotFoundError, match="Run a-folder: a node without a start document"):
-        full_uid(plain, "a-folder")
 
 
 @pytest.fixture

@@ -132,6 +132,22 @@ class TiledEigerEvents:
         return [*documents, ("datum", datum), ("event", read)]
 
 
+def event_times(stream: Node, data_key: str) -> tuple[list[int], list[float], list[float] | None]:
+    """Return numbers and times of the events of a stream, and the timestamps of its frames.
+
+    The last are None where Tiled keeps none; a row that was written twice counts once.
+    """
+    name = next((name for name in _TABLES if name in stream.base), None)
+    if name is None:
+        return [], [], None
+    node = stream.base[name]
+    stamp = f"ts_{data_key}"
+    columns = ["seq_num", "time", *([stamp] if stamp in node.columns else [])]
+    table = node.read(columns).drop_duplicates("seq_num").sort_values("seq_num")
+    stamps = [float(one) for one in table[stamp]] if stamp in columns else None
+    return [int(n) for n in table["seq_num"]], [float(one) for one in table["time"]], stamps
+
+
 def _events_in(stream: Node) -> list[tuple[int, float]]:
     """Return (seq_num, time) of each event in order; a row that was written twice counts once."""
     name = next((name for name in _TABLES if name in stream.base), None)
