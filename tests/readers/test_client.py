@@ -214,7 +214,7 @@ def test_a_result_without_heterogeneity_reads_as_nothing_known(
     assert table["g2"].notna().all()
     assert table[["heterogeneity", "heterogeneity_error"]].isna().all(axis=None)
     assert result.status_table()["heterogeneity"].tolist() == [[], []]
-    assert result_view(result, 1).heterogeneity.words == "not known yet"
+    assert result_view(result, 1).heterogeneity.words == "not known"
 
 
 def test_the_view_of_a_result_has_its_heterogeneity(finished):
@@ -222,7 +222,7 @@ def test_the_view_of_a_result_has_its_heterogeneity(finished):
     assert result_view(result, 1).heterogeneity.words == "ln Γ fluctuates by 0.55 ± 0.08"
     other = result_view(result, 2).heterogeneity
     np.testing.assert_allclose(other.chi, run.heterogeneity[1].chi)
-    assert other.words == "not known yet"  # its spread was NaN, which is null in JSON
+    assert other.words == "not known"  # its spread was NaN, which is null in JSON
 
 
 def test_the_model_image_is_made_from_the_rows_of_the_path(module_client, synthetic):

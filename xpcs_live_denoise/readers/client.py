@@ -423,6 +423,7 @@ def result_view(result: XPCSResult, label: int, *, model: bool = False) -> RunVi
             n_frames=n_frames,
             n_expected=None if stop is not None else xpcs.get("n_expected"),
             frame_time_s=frame_time_s,
+            time_unit=xpcs.get("time_unit", "s"),
             counts=views.mean_counts(picture, label),
             live=stop is None,
         ),
@@ -437,12 +438,15 @@ def result_view(result: XPCSResult, label: int, *, model: bool = False) -> RunVi
             status=status,
             roi=roi,
             note=views.why_not_denoised(n_frames, window, final=stop is not None),
+            final=stop is not None,
             title=title,
         ),
         g2=_g2(result, label, raw, gamma, final=stop is not None),
-        heterogeneity=views.heterogeneity_view(status, roi, frame_time_s),
+        heterogeneity=views.heterogeneity_view(status, roi, frame_time_s, final=stop is not None),
         gamma=shown,
         power_law=views.power_law_view(gamma, labels, q),
+        n_roi=len(labels),
+        time_unit=xpcs.get("time_unit", "s"),
     )
 
 
