@@ -18,7 +18,7 @@ from xpcs_live_denoise.records.types import (
     select_rows,
 )
 
-from .cuts import SeriesFit, fit_cuts, fit_rates, fit_series, posterior_left_out
+from .cuts import SeriesFit, best_widths, fit_cuts, fit_rates, fit_series, posterior_left_out
 from .grid import KwwGrid, Posterior, alpha_is_prior, kww_grid
 from .jumps import Jump, bounds, find_jumps
 from .path import PathEstimate
@@ -81,11 +81,12 @@ class BayesEstimator:
         `remember` is False for ages that will be asked for again when there are more frames.
         """
         centres = np.asarray(ages, np.int64).reshape(-1)
-        grid = kww_grid(max(sums.n_frames - 1, 1))
+        whole = sums.series(self._roi)
+        grid = kww_grid(whole.edges)
         reach = CURVE_WIDTH // 2
         middles = np.arange(reach, sums.n_frames - reach, CURVE_WIDTH)
         pieces = sums.cuts(self._roi, middles, CURVE_WIDTH)
-        series = fit_series(sums.series(self._roi), pieces, grid)
+        series = fit_series(whole, pieces, grid)
         jumps = self._jumps(sums, centres, grid, series)
         within = bounds(jumps, centres)
         slopes = self._slopes(sums, centres, grid, series, within=within)
@@ -156,8 +157,7 @@ class BayesEstimator:
             np.tile(WIDTHS, len(ages)),
             np.repeat(within, n_width, axis=1),
         )
-        _, sd = fit_rates(cuts, grid, series.prior)
-        best = np.argmin(sd.reshape(bias.shape) ** 2 + bias**2, axis=1)
+        best = best_widths(cuts, bias, grid, series.prior)
         index = np.arange(len(ages)) * n_width + best
         chosen = select_rows(cuts, index)
         fitted, weights, reduced = fit_cuts(chosen, grid, series.prior)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xpcs_live_denoise.records.types import FloatArray, select_rows
+from xpcs_live_denoise.records.types import FloatArray, IntArray, select_rows
 
-from .grid import KwwGrid, LinearPrior, Posterior, posterior, rate_posterior, refined
+from .grid import KwwGrid, LinearPrior, Posterior, posterior, rate_posterior
 from .sums import BinnedCuts, jackknife_variance
 
 # Entries of C2 are near 1 and known to 1e-7 in single precision.
@@ -22,6 +22,8 @@ _BETA_SHARE, _BASELINE_SD = 0.5, 0.05
 # units of beta, for the fit of the whole series and for what pieces of it agree on.
 _WIDEN = (0.1, 0.05)
 _WIDEN_PIECES = (0.02, 0.01)
+# A width whose variance a rough look finds larger than the least by this is not the best one.
+_NEAR_BEST = 1.3
 # beta, baseline, Gamma and alpha.
 _N_PARAMETERS = 4
 
@@ -47,17 +49,17 @@ def noise_weights(cuts: BinnedCuts) -> FloatArray:
     The inflation is what the jackknife finds beyond independent entries, the mean over bins of
     (variance of the binned mean) n / noise, at least 1: entries of C2 share pixels and frames.
     """
-    known = np.isfinite(cuts.noise)
-    noise = np.where(known, np.maximum(cuts.noise, _LEAST_VARIANCE), 1.0)
-    least = (_GRID_ERROR * cuts.mean[:, :1]) ** 2  # of a binned mean
-    weights = np.where(known[:, np.newaxis], cuts.n_entries, 0.0) / noise[:, np.newaxis]
-    if cuts.left_out is None:
-        return weights / (1 + weights * least)
-    ratio = jackknife_variance(cuts.left_out) * weights
-    n_used = np.maximum((weights > 0).sum(axis=1), 1)
-    inflation = np.maximum(ratio.sum(axis=1) / n_used, 1.0)
-    weights = weights / inflation[:, np.newaxis]
-    return weights / (1 + weights * least)
+    from . import grid_kernels as kernels
+
+    mean, n_entries = (
+        np.require(one, np.float64, ["C", "W"]) for one in (cuts.mean, cuts.n_entries)
+    )
+    noise = np.maximum(cuts.noise, _LEAST_VARIANCE)
+    none = cuts.left_out is None
+    left_out = np.empty((0, *mean.shape)) if none else np.asarray(cuts.left_out, np.float64)
+    weights = np.empty(mean.shape)
+    kernels.weigh(mean, n_entries, left_out, noise, _GRID_ERROR, weights)
+    return weights
 
 
 def fit_series(series: BinnedCuts, pieces: BinnedCuts, grid: KwwGrid) -> SeriesFit:
@@ -73,7 +75,7 @@ def fit_series(series: BinnedCuts, pieces: BinnedCuts, grid: KwwGrid) -> SeriesF
     data = series.mean
     if series.left_out is not None:
         data = np.concatenate([data, series.left_out[:, 0]])
-    fitted = posterior(grid, data, np.repeat(weights, len(data), axis=0), vague)
+    fitted = posterior(grid, data[np.newaxis], weights, vague)
     whole = select_rows(fitted, np.array([0]))
     variance = np.diagonal(whole.linear_covariance[0]).copy()
     if series.left_out is None:
@@ -139,11 +141,41 @@ def vague_prior(beta: FloatArray) -> LinearPrior:
     return LinearPrior(mean=np.column_stack([beta, np.zeros(len(beta))]), covariance=covariance)
 
 
-def fit_rates(cuts: BinnedCuts, grid: KwwGrid, prior: LinearPrior) -> tuple[FloatArray, FloatArray]:
-    """Fit cuts for ln Gamma and its standard deviation only, each (n_cut,)."""
+def fit_rates(
+    cuts: BinnedCuts, grid: KwwGrid, prior: LinearPrior, *, rough: bool = False
+) -> tuple[FloatArray, FloatArray]:
+    """Fit cuts for ln Gamma and its standard deviation only, each (n_cut,).
+
+    `rough`, see `rate_posterior`; without pixel blocks errors need the scatter about the best fit,
+    and there is no rough way.
+    """
     weights = noise_weights(cuts)
-    ln_rate, sd, chi_square = rate_posterior(grid, cuts.mean, weights, prior)
+    ln_rate, sd, chi_square = rate_posterior(
+        grid,
+        cuts.mean,
+        weights,
+        prior,
+        rough=rough and cuts.left_out is not None,
+        with_chi_square=cuts.left_out is None,
+    )
     return ln_rate, _deviation(sd, grid) * _widening(cuts, _reduced(chi_square, weights))
+
+
+def best_widths(cuts: BinnedCuts, bias: FloatArray, grid: KwwGrid, prior: LinearPrior) -> IntArray:
+    """Return which width has the least variance of ln Gamma plus bias^2 at each age, (n_age,).
+
+    `cuts` are those of all widths at each age in turn, `bias` (n_age, n_width). A rough look leaves
+    few widths; only between these is decided exactly.
+    """
+    _, sd = fit_rates(cuts, grid, prior, rough=True)
+    error = sd.reshape(bias.shape) ** 2 + bias**2
+    near = error < _NEAR_BEST * error.min(axis=1, keepdims=True)
+    near &= near.sum(axis=1, keepdims=True) > 1
+    some = np.flatnonzero(near)
+    if some.size and cuts.left_out is not None:
+        _, sd = fit_rates(select_rows(cuts, some), grid, prior)
+        error[near] = sd**2 + bias[near] ** 2
+    return np.argmin(error, axis=1)
 
 
 def fit_cuts(
@@ -155,8 +187,7 @@ def fit_cuts(
     there are no blocks its standard deviations are widened by the scatter about the fits.
     """
     weights = noise_weights(cuts)
-    fitted = posterior(grid, cuts.mean, weights, prior)
-    fitted = refined(fitted, grid, cuts.mean, weights, prior)
+    fitted = posterior(grid, cuts.mean, weights, prior, fine=True)
     reduced = _reduced(fitted.chi_square, weights)
     widening = _widening(cuts, reduced)
     fitted = dataclasses.replace(
@@ -189,13 +220,7 @@ def posterior_left_out(
     same for all blocks; one prior for each block. Returns n_block * n_cut posteriors, block by
     block.
     """
-    n_block, n_cut, n_bin = left_out.shape
-    data, weights = left_out.reshape(-1, n_bin), np.tile(weights, (n_block, 1))
-    prior = LinearPrior(
-        mean=np.repeat(priors.mean, n_cut, axis=0),
-        covariance=np.repeat(priors.covariance, n_cut, axis=0),
-    )
-    return refined(posterior(grid, data, weights, prior), grid, data, weights, prior)
+    return posterior(grid, left_out.swapaxes(0, 1), weights, priors, fine=True)
 
 
 def _reduced(chi_square: FloatArray, weights: FloatArray) -> FloatArray:
