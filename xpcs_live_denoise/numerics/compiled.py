@@ -6,10 +6,13 @@ the first import on a machine compiles, for some seconds.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any, TypeAlias, cast
 
 import numba
+
+_MODULES = ("fit_kernels", "estimator.grid_kernels", "estimator.path_kernels")
 
 Function: TypeAlias = Callable[..., Any]
 
@@ -37,3 +40,9 @@ def kernel(signature: str | None = None) -> Callable[[Function], Function]:
             return _njit(*types, **_OPTIONS)(function)
 
     return compiled
+
+
+def prepare() -> None:
+    """Compile all kernels, or read them from disk: some seconds the first time on a machine."""
+    for name in _MODULES:
+        importlib.import_module(f"xpcs_live_denoise.numerics.{name}")

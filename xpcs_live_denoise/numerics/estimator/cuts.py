@@ -24,6 +24,8 @@ _WIDEN = (0.1, 0.05)
 _WIDEN_PIECES = (0.02, 0.01)
 # A width whose variance a rough look finds larger than the least by this is not the best one.
 _NEAR_BEST = 1.3
+# A piece of the series is fitted again when its lags, or beta, have changed by this factor.
+_STALE = 1.1
 # beta, baseline, Gamma and alpha.
 _N_PARAMETERS = 4
 
@@ -62,12 +64,73 @@ def noise_weights(cuts: BinnedCuts) -> FloatArray:
     return weights
 
 
-def fit_series(series: BinnedCuts, pieces: BinnedCuts, grid: KwwGrid) -> SeriesFit:
+class KnownPieces:
+    """What pieces of a series, cuts that do not overlap, tell of its contrast and baseline.
+
+    Its state is the newest fit of each piece. A live run fits a piece again when the frames after
+    it have brought a tenth more of its lags, or when beta of the series, about which it was fitted,
+    has moved by a tenth; so the prior of cuts differs from that of fits that are all repeated by a
+    small part of its width. `stale` says which pieces are to be fitted.
+    """
+
+    def __init__(self) -> None:
+        self._fits: dict[int, _Piece] = {}
+        self._wanted: list[tuple[int, int]] = []  # middle and reach of each
+        self._beta = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self._fits)
+
+    def stale(self, middles: IntArray, n_frames: int) -> IntArray:
+        """Return which pieces, by the frame in their middle, the next `add` has to bring."""
+        reach = np.minimum(middles, n_frames - 1 - middles).tolist()
+        self._wanted = []
+        for middle, lags in zip(middles.tolist(), reach, strict=True):
+            known = self._fits.get(middle)
+            if known is None or not known.holds(lags, self._beta):
+                self._wanted.append((middle, lags))
+        return np.array([middle for middle, _ in self._wanted], np.int64)
+
+    def add(self, beta: float, precision: FloatArray, pull: FloatArray) -> None:
+        """Add what the stale pieces tell, (n_prior, n_piece, 2, 2) and (n_prior, n_piece, 2)."""
+        self._beta = beta
+        wanted = self._wanted or [(k, 0) for k in range(precision.shape[1])]
+        for k, (middle, reach) in enumerate(wanted):
+            self._fits[middle] = _Piece(
+                reach=reach, beta=beta, precision=precision[:, k], pull=pull[:, k]
+            )
+
+    def together(self) -> tuple[FloatArray, FloatArray]:
+        """Return the sums of both over all pieces, (n_prior, 2, 2) and (n_prior, 2)."""
+        fits = self._fits.values()
+        precision = np.stack([one.precision for one in fits])
+        return precision.sum(axis=0), np.stack([one.pull for one in fits]).sum(axis=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Piece:
+    """What one piece tells: the precision of (beta, baseline - 1), and that times their values."""
+
+    reach: int  # frames on the shorter side of it: how long its lags may be
+    beta: float  # about which it was fitted
+    precision: FloatArray  # (n_prior, 2, 2)
+    pull: FloatArray  # (n_prior, 2)
+
+    def holds(self, reach: int, beta: float) -> bool:
+        """Whether the fit is still what another one would find."""
+        return reach <= _STALE * self.reach and abs(beta - self.beta) <= (_STALE - 1) * abs(beta)
+
+
+def fit_series(
+    series: BinnedCuts, pieces: BinnedCuts, grid: KwwGrid, known: KnownPieces | None = None
+) -> SeriesFit:
     """Fit the curve of a whole series (one cut), also with each block left out.
 
     `pieces` are cuts that do not overlap, at best a few; without any the series itself gives the
-    prior. The grid reaches to the longest lag of the series.
+    prior. `known`, if given, takes what they tell, and what it has of others counts as well. The
+    grid reaches to the longest lag of the series.
     """
+    known = KnownPieces() if known is None else known
     weights = noise_weights(series)
     scatter = 1 / np.sqrt(max(weights[0, 0], np.finfo(np.float64).tiny))
     guess = float(max(series.mean[0, 0], min(scatter, 1.0)))
@@ -85,8 +148,8 @@ def fit_series(series: BinnedCuts, pieces: BinnedCuts, grid: KwwGrid) -> SeriesF
     beta, offset = whole.linear[0].tolist()
     beta_error, baseline_error = np.sqrt(variance).tolist()
     priors = _widened(fitted.linear, fitted.linear_covariance, _WIDEN)
-    if pieces.mean.size:
-        priors = _from_pieces(pieces, grid, fitted.linear[:, 0])
+    if pieces.mean.size or known:
+        priors = _from_pieces(pieces, grid, fitted.linear[:, 0], known)
     left_out = LinearPrior(mean=priors.mean[1:], covariance=priors.covariance[1:])
     return SeriesFit(
         beta=beta,
@@ -99,31 +162,36 @@ def fit_series(series: BinnedCuts, pieces: BinnedCuts, grid: KwwGrid) -> SeriesF
     )
 
 
-def _from_pieces(pieces: BinnedCuts, grid: KwwGrid, beta: FloatArray) -> LinearPrior:
+def _from_pieces(
+    pieces: BinnedCuts, grid: KwwGrid, beta: FloatArray, known: KnownPieces
+) -> LinearPrior:
     """Return the prior that pieces of the series agree on, for each estimate of beta (n_prior,).
 
     The g2 of an ageing series is a mixture, and its fit puts the intercept some 10 % too high.
     Pieces that do not overlap have the same beta and baseline and a Gamma each: their posteriors,
     from a vague prior about `beta`, multiply.
     """
-    weights = noise_weights(pieces)
-    data = pieces.mean[np.newaxis]
-    if pieces.left_out is not None:
-        data = np.concatenate([data, pieces.left_out])
     vague = vague_prior(np.abs(beta))
-    fitted = posterior_left_out(data, weights, grid, vague)
     before = np.linalg.inv(vague.covariance)  # (n_prior, 2, 2)
-    shape = data.shape[:2]  # (n_prior, n_piece)
-    gained = np.linalg.inv(fitted.linear_covariance).reshape(*shape, 2, 2) - before[:, np.newaxis]
-    # A posterior that is no Gaussian can be wider than the prior in some direction: no gain there.
-    values, vectors = np.linalg.eigh(gained)
-    gained = np.einsum("pqik,pqk,pqjk->pqij", vectors, np.maximum(values, 0.0), vectors)
-    offsets = fitted.linear.reshape(*shape, 2) - vague.mean[:, np.newaxis]
-    precision: FloatArray = before + gained.sum(axis=1)
-    covariance = np.linalg.inv(precision).astype(np.float64)
-    # The offset of a piece is its gain in information times what it says: solve for the latter.
-    said = np.einsum("pqij,pqj->pi", gained + before[:, np.newaxis], offsets)
-    mean = vague.mean + np.einsum("pij,pj->pi", covariance, said)
+    if len(pieces.mean):
+        data = pieces.mean[np.newaxis]
+        if pieces.left_out is not None:
+            data = np.concatenate([data, pieces.left_out])
+        fitted = posterior_left_out(data, noise_weights(pieces), grid, vague)
+        shape = data.shape[:2]  # (n_prior, n_piece)
+        inverse = np.linalg.inv(fitted.linear_covariance).reshape(*shape, 2, 2)
+        # A posterior that is no Gaussian can be wider than the prior in some direction: no gain.
+        values, vectors = np.linalg.eigh(inverse - before[:, np.newaxis])
+        gained = np.einsum("pqik,pqk,pqjk->pqij", vectors, np.maximum(values, 0.0), vectors)
+        # The offset of a piece is its gain in information times what it says: this is wanted.
+        offsets = fitted.linear.reshape(*shape, 2) - vague.mean[:, np.newaxis]
+        pull = np.einsum("pqij,pqj->pqi", gained + before[:, np.newaxis], offsets)
+        pull += np.einsum("pqij,pj->pqi", gained, vague.mean)
+        known.add(float(beta[0]), gained, pull)
+    precision, said = known.together()
+    covariance = np.linalg.inv(before + precision).astype(np.float64)
+    said = said + np.einsum("pij,pj->pi", before, vague.mean)
+    mean = np.einsum("pij,pj->pi", covariance, said)
     return _widened(mean, covariance, _WIDEN_PIECES)
 
 
