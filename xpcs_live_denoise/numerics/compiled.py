@@ -1,0 +1,48 @@
+"""Loops compiled with numba: without the interpreter's lock, on one thread, kept on disk.
+
+A module of kernels is imported inside the functions that call them: numba takes half a second, and
+the first import on a machine compiles, for some seconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, TypeAlias, cast
+
+import numba
+
+_MODULES = ("fit_kernels", "estimator.grid_kernels", "estimator.path_kernels")
+
+Function: TypeAlias = Callable[..., Any]
+
+# Sums may be taken in any order, a product added in one go; NaN and infinity keep their meaning.
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"reassoc", "contract", "nsz"},
+}
+_njit: Function = cast("Any", numba).njit
+
+
+def kernel(signature: str | None = None) -> Callable[[Function], Function]:
+    """Return a decorator that compiles a function of arrays and numbers.
+
+    With a signature it is compiled at once, for those types only; without, when a kernel of the
+    same module calls it.
+    """
+
+    def compiled(function: Function) -> Function:
+        types = () if signature is None else (signature,)
+        try:
+            return _njit(*types, cache=True, **_OPTIONS)(function)
+        except (RuntimeError, OSError):  # no folder that numba may write to
+            return _njit(*types, **_OPTIONS)(function)
+
+    return compiled
+
+
+def prepare() -> None:
+    """Compile all kernels, or read them from disk: some seconds the first time on a machine."""
+    for name in _MODULES:
+        importlib.import_module(f"xpcs_live_denoise.numerics.{name}")
