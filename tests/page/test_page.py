@@ -289,6 +289,20 @@ def test_the_page_gives_a_line_of_python_and_what_ended_promises_nothing():
     assert not [title for title in titles if "yet" in title or "so far" in title]
 
 
+def test_axes_and_tooltips_are_in_frames_where_nobody_knows_the_frame_period():
+    feed = FakeFeed("a", started=1.0, live=False)
+    feed.state.metadata["start"]["xpcs"] = XPCS | {"time_unit": "frame"}
+    page = Opened(FakeHub(feed))
+    model = page.document.get_model_by_name
+    labels = {name: model(name).xaxis[0].axis_label for name in ("c2_raw", "heterogeneity")}
+    assert labels == {"c2_raw": "t₁ (frames)", "heterogeneity": "delay (frames)"}
+    assert model("gamma").yaxis[0].axis_label == "Γ (1/frame)"
+    assert model("gamma").xaxis[0].axis_label == "age (frames)"
+    assert page.texts["run"]["time_unit"] == "frame"
+    tools = model("c2_raw").tools
+    assert "$x{0} frames" in [tip[1] for tool in tools for tip in getattr(tool, "tooltips", ())]
+
+
 def test_the_chosen_roi_is_marked_on_the_detector_and_only_colours_are_sent_for_it():
     feed = FakeFeed("a", started=1.0, live=False)
     labels = np.repeat([[1, 1, 0, 2]], 4, axis=0)

@@ -1,19 +1,20 @@
 """Which line is a replay, what a word names, and what is no container of results."""
 
 import asyncio
+import uuid
 
 import pytest
 
 from tests.support.written import end
 from xpcs_live_denoise import views
-from xpcs_live_denoise.errors import ResultNotFoundError
-from xpcs_live_denoise.page.run_list import find_result, frames_words, replays, summary
+from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
+from xpcs_live_denoise.page.run_list import find_result, frames_words, list_line, replays, summary
 from xpcs_live_denoise.page.tiled_http import TiledHttp, check_container
 from xpcs_live_denoise.sinks.run import TiledSink
 
 
-def line(uid, began, ended=None, raw="r", detector="eiger"):
-    xpcs = {"detector": detector, "n_expected": 100, "frame_time_s": 1.0}
+def line(uid, began, ended=None, raw="r", detector="eiger", by=None):
+    xpcs = {"detector": detector, "n_expected": 100, "frame_time_s": 1.0, "analysed_by": by}
     start = {"time": began, "original_run_uid": raw, "xpcs": xpcs}
     stop = {} if ended is None else {"stop": {"time": ended, "exit_status": "success"}}
     return summary(uid, {"start": start} | stop, now=0.0)
@@ -26,6 +27,12 @@ def test_a_result_that_began_after_another_one_had_ended_is_a_replay():
     dead = [line("dead", 100), line("early", 150, 160), line("after", 500, 510)]
     assert replays(dead) == {"after"}  # its last frame could have come at 200
     assert not replays([line("a", 1, 2, raw=""), line("b", 3, 4, raw="")])
+
+
+def test_a_result_that_tells_whether_it_is_a_replay_is_believed():
+    runs = [line("first", 100, 200, by="live"), line("served", 300, 320, by="serve")]
+    assert replays([*runs, line("again", 150, 160, by="replay")]) == {"again"}
+    assert [list_line(run, silent=False, replay=False)["by"] for run in runs] == ["live", "serve"]
 
 
 @pytest.mark.parametrize(
@@ -71,10 +78,32 @@ def test_any_id_that_the_page_shows_names_the_run(tiled_server, tiled_client, sy
             assert await find_result(http, "processed", word) == (old, "")
         uid, note = await find_result(http, "processed", "987601")
         assert uid == new
-        assert note == "2 runs have the scan id 987601: this is the newest of them."
-        for word in ("987602", "abc", "nonsense", "../raw"):
+        assert note.startswith("Scan 987601: 2 runs have this scan_id")
+        assert runs[0].raw_uid in note
+        assert (await find_result(http, "processed", "Scan 987601"))[0] == new
+        for word in ("987602", "abc", "nonsense", "../raw", "-999999"):
             with pytest.raises(ResultNotFoundError, match="no result in /processed"):
                 await find_result(http, "processed", word)
+
+    with_http(tiled_server, work)
+
+
+def test_letters_of_several_runs_and_no_name_at_all_are_said(tiled_server, tiled_client, synthetic):
+    letters = uuid.uuid4().hex[:8]
+    path = f"named-{letters}"
+    for k in range(2):
+        run = synthetic(n_frames=3, n_roi=1, start={"uid": f"{letters}{k}", "time": 50.0 + k})
+        end(TiledSink(run.info, client=tiled_client, path=path), run.result(denoised=False))
+    newest = TiledSink(run.info, client=tiled_client, path=path)  # a second result of the newest
+    end(newest, run.result(denoised=False))
+
+    async def work(http):
+        with pytest.raises(ResultNotFoundError, match=f"2 runs in /{path} begin so.*{letters}0"):
+            await find_result(http, path, letters)
+        assert await find_result(http, path, "-1") == (newest.uid, "")
+        assert await find_result(http, path, "-2") == await find_result(http, path, f"{letters}0")
+        with pytest.raises(InvalidInputError, match="names no run"):
+            await find_result(http, path, " ")
 
     with_http(tiled_server, work)
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from tests.support import written
 from xpcs_live_denoise import views
 from xpcs_live_denoise.catalog import schema
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
@@ -98,6 +99,21 @@ def test_c2_of_all_rois_has_dims_coordinates_and_units(finished):
     at = {"roi": 2, "t1_s": 2.6, "t2_s": 9.9}
     assert c2.sel(at, method="nearest").item() == run.c2[1, 5, 20]
     np.testing.assert_array_equal(result.c2().values, run.denoised)
+
+
+def test_times_and_rates_are_per_frame_where_nobody_knew_the_frame_period(
+    module_client, synthetic, finished
+):
+    _, known = finished
+    run = synthetic(n_frames=5, n_roi=1)
+    info = dataclasses.replace(run.info, time_unit="frame", frame_time_s=1.0)
+    sink = TiledSink(info, client=module_client)
+    written.end(sink, run.result(denoised=False))
+    per_frame = results(module_client, sink.uid)
+    for result, unit in ((known, "s"), (per_frame, "frame")):
+        assert result.c2(1, denoised=False).t1_s.attrs["units"] == unit
+        units = result.gamma_table().attrs["units"]
+        assert (units["age_s"], units["relaxation_rate"]) == (unit, f"1/{unit}")
 
 
 def test_c2_of_one_roi_is_two_dimensional(finished):

@@ -172,7 +172,8 @@ def test_of_two_detectors_one_is_chosen_by_name_and_both_are_named_without(beaml
         for run in (start["uid"], start["uid"][:8], 7, -1):
             assert beamline.found(run, detector=detector) == uid
     named = r"2 detectors, eiger1m \(eiger1m_image\) and eiger4m \(eiger4m_image\)"
-    with pytest.warns(UserWarning, match=f"{named}.* That of eiger1m_image is taken; give detect"):
+    taken = r"That of eiger1m_image is taken \(analysed by: live\); give detect"
+    with pytest.warns(UserWarning, match=f"{named}.* {taken}"):
         assert beamline.found(start["uid"]) == small
     with warnings.catch_warnings():
         warnings.simplefilter("error")

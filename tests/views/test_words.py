@@ -68,6 +68,12 @@ def test_reasons_have_words_and_markers_also_new_ones():
     assert views.reason_marker("something_new") not in ("v", "^")
 
 
+def test_rates_of_the_live_line_are_per_frame_where_nobody_knows_the_frame_period():
+    rates = {1: "0.1 +- 0.02"}
+    assert "Gamma now (1/s): ROI 1 0.1" in views.progress_line(Status(), None, rates)
+    assert "Gamma now (1/frame): ROI 1" in views.progress_line(Status(), None, rates, "frame")
+
+
 def test_a_message_says_each_sentence_once():
     assert views.message("A.", "", "B.", "A.") == "A. B."
 

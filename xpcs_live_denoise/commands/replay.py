@@ -184,7 +184,13 @@ def _replay_one(
     if not series and settings.detector in detectors and documents.ended_before_frames:
         raise XpcsError(_which_series(uid, run, chosen.folders, roots))
     live = LiveDenoise(
-        settings, rois=rois, catalog=client, raw=client, timings=timings, report=None
+        settings,
+        rois=rois,
+        catalog=client,
+        raw=client,
+        timings=timings,
+        report=None,
+        analysed_by="replay",
     )
     stored = False
     try:

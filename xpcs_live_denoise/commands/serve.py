@@ -74,7 +74,13 @@ def serve(
         if tiled:
             client = connect(settings.tiled)
             stack.callback(client.context.close)
-        live = LiveDenoise(settings, raw=client, plot=plot or False, report=typer.echo)
+        live = LiveDenoise(
+            settings,
+            raw=client,
+            plot=plot or False,
+            report=typer.echo,
+            analysed_by="serve",
+        )
         ended = stack.enter_context(_signals())
         if documents is None:
             source = _follow(settings, live, client)

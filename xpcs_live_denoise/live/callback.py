@@ -76,6 +76,8 @@ class LiveDenoise:
     report
         Called, on a thread, with one line for each run whose result has arrived at the first
         destination: how to read it, or why there is none. None: nobody is told.
+    analysed_by
+        What results say of who made them: "live", "serve" or "replay" (see `RunInfo`).
 
     Attributes
     ----------
@@ -96,8 +98,9 @@ class LiveDenoise:
         ensemble: Denoiser | None = None,
         timings: Timings | None = None,
         report: Callable[[str], object] | None = print,
+        analysed_by: str = "live",
     ) -> None:
-        self._session = Session(settings, rois=rois, ensemble=ensemble)
+        self._session = Session(settings, rois=rois, ensemble=ensemble, analysed_by=analysed_by)
         self._device = device
         self._raw = raw
         self._timings = timings = timings or Timings()

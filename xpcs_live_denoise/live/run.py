@@ -63,15 +63,22 @@ _LIBRARIES = (
 class Session:
     """What all runs of one LiveDenoise share: settings, `roots` of files, ROIs and ensemble.
 
+    `analysed_by` is that of `RunInfo`.
+
     The ensemble is loaded once, on the worker's thread, of which this is a `Consumer`.
     """
 
     ended = True  # it wants no ticks
 
     def __init__(
-        self, settings: Settings, *, rois: RoiMap | None = None, ensemble: Denoiser | None = None
+        self,
+        settings: Settings,
+        *,
+        rois: RoiMap | None = None,
+        ensemble: Denoiser | None = None,
+        analysed_by: str = "live",
     ) -> None:
-        self.settings = settings
+        self.settings, self.analysed_by = settings, analysed_by
         self.roots = FileRoots(settings.file_roots)
         self._rois = rois
         self._loaded = None if ensemble is None else (ensemble, "")
@@ -199,9 +206,9 @@ class LiveRun:
     # --- the steps -------------------------------------------------------------------------
 
     def _start(self, begin: Begin) -> None:
-        settings = self._session.settings
-        info = run_info(begin, settings)
-        self._begun = Begun(info=info, axis=TimeAxis(begin, settings.frame_time_s))
+        info = run_info(begin, self._session)
+        axis = TimeAxis(begin, self._session.settings.frame_time_s)
+        self._begun = Begun(info=info, axis=axis)
         self.deliveries.begin(info)
         if begin.problem:
             self._notes.failure = begin.problem
@@ -229,7 +236,7 @@ class LiveRun:
             ensemble=ensemble,
             flat_field=begun.flat_field,
         )
-        info = run_info(begin, settings, rois)
+        info = run_info(begin, self._session, rois)
         begun.info = dataclasses.replace(
             info,
             engine=analysis.engine,
@@ -384,8 +391,9 @@ class Begun:
     flat_field: FloatArray | None = None
 
 
-def run_info(begin: Begin, settings: Settings, rois: RoiMap | None = None) -> RunInfo:
+def run_info(begin: Begin, session: Session, rois: RoiMap | None = None) -> RunInfo:
     """Return what is known of a run; without ROIs, enough to say what went wrong with them."""
+    settings = session.settings
     return RunInfo(
         start=begin.start,
         detector=settings.detector,
@@ -403,6 +411,7 @@ def run_info(begin: Begin, settings: Settings, rois: RoiMap | None = None) -> Ru
         geometry=begin.geometry,
         settings=settings.model_dump(mode="json"),
         versions=library_versions(),
+        analysed_by=session.analysed_by,
     )
 
 

@@ -13,12 +13,12 @@ from bokeh.models import (
     ColumnDataSource,
     CustomJS,
     CustomJSHover,
+    CustomJSTicker,
     CustomJSTickFormatter,
     DataRange1d,
     HoverTool,
     LinearColorMapper,
     LogColorMapper,
-    LogTicker,
     Span,
 )
 from bokeh.palettes import cividis, plasma, viridis
@@ -53,6 +53,29 @@ const row = Math.floor(special_vars.y / dh[0] * rows);
 const col = Math.floor(special_vars.x / dw[0] * cols);
 return names.data.name[index[0][row * cols + col] - 1] ?? "none";
 """
+# Ticks of a logarithmic axis, also where it is short: as many round numbers as have room (`most`).
+DECADES = """
+const [low, high] = [cb_data.start, cb_data.end].sort((a, b) => a - b);
+const between = (values) => values.filter((value) => value >= low && value <= high);
+const [first, last] = [low, high].map((value) => Math.floor(Math.log10(value)));
+for (const digits of [[1, 2, 5], [1, 3], [1]]) {
+  const found = [];
+  for (let power = first; power <= last; power += 1) {
+    found.push(...digits.map((digit) => Number(`${digit}e${power}`)));
+  }
+  const ticks = between(found);
+  if (ticks.length >= 2 && ticks.length <= most) return ticks;
+}
+// More decades than have room, or less than one: some of them, or linear ticks.
+if (last - first > 1) {
+  const step = Math.ceil((last - first + 1) / most);
+  return between(Array.from({ length: most + 1 }, (_, i) => Number(`1e${first + i * step}`)));
+}
+const power = 10 ** Math.floor(Math.log10((high - low) / most));
+const step = power * [1, 2, 5, 10].find((digit) => (high - low) / (digit * power) <= most);
+return between(Array.from({ length: most + 2 }, (_, i) => (Math.floor(low / step) + i) * step));
+"""
+MOST_TICKS = 5
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 INK, PALE_INK, LINE = "#16202a", "#33404d", "#c6ccd2"
 # What the live window draws with matplotlib's markers.
@@ -98,6 +121,8 @@ class Figures:
         self.sources: dict[str, ColumnDataSource] = {}
         self._labels: Array | None = None  # of the detector, as they are drawn
         self._thin = False
+        self._unit = "s"  # of all times
+        self._c2_hovers: list[HoverTool] = []
         self._edges, self._chosen = (LinearColorMapper(palette=[NOT_DRAWN] * 2) for _ in range(2))
         self._c2_colours = LinearColorMapper(
             palette=viridis(256), low=1.0, high=1.5, nan_color=views.UNKNOWN
@@ -132,7 +157,7 @@ class Figures:
             name = f"c2_{kind}"
             plots[name] = plot = new_figure(name, **ranges)
             image = self._image(plot, name, self._c2_colours)
-            hover(plot, [image], t1="$x{0.000} s", t2="$y{0.000} s", C2="@image{0.0000}")
+            self._c2_hovers.append(hover(plot, [image], **c2_tooltips(self._unit)))
             plot.add_layout(colour_bar(self._c2_colours), "right")
             plot.grid.visible = False
         return plots
@@ -207,7 +232,7 @@ class Figures:
 
     def _power_law(self) -> Plot:
         plot = new_figure("power_law", x_axis_type="log", y_axis_type="log")
-        plain_decades(plot.xaxis, 3)
+        plain_decades(plot.xaxis)
         plain_decades(plot.yaxis)
         line = self._source("power_law_line", ("x", "y"))
         plot.line("x", "y", source=line, color=views.FIT, line_width=1.6, line_dash="dashed")
@@ -234,6 +259,17 @@ class Figures:
             one.renderers, one.range_padding = [corners], 0
 
     # --- filling them ----------------------------------------------------------------------
+
+    def show_unit(self, time_unit: str) -> None:
+        """Label all axes for times in "s" or another unit, "frame"."""
+        if time_unit == self._unit:
+            return
+        self._unit = time_unit
+        for name, (_, x_label, y_label) in views.PANELS.items():
+            self.plots[name].xaxis.axis_label = views.in_unit(x_label, time_unit)
+            self.plots[name].yaxis.axis_label = views.in_unit(y_label, time_unit)
+        for tool in self._c2_hovers:
+            tool.tooltips = list(c2_tooltips(time_unit).items())
 
     def show_c2(self, view: views.TwoTimeView, shown: str, roi: str, nothing: str) -> None:
         """Show the C2 of a ROI, or `nothing`; what is hidden (`shown`) is not sent."""
@@ -306,7 +342,7 @@ class Figures:
         """Show the rates of a ROI; what may still change is hollow."""
         title = f"{views.PANELS['gamma'][0]}, {roi}"
         self.plots["gamma"].title.text = f"{title}: {view.note}" if view.note else title
-        self.plots["gamma"].xaxis.axis_label = view.age_label
+        self.plots["gamma"].xaxis.axis_label = views.in_unit(view.age_label, self._unit)
         for kind, points in view.points.items():
             self.sources[kind].data = rate_columns(kind, points)
         corners: Columns = {
@@ -453,6 +489,12 @@ def hover(plot: Plot, renderers: list[Plot], **tooltips: str) -> HoverTool:
     return tool
 
 
+def c2_tooltips(time_unit: str) -> dict[str, str]:
+    """Return what is told of a place in C2."""
+    time = "{0.000} s" if time_unit == "s" else f"{{0}} {time_unit}s"
+    return {"t1": f"$x{time}", "t2": f"$y{time}", "C2": "@image{0.0000}"}
+
+
 def colour_bar(mapper: Plot, title: str | None = None) -> ColorBar:
     """Return the bar of a colour scale."""
     bar = ColorBar(color_mapper=mapper, width=10, padding=6, border_line_color=None)
@@ -463,9 +505,9 @@ def colour_bar(mapper: Plot, title: str | None = None) -> ColorBar:
     return bar
 
 
-def plain_decades(axis: Plot, n_ticks: int = 4) -> None:
-    """Label 1, 2 and 5 of each decade of a logarithmic axis, with numbers instead of powers."""
-    axis.ticker = LogTicker(mantissas=[1, 2, 5], num_minor_ticks=0, desired_num_ticks=n_ticks)
+def plain_decades(axis: Plot) -> None:
+    """Label round numbers of each decade of a logarithmic axis, with numbers instead of powers."""
+    axis.ticker = CustomJSTicker(major_code=DECADES, args={"most": MOST_TICKS})
     axis.formatter = CustomJSTickFormatter(code=TICKS)
 
 

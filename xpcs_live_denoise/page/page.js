@@ -131,7 +131,7 @@
 
   function showFacts() {
     const items = [["uid", run.raw_uid || run.uid], ...run.items];
-    if (run.time) items.push([run.taken ? "analysed" : "begun", when(run.time)]);
+    if (run.time) items.push([run.taken ? "analysed" : "begun", [when(run.time), run.by].filter(Boolean).join(", ")]);
     if (run.taken) items.push(["taken", when(run.taken)]);
     const pairs = items.map(([name, value]) => {
       const pair = element("div");
@@ -164,7 +164,7 @@
     const parts = others.map((line) => {
       const link = element(line.uid === run.uid ? "strong" : "a");
       if (line.uid !== run.uid) link.href = `?run=${encodeURIComponent(line.uid)}`;
-      link.append([line.replay ? "replay" : "first", line.detector, when(line.time)]
+      link.append([line.by || "first", line.detector, when(line.time)]
         .filter(Boolean).join(" "), " ", badge(line));
       return link;
     });
@@ -300,12 +300,15 @@
   const digits = (value, n = 4) => Number.isFinite(value) ? String(Number(value.toPrecision(n))) : "–";
   const plusMinus = (value, error) =>
     Number.isFinite(error) && error > 0 ? `${digits(value)} ± ${digits(error, 2)}` : digits(value);
+  const unit = () => run?.time_unit ?? "s";
+  const time = (value) => `${digits(value)} ${unit() === "s" ? "s" : `${unit()}s`}`;
+  const rate = (value, error) => `Γ ${plusMinus(value, error)} 1/${unit()}`;
   const TOLD = {
-    gamma: (at) => [`Γ ${plusMinus(at("y"), at("error"))} 1/s`, `age ${digits(at("x"))} s`,
+    gamma: (at) => [rate(at("y"), at("error")), `age ${time(at("x"))}`,
       `${at("source")}, ${at("width") === 1 ? "1 frame" : `${at("width")} frames`}, ${at("stage")}`, at("reason")],
-    g2: (at) => [`g₂ ${plusMinus(at("y"), at("upper") - at("y"))}`, `delay ${digits(at("x"))} s`],
-    heterogeneity: (at) => [`χ ${plusMinus(at("y"), at("upper") - at("y"))}`, `delay ${digits(at("x"))} s`],
-    power_law: (at) => [`ROI ${at("roi")}`, `Γ ${plusMinus(at("y"), at("error"))} 1/s`,
+    g2: (at) => [`g₂ ${plusMinus(at("y"), at("upper") - at("y"))}`, `delay ${time(at("x"))}`],
+    heterogeneity: (at) => [`χ ${plusMinus(at("y"), at("upper") - at("y"))}`, `delay ${time(at("x"))}`],
+    power_law: (at) => [`ROI ${at("roi")}`, rate(at("y"), at("error")),
       `q ${digits(Math.sqrt(at("x")))} Å⁻¹`, `from ${at("n")} ages`],
   };
 
@@ -413,7 +416,17 @@
         }
       }
       model.setv(wanted, { sync: false });  // of this browser alone
+      if (model.type === "Figure") wipe(Bokeh.index.find_one(model)?.canvas_view.primary.canvas);
     }
+  }
+
+  // Bokeh clears and fills half a pixel too little: at two edges the old colours would stay.
+  function wipe(canvas) {
+    const context = canvas?.getContext("2d");
+    context?.save();
+    context?.resetTransform();
+    context?.clearRect(0, 0, canvas.width, canvas.height);
+    context?.restore();
   }
 
   function connect() {

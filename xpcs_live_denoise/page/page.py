@@ -229,6 +229,7 @@ class Screen:
         """Draw what the browser does not have yet of a ROI (its index)."""
         figures, label, live = self._figures, state.labels[index], state.live
         roi, rois = f"ROI {label}", rois_of(state, index)
+        figures.show_unit(state.time_unit)
         self._draw(
             "C2",
             lambda: state.two_time(index, model=shown == "model"),
@@ -326,6 +327,8 @@ def run_texts(state: RunState, index: int, *, runs: Sequence[RunSummary], now: f
         "time": number(start.get("time"), 0),
         "taken": number(xpcs.get("raw_time"), 0),
         "replay": state.uid in again,
+        "by": "replay" if state.uid in again else str(xpcs.get("analysed_by") or ""),
+        "time_unit": state.time_unit,
         "others": [
             list_line(run, silent=run.silent(now), replay=run.uid in again) for run in others
         ],

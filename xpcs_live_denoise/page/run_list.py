@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from xpcs_live_denoise import views
-from xpcs_live_denoise.errors import ResultNotFoundError
+from xpcs_live_denoise.errors import ResultNotFoundError, one_line
+from xpcs_live_denoise.readers import RawRun, choose, in_words, readings, uid_beginning
 from xpcs_live_denoise.records.types import Document, Fields
 
 from .run_state import SILENT_S, is_silent, number
@@ -16,9 +16,6 @@ from .tiled_http import TiledHttp
 
 LISTED_RUNS = 300  # as many as Tiled gives in one answer
 SHORT_UID = 8  # letters of a uid that are shown
-MOST_NAMED = 5  # runs that an error names
-# What a part of a uid looks like, and how much of it is enough.
-PART_OF_UID = re.compile(r"[0-9a-f][0-9a-f-]{5,}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +25,8 @@ class RunSummary:
     `time` is the start of the analysis, `raw_time` that of the raw run (0 where unknown), `ended`
     the end of the analysis (0 before), and `heard` when this line was last seen to change, s since
     1970; `n_frames` are in C2 so far. `frame_time_s` is 0 where unknown; `state` is "live",
-    "success", "fail" or "abort".
+    "success", "fail" or "abort". `analysed_by` is "live", "serve" or "replay", "" in results of
+    earlier versions.
     """
 
     uid: str
@@ -45,6 +43,7 @@ class RunSummary:
     frame_time_s: float
     state: str
     heard: float
+    analysed_by: str
 
     def silent(self, now: float) -> bool:
         """Whether the run counts as live but has not changed for long."""
@@ -54,6 +53,12 @@ class RunSummary:
     def short_uid(self) -> str:
         """The letters that name the run on a screen: of the raw run where that is known."""
         return (self.raw_uid or self.uid)[:SHORT_UID]
+
+    @property
+    def raw(self) -> RawRun:
+        """The raw run; the result itself where that is not known."""
+        uid, time = self.raw_uid or self.uid, self.raw_time or self.time
+        return RawRun(uid=uid, scan_id=self.scan_id, time=time)
 
 
 def summary(
@@ -80,6 +85,7 @@ def summary(
         frame_time_s=number(xpcs.get("frame_time_s"), 0),
         state=str(stop.get("exit_status") or "live"),
         heard=now,
+        analysed_by=str(xpcs.get("analysed_by") or ""),
     )
     if before is not None and (before.n_frames, before.state) == (line.n_frames, line.state):
         return dataclasses.replace(line, heard=before.heard)
@@ -94,14 +100,15 @@ def mapping(value: object) -> Fields:
 def replays(runs: Iterable[RunSummary]) -> frozenset[str]:
     """Return the uids of the results of stored runs that were computed once more.
 
-    That is a result which began when another one of the same raw run and detector had ended. One
-    that never ended counts until its last frame could have come.
+    Where a result does not tell: it began when another one of the same raw run and detector had
+    ended. One that never ended counts until its last frame could have come.
     """
     first: dict[tuple[str, str], float] = {}  # when the first result of a series ended
     found: set[str] = set()
     for run in sorted(runs, key=lambda run: run.time):
         key = (run.raw_uid, run.detector)
-        if run.raw_uid and key in first and run.time >= first[key]:
+        later = bool(run.raw_uid) and key in first and run.time >= first[key]
+        if run.analysed_by == "replay" or (later and not run.analysed_by):
             found.add(run.uid)
         n_frames = run.n_expected or run.n_frames
         first.setdefault(key, run.ended or run.time + n_frames * run.frame_time_s + SILENT_S)
@@ -129,6 +136,7 @@ def list_line(run: RunSummary, *, silent: bool, replay: bool) -> Document:
         "state": "live" if run.state == "live" else views.STATES.get(run.state, "ended"),
         "silent": silent,
         "replay": replay,
+        "by": "replay" if replay else run.analysed_by,
     }
 
 
@@ -145,80 +153,53 @@ def frames_words(n_frames: int, n_expected: int | None, *, live: bool) -> str:
 async def find_result(http: TiledHttp, path: str, word: str) -> tuple[str, str]:
     """Return the uid of the result that a word names, and what to say of the choice ("": nothing).
 
-    A word is the uid of a raw run or of a result, the first 6 or more letters of one, or a scan id.
-    Of a scan id that was used again the newest raw run is meant; of several results of a raw run
-    the newest finished one.
+    A word is read as on a command line, see `readings`; what it names is chosen as by `results`.
+    Of several results of a raw run the newest finished one is meant.
 
     Raises
     ------
     ResultNotFoundError
         When there is none, or when the letters are those of several raw runs.
+    InvalidInputError
+        For what names no run.
     TiledUnavailableError
         When the server does not answer.
     """
-    if word.isascii() and word.isdigit():
-        for scan_id in (int(word), word):  # some beamlines write it as text
-            runs = await _search(http, path, ("eq", "start.scan_id", scan_id))
-            if runs:
-                return _newest_scan(word, runs)
-    runs = await _search(http, path, ("eq", "start.original_run_uid", word))
-    if runs:
-        return best_result(runs).uid, ""
-    if word and "/" not in word:
-        try:
-            await http.metadata(f"{path}/{word}")
-        except ResultNotFoundError:
-            pass
-        else:
-            return word, ""
-    if PART_OF_UID.fullmatch(word.lower()):
-        return await _by_letters(http, path, word.lower())
-    raise _not_found(word, path)
-
-
-async def _search(
-    http: TiledHttp, path: str, where: tuple[str, str, str | int]
-) -> list[RunSummary]:
-    found = await http.runs(path, limit=LISTED_RUNS, where=where)
-    return [summary(uid, metadata, now=0.0) for uid, metadata in found.items()]
-
-
-def _newest_scan(word: str, runs: Sequence[RunSummary]) -> tuple[str, str]:
-    """Return the result of the raw run that was taken last; a replay makes no run newer."""
-    began: dict[str, float] = {}
-    for run in runs:
-        at = run.raw_time or run.time
-        began[run.raw_uid] = min(at, began.get(run.raw_uid, at))
-    newest = max(began, key=lambda raw_uid: began[raw_uid])
-    note = ""
-    if len(began) > 1:
-        note = f"{len(began)} runs have the scan id {word}: this is the newest of them."
-    return best_result(run for run in runs if run.raw_uid == newest).uid, note
-
-
-async def _by_letters(http: TiledHttp, path: str, word: str) -> tuple[str, str]:
-    of_raw = await _search(http, path, ("like", "start.original_run_uid", f"{word}%"))
-    own = await _search(http, path, ("like", "start.uid", f"{word}%"))
-    raw_uids = {run.raw_uid for run in of_raw}
-    others = [run for run in own if run.raw_uid not in raw_uids]
-    names = sorted(raw_uids | {run.uid for run in others})
-    if not names:
-        raise _not_found(word, path)
-    if len(names) > 1:
-        more = "" if len(names) <= MOST_NAMED else f" and {len(names) - MOST_NAMED} more"
-        raise ResultNotFoundError(
-            f"Run {word}: these are the first letters of {len(names)} runs "
-            f"({', '.join(names[:MOST_NAMED])}{more}). Give more letters."
-        )
-    return best_result(of_raw or others).uid, ""
-
-
-def _not_found(word: str, path: str) -> ResultNotFoundError:
-    return ResultNotFoundError(
-        f"Run {word[:80]}: no result in /{path}. Expected the uid of a run that was taken while "
-        "LiveDenoise was subscribed, or of its result (the first 6 letters are enough), or its "
-        "scan id. Choose one from the list."
+    meant = readings(word, scan_id_first=True)
+    for reading in meant:
+        if found := await _derived(http, path, reading):
+            raw, note = choose((run.raw for run in found), reading, f"/{path}")
+            return best_result(run for run in found if run.raw.uid == raw.uid).uid, note
+    raise ResultNotFoundError(
+        f"Run {one_line(word, 80)}: no result in /{path}. Looked for "
+        f"{', or '.join(map(in_words, meant))}. Expected a run that was taken while LiveDenoise "
+        "was subscribed. Choose one from the list."
     )
+
+
+async def _derived(http: TiledHttp, path: str, reading: int | str) -> list[RunSummary]:
+    """Return the results in a container that a reading fits."""
+
+    async def found(*where: tuple[str, str, str | int]) -> list[RunSummary]:
+        runs: dict[str, Document] = {}
+        for one in where:
+            runs |= await http.runs(path, limit=LISTED_RUNS, where=one)
+        return [summary(uid, metadata, now=0.0) for uid, metadata in runs.items()]
+
+    if isinstance(reading, int) and reading < 0:
+        newest = await http.runs(path, limit=LISTED_RUNS)
+        runs = [summary(uid, metadata, now=0.0) for uid, metadata in newest.items()]
+        raws = sorted({run.raw for run in runs}, key=lambda raw: raw.time, reverse=True)
+        meant = {raw.uid for raw in raws[-reading - 1 :][:1]}
+        return [run for run in runs if run.raw.uid in meant]
+    if isinstance(reading, int):  # some beamlines write it as text
+        return await found(*(("eq", "start.scan_id", value) for value in (reading, str(reading))))
+    keys = ("start.original_run_uid", "start.uid")
+    for key in keys:
+        if runs := await found(("eq", key, reading)):
+            return runs
+    letters = uid_beginning(reading)
+    return await found(*(("like", key, f"{letters}%") for key in keys)) if letters else []
 
 
 def others_of(uid: str, runs: Collection[RunSummary]) -> list[RunSummary]:

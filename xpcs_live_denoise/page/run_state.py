@@ -200,6 +200,11 @@ class RunState:
         return float(self.xpcs.get("frame_time_s") or 1.0)
 
     @property
+    def time_unit(self) -> str:
+        """Unit of all times: "s", or "frame" where nobody knows the frame period."""
+        return str(self.xpcs.get("time_unit") or "s")
+
+    @property
     def window(self) -> int:
         """Edge of the denoiser's windows, frames."""
         return int(self.xpcs.get("window") or 50)
@@ -426,6 +431,7 @@ class RunState:
             n_frames=self.n_frames,
             n_expected=self.n_expected if self.live else None,
             frame_time_s=self.frame_time_s,
+            time_unit=self.time_unit,
             counts=self._once(("counts", index), lambda: self._counts(index)),
             live=self.live,
         )

@@ -46,7 +46,8 @@ SUMMARY_FIELDS = (
     "plan_name: start.plan_name, sample_name: start.sample_name, "
     "original_run_uid: start.original_run_uid, "
     "xpcs: {n_expected: start.xpcs.n_expected, detector: start.xpcs.detector, "
-    "raw_time: start.xpcs.raw_time, frame_time_s: start.xpcs.frame_time_s}}}"
+    "raw_time: start.xpcs.raw_time, frame_time_s: start.xpcs.frame_time_s, "
+    "analysed_by: start.xpcs.analysed_by}}}"
 )
 
 

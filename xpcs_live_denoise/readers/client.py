@@ -12,7 +12,13 @@ from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRunV3
 from tiled.client.constructors import from_context
 
 from xpcs_live_denoise import views
-from xpcs_live_denoise.catalog import TABLES, arrow_schema, catalogs_of_runs, pixel_centres
+from xpcs_live_denoise.catalog import (
+    TABLES,
+    arrow_schema,
+    catalogs_of_runs,
+    pixel_centres,
+    time_units,
+)
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
 from xpcs_live_denoise.numerics.estimator.model_image import c2_model, c2_residual
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS, GammaTable, Picture
@@ -55,6 +61,11 @@ class XPCSResult(BlueskyRunV3):
         return self.start["xpcs"]
 
     @property
+    def time_unit(self) -> str:
+        """Unit of all times: "s", or "frame" where nobody knew the frame period."""
+        return self.xpcs.get("time_unit") or "s"
+
+    @property
     def n_frames(self) -> int:
         """Frames in C2 so far."""
         if "stop" not in self.metadata:
@@ -76,7 +87,7 @@ class XPCSResult(BlueskyRunV3):
         -------
         xarray.DataArray
             Dims (roi, t1_s, t2_s), or (t1_s, t2_s) for one ROI, each with its coordinate: label of
-            the ROI, times of the frames in s; `q_inv_angstrom` beside `roi`. So
+            the ROI, times of the frames in `time_unit`; `q_inv_angstrom` beside `roi`. So
             `.sel(t1_s=2.5, method="nearest")` is the row of that time. NaN where nothing was
             measured.
 
@@ -174,7 +185,8 @@ class XPCSResult(BlueskyRunV3):
         -------
         pandas.DataFrame
             Sorted by ROI, source, width and age; without rows, but with columns of the same types,
-            where nothing was fitted.
+            where nothing was fitted. `.attrs["units"]` has the units of rates and ages, which are
+            per frame and frames where `time_unit` is "frame".
         """
         table: Any = self._table("gamma")
         if source is not None:
@@ -187,7 +199,10 @@ class XPCSResult(BlueskyRunV3):
             table = table[list(GAMMA_COLUMNS)]
         if recommended:
             table = table.loc[table["recommended"]]
-        return table.reset_index(drop=True)
+        table = table.reset_index(drop=True)
+        units = time_units(self.time_unit)["gamma"]
+        table.attrs["units"] = {name: key["units"] for name, key in units.items()}
+        return table
 
     def g2_table(self) -> pd.DataFrame:
         """Return g2 of the whole series, one (ROI, lag) a row.
@@ -345,8 +360,8 @@ class XPCSResult(BlueskyRunV3):
         labels, q = np.array(self.xpcs["roi"], np.int64)[which], self._q()[which]
         along_roi = () if roi is not None else ("roi",)
         coords: Document = {
-            "t1_s": ("t1_s", times, {"long_name": "t1", "units": "s"}),
-            "t2_s": ("t2_s", times, {"long_name": "t2", "units": "s"}),
+            "t1_s": ("t1_s", times, {"long_name": "t1", "units": self.time_unit}),
+            "t2_s": ("t2_s", times, {"long_name": "t2", "units": self.time_unit}),
             "roi": (along_roi, labels, {"long_name": "ROI"}),
             "q_inv_angstrom": (along_roi, q, {"long_name": "q", "units": "1/angstrom"}),
         }
@@ -423,7 +438,7 @@ def result_view(result: XPCSResult, label: int, *, model: bool = False) -> RunVi
             n_frames=n_frames,
             n_expected=None if stop is not None else xpcs.get("n_expected"),
             frame_time_s=frame_time_s,
-            time_unit=xpcs.get("time_unit", "s"),
+            time_unit=result.time_unit,
             counts=views.mean_counts(picture, label),
             live=stop is None,
         ),
@@ -446,7 +461,7 @@ def result_view(result: XPCSResult, label: int, *, model: bool = False) -> RunVi
         gamma=shown,
         power_law=views.power_law_view(gamma, labels, q),
         n_roi=len(labels),
-        time_unit=xpcs.get("time_unit", "s"),
+        time_unit=result.time_unit,
     )
 
 

@@ -265,8 +265,15 @@ def _one_detector(
         return best, ""
     return best, (
         f"Run {raw}: has results of {len(all_names)} detectors, {named}. That of "
-        f"{_detector_names(best)[1]} is taken; give detector= one of these names to choose."
+        f"{_detector_names(best)[1]} is taken{_by(best)}; give detector= one of these names to "
+        "choose."
     )
+
+
+def _by(result: Node) -> str:
+    """Return how a result was made, where it tells."""
+    known = result.metadata["start"].get("xpcs", {}).get("analysed_by")
+    return f" (analysed by: {known})" if known else ""
 
 
 def _detector_names(result: Node) -> tuple[str, str]:

@@ -109,6 +109,8 @@ class RunInfo:
         (rows, cols); frame period in s; number of frames if the documents tell it.
     time_unit
         "s"; "frame" where nobody knows the frame period, which is 1 then.
+    analysed_by
+        "live"; "serve" in a process of its own; "replay" once more, of a stored run.
     roi, q_inv_angstrom, n_pixels
         Per ROI: label, q (NaN where unknown), number of pixels.
     geometry
@@ -135,6 +137,7 @@ class RunInfo:
     mode: str
     engine: str
     time_unit: str = "s"
+    analysed_by: str = "live"
     geometry: Geometry = dataclasses.field(default_factory=Geometry)
     settings: Fields = dataclasses.field(default_factory=dict[str, Any])
     model: Fields | None = None

@@ -76,4 +76,4 @@ class TerminalSink:
 
     def _line(self, status: Status) -> str:
         rates = {roi: self._newest.get(roi, (0, 0.0, "-"))[2] for roi in self._info.roi}
-        return progress_line(status, self._info.n_expected, rates)
+        return progress_line(status, self._info.n_expected, rates, self._info.time_unit)

@@ -202,12 +202,14 @@ def rate_words(rate: float, error: float) -> str:
     return f"{rate:.3g}" if math.isnan(error) else f"{rate:.3g} +- {error:.1g}"
 
 
-def progress_line(status: Status, n_expected: int | None, rates: Mapping[int, str]) -> str:
+def progress_line(
+    status: Status, n_expected: int | None, rates: Mapping[int, str], time_unit: str = "s"
+) -> str:
     """Return one line that says where a run stands, with the newest rate of each ROI label."""
     expected = "" if n_expected is None else f"/{n_expected}"
     skipped = f"  skipped {status.n_skipped}" if status.n_skipped else ""
     newest = "  ".join(f"ROI {label} {rate}" for label, rate in rates.items())
     return (
         f"frames seen {status.n_seen}{expected}  processed {status.n_processed}{skipped}  "
-        f"lag {status.lag_s:.2f} s  Gamma now (1/s): {newest}"
+        f"lag {status.lag_s:.2f} s  {in_unit('Gamma now (1/s)', time_unit)}: {newest}"
     )
