@@ -75,7 +75,7 @@ const power = 10 ** Math.floor(Math.log10((high - low) / most));
 const step = power * [1, 2, 5, 10].find((digit) => (high - low) / (digit * power) <= most);
 return between(Array.from({ length: most + 2 }, (_, i) => (Math.floor(low / step) + i) * step));
 """
-MOST_TICKS = 5
+MOST_ALONG, MOST_UP = 4, 5  # of a panel on a laptop
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 INK, PALE_INK, LINE = "#16202a", "#33404d", "#c6ccd2"
 # What the live window draws with matplotlib's markers.
@@ -184,7 +184,7 @@ class Figures:
 
     def _g2(self) -> Plot:
         plot = new_figure("g2", x_axis_type="log")
-        plain_decades(plot.xaxis)
+        plain_decades(plot.xaxis, MOST_ALONG)
         for kind in ("raw", "denoised"):
             _, colour, marker = views.KINDS[kind]
             source = self._source(f"g2_{kind}", G2_COLUMNS)
@@ -206,7 +206,7 @@ class Figures:
     def _heterogeneity(self, delays: Plot) -> Plot:
         plot = new_figure("heterogeneity", x_axis_type="log", x_range=delays)
         plot.min_border_left = STACKED_BORDER
-        plain_decades(plot.xaxis)
+        plain_decades(plot.xaxis, MOST_ALONG)
         plot.title.text_font_size = "13px"
         plot.yaxis.ticker = BasicTicker(desired_num_ticks=3)
         plot.add_layout(Span(dimension="width", location=0, line_color=LINE))
@@ -218,7 +218,7 @@ class Figures:
 
     def _gamma(self) -> Plot:
         plot = new_figure("gamma", y_axis_type="log")
-        plain_decades(plot.yaxis)
+        plain_decades(plot.yaxis, MOST_UP)
         for kind, (label, colour, _) in views.KINDS.items():
             source, faint = self._source(kind, RATE_COLUMNS), kind == "raw"
             bars = {"color": colour, "line_alpha": 0.25 if faint else 0.5}
@@ -232,8 +232,8 @@ class Figures:
 
     def _power_law(self) -> Plot:
         plot = new_figure("power_law", x_axis_type="log", y_axis_type="log")
-        plain_decades(plot.xaxis)
-        plain_decades(plot.yaxis)
+        plain_decades(plot.xaxis, MOST_ALONG)
+        plain_decades(plot.yaxis, MOST_UP)
         line = self._source("power_law_line", ("x", "y"))
         plot.line("x", "y", source=line, color=views.FIT, line_width=1.6, line_dash="dashed")
         source = self._source("power_law", Q_COLUMNS)
@@ -505,9 +505,9 @@ def colour_bar(mapper: Plot, title: str | None = None) -> ColorBar:
     return bar
 
 
-def plain_decades(axis: Plot) -> None:
+def plain_decades(axis: Plot, most: int) -> None:
     """Label round numbers of each decade of a logarithmic axis, with numbers instead of powers."""
-    axis.ticker = CustomJSTicker(major_code=DECADES, args={"most": MOST_TICKS})
+    axis.ticker = CustomJSTicker(major_code=DECADES, args={"most": most})
     axis.formatter = CustomJSTickFormatter(code=TICKS)
 
 

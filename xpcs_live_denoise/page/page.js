@@ -202,6 +202,7 @@
   function showRun(page) {
     run = page.run ?? null;
     $("head").hidden = $("controls").hidden = !run;
+    if (page.error) $("plots").hidden = $("legend").hidden = !run;
     if (!run) return;
     if (shownRun && shownRun !== run.uid) resetZoom(true);
     shownRun = run.uid;
@@ -445,7 +446,10 @@
     $("controls").addEventListener("change", choose);
     $("controls").addEventListener("submit", (event) => event.preventDefault());
     $("filter").value = sessionStorage.getItem("filter") ?? "";
-    $("filter").addEventListener("input", filter);
+    $("filter").addEventListener("input", () => {
+      filter();
+      $("runs-box").scrollTop = 0;
+    });
     $("filter").addEventListener("keydown", onFilterKey);
     $("runs").addEventListener("keydown", onListKey);
     document.addEventListener("keydown", onKey);
