@@ -196,7 +196,7 @@ def serve(uri, api_key, path="processed", port=None):
 
 
 def test_a_page_that_cannot_start_says_why(tiled_server):
-    with pytest.raises(ResultNotFoundError, match="'nowhere' .*there is none"):
+    with pytest.raises(ResultNotFoundError, match=r"'nowhere' .*there is none"):
         serve(tiled_server.uri, tiled_server.api_key, "nowhere")
     with pytest.raises(ResultNotFoundError, match="refused the request"):
         serve(tiled_server.uri, "a wrong key")

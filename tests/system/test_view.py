@@ -1,11 +1,14 @@
 """The web page in a real browser, against a real Tiled server; once from the command line."""
 
 import contextlib
+import dataclasses
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+import uuid
 
 import numpy as np
 import pytest
@@ -119,6 +122,66 @@ def entries(browser, plot, glyph=0, column="x"):
     )
 
 
+class Pointer:
+    """The mouse, at places of a plot's frame: fractions from its left and its top."""
+
+    def __init__(self, browser):
+        self._browser = browser
+
+    def _at(self, plot, place):
+        left, top, width, height = self._browser.execute_script(
+            """
+            const view = Bokeh.index.find_one(Bokeh.documents[0].get_model_by_name(arguments[0]));
+            const { left, top } = view.el.getBoundingClientRect(), frame = view.frame.bbox;
+            return [left + frame.left, top + frame.top, frame.width, frame.height];
+            """,
+            plot,
+        )
+        return int(left + place[0] * width), int(top + place[1] * height)
+
+    def _perform(self, *steps):
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        chain = ActionChains(self._browser, duration=50)
+        mouse = chain.w3c_actions.pointer_action
+        for step in steps:
+            if isinstance(step, str):
+                getattr(mouse, step)()
+            else:
+                mouse.move_to_location(*step)
+        chain.perform()
+
+    def move(self, plot, place):
+        self._perform(self._at(plot, place))
+
+    def click(self, plot, place):
+        self._perform(self._at(plot, place), "click")
+
+    def drag(self, plot, start, end):
+        middle = tuple((a + b) / 2 for a, b in zip(start, end, strict=True))
+        first, between, last = (self._at(plot, place) for place in (start, middle, end))
+        self._perform(first, "pointer_down", between, last, "pointer_up")
+
+
+def shown_times(browser):
+    """Return from when to when raw C2 is shown, s."""
+    return browser.execute_script(
+        "const { x_range } = Bokeh.documents[0].get_model_by_name('c2_raw');"
+        "return [x_range.start, x_range.end]"
+    )
+
+
+def chosen_roi(browser):
+    """Return the index of the ROI that is shown."""
+    return browser.execute_script("return document.getElementById('roi').selectedIndex")
+
+
+def keys(browser, *pressed):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    ActionChains(browser).send_keys(*pressed).perform()
+
+
 def test_the_page_follows_a_live_run_through_a_restart_to_its_end(
     tmp_path, synthetic, browser, page
 ):
@@ -202,6 +265,98 @@ def test_roi_and_toggle_are_chosen_with_mouse_or_keys(tiled_server, synthetic, b
     ActionChains(browser).send_keys(Keys.ENTER).perform()
     until(browser, lambda: browser.current_url.endswith(f"?run={sink.uid}"), "a link to the run")
     client.context.close()
+
+
+def test_a_zoom_stays_while_the_run_grows_and_ends_with_the_roi(
+    tiled_server, tiled_client, synthetic, browser, page
+):
+    from selenium.webdriver.common.keys import Keys
+
+    run = synthetic()
+    sink = TiledSink(run.info, client=tiled_client)
+    publish(sink, run.publication(0, 40))
+    browser.get(f"{page(tiled_server)}?run={run.raw_uid}")
+    until(browser, lambda: entries(browser, "c2_raw", column="image") == 40, "C2 of 40")
+    until(browser, lambda: shown_times(browser) == [0, 20], "all of it")
+    Pointer(browser).drag("c2_raw", (0.25, 0.25), (0.75, 0.75))
+    until(browser, lambda: shown_times(browser)[0] > 2, "a part of it")
+    zoomed = shown_times(browser)
+    publish(sink, run.publication(40, 50))
+    until(browser, lambda: entries(browser, "c2_raw", column="image") == 50, "C2 of 50")
+    assert shown_times(browser) == zoomed
+    keys(browser, Keys.ARROW_RIGHT)
+    until(browser, lambda: chosen_roi(browser) == 0, "the other ROI")
+    until(browser, lambda: shown_times(browser) == [0, 25], "all of the other ROI")
+    end(sink, run.result())
+
+
+def test_a_click_chooses_the_roi_and_one_tooltip_tells_the_nearest_point(
+    tiled_server, tiled_client, synthetic, browser, page
+):
+    from selenium.webdriver.common.by import By
+
+    run = synthetic()
+    info = dataclasses.replace(run.info, time_unit="frame", q_inv_angstrom=(0.01, 0.02))
+    halves = dataclasses.replace(PICTURE, labels=np.repeat([[1, 1, 0, 2, 2]], 4, axis=0))
+    sink = TiledSink(info, client=tiled_client)
+    end(sink, dataclasses.replace(run.result(), picture=halves, info=info))
+    browser.get(f"{page(tiled_server)}?run={run.raw_uid}")
+    until(browser, lambda: chosen_roi(browser) == 1, "the middle ROI")
+    until(browser, lambda: entries(browser, "gamma", glyph=1) == 60, "Gamma of 60 ages")
+    pointer = Pointer(browser)
+    pointer.click("detector", (0.1, 0.5))
+    until(browser, lambda: chosen_roi(browser) == 0, "the ROI under the pointer")
+    browser.find_elements(By.CSS_SELECTOR, "#strip span")[1].click()
+    until(browser, lambda: chosen_roi(browser) == 1, "the ROI of the strip")
+
+    def told():
+        # Raw and denoised points lie beside each other: one tooltip tells of one of them.
+        pointer.move("gamma", (0.5, 0.52))
+        pointer.move("gamma", (0.5, 0.5))
+        return text(browser, "tip").count("1/frame") == 1
+
+    until(browser, told, "a tooltip")
+    assert re.search(r"age \d+(\.\d+)? frames", text(browser, "tip"))
+    for _ in range(2):  # to dark and back
+        browser.find_element(By.ID, "dark").click()
+        until(browser, lambda: edge_is_clean(browser), "no line at the edge of a plot")
+
+
+def edge_is_clean(browser):
+    """Return whether the first pixels of a plot have one colour."""
+    first, third = browser.execute_script(
+        """
+        const plot = Bokeh.documents[0].get_model_by_name("c2_raw");
+        const { canvas } = Bokeh.index.find_one(plot).canvas_view.primary;
+        const row = Math.round(canvas.height / 2);
+        return [0, 2].map((x) => [...canvas.getContext("2d").getImageData(x, row, 1, 1).data]);
+        """
+    )
+    return all(abs(a - b) < 8 for a, b in zip(first[:3], third[:3], strict=True))
+
+
+def test_the_list_is_filtered_by_keys_alone(tiled_server, tiled_client, synthetic, browser, page):
+    from selenium.webdriver.common.keys import Keys
+
+    word = uuid.uuid4().hex[:8]
+    runs = [synthetic(n_frames=3, n_roi=1, start={"sample": f"gel {word} {k}"}) for k in range(2)]
+    sinks = [TiledSink(run.info, client=tiled_client) for run in runs]
+    end(sinks[0], runs[0].result(denoised=False))
+    info = dataclasses.replace(runs[0].info, analysed_by="replay")
+    end(TiledSink(info, client=tiled_client), runs[0].result(denoised=False))
+    end(sinks[1], runs[1].result(denoised=False))
+    browser.get(page(tiled_server))
+    until(browser, lambda: word in text(browser, "runs"), "the list")
+    keys(browser, "/", word.upper(), " replay")
+    until(browser, lambda: text(browser, "found").startswith("1 of "), "one run")
+    keys(browser, *[Keys.BACKSPACE] * len(" replay"))
+    until(browser, lambda: text(browser, "found").startswith("3 of "), "three runs")
+    keys(browser, Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ENTER)
+    until(browser, lambda: browser.current_url.endswith(sinks[0].uid), "the third run")
+    until(browser, lambda: "live eiger" in text(browser, "others"), "both results of the run")
+    assert "replay eiger" in text(browser, "others")
+    keys(browser, "/", Keys.ESCAPE)
+    assert not text(browser, "found")
 
 
 def test_an_unknown_run_is_told_on_the_page(tiled_server, browser, page):

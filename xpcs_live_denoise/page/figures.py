@@ -208,7 +208,7 @@ class Figures:
         plot.min_border_left = STACKED_BORDER
         plain_decades(plot.xaxis, MOST_ALONG)
         plot.title.text_font_size = "13px"
-        plot.yaxis.ticker = BasicTicker(desired_num_ticks=3)
+        plot.yaxis.ticker = BasicTicker(desired_num_ticks=2, num_minor_ticks=0)
         plot.add_layout(Span(dimension="width", location=0, line_color=LINE))
         source = self._source("heterogeneity", G2_COLUMNS)
         plot.segment("x", "lower", "x", "upper", source=source, color=views.FIT, line_alpha=0.5)
