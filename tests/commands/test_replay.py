@@ -84,6 +84,7 @@ def test_a_stored_run_is_computed_and_then_compared(replayed, raw_uid, tiled_cli
     second = results(tiled_client, raw_uid)
     assert second.start["uid"] != first.start["uid"], "a replay never touches what is there"
     assert second.start["original_run_uid"] == raw_uid
+    assert second.xpcs["analysed_by"] == "replay"
     found = comparisons[raw_uid[:8]]
     assert (found["n_compared"], found["n_one_sided"]) == (60, 0)
     assert found["c2_difference"] < 1e-5

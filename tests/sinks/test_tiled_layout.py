@@ -102,6 +102,7 @@ def test_start_and_stop_are_valid_documents_and_carry_what_is_searched_by(synthe
     assert start["xpcs"]["schema"] == 2
     assert start["xpcs"]["raw_time"] == 1.0
     assert start["xpcs"]["not_copied"] == []
+    assert start["xpcs"]["analysed_by"] == "live"
     assert start["xpcs"]["q_inv_angstrom"] == [0.01, None]
     assert start["xpcs"]["raw_path"] == "chx/raw"
     end = RunEnd(

@@ -140,4 +140,5 @@ def test_raw_runs_in_tiled_are_followed(server, tmp_path):
         uid = take(engine, frames, tmp_path / "detector", rate=25)
         result = wait_for_result(server.client(), uid)
         assert serving.terminate() == 0
+    assert result.xpcs["analysed_by"] == "serve"
     assert_as_offline(result, frames, settings)

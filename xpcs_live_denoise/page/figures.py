@@ -58,7 +58,7 @@ DECADES = """
 const [low, high] = [cb_data.start, cb_data.end].sort((a, b) => a - b);
 const between = (values) => values.filter((value) => value >= low && value <= high);
 const [first, last] = [low, high].map((value) => Math.floor(Math.log10(value)));
-for (const digits of [[1, 2, 5], [1, 3], [1]]) {
+for (const digits of [[1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 5], [1, 3], [1]]) {
   const found = [];
   for (let power = first; power <= last; power += 1) {
     found.push(...digits.map((digit) => Number(`${digit}e${power}`)));
@@ -208,7 +208,7 @@ class Figures:
         plot.min_border_left = STACKED_BORDER
         plain_decades(plot.xaxis, MOST_ALONG)
         plot.title.text_font_size = "13px"
-        plot.yaxis.ticker = BasicTicker(desired_num_ticks=2, num_minor_ticks=0)
+        plot.yaxis.ticker = BasicTicker(desired_num_ticks=3, num_minor_ticks=0)
         plot.add_layout(Span(dimension="width", location=0, line_color=LINE))
         source = self._source("heterogeneity", G2_COLUMNS)
         plot.segment("x", "lower", "x", "upper", source=source, color=views.FIT, line_alpha=0.5)
@@ -336,7 +336,8 @@ class Figures:
             "lower": view.lower,
             "upper": view.upper,
         }
-        self.sources["heterogeneity_scale"].data = {"x": [1.0, 1.0], "y": [view.low, view.high]}
+        ends = [view.low, view.high] if len(view.chi) else [-1.0, 1.0]
+        self.sources["heterogeneity_scale"].data = {"x": [1.0, 1.0], "y": ends}
 
     def show_gamma(self, view: views.GammaView, roi: str) -> None:
         """Show the rates of a ROI; what may still change is hollow."""
