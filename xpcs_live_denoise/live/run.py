@@ -23,6 +23,7 @@ from xpcs_live_denoise.errors import (
     one_line,
     text_of,
 )
+from xpcs_live_denoise.numerics import compiled
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.windows import Denoiser
 from xpcs_live_denoise.records.frames import (
@@ -87,8 +88,9 @@ class Session:
         return self._loaded
 
     def handle(self, message: Message) -> None:  # noqa: ARG002 - of the Protocol
-        """Load the ensemble before somebody waits for it."""
+        """Load the ensemble and what is compiled before somebody waits for it."""
         self.ensemble()
+        compiled.prepare()
 
     def tick(self) -> None:
         """Do nothing."""
