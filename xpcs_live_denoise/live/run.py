@@ -23,7 +23,6 @@ from xpcs_live_denoise.errors import (
     one_line,
     text_of,
 )
-from xpcs_live_denoise.numerics import compiled
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.windows import Denoiser
 from xpcs_live_denoise.records.frames import (
@@ -89,6 +88,8 @@ class Session:
 
     def handle(self, message: Message) -> None:  # noqa: ARG002 - of the Protocol
         """Load the ensemble and what is compiled before somebody waits for it."""
+        from xpcs_live_denoise.numerics import compiled  # numba takes half a second
+
         self.ensemble()
         compiled.prepare()
 
