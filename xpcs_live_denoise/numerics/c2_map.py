@@ -95,6 +95,12 @@ class C2Map:
         """Say that new frames have been added to all ROIs, or are missing."""
         self.n_frames += n_new
 
+    def rewind(self, n_frames: int) -> None:
+        """Forget frames from `n_frames` on, which were added by a call that was interrupted."""
+        self.n_frames = n_frames
+        self._n_done = min(self._n_done, n_frames // self.frames_per_bin)
+        self._settled_at = min(self._settled_at, n_frames)
+
     def multiply(self, roi: int, n_new: int) -> None:
         """Compute the entries of the bins of one ROI that wait, `n_new` frames not yet advanced.
 

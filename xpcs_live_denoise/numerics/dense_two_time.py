@@ -53,18 +53,15 @@ class DenseTwoTime:
         self._spread = spread
         self._dtype = dtype
         reach = max(band.width, LEVEL_LAGS[1] if sums else 0)
+        self.n_frames = 0  # that were added; changes last, so that an interruption changes nothing
         self._rings = [FrameRing(blocks, 0, dtype, reach=reach, most_new=TOGETHER)]
         self._multiplied = [0]  # frames of each level
         # The largest ROIs first: what is spread over threads then ends at about the same time.
         self._rois: list[int] = np.argsort(-blocks.n_pixels, kind="stable").tolist()
 
-    @property
-    def n_frames(self) -> int:
-        """Frames that were added."""
-        return self._rings[0].stop
-
     def append(self, pixels: Array | None, n_new: int) -> None:
         """Take at most 20 new frames, their ROI pixels (n_new, n_pixels); None: a gap."""
+        self._rewind()
         self._reserve(n_new)
         new = self._new_of_each_level(n_new)
         due = [0, *(m for m in range(1, len(new)) if self._n_waiting(m, new[m]) >= TOGETHER)]
@@ -90,6 +87,7 @@ class DenseTwoTime:
         self._advance(n_new, new, due)
         if multiply_map:
             self.map.settle()
+        self.n_frames += n_new
 
     def catch_up(self) -> None:
         """Multiply what waits: frames of the levels, and bins of the map."""
@@ -108,6 +106,15 @@ class DenseTwoTime:
         self.map.settle()
 
     # --- steps -----------------------------------------------------------------------------
+
+    def _rewind(self) -> None:
+        """Set the counters to the frames that were added, from where an interruption left them."""
+        n = self.n_frames
+        for power, ring in enumerate(self._rings):
+            ring.used = (n >> power) - ring.first
+            self._multiplied[power] = min(self._multiplied[power], n >> power)
+        self.map.rewind(n)
+        self.band.stop = n
 
     def _reserve(self, n_new: int) -> None:
         self.band.reserve(n_new)
