@@ -44,6 +44,12 @@ def test_only_the_detector_is_required_and_the_defaults_are_the_papers():
             {"detector": "d", "tiled": {"path": "chx/raw", "raw_path": "/chx/raw/"}},
             "'tiled.raw_path': got '/chx/raw/'; expected another container than tiled.path",
         ),
+        (
+            {"detector": "d", "baseline_lags": [300, 200]},
+            "'baseline_lags': got .300, 200.; .*first",
+        ),
+        ({"detector": "d", "contrast_frames": [5, 5]}, "'contrast_frames': got .*larger one after"),
+        ({"detector": "d", "outliers": True}, "'outliers': got True; .*'off'"),
         ({"detector": "d", "tiled": {"uri": "http://u:pw@h"}}, "'tiled.uri': .*key or a password"),
         ({"detector": "d", "tiled": {"uri": "http://h/?api_key=pw"}}, "'tiled.uri': .*password"),
         ({"detector": "d", "tiled": {"uri": "http://[h/?api_key=pw"}}, "'tiled.uri': .*Invalid"),
@@ -118,3 +124,33 @@ def test_a_settings_file_that_cannot_be_used_says_why(tmp_path, content, message
 def test_every_setting_is_documented():
     undocumented = [name for name, field in Settings.model_fields.items() if not field.description]
     assert not undocumented
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [
+        ("wavelength_angstrom", 1.28e-10, "Angstrom, 0.05 to 100. It looks like m: write 1.28"),
+        ("wavelength_angstrom", 9650, "Angstrom"),
+        ("detector_distance_m", 16000, "in m, 0.01 to 100. It looks like mm: write 16"),
+        ("pixel_size_m", 75, "It looks like um: write 7.5e-05"),
+        ("pixel_size_m", 0.075, "It looks like mm: write 7.5e-05"),
+        ("beam_center", [1e9, 2], "pixels"),
+        ("beam_center", [float("nan"), 2], "pixels"),
+    ],
+)
+def test_a_geometry_that_cannot_be_is_refused_with_the_unit(name, value, meant):
+    with pytest.raises(InvalidInputError, match=f"'geometry.{name}.*{meant}"):
+        Settings(detector="d", geometry={name: value})
+
+
+def test_a_geometry_that_can_be_is_taken():
+    usual = {"wavelength_angstrom": 1.28, "detector_distance_m": 16.0, "pixel_size_m": 75e-6}
+    for extreme in ({}, {"wavelength_angstrom": 17.7}, {"pixel_size_m": 13e-6}):
+        Settings(detector="d", geometry={**usual, **extreme, "beam_center": [-300.5, 12]})
+
+
+def test_the_words_that_yaml_takes_for_booleans_are_words_again(tmp_path):
+    file = tmp_path / "xpcs.yml"
+    file.write_text("detector: d\nprofile: off\noutliers: no\ndenoise: off\n")
+    settings = Settings.load(file)
+    assert (settings.profile, settings.outliers, settings.denoise) == ("off", "off", False)

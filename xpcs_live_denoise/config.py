@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 from urllib.parse import urlsplit
 
 import numpy as np
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,15 +26,77 @@ from .numerics.windows import STEP, WINDOW
 from .records.types import Array
 
 Positive = Annotated[float, Field(gt=0)]
+
+
+def _ascends(given: tuple[int, int]) -> tuple[int, int]:
+    if given[1] <= given[0]:
+        raise ValueError("expected the first frame (or lag), and a larger one after the last")
+    return given
+
+
 FrameRange = Annotated[
-    tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(gt=0)]],
-    Field(description="First frame (or lag), and the one after the last."),
+    tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(gt=0)]], AfterValidator(_ascends)
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plausible:
+    """What a quantity can be: from `low` to `high` in its `unit`, called `what`.
+
+    `others` are units in which people have it by mistake, with their size in `unit`.
+    """
+
+    what: str
+    unit: str
+    low: float
+    high: float
+    others: Mapping[str, float]
+
+    def why_not(self, value: float) -> str:
+        """Return what is wrong with a value and what was probably meant; "" if it can be."""
+        if self.low <= value <= self.high:
+            return ""
+        expected = f"expected the {self.what} in {self.unit}, {self.low:g} to {self.high:g}"
+        for unit, size in self.others.items():
+            if self.low <= (meant := float(f"{value * size:.12g}")) <= self.high:
+                return f"{expected}. It looks like {unit}: write {meant:g}"
+        return expected
+
+    def check(self, value: float) -> float:
+        """Return a value, or raise a ValueError that says why it cannot be."""
+        if why_not := self.why_not(value):
+            raise ValueError(why_not)
+        return value
+
+
+WAVELENGTH = Plausible(
+    what="wavelength", unit="Angstrom", low=0.05, high=100.0, others={"m": 1e10, "pm": 0.01}
+)
+DISTANCE = Plausible(
+    what="distance", unit="m", low=0.01, high=100.0, others={"mm": 1e-3, "um": 1e-6}
+)
+PIXEL_SIZE = Plausible(
+    what="edge of a pixel", unit="m", low=1e-6, high=2e-3, others={"um": 1e-6, "mm": 1e-3}
+)
+FRAME_TIME = Plausible(what="frame period", unit="s", low=1e-7, high=1e5, others={"ns": 1e-9})
+# Farther than any beam is from the edge of a detector; a NaN is no position either.
+BEAM_CENTER = Plausible(what="beam center", unit="pixels", low=-1e5, high=1e5, others={})
+Pixels = Annotated[float, AfterValidator(BEAM_CENTER.check)]
 OneOrMore = BeforeValidator(lambda given: (given,) if isinstance(given, str | Path) else given)
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_a_word_and_no_boolean(cls, given: Any, info: ValidationInfo) -> Any:
+        """Take YAML 1.1's booleans for the words that were written, where such words fit."""
+        if not isinstance(given, bool):
+            return given
+        words = get_args(cls.model_fields[info.field_name or ""].annotation)
+        fitting = [word for word in (("on", "yes") if given else ("off", "no")) if word in words]
+        return fitting[0] if fitting else given
 
 
 class TiledSettings(_Model):
@@ -81,13 +146,13 @@ class TiledSettings(_Model):
 class GeometrySettings(_Model):
     """Scattering geometry; what is not set here comes from the documents."""
 
-    beam_center: tuple[float, float] | None = None
+    beam_center: tuple[Pixels, Pixels] | None = None
     """Direct beam as (row, col), in pixels of the frames that the documents deliver."""
-    wavelength_angstrom: Positive | None = None
+    wavelength_angstrom: Annotated[Positive, AfterValidator(WAVELENGTH.check)] | None = None
     """X-ray wavelength, Angstrom."""
-    detector_distance_m: Positive | None = None
+    detector_distance_m: Annotated[Positive, AfterValidator(DISTANCE.check)] | None = None
     """Distance from sample to detector, m."""
-    pixel_size_m: Positive | None = None
+    pixel_size_m: Annotated[Positive, AfterValidator(PIXEL_SIZE.check)] | None = None
     """Edge of a detector pixel, m."""
 
 
@@ -142,6 +207,9 @@ class Settings(_Model):
     """The ROI file (.npz, see `save_rois`). Not needed where a RoiMap is passed to LiveDenoise."""
     image_key: str | None = None
     """Data key that holds the frames. Default: "<detector>_image"."""
+    stream: str | None = None
+    """Stream with the series, where several have the data key. Default: "primary", or the only one;
+    dark frames, baseline and monitors come last."""
     mask: Path | None = None
     """Pixel mask (.npy or .npz), 1 or True = keep; applied on top of the ROI file."""
     flat_field: Path | None = None
@@ -150,7 +218,10 @@ class Settings(_Model):
     profile: Literal["auto", "off"] = "auto"
     """Divide the pixels of each ROI by the smooth profile of its intensity in the first window, or
     not: unless divided out, intensity that varies inside a ROI looks like a static part."""
-    frame_time_s: Positive | None = None
+    threshold: Annotated[int, Field(ge=1)] | None = None
+    """Which threshold to analyse, from 1, where a detector counts above several at once and frames
+    come as (n, thresholds, rows, cols). Default: the first, with a note; there may be only one."""
+    frame_time_s: Annotated[Positive, AfterValidator(FRAME_TIME.check)] | None = None
     """Frame period (the acquire period, never the exposure), s. Default: from the documents."""
     geometry: GeometrySettings = GeometrySettings()
     """Scattering geometry, for q where the ROI file has none."""

@@ -43,6 +43,11 @@ def text_of(error: BaseException, most: int = 2000) -> str:
         return "it cannot say what"
 
 
+def install_line(extra: str) -> str:
+    """Return what to type for an extra: the package is installed from a clone, from no index."""
+    return f"In a clone of the repository: pip install '.[{extra}]'"
+
+
 class Once:
     """Which sentences a user has been told: each is told once, and no more than `most` of them.
 

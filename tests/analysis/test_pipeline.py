@@ -230,7 +230,7 @@ def test_a_series_shorter_than_a_window_has_everything_but_denoised_values():
     result = pushed([FRAMES[:30]])
     assert result.denoised is None
     assert result.g2.g2_denoised is None
-    assert "30 frames so far, fewer than one window of 50" in result.status.message
+    assert "30 frames, fewer than one window of 50" in result.status.message
 
 
 def test_one_frame_is_a_series_too():

@@ -193,3 +193,8 @@ def test_growing_memory_stops_at_the_limit():
     made = analysis(c2_bytes=2 * 90 * 90 * 4)
     made.push(FRAMES[:70])
     assert made.publish(0).c2.values.base.shape == (2, 90, 90)
+
+
+def test_frames_of_booleans_are_counts_of_one_and_none():
+    frames = FRAMES[:60] > 2
+    np.testing.assert_array_equal(pushed(frames).c2, pushed(frames.astype(np.uint16)).c2)

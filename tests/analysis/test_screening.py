@@ -7,6 +7,7 @@ import pytest
 
 from xpcs_live_denoise import FrameShapeError, RoiMap, simulate_speckle
 from xpcs_live_denoise.analysis.screening import FrameScreen
+from xpcs_live_denoise.numerics.bad_pixels import BadPixels
 
 ROIS = RoiMap.from_labels(np.repeat([[1], [2]], 450, axis=1).reshape(30, 30))
 FRAMES = np.concatenate(
@@ -29,8 +30,15 @@ def damaged():
 BAD = [20, 21, 22, 30, 40, 50]
 
 
+def new_screen(frames, outliers: Any = "mask"):
+    first = ROIS.gather(frames[:50])
+    screen = FrameScreen(BadPixels(ROIS, first), outliers)
+    screen.watch(first)
+    return screen
+
+
 def screened(frames, sizes, outliers: Any = "mask"):
-    screen = FrameScreen(ROIS, outliers)
+    screen = new_screen(frames, outliers)
     parts = []
     for block in np.split(frames, np.cumsum(sizes)[:-1]):
         parts.append(screen.push(ROIS.gather(block)))
@@ -78,11 +86,11 @@ def test_off_looks_for_bad_pixels_alone(damaged):
 def test_the_frames_given_are_not_changed(damaged):
     pixels = ROIS.gather(damaged)
     before = pixels.copy()
-    FrameScreen(ROIS, "mask").push(pixels)
+    new_screen(damaged).push(pixels)
     np.testing.assert_array_equal(pixels, before)
 
 
-def test_pixels_that_are_bad_in_the_first_frame_are_left_out_of_all(damaged):
+def test_pixels_that_are_bad_in_the_first_frames_are_left_out_of_all(damaged):
     damaged[:, 3, 3] = 65535
     screen, pixels, _ = screened(damaged, [80])
     assert screen.roi_map.n_pixels.tolist() == [449, 450]
@@ -90,11 +98,11 @@ def test_pixels_that_are_bad_in_the_first_frame_are_left_out_of_all(damaged):
     assert "1 pixels of the ROIs are bad" in screen.notes()[0]
 
 
-def test_a_first_frame_that_is_mostly_bad_is_left_out_and_the_next_one_tells(damaged):
+def test_first_frames_that_are_mostly_bad_are_left_out_and_the_others_tell(damaged):
     damaged[:2] = 65535
     damaged[2:, 3, 3] = 65535
     for step in (1, 80):
-        screen = FrameScreen(ROIS, "mask")
+        screen = new_screen(damaged)
         blocks = range(0, 80, step)
         parts = [screen.push(ROIS.gather(damaged[start : start + step])) for start in blocks]
         assert screen.left_out == [0, 1, *BAD]
@@ -122,7 +130,7 @@ def test_a_thousand_outliers_are_told_in_one_bounded_sentence():
 
 
 def test_a_frame_waits_for_the_next_one_only_if_it_looks_strange():
-    screen = FrameScreen(ROIS, "mask")
+    screen = new_screen(FRAMES)
     pixels = ROIS.gather(np.concatenate([FRAMES[:40], STRANGER[np.newaxis]]))
     assert len(screen.push(pixels[:40])[0]) == 40
     assert screen.n_held == 0
@@ -143,11 +151,11 @@ def test_no_number_makes_the_screen_raise(value, first):
     frames[60:] = value
     screen, pixels, _ = screened(frames, [1] * 80)
     assert len(pixels) == 80
-    assert len(screen.notes()) <= 3
+    assert len(screen.notes()) <= 4
 
 
 def test_no_frames_are_no_frames(damaged):
-    screen = FrameScreen(ROIS, "mask")
+    screen = new_screen(damaged)
     none = ROIS.gather(damaged[:0])
     assert screen.push(none)[0].shape == (0, 900)
     screen.push(ROIS.gather(damaged[:20]))
@@ -156,4 +164,36 @@ def test_no_frames_are_no_frames(damaged):
 
 def test_pixels_of_another_map_are_refused():
     with pytest.raises(FrameShapeError, match=r"expected \(k, 900\) real numbers"):
-        FrameScreen(ROIS, "mask").push(np.zeros((3, 7)))
+        new_screen(FRAMES).push(np.zeros((3, 7)))
+
+
+@pytest.mark.parametrize("sizes", [[80], [1] * 80, [7] * 11 + [3]])
+@pytest.mark.parametrize("brightness", [110, 2000])
+def test_a_pixel_that_gets_hot_is_covered_and_named_by_row_and_column(sizes, brightness):
+    frames = FRAMES.copy()
+    frames[60:, 22, 7] = np.random.default_rng(0).poisson(brightness, 20)
+    screen, pixels, _ = screened(frames, sizes)
+    assert screen.notes()[0] == (
+        "Pixels that turned hot are left out: (row 22, column 7) in ROI 2 from frame 63 on."
+    )
+    assert screen.left_out == ([60, 61, 62] if brightness > 1000 else [])
+    where = np.flatnonzero(ROIS.pixels == 22 * 30 + 7)[0]
+    np.testing.assert_allclose(pixels[63:, where], pixels[63:, 450:].mean(axis=1), rtol=1e-4)
+    assert pixels[60:, where].max() < 8
+
+
+def test_a_beam_dump_is_found_where_a_dark_image_was_subtracted():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0.0, 1.0, FRAMES.shape)
+    for dtype in (np.float32, np.int32):
+        frames = np.rint(FRAMES + noise).astype(dtype)
+        frames[60:64] = np.rint(noise[60:64])
+        screen, _, _ = screened(frames, [80])
+        assert screen.left_out == [60, 61, 62, 63]
+        assert "Negative numbers come and go in the frames: taken as data" in screen.notes()[0]
+        assert "no counts (beam dump)" in screen.notes()[-1]
+
+
+def test_a_dim_series_is_kept_where_a_dark_image_was_subtracted():
+    noise = np.random.default_rng(0).normal(0.02, 0.3, FRAMES.shape).astype(np.float32)
+    assert screened(noise, [80])[0].left_out == []

@@ -14,8 +14,9 @@ from xpcs_live_denoise.commands.cli import app
 from xpcs_live_denoise.numerics.kww import kww
 
 COMMANDS = (
-    "demo", "catalog", "train", "evaluate", "deliver", "view", "convert-rois", "serve", "replay",
-)  # fmt: skip
+    *("demo", "init", "check", "catalog", "train", "evaluate", "deliver", "view"),
+    *("convert-rois", "serve", "replay"),
+)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import collections
 import pickle
+import re
 import subprocess
 import sys
 
@@ -53,12 +54,70 @@ def test_a_roi_set_is_converted_whatever_wrote_it(tmp_path, protocol, dtype, nam
 
 
 @pytest.mark.parametrize("wrap", [tuple, np.array, lambda pair: [np.float64(v) for v in pair]])
-def test_q_with_an_azimuth_keeps_q_and_says_so(tmp_path, wrap):
+@pytest.mark.parametrize("name", ["new.npz", "new.json"])
+def test_an_azimuth_is_kept_with_q(tmp_path, wrap, name):
     q_of = collections.OrderedDict((i, wrap([q[0], 30.0 * i])) for i, q in Q.items())
     old = written(tmp_path / "old.pkl", (MASK, q_of))
-    rois, notes = convert(old, tmp_path / "new.npz")
+    rois, notes = convert(old, tmp_path / name)
+    assert notes == ()
     assert rois.q_inv_angstrom.tolist() == [0.01, 0.02, 0.03]
-    assert notes == ("The ROIs have an azimuth phi as well: the new file keeps q alone.",)
+    loaded = load_rois(tmp_path / name)
+    assert loaded.phi_deg.tolist() == rois.phi_deg.tolist() == [0.0, 30.0, 60.0]
+    assert loaded.with_mask(np.ones(MASK.shape)).phi_deg.tolist() == [0.0, 30.0, 60.0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "keys", "position", "label"),
+    [
+        ((2, 3, 4), (0, 1, 2), (0, 1, 2), (2, None, None)),
+        ((1, 3, 4), (0, 1, 2), (0, 1, 2), (1, None, None)),
+        ((1, 2, 3), (1, 2), (None, 1, 2), (1, 2, None)),
+        ((2, 3, 4), (2, 3), (None, None, 2), (2, 3, None)),
+    ],
+)
+def test_keys_that_fit_in_two_ways_are_refused_with_both_readings(
+    tmp_path, labels, keys, position, label
+):
+    mask = np.array([[0, *labels]])
+    old = written(tmp_path / "old.pkl", [mask, {key: [0.01 + key / 1000] for key in keys}])
+    with pytest.raises(InvalidInputError, match="not clear") as refused:
+        convert(old, tmp_path / "new.npz")
+    assert not (tmp_path / "new.npz").exists()
+
+    def q_of(key):
+        return np.nan if key is None else 0.01 + key / 1000
+
+    for k, of in enumerate(labels):
+        words = ("no q" if key is None else f"q {q_of(key):.5g}" for key in (position[k], label[k]))
+        assert f"  {of}         {'  '.join(words)}".split() in [
+            line.split() for line in str(refused.value).splitlines()
+        ]
+    for choice, expected in (("position", position), ("label", label)):
+        rois, _ = convert(old, tmp_path / "new.npz", keys=choice)
+        np.testing.assert_allclose(rois.q_inv_angstrom, [q_of(key) for key in expected])
+
+
+def test_keys_that_are_the_labels_are_taken_as_such(tmp_path):
+    old = written(tmp_path / "old.pkl", [np.array([[0, 2, 4]]), {4: [0.04], np.int64(2): [0.02]}])
+    assert convert(old, tmp_path / "new.npz")[0].q_inv_angstrom.tolist() == [0.02, 0.04]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("new.pkl", r"ending '\.pkl'; expected \.npz or \.json"),
+        ("new", "ending ''"),
+        ("none/new.npz", "folder does not exist"),
+        ("there.npz", "is there already.* --overwrite"),
+    ],
+)
+def test_an_output_that_will_not_do_is_refused_before_the_pickle_is_opened(tmp_path, name, message):
+    (tmp_path / "there.npz").write_text("mine")
+    arguments = ["convert-rois", "--yes", str(tmp_path / "missing.pkl"), str(tmp_path / name)]
+    refused = CliRunner().invoke(app, arguments)
+    assert isinstance(refused.exception, InvalidInputError)
+    assert re.search(message, str(refused.exception))
+    assert (tmp_path / "there.npz").read_text() == "mine"
 
 
 def test_a_label_without_q_is_unknown_and_named(tmp_path):
@@ -159,11 +218,10 @@ def test_the_command_warns_and_asks(tmp_path):
     assert refused.exit_code == 1
     assert "can run code" in refused.output
     assert not (tmp_path / "new.npz").exists()
-    for options, answer in ((["--yes"], None), ([], "y\n")):
+    for options, answer in ((["--yes"], None), (["--overwrite"], "y\n")):
         done = CliRunner().invoke(app, [*arguments, *options], input=answer)
         assert done.exit_code == 0
         assert "3 ROIs are in" in done.output
-        assert "azimuth" in done.output
         assert load_rois(tmp_path / "new.npz").n_roi == 3
 
 

@@ -50,3 +50,28 @@ def test_a_short_key_in_a_file_is_refused_as_one_in_a_variable_is(tmp_path, monk
     file.chmod(0o600)
     with pytest.raises(InvalidInputError, match="got 5 characters; expected at least 16"):
         run(host="0.0.0.0", key_file=file)
+
+
+def test_without_an_address_the_settings_are_needed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInputError, match=r"no xpcs\.yml in this folder.*--config"):
+        view(browser=False)
+
+
+def test_address_container_and_key_come_from_the_settings(tmp_path, monkeypatch):
+    monkeypatch.delenv("TILED_API_KEY", raising=False)
+    key = tmp_path / "key"
+    key.write_text("secret\n")
+    key.chmod(0o600)
+    config = tmp_path / "xpcs.yml"
+    config.write_text(f"detector: e\ntiled: {{uri: {URI}, path: chx/p, api_key_file: key}}\n")
+    served = []
+
+    async def serve_page(http, path, **options):
+        served.append((http.address, path, http.headers))
+
+    monkeypatch.setattr("xpcs_live_denoise.page.serve_page", serve_page)
+    view(config=config, browser=False)
+    view(config=config, path="other", browser=False)
+    headers = {"Authorization": "Apikey secret"}
+    assert served == [(URI, "chx/p", headers), (URI, "other", headers)]

@@ -1,5 +1,6 @@
 """Following an Eiger's files with a real RunEngine: first rows before the documents, none twice."""
 
+import re
 import threading
 import time
 
@@ -146,7 +147,9 @@ def test_a_file_that_never_comes_becomes_a_gap_of_its_frames(engine, subscribe, 
     )
 
 
-def test_an_event_of_another_series_than_the_followed_fails_with_a_remedy(engine, subscribe, eiger):
+def test_an_event_of_a_series_whose_files_are_not_there_fails_with_both_names(
+    engine, subscribe, eiger
+):
     detector = eiger(series(60))
     live, sinks = followed(subscribe, detector)
     collect = detector.collect_asset_docs
@@ -156,13 +159,15 @@ def test_an_event_of_another_series_than_the_followed_fails_with_a_remedy(engine
             yield name, {**doc, "datum_kwargs": {"seq_id": 77}} if name == "datum" else doc
 
     detector.collect_asset_docs = of_another_series
-    (uid,) = engine(bp.count([detector]))
+    engine(bp.count([detector]))
     assert live.wait(30)
     (sink,) = sinks
-    assert sink.result is None
+    assert not np.isfinite(sink.result.c2).any()
     assert sink.end.analysis_exit_status == "fail"
-    assert f"xpcs-live-denoise replay {uid}" in sink.end.reason
-    assert "_77" in sink.end.reason
+    assert "_77_data_000001.h5 (no such file)" in sink.end.reason
+    assert re.search(
+        r"names the series \w+_77: the frames of \w+_1, which", sink.end.status.message
+    )
 
 
 def test_inline_frames_of_a_followed_run_are_not_counted_twice(subscribe, eiger, tmp_path):
@@ -225,3 +230,14 @@ def test_an_absurd_number_of_announced_frames_costs_neither_memory_nor_time(
     (sink,) = sinks
     np.testing.assert_allclose(sink.result.c2, offline(frames).c2, rtol=1e-5)
     assert sink.result.status.n_processed == 60
+
+
+def test_pixels_that_the_master_marks_are_left_out_and_it_is_said(engine, subscribe, eiger):
+    bad = np.zeros(SHAPE, bool)
+    bad[10, 3:6] = True
+    detector = eiger(series(20), bad_pixels=bad)
+    live, sinks = followed(subscribe, detector)
+    engine(bp.count([detector]))
+    assert live.wait(30)
+    message = sinks[0].result.status.message
+    assert "pixel_mask of the detector's file: 3 pixels of the ROIs are left out." in message

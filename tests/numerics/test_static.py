@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from tests.support.uneven_speckle import RING, frames_of, intensities, ring_profile
-from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.static import (
     MeanImages,

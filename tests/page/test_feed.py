@@ -11,7 +11,7 @@ from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.page.feed import READ
 from xpcs_live_denoise.page.hub import Hub
 from xpcs_live_denoise.page.tiled_http import TiledHttp
-from xpcs_live_denoise.readers.client import results
+from xpcs_live_denoise.readers import results
 from xpcs_live_denoise.sinks.run import TiledSink
 
 DEADLINE_S = 120
@@ -58,7 +58,7 @@ def test_a_late_opener_sees_the_whole_of_a_live_run_and_then_what_comes(
     sink.write(run.publication(0, 30))
 
     async def work(hub):
-        feed = await hub.open(await hub.find(run.raw_uid))
+        feed = await hub.open((await hub.find(run.raw_uid))[0])
         await until(lambda: feed.state.loaded)
         np.testing.assert_array_equal(shown(feed), run.c2[1, :30, :30])
         np.testing.assert_array_equal(shown(feed, kind="c2_denoised"), run.denoised[1, :30, :30])
@@ -113,7 +113,7 @@ def test_pages_share_one_feed_and_the_last_closes_it(tiled_server, tiled_client,
     sink.write(run.publication(0, 10))
 
     async def work(hub):
-        first = await hub.open(await hub.find(run.raw_uid))
+        first = await hub.open((await hub.find(run.raw_uid))[0])
         assert await hub.open(sink.uid) is first
         await until(lambda: first.followed)
         hub.release(first)

@@ -7,7 +7,8 @@ import pytest
 
 from tests.page.test_feed import until
 from xpcs_live_denoise.errors import ResultNotFoundError, TiledUnavailableError
-from xpcs_live_denoise.page.hub import LISTED_RUNS, Hub
+from xpcs_live_denoise.page.hub import Hub
+from xpcs_live_denoise.page.run_list import LISTED_RUNS
 from xpcs_live_denoise.page.tiled_http import TiledHttp
 
 XPCS = {"roi": [1], "frame_time_s": 0.5, "n_expected": 20, "detector": "eiger"}
@@ -39,7 +40,7 @@ class FakeHttp(TiledHttp):
         self._check()
         return {}
 
-    async def runs(self, path, *, limit, raw_uid=None):
+    async def runs(self, path, *, limit, where=None):
         self._check()
         newest = sorted(self.stored, key=lambda uid: self.stored[uid]["start"]["time"])[::-1]
         return {uid: self.stored[uid] for uid in newest[:limit]}

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import SyntheticRun
 from xpcs_live_denoise.page.figures import Figures
-from xpcs_live_denoise.page.page import run_texts
+from xpcs_live_denoise.page.page import rois_of, run_texts
 from xpcs_live_denoise.page.run_state import RunState
 from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.views import C2Map
@@ -185,14 +185,15 @@ def draw(state, index, figures):
     roi = f"ROI {state.labels[index]}"
     shown = state.two_time(index)
     assert shown.low < shown.high
-    figures.show_c2(shown, "both", roi)
+    rois = rois_of(state, index)
+    figures.show_c2(shown, "both", roi, state.nothing)
     figures.show_g2(state.g2(index), roi)
     figures.show_gamma(state.gamma(index), roi)
     figures.show_heterogeneity(state.heterogeneity(index))
-    figures.show_power_law(state.power_law())
+    figures.show_power_law(state.power_law(), rois)
     picture = state.detector(index)
     assert picture is None or 0 < picture.low < picture.high
-    figures.show_detector(picture, live=state.live)
+    figures.show_detector(picture, rois, "no image")
     for source in figures.sources.values():
         assert len({len(column) for column in source.data.values()}) == 1
 
@@ -205,7 +206,7 @@ def check(complete, figures, changes, seed):
     try:
         if state.labels:
             draw(state, int(rng.integers(len(state.labels))), figures)
-        json.dumps(run_texts(state, 0, detector="", now=1e9), allow_nan=False)
+        json.dumps(run_texts(state, 0, runs=[], now=1e9), allow_nan=False)
     except Exception as error:
         told = [change.__name__ for change in changes]
         raise AssertionError(f"case {seed}: {told}") from error

@@ -12,8 +12,8 @@ from bokeh.document import Document
 
 from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import ResultNotFoundError, TiledUnavailableError
-from xpcs_live_denoise.page.hub import summary
 from xpcs_live_denoise.page.page import DETECTOR_PERIOD_S, HERE, RETRY_S, Page
+from xpcs_live_denoise.page.run_list import summary
 from xpcs_live_denoise.page.run_state import RunState
 from xpcs_live_denoise.records.run import Status
 
@@ -42,7 +42,7 @@ class FakeHub:
 
     def __init__(self, *feeds):
         self.feeds = {feed.state.uid: feed for feed in feeds}
-        self.version, self.notice = 0, ""
+        self.version, self.notice, self.remark = 0, "", ""
         self.troubles, self.open_feeds = [], []
         self.before_open = lambda: None
 
@@ -55,8 +55,8 @@ class FakeHub:
     def silent(self, now):
         return frozenset(u for u, f in self.feeds.items() if f.state.silent_since(now) is not None)
 
-    async def find(self, uid):
-        return uid
+    async def find(self, word):
+        return word, self.remark
 
     async def open(self, uid):
         self.before_open()
@@ -92,6 +92,10 @@ class Opened:
     @property
     def texts(self):
         return json.loads(self.document.get_model_by_name("texts").data["json"][0])
+
+    @property
+    def listed(self):
+        return json.loads(self.document.get_model_by_name("runs").data["json"][0])
 
     def title(self, plot):
         return self.document.get_model_by_name(plot).title.text
@@ -185,7 +189,7 @@ def test_a_live_run_without_news_says_since_when_and_makes_room_for_another():
     page = Opened(hub)
     run = page.texts["run"]
     assert (run["state"], run["silent_since"]) == ("live", started)
-    assert [line["silent"] for line in page.texts["runs"]] == [True]
+    assert [line["silent"] for line in page.listed["runs"]] == [True]
     hub.feeds["older"] = FakeFeed("older", started=started - 10)
     hub.feeds["older"].state.hear(time.time())
     page.update()
@@ -270,3 +274,31 @@ def test_the_panels_stand_in_the_order_of_the_window():
     assert tuple(re.findall(r"embed\(roots\.(\w+)\)", html))[: len(views.PANELS)] == tuple(
         views.PANELS
     )
+
+
+def test_a_page_can_be_sent_before_there_is_any_picture():
+    Opened(FakeHub(FakeFeed("a", started=time.time()))).document.to_json()
+
+
+def test_the_page_gives_a_line_of_python_and_what_ended_promises_nothing():
+    page = Opened(FakeHub(FakeFeed("abcdef1234", started=1.0, live=False)))
+    run = page.texts["run"]
+    assert run["code"] == 'results(catalog, "abcdef12")'
+    assert run["frames"] == "10 of 20 frames"
+    titles = [page.title(name) for name in views.PANELS]
+    assert not [title for title in titles if "yet" in title or "so far" in title]
+
+
+def test_the_chosen_roi_is_marked_on_the_detector_and_only_colours_are_sent_for_it():
+    feed = FakeFeed("a", started=1.0, live=False)
+    labels = np.repeat([[1, 1, 0, 2]], 4, axis=0)
+    feed.state.data.picture = {"image": np.ones((4, 4)), "roi_labels": labels}
+    page = Opened(FakeHub(feed))
+    rois = page.document.get_model_by_name("rois")
+    before = rois.data
+    assert before["index"][0].tolist() == labels.tolist()
+    page.choose(roi=[0], shown=["both"])
+    page.update()
+    assert rois.data is before
+    inside = page.document.get_model_by_name("detector").renderers[1].glyph.color_mapper.palette
+    assert [colour.endswith("00") for colour in inside] == [True, False, True]

@@ -1,5 +1,6 @@
 """How a result is found and read again."""
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -8,6 +9,7 @@ import time
 import uuid
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
@@ -16,7 +18,8 @@ from xpcs_live_denoise import views
 from xpcs_live_denoise.catalog import schema
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
 from xpcs_live_denoise.numerics.estimator.model_image import c2_residual
-from xpcs_live_denoise.readers.client import XPCSResult, mirrored, result_view, results
+from xpcs_live_denoise.readers import results
+from xpcs_live_denoise.readers.client import XPCSResult, mirrored, result_view
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS, GammaTable
 from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks.run import TiledSink
@@ -39,13 +42,14 @@ def write(client, run, *, live=False, denoised=True, path="processed", raw_path=
     return sink
 
 
-def as_before(monkeypatch, stream, *unknown):
+@contextlib.contextmanager
+def as_before(stream, *unknown):
     """Write a stream as a version did that did not know some columns yet."""
     columns, key = schema.TABLES[stream]
     known = {name: kind for name, kind in columns.items() if name not in unknown}
-    monkeypatch.setitem(
-        schema.TABLES, stream, (known, tuple(name for name in key if name in known))
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(schema.TABLES, stream, (known, tuple(name for name in key if name in known)))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -81,20 +85,25 @@ def test_tiled_hands_out_the_special_client_by_spec(module_client, finished):
 def test_c2_of_all_rois_has_dims_coordinates_and_units(finished):
     run, result = finished
     c2 = result.c2(denoised=False)
-    assert c2.dims == ("roi", "t1", "t2")
+    assert c2.dims == ("roi", "t1_s", "t2_s")
     np.testing.assert_array_equal(c2.values, run.c2)
     np.testing.assert_allclose(c2["t1_s"], np.arange(60) * 0.5)
     np.testing.assert_allclose(c2["t2_s"], np.arange(60) * 0.5)
     assert c2["roi"].values.tolist() == [1, 2]
     np.testing.assert_array_equal(c2["q_inv_angstrom"], [0.01, np.nan])
-    assert c2["t1_s"].attrs["units"] == "s"
+    units = {name: one.attrs.get("units") for name, one in c2.coords.items()}
+    assert units == {"t1_s": "s", "t2_s": "s", "roi": None, "q_inv_angstrom": "1/angstrom"}
+    assert c2.attrs == {"long_name": "C2", "units": "1"}
+    assert set(c2.indexes) == {"roi", "t1_s", "t2_s"}
+    at = {"roi": 2, "t1_s": 2.6, "t2_s": 9.9}
+    assert c2.sel(at, method="nearest").item() == run.c2[1, 5, 20]
     np.testing.assert_array_equal(result.c2().values, run.denoised)
 
 
 def test_c2_of_one_roi_is_two_dimensional(finished):
     run, result = finished
     c2 = result.c2(2, denoised=False)
-    assert c2.dims == ("t1", "t2")
+    assert c2.dims == ("t1_s", "t2_s")
     assert c2["roi"].item() == 2
     np.testing.assert_array_equal(c2.values, run.c2[1])
     np.testing.assert_array_equal(result.c2(1).values, run.denoised[0])
@@ -194,18 +203,18 @@ def test_g2_table_is_one_row_a_roi_and_lag(finished, live):
 def test_a_result_without_heterogeneity_reads_as_nothing_known(
     module_client, synthetic, monkeypatch
 ):
-    as_before(monkeypatch, "status", "heterogeneity")
     run = synthetic()
     before = dataclasses.replace(run.result().g2, heterogeneity=None, heterogeneity_error=None)
     old = dataclasses.replace(run.result(), g2=before)
     monkeypatch.setattr(run, "result", lambda **_: old)
-    write(module_client, run)
+    with as_before("status", "heterogeneity"):
+        write(module_client, run)
     result = results(module_client, run.raw_uid)
     table = result.g2_table()
     assert table["g2"].notna().all()
     assert table[["heterogeneity", "heterogeneity_error"]].isna().all(axis=None)
     assert result.status_table()["heterogeneity"].tolist() == [[], []]
-    assert result_view(result, 1).heterogeneity.words == "not known yet"
+    assert result_view(result, 1).heterogeneity.words == "not known"
 
 
 def test_the_view_of_a_result_has_its_heterogeneity(finished):
@@ -213,7 +222,7 @@ def test_the_view_of_a_result_has_its_heterogeneity(finished):
     assert result_view(result, 1).heterogeneity.words == "ln Γ fluctuates by 0.55 ± 0.08"
     other = result_view(result, 2).heterogeneity
     np.testing.assert_allclose(other.chi, run.heterogeneity[1].chi)
-    assert other.words == "not known yet"  # its spread was NaN, which is null in JSON
+    assert other.words == "not known"  # its spread was NaN, which is null in JSON
 
 
 def test_the_model_image_is_made_from_the_rows_of_the_path(module_client, synthetic):
@@ -227,7 +236,7 @@ def test_the_model_image_is_made_from_the_rows_of_the_path(module_client, synthe
     write(module_client, run)
     found = results(module_client, run.raw_uid)
     made = found.c2_model(2)
-    assert made["model"].dims == ("t1", "t2")
+    assert made["model"].dims == ("t1_s", "t2_s")
     lag = abs(np.subtract.outer(np.arange(60), np.arange(60)))
     expected = np.where(lag > 0, 1 + 0.2 * np.exp(-0.1 * lag), np.nan)  # 0.1 1/s, 0.5 s a frame
     np.testing.assert_allclose(made["model"], expected, rtol=1e-9)
@@ -235,7 +244,7 @@ def test_the_model_image_is_made_from_the_rows_of_the_path(module_client, synthe
     np.testing.assert_allclose(made["residual"], residual, rtol=1e-6)
     np.testing.assert_array_equal(made["t1_s"], np.arange(60) * 0.5)
     both = found.c2_model()
-    assert both["model"].dims == ("roi", "t1", "t2")
+    assert both["model"].dims == ("roi", "t1_s", "t2_s")
     assert np.isnan(both["model"][0]).all(), "its path did not converge"
     np.testing.assert_array_equal(both["residual"][1], made["residual"])
     shown = result_view(found, 2, model=True).two_time
@@ -262,25 +271,58 @@ def test_a_result_without_denoising_says_why(module_client, synthetic):
     np.testing.assert_array_equal(result.c2(denoised=False).values, run.c2)
 
 
-def test_a_run_without_frames_has_empty_tables_and_no_c2(module_client, synthetic):
+def test_a_run_without_frames_has_empty_tables_of_the_same_types_and_no_c2(
+    module_client, synthetic, finished
+):
     run = synthetic()
     sink = TiledSink(run.info, client=module_client)
     status = Status(message="No frame could be read.")
     sink.finish(
         RunEnd(raw_exit_status="fail", analysis_exit_status="fail", reason="no file", status=status)
     )
-    result = results(module_client, run.raw_uid)
-    assert len(result.gamma_table()) == 0
-    assert list(result.gamma_table()) == list(GAMMA_COLUMNS)
-    assert len(result.g2_table()) == 0
+    result, full = results(module_client, run.raw_uid), finished[1]
+    for ask in (
+        lambda result: result.gamma_table(),
+        lambda result: result.gamma_table("path", final=False, recommended=True),
+        lambda result: result.g2_table(),
+    ):
+        table = ask(result)
+        assert len(table) == 0
+        assert dict(table.dtypes) == dict(ask(full).dtypes)
+        assert dict(pd.concat([table, ask(full)]).dtypes) == dict(table.dtypes)
+    assert table["roi"].dtype == np.int64
+    assert result.gamma_table().query("recommended and relaxation_rate > 1").empty
     with pytest.raises(ResultNotFoundError, match="No frame could be read"):
         result.c2(denoised=False)
 
 
-def test_a_gamma_table_of_schema_version_1_can_be_read(module_client, synthetic, monkeypatch):
-    as_before(monkeypatch, "gamma", "n_effective", "caution")
+def test_what_a_person_looks_for_is_in_the_first_columns(finished):
+    assert list(finished[1].gamma_table())[:8] == [
+        "roi", "q_inv_angstrom", "age_s", "relaxation_rate", "relaxation_rate_error", "alpha",
+        "recommended", "source",
+    ]  # fmt: skip
+
+
+def test_recommended_rows_alone_can_be_asked_for(module_client, synthetic):
     run = synthetic()
+    half = run.gamma(range(60), source="path", final=True)
+    half = half.replace(recommended=half.age_frame < 30)
+    whole = dataclasses.replace(run.result(), gamma=half)
+    run.result = lambda **_: whole
     write(module_client, run)
+    result = results(module_client, run.raw_uid)
+    assert len(result.gamma_table("path")) == 120
+    table = result.gamma_table("path", recommended=True)
+    assert len(table) == 60
+    assert table["recommended"].all()
+    assert table.index.tolist() == list(range(60))
+    assert result.gamma_table(recommended=True)["recommended"].all()
+
+
+def test_a_gamma_table_of_schema_version_1_can_be_read(module_client, synthetic):
+    run = synthetic()
+    with as_before("gamma", "n_effective", "caution"):
+        write(module_client, run)
     table = results(module_client, run.raw_uid).gamma_table()
     assert tuple(table.columns) == GAMMA_COLUMNS
     assert table["n_effective"].isna().all()
@@ -399,6 +441,39 @@ def test_plot_shows_both_c2_on_one_scale_g2_and_gamma(
     figure.savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
     plt.close(figure)
+
+
+def test_the_next_plot_of_a_user_does_not_land_in_the_figure_of_a_result(finished):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+    result = finished[1]
+    figure = result.plot()
+    before = [len(axes.get_children()) for axes in figure.axes]
+    drawn = result.c2(2, denoised=False).plot()
+    assert drawn.figure is plt.gcf() is not figure
+    assert [len(axes.get_children()) for axes in figure.axes] == before
+    assert (drawn.axes.get_xlabel(), drawn.axes.get_ylabel()) == ("t2 [s]", "t1 [s]")
+    assert drawn.colorbar.ax.get_ylabel() == "C2 [1]"
+    plt.close("all")
+
+
+def test_in_an_interactive_session_the_figure_is_shown_once(finished, monkeypatch):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.backend_bases import FigureManagerBase
+
+    shown = []
+    monkeypatch.setattr(FigureManagerBase, "show", lambda manager: shown.append(manager.canvas))
+    figure = finished[1].plot()
+    assert not shown
+    with matplotlib.rc_context({"interactive": True}):
+        figure = finished[1].plot()
+    assert [canvas.figure for canvas in shown] == [figure]
 
 
 def test_databroker_2_finds_a_result_through_a_profile(

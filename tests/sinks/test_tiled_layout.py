@@ -8,7 +8,9 @@ import pytest
 from event_model import DocumentNames, schema_validators
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiled.utils import safe_json_dump
 
+from tests.support.hostile_documents import deep, endless
 from xpcs_live_denoise.catalog import schema
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS
 from xpcs_live_denoise.records.run import RunEnd, Status
@@ -89,14 +91,17 @@ def test_json_safe_leaves_nothing_that_json_refuses():
 
 
 def test_start_and_stop_are_valid_documents_and_carry_what_is_searched_by(synthetic):
-    info = synthetic(start={"plan_name": "count", "cycle": "2026_2", "secret": "no"}).info
+    info = synthetic(start={"plan_name": "count", "comment": "gel B", "my.own": {"a/b": 1}}).info
     start = schema.start_document(info, uid="derived", time=2.0, raw_path="chx/raw")
     schema_validators[DocumentNames.start].validate(start)
     assert start["original_run_uid"] == info.uid
     assert start["derived_from"] == [info.uid]
     assert (start["scan_id"], start["sample"], start["plan_name"]) == (7, "gel", "count")
-    assert "secret" not in start
+    assert start["comment"] == "gel B"
+    assert start["my_own"] == {"a_b": 1}
     assert start["xpcs"]["schema"] == 2
+    assert start["xpcs"]["raw_time"] == 1.0
+    assert start["xpcs"]["not_copied"] == []
     assert start["xpcs"]["q_inv_angstrom"] == [0.01, None]
     assert start["xpcs"]["raw_path"] == "chx/raw"
     end = RunEnd(
@@ -105,6 +110,81 @@ def test_start_and_stop_are_valid_documents_and_carry_what_is_searched_by(synthe
     stop = schema.stop_document(end, start_uid="derived", time=3.0, num_events={"gamma": 4})
     schema_validators[DocumentNames.stop].validate(stop)
     assert stop["exit_status"] == "success"
+
+
+def test_what_is_the_results_own_or_the_servers_is_not_copied_from_the_raw_run(synthetic):
+    raw = {
+        "hints": {"dimensions": []},
+        "tiled_access_tags": ["secret"],
+        "tiled.specs": ["X"],
+        "original_run_uid": "older",
+        "derived_from": ["older"],
+        "xpcs": {"schema": 99},
+        "sample": "gel",
+    }
+    start = schema.start_document(synthetic(start=raw).info, uid="derived", time=2.0, raw_path=None)
+    assert not [key for key in start if key.startswith(("tiled", "hints"))]
+    assert start["uid"] == "derived"
+    assert start["original_run_uid"] != "older"
+    assert start["xpcs"]["schema"] == 2
+    assert start["sample"] == "gel"
+
+
+HOSTILE = {
+    "endless": endless(),
+    "deep": deep(5000),
+    "huge": 10**400,
+    "surrogate": "\ud800",
+    "table": np.zeros(2000),
+    "text": "x" * 5000,
+    "data_session": 5,
+    "projections": [{"no": "projection"}],
+    7: "x" * 5000,
+}
+KEPT = {
+    "T_sample": np.float32(20.5),
+    "transmission": np.float64("nan"),
+    "filters": {"b"},
+    "label": np.str_("gel"),
+    "count": np.int16(3),
+    "when": b"today",
+    "epics": "gel\0\0",
+    "nested": {"a.b": [np.bool_(True), (1, float("inf"))]},
+}
+
+
+def test_values_that_cannot_be_stored_are_named_and_lose_nothing_else(synthetic):
+    info = synthetic(start={**HOSTILE, **KEPT}).info
+    start = schema.start_document(info, uid="derived", time=2.0, raw_path=None)
+    schema_validators[DocumentNames.start].validate(start)
+    assert json.loads(safe_json_dump(start)) == start
+    assert set(start["xpcs"]["not_copied"]) == set(map(str, HOSTILE))
+    assert {key: start[key] for key in KEPT} == {
+        "T_sample": 20.5,
+        "transmission": None,
+        "filters": ["b"],
+        "label": "gel",
+        "count": 3,
+        "when": "b'today'",
+        "epics": "gel",
+        "nested": {"a_b": [True, [1, None]]},
+    }
+    assert start["scan_id"] == 7
+
+
+def test_of_too_many_keys_the_largest_are_left_out(synthetic):
+    raw = {f"large_{index:03d}": "x" * 4000 for index in range(200)} | {"comment": "small"}
+    start = schema.start_document(synthetic(start=raw).info, uid="d", time=2.0, raw_path=None)
+    assert len(safe_json_dump(start)) < 120_000
+    assert start["comment"] == "small"
+    assert "large_000" in start
+    assert "large_100" in start["xpcs"]["not_copied"]
+
+
+@pytest.mark.parametrize("time", ["yesterday", None, 10**400, float("nan")])
+def test_a_raw_run_without_a_time_that_is_one_has_none_in_its_result(synthetic, time):
+    info = synthetic(start={"time": time}).info
+    assert schema.start_document(info, uid="d", time=2.0, raw_path=None)["xpcs"]["raw_time"] is None
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
 """The derived run that TiledSink writes, looked at through plain Tiled clients."""
 
+import dataclasses
 import logging
 import os
+import uuid
 
 import numpy as np
 import pytest
 from event_model import DocumentNames, schema_validators
-from tiled.queries import Eq
+from tiled.queries import Eq, FullText, Key
 
-from xpcs_live_denoise.catalog.schema import GAMMA_SCHEMA, STATUS_SCHEMA
+from xpcs_live_denoise.catalog.schema import GAMMA_SCHEMA, STATUS_SCHEMA, TABLES
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
 from xpcs_live_denoise.records.results import OneTime
@@ -55,7 +57,7 @@ def test_a_live_run_can_be_read_validated_and_replayed(tiled_client, synthetic):
     assert live.metadata["n_frames"] == 40
     assert "stop" not in live.metadata
     stored = live["two_time"].read()
-    assert stored["c2"].dims == ("roi", "t1", "t2")
+    assert stored["c2"].dims == ("roi", "t1_s", "t2_s")
     assert stored["c2"].dtype == np.float32
     lower = np.tril(np.ones((40, 40), dtype=bool))
     np.testing.assert_array_equal(
@@ -85,8 +87,7 @@ def test_a_finished_run_holds_complete_symmetric_arrays_and_every_row(tiled_clie
         np.testing.assert_array_equal(stored[name].values, truth)
     np.testing.assert_array_equal(stored["c2"].values, stored["c2"].values.swapaxes(1, 2))
     g2 = done["g2"].read()
-    assert g2["g2"].dims == ("roi", "lag")
-    assert g2["delay_s"].dims == ("lag",)
+    assert g2["g2"].dims == ("roi", "delay_s")
     for name in ("g2_denoised", "heterogeneity", "heterogeneity_error"):
         np.testing.assert_array_equal(g2[name], getattr(run.result().g2, name))
     gamma = done["gamma"].base["internal"].read()
@@ -101,6 +102,72 @@ def test_a_finished_run_holds_complete_symmetric_arrays_and_every_row(tiled_clie
     names = [name for name, _ in documents]
     assert (names[0], names[-1]) == ("start", "stop")
     assert names.count("event") == 362
+
+
+def test_the_streams_of_a_finished_run_carry_their_coordinates(tiled_client, synthetic):
+    run = synthetic()
+    sink = TiledSink(run.info, client=tiled_client)
+    sink.write(run.result())
+    sink.finish(ended(run.result().status))
+    done = derived(tiled_client, sink)
+    c2, g2 = done["two_time"].read(), done["g2"].read()
+    assert set(c2.indexes) == {"roi", "t1_s", "t2_s"}
+    assert set(g2.indexes) == {"roi", "delay_s"}
+    np.testing.assert_allclose(c2["t1_s"], np.arange(60) * 0.5)
+    np.testing.assert_allclose(c2["t2_s"], np.arange(60) * 0.5)
+    np.testing.assert_allclose(g2["delay_s"], np.arange(1, 60) * 0.5)
+    for stored in (c2, g2):
+        assert stored["roi"].values.tolist() == [1, 2]
+        np.testing.assert_array_equal(stored["q_inv_angstrom"], [0.01, np.nan])
+    at = {"roi": 2, "t1_s": 2.5, "t2_s": 10.0}
+    assert c2["c2"].sel(at).item() == run.c2[1, 5, 20]
+    units = {key: one.get("units") for key, one in done["two_time"].metadata["data_keys"].items()}
+    assert (units["t1_s"], units["q_inv_angstrom"]) == ("s", "1/angstrom")
+
+
+def test_a_live_run_of_unknown_length_can_be_read_while_windows_lag_behind(tiled_client, synthetic):
+    run = synthetic(n_frames=230, n_roi=1, n_expected=None)
+    sink = TiledSink(run.info, client=tiled_client)
+    sink.write(run.publication(0, 190))
+    sink.write(run.publication(190, 205, bands=()))
+    live = derived(tiled_client, sink)
+    assert live["two_time"].read()["c2_denoised"].shape == (1, 400, 400)
+    sink.finish(ended(Status(message="The worker failed."), analysis="fail", reason="It failed."))
+    left = derived(tiled_client, sink)["two_time"].read()
+    np.testing.assert_allclose(left["t1_s"], np.arange(400) * 0.5)
+    assert left["c2"].sel(roi=1, t1_s=100.0, t2_s=1.0).item() == run.c2[0, 200, 2]
+
+
+def test_a_search_finds_results_by_what_the_raw_run_said(tiled_client, synthetic):
+    word = f"word{uuid.uuid4().hex}"
+    start = {"comment": f"second try {word}", "transmission": 0.25, "my_key": word, "bad": 10**400}
+    sink = TiledSink(synthetic(start=start).info, client=tiled_client)
+    sink.finish(ended())
+    catalog = tiled_client["processed"]
+    for query in (Eq("start.my_key", word), Key("my_key") == word, FullText(word)):
+        assert list(catalog.search(query)) == [sink.uid]
+    assert catalog.search(Eq("start.my_key", word)).search(Eq("start.transmission", 0.25))
+    assert derived(tiled_client, sink).start["xpcs"]["not_copied"] == ["bad"]
+
+
+def test_rows_are_appended_by_name_to_a_table_that_another_version_has_begun(
+    tiled_client, synthetic, monkeypatch
+):
+    run = synthetic(n_frames=6, n_expected=6)
+    columns, _ = TABLES["gamma"]
+    before = {name: columns[name] for name in sorted(columns) if name != "caution"}
+    with monkeypatch.context() as patch:
+        patch.setitem(TABLES, "gamma", (before, tuple(before)))
+        sink = TiledSink(run.info, client=tiled_client)
+        sink.write(run.publication(0, 3))
+    later = TiledSink(run.info, client=tiled_client, uid=sink.uid)
+    for start in (0, 3):  # the first of it is there already
+        later.write(run.publication(start, start + 3))
+    table = derived(tiled_client, sink)["gamma"].base["internal"].read()
+    assert table["seq_num"].tolist() == list(range(1, 13))
+    assert set(table["source"]) == {"raw"}
+    assert sorted(table["age_frame"]) == [age for age in range(6) for _ in run.roi]
+    assert (table["relaxation_rate"] == 1.0).all()
 
 
 def test_the_run_has_the_specs_the_start_document_and_the_place_of_the_schema(
@@ -202,8 +269,10 @@ def test_what_was_not_computed_is_not_created(tiled_client, synthetic):
     sink.write(run.result(denoised=False, message=message))
     sink.finish(ended(Status(n_seen=3, message=message), raw="abort", reason="Aborted by user."))
     done = derived(tiled_client, sink)
-    assert set(done["two_time"].base) == {"c2"}
+    coordinates = {"roi", "q_inv_angstrom", "t1_s", "t2_s"}
+    assert set(done["two_time"].base) == {"c2"} | coordinates
     kept = {"g2", "g2_error", "heterogeneity", "heterogeneity_error", "delay_s"}
+    kept |= {"roi", "q_inv_angstrom"}
     assert set(done["g2"].base) == kept
     np.testing.assert_array_equal(done["two_time", "c2"].read(), run.c2)
     assert done.metadata["stop"]["exit_status"] == "abort"
@@ -281,6 +350,7 @@ def test_every_node_gets_the_access_tags(tiled_client, synthetic, monkeypatch):
     sink.write(run.result())
     sink.finish(ended())
     arrays = {"c2", "c2_denoised", "c2_spread", *OneTime.__slots__}
+    arrays |= {"roi", "q_inv_angstrom", "t1_s", "t2_s"}
     streams = {"two_time", "gamma", "g2", "status", "internal"}
     assert set(asked) == {"tagged", "runs", sink.uid} | arrays | streams
     assert all(tags == ["chx"] for tags in asked.values())
@@ -304,6 +374,10 @@ def test_every_node_is_closed_for_subscribers_before_the_stop(tiled_client, synt
         "/two_time/c2",
         "/two_time/c2_denoised",
         "/two_time/c2_spread",
+        "/two_time/roi",
+        "/two_time/q_inv_angstrom",
+        "/two_time/t1_s",
+        "/two_time/t2_s",
         "/g2",
         "/g2/g2",
         "/g2/g2_error",
@@ -311,6 +385,8 @@ def test_every_node_is_closed_for_subscribers_before_the_stop(tiled_client, synt
         "/g2/heterogeneity",
         "/g2/heterogeneity_error",
         "/g2/delay_s",
+        "/g2/roi",
+        "/g2/q_inv_angstrom",
         "/gamma",
         "/gamma/internal",
         "/status",
@@ -371,3 +447,28 @@ def test_a_server_that_is_down_at_the_start_is_named(synthetic, monkeypatch):
     with pytest.raises(TiledUnavailableError, match=r"http://127\.0\.0\.1:9: no answer"):
         sink.write(synthetic().publication(0, 5))
     assert "abc" not in os.environ.get("TILED_API_KEY", "")
+
+
+@pytest.mark.parametrize(("time_unit", "frame_time_s"), [("frame", 1.0), ("s", 0.3)])
+def test_the_time_axis_of_the_end_is_stored_with_its_units(
+    tiled_client, synthetic, time_unit, frame_time_s
+):
+    run = synthetic()
+    info = dataclasses.replace(run.info, time_unit="frame", frame_time_s=1.0)
+    at_end = dataclasses.replace(info, time_unit=time_unit, frame_time_s=frame_time_s)
+    sink = TiledSink(info, client=tiled_client)
+    sink.write(run.publication(0, 25))
+
+    def units():
+        keys = derived(tiled_client, sink)["gamma"].metadata["data_keys"]
+        return keys["relaxation_rate"]["units"], keys["age_s"]["units"]
+
+    assert units() == ("1/frame", "frame")
+    sink.write(dataclasses.replace(run.result(), info=at_end))
+    sink.finish(ended())
+    stored = derived(tiled_client, sink)
+    xpcs = stored.metadata["start"]["xpcs"]
+    assert (xpcs["time_unit"], xpcs["frame_time_s"]) == (time_unit, frame_time_s)
+    assert xpcs["roi"] == list(run.roi)
+    assert units() == (f"1/{time_unit}", time_unit)
+    assert stored["g2"].metadata["data_keys"]["delay_s"]["units"] == time_unit

@@ -7,7 +7,7 @@ import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.frames import InlineFrames, MissingFrames
-from xpcs_live_denoise.sources.documents import MOST_LOST_FRAMES, new_events
+from xpcs_live_denoise.sources.events import MOST_LOST_FRAMES, new_events
 
 KEY = "eiger_image"
 

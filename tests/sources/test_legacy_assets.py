@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from xpcs_live_denoise.records.frames import AssetFrames, EigerFrames, HDF5Frames, MissingFrames
-from xpcs_live_denoise.sources.documents import MOST_WAITING
+from xpcs_live_denoise.sources.events import MOST_WAITING
 
 KEY = "eiger_image"
 

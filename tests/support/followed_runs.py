@@ -4,7 +4,11 @@ import functools
 import threading
 import time
 
+import h5py
+import hdf5plugin  # noqa: F401 - registers the filters of the files
+import numpy as np
 import pytest
+from bluesky.utils import RunEngineInterrupted
 
 from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
 from xpcs_live_denoise.simulation.eiger import SeriesFiles
@@ -65,3 +69,30 @@ def at_frame(live, n, call):
     thread = threading.Thread(target=wait_and_call)
     thread.start()
     return thread
+
+
+def frames_in(folder, sequence_id):
+    """Return the frames of a series as they lie in its data files."""
+    files = sorted(folder.glob(f"*_{sequence_id}_data_*.h5"))
+    return np.concatenate([h5py.File(file)["entry/data/data"][()] for file in files])
+
+
+def pausing(engine, *places):
+    """Return what makes files of a series, and pauses the run when some are written.
+
+    `places` are pairs: sequence id, number of the file.
+    """
+
+    class Pausing(SeriesFiles):
+        def write_data(self, number, frames, stopping=None):
+            super().write_data(number, frames, stopping)
+            if (int(self.series.name.rpartition("_")[2]), number) in places:
+                engine.request_pause()
+
+    return Pausing
+
+
+def paused(call):
+    """Call what starts or resumes a run, which is paused in the exposure."""
+    with pytest.raises(RunEngineInterrupted):
+        call()

@@ -83,9 +83,9 @@ def offline(frames, **fields):
 def assert_same_result(result, expected):
     np.testing.assert_allclose(result.c2, expected.c2, rtol=1e-5)
     np.testing.assert_allclose(result.denoised.c2, expected.denoised.c2, rtol=1e-5)
-    np.testing.assert_allclose(
-        result.gamma.relaxation_rate, expected.gamma.relaxation_rate, rtol=1e-3
-    )
+    # Per frame: how far apart the frames of a plan are depends on the machine.
+    per_frame = [one.gamma.relaxation_rate * one.g2.delay_s[0] for one in (result, expected)]
+    np.testing.assert_allclose(*per_frame, rtol=1e-3)
 
 
 def composed_run(live, shape=SHAPE, **start):

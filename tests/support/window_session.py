@@ -142,6 +142,8 @@ def choice_run(session):
     session.key("Key_Down")
     chosen = session.window.roi
     after_key = session.roi_words()
+    session.panel("c2_raw").set_xlim(0.5, 1.0)
+    session.panel("gamma").set_xlim(0.5, 1.0)
     session.run()
     session.window.draw_now()
     shown = session.panel("c2_raw").images[0].get_array()
@@ -151,6 +153,7 @@ def choice_run(session):
         "after_key": after_key,
         "in_next_run": session.roi_words(),
         "c2_is_right": bool(right),
+        "axes": [session.panel(name).get_xlim() for name in ("c2_raw", "c2_denoised", "gamma")],
     }
 
 
@@ -158,7 +161,7 @@ def hands_on(session, folder):
     """What a user does to the window: resize it, zoom, save it; updates go on."""
     canvas = session.window.manager.canvas
     size = canvas.get_width_height()
-    session.window.manager.window.resize(1300, 800)
+    session.window.manager.window.resize(1000, 700)
     settle(lambda: size != canvas.get_width_height())
     axes = session.panel("gamma")
     axes.set_xlim(0.5, 1.5)
@@ -166,10 +169,17 @@ def hands_on(session, folder):
     session.key("Key_Up")
     settle(lambda: session.window.n_draws > draws)
     canvas.print_figure(folder / "saved.png", dpi=100)
+    zoom = list(axes.get_xlim())
+    session.window.manager.toolbar.home()
     return {
+        "after_home": list(axes.get_xlim()),
         "sizes": [list(size), list(canvas.get_width_height())],
-        "zoom": list(axes.get_xlim()),
+        "zoom": zoom,
         "roi": session.roi_words(),
+        "inside": [
+            bool(text.get_window_extent().x1 <= session.window.figure.figure.bbox.width)
+            for text in session.window.figure.figure.texts
+        ],
     }
 
 

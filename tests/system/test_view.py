@@ -130,14 +130,14 @@ def test_the_page_follows_a_live_run_through_a_restart_to_its_end(
         sink = TiledSink(run.info, client=server.client())
         # It opens by itself: the page shows the newest.
         publish(sink, run.publication(0, 20, picture=PICTURE))
-        until(browser, lambda: text(browser, "frames") == "20 / 60 frames", "20 frames")
+        until(browser, lambda: text(browser, "frames") == "20 of 60 frames", "20 frames")
         until(browser, lambda: entries(browser, "c2_raw", column="image") == 20, "C2 of 20")
         title = f"Scan 7 · {run.raw_uid[:8]} · {SAMPLE}"
         assert text(browser, "title") == title
         assert browser.title == f"{title} – XPCS live"
         publish(sink, run.publication(20, 30))
         until(browser, lambda: entries(browser, "c2_denoised", column="image") == 30, "C2 of 30")
-        until(browser, lambda: text(browser, "frames") == "30 / 60 frames", "30 frames")
+        until(browser, lambda: text(browser, "frames") == "30 of 60 frames", "30 frames")
 
         server.stop()
         until(browser, lambda: "No connection to the Tiled" in text(browser, "notice"), "a notice")

@@ -144,7 +144,7 @@ def test_the_scale_is_that_of_the_estimator_where_it_has_rows(synthetic):
 def test_without_rows_it_says_when_there_will_be_some(synthetic, rows):
     if rows is not None:
         rows = synthetic(n_roi=1).gamma(range(0 if rows == "empty" else 3)).replace(roi=7)
-    assert view(rows).note == "from 50 frames on"
+    assert view(rows).note == "waiting for the first 50 frames"
     assert view(rows, final=True).note == "no fit converged"
     assert not view(rows).provisional
 

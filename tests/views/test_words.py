@@ -13,7 +13,7 @@ from xpcs_live_denoise.records.run import Status
     [
         ({"scan_id": 77, "sample": "silica"}, "Scan 77 · 12345678 · silica · eiger"),
         ({"sample": {"name": "gel"}}, "Run · 12345678 · gel · eiger"),
-        ({"sample_name": "x" * 99}, "Run · 12345678 · " + "x" * 60 + " · eiger"),
+        ({"sample_name": "x" * 99}, "Run · 12345678 · " + "x" * 99 + " · eiger"),
         ({}, "Run · 12345678 · eiger"),
     ],
 )
@@ -48,6 +48,8 @@ def test_facts_are_what_is_known():
         ("skipped frames", "10"),
         ("frame time", "10 ms"),
     ]
+    per_frame = views.facts(status, 1, **known, time_unit="frame", counts=2.0, live=True)
+    assert per_frame[-1] == ("frame time", "unknown")
     known["n_expected"] = None
     found = dict(views.facts(Status(), 1, **known, counts=math.nan, live=False))
     assert found == {
@@ -68,16 +70,23 @@ def test_reasons_have_words_and_markers_also_new_ones():
 
 def test_a_message_says_each_sentence_once():
     assert views.message("A.", "", "B.", "A.") == "A. B."
-    assert views.shortened("abcdef", 4) == "abc…"
-    assert views.shortened("abcd", 4) == "abcd"
 
 
 def test_what_is_missing_is_explained():
     assert views.why_not_denoised(30, 50, final=False) == "denoised from 50 frames on"
     assert views.why_not_denoised(50, 50, final=False) == "not denoised"
     assert views.why_not_denoised(30, 50, final=True) == "not denoised"
-    assert views.why_no_rates(50, final=False) == "from 50 frames on"
+    assert views.why_not_denoised(30, 50, final=False, has_denoiser=False) == "no denoiser"
+    assert views.why_no_rates(50, final=False) == "waiting for the first 50 frames"
     assert views.why_no_rates(50, final=True) == "no fit converged"
+    assert views.why_no_frames(final=False) == "waiting for frames"
+    assert views.why_no_frames(final=True) == "no frames"
+
+
+def test_axes_without_a_known_frame_time_are_in_frames():
+    assert views.in_unit("age (s), worth 3 independent points", "s").startswith("age (s)")
+    frames = [views.in_unit(label, "frame") for label in ("delay (s)", "typical Γ (1/s)")]
+    assert frames == ["delay (frames)", "typical Γ (1/frame)"]
 
 
 @pytest.mark.parametrize(

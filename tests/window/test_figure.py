@@ -1,21 +1,25 @@
 """The figure of a run without a screen: what its panels hold."""
 
 import dataclasses
+import itertools
 import time
 
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.backend_bases import MouseEvent
+from matplotlib.backend_bases import MouseEvent, ResizeEvent
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.text import Text
 
 from xpcs_live_denoise import views
 from xpcs_live_denoise.records.results import GammaTable, Picture
 from xpcs_live_denoise.records.run import RunEnd, Status
+from xpcs_live_denoise.window.axes import logarithmic, number
 from xpcs_live_denoise.window.figure import RunFigure
-from xpcs_live_denoise.window.live_plot import save_figure
+from xpcs_live_denoise.window.lettering import SMALL
+from xpcs_live_denoise.window.pictures import save_figure
 from xpcs_live_denoise.window.run_view import MOST_EDGE, ShownRun
 
 
@@ -48,6 +52,15 @@ def drawn(live, roi=0, **options):
     shown.update(live.view(roi))
     figure.canvas.draw()
     return shown
+
+
+def ended(raw="success", analysis="success", reason="Why.", **status):
+    return RunEnd(
+        raw_exit_status=raw,
+        analysis_exit_status=analysis,
+        reason=reason,
+        status=Status(**status),
+    )
 
 
 def lines(axes, colour, hollow):
@@ -129,13 +142,13 @@ def test_recommended_points_are_hollow_while_provisional_and_filled_when_final(s
     gamma = drawn(live).axes["gamma"]
     assert len(lines(gamma, views.RECOMMENDED, hollow=True)) == 9
     assert not len(lines(gamma, views.RECOMMENDED, hollow=False))
-    assert "hollow: provisional" in [text.get_text() for text in gamma.get_legend().texts]
+    assert "provisional" in [text.get_text() for text in gamma.get_legend().texts]
     live.write(dataclasses.replace(run.result(), gamma=gamma_rows(run, [""] * 12, final=True)))
     gamma = drawn(live).axes["gamma"]
     assert not len(lines(gamma, views.RECOMMENDED, hollow=True))
     points = lines(gamma, views.RECOMMENDED, hollow=False)
     np.testing.assert_allclose(points, [(age * 0.5, 2.0) for age in range(12)])
-    assert "hollow: provisional" not in [text.get_text() for text in gamma.get_legend().texts]
+    assert "provisional" not in [text.get_text() for text in gamma.get_legend().texts]
 
 
 def test_points_that_are_not_recommended_are_marked_with_their_reason(synthetic):
@@ -219,9 +232,7 @@ def test_the_lines_tell_run_frames_contrast_counts_dose_lag_and_gaps(synthetic):
 )
 def test_the_end_of_a_run_is_told_and_why(synthetic, raw, analysis, state):
     run = synthetic()
-    end = RunEnd(
-        raw_exit_status=raw, analysis_exit_status=analysis, reason="Ctrl-C.", status=Status()
-    )
+    end = ended(raw, analysis, "Ctrl-C.")
     words = drawn(live_run(run, run.publication(0, 30), end)).words
     assert state in words
     assert "Ctrl-C." in words
@@ -274,7 +285,7 @@ def test_gamma_against_q_squared_marks_the_chosen_roi(synthetic):
     assert "n = 2.00 ± 0.00" in axes.texts[0].get_text()
     points = lines(axes, views.RECOMMENDED, hollow=False)
     np.testing.assert_allclose(points, [(one**2, 1e6 * one**2) for one in q], rtol=1e-6)
-    (chosen,) = lines(axes, views.RECOMMENDED, hollow=True)
+    (chosen,) = lines(axes, "black", hollow=True)
     np.testing.assert_allclose(chosen, points[2])
 
 
@@ -295,17 +306,29 @@ def test_g2_so_far_and_its_fit_are_drawn_while_the_run_is_on(synthetic):
 
 def test_a_series_that_is_not_denoised_says_so(synthetic):
     run = synthetic(n_expected=200)
-    shown = drawn(live_run(run, run.publication(0, 30, bands=(), gamma=None)))
+    begun = run.publication(0, 30, bands=(), gamma=None)
+    shown = drawn(live_run(run, begun))
+    assert shown.axes["c2_denoised"].texts[0].get_text() == "no denoiser"
+    shown = drawn(live_run(run, begun, model={"name": "fake"}))
     assert shown.axes["c2_denoised"].texts[0].get_text() == "denoised from 50 frames on"
-    assert shown.axes["gamma"].texts[0].get_text() == "from 50 frames on"
-    shown = drawn(live_run(run, run.result(denoised=False)))
+    assert shown.axes["gamma"].texts[0].get_text() == "waiting for the first 50 frames"
+    shown = drawn(live_run(run, run.result(denoised=False), model={"name": "fake"}))
     assert shown.axes["c2_denoised"].texts[0].get_text() == "not denoised"
 
 
 def test_before_the_first_frame_everything_is_empty(synthetic):
-    shown = drawn(live_run(synthetic()))
+    live = live_run(synthetic())
+    shown = drawn(live)
     assert shown.axes["detector"].texts[0].get_text() == "no image"
-    assert np.isnan(np.ma.filled(shown.axes["c2_raw"].images[0].get_array(), np.nan)).all()
+    assert not shown.axes["c2_raw"].images[0].get_visible()
+    words = [shown.axes[name].texts[0].get_text() for name in ("c2_raw", "g2", "gamma")]
+    assert words == ["waiting for frames", "waiting for frames", "waiting for the first 50 frames"]
+    assert shown.axes["g2"].get_legend() is None or not shown.axes["g2"].get_legend().get_visible()
+    live.finish(ended("fail"))
+    shown.update(live.view(0))
+    words = [shown.axes[name].texts[0].get_text() for name in ("c2_raw", "g2", "gamma")]
+    assert words == ["no frames"] * 3
+    assert shown.axes["heterogeneity"].texts[0].get_text() == "not known"
 
 
 def test_a_zoom_of_the_user_survives_the_next_update_and_ends_with_home(synthetic):
@@ -330,32 +353,225 @@ def test_a_saved_picture_holds_everything_that_the_window_shows(synthetic, tmp_p
     save_figure(live, 0, tmp_path / "a.png")
     pixels = imread(tmp_path / "a.png")[..., :3].mean(axis=-1)
     inked = pixels < 0.9
-    title, facts, message = inked[20:45, :400], inked[60:85, :800], inked[870:895, :200]
+    title, facts, message = inked[12:35, :400], inked[48:64, :500], inked[868:888, :200]
     raw_c2 = inked[150:400, 600:850]
     for part in (title, facts, message, raw_c2):
         assert part.mean() > 0.02
 
 
-@pytest.mark.parametrize("width", [15.0, 10.0])
-def test_labels_and_lines_around_the_panels_fit_into_the_window(synthetic, width):
-    run = synthetic(start={"scan_id": 123456, "sample": "a sample with a long name"})
-    picture = Picture(mean=np.ones((4, 4)), labels=np.ones((4, 4), int), binning=1, n_frames=5)
-    status = Status(n_processed=99999, n_skipped=12345, lag_s=123.4, contrast=(0.1, 0.2))
-    live = live_run(run, run.publication(0, 50, picture=picture, status=status))
-    figure = Figure(figsize=(width, 0.6 * width))
-    renderer = FigureCanvasAgg(figure).get_renderer()
+NAME = "PEG-gold-nanorods_in_glycerol-water_60-40_batch7_cell3_T278K_run2"
+LONG = (
+    "Followed series /nsls2/data/chx/proposals/2026-3/pass-123456/eiger4m/2026/11/26/ff4a9785_1234:"
+    " 132 of 400 announced frames came. Left out: frames 40-44: no counts (beam dump). The flat "
+    "field has the shape (1062, 1028), the frames have (2167, 2070): analysed without. Set "
+    "flat_field to a file of the frames' shape, then run `xpcs-live-denoise replay ff4a9785`."
+)
+
+
+def crowded_run(synthetic, n_roi, message=LONG, sample=NAME):
+    run = synthetic(n_roi=n_roi, start={"scan_id": 123456, "sample": sample})
+    picture = Picture(mean=np.ones((4, 9)), labels=np.ones((4, 9), int), binning=1, n_frames=5)
+    status = Status(
+        n_processed=99999, n_skipped=12345, lag_s=123.4, contrast=(0.1,) * n_roi, message=message
+    )
+    rows = gamma_rows(run, ["", "not_kww", "too_slow"] * 5, final=False)
+    q = np.linspace(0.002, 0.004, n_roi).tolist()
+    return live_run(
+        run,
+        run.publication(0, 50, gamma=rows, picture=picture, status=status),
+        q_inv_angstrom=tuple(q),
+    )
+
+
+def in_window(width, height, live, roi=0, **options):
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
     shown = RunFigure(figure, step=lambda _by: None, choose=lambda _label: None)
+    shown.update(live.view(roi), **options)
+    figure.canvas.draw()
+    return shown
+
+
+def overlaps(boxes):
+    """Return the pairs of names whose boxes overlap by more than a pixel."""
+    return [
+        (a, b)
+        for a, b in itertools.combinations(boxes, 2)
+        if min(boxes[a].x1, boxes[b].x1) - max(boxes[a].x0, boxes[b].x0) > 1
+        and min(boxes[a].y1, boxes[b].y1) - max(boxes[a].y0, boxes[b].y0) > 1
+    ]
+
+
+def boxes_of(shown):
+    """Return the boxes, px, of all that must not overlap, by name."""
+    renderer = shown.figure.canvas.get_renderer()
+    boxes = {text.get_text()[:20]: text.get_window_extent() for text in shown.figure.texts}
+    for place, axes in enumerate(shown.figure.axes):
+        if axes.get_visible():
+            name = axes.get_label() or f"bar or button {place}"
+            if words := axes.get_title(loc="left"):  # wider than its panel: a box of its own
+                title = next(one for one in axes.findobj(Text) if one.get_text() == words)
+                boxes[f"title of {name}"] = title.get_window_extent()
+                title.set_visible(False)
+            boxes[name] = axes.get_tightbbox(renderer)
+    return boxes
+
+
+@pytest.mark.parametrize("n_roi", [1, 40])
+@pytest.mark.parametrize(("width", "height"), [(10, 6), (13.66, 6.5), (15, 9), (19.2, 10.6)])
+def test_nothing_overlaps_and_nothing_is_cut_at_any_width(synthetic, width, height, n_roi):
+    shown = in_window(width, height, crowded_run(synthetic, n_roi), roi=n_roi // 2)
+    boxes = boxes_of(shown)
+    assert not overlaps(boxes)
+    assert min(box.x0 for box in boxes.values()) >= 0
+    assert max(box.x1 for box in boxes.values()) <= shown.figure.bbox.width
+    assert min(box.y0 for box in boxes.values()) >= 0
+    assert max(box.y1 for box in boxes.values()) <= shown.figure.bbox.height
+    assert LONG in shown.words.replace("\n", " ")
+    assert min(text.get_fontsize() for text in shown.figure.texts) > 9, "too small to read"
+
+
+def test_a_long_name_of_a_sample_gives_way_to_the_rest_of_the_title(synthetic):
+    live = crowded_run(synthetic, 3)
+    live.finish(ended("abort"))
+    shown = in_window(10, 6, live)
+    title = shown.words.split("\n")[0]
+    assert "PEG-gold" in title
+    assert "…" in title
+    assert title.endswith("run2 · eiger · aborted")
+    box = shown.figure.texts[0].get_window_extent()
+    assert NAME in shown.layout.in_full(box.x0 + 5, box.y0 + 5)
+    assert shown.layout.in_full(box.x0 + 5, box.y0 - 200) == ""
+
+
+def test_a_window_of_another_size_is_arranged_anew_also_without_news(synthetic):
+    shown = in_window(19.2, 10.6, crowded_run(synthetic, 3))
+    assert NAME in shown.words
+    shown.figure.set_size_inches(10, 6)
+    canvas = shown.figure.canvas
+    canvas.callbacks.process("resize_event", ResizeEvent("resize_event", canvas))
+    canvas.draw()
+    assert NAME not in shown.words
+    assert not overlaps(boxes_of(shown))
+
+
+def test_a_message_longer_than_its_place_is_told_in_full_by_the_mouse_and_in_a_picture(synthetic):
+    sentences = " ".join(f"Sentence {number} has its remedy." for number in range(150))
+    live = crowded_run(synthetic, 2, sentences)
+    shown = in_window(10, 6, live)
+    assert sentences not in shown.words.replace("\n", " ")
+    assert "hold the mouse here" in shown.words
+    box = shown.figure.texts[3].get_window_extent()
+    assert sentences in shown.layout.in_full(box.x0 + 5, box.y0 + 5)
+    assert box.height < 0.3 * shown.figure.bbox.height
+    picture = in_window(10, 6, live, grow=True)
+    assert sentences in picture.words.replace("\n", " ")
+    assert not overlaps(boxes_of(picture))
+
+
+@pytest.mark.parametrize(
+    ("sample", "title"),
+    [
+        ("a\nb\tc  d", "a b c d"),
+        ("cost $x_1$ and $y$, \\frac", "cost $x_1$ and $y$, \\frac"),
+        ("wei\u00dfe Probe \U00013000", "weiße Probe □"),
+    ],
+)
+def test_any_name_can_be_drawn_in_any_style_of_the_user(synthetic, sample, title):
+    style = {
+        "font.family": "serif", "font.size": 20, "text.usetex": True, "axes.grid": True,
+        "figure.facecolor": "black", "axes.labelcolor": "white", "text.color": "white",
+        "axes.spines.top": False, "figure.autolayout": True,
+    }  # fmt: skip
+    with mpl.rc_context(style):
+        shown = in_window(15, 9, crowded_run(synthetic, 2, sample=sample))
+    assert f" · {title} · " in shown.words
+    assert not overlaps(boxes_of(shown))
+    assert shown.figure.get_facecolor() == (1, 1, 1, 1)
+
+
+def test_axes_end_with_the_frames_that_came_when_no_more_will(synthetic):
+    run = synthetic(n_frames=60, n_expected=180)
+    live = live_run(run, run.publication(0, 60))
+    shown = drawn(live)
+    assert shown.axes["c2_raw"].get_xlim() == (0, 90)
+    assert "to come" in [text.get_text() for text in shown.axes["c2_raw"].texts]
+    live.finish(ended("abort"))
     shown.update(live.view(0))
-    panels = [axes.get_tightbbox(renderer) for axes in figure.axes]
-    assert min(panel.x0 for panel in panels) > 0
-    assert max(panel.x1 for panel in panels) < figure.bbox.width
-    counts = max(panel.x1 for panel in panels if panel.x0 < figure.bbox.width / 3)
-    assert counts < shown.axes["c2_raw"].get_tightbbox(renderer).x0 + 1
-    boxes = [text.get_window_extent(renderer) for text in figure.texts]
-    assert max(box.x1 for box in boxes) < figure.bbox.width
-    title, facts, roi, _ = boxes
-    assert title.x1 < roi.x0
-    assert facts.y1 < title.y0
+    assert shown.axes["c2_raw"].get_xlim() == (0, 30)
+    assert shown.axes["c2_denoised"].get_xlim() == (0, 30)
+    assert shown.axes["gamma"].get_xlim()[1] < 31
+    assert "to come" not in [text.get_text() for text in shown.axes["c2_raw"].texts]
+    assert shown.axes["g2"].get_title(loc="left") == "g₂ of 60 frames"
+
+
+def test_a_zoom_into_the_values_of_one_roi_does_not_stay_for_the_next(synthetic):
+    run = synthetic(n_frames=60)
+    live = live_run(run, run.publication(0, 60))
+    shown = drawn(live)
+    shown.axes["g2"].set(xlim=(2, 5), ylim=(7.0, 8.0))
+    shown.axes["c2_raw"].set(xlim=(2, 5), ylim=(2, 5))
+    shown.update(live.view(0))
+    assert shown.axes["g2"].get_ylim() == (7.0, 8.0)
+    shown.update(live.view(1))
+    assert shown.axes["g2"].get_ylim()[0] < 2
+    assert shown.axes["g2"].get_xlim() == (2, 5), "delays are the same for every ROI"
+    assert shown.axes["c2_denoised"].get_xlim() == (2, 5), "both C2 are looked at together"
+    shown.show_all()
+    shown.update(live.view(1))
+    assert shown.axes["c2_denoised"].get_xlim() == (0, 30)
+
+
+def test_outlines_of_many_narrow_rois_leave_the_image_visible(synthetic):
+    labels = np.repeat(np.arange(40), 2)[:, None] * np.ones(80, int)
+    run = synthetic(n_roi=40)
+    picture = Picture(mean=np.ones((80, 80)), labels=labels, binning=1, n_frames=5)
+    shown = drawn(live_run(run, run.publication(0, 30, picture=picture)), roi=5)
+    outline = shown.axes["detector"].images[1].get_array()
+    assert outline[..., 3][labels != 6].mean() < 0.15 * 255
+    assert outline[..., 3][labels == 6].max() == 255, "the chosen one is clear"
+
+
+def test_times_and_rates_without_a_known_frame_time_are_in_frames(synthetic):
+    live = crowded_run(synthetic, 3)
+    live.info = dataclasses.replace(live.info, time_unit="frame")
+    shown = in_window(10, 6, live)
+    labels = {
+        text for axes in shown.axes.values() for text in (axes.get_xlabel(), axes.get_ylabel())
+    }
+    assert {"t₁ (frames)", "delay (frames)", "Γ (1/frame)", "typical Γ (1/frame)"} <= labels
+    assert not any("(s)" in label or "(1/s)" in label for label in labels)
+    assert "frame time unknown" in shown.words
+    assert not overlaps(boxes_of(shown))
+
+
+@pytest.mark.parametrize("inches", [1.5, 2.2, 5.0])
+@pytest.mark.parametrize(
+    "ends", [(1e-7, 1e-2), (4.1e-6, 1.9e-5), (2.1e-6, 2.9e-6), (0.9, 1.2), (3, 4e6), (61, 64)]
+)
+def test_a_logarithmic_axis_has_two_numbers_or_more_that_do_not_touch(ends, inches):
+    figure = Figure(figsize=(inches, 2))
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0.5, 1, 0.4))
+    axes.tick_params(labelsize=SMALL)
+    logarithmic(axes, "x")
+    axes.set_xlim(ends)
+    figure.canvas.draw()
+    inside = [
+        label
+        for place, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+        if ends[0] <= place <= ends[1]
+    ]
+    assert len(inside) >= 2
+    assert not overlaps({label.get_text(): label.get_window_extent() for label in inside})
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.0, "0"), (0.05, "0.05"), (20000.0, "20000"), (2e-5, "2×10⁻⁵"), (1e6, "10⁶")],
+)
+def test_numbers_of_axes_are_plain_or_have_a_power_of_ten(value, words):
+    assert number(value) == words
 
 
 def test_a_view_of_a_large_run_is_made_in_a_blink(synthetic):
@@ -382,4 +598,4 @@ def test_the_heterogeneity_stands_below_g2_with_its_delays_and_a_zoom_is_shared(
     live.write(run.result())
     shown.update(live.view(1))
     assert axes.get_xlim() == (2.0, 5.0)
-    assert axes.texts[0].get_text() == "not known yet"
+    assert axes.texts[0].get_text() == "not known"

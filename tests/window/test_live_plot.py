@@ -109,7 +109,7 @@ def test_a_file_that_vanishes_under_the_plot_is_told_and_raises_nothing(
     assert "cannot be written" in line
 
 
-def test_a_run_without_rois_draws_nothing(synthetic, tmp_path):
+def test_a_run_that_failed_before_its_rois_were_known_is_shown_with_its_reason(synthetic, tmp_path):
     run = synthetic()
     plot = LivePlot(tmp_path / "live.png")
     sink = plot(dataclasses.replace(run.info, roi=(), q_inv_angstrom=(), n_pixels=()))
@@ -119,4 +119,7 @@ def test_a_run_without_rois_draws_nothing(synthetic, tmp_path):
         )
     )
     plot.close()
-    assert not list(tmp_path.iterdir())
+    assert png_size(tmp_path / "live.png") == (1500, 900)
+    view = sink.view(0)
+    assert view.title.endswith("failed")
+    assert (view.message, view.roi, view.detector) == ("No.", "", None)

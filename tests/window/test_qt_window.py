@@ -78,11 +78,20 @@ def test_the_roi_that_a_user_chose_survives_the_next_run(found):
     assert choice["c2_is_right"]
 
 
+def test_the_next_run_begins_with_axes_of_its_own(found):
+    raw, denoised, gamma = found["choice"]["axes"]
+    assert raw == denoised == [0, 3.0]
+    assert gamma[0] < 0
+    assert gamma[1] > 3.0
+
+
 def test_a_window_that_was_resized_and_zoomed_keeps_both_in_the_next_updates(found):
     hands_on = found["hands_on"]
     before, after = hands_on["sizes"]
     assert before != after
     assert hands_on["zoom"] == [0.5, 1.5]
+    assert hands_on["after_home"][1] > 3.0, "home shows all that there is now"
+    assert all(hands_on["inside"]), "a line is wider than the window"
     assert "(2 of 3)" in hands_on["roi"]
 
 

@@ -161,10 +161,10 @@ class C2Analysis:
         window = self.settings.window
         notes: list[str] = []
         if n < window:
-            notes.append(f"{n} frames so far, fewer than one window of {window}: nothing denoised.")
+            notes.append(f"{n} frames, fewer than one window of {window}: nothing denoised.")
         for name in ("baseline_lags", "contrast_frames"):
             if getattr(self.settings, name) != self._reached(name, n):
-                notes.append(f"{name} lies beyond the {n} frames so far: its default is used.")
+                notes.append(f"{name} lies beyond the {n} frames: its default is used.")
         bad = self.rates.rois.labels[~(contrast > 0)]
         if len(bad) and n >= window:
             names = ", ".join(str(label) for label in bad)

@@ -8,7 +8,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from xpcs_live_denoise.numerics.arrays import merged_ranges
-from xpcs_live_denoise.numerics.outliers import BELONGS, DARK, BadPixels, OutlierDetector
+from xpcs_live_denoise.numerics.bad_pixels import BadPixels
+from xpcs_live_denoise.numerics.hot_pixels import HotPixels, even_out, roi_sums
+from xpcs_live_denoise.numerics.outliers import BELONGS, DARK, OutlierDetector
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray
 
@@ -24,16 +26,18 @@ Screened: TypeAlias = tuple[Array, BoolArray]
 class FrameScreen:
     """Decides about every frame of one series; at most one waits for the next.
 
-    `outliers`: frames that do not belong are left out ("mask") or only listed ("flag"), or nobody
-    looks ("off"). Bad pixels are looked for always.
+    `bad` are the pixels that are bad, as the first frames tell them. `outliers`: frames that do not
+    belong are left out ("mask") or only listed ("flag"), or nobody looks ("off"). Bad pixels are
+    looked for always.
     """
 
-    def __init__(self, roi_map: RoiMap, outliers: Literal["mask", "flag", "off"]) -> None:
-        self._given = roi_map
+    def __init__(self, bad: BadPixels, outliers: Literal["mask", "flag", "off"]) -> None:
+        self.bad = bad
         self._mode = outliers
-        self._bad = BadPixels(roi_map)
-        self._learned = False
+        self._hot: HotPixels | None = None
         self._detector: OutlierDetector | None = None
+        if outliers != "off":
+            self._detector = OutlierDetector(self.roi_map.n_pixels, counts=bad.counts)
         self._held: Array | None = None  # (1, n_pixels)
         self._n = 0  # frames decided, gaps included
         self._flags: list[tuple[int, str]] = []
@@ -41,8 +45,8 @@ class FrameScreen:
 
     @property
     def roi_map(self) -> RoiMap:
-        """The ROIs without the pixels that were bad in the first frame."""
-        return self._bad.roi_map
+        """The ROIs without the pixels that are bad for good."""
+        return self.bad.roi_map
 
     @property
     def n_held(self) -> int:
@@ -55,23 +59,32 @@ class FrameScreen:
         masked = self._mode == "mask"
         return sorted(index for index, reason in self._flags if masked or reason == BROKEN)
 
+    def watch(self, first: Array) -> None:
+        """Look for pixels that get hot from now on; `first` are frames of before, as for `push`."""
+        repaired, broken = self.bad.repair(self.bad.without(first))
+        self._hot = HotPixels(self.roi_map, repaired[~broken], counts=self.bad.counts)
+
     def push(self, pixels: Array) -> Screened:
         """Take the ROI pixels of new frames, (k, n_pixels) of the map that was given.
 
-        Raises FrameShapeError for pixels that do not fit (nothing is taken then), and
-        InvalidInputError when the first frame leaves a ROI without pixels.
+        Raises FrameShapeError for pixels that do not fit; nothing is taken then.
         """
-        check_pixels(pixels, len(self._given.pixels))
+        check_pixels(pixels, len(self.bad.given.pixels))
+        parts: list[Screened] = []
         with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers end as no verdict
-            n_unusable = 0 if self._learned else self._learn(pixels)
-            kept, broken = self._bad.repair(self._bad.without(pixels))
-            broken[:n_unusable] = True
-            reasons = self._judge(kept, broken)
-        if self._held is not None:
-            kept = np.concatenate([self._held, kept])
-        n_decided = len(reasons)
-        self._held = kept[n_decided:].copy() if n_decided < len(kept) else None
-        return self._decided(kept[:n_decided], reasons)
+            kept = self.bad.without(pixels)
+            while len(kept) or not parts:
+                n = len(kept)
+                if self._hot is not None:  # a pixel that is found is covered from the next frame on
+                    n = max(1, self._hot.n_until_look - self.n_held)
+                parts.append(self._take(kept[:n]))
+                kept = kept[n:]
+        if len(parts) == 1:
+            return parts[0]
+        return (
+            np.concatenate([part[0] for part in parts]),
+            np.concatenate([part[1] for part in parts]),
+        )
 
     def interrupt(self, n_missing: int = 0) -> Screened:
         """Decide about the frame that waits: `n_missing` frames come after it that are missing."""
@@ -87,10 +100,27 @@ class FrameScreen:
     def notes(self) -> list[str]:
         """Return what a user should know, one sentence a fact, a bounded number of them."""
         notes: list[str] = []
-        if self._bad.n_bad:
+        if self.bad.n_bad:
             notes.append(
-                f"{self._bad.n_bad} pixels of the ROIs are bad (no number, negative, or the "
-                "detector's bad-pixel value) in the first frame: left out of the analysis."
+                f"{self.bad.n_bad} pixels of the ROIs are bad (no number, negative, always the "
+                "same, or the detector's bad-pixel value) in the first frames: left out of the "
+                "analysis."
+            )
+        if len(self.bad.hot):
+            notes.append(
+                "Hot pixels, or dead ones, which are far from all others in the first frames, are "
+                f"left out: {_listed([self._place(pixel) for pixel in self.bad.hot])}."
+            )
+        if self._hot is not None and self._hot.since:
+            since = [
+                f"{self._place(self.roi_map.pixels[pixel])} from frame {frame} on"
+                for pixel, frame in self._hot.since.items()
+            ]
+            notes.append(f"Pixels that turned hot are left out: {_listed(since)}.")
+        if self.bad.negative_is_data:
+            notes.append(
+                "Negative numbers come and go in the frames: taken as data (a dark image was "
+                "subtracted). The contrast is not estimated from photon statistics then."
             )
         levels = 0 if self._detector is None else self._detector.new_levels
         if levels:
@@ -112,32 +142,51 @@ class FrameScreen:
             notes.append(f"{what}: {'; '.join(listed)}{rest}.")
         return notes
 
+    def _place(self, pixel: int) -> str:
+        """Return the name of a pixel, a flat index into a frame as documents deliver it."""
+        row, col = divmod(int(pixel), self.bad.given.shape[1])
+        label = self.bad.given.labels[
+            np.searchsorted(
+                np.cumsum(self.bad.given.n_pixels),
+                np.flatnonzero(self.bad.given.pixels == pixel)[0],
+                side="right",
+            )
+        ]
+        return f"(row {row}, column {col}) in ROI {label}"
+
     # --- the steps -------------------------------------------------------------------------
 
-    def _learn(self, pixels: Array) -> int:
-        """Find bad pixels in the first frame that is fit for it; return how many are not."""
-        for index, frame in enumerate(pixels):
-            if self._bad.learn(frame):
-                self._learned = True
-                if self._mode != "off":
-                    self._detector = OutlierDetector(
-                        self.roi_map.n_pixels, counts=pixels.dtype.kind in "ui"
-                    )
-                return index
-        return len(pixels)
+    def _take(self, kept: Array) -> Screened:
+        """Judge frames without the pixels that are bad for good, up to the next look at sums."""
+        kept, broken = self.bad.repair(kept)
+        bright = None
+        if self._hot is not None:
+            kept, bright = self._hot.cover(kept, self._n + self.n_held)
+        reasons = self._judge(kept, roi_sums(kept, self.roi_map), broken)
+        if bright is not None:
+            kept = even_out(kept, bright, self.roi_map)
+        if self._held is not None:
+            kept = np.concatenate([self._held, kept])
+        n_decided = len(reasons)
+        self._held = kept[n_decided:].copy() if n_decided < len(kept) else None
+        return self._decided(kept[:n_decided], reasons)
 
-    def _judge(self, pixels: Array, broken: BoolArray) -> list[str]:
+    def _judge(self, pixels: Array, sums: FloatArray, broken: BoolArray) -> list[str]:
         """Return a reason for every frame that is decided, BELONGS for those without."""
         if self._detector is None:
             return [BROKEN if one else BELONGS for one in broken]
-        sums = _sums(pixels, self.roi_map)
         largest = pixels.max(axis=1)
+        noise = np.zeros(len(pixels))
+        if self.bad.negative_is_data:
+            noise = pixels.std(axis=1, dtype=np.float64) * np.sqrt(pixels.shape[1])
         reasons: list[str] = []
         for index, frame in enumerate(pixels):
             if broken[index]:
                 reasons += [*self._detector.interrupt(), BROKEN]
             else:
-                reasons += self._detector.see(frame, sums[index], float(largest[index]))
+                reasons += self._detector.see(
+                    frame, sums[index], float(largest[index]), float(noise[index])
+                )
         return reasons
 
     def _decided(self, pixels: Array, reasons: Sequence[str]) -> Screened:
@@ -154,19 +203,18 @@ class FrameScreen:
                     self._flags += [(dark, DARK) for dark in self._dark]
                 self._dark = None
         self._n += len(reasons)
+        lit = ~left_out & np.array([reason != DARK for reason in reasons], np.bool_)
+        if self._hot is not None:
+            self._hot.add(pixels if lit.all() else pixels[lit], self._n + self.n_held)
         if left_out.any():
             pixels = pixels.copy()
             pixels[left_out] = 0
         return pixels, left_out
 
 
-def _sums(pixels: Array, rois: RoiMap) -> FloatArray:
-    """Return the sum over each ROI, (k, n_roi)."""
-    small = pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2
-    # Three times as fast, where it cannot overflow.
-    dtype = np.uint32 if small and rois.n_pixels.max() <= 2**16 else np.float64
-    starts = [one.start for one in rois.slices]
-    return np.add.reduceat(pixels, starts, axis=1, dtype=dtype).astype(np.float64)
+def _listed(what: Sequence[str]) -> str:
+    more = len(what) - MOST_LISTED
+    return "; ".join(what[:MOST_LISTED]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _name(start: int, stop: int) -> str:

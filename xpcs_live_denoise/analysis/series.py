@@ -11,8 +11,9 @@ import numpy as np
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 from xpcs_live_denoise.numerics.arrays import merged_ranges
+from xpcs_live_denoise.numerics.bad_pixels import BadPixels
 from xpcs_live_denoise.numerics.contrast import photon_contrast
-from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
 from xpcs_live_denoise.numerics.windows import Denoiser, RunningBlend, denoise_new_windows
 from xpcs_live_denoise.records.results import GammaTable, Publication, Result, RowSource
 from xpcs_live_denoise.records.run import Status
@@ -51,15 +52,22 @@ class Analysis:
         self._ensemble = ensemble
         self._most = most_frames(settings, roi_map)
         self._n_expected = None if n_frames is None else min(n_frames, self._most)
-        self._screen = FrameScreen(roi_map, settings.outliers)
-        self._begin(roi_map)
+        # ROI pixels of the first window, and numbers of missing frames between them, until what is
+        # to be learned from them is; None from then on.
+        self._first: list[Array | int] | None = []
+        self._n_learned = 0
+        self._n_published = 0
+        self._begin(BadPixels(roi_map, np.zeros((0, len(roi_map.pixels)), np.uint8)))
         self._blend = RunningBlend(roi_map.n_roi, window=settings.window, step=settings.step)
         self._next_age = 0
         self._n_beyond = 0
-        self._gaps: list[tuple[int, int]] = []
 
-    def _begin(self, rois: RoiMap) -> None:
-        """Make what depends on the pixels of the ROIs."""
+    def _begin(self, bad: BadPixels) -> None:
+        """Begin the series without the pixels that are bad."""
+        self._screen = FrameScreen(bad, self._settings.outliers)
+        self._gaps: list[tuple[int, int]] = []
+        self._begun_anew = True
+        rois = self._screen.roi_map
         settings = self._settings
         self._of_c2 = C2Analysis(
             settings, rois, frame_time_s=self._frame_time_s, ensemble=self._ensemble
@@ -102,14 +110,65 @@ class Analysis:
         """Add frames of which only the pixels of the ROIs are left, shape (k, n_pixels).
 
         A frame that does not belong to the series becomes a gap; one that looks as if it did not
-        waits for the next frame. Raises FrameShapeError for pixels that do not fit the ROI map
-        (nothing is added then), and InvalidInputError when the first frame leaves a ROI without
-        good pixels.
+        waits for the next frame. What the first window tells of its pixels is learned when it is
+        complete, and as well as possible before; the series is then begun anew. Raises
+        FrameShapeError for pixels that do not fit the ROI map (nothing is added then), and
+        InvalidInputError when the first frames leave a ROI without good pixels.
         """
+        check_pixels(pixels, len(self._given.pixels))
         room = self._room()
         fitting = pixels[:room]
+        if self._first is not None and len(fitting):
+            n_first = max(1, self._settings.window - self.n_taken)
+            self._first.append(fitting[:n_first].copy())
+            self._take_first(fitting[:n_first])
+            fitting = fitting[n_first:]
         self._append(self._screen.push(fitting))
-        self._n_beyond += len(pixels) - len(fitting)
+        self._n_beyond += max(0, len(pixels) - room)
+
+    def _take_first(self, pixels: Array) -> None:
+        """Add frames of the first window, which are kept already."""
+        is_last = self.n_taken + len(pixels) >= self._settings.window
+        n = sum(len(part) for part in self._first or () if not isinstance(part, int))
+        # Learning from what there is so far, while the window grows, must cost little.
+        if not (is_last or n >= 2 * self._n_learned) or not self._learn(settled=is_last):
+            self._append(self._screen.push(pixels))
+        if is_last:
+            self._settle()
+
+    def _learn(self, *, settled: bool) -> bool:
+        """Learn from the first frames so far; True if the series was begun anew with all of them.
+
+        `settled`: they are all that there is to learn from.
+        """
+        frames = self._first_frames()
+        self._n_learned = len(frames)
+        bad = BadPixels(self._given, frames, settled=settled)
+        if bad.like(self._screen.bad):
+            return False
+        self._begin(bad)
+        for part in self._first or ():
+            if isinstance(part, int):
+                self._append_gap(part)
+            else:
+                self._append(self._screen.push(part))
+        return True
+
+    def _settle(self) -> None:
+        """Take what the first frames told for good."""
+        if len(frames := self._first_frames()):
+            self._screen.watch(frames)
+            self._first = None
+
+    def _learn_at_last(self) -> None:
+        """Learn from a first window that ends with missing frames, or with the series."""
+        if len(self._first_frames()):
+            self._learn(settled=True)
+        self._settle()
+
+    def _first_frames(self) -> Array:
+        parts = [part for part in self._first or () if not isinstance(part, int)]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self._given.pixels)), np.uint8)
 
     def push_gap(self, n_frames: int) -> None:
         """Add frames that could not be had: rows and columns of NaN."""
@@ -119,6 +178,13 @@ class Analysis:
         if n_frames > room:
             self._n_beyond += n_frames
             return
+        if self._first is not None:
+            self._first.append(n_frames)
+        self._append_gap(n_frames)
+        if self.n_taken >= self._settings.window:
+            self._learn_at_last()
+
+    def _append_gap(self, n_frames: int) -> None:
         self._append(self._screen.interrupt(n_frames))
         start = self.n_frames
         self._two_time.append_gap(n_frames)
@@ -129,10 +195,6 @@ class Analysis:
 
     def _append(self, screened: Screened) -> None:
         pixels, left_out = screened
-        if self._screen.roi_map is not self._two_time.roi_map:
-            n_before = self.n_frames  # gaps: pixels were looked at for the first time
-            self._begin(self._screen.roi_map)
-            self._two_time.append_gap(n_before)
         if len(pixels):
             self._two_time.append_pixels(pixels)
             good = pixels[~left_out]
@@ -147,6 +209,10 @@ class Analysis:
         """
         with one_thread():
             n, c2, of_c2 = self.n_frames, self._two_time.c2, self._of_c2
+            # Rows that have been handed out are to be replaced where the series was begun anew.
+            since = 0 if self._begun_anew else since
+            self._begun_anew = self._begun_anew and n < self._n_published
+            self._n_published = max(self._n_published, n)
             scaling = of_c2.scaling(c2)
             bands = ()
             if of_c2.ensemble is not None:
@@ -162,6 +228,7 @@ class Analysis:
 
     def finish(self) -> Result:
         """Return the final results; everything that was provisional is computed anew."""
+        self._learn_at_last()
         self._append(self._screen.interrupt())
         self._two_time.settle()
         result = self._of_c2.finish(

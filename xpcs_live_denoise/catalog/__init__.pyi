@@ -4,9 +4,9 @@ from .connection import connect as connect
 from .connection import key_in_file as key_in_file
 from .connection import probe as probe
 from .nodes import Node as Node
+from .nodes import catalogs_of_runs as catalogs_of_runs
 from .nodes import create_container as create_container
 from .nodes import create_or_adopt as create_or_adopt
-from .nodes import full_uid as full_uid
 from .nodes import plain as plain
 from .nodes import raw_container as raw_container
 from .nodes import refuse_raw_runs as refuse_raw_runs
@@ -25,9 +25,11 @@ from .schema import array_data_key as array_data_key
 from .schema import arrow_schema as arrow_schema
 from .schema import descriptor_metadata as descriptor_metadata
 from .schema import json_safe as json_safe
+from .schema import pixel_centres as pixel_centres
 from .schema import start_document as start_document
 from .schema import status_columns as status_columns
 from .schema import stop_document as stop_document
 from .schema import table_data_keys as table_data_keys
+from .schema import time_units as time_units
 from .server import RAW_PATH as RAW_PATH
 from .server import EmbeddedServer as EmbeddedServer

@@ -13,6 +13,8 @@ from tiled.structures.core import Spec
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, text_of
 from xpcs_live_denoise.records.types import Document
 
+from .schema import CATALOG_SPEC
+
 Node: TypeAlias = Any  # a client of tiled, or what one gives for a path: they have no types
 
 # Where results can go that were meant for a container that does not do.
@@ -20,6 +22,7 @@ ELSEWHERE = (
     "`xpcs-live-denoise deliver --config xpcs.yml --path processed` then stores there what waits "
     "in the spool."
 )
+MOST_CHILDREN = 200  # that are looked at for a catalog of runs
 HTTP_BAD_REQUEST, HTTP_FORBIDDEN, HTTP_CONFLICT = 400, 403, 409
 # Containers that were asked already what they hold, by connection.
 _without_raw_runs: WeakKeyDictionary[Node, set[tuple[str, ...]]] = WeakKeyDictionary()
@@ -156,9 +159,11 @@ def raw_container(client: Node, path: str) -> Node:
         ) from None
 
 
-def full_uid(container: Node, uid: str) -> str:
-    """Return the whole uid of the one run that a uid or its beginning names."""
-    return start_of(run_node(container, uid), uid)["uid"]
+def catalogs_of_runs(container: Node) -> list[str]:
+    """Return the keys of what is a catalog of runs in a container."""
+    # No search: a server that keeps its top level in memory finds nothing by spec.
+    children = plain(container).items()[:MOST_CHILDREN]
+    return [key for key, node in children if any(s.name == CATALOG_SPEC[0] for s in node.specs)]
 
 
 def run_node(container: Node, uid: str) -> Node:

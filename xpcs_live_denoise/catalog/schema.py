@@ -11,28 +11,30 @@ from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
+from event_model import DocumentNames, schema_validators
+from tiled.utils import safe_json_dump
 
+from xpcs_live_denoise.errors import one_line, short_repr
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
-from xpcs_live_denoise.records.types import Document, Fields
+from xpcs_live_denoise.records.types import Document, Fields, FloatArray
 
-SCHEMA_VERSION = 2  # 1 had no cautions, no heterogeneity
+SCHEMA_VERSION = 2  # 1 had no cautions, no heterogeneity; the first of 2 no coordinates
 RUN_SPECS = (("XPCSResult", None), ("BlueskyRun", "3.0"))
 STREAM_SPECS = (("BlueskyEventStream", "3.0"), ("composite", None))
 CATALOG_SPEC = ("CatalogOfBlueskyRuns", "3.0")
 OBJECT_NAME = "xpcs"
 
-# What a user searches results by; copied from the raw run where it has it.
-COPIED_KEYS = (
-    "scan_id", "sample", "sample_name", "T_sample", "plan_name", "plan_type", "plan_args",
-    "purpose", "measurement", "Measurement", "proposal", "proposal_id", "proposal_num",
-    "data_session", "cycle", "SAF", "PI", "operator", "user", "group", "owner", "project",
-    "institution", "facility", "beamline_id",
-)  # fmt: skip
+# Of the raw run's start document, what a result has its own of, or what is the server's business.
+NOT_COPIED = ("uid", "time", "hints", "xpcs", "original_run_uid", "derived_from")
+# A larger entry is no thing to search by, and all of them travel in one message of below 1 MB.
+MOST_KEY_BYTES, MOST_COPIED_BYTES = 4096, 100_000
+MOST_NAMED = 100
 
 # Fields of RunInfo that a derived run's start document has under `xpcs`.
 INFO_FIELDS = (
-    "detector", "image_key", "frame_shape", "frame_time_s", "n_expected", "roi", "q_inv_angstrom",
-    "n_pixels", "window", "step", "mode", "engine", "model", "settings", "versions",
+    "detector", "image_key", "frame_shape", "frame_time_s", "time_unit", "n_expected", "roi",
+    "q_inv_angstrom", "n_pixels", "window", "step", "mode", "engine", "model", "settings",
+    "versions",
 )  # fmt: skip
 
 _KINDS: dict[str, tuple[pa.DataType, str, str]] = {
@@ -48,13 +50,14 @@ GAMMA_SCHEMA: dict[str, tuple[str, str]] = {
     "roi": ("int", ""),
     "q_inv_angstrom": ("float", "1/angstrom"),
     "age_s": ("float", "s"),
-    "age_frame": ("float", "frames"),
-    "source": ("str", ""),
-    "width": ("int", "frames"),
     "relaxation_rate": ("float", "1/s"),
     "relaxation_rate_error": ("float", "1/s"),
-    "error_kind": ("str", ""),
     "alpha": ("float", ""),
+    "recommended": ("bool", ""),
+    "source": ("str", ""),
+    "age_frame": ("float", "frames"),
+    "width": ("int", "frames"),
+    "error_kind": ("str", ""),
     "alpha_error": ("float", ""),
     "baseline": ("float", ""),
     "baseline_error": ("float", ""),
@@ -65,7 +68,6 @@ GAMMA_SCHEMA: dict[str, tuple[str, str]] = {
     "n_effective": ("float", ""),
     "converged": ("bool", ""),
     "in_range": ("bool", ""),
-    "recommended": ("bool", ""),
     "reason": ("str", ""),
     "caution": ("str", ""),
     "final": ("bool", ""),
@@ -94,24 +96,32 @@ TABLES: dict[str, tuple[dict[str, tuple[str, str]], tuple[str, ...]]] = {
     "status": (STATUS_SCHEMA, tuple(STATUS_SCHEMA)),
 }
 
-# array -> (dims, unit)
+# array -> (dims, unit). An array of the name of a dim is a coordinate for every client, and arrays
+# of a stream that share a dim must have one length: otherwise the stream cannot be read.
 ARRAY_DIMS: dict[str, tuple[tuple[str, ...], str]] = {
-    "c2": (("roi", "t1", "t2"), ""),
-    "c2_denoised": (("roi", "t1", "t2"), ""),
-    "c2_spread": (("roi", "t1", "t2"), ""),
-    "g2": (("roi", "lag"), ""),
-    "g2_error": (("roi", "lag"), ""),
-    "g2_denoised": (("roi", "lag"), ""),
-    "heterogeneity": (("roi", "lag"), ""),
-    "heterogeneity_error": (("roi", "lag"), ""),
-    "delay_s": (("lag",), "s"),
+    "c2": (("roi", "t1_s", "t2_s"), ""),
+    "c2_denoised": (("roi", "t1_s", "t2_s"), ""),
+    "c2_spread": (("roi", "t1_s", "t2_s"), ""),
+    "g2": (("roi", "delay_s"), ""),
+    "g2_error": (("roi", "delay_s"), ""),
+    "g2_denoised": (("roi", "delay_s"), ""),
+    "heterogeneity": (("roi", "delay_s"), ""),
+    "heterogeneity_error": (("roi", "delay_s"), ""),
+    "delay_s": (("delay_s",), "s"),
     "image": (("row", "col"), ""),
     "roi_labels": (("row", "col"), ""),
+    "roi": (("roi",), ""),
+    "q_inv_angstrom": (("roi",), "1/angstrom"),
+    "t1_s": (("t1_s",), "s"),
+    "t2_s": (("t2_s",), "s"),
+    "row": (("row",), "pixels"),
+    "col": (("col",), "pixels"),
 }
 # array -> type of its entries; all others are float64
 ARRAY_DTYPES = {
     **dict.fromkeys(("c2", "c2_denoised", "c2_spread", "image"), "<f4"),
     "roi_labels": "<i4",
+    "roi": "<i8",
 }
 
 
@@ -122,8 +132,10 @@ def json_safe(value: Any) -> Any:
     """
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int):
         return value
+    if isinstance(value, str):
+        return value.replace("\0", "")  # PostgreSQL takes none
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -139,13 +151,16 @@ def json_safe(value: Any) -> Any:
 
 def start_document(info: RunInfo, *, uid: str, time: float, raw_path: str | None) -> Document:
     """Return the derived run's start document; `raw_path` is the raw run's container, if known."""
-    copied = {key: json_safe(info.start[key]) for key in COPIED_KEYS if key in info.start}
+    copied, left_behind = copied_keys(info.start)
+    began = info.start.get("time")
     xpcs = {
         "schema": SCHEMA_VERSION,
         "n_roi": len(info.roi),
         **{name: getattr(info, name) for name in INFO_FIELDS},
         "geometry": dataclasses.asdict(info.geometry),
         "raw_path": raw_path,
+        "raw_time": began if isinstance(began, int | float) and abs(began) < 2**53 else None,
+        "not_copied": left_behind,
     }
     return {
         **copied,
@@ -155,6 +170,36 @@ def start_document(info: RunInfo, *, uid: str, time: float, raw_path: str | None
         "derived_from": [info.uid],
         "xpcs": json_safe(xpcs),
     }
+
+
+def copied_keys(start: Fields) -> tuple[Document, list[str]]:
+    """Return what a result copies of its raw run's start document, and the names of the rest.
+
+    That is every key, so that a search finds results as it finds runs, less what is the result's
+    own. Named are keys above MOST_KEY_BYTES, the largest of what is together above
+    MOST_COPIED_BYTES, and what JSON or the schema of a start document does not take.
+    """
+    safe: dict[str, tuple[Any, int]] = {}
+    left_behind: list[str] = []
+    for key, given in start.items():
+        name = key.replace(".", "_").replace("/", "_") if isinstance(key, str) else short_repr(key)
+        if name in NOT_COPIED or name.startswith("tiled_"):
+            continue
+        try:
+            value = json_safe(given)
+            n_bytes = len(safe_json_dump({name: value}))
+            schema_validators[DocumentNames.start].validate({"uid": "", "time": 0.0, name: value})
+        except Exception:  # values of anybody's: a result must not be lost for one of them
+            left_behind.append(name)
+        else:
+            safe[name] = value, n_bytes
+    n_total = 0
+    for name, (_, n_bytes) in sorted(safe.items(), key=lambda item: item[1][1]):
+        n_total += n_bytes
+        if n_bytes > MOST_KEY_BYTES or n_total > MOST_COPIED_BYTES:
+            left_behind.append(name)
+    copied = {name: value for name, (value, _) in safe.items() if name not in left_behind}
+    return copied, [one_line(name, 80) for name in left_behind[:MOST_NAMED]]
 
 
 def stop_document(
@@ -206,6 +251,19 @@ def table_data_keys(schema: Mapping[str, tuple[str, str]]) -> Document:
     return keys
 
 
+def time_units(time_unit: str) -> dict[str, Document]:
+    """Return what data keys of each stream say of times and rates: in "s", or per "frame"."""
+    of_streams = {
+        "gamma": {name: unit for name, (_, unit) in GAMMA_SCHEMA.items()},
+        "g2": {"delay_s": ARRAY_DIMS["delay_s"][1]},
+    }
+    units = {"s": time_unit, "1/s": f"1/{time_unit}"}
+    return {
+        stream: {name: {"units": units[unit]} for name, unit in keys.items() if unit in units}
+        for stream, keys in of_streams.items()
+    }
+
+
 def array_data_key(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Document:
     """Return the data key of an array that Tiled itself stores."""
     dims, unit = ARRAY_DIMS[name]
@@ -222,6 +280,11 @@ def array_data_key(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> D
     if unit:
         key["units"] = unit
     return key
+
+
+def pixel_centres(length: int, binning: int) -> FloatArray:
+    """Return where the pixels of a binned edge lie, in pixels of the frames ROIs are drawn on."""
+    return (np.arange(length) + 0.5) * binning - 0.5
 
 
 def arrow_schema(schema: Mapping[str, tuple[str, str]]) -> Any:

@@ -25,6 +25,7 @@ from xpcs_live_denoise.errors import (
     InvalidInputError,
     MissingDependencyError,
     TiledUnavailableError,
+    install_line,
 )
 
 if TYPE_CHECKING:
@@ -265,7 +266,7 @@ def _require_server() -> None:
     if missing:
         raise MissingDependencyError(
             f"Embedded Tiled server: {', '.join(missing)} not installed. It needs the extra "
-            "`server`: pip install 'xpcs-live-denoise[server]'."
+            f"`server`: {install_line('server')}."
         )
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+from typing import Annotated
+
 import typer
 
 from xpcs_live_denoise.errors import XpcsError
 
 from .catalog import catalog
+from .check import check
 from .convert_rois import convert_rois
 from .deliver import deliver
 from .demo import demo
+from .init import init
 from .replay import replay
 from .serve import serve
 from .train import evaluate, train
@@ -22,8 +27,28 @@ app = typer.Typer(
     help="Live two-time XPCS with denoising, for Bluesky and Tiled.",
 )
 # In the order of `--help`.
-for command in (demo, catalog, train, evaluate, deliver, view, convert_rois, serve, replay):
+for command in (
+    *(demo, init, check, catalog, train, evaluate),
+    *(deliver, view, convert_rois, serve, replay),
+):
     app.command()(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"xpcs-live-denoise {importlib.metadata.version('xpcs-live-denoise')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Live two-time XPCS with denoising, for Bluesky and Tiled."""
 
 
 def main() -> None:

@@ -14,6 +14,8 @@ import typer
 
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError
 
+from .output import check_output
+
 if TYPE_CHECKING:
     from xpcs_live_denoise.catalog import EmbeddedServer
     from xpcs_live_denoise.readers import XPCSResult
@@ -51,6 +53,8 @@ def demo(
     from xpcs_live_denoise.catalog import EmbeddedServer
     from xpcs_live_denoise.simulation import recorded_series, simulated_series
 
+    if plot not in (None, "window"):
+        check_output(Path(plot), (".png",))
     series = simulated_series(frames, rois) if data is None else recorded_series(data, frames, rois)
     rate_hz = rate or (1 / series.frame_time_s if series.frame_time_s else DEFAULT_RATE_HZ)
     with _folder(out) as folder:
@@ -60,7 +64,8 @@ def demo(
         ) as server:
             typer.echo(
                 f"Tiled server at {server.uri}. Taking {series.n_frames} frames at {rate_hz:g} a "
-                f"second of {series.title}; {len(series.rois.labels)} ROIs."
+                f"second of {series.title}; {len(series.rois.labels)} ROIs. The series takes "
+                f"{series.n_frames / rate_hz:.0f} s, the final fits some seconds more."
             )
             uid = _measure(series, rate_hz, server, folder, plot)
             _show(server, uid, series, (out or Path.cwd()) / "xpcs-live-denoise-demo.png")
@@ -115,6 +120,7 @@ def _measure(
             TerminalSink,
         ],
         plot=plot == "window" or plot or False,
+        report=None,
     )
     engine = RunEngine({"beamline_id": "demo"})
     engine.subscribe(TiledWriter(client[RAW_PATH], batch_size=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import time
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ import typer
 
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, XpcsError, text_of
 
+from .progress import Steps
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from xpcs_live_denoise.live import LiveDenoise, Timings
     from xpcs_live_denoise.numerics.rois import RoiMap
     from xpcs_live_denoise.readers import XPCSResult
+    from xpcs_live_denoise.records.types import Fields
+    from xpcs_live_denoise.sources import FileRoots
 
 KEYS = ["roi", "age_frame", "source", "width"]
 UNFINISHED = "unfinished"
@@ -29,19 +34,30 @@ Differences: TypeAlias = dict[str, float]  # see `compare`
 
 
 def replay(
-    uids: Annotated[list[str], typer.Argument(metavar="UID...", help="Uids of raw runs.")],
+    uids: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Uids, their first letters, or scan_ids.")
+    ],
     config: Annotated[Path, typer.Option(help="The settings, YAML.")] = Path("xpcs.yml"),
+    *,
+    series: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of a run of an Eiger: the sequence id of its series, or the path of the master "
+            "file, where nothing stored tells (an aborted run). Once for each event."
+        ),
+    ] = None,
 ) -> None:
     """Compute stored runs again, and compare with their earlier results."""
     from xpcs_live_denoise.config import Settings
 
-    replay_runs(Settings.load(config), uids)
+    replay_runs(Settings.load(config), uids, series=series or ())
 
 
 def replay_runs(
     settings: Settings,
     uids: Sequence[str],
     *,
+    series: Sequence[str] = (),
     rois: RoiMap | None = None,
     timeout: float | None = None,
     timings: Timings | None = None,
@@ -50,9 +66,11 @@ def replay_runs(
 
     A run that fails gets one line and holds up none after it; the error comes at the end, of a
     single run at once. Frames are read from the files where they are readable here (below
-    `settings.file_roots`), else by slices from Tiled. `timeout` is the longest wait for the end of
-    a run, s; without `timings` Tiled's client asks a server again that is away. Returned, by uid,
-    is how it differs from the newest earlier result, as `compare` says, None without one.
+    `settings.file_roots`), else by slices from Tiled. `series` names those of the one run, by
+    sequence ids or paths of master files, where nothing stored tells them. `timeout` is the longest
+    wait for the end of a run, s; without `timings` Tiled's client asks a server again that is away.
+    Returned, by uid, is how it differs from the newest earlier result, as `compare` says, None
+    without one.
     """
     from xpcs_live_denoise.catalog import connect
 
@@ -61,13 +79,20 @@ def replay_runs(
             "Setting tiled.raw_path: not set; expected the container with the raw runs, for "
             'example "raw". Set it, so that they are found.'
         )
+    if series and len(uids) != 1:
+        raise InvalidInputError(
+            f"--series: got {len(uids)} runs; expected one, whose series they are. Replay the "
+            "others by themselves."
+        )
     client = connect(settings.tiled, request_s=None if timings is None else timings.request_s)
     comparisons: dict[str, Differences | None] = {}
     failed: list[str] = []
     try:
         for uid in uids:
             try:
-                comparisons[uid] = _replay_one(settings, uid, client, rois, timeout, timings)
+                comparisons[uid] = _replay_one(
+                    settings, uid, client, series, rois, timeout, timings
+                )
             except Exception as error:  # of this run: the next one may go well
                 if len(uids) == 1:
                     raise
@@ -122,24 +147,45 @@ def _replay_one(
     settings: Settings,
     uid: str,
     client: Node,
+    series: Sequence[str],
     rois: RoiMap | None,
     timeout: float | None,
     timings: Timings | None,
 ) -> Differences | None:
     from rich import print as print_table
 
-    from xpcs_live_denoise.catalog import full_uid, raw_container, refuse_raw_runs, results_path
+    from xpcs_live_denoise.catalog import raw_container, refuse_raw_runs, results_path, run_node
     from xpcs_live_denoise.live import LiveDenoise, Timings
-    from xpcs_live_denoise.sources import FileRoots, TiledDocuments
+    from xpcs_live_denoise.readers import find_raw_run
+    from xpcs_live_denoise.sources import ChosenSeries, FileRoots, TiledDocuments
 
-    timings = timings or Timings()
-    refuse_raw_runs(client, results_path(settings.tiled.path, settings.tiled.raw_path), uid)
-    container = raw_container(client, settings.tiled.raw_path or "")
-    uid = full_uid(container, uid)
+    timings, raw_path = timings or Timings(), settings.tiled.raw_path or ""
+    segments = results_path(settings.tiled.path, raw_path)
+    container = raw_container(client, raw_path)
+    uid, note = find_raw_run(client, uid, raw_path=raw_path, path=settings.tiled.path)
+    if note:
+        typer.secho(note, fg="yellow")
+    refuse_raw_runs(client, segments, uid)
     earlier = _newest(client, uid, settings)
     roots = FileRoots(settings.file_roots)
-    documents = TiledDocuments(container, uid, data_key=settings.data_key, roots=roots)
-    live = LiveDenoise(settings, rois=rois, catalog=client, raw=client, timings=timings)
+    run = run_node(container, uid).metadata
+    chosen = ChosenSeries(
+        names=tuple(series), detector=settings.detector, folders=_folders(settings, run["start"])
+    )
+    documents = TiledDocuments(
+        container,
+        uid,
+        data_key=settings.data_key,
+        roots=roots,
+        stream=settings.stream,
+        chosen=chosen if series else None,
+    )
+    detectors = run["start"].get("detectors") or ()
+    if not series and settings.detector in detectors and documents.ended_before_frames:
+        raise XpcsError(_which_series(uid, run, chosen.folders, roots))
+    live = LiveDenoise(
+        settings, rois=rois, catalog=client, raw=client, timings=timings, report=None
+    )
     stored = False
     try:
         typer.echo(f"Run {uid}: computing ...")
@@ -166,12 +212,49 @@ def _replay_one(
     return comparison
 
 
+def _folders(settings: Settings, start: Fields) -> tuple[Path, ...]:
+    """Return where the files of a run may lie of which no document names any."""
+    began = datetime.datetime.fromtimestamp(float(start["time"])).astimezone()
+    written = [] if settings.follow is None else [began.strftime(settings.follow.folder)]
+    written += [start["data path"]] if isinstance(start.get("data path"), str) else []
+    folders = (*written, *(settings.file_roots or ()))
+    return tuple(Path(folder).expanduser() for folder in folders)
+
+
+def _which_series(uid: str, run: Fields, folders: Sequence[Path], roots: FileRoots) -> str:
+    """Return what to say of a run that ended before an event named its series."""
+    from xpcs_live_denoise.sources import listed_series, series_during
+
+    status = (run.get("stop") or {}).get("exit_status")
+    found = listed_series(series_during(folders, run, roots), roots)
+    looked = ", ".join(map(str, folders)) or "no folder: neither `follow` nor `file_roots` is set"
+    command = f"xpcs-live-denoise replay {uid} --series"
+    which = f"No series of its time was found (in {looked}). Name its master file: {command} PATH"
+    if found:
+        which = (
+            f"Meanwhile these were taken: {found}. Name the right one by its number: {command} N"
+        )
+    return (
+        f"Run {uid}: it ended ({status}) before an event with frames came, and nothing that is "
+        f"stored names its series. {which}"
+    )
+
+
 def _wait(live: LiveDenoise, uid: str, timeout: float | None) -> bool:
     """Wait until the run is stored, and tell each reason why it is not; False after `timeout` s."""
+    end = math.inf if timeout is None else time.monotonic() + timeout
+    with Steps(f"Run {uid[:8]}", "frames") as steps:
+        return _wait_until(live, uid, end, steps)
+
+
+def _wait_until(live: LiveDenoise, uid: str, end: float, steps: Steps) -> bool:
     from xpcs_live_denoise.records.run import Delivery, DeliveryState
 
-    end, reported = math.inf if timeout is None else time.monotonic() + timeout, ""
+    reported = ""
     while not live.wait(min(LOOK_S, max(0.0, end - time.monotonic()))):
+        if (status := live.status.get(uid)) is not None:
+            done, total = status.n_processed + status.n_skipped, status.n_seen
+            steps.show(done, total, "; fits of the whole series follow" if done == total else "")
         delivery = live.delivery.get(uid, Delivery())
         if delivery.state is DeliveryState.REFUSED:
             raise InvalidInputError(f"Run {uid}: its result cannot be stored. {delivery.reason}")
@@ -206,7 +289,7 @@ def _newest(client: Node, uid: str, settings: Settings) -> XPCSResult | None:
     from xpcs_live_denoise.readers import results
 
     try:
-        return results(client, uid, path=settings.tiled.path)
+        return results(client, uid, detector=settings.data_key, path=settings.tiled.path)
     except ResultNotFoundError:
         return None
 

@@ -17,7 +17,10 @@ from xpcs_live_denoise.errors import (
     InvalidInputError,
     MissingDependencyError,
     TiledUnavailableError,
+    install_line,
 )
+
+from .output import check_output
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.catalog import Node
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S = 5.0  # how often a run that goes on gets a line
 TICK_S = 0.5
+CONNECT_S = 2.0  # connecting takes less where somebody answers
 # Results that wait for Tiled are in the spool: ending need not wait for it.
 CLOSE_S = 20.0
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "ipc://")
@@ -56,6 +60,8 @@ def serve(
     from xpcs_live_denoise.live import LiveDenoise
     from xpcs_live_denoise.sources import open_flat_field, open_rois
 
+    if plot is not None:
+        check_output(plot, (".png",))
     settings = Settings.load(config)
     _check(settings, documents, tiled)
     # Better now than in the first run, at night.
@@ -68,7 +74,7 @@ def serve(
         if tiled:
             client = connect(settings.tiled)
             stack.callback(client.context.close)
-        live = LiveDenoise(settings, raw=client, plot=plot or False)
+        live = LiveDenoise(settings, raw=client, plot=plot or False, report=typer.echo)
         ended = stack.enter_context(_signals())
         if documents is None:
             source = _follow(settings, live, client)
@@ -95,11 +101,15 @@ def analyse_until(
     # A line that a program which started us can wait for.
     typer.echo("Ready. Ctrl-C ends it.")
     shown: dict[str, tuple[float, str]] = {}
+    waits_for, began = "", time.monotonic()
     try:
         while True:
             with contextlib.suppress(queue.Empty):
                 ended.get(timeout=TICK_S)
                 break
+            if source.waits_for != waits_for and time.monotonic() - began > CONNECT_S:
+                waits_for = source.waits_for
+                typer.echo(waits_for or "Connected.")
             show_status(live.status, shown)
     finally:
         source.stop()
@@ -167,6 +177,7 @@ def _follow(settings: Settings, live: LiveDenoise, client: Node) -> TiledRuns:
         live,
         detector=settings.detector,
         data_key=settings.data_key,
+        stream=settings.stream,
         roots=FileRoots(settings.file_roots),
     ).start()
     typer.echo(f"Following the runs in {settings.tiled.uri}, container {path}.")
@@ -186,7 +197,7 @@ def listen(
     except ImportError as error:
         raise MissingDependencyError(
             f"Documents over 0MQ: {error.name} is not installed. It needs the extra `remote`: "
-            "pip install 'xpcs-live-denoise[remote]'."
+            f"{install_line('remote')}."
         ) from error
     remote = RemoteDocuments(address, live, prefix=prefix.encode(), bind=bind).start()
     how = "Listening for publishers at" if bind else "Taking documents from"

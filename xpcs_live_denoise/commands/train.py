@@ -9,6 +9,8 @@ import typer
 
 from xpcs_live_denoise.errors import InvalidInputError
 
+from .progress import Steps
+
 if TYPE_CHECKING:
     from xpcs_live_denoise.denoising import Epoch
 
@@ -39,23 +41,20 @@ def train(
     seed: Annotated[int, typer.Option(help="Seeds everything that is random.")] = 0,
 ) -> None:
     """Train an ensemble of CNN encoder-decoders; the setting `weights` makes a run use it."""
-    from rich.progress import Progress
-
     from xpcs_live_denoise.denoising import recipe_of, training_data
     from xpcs_live_denoise.denoising import train as train_ensemble
 
-    with Progress() as bar:
-        task = bar.add_task("simulating" if simulated else "reading", total=None)
-        learning, choosing = training_data(data, validation, simulated=simulated, seed=seed)
-        chosen = recipe_of(recipe, epochs=epochs)
+    typer.echo("Simulating windows ..." if simulated else "Reading ...")
+    learning, choosing = training_data(data, validation, simulated=simulated, seed=seed)
+    chosen = recipe_of(recipe, epochs=epochs)
+    # A network may end before its last epoch.
+    with Steps("Training", "epochs", at_most=True) as steps:
 
         def show(network: int, n_networks: int, now: Epoch) -> None:
-            bar.update(
-                task,
-                total=n_networks * chosen.epochs,
-                completed=network * chosen.epochs + now.epoch,
-                description=f"network {network + 1} of {n_networks}, epoch {now.epoch}, loss "
-                f"{now.loss:.4f}",
+            steps.show(
+                network * chosen.epochs + now.epoch,
+                n_networks * chosen.epochs,
+                f"(network {network + 1} of {n_networks}, epoch {now.epoch}, loss {now.loss:.4f})",
             )
 
         ensemble = train_ensemble(

@@ -8,16 +8,33 @@ import logging
 import os
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xpcs_live_denoise.errors import MissingDependencyError
+from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, install_line
+
+if TYPE_CHECKING:
+    from xpcs_live_denoise.config import TiledSettings
+
+DEFAULT_CONFIG = Path("xpcs.yml")
 
 
 def view(
-    uri: Annotated[str, typer.Argument(help="Address of the Tiled server.")],
-    path: Annotated[str, typer.Option(help="Container of the derived runs.")] = "processed",
+    uri: Annotated[
+        str | None,
+        typer.Argument(help="Address of the Tiled server; by default that of the settings."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="The settings, YAML: address, container and key. Without an address xpcs.yml."
+        ),
+    ] = None,
+    path: Annotated[
+        str | None,
+        typer.Option(help="Container of the results; by default the settings', else processed."),
+    ] = None,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port; a free one by default.")
     ] = None,
@@ -25,8 +42,12 @@ def view(
         str, typer.Option(help="Address to listen on; beyond this machine only with a key.")
     ] = "127.0.0.1",
     api_key_env: Annotated[
-        str, typer.Option(help="Environment variable with the Tiled server's API key.")
-    ] = "TILED_API_KEY",
+        str | None,
+        typer.Option(
+            help="Environment variable with the Tiled server's API key; by default the settings', "
+            "else TILED_API_KEY."
+        ),
+    ] = None,
     api_key_file: Annotated[Path | None, typer.Option(help="A file with it instead.")] = None,
     key_env: Annotated[str, typer.Option(help="Variable with visitors' key.")] = "XPCS_VIEW_KEY",
     key_file: Annotated[Path | None, typer.Option(help="A file with it instead.")] = None,
@@ -36,13 +57,14 @@ def view(
     if importlib.util.find_spec("bokeh") is None:
         raise MissingDependencyError(
             "xpcs-live-denoise view: bokeh is not installed. It comes with the extra `view`: "
-            "pip install 'xpcs-live-denoise[view]'."
+            f"{install_line('view')}."
         )
     from xpcs_live_denoise.page import TiledHttp, checked_key, serve_page
 
     where = f"the environment variable {key_env} or the file of --key-file"
     key = checked_key(host, _key(key_file, "--key-file", key_env), where)
-    api_key = _key(api_key_file, "--api-key-file", api_key_env)
+    tiled = _tiled_settings(uri, config)
+    api_key = _api_key(tiled, api_key_file, api_key_env)
     _quieten_libraries()
 
     def ready(port: int) -> None:
@@ -55,13 +77,39 @@ def view(
             webbrowser.open(address)
 
     async def serve() -> None:
-        http = TiledHttp(uri, api_key)
-        await serve_page(http, path, host=host, port=port, key=key, ready=ready)
+        http = TiledHttp(uri or tiled.uri, api_key)
+        where = tiled.path if path is None else path
+        await serve_page(http, where, host=host, port=port, key=key, ready=ready)
 
     try:
         asyncio.run(serve())
     except KeyboardInterrupt:
         typer.echo("Closed.")
+
+
+def _tiled_settings(uri: str | None, config: Path | None) -> TiledSettings:
+    """Return where the results are: what the settings say, if an address does not do without."""
+    from xpcs_live_denoise.config import Settings, TiledSettings
+
+    if config is None and uri is not None:
+        return TiledSettings()
+    if config is None and not DEFAULT_CONFIG.exists():
+        raise InvalidInputError(
+            "xpcs-live-denoise view: no address of a Tiled server, and no xpcs.yml in this folder; "
+            "expected one of both. Give the address (xpcs-live-denoise view "
+            "http://127.0.0.1:8000) or the settings (--config PATH)."
+        )
+    return Settings.load(config or DEFAULT_CONFIG).tiled
+
+
+def _api_key(tiled: TiledSettings, path: Path | None, variable: str | None) -> str | None:
+    """Return Tiled's key: as the options say, else as the settings say."""
+    if path is not None or variable is not None:
+        return _key(path, "--api-key-file", variable or tiled.api_key_env)
+    found = _key(None, "", tiled.api_key_env)
+    if found is None and tiled.api_key_file is not None:
+        return _key(tiled.api_key_file, "setting tiled.api_key_file", "")
+    return found
 
 
 def _key(path: Path | None, option: str, variable: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
+from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, install_line
 from xpcs_live_denoise.numerics.windows import WINDOW, to_triangle, to_windows
 from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray
 
@@ -113,8 +113,8 @@ def load_ensemble(path: str | Path | None = None, *, device: str = "cpu") -> Ens
         from .inference import fuse
     except ImportError as error:
         raise MissingDependencyError(
-            f"load_ensemble: torch and safetensors are needed to denoise ({error}). Install them: "
-            "pip install xpcs-live-denoise[torch]."
+            f"load_ensemble: torch and safetensors are needed to denoise ({error}). "
+            f"{install_line('torch')}."
         ) from error
     weights, card = load_with_card(
         "Ensemble",

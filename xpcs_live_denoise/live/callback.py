@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import Once, short_repr, text_of
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# The runs of every LiveDenoise of this process: of several detectors' each sees all runs, and none
+# needs to speak of those that another one takes.
+_OF_PROCESS: WeakSet[RecentRuns] = WeakSet()
 _UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}")
 
 
@@ -69,6 +73,9 @@ class LiveDenoise:
         What denoises, instead of the ensemble that `settings.weights` names.
     timings
         How long to wait for what.
+    report
+        Called, on a thread, with one line for each run whose result has arrived at the first
+        destination: how to read it, or why there is none. None: nobody is told.
 
     Attributes
     ----------
@@ -88,6 +95,7 @@ class LiveDenoise:
         plot: LivePlot | bool | str | Path = False,
         ensemble: Denoiser | None = None,
         timings: Timings | None = None,
+        report: Callable[[str], object] | None = print,
     ) -> None:
         self._session = Session(settings, rois=rois, ensemble=ensemble)
         self._device = device
@@ -109,7 +117,9 @@ class LiveDenoise:
             for destination in destinations
         ]
         self._router = DocumentsByRun(self._begin_run)
+        self._report = report
         self._runs = RecentRuns()
+        _OF_PROCESS.add(self._runs)
         self._log_once = Once()
         self.n_faults = 0
         atexit.register(self.close)
@@ -214,8 +224,12 @@ class LiveDenoise:
                 roots=self._session.roots,
                 tiled=self._read_tiled(),
                 timeout_s=self._timings.read_s,
+                threshold=self._session.settings.threshold,
             ),
-            deliveries=[RunDelivery(uid, thread) for thread in self._threads],
+            deliveries=[
+                RunDelivery(uid, thread, report=None if number else self._report)
+                for number, thread in enumerate(self._threads)
+            ],
             worker=self._worker,
         )
         return DocumentIntake(
@@ -225,6 +239,7 @@ class LiveDenoise:
             device=self._device,
             worker=self._worker,
             runs=self._runs,
+            others=_OF_PROCESS,
             log_once=self._log_once,
         )
 

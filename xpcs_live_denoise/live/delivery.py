@@ -6,11 +6,20 @@ import logging
 import shlex
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import Publication, Result, Sink
-from xpcs_live_denoise.records.run import Delivery, DeliveryState, RunEnd, RunInfo
+from xpcs_live_denoise.records.results import (
+    Band,
+    C2Rows,
+    GammaTable,
+    Publication,
+    Result,
+    Sink,
+)
+from xpcs_live_denoise.records.run import Delivery, DeliveryState, RunEnd, RunInfo, Status
 from xpcs_live_denoise.sinks import TiledDestination
 
 from .outbox import Outbox, SinkFactory, Timings
@@ -18,11 +27,14 @@ from .worker import Worker
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_PATH = "processed"  # where `results` looks by itself
 END_STORED = "its final results are stored"
 
 
 class RunDelivery:
     """The results of one run, named by its raw uid, on their way to one destination.
+
+    `report` is called with one line when it has arrived.
 
     `begin`, `put` and `finish` belong to the worker's thread and never wait for the destination;
     `attempt` and `give_up` belong to the delivery thread. `outbox` holds what is still to be
@@ -30,8 +42,11 @@ class RunDelivery:
     attempt.
     """
 
-    def __init__(self, uid: str, thread: DeliveryThread) -> None:
+    def __init__(
+        self, uid: str, thread: DeliveryThread, *, report: Callable[[str], object] | None = None
+    ) -> None:
         self.uid = uid
+        self._report = report
         self.outbox = Outbox(thread.destination, timings=thread.timings)
         self.ended = False
         self.attempted = 0.0
@@ -145,7 +160,13 @@ class RunDelivery:
             sink.write(result)
         sink.finish(end)
         self._sink = None  # a plot holds the whole result, and runs stay on show in `status`
+        info, path = self.outbox.info, self._thread.path
         self.outbox.end_delivered()
+        if self._report is not None and info is not None:
+            try:
+                self._report(end_line(info, end, path))
+            except Exception as error:  # somebody's own code
+                logger.warning("Run %s: its last line could not be shown (%s).", self.uid, error)
 
     def _note_failure(self, error: Exception) -> None:
         self._refused = isinstance(error, InvalidInputError)
@@ -178,6 +199,7 @@ class RunDeliveries:
         self.n_frames = 0
         self._deliveries = deliveries
         self._last_s = float("-inf")  # time.monotonic() of the last publication
+        self._published = Published()
 
     @property
     def state(self) -> Delivery:
@@ -210,13 +232,61 @@ class RunDeliveries:
         """Take a publication."""
         for delivery in self._deliveries:
             delivery.put(publication)
+        self._published.add(publication)
         self.n_frames, self._last_s = publication.n_frames, time.monotonic()
+
+    def take_back(self, status: Status) -> None:
+        """Write over what was published so far: no numbers, and rows that say why."""
+        nothing, self._published = self._published.taken_back(status), Published()
+        if nothing is not None:
+            for delivery in self._deliveries:
+                delivery.put(nothing)
+        self.n_frames = 0
 
     def finish(self, result: Result | None, end: RunEnd) -> None:
         """Take the final result, if there is one, and the end."""
         for delivery in self._deliveries:
             delivery.finish(result, end)
+        self._published = Published()
         self.ended = True
+
+
+class Published:
+    """What was published of a run, as far as it takes to write over it."""
+
+    def __init__(self) -> None:
+        self._rows: C2Rows | None = None
+        self._denoised = False
+        self._gamma: list[GammaTable] = []
+
+    def add(self, publication: Publication) -> None:
+        """Take note of a publication."""
+        self._rows = publication.c2 or self._rows
+        self._denoised = self._denoised or bool(publication.bands)
+        if publication.gamma is not None:
+            self._gamma.append(publication.gamma)
+
+    def taken_back(self, status: Status) -> Publication | None:
+        """Return what replaces all of it, None where there is nothing."""
+        if self._rows is None:
+            return None
+        n = self._rows.stop
+        empty = np.full((len(self._rows.values), n, n), np.nan, self._rows.values.dtype)
+        table = GammaTable.concatenate(self._gamma) if self._gamma else None
+        return Publication(
+            n_frames=n,
+            c2=C2Rows(start=0, stop=n, values=empty),
+            bands=(Band(start=0, stop=n, c2=empty, spread=empty),) if self._denoised else (),
+            gamma=table
+            and table.replace(
+                relaxation_rate=np.nan,
+                relaxation_rate_error=np.nan,
+                converged=False,
+                recommended=False,
+                reason="another_series",
+            ),
+            status=status,
+        )
 
 
 class DeliveryThread:
@@ -243,6 +313,11 @@ class DeliveryThread:
         self._gave_up = False
         self._attempt_began = float("inf")
         self._give_up_at: float | None = None  # time.monotonic(): set when it closes
+
+    @property
+    def path(self) -> str | None:
+        """The container for derived runs in Tiled; None for another destination."""
+        return self.destination.path if isinstance(self.destination, TiledDestination) else None
 
     @property
     def runs(self) -> Sequence[RunDelivery]:
@@ -361,6 +436,21 @@ class DeliveryThread:
                 self.destination.check()
         except Exception as error:  # the first run tries again
             logger.warning("%s: %s", type(error).__name__, error)
+
+
+def end_line(info: RunInfo, end: RunEnd, path: str | None) -> str:
+    """Return the line that says how a run ended; `path` is the container that its result is in."""
+    status, run = end.status, info.uid[:8]
+    if end.analysis_exit_status != "success":
+        return f"Run {run}: the analysis failed. {end.reason}".strip()
+    n_all = status.n_processed + status.n_skipped
+    frames = f"{status.n_processed}{f' of {n_all}' * (n_all != status.n_processed)} frames"
+    how = "" if end.raw_exit_status == "success" else f" (the run ended with {end.raw_exit_status})"
+    line = f"Run {run} analysed{how}: {frames}, {len(info.roi)} ROI{'s' * (len(info.roi) != 1)}"
+    if path is None:
+        return f"{line}."
+    where = "" if path == DEFAULT_PATH else f", path={path!r}"
+    return f"{line}; results(catalog, {run!r}{where})"
 
 
 def what_is_left(threads: Sequence[DeliveryThread], unfinished: Sequence[str]) -> list[str]:

@@ -6,12 +6,12 @@ import dataclasses
 import inspect
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from xpcs_live_denoise.config import GeometrySettings
+from xpcs_live_denoise.config import GeometrySettings, Settings
 from xpcs_live_denoise.errors import FrameShapeError, Once, one_line, short_repr, text_of
 from xpcs_live_denoise.records.frames import (
     FrameReference,
@@ -23,6 +23,7 @@ from xpcs_live_denoise.records.types import Document, Fields
 from xpcs_live_denoise.sources import (
     Following,
     RunDocuments,
+    find_exposure,
     find_frame_time,
     find_geometry,
     follow,
@@ -53,6 +54,13 @@ class RecentRuns:
     def __init__(self) -> None:
         self._runs: dict[str, LiveRun] = {}
         self._stopped: list[LiveRun] = []
+        self._expected: dict[str, None] = {}  # uids, oldest first
+
+    def expect(self, uid: str) -> None:
+        """Take note that a run has frames of the detector, before it begins."""
+        self._expected[uid] = None
+        if len(self._expected) > REMEMBERED_RUNS:
+            del self._expected[next(iter(self._expected))]
 
     def began(self, run: LiveRun) -> None:
         """Show a run, and forget old ones."""
@@ -65,6 +73,10 @@ class RecentRuns:
         """Count a run as one that will end."""
         self._stopped = [known for known in self._stopped if not known.deliveries.done] + [run]
         self.began(run)
+
+    def __contains__(self, uid: str) -> bool:
+        """Whether a run is expected, or shown."""
+        return uid in self._runs or uid in self._expected
 
     @property
     def unfinished(self) -> list[str]:
@@ -83,7 +95,8 @@ class RecentRuns:
 class DocumentIntake:
     """The documents of one run, on the RunEngine's thread; call it with each of them.
 
-    `device` is the staged detector; `runs` learns of the run when it begins and when it ends.
+    `device` is the staged detector; `runs` learns of the run when it begins and when it ends, and
+    `others` are those of all callbacks of the process.
     """
 
     def __init__(
@@ -95,6 +108,7 @@ class DocumentIntake:
         device: Device,
         worker: Worker,
         runs: RecentRuns,
+        others: Iterable[RecentRuns],
         log_once: Once,
     ) -> None:
         self._run = run
@@ -103,9 +117,13 @@ class DocumentIntake:
         self._device = device
         self._worker = worker
         self._runs = runs
+        self._others = others
         self._log_once = log_once
         self._documents = RunDocuments(
-            start, detector=settings.detector, data_key=settings.data_key
+            start,
+            detector=settings.detector,
+            data_key=settings.data_key,
+            stream=settings.stream,
         )
         self._begin: Begin | None = None
         self._followed = Following()
@@ -119,14 +137,23 @@ class DocumentIntake:
             # Whatever a document was like, the run begins and ends.
             if name == "start":
                 self._follow()
-            elif self._begin is None and self._documents.image_descriptor is not None:
+            elif self._is_to_begin():
                 self._send_begin()
+            elif name == "descriptor" and self._begin is None and self._documents.streams:
+                self._runs.expect(self._run.uid)
             elif name == "descriptor":
                 self._compare(doc)
             for reference in references:
                 self._send_frames(reference)
             if name == "stop":
                 self._send_end(doc)
+
+    def _is_to_begin(self) -> bool:
+        """Whether the stream with the frames is known now, or is another one than was believed."""
+        descriptor, begin = self._documents.image_descriptor, self._begin
+        if descriptor is None or begin is None:
+            return descriptor is not None
+        return begin.stream is not None and begin.stream != _stream(descriptor)
 
     def _follow(self) -> None:
         """Begin at once where the detector's files can be followed."""
@@ -155,6 +182,8 @@ class DocumentIntake:
             )
         if not self._submit(begin):
             return  # the callback is closed
+        if self._begin is not None:
+            self._run.n_seen = 0
         self._begin = begin
         self._runs.began(self._run)
 
@@ -162,17 +191,23 @@ class DocumentIntake:
         """Return what the documents tell of the run."""
         settings, documents = self._settings, self._documents
         device = _read_configuration(self._device)
-        facts = (documents.start, device, documents.configuration, settings.detector)
+        facts = (documents.start, device, documents.configuration, documents.device)
         n_expected = self._followed.n_expected or documents.n_expected
+        left_out = [] if self._begin is None else [documents.left_out]
         joined = _joined(positive_int(documents.start.get("num_points")), n_expected)
         return Begin(
             start=plain_document(documents.start),
             image_key=settings.data_key,
             frame_shape=documents.frame_shape,
-            frame_time_s=find_frame_time(settings.frame_time_s, *facts),
+            stream=None
+            if documents.image_descriptor is None
+            else _stream(documents.image_descriptor),
+            frame_time_s=find_frame_time(None, *facts),
+            exposure_s=find_exposure(*facts),
+            documents=documents,
             n_expected=n_expected,
             geometry=find_geometry(settings.geometry, *facts),
-            notes=(*geometry_conflicts(settings, *facts), *joined),
+            notes=(*geometry_conflicts(settings, *facts), *joined, *filter(None, left_out)),
             problem=problem,
             followed=self._followed,
         )
@@ -181,17 +216,21 @@ class DocumentIntake:
         """Tell what a later descriptor says differently; the analysis keeps what it has."""
         if self._begin is None or self._begin.image_key not in descriptor["data_keys"]:
             return
+        if self._begin.stream not in (None, _stream(descriptor)):
+            return  # of frames that are left out
         settings = self._settings
         used = {
-            "frame_time_s": self._begin.frame_time_s,
-            "geometry": GeometrySettings(**dataclasses.asdict(self._begin.geometry)),
+            "frame_time_s": settings.frame_time_s or self._begin.frame_time_s,
+            "geometry": GeometrySettings.model_construct(
+                **dataclasses.asdict(self._begin.geometry)
+            ),
         }
         sentences = geometry_conflicts(
             settings.model_copy(update=used),
             {},
             None,
             descriptor.get("configuration"),
-            settings.detector,
+            self._documents.device,
         )
         if sentences:
             self._submit(Message(notes=sentences))
@@ -229,25 +268,24 @@ class DocumentIntake:
 
     def _send_end(self, stop: Document) -> None:
         if self._begin is None:
-            self._explain_absence()
+            self._explain_absence(stop)
         if self._begin is not None:
+            if left_out := self._documents.left_out:
+                self._submit(Message(notes=(left_out,)))
             status, reason = stop.get("exit_status", "fail"), stop.get("reason", "")
             if self._submit(End(exit_status=_text(status), reason=_text(reason))):
                 self._runs.stopped(self._run)
 
-    def _explain_absence(self) -> None:
+    def _explain_absence(self, stop: Document) -> None:
         """Say why a run is not analysed, as loudly as it is likely to be a mistake."""
         settings, documents = self._settings, self._documents
-        found = ", ".join(documents.image_like_keys) or "none"
-        problem = (
-            f"No data key {settings.data_key!r} in the run; keys that look like frames: {found}. "
-            "Set `detector` or `image_key`."
-        )
+        problem = _why_absent(settings, documents, stop)
         detectors = documents.start.get("detectors")
         if isinstance(detectors, Sequence) and settings.detector in detectors:
             self._send_begin(problem)
+        elif any(self._run.uid in runs for runs in list(self._others)):
+            logger.debug("Run %s is of another detector.", self._run.uid)
         elif documents.image_like_keys:
-            # A session with three detectors has three of us: each says it once, not at every run.
             level = logging.WARNING if self._log_once.is_news(problem) else logging.DEBUG
             logger.log(level, "Run %s is not analysed. %s", self._run.uid, problem)
         else:
@@ -255,6 +293,34 @@ class DocumentIntake:
 
     def _submit(self, message: Message) -> bool:
         return self._worker.submit(self._run, message)
+
+
+def _why_absent(settings: Settings, documents: RunDocuments, stop: Document) -> str:
+    """Return why a run that is over has no frames of the detector."""
+    key, streams = settings.data_key, documents.streams
+    if streams:  # the setting `stream` names another one
+        names = ", ".join(map(short_repr, streams))
+        return (
+            f"No stream {settings.stream!r} with the data key {key!r} in the run; streams that "
+            f"have it: {names}. Set `stream`."
+        )
+    status, reason = _text(stop.get("exit_status", "fail")), _text(stop.get("reason", ""))
+    ended = f"The plan ended with {status!r} before" if status != "success" else "The run ended"
+    said = f" It says: {reason}" if reason else ""
+    if not documents.has_descriptor:
+        before = "any data came" if status != "success" else "without any data"
+        return f"{ended} {before}: there is nothing to analyse.{said}"
+    found = ", ".join(documents.image_like_keys)
+    if not found and status != "success":
+        return f"{ended} a frame of {settings.detector!r} came: there is nothing to analyse.{said}"
+    return (
+        f"No data key {key!r} in the run; keys that look like frames: {found or 'none'}. "
+        "Set `detector` or `image_key`."
+    )
+
+
+def _stream(descriptor: Document | Fields) -> str:
+    return short_repr(descriptor.get("name"))
 
 
 def _missing(reference: InlineFrames, reason: str, arrival: float) -> NewFrames:

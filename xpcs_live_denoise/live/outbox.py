@@ -112,6 +112,11 @@ class Outbox:
         self._disk_fault = float("-inf")  # time.monotonic() of the last
 
     @property
+    def info(self) -> RunInfo | None:
+        """What is known of the run; None before it began."""
+        return self._info
+
+    @property
     def has_spool(self) -> bool:
         """Whether what waits can be kept on disk."""
         return isinstance(self._destination, TiledDestination)

@@ -7,8 +7,10 @@ import dataclasses
 import functools
 import importlib.metadata
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +18,6 @@ from xpcs_live_denoise.analysis import Analysis, DetectorImage, append_note, ope
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import (
     FrameShapeError,
-    InvalidInputError,
     UnreadableFramesError,
     XpcsError,
     one_line,
@@ -27,12 +28,14 @@ from xpcs_live_denoise.numerics.windows import Denoiser
 from xpcs_live_denoise.records.frames import (
     FrameReference,
     MissingFrames,
+    StartOver,
 )
 from xpcs_live_denoise.records.results import Result
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
 from xpcs_live_denoise.records.types import FloatArray
 from xpcs_live_denoise.sources import (
     FileRoots,
+    Followed,
     Following,
     FrameReader,
     open_flat_field,
@@ -41,6 +44,7 @@ from xpcs_live_denoise.sources import (
 )
 
 from .delivery import RunDeliveries, RunDelivery
+from .time_axis import TimeAxis
 from .worker import Begin, End, Message, NewFrames, Worker
 
 logger = logging.getLogger(__name__)
@@ -116,12 +120,11 @@ class LiveRun:
         self.n_seen = 0
         self.deliveries = RunDeliveries(deliveries)
         self._status = Status()
-        self._flat_field: FloatArray | None = None
         self._session = session
         self._source = source
         self._worker = worker
         self._analysis: Analysis | None = None
-        self._begin: Begin | None = None  # until the run has ended
+        self._begun: Begun | None = None  # until the run has ended
         self._notes = Notes(uid)
 
     @property
@@ -136,7 +139,7 @@ class LiveRun:
 
     @property
     def _followed(self) -> Following:
-        return Following() if self._begin is None else self._begin.followed
+        return Following() if self._begun is None else self._begun.axis.begin.followed
 
     # --- what the worker calls -------------------------------------------------------------
 
@@ -147,7 +150,10 @@ class LiveRun:
         elif self._notes.failure:
             return
         elif isinstance(message, Begin):
-            self._start(message)
+            if self._begun is None:
+                self._start(message)
+            else:
+                self._start_over(message)  # another stream is the series
         elif not isinstance(message, NewFrames):
             self._notes.add(*message.notes)
         elif isinstance(message.frames, np.ndarray):
@@ -155,25 +161,26 @@ class LiveRun:
             self._require_analysis().push_pixels(message.frames[n_known:])
             self._note_lag(message.arrival)
         else:
-            for reference in self._followed.reconcile(message.frames):
-                self._read(reference, message.arrival)
+            self._read(self._followed.reconcile(message.frames), message.arrival)
 
     def tick(self) -> None:
         """Read what has come to the followed files, and publish what is due."""
         if not self._notes.failure:
-            for reference in self._followed.poll():
-                self._read(reference, time.monotonic())
+            found = self._followed.poll(is_current=lambda: not self._worker.depth)
+            self._read(found, time.monotonic())
         self._publish_if_due()
 
     def _publish_if_due(self) -> None:
         """Publish if there are new frames and the last publication is long enough ago."""
         analysis, settings = self._analysis, self._session.settings
-        if analysis is None or self._notes.failure:
+        if analysis is None or self._begun is None or self._notes.failure:
+            return
+        if self._begun.axis.is_held:
             return
         if self.deliveries.is_due(
             analysis.n_frames, window=settings.window, period_s=settings.publish_period_s
         ):
-            self._publish(analysis)
+            self._publish(analysis, self._begun)
 
     def fail(self, error: Exception) -> None:
         """Give the analysis up, say so once, and leave the scan alone."""
@@ -192,54 +199,80 @@ class LiveRun:
     # --- the steps -------------------------------------------------------------------------
 
     def _start(self, begin: Begin) -> None:
-        self._begin = begin
-        self.deliveries.begin(run_info(begin, self._session.settings))
+        settings = self._session.settings
+        info = run_info(begin, settings)
+        self._begun = Begun(info=info, axis=TimeAxis(begin, settings.frame_time_s))
+        self.deliveries.begin(info)
         if begin.problem:
-            raise InvalidInputError(begin.problem)
+            self._notes.failure = begin.problem
+            logger.warning("Run %s is not analysed. %s", self.uid, begin.problem)
+            self._status = append_note(self._counted(self._status), begin.problem)
+            return
         self._notes.add(*begin.notes)
-        rois, self._flat_field, note = self._session.rois()
+        rois, self._begun.flat_field, note = self._session.rois()
         rois = rois.with_q(begin.geometry)
         # Before the ensemble, whose libraries take seconds to load.
         self.image = DetectorImage(rois, self._session.settings.orientation)
         _, why_not = self._session.ensemble()
         self._notes.add(*filter(None, (why_not, note)))
 
-    def _begin_analysis(self, begin: Begin, rois: RoiMap) -> Analysis:
+    def _begin_analysis(self, begun: Begun, rois: RoiMap) -> Analysis:
         """Begin with the first frames: files that are followed tell more by then."""
-        self._begin = begin = begin.with_files()
-        frame_time_s, rois = begin.frame_time_s, rois.with_q(begin.geometry)
-        if frame_time_s is None:
-            frame_time_s = 1.0
-            self._notes.add(NO_FRAME_TIME)
+        begun.axis.begin = begin = begun.axis.begin.with_files()
+        rois = rois.with_q(begin.geometry)
         settings, (ensemble, _) = self._session.settings, self._session.ensemble()
         self._analysis = analysis = Analysis(
             settings,
             rois,
-            frame_time_s=frame_time_s,
+            frame_time_s=1.0,  # the time axis is known later
             n_frames=begin.n_expected,
             ensemble=ensemble,
-            flat_field=self._flat_field,
+            flat_field=begun.flat_field,
         )
         info = run_info(begin, settings, rois)
-        info = dataclasses.replace(
+        begun.info = dataclasses.replace(
             info,
-            frame_time_s=frame_time_s,
             engine=analysis.engine,
             n_expected=info.n_expected and min(info.n_expected, analysis.most_frames),
             model=getattr(ensemble, "info", None),
         )
-        self.deliveries.begin(info)
         return analysis
 
+    def _decide_time_axis(self, begun: Begun) -> None:
+        """Find how far apart the frames are, and tell sinks that are still to be made."""
+        before = begun.axis.found.notes
+        begun.axis.decide()
+        self._notes.replace(before, begun.axis.found.notes)
+        begun.info = begun.axis.info(begun.info)
+        self.deliveries.begin(begun.info)
+
     def _require_analysis(self) -> Analysis:
-        if self._analysis is None and self._begin is not None and self.image is not None:
-            return self._begin_analysis(self._begin, self.image.rois)
+        if self._analysis is None and self._begun is not None and self.image is not None:
+            return self._begin_analysis(self._begun, self.image.rois)
         if self._analysis is None:
             raise UnreadableFramesError("Frames came before the descriptor of the detector.")
         return self._analysis
 
-    def _read(self, reference: FrameReference, arrival: float) -> None:
+    def _read(self, references: Sequence[Followed], arrival: float) -> None:
+        for reference in references:
+            if not isinstance(reference, StartOver):
+                self._read_frames(reference, arrival)
+            elif self._begun is not None:
+                self._start_over(self._begun.axis.begin, reference.reason)
+
+    def _start_over(self, begin: Begin, *reasons: str) -> None:
+        """Forget what was analysed, and take back what was published of it."""
+        self._analysis = None
+        self._notes = Notes(self.uid)
+        self._start(begin)
+        self._notes.add(*reasons)
+        self._status = append_note(self._counted(Status()), *self._notes)
+        self.deliveries.take_back(self._status)
+
+    def _read_frames(self, reference: FrameReference, arrival: float) -> None:
         """Read the frames behind a reference block by block; what cannot be had becomes a gap."""
+        if self._analysis is None:
+            self._leave_out_bad_pixels(reference)
         analysis, n_done = self._require_analysis(), 0
         block_bytes = self._session.settings.block_bytes
         try:
@@ -252,10 +285,29 @@ class LiveRun:
                 n_done += len(piece)
                 if self.image is not None:
                     self.image.add(piece)
+                self._notes.add(*self._source.notes)
                 self._note_lag(arrival)
                 self._publish_if_due()
         except FrameShapeError as error:
             self._skip(max(0, reference.n_frames - n_done), str(error))
+
+    def _leave_out_bad_pixels(self, reference: FrameReference) -> None:
+        """Take the pixels out of the ROIs that the file of the first frames marks as bad."""
+        image, bad = self.image, self._source.bad_pixels(reference)
+        if image is None or bad is None:
+            return
+        rois = image.rois
+        if bad.shape != rois.shape:
+            self._notes.add(
+                f"pixel_mask of the detector's file: got shape {bad.shape}, expected {rois.shape}, "
+                "that of the ROIs; it is not used."
+            )
+            return
+        if n_bad := int(bad.reshape(-1)[rois.pixels].sum()):
+            image.rois = rois.with_mask(~bad)
+            self._notes.add(
+                f"pixel_mask of the detector's file: {n_bad} pixels of the ROIs are left out."
+            )
 
     def _skip(self, n_frames: int, reason: str) -> None:
         self._require_analysis().push_gap(n_frames)
@@ -273,8 +325,10 @@ class LiveRun:
             queue_depth=self._worker.depth,
         )
 
-    def _publish(self, analysis: Analysis) -> None:
-        publication = analysis.publish(self.deliveries.n_frames)
+    def _publish(self, analysis: Analysis, begun: Begun) -> None:
+        if not begun.axis.is_decided:
+            self._decide_time_axis(begun)
+        publication = begun.axis.publication(analysis.publish(self.deliveries.n_frames))
         rows = publication.c2
         if rows is not None:  # of an array that goes on growing
             rows = dataclasses.replace(rows, values=rows.values.copy())
@@ -292,33 +346,42 @@ class LiveRun:
             result = None
             self.fail(error)
         status = self._status = self._counted(self._status)
-        n_expected = self._begin and self._begin.n_expected
+        n_expected = self._begun and self._begun.axis.begin.n_expected
         why = self._notes.failure or what_is_missing(status, self._notes.why_missing, n_expected)
-        run_end = end_of_run(end, result, status, why)
+        no_success = why_no_success(result, self._session.settings.window) if result else ""
+        run_end = end_of_run(end, result, status, why, no_success)
         self._source.close()
-        self._analysis = self._begin = self.image = None  # many runs may wait for a server
+        self._analysis = self._begun = self.image = None  # many runs may wait for a server
         self.deliveries.finish(result, run_end)
 
     def _final_result(self) -> Result | None:
         if self._notes.failure:
             return None
-        for reference in self._followed.finish():
-            self._read(reference, time.monotonic())
-        analysis = self._require_analysis()
-        if analysis.n_taken == 0:
+        self._read(self._followed.finish(), time.monotonic())
+        analysis, begun = self._require_analysis(), self._begun
+        if analysis.n_taken == 0 or begun is None:
             self._notes.failure = "The run had no frames of the detector."
             self._notes.add(self._notes.failure)
             self._status = append_note(self._counted(self._status), *self._notes)
             return None
-        result = analysis.finish()
+        self._decide_time_axis(begun)
+        result = begun.axis.result(analysis.finish())
         self._status = append_note(self._counted(result.status), *self._notes)
         picture = None if self.image is None else self.image.image()
-        return dataclasses.replace(result, status=self._status, picture=picture)
+        return dataclasses.replace(result, status=self._status, picture=picture, info=begun.info)
 
 
-NO_FRAME_TIME = (
-    "No document tells the frame period: rates are per frame, as if it were 1 s. Set frame_time_s."
-)
+# C2 of frames that are all the same differs from place to place by no more: noise of rounding.
+SAME = 1e-5
+
+
+@dataclass(slots=True)
+class Begun:
+    """What a run that has begun is analysed with."""
+
+    info: RunInfo
+    axis: TimeAxis
+    flat_field: FloatArray | None = None
 
 
 def run_info(begin: Begin, settings: Settings, rois: RoiMap | None = None) -> RunInfo:
@@ -376,14 +439,59 @@ def what_is_missing(status: Status, why: str, n_expected: int | None) -> str:
     return " ".join(words)
 
 
-def end_of_run(end: End, result: Result | None, status: Status, failure: str) -> RunEnd:
-    """Return how a run and its analysis ended; `failure`: what stopped the latter, or ""."""
+def why_no_success(result: Result, window: int) -> str:
+    """Return why a result of a run that was analysed to its end is none to rely on, "" if it is."""
+    n_used, n_all = result.status.n_processed, result.c2.shape[-1]
+    n_wanted = min(window, max(2, n_all / 2))
+    if not n_used:
+        return ""  # told already
+    if n_used < n_wanted:
+        left_out = f" ({result.status.n_masked} left out)" if result.status.n_masked else ""
+        return (
+            f"Only {n_used} of {n_all} frames could be used{left_out}: too few, expected at least "
+            f"{math.ceil(n_wanted)}."
+        )
+    varies = _varies(result.c2)
+    if varies is None:
+        return (
+            "No ROI has counts in two of the frames: there is nothing to correlate. Check the "
+            "shutter, the ROIs and the mask."
+        )
+    if n_used > 2 and not varies:
+        return (
+            "All frames are the same: there is nothing to correlate. Check that the detector "
+            "writes new frames."
+        )
+    return ""
+
+
+def _varies(c2: FloatArray) -> bool | None:
+    """Whether C2 off its diagonal is more than one number a ROI; None where it is NaN."""
+    low, high = np.full(len(c2), np.inf), np.full(len(c2), -np.inf)
+    for row in range(1, c2.shape[-1]):  # C2 may be as large as the memory
+        values = c2[:, row, :row]
+        low = np.fmin(low, np.fmin.reduce(values, axis=1))
+        high = np.fmax(high, np.fmax.reduce(values, axis=1))
+        if (high - low > SAME).any():
+            return True
+    return False if np.isfinite(low).any() else None
+
+
+def end_of_run(
+    end: End, result: Result | None, status: Status, failure: str, no_success: str = ""
+) -> RunEnd:
+    """Return how a run and its analysis ended; `failure`: what stopped the latter, or "".
+
+    `no_success` is why a result that is there is none to rely on, or "".
+    """
     # A success with a few gaps is one; a result that is mostly gaps is not.
-    failed = result is None or missing(status) >= status.n_processed
+    failed = result is None or missing(status) >= status.n_processed or bool(no_success)
+    said = "" if end.reason in failure else end.reason
+    reasons = (said, failure, no_success)
     return RunEnd(
         raw_exit_status=end.exit_status,
         analysis_exit_status="fail" if failed else "success",
-        reason=" ".join(part for part in (end.reason, failure) if part),
+        reason=" ".join(part for part in reasons if part),
         status=status,
     )
 
@@ -422,6 +530,11 @@ class Notes:
                 kept = "There was more to tell; only the beginning is kept."
             self._sentences.append(kept)
             logger.warning("Run %s: %s", self._uid, kept)
+
+    def replace(self, before: Sequence[str], now: Sequence[str]) -> None:
+        """Keep these sentences in the place of earlier ones; both are logged."""
+        self._sentences = [one for one in self._sentences if one not in before or one in now]
+        self.add(*now)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sentences)

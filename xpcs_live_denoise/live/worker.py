@@ -24,7 +24,7 @@ from xpcs_live_denoise.records.frames import (
     TiledFrames,
 )
 from xpcs_live_denoise.records.types import Array, Fields
-from xpcs_live_denoise.sources import Following
+from xpcs_live_denoise.sources import Following, RunDocuments
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +53,11 @@ class Message:
 class Begin(Message):
     """The run has frames of the detector: what its documents say of them, as in RunInfo.
 
-    `frame_time_s` is None where nothing tells it, `frame_shape` where the first frame must.
-    `problem` is why the run cannot be analysed, or "". `followed` finds frames on disk while the
-    run goes on.
+    `frame_time_s`, as documents tell it, and `exposure_s` are None where nothing does,
+    `frame_shape` where the first frame must. `problem` is why the run cannot be analysed, or "";
+    `stream` names the one with the frames, None before it is known.
+    `followed` finds frames on disk while the run goes on, `documents` tell when its events were
+    made. A second one begins the run anew: another stream is the series.
     """
 
     start: Fields
@@ -65,6 +67,9 @@ class Begin(Message):
     n_expected: int | None
     geometry: Geometry
     problem: str = ""
+    stream: str | None = None
+    exposure_s: float | None = None
+    documents: RunDocuments | None = None
     followed: Following = dataclasses.field(default_factory=Following)
 
     def with_files(self) -> Begin:

@@ -9,7 +9,6 @@ import numpy as np
 from xpcs_live_denoise.records.types import Array, FloatArray
 
 from .arrays import enlarged, next_capacity
-from .compiled import compiled
 
 
 class RowBand:
@@ -68,23 +67,3 @@ class RowBand:
         rows[:, : kept.shape[1]] = kept
         self._rows = rows
         self.start += drop
-
-
-@compiled()
-def write_band(
-    products: Any, old: Any, new: Any, per_pixel: float, first: int, oldest: int, out: Any
-) -> None:  # pragma: no cover (compiled)
-    """Write C2(t, t - lag), (k, width), of k new frames from products (block, old frame, frame).
-
-    `old` and `new` are 1 for a frame that was measured; index 0 of the old ones is frame `oldest`.
-    """
-    for j in range(len(new)):
-        for lag in range(out.shape[1]):
-            i = first + j - lag - oldest
-            if i < 0 or old[i] * new[j] == 0:
-                out[j, lag] = np.nan
-                continue
-            total = 0.0
-            for block in range(products.shape[0]):
-                total += products[block, i, j]
-            out[j, lag] = total * per_pixel

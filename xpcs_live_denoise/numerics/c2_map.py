@@ -10,14 +10,13 @@ from xpcs_live_denoise.records.types import Array, FloatArray
 
 from .arrays import enlarged
 from .frame_rings import FrameRing, PixelBlocks
-from .products import block_products
 
 FIRST_CAPACITY = 64
 _TOGETHER = 32  # rows that are multiplied at once: the history is then read once for all of them
 
 
 class C2Map:
-    """C2(t1, t2) of every ROI, (n_roi, m, m), m at most `most_bins` bins of `frames_per_bin` frames.
+    """C2(t1, t2) of every ROI, (n_roi, m, m), in at most `most_bins` bins of `frames_per_bin`.
 
     A bin is a frame until all bins are used; then neighbours are averaged in pairs. As C2 of summed
     normalised frames is the sum of their C2, an entry stays the mean of C2 over its block, gaps
@@ -35,8 +34,7 @@ class C2Map:
         self._most = most_bins
         self._capacity = min(n_expected or FIRST_CAPACITY, most_bins)
         self._history: list[Array] = [
-            np.zeros((blocks.n_block, self._capacity, int(width)), dtype)
-            for width in blocks.widths
+            np.zeros((blocks.n_block, self._capacity, int(width)), dtype) for width in blocks.widths
         ]
         self._number = np.zeros((blocks.n_roi, self._capacity))
         self._values = np.full((blocks.n_roi, self._capacity, self._capacity), np.nan, dtype)
@@ -106,6 +104,8 @@ class C2Map:
 
         Then `settle` for all.
         """
+        from .two_time_kernels import block_products
+
         first, stop = self._n_done, self._bins(n_new)
         history = self._history[roi]
         number = self._number[roi]

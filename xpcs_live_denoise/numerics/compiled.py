@@ -1,43 +1,53 @@
-"""Compilation of inner loops with numba, on first use and kept on disk."""
+"""Loops compiled with numba: without the interpreter's lock, on one thread, kept on disk.
+
+A module of kernels is imported inside the functions that call them: numba takes half a second, and
+the first import on a machine compiles, for some seconds.
+"""
 
 from __future__ import annotations
 
-import functools
+import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias, cast
+
+import numba
+
+_MODULES = (
+    "two_time_kernels",
+    "fit_kernels",
+    "estimator.grid_kernels",
+    "estimator.path_kernels",
+)
+
+Function: TypeAlias = Callable[..., Any]
+
+# Sums may be taken in any order, a product added in one go; NaN and infinity keep their meaning.
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"reassoc", "contract", "nsz"},
+}
+_njit: Function = cast("Any", numba).njit
 
 
-def compiled(**options: Any) -> Callable[[Callable[..., Any]], Compiled]:
-    """Return a decorator that compiles a function of arrays and numbers when it is first called.
+def kernel(signature: str | None = None) -> Callable[[Function], Function]:
+    """Return a decorator that compiles a function of arrays and numbers.
 
-    Compiled code releases the GIL and is kept on disk, where there is a folder for it; `options`
-    are numba's. It never spreads over threads by itself: two threads that call parallel code on
-    numba's workqueue layer abort the process.
+    With a signature it is compiled at once, for those types only; without, when it is called, for
+    each precision.
     """
-    return lambda function: Compiled(function, options)
 
-
-class Compiled:
-    """A function that numba compiles when it is first called: importing numba takes half a second.
-
-    Its state is the compiled function.
-    """
-
-    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
-        functools.update_wrapper(self, function)
-        self._function = function
-        self._options = options
-
-    def __call__(self, *arguments: Any) -> Any:
-        """Call the compiled function."""
-        return self.kernel(*arguments)
-
-    @functools.cached_property
-    def kernel(self) -> Any:
-        """The compiled function, for other compiled functions to call."""
-        import numba
-
+    def compiled(function: Function) -> Function:
+        types = () if signature is None else (signature,)
         try:
-            return numba.njit(nogil=True, cache=True, **self._options)(self._function)
+            return _njit(*types, cache=True, **_OPTIONS)(function)
         except (RuntimeError, OSError):  # no folder that numba may write to
-            return numba.njit(nogil=True, **self._options)(self._function)
+            return _njit(*types, **_OPTIONS)(function)
+
+    return compiled
+
+
+def prepare() -> None:
+    """Compile all kernels, or read them from disk: some seconds the first time on a machine."""
+    for name in _MODULES:
+        importlib.import_module(f"xpcs_live_denoise.numerics.{name}")

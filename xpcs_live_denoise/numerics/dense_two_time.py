@@ -1,4 +1,4 @@
-"""C2 by matrix products of normalised frames: band, map, and the levels that long lags come from."""
+"""C2 by products of normalised frames: band, map, and the levels that long lags come from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.records.types import Array, FloatArray
 
 from .arrays import LEVEL_LAGS
-from .band import RowBand, write_band
+from .band import RowBand
 from .c2_map import C2Map
 from .frame_rings import FrameRing, PixelBlocks
 from .static import MeanImages
@@ -180,6 +180,8 @@ class DenseTwoTime:
                 self._sums.add(roi, ring, products, first, oldest)
 
     def _write_band(self, roi: int, products: FloatArray, first: int, oldest: int) -> None:
+        from .two_time_kernels import write_band
+
         ring = self._rings[0]
         begin, new = oldest - ring.first, first - ring.first
         n_new = products.shape[2]

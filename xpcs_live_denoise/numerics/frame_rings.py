@@ -9,8 +9,6 @@ import numpy as np
 
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
-from .compiled import compiled
-from .products import block_products
 from .rois import RoiMap
 
 # Rows beyond those that products need: the newest ones move to the front when all are used.
@@ -45,7 +43,6 @@ class PixelBlocks:
     def n_roi(self) -> int:
         """Number of ROIs."""
         return len(self.n_pixels)
-
 
 
 class FrameRing:
@@ -105,7 +102,9 @@ class FrameRing:
         Pixels are multiplied by `weights`, then divided by their mean. Where that is no positive
         number they are 0, and the number of frames as well.
         """
-        _scale(
+        from .two_time_kernels import scale_frames
+
+        scale_frames(
             pixels,
             np.empty(0, pixels.dtype) if weights is None else weights,
             self._blocks.edges[roi],
@@ -135,8 +134,10 @@ class FrameRing:
 
     def pair(self, roi: int, finer: FrameRing, n_new: int) -> None:
         """Fill the next rows of one ROI with sums of two frames each of the next finer ring."""
+        from .two_time_kernels import pair_frames
+
         begin = 2 * self.stop - finer.first
-        _pair(
+        pair_frames(
             finer.pixels[roi],
             finer.number[roi],
             finer.sums[roi],
@@ -159,74 +160,10 @@ class FrameRing:
 
         Of products of frames [oldest, newest) with frames [first, stop), indices in the series.
         """
+        from .two_time_kernels import block_products
+
         of = self.pixels[roi]
         out = np.zeros((len(of), newest - oldest, stop - first), of.dtype)
         shift = first - oldest
         block_products(of, oldest - self.first, of, first - self.first, shift, first - newest, out)
         return out
-
-@compiled(fastmath={"reassoc", "contract"})
-def _scale(
-    pixels: Any, weights: Any, edges: Any, n_left: Any, out: Any, number: Any, sums: Any,
-    inverse: Any, row: int,
-) -> None:  # fmt: skip  # pragma: no cover (compiled)
-    """Divide the pixels of frames by weights and their mean, block by block, from `row` on."""
-    n_frames, n_pixels = pixels.shape
-    n_block = len(edges) - 1
-    for frame in range(n_frames):
-        values = pixels[frame]
-        total = 0.0
-        if len(weights):
-            for x in range(n_pixels):
-                total += values[x] * weights[x]
-        else:
-            for x in range(n_pixels):
-                total += values[x]
-        mean = total / n_pixels
-        measured = np.isfinite(mean) and mean > 0
-        number[row + frame] = 1.0 if measured else 0.0
-        per_mean = 1.0 / mean if measured else 0.0
-        for block in range(n_block):
-            start, stop = edges[block], edges[block + 1]
-            part = 0.0
-            scaled = out[block, row + frame]
-            if not measured:
-                scaled[:] = 0
-            elif len(weights):
-                for x in range(start, stop):
-                    value = values[x] * weights[x] * per_mean
-                    scaled[x - start] = value
-                    part += value
-            else:
-                for x in range(start, stop):
-                    value = values[x] * per_mean
-                    scaled[x - start] = value
-                    part += value
-            sums[block, row + frame] = part
-    for frame in range(row, row + n_frames):
-        whole = sums[:, frame].sum()
-        for block in range(n_block):
-            rest = whole - sums[block, frame]
-            inverse[block, frame] = np.sqrt(max(n_left[block], 1.0)) / rest if rest > 0 else 0.0
-
-
-@compiled()
-def _pair(
-    finer: Any, finer_number: Any, finer_sums: Any, begin: int, out: Any, number: Any, sums: Any,
-    inverse: Any, row: int, n_new: int, n_left: Any,
-) -> None:  # fmt: skip  # pragma: no cover (compiled)
-    """Add rows of a finer ring in pairs, from its row `begin` on, into the rows from `row` on."""
-    n_block, _, width = out.shape
-    for k in range(n_new):
-        at, one = row + k, begin + 2 * k
-        number[at] = finer_number[one] + finer_number[one + 1]
-        whole = 0.0
-        for block in range(n_block):
-            into, first, second = out[block, at], finer[block, one], finer[block, one + 1]
-            for x in range(width):
-                into[x] = first[x] + second[x]
-            sums[block, at] = finer_sums[block, one] + finer_sums[block, one + 1]
-            whole += sums[block, at]
-        for block in range(n_block):
-            rest = whole - sums[block, at]
-            inverse[block, at] = np.sqrt(max(n_left[block], 1.0)) / rest if rest > 0 else 0.0

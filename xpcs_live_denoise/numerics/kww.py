@@ -338,24 +338,21 @@ def _normal_equations(
     curves: Curves, some: IntArray, theta: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return chi-square (m,), J^T W r (m, p) and J^T W J (m, p, p) of `some` at theta (m, 4)."""
-    y, weights = curves.y[some], curves.weights[some]
-    ln_gamma, ln_alpha, beta, baseline = (theta[:, k, np.newaxis] for k in range(4))
-    alpha = np.exp(ln_alpha)
-    exponent = alpha * (ln_gamma + curves.ln_lag)  # ln (Gamma lag)^alpha, (m, n_lag)
+    from . import fit_kernels as kernels
+
+    free = np.array(curves.free)
+    exponent = np.exp(theta[:, LN_ALPHA, np.newaxis]) * (
+        theta[:, LN_GAMMA, np.newaxis] + curves.ln_lag
+    )
     decay = np.exp(exponent)
-    jacobian = np.empty((len(y), 4, y.shape[1]))
-    f = np.exp(-2 * decay, out=jacobian[:, BETA])
-    jacobian[:, BASELINE] = 1.0
-    np.multiply(decay, f, out=decay)
-    np.multiply(decay, -2 * beta * alpha, out=jacobian[:, LN_GAMMA])
-    np.multiply(decay, -2 * beta * exponent, out=jacobian[:, LN_ALPHA])
-    residual = y - baseline - beta * f
-    if curves.beta is not None:
-        jacobian = jacobian[:, curves.free]
-    weighted = jacobian * weights[:, np.newaxis]
-    gradient = (weighted @ residual[:, :, np.newaxis])[:, :, 0]
-    curvature = weighted @ jacobian.transpose(0, 2, 1)
-    return np.einsum("ml,ml,ml->m", weights, residual, residual), gradient, curvature
+    f = np.exp(-2 * decay)
+    m, p = len(some), len(free)
+    chi_square, gradient, curvature = np.empty(m), np.empty((m, p)), np.empty((m, p, p))
+    known = (np.require(one, np.float64, ["C", "W"]) for one in (curves.y, curves.weights))
+    kernels.normal_equations(
+        *known, some, theta, exponent, decay, f, free, chi_square, gradient, curvature
+    )
+    return chi_square, gradient, curvature
 
 
 def _step_in_box(

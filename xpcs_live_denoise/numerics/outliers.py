@@ -8,10 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
-
-from .rois import RoiMap
+from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
 BELONGS = ""
 DARK = "no counts before the first light"
@@ -24,6 +21,7 @@ STRAY = "unlike both neighbours, which are alike"
 
 CLEAR = 6.0  # standard deviations by which a correlation must be missing
 SURE = 25.0  # counts that cannot be zero, or ln of odds that two frames cannot be equal, by chance
+CLEARLY_LIT = 4.0  # times the largest sum that noise has: a beam that is on, where noise hides it
 SAMPLE = 16384  # most pixels of a frame that are correlated with its neighbours
 
 
@@ -71,18 +69,21 @@ class OutlierDetector:
         """How often a new level of intensity has been accepted."""
         return self._levels.n_accepted
 
-    def see(self, pixels: Array, sums: FloatArray, largest: float) -> list[str]:
+    def see(self, pixels: Array, sums: FloatArray, largest: float, noise: float = 0.0) -> list[str]:
         """Judge a frame: its pixels, the sum over each ROI (n_roi,), its largest pixel.
 
-        Pixels, (sum of n_pixels,), are copied where they are needed later. Returns verdicts on the
+        `noise` is the standard deviation that the sum over all has without any light, 0 where that
+        is without counts. Pixels, (sum of n_pixels,), are copied where they are needed later.
+        Returns verdicts on the
         frames that are decided now, in order: the frame that was held back, if there is one, then
         this one, unless it is held back itself until the next is there. BELONGS or the reason why
         not.
         """
         frame = self._frame(pixels, sums, largest)
+        dark = CLEAR * noise
         held, self._held = self._held, None
         twin = self._is_twin(frame, None if held is None else held[0])
-        reason = self._by_itself(frame)
+        reason = self._by_itself(frame, dark)
         verdicts: list[str] = []
         settled = False
         if held is not None:
@@ -128,17 +129,17 @@ class OutlierDetector:
         power = float(np.dot(pattern, pattern)) / len(pattern)
         return _Frame(pixels.copy(), sums, largest, pattern, power)
 
-    def _by_itself(self, frame: _Frame) -> str:
-        """Judge what needs no neighbour."""
+    def _by_itself(self, frame: _Frame, dark: float) -> str:
+        """Judge what needs no neighbour; a sum up to `dark` is none."""
         total = float(frame.sums.sum())
-        if total == 0:
+        clear = SURE if self._counts else CLEARLY_LIT * dark
+        if total <= dark:
             if not self._lit:
                 return DARK
-            expected = self._levels.total
-            return BEAM_DUMP if expected > (SURE if self._counts else 0) else BELONGS
+            return BEAM_DUMP if self._levels.total > clear else BELONGS
         if not self._lit:
             self._lit = True
-            self.dawn = total > SURE or not self._counts
+            self.dawn = total > clear
         verdict = self._levels.judge(frame.sums, frame.largest)
         return {"": BELONGS, "low": DROP, "high": BURST, "pixel": COSMIC}[verdict]
 
@@ -324,120 +325,3 @@ class Levels:
 def _agree(one: FloatArray, other: FloatArray) -> bool:
     """Whether the intensities of all ROIs together are of one size."""
     return bool(0.5 * other[-1] < one[-1] < 2.0 * other[-1])
-
-
-FEW = 0.01  # fraction of a ROI's pixels that may turn bad in a frame that is still used
-# A frame with more bad pixels does not tell which of them are bad for good, unless all do so.
-MOST_BAD = 0.5
-PATIENCE = 5  # frames with more bad pixels before one is believed
-FEWEST_LEFT = 2  # pixels that a ROI needs
-_SIXTEEN_BIT = 65535
-_NEGATIVE_IS_DATA = 0.1
-
-
-class BadPixels:
-    """Which pixels of a series are bad: for good, or in single frames. Learns from one frame.
-
-    A pixel is bad where it is NaN or infinite, negative, or the largest number of its integer
-    dtype, which DECTRIS and others write for masked and saturated pixels. In integers wider than
-    16 bits, 65535 is bad in the frame it learns from: 16-bit frames that were converted. Negative
-    floating point numbers are data where more than a tenth of the pixels is negative (a background
-    was subtracted). `roi_map` are the ROIs, without the pixels that are bad for good once `learn`
-    has seen a frame.
-    """
-
-    def __init__(self, roi_map: RoiMap) -> None:
-        self.roi_map = roi_map
-        self.n_bad = 0
-        self._keep: BoolArray | None = None
-        self._negative_is_data = False
-        self._n_refused = 0
-
-    def learn(self, frame: Array) -> bool:
-        """Take the first frame, (n_pixels,); False if it is too bad to learn from.
-
-        A frame with more than half of its pixels bad is taken if five of the kind came before.
-        Raises InvalidInputError when a ROI is left with fewer than two pixels.
-        """
-        if frame.dtype.kind == "f":
-            self._negative_is_data = bool((frame < 0).mean() > _NEGATIVE_IS_DATA)
-        bad = self._bad(frame)
-        if frame.dtype.kind in "ui" and frame.dtype.itemsize > 2:
-            bad |= frame == _SIXTEEN_BIT
-        if bad.mean() > MOST_BAD:
-            self._n_refused += 1
-            if self._n_refused <= PATIENCE or bad.all():
-                return False
-        if bad.any():
-            self._leave_out(bad)
-        return True
-
-    def without(self, pixels: Array) -> Array:
-        """Return pixels (k, n_pixels) without those that are bad for good."""
-        return pixels if self._keep is None else pixels[:, self._keep]
-
-    def repair(self, pixels: Array) -> tuple[Array, BoolArray]:
-        """Give the few pixels that are bad in a frame their ROI's mean, which says nothing.
-
-        `pixels` (k, n_pixels), as `without` returns them, are not changed: the same array comes
-        back where nothing is bad, else floating point numbers; beside it which frames have too many
-        bad pixels, (k,).
-        """
-        broken = np.zeros(len(pixels), np.bool_)
-        repaired = pixels
-        for index in np.flatnonzero(self._suspicious(pixels)):
-            bad = self._bad(pixels[index])
-            if not bad.any():
-                continue
-            if repaired is pixels:
-                repaired = pixels.astype(np.result_type(pixels.dtype, np.float32))
-            broken[index] = not self._fill(repaired[index], bad)
-        return repaired, broken
-
-    def _leave_out(self, bad: BoolArray) -> None:
-        rois = self.roi_map
-        left = np.add.reduceat(~bad, [one.start for one in rois.slices], dtype=np.int64)
-        if (left < np.minimum(FEWEST_LEFT, rois.n_pixels)).any():
-            few = int(np.argmin(left))
-            raise InvalidInputError(
-                f"ROI {rois.labels[few]}: got {left[few]} good pixels of {rois.n_pixels[few]} in "
-                f"the first frame, expected at least {FEWEST_LEFT} that are neither NaN nor "
-                "negative nor the detector's bad-pixel value. Take the ROI out of the ROI file, "
-                "or correct ROIs, mask and orientation."
-            )
-        mask = np.ones(rois.shape, np.bool_)
-        mask.ravel()[rois.pixels[bad]] = False
-        self.roi_map = rois.with_mask(mask)
-        self._keep = ~bad
-        self.n_bad = int(bad.sum())
-
-    def _suspicious(self, pixels: Array) -> BoolArray:
-        """Return which frames may have bad pixels, (k,); cheap."""
-        if not pixels.size:
-            return np.zeros(len(pixels), np.bool_)
-        highest = pixels.max(axis=1)
-        if pixels.dtype.kind == "u":
-            return highest == np.iinfo(pixels.dtype).max
-        lowest = pixels.min(axis=1)
-        if pixels.dtype.kind == "i":
-            return (highest == np.iinfo(pixels.dtype).max) | (lowest < 0)
-        odd = ~(np.isfinite(highest) & np.isfinite(lowest))
-        return odd if self._negative_is_data else odd | (lowest < 0)
-
-    def _bad(self, values: Array) -> BoolArray:
-        if values.dtype.kind in "ui":
-            return (values < 0) | (values == np.iinfo(values.dtype).max)
-        bad = ~np.isfinite(values)
-        return bad if self._negative_is_data else bad | (values < 0)
-
-    def _fill(self, frame: Array, bad: BoolArray) -> bool:
-        """Fill bad pixels in place; False if a ROI has too many of them."""
-        for one in self.roi_map.slices:
-            wrong = bad[one]
-            n_bad = int(wrong.sum())
-            if n_bad > max(1.0, FEW * wrong.size) or n_bad == wrong.size:
-                return False
-            if n_bad:
-                values = frame[one]
-                values[wrong] = values[~wrong].mean(dtype=np.float64)
-        return True

@@ -40,6 +40,8 @@ class RoiMap:
         For each ROI, where its pixels stand in `pixels` and in what `gather` returns.
     center
         (row, col) of the direct beam, pixels; None where it is not known.
+    phi_deg
+        Shape (n_roi,): azimuth of each ROI, degrees, NaN where unknown; None where no ROI has one.
     """
 
     shape: tuple[int, int]
@@ -49,6 +51,7 @@ class RoiMap:
     pixels: IntArray
     slices: tuple[slice, ...]
     center: tuple[float, float] | None = None
+    phi_deg: FloatArray | None = None
 
     @classmethod
     def from_labels(
@@ -56,6 +59,7 @@ class RoiMap:
         label_array: ArrayLike,
         *,
         q_inv_angstrom: ArrayLike | None = None,
+        phi_deg: ArrayLike | None = None,
         mask: ArrayLike | None = None,
     ) -> RoiMap:
         """Build a map from an image of labels.
@@ -66,6 +70,8 @@ class RoiMap:
             Shape (rows, cols), whole numbers >= 0; 0 is background, equal labels are one ROI.
         q_inv_angstrom
             Shape (n_roi,): q of the labels in ascending order, 1/Angstrom; NaN where unknown.
+        phi_deg
+            Shape (n_roi,): azimuth of the labels in ascending order, degrees; NaN where unknown.
         mask
             Shape (rows, cols), True or 1 = keep the pixel.
 
@@ -86,7 +92,8 @@ class RoiMap:
         q = checked_q(q_inv_angstrom, labels.size)
         if mask is not None:
             labels_2d = np.where(checked_mask(mask, labels_2d.shape), labels_2d, 0)
-        return cls._from_checked(labels_2d, labels, q)
+        rois = cls._from_checked(labels_2d, labels, q)
+        return dataclasses.replace(rois, phi_deg=checked_phi(phi_deg, labels.size))
 
     @classmethod
     def rings(
@@ -184,7 +191,8 @@ class RoiMap:
         Returns
         -------
         pixels
-            Shape (k, sum of n_pixels), in the order of `pixels`, the frames' dtype; never a view.
+            Shape (k, sum of n_pixels), in the order of `pixels`, the frames' dtype (booleans become
+            uint8); never a view.
 
         Raises
         ------
@@ -203,6 +211,8 @@ class RoiMap:
                 f"({rows}, {cols}), the shape of the ROI map. Use the ROI map of this detector and "
                 "readout mode."
             )
+        if stack.dtype == np.bool_:  # a photon or none
+            stack = stack.view(np.uint8)
         if stack.dtype.kind not in REAL_NUMBERS:
             raise FrameShapeError(
                 f"Frames: got dtype {stack.dtype}, expected integers or floating point numbers. "
@@ -227,7 +237,7 @@ class RoiMap:
         kept = self._from_checked(
             np.where(keep, self.label_array, 0), self.labels, self.q_inv_angstrom
         )
-        return dataclasses.replace(kept, center=self.center)
+        return dataclasses.replace(kept, center=self.center, phi_deg=self.phi_deg)
 
     def with_q(self, geometry: Geometry) -> RoiMap:
         """Return the map with the direct beam, and with q, 1/Angstrom, for the ROIs without.
@@ -345,6 +355,19 @@ def checked_q(q_inv_angstrom: ArrayLike | None, n_roi: int) -> FloatArray:
             "unknown."
         )
     return q
+
+
+def checked_phi(phi_deg: ArrayLike | None, n_roi: int) -> FloatArray | None:
+    """Return azimuths as float64 (n_roi,), None if no ROI has one, or raise InvalidInputError."""
+    phi = None if phi_deg is None else _as_numbers("phi list", phi_deg)
+    if phi is None or np.isnan(phi).all():
+        return None
+    if phi.shape != (n_roi,) or np.isinf(phi).any():
+        raise InvalidInputError(
+            f"phi list: got {phi.tolist()}, expected {n_roi} finite values in degrees, one for "
+            "each label in ascending order, or NaN where unknown."
+        )
+    return _read_only(phi)
 
 
 def checked_edges(edges: ArrayLike) -> FloatArray:

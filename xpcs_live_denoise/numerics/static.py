@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from xpcs_live_denoise.records.types import FloatArray, IntArray
 
-from .compiled import compiled
 from .rois import RoiMap
 
 N_BLOCK = 8  # pixel blocks, for the jackknife
@@ -167,10 +165,12 @@ class MeanImages:
         `measured` (k,) is 1, or 0 for a frame without counts, whose pixels are 0. How frames are
         split over calls changes nothing beyond rounding.
         """
+        from .two_time_kernels import add_neighbours
+
         own = self._rois.slices[roi]
         before, known = self._waiting[own], bool(self._is_waiting[roi])
         self._n_pairs[roi] += (measured[:-1] * measured[1:]).sum() + known * measured[0]
-        _add_products(scaled, before, known, self._products[0, own], self._products[1, own])
+        add_neighbours(scaled, before, known, self._products[0, own], self._products[1, own])
         self._waiting[own], self._is_waiting[roi] = scaled[-1], measured[-1]
         start = 0
         while start < len(scaled):
@@ -226,21 +226,6 @@ class MeanImages:
             values[:half] = values[0::2] + values[1::2]
             values[half:] = 0
         self._length *= 2
-
-
-@compiled()
-def _add_products(
-    scaled: Any, before: Any, is_known: bool, same: Any, right: Any
-) -> None:  # pragma: no cover (compiled)
-    """Add the products of frames (k, n_pixels) with those before, pixel by pixel."""
-    n_frames, n_pixels = scaled.shape
-    for frame in range(0 if is_known else 1, n_frames):
-        earlier = scaled[frame - 1] if frame else before
-        later = scaled[frame]
-        for x in range(n_pixels):
-            same[x] += earlier[x] * later[x]
-        for x in range(n_pixels - 1):
-            right[x] += earlier[x] * later[x + 1]
 
 
 def neighbours(

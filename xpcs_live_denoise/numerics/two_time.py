@@ -240,7 +240,7 @@ class TwoTimeAccumulator:
 
     @property
     def images(self) -> MeanImages | None:
-        """Mean images of parts of the series, for the test of static speckle, where there are sums."""
+        """Mean images of parts of the series, for the test of static speckle; None without sums."""
         return self._images
 
     def append(self, frames: ArrayLike) -> None:
@@ -315,7 +315,7 @@ class TwoTimeAccumulator:
 
 
 def band_of_c2(c2: FloatArray, start: int, stop: int, width: int) -> FloatArray:
-    """Return C2(t, t - lag), (n_roi, stop - start, width), of C2 (n_roi, n, n); NaN outside of it."""
+    """Return C2(t, t - lag), (n_roi, stop - start, width), of C2 (n_roi, n, n), NaN outside."""
     frame = np.arange(start, stop, dtype=np.int64)[:, np.newaxis]
     other = frame - np.arange(width)
     return np.where(other >= 0, c2[:, frame, np.maximum(other, 0)], np.nan).astype(c2.dtype)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from bokeh.events import MouseLeave, MouseMove, Tap
 from bokeh.models import (
     BasicTicker,
     ColorBar,
     ColumnDataSource,
+    CustomJS,
+    CustomJSHover,
     CustomJSTickFormatter,
     DataRange1d,
     HoverTool,
@@ -17,12 +21,12 @@ from bokeh.models import (
     LogTicker,
     Span,
 )
-from bokeh.palettes import cividis, viridis
+from bokeh.palettes import cividis, plasma, viridis
 from bokeh.plotting import figure
 
 from xpcs_live_denoise import views
 from xpcs_live_denoise.records.results import GammaTable
-from xpcs_live_denoise.records.types import Array
+from xpcs_live_denoise.records.types import Array, FloatArray
 
 Plot: TypeAlias = Any  # a Bokeh figure or a part of one: its properties are made at run time
 Columns: TypeAlias = dict[str, Any]  # of a ColumnDataSource
@@ -33,6 +37,21 @@ if (tick >= 1e-3 && tick < 1e5) return String(Number(tick.toPrecision(3)));
 const [digits, power] = tick.toExponential(0).split("e");
 const raised = (c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)] ?? "";
 return `${digits}·10${[...power].map(raised).join("")}`;
+"""
+# Hands an event of a plot over to the page's script, which finds what lies there.
+POINTED = """
+const detail = { plot: cb_obj.origin.name, kind: cb_obj.event_name,
+                 x: cb_obj.x, y: cb_obj.y, sx: cb_obj.sx, sy: cb_obj.sy };
+document.dispatchEvent(new CustomEvent("pointed", { detail }));
+"""
+# The ROI under the pointer, from the image of their numbers.
+ROI_THERE = """
+const { index, dw, dh } = rois.data;
+if (!index?.length) return "–";
+const [rows, cols] = index[0].shape;
+const row = Math.floor(special_vars.y / dh[0] * rows);
+const col = Math.floor(special_vars.x / dw[0] * cols);
+return names.data.name[index[0][row * cols + col] - 1] ?? "none";
 """
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 INK, PALE_INK, LINE = "#16202a", "#33404d", "#c6ccd2"
@@ -45,12 +64,20 @@ SIZES = {"raw": 4, "denoised": 4, "cuts": 4, "doubtful": 7, "recommended": 6}
 
 STACKED_BORDER = 68  # px left of panels that share an axis, so that they are as wide
 
+# Of ROIs that are so thin that their edges would cover a larger part of them, the area is tinted.
+MOST_EDGE = 0.5
+LEAST_SIZE = 180  # px, of the detector on a small screen
+NOT_DRAWN, CHOSEN_EDGE = "#00000000", "#ffffff"
+CHOSEN_RING = 16  # px, around a point of Gamma(q)
+TINT, CHOSEN_TINT = "58", "78"  # how much of the image a colour hides, of 255, hexadecimal
+
 IMAGE_COLUMNS = ("image", "x", "y", "dw", "dh")
 G2_COLUMNS = ("x", "y", "lower", "upper")
 RATE_COLUMNS = (
     *("x", "y", "lower", "upper", "error", "alpha", "marker", "reason", "source", "width", "stage"),
 )
-Q_COLUMNS = ("x", "y", "error", "roi", "n")
+Q_COLUMNS = ("x", "y", "lower", "upper", "error", "roi", "n", "colour", "ring")
+ROI_COLUMNS = ("edges", "index", "x", "y", "dw", "dh")
 
 
 class Figures:
@@ -61,14 +88,17 @@ class Figures:
     plots
         Name, of `views.PANELS` and in that order -> Bokeh figure.
     sources
-        What is drawn, by name: "c2_raw", "c2_denoised", "detector", "outline", "g2_raw",
-        "g2_raw_fit", "g2_denoised", "g2_denoised_fit", "power_law", "power_law_line",
-        "heterogeneity", "g2_scale", "heterogeneity_scale", "gamma_scale", and a kind of
-        `views.KINDS` each.
+        What is drawn, by name: "c2_raw", "c2_denoised", "detector", "rois" (from 1, in the
+        order of their labels; 0: none), "roi_names", "g2_raw", "g2_raw_fit", "g2_denoised",
+        "g2_denoised_fit", "power_law", "power_law_line", "heterogeneity", "g2_scale",
+        "heterogeneity_scale", "gamma_scale", and a kind of `views.KINDS` each.
     """
 
     def __init__(self) -> None:
         self.sources: dict[str, ColumnDataSource] = {}
+        self._labels: Array | None = None  # of the detector, as they are drawn
+        self._thin = False
+        self._edges, self._chosen = (LinearColorMapper(palette=[NOT_DRAWN] * 2) for _ in range(2))
         self._c2_colours = LinearColorMapper(
             palette=viridis(256), low=1.0, high=1.5, nan_color=views.UNKNOWN
         )
@@ -115,12 +145,14 @@ class Figures:
             match_aspect=True,
         )
         image = self._image(plot, "detector", self._counts)
-        colours = LinearColorMapper(
-            palette=["rgba(255, 255, 255, 0.75)", views.RECOMMENDED], nan_color="rgba(0, 0, 0, 0)"
-        )
-        colours.update(low=views.ROI_EDGE, high=views.CHOSEN_EDGE)
-        self._image(plot, "outline", colours)
-        hover(plot, [image], row="$y{0}", column="$x{0}", counts="@image{0.000}")
+        rois, names = self._source("rois", ROI_COLUMNS), self._source("roi_names", ("name",))
+        rois.name = "rois"  # for the page's script
+        for column, colours in (("index", self._chosen), ("edges", self._edges)):
+            plot.image(column, "x", "y", "dw", "dh", source=rois, color_mapper=colours)
+        there = CustomJSHover(args={"rois": rois, "names": names}, code=ROI_THERE)
+        tooltips = {"row": "$y{0}", "column": "$x{0}", "counts": "@image{0.000}", "": "$x{custom}"}
+        hover(plot, [image], **tooltips).formatters = {"$x": there}
+        plot.js_on_event(Tap, CustomJS(code=POINTED))
         plot.add_layout(colour_bar(self._counts, "counts / pixel / frame"), "right")
         plot.grid.visible = False
         return plot
@@ -128,13 +160,12 @@ class Figures:
     def _g2(self) -> Plot:
         plot = new_figure("g2", x_axis_type="log")
         plain_decades(plot.xaxis)
-        points = []
         for kind in ("raw", "denoised"):
             _, colour, marker = views.KINDS[kind]
             source = self._source(f"g2_{kind}", G2_COLUMNS)
             plot.segment("x", "lower", "x", "upper", source=source, color=colour, line_alpha=0.5)
             style = {"size": 5, "marker": MARKERS[marker], "color": colour, "legend_label": kind}
-            points.append(plot.scatter("x", "y", source=source, **style))
+            self._points(plot, source, **style)
         for kind, colour, dash in (
             ("raw", views.FIT, "dashed"),
             ("denoised", views.DENOISED, "solid"),
@@ -142,7 +173,6 @@ class Figures:
             source = self._source(f"g2_{kind}_fit", ("x", "y"))
             style = {"color": colour, "line_width": 1.6, "line_dash": dash}
             plot.line("x", "y", source=source, legend_label=f"fit of {kind}", **style)
-        hover(plot, points, delay="@x{0.000} s", g2="@y{0.0000}")
         self._scale(plot, plot.x_range, plot.y_range)
         plot.min_border_left = STACKED_BORDER
         style_legend(plot)
@@ -157,8 +187,7 @@ class Figures:
         plot.add_layout(Span(dimension="width", location=0, line_color=LINE))
         source = self._source("heterogeneity", G2_COLUMNS)
         plot.segment("x", "lower", "x", "upper", source=source, color=views.FIT, line_alpha=0.5)
-        points = plot.scatter("x", "y", source=source, size=5, color=views.FIT)
-        hover(plot, [points], delay="@x{0.000} s", χ="@y{0.000}: @lower{0.000} to @upper{0.000}")
+        self._points(plot, source, size=5, color=views.FIT)
         self._scale(plot, plot.y_range)
         return plot
 
@@ -171,16 +200,7 @@ class Figures:
             plot.segment("x", "lower", "x", "upper", source=source, **bars)
             style = {"size": SIZES[kind], "line_color": colour, "fill_color": colour}
             style |= {"line_alpha": 0.6 if faint else 1.0, "fill_alpha": "alpha"}
-            points = plot.scatter(
-                "x", "y", source=source, marker="marker", legend_label=label, **style
-            )
-            tooltips = {
-                "age": "@x{0.000} s",
-                "Γ": "@y{0.0000} ± @error{0.0000} 1/s",
-                "from": "@source, @width frame(s), @stage",
-                "": "@reason",
-            }
-            hover(plot, [points], **tooltips)
+            self._points(plot, source, marker="marker", legend_label=label, **style)
         self._scale(plot, plot.x_range, plot.y_range)
         style_legend(plot)
         return plot
@@ -192,12 +212,19 @@ class Figures:
         line = self._source("power_law_line", ("x", "y"))
         plot.line("x", "y", source=line, color=views.FIT, line_width=1.6, line_dash="dashed")
         source = self._source("power_law", Q_COLUMNS)
-        _, colour, marker = views.KINDS["recommended"]
-        style = {"marker": MARKERS[marker], "size": 9, "color": colour}
-        points = plot.scatter("x", "y", source=source, **style)
-        tooltips = {"ROI": "@roi", "q²": "@x{0.00e+0} Å⁻²", "Γ": "@y{0.0000} ± @error{0.0000} 1/s"}
-        hover(plot, [points], **tooltips, **{"from": "@n ages"})
+        plot.segment("x", "lower", "x", "upper", source=source, color="colour", line_width=1.6)
+        self._points(plot, source, size=9, color="colour")
+        style = {"fill_color": None, "line_color": INK, "line_width": 2}
+        plot.scatter("x", "y", source=source, size="ring", **style)
         return plot
+
+    def _points(self, plot: Plot, source: ColumnDataSource, **style: Any) -> None:
+        """Draw points; the page's script tells of the one nearest to the pointer."""
+        plot.scatter("x", "y", source=source, name=f"{plot.name}_points", **style)
+        if "mousemove" not in plot.js_event_callbacks:
+            plot.js_on_event(MouseMove, CustomJS(code=POINTED))
+            plot.js_on_event(MouseLeave, CustomJS(code=POINTED))
+            plot.js_on_event(Tap, CustomJS(code=POINTED))
 
     def _scale(self, plot: Plot, *ranges: Plot) -> None:
         """Let two points that nobody sees, the corners of the view, set what its ranges show."""
@@ -208,34 +235,43 @@ class Figures:
 
     # --- filling them ----------------------------------------------------------------------
 
-    def show_c2(self, view: views.TwoTimeView, shown: str, roi: str) -> None:
-        """Show the C2 of a ROI; what the reader has hidden (`shown`) is not sent."""
+    def show_c2(self, view: views.TwoTimeView, shown: str, roi: str, nothing: str) -> None:
+        """Show the C2 of a ROI, or `nothing`; what is hidden (`shown`) is not sent."""
         self._c2_colours.update(low=view.low, high=view.high)
         for kind, values in (("raw", view.raw), ("denoised", view.denoised)):
             plot, source = self.plots[f"c2_{kind}"], self.sources[f"c2_{kind}"]
             title = views.PANELS[plot.name][0] if kind == "raw" else view.title
             plot.title.text = f"{title}, {roi}"
             if values is None or not len(values):
-                missing = view.note if len(view.raw) and kind == "denoised" else "nothing yet"
+                missing = view.note if len(view.raw) and kind == "denoised" else nothing
                 plot.title.text += f": {missing}"
                 source.data = empty(IMAGE_COLUMNS)
             elif shown in ("both", "model", kind):
                 source.data = image_columns(values, (view.edge_s, view.edge_s))
 
-    def show_detector(self, view: views.DetectorView | None, *, live: bool) -> None:
-        """Show the image; None says that the run has none."""
+    def show_detector(self, view: views.DetectorView | None, rois: Rois, missing: str) -> None:
+        """Show the image with its ROIs, or, for None, what is `missing`."""
         if view is None:
-            missing = "no image yet" if live else "no image in this result"
             self.plots["detector"].title.text = f"Detector: {missing}"
             self.sources["detector"].data = empty(IMAGE_COLUMNS)
-            self.sources["outline"].data = empty(IMAGE_COLUMNS)
+            self.sources["rois"].data = empty(ROI_COLUMNS)
+            self._labels = None
             return
         self.plots["detector"].title.text = view.title
         self._counts.update(low=view.low, high=view.high)
-        lines = np.isin(view.outline, (views.ROI_EDGE, views.CHOSEN_EDGE))
-        outline = np.where(lines, view.outline, np.nan).astype(np.float32)
         self.sources["detector"].data = image_columns(view.mean, view.size)
-        self.sources["outline"].data = image_columns(outline, view.size)
+        if self._labels is None or not np.array_equal(self._labels, view.labels):
+            self._labels = view.labels
+            self.sources["rois"].data, self._thin = roi_columns(view, rois.labels)
+            self.sources["roi_names"].data = {"name": rois.names}
+        edges = [colour + (TINT if self._thin else "") for colour in rois.colours]
+        inside = [NOT_DRAWN] * len(edges)
+        edges[rois.chosen], inside[rois.chosen] = (
+            CHOSEN_EDGE,
+            rois.colours[rois.chosen] + CHOSEN_TINT,
+        )
+        for mapper, palette in ((self._edges, edges), (self._chosen, inside)):
+            mapper.update(palette=[NOT_DRAWN, *palette], low=-0.5, high=len(palette) + 0.5)
 
     def show_g2(self, view: views.G2View, roi: str) -> None:
         """Show g2 of a ROI."""
@@ -255,7 +291,9 @@ class Figures:
 
     def show_heterogeneity(self, view: views.HeterogeneityView) -> None:
         """Show the heterogeneity of a ROI, at the delays of its g2."""
-        self.plots["heterogeneity"].title.text = view.words
+        words = view.words
+        known = not words.startswith("not known")
+        self.plots["heterogeneity"].title.text = words if known else f"Heterogeneity: {words}"
         self.sources["heterogeneity"].data = {
             "x": view.delay_s,
             "y": view.chi,
@@ -278,17 +316,22 @@ class Figures:
         self.sources["gamma_scale"].data = corners
         self._list_in_legend("gamma", tuple(view.points))
 
-    def show_power_law(self, view: views.PowerLawView) -> None:
-        """Show all ROIs."""
+    def show_power_law(self, view: views.PowerLawView, rois: Rois) -> None:
+        """Show all ROIs, and which of them is chosen."""
         # In two lines, for a narrow panel.
         words = view.words.replace(" (", "\n(").replace("; ", ";\n")
         self.plots["power_law"].title.text = words
+        index = [rois.labels.index(label) for label in view.label.tolist()]
         self.sources["power_law"].data = {
             "x": view.q_squared,
             "y": view.rate,
+            "lower": np.maximum(view.rate - view.error, view.rate / 10),
+            "upper": view.rate + view.error,
             "error": view.error,
             "roi": view.label,
             "n": view.n_ages,
+            "colour": [rois.colours[at] for at in index],
+            "ring": [CHOSEN_RING if at == rois.chosen else 0 for at in index],
         }
         self.sources["power_law_line"].data = {"x": view.line_q_squared, "y": view.line_rate}
 
@@ -296,6 +339,48 @@ class Figures:
         """Let a legend, whose entries are in the order of these sources, list what is there."""
         for item, source in zip(self.plots[name].legend[0].items, sources, strict=True):
             item.visible = bool(len(self.sources[source].data["x"]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rois:
+    """The ROIs of a run in their order, and the index of the chosen one."""
+
+    labels: list[int]
+    names: list[str]
+    colours: list[str]
+    chosen: int
+
+
+def roi_colours(q_inv_angstrom: FloatArray) -> list[str]:
+    """Return the colour of each ROI: from low q to high q, or in their order where q is unknown."""
+    known = np.isfinite(q_inv_angstrom)
+    order = np.argsort(np.where(known, q_inv_angstrom, np.inf), kind="stable")
+    # Neither the end that is lost on a dark image nor the one that is lost on white paper.
+    colours = plasma(256)[70:236]
+    picked = np.linspace(0, len(colours) - 1, max(len(order), 2)).astype(int)
+    rank = np.argsort(order)
+    return [colours[picked[at]] for at in rank.tolist()]
+
+
+def roi_columns(view: views.DetectorView, labels: list[int]) -> tuple[Columns, bool]:
+    """Return the images of the ROIs' numbers, and of what is drawn; whether they are too thin."""
+    index = np.zeros(view.labels.shape, np.uint16)
+    for number, label in enumerate(labels, 1):
+        index[view.labels == label] = number
+    # As thick as a pixel of a small panel: a thinner line would be drawn in part only.
+    thickness = -(-max(index.shape) // LEAST_SIZE)
+    padded = np.pad(index, thickness, mode="edge")
+    rows, cols = view.labels.shape
+    edge = np.zeros(index.shape, np.bool_)
+    for by in range(1, thickness + 1):
+        for down, right in ((by, 0), (-by, 0), (0, by), (0, -by)):
+            row, col = thickness + down, thickness + right
+            edge |= padded[row : row + rows, col : col + cols] != index
+    edge &= index > 0
+    thin = bool(edge.sum() > MOST_EDGE * (index > 0).sum())
+    edges = index if thin else np.where(edge, index, 0).astype(np.uint16)
+    columns = image_columns(index, view.size)
+    return {"index": columns.pop("image"), "edges": [edges], **columns}, thin
 
 
 def empty(columns: tuple[str, ...]) -> Columns:
@@ -361,9 +446,11 @@ def new_figure(name: str, **options: Any) -> Plot:
     return plot
 
 
-def hover(plot: Plot, renderers: list[Plot], **tooltips: str) -> None:
-    """Tell what lies under the pointer."""
-    plot.add_tools(HoverTool(renderers=renderers, tooltips=list(tooltips.items())))
+def hover(plot: Plot, renderers: list[Plot], **tooltips: str) -> HoverTool:
+    """Tell what lies under the pointer, of images."""
+    tool = HoverTool(renderers=renderers, tooltips=list(tooltips.items()))
+    plot.add_tools(tool)
+    return tool
 
 
 def colour_bar(mapper: Plot, title: str | None = None) -> ColorBar:
@@ -376,7 +463,7 @@ def colour_bar(mapper: Plot, title: str | None = None) -> ColorBar:
     return bar
 
 
-def plain_decades(axis: Plot, n_ticks: int = 6) -> None:
+def plain_decades(axis: Plot, n_ticks: int = 4) -> None:
     """Label 1, 2 and 5 of each decade of a logarithmic axis, with numbers instead of powers."""
     axis.ticker = LogTicker(mantissas=[1, 2, 5], num_minor_ticks=0, desired_num_ticks=n_ticks)
     axis.formatter = CustomJSTickFormatter(code=TICKS)

@@ -6,19 +6,17 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 
-from xpcs_live_denoise import views
-from xpcs_live_denoise.errors import ResultNotFoundError, XpcsError
+from xpcs_live_denoise.errors import XpcsError
 from xpcs_live_denoise.records.types import Document, Fields
 
 from .feed import RunFeed
-from .run_state import is_silent, number
+from .run_list import LISTED_RUNS, RunSummary, find_result, summary
 from .tiled_http import (
     FIRST_DELAY_S,
     LAST_DELAY_S,
     TiledHttp,
+    check_container,
     end_tasks,
     follow,
     start_task,
@@ -26,7 +24,6 @@ from .tiled_http import (
 
 logger = logging.getLogger(__name__)
 
-LISTED_RUNS = 100
 POLL_S = 2.0
 
 
@@ -80,9 +77,10 @@ class Hub:
     async def start(self) -> None:
         """Read the list of runs, and begin to follow it.
 
-        Raises ResultNotFoundError when there is no such container or the key does not open it, and
-        TiledUnavailableError when the server does not answer.
+        Raises ResultNotFoundError when there is no such container, when it can hold no results, or
+        the key does not open it, and TiledUnavailableError when the server does not answer.
         """
+        await check_container(self._http, self._path)
         await self.read_list()
         start_task(self._tasks, self._follow(), "List of runs")
 
@@ -95,30 +93,11 @@ class Hub:
         self._feeds.clear()
         await self._http.close()
 
-    async def find(self, uid: str) -> str:
-        """Return the uid of the derived run that a uid, its own or of its raw run, names.
-
-        Of several analyses of one run the newest, a finished one before all others. Raises
-        ResultNotFoundError when there is none, TiledUnavailableError when the server does not
-        answer.
-        """
-        if uid in self._runs:
-            return uid
-        found = await self._http.runs(self._path, limit=LISTED_RUNS, raw_uid=uid)
-        if found:
-            runs = [summary(key, metadata, now=0.0) for key, metadata in found.items()]
-            return max(runs, key=lambda run: (run.state != "live", run.time)).uid
-        if uid and "/" not in uid:
-            try:
-                await self._http.metadata(f"{self._path}/{uid}")
-            except ResultNotFoundError:
-                pass
-            else:
-                return uid
-        raise ResultNotFoundError(
-            f"Run {uid[:80]}: no result in /{self._path}. Expected the uid of a run that was taken "
-            "while LiveDenoise was subscribed, or of its result. Choose one from the list."
-        )
+    async def find(self, word: str) -> tuple[str, str]:
+        """Return the uid of the result that a word names, and a remark: see `find_result`."""
+        if word in self._runs:
+            return word, ""
+        return await find_result(self._http, self._path, word)
 
     async def open(self, uid: str) -> RunFeed:
         """Return the feed of a derived run; give it back with `release`.
@@ -158,7 +137,7 @@ class Hub:
         """Read the list of runs."""
         found = await self._http.runs(self._path, limit=LISTED_RUNS)
         if not found:
-            await self._http.metadata(self._path)  # an empty list, or a wrong path?
+            await self._http.metadata(self._path)  # empty, or deleted?
         before, self._runs = self._runs, {}
         for uid, (feed, _) in self._feeds.items():
             if uid in before and not feed.state.gone:
@@ -218,63 +197,3 @@ class Hub:
             else:
                 self._http.report(self._path, broken=False)
                 delay_s = POLL_S
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSummary:
-    """One line of the list of runs; texts are empty where unknown.
-
-    `time` is the start of the analysis and `heard` when this line was last seen to change, s since
-    1970; `n_frames` are in C2 so far. `frame_time_s` is 0 where unknown; `state` is "live",
-    "success", "fail" or "abort".
-    """
-
-    uid: str
-    raw_uid: str
-    scan_id: str
-    sample: str
-    detector: str
-    time: float
-    n_frames: int
-    n_expected: int | None
-    frame_time_s: float
-    state: str
-    heard: float
-
-    def silent(self, now: float) -> bool:
-        """Whether the run counts as live but has not changed for long."""
-        return self.state == "live" and is_silent(now - self.heard, self.frame_time_s)
-
-
-def summary(
-    uid: str, metadata: Fields, *, now: float, before: RunSummary | None = None
-) -> RunSummary:
-    """Return the line of a run, whatever others may have written into its metadata.
-
-    `now` is the time, s; `before` the line so far.
-    """
-    start, stop = mapping(metadata.get("start")), mapping(metadata.get("stop"))
-    xpcs = mapping(start.get("xpcs"))
-    n_frames, state = (
-        int(number(metadata.get("n_frames"), 0)),
-        str(stop.get("exit_status") or "live"),
-    )
-    same = before is not None and (before.n_frames, before.state) == (n_frames, state)
-    return RunSummary(
-        uid=uid,
-        raw_uid=str(start.get("original_run_uid") or ""),
-        scan_id=str(start.get("scan_id") or ""),
-        sample=views.sample_name(start),
-        detector=str(xpcs.get("detector") or ""),
-        time=number(start.get("time"), 0),
-        n_frames=n_frames,
-        n_expected=int(number(xpcs.get("n_expected"), 0)) or None,
-        frame_time_s=number(xpcs.get("frame_time_s"), 0),
-        state=state,
-        heard=before.heard if before is not None and same else now,
-    )
-
-
-def mapping(value: object) -> Fields:
-    """Return a value that should be a mapping; an empty one in place of anything else."""
-    return value if isinstance(value, Mapping) else {}

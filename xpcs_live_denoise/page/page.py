@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -19,9 +19,20 @@ from xpcs_live_denoise.errors import Once, TiledUnavailableError, XpcsError
 from xpcs_live_denoise.records.types import Document
 
 from .feed import RunFeed
-from .figures import Columns, Figures
-from .hub import Hub, RunSummary, mapping
-from .run_state import RunState
+from .figures import Columns, Figures, Rois, roi_colours
+from .hub import Hub
+from .run_list import (
+    LISTED_RUNS,
+    SHORT_UID,
+    RunSummary,
+    best_result,
+    frames_words,
+    list_line,
+    mapping,
+    others_of,
+    replays,
+)
+from .run_state import RunState, number
 
 T = TypeVar("T")
 Model: TypeAlias = Any  # an object of Bokeh: its properties are made at run time
@@ -30,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 PERIOD_MS = 200
 LOAD_S, RETRY_S = 5.0, 2.0
-DETECTOR_PERIOD_S = 1.0
+DETECTOR_PERIOD_S = LIST_PERIOD_S = 1.0
 SHOWN = ("both", "raw", "denoised", "model")  # model: beside raw
 HERE = Path(__file__).parent
 
@@ -51,18 +62,19 @@ def page_template() -> jinja2.Template:
 class Page:
     """One session of one browser: which run it shows.
 
-    `wanted` is the uid in the address, of a result or of a raw run; empty: the newest run.
+    `wanted` is the word in the address, see `find_result`; empty: the newest run.
     """
 
     def __init__(self, document: BokehDocument, hub: Hub, wanted: str) -> None:
         self._hub, self._wanted = hub, wanted
         self._feed: RunFeed | None = None
         self._document: Model = document
-        self._error = ""
+        self._error = self._remark = ""
         self._tried, self._retry_at = "", math.inf
         self._opening = True
         self._closed = False
         self._seen: object = None
+        self._listed: tuple[tuple[object, ...], float] = ((), -math.inf)
         self._screen = Screen(document)
         self._document.add_next_tick_callback(self.open)
         document.add_periodic_callback(self.update, PERIOD_MS)
@@ -72,8 +84,10 @@ class Page:
         """Open the run of the address, or the newest instead of the one that is shown."""
         self._tried, self._retry_at = self._wanted or self._newest(), math.inf
         try:
+            self._remark = ""
             if self._tried:
-                self._take(await self._hub.open(await self._hub.find(self._tried)))
+                uid, self._remark = await self._hub.find(self._tried)
+                self._take(await self._hub.open(uid))
             self._error = ""
         except TiledUnavailableError as error:
             self._error, self._retry_at = str(error), time.monotonic() + RETRY_S
@@ -127,6 +141,8 @@ class Page:
         known = None
         if state is not None:
             known = (state.uid, state.version, state.silent_since(now))
+        uid = "" if state is None else state.uid
+        self._show_list(uid, now, clock)
         hub = (self._hub.version, self._hub.notice, self._hub.silent(now))
         seen = (known, hub, index, shown, self._error)
         if seen == self._seen and not self._screen.detector_is_late(clock):
@@ -136,24 +152,40 @@ class Page:
             self._feed.want(index)
             if state.labels:
                 self._screen.draw(state, index, shown)
-        self._screen.say(lambda: self._message(state, index, now))
+        self._screen.say("texts", lambda: self._message(state, index, now))
+
+    def _show_list(self, uid: str, now: float, clock: float) -> None:
+        """Send the list of runs where it has changed: at once a new choice, else now and then."""
+        silent = self._hub.silent(now)
+        key = (uid, self._hub.version, silent)
+        last, sent_at = self._listed
+        if key == last or (last and last[0] == uid and clock - sent_at < LIST_PERIOD_S):
+            return
+        self._listed = (key, clock)
+        runs, again = self._hub.runs, replays(self._hub.runs)
+        self._screen.say(
+            "runs",
+            lambda: {
+                "runs": [
+                    list_line(run, silent=run.uid in silent, replay=run.uid in again)
+                    for run in runs
+                ],
+                "current": uid,
+                "newest": not self._wanted,
+                "most": LISTED_RUNS,
+            },
+        )
 
     def _message(self, state: RunState | None, index: int, now: float) -> Document:
-        """Return everything on the page that is not a plot; the browser takes it as text only."""
-        uid = "" if state is None else state.uid
-        runs, silent = self._hub.runs, self._hub.silent(now)
+        """Return everything of the run that is not a plot; the browser takes it as text only."""
         message: Document = {
-            "runs": [
-                list_line(run, current=run.uid == uid, silent=run.uid in silent) for run in runs
-            ],
-            "notice": self._hub.notice,
+            "notice": self._hub.notice or self._remark,
             "error": self._error,
-            "newest": not self._wanted,
+            "none": not self._hub.runs,
             "roi": index,
         }
         if state is not None:
-            detector = next((run.detector for run in runs if run.uid == uid), "")
-            message["run"] = run_texts(state, index, detector=detector, now=now)
+            message["run"] = run_texts(state, index, runs=self._hub.runs, now=now)
         return message
 
 
@@ -162,14 +194,18 @@ class Screen:
 
     def __init__(self, document: BokehDocument) -> None:
         self._figures = Figures()
-        self._texts = ColumnDataSource({"json": ["{}"]}, name="texts")
+        # What is not drawn: of the run, and the list of all runs.
+        self._said = {
+            name: ColumnDataSource({"json": ["{}"]}, name=name) for name in ("texts", "runs")
+        }
         # What the page's script writes; -1 until it does.
         self._choice = ColumnDataSource({"roi": [-1], "shown": ["both"]}, name="choice")
         self._drawn: dict[str, tuple[object, object]] = {}
         self._run, self._failures = "", Once()
         self._detector_time, self._detector_late = -math.inf, False
+        self._detector_chosen: object = None
         with document.models.freeze():  # all at once: each root alone costs a look at all others
-            for root in (*self._figures.plots.values(), self._texts, self._choice):
+            for root in (*self._figures.plots.values(), *self._said.values(), self._choice):
                 document.add_root(root)
         document.title = "XPCS live"
 
@@ -191,12 +227,13 @@ class Screen:
 
     def draw(self, state: RunState, index: int, shown: str) -> None:
         """Draw what the browser does not have yet of a ROI (its index)."""
-        figures, roi, live = self._figures, f"ROI {state.labels[index]}", state.live
+        figures, label, live = self._figures, state.labels[index], state.live
+        roi, rois = f"ROI {label}", rois_of(state, index)
         self._draw(
             "C2",
             lambda: state.two_time(index, model=shown == "model"),
-            lambda view: figures.show_c2(view, shown, roi),
-            shown,
+            lambda view: figures.show_c2(view, shown, roi, state.nothing),
+            (shown, live),
         )
         self._draw("g2", lambda: state.g2(index), lambda view: figures.show_g2(view, roi))
         self._draw(
@@ -205,16 +242,25 @@ class Screen:
             figures.show_heterogeneity,
         )
         self._draw("Gamma", lambda: state.gamma(index), lambda view: figures.show_gamma(view, roi))
-        self._draw("Gamma(q)", state.power_law, figures.show_power_law)
+        self._draw(
+            "Gamma(q)",
+            state.power_law,
+            lambda view: figures.show_power_law(view, rois),
+            rois,
+        )
         now = time.monotonic()
-        self._detector_late = live and now - self._detector_time < DETECTOR_PERIOD_S
+        chosen = (self._run, rois)
+        soon = live and now - self._detector_time < DETECTOR_PERIOD_S
+        self._detector_late = soon and chosen == self._detector_chosen  # a choice is shown at once
         if not self._detector_late:
-            self._detector_time = now
+            self._detector_time, self._detector_chosen = now, chosen
             self._draw(
                 "the detector",
                 lambda: state.detector(index),
-                lambda view: figures.show_detector(view, live=live),
-                live,
+                lambda view: figures.show_detector(
+                    view, rois, "no image yet" if live else "no image in this result"
+                ),
+                (live, rois),
             )
 
     def _draw(
@@ -232,15 +278,15 @@ class Screen:
 
         self._attempt(name, work)
 
-    def say(self, message: Callable[[], Document]) -> None:
-        """Send the texts unless the browser has them."""
+    def say(self, name: str, message: Callable[[], Document]) -> None:
+        """Send the texts of a name, "texts" or "runs", unless the browser has them."""
 
         def work() -> None:
             text: Columns = {"json": [json.dumps(message(), allow_nan=False)]}
-            if text != self._texts.data:
-                self._texts.data = text
+            if text != self._said[name].data:
+                self._said[name].data = text
 
-        self._attempt("text", work)
+        self._attempt(name, work)
 
     def _attempt(self, name: str, work: Callable[[], None]) -> None:
         """Do one part of the page; where that fails, it keeps what it shows and others go on."""
@@ -251,46 +297,60 @@ class Screen:
                 logger.exception("Run %s: %s cannot be shown.", self._run, name)
 
 
-def list_line(run: RunSummary, *, current: bool, silent: bool) -> Document:
-    """Return one line of the list of runs.
-
-    `current`: the page shows it; `silent`: it is live, but nothing has been heard of it for long.
-    """
-    frames = str(run.n_frames)
-    if run.state == "live" and run.n_expected:
-        frames += f" / {run.n_expected}"
-    return {
-        "uid": run.uid,
-        "scan": run.scan_id or run.raw_uid[:8],
-        "sample": run.sample,
-        "detector": run.detector,
-        "time": run.time,
-        "frames": frames,
-        "state": "live" if run.state == "live" else views.STATES.get(run.state, "ended"),
-        "silent": silent,
-        "current": current,
-    }
-
-
-def run_texts(state: RunState, index: int, *, detector: str, now: float) -> Document:
-    """Return what the page says of a run and a ROI (its index); `detector` is empty if unknown."""
+def run_texts(state: RunState, index: int, *, runs: Sequence[RunSummary], now: float) -> Document:
+    """Return what the page says of a run and a ROI (its index); `runs` are those of the list."""
     start, stop = mapping(state.metadata.get("start")), mapping(state.metadata.get("stop"))
-    ended = "gone" if state.gone else views.STATES.get(stop.get("exit_status", ""), "ended")
+    xpcs, raw_uid = mapping(start.get("xpcs")), str(start.get("original_run_uid") or "")
+    ended = "gone" if state.gone else views.STATES.get(str(stop.get("exit_status")), "ended")
+    gamma = state.gamma(index) if index < len(state.labels) else None
     status = state.data.status
-    caution = state.gamma(index).caution if index < len(state.labels) else ""
-    message = status.message if status else ""
-    sentences = (state.gone, stop.get("reason") or "", message, caution)
+    sentences = (
+        state.gone,
+        stop.get("reason") or "",
+        status.message if status else "",
+        gamma.caution if gamma else "",
+    )
     items = [fact for fact in state.facts(index) if fact[0] != "frames"]
-    if detector:
-        items.append(("detector", detector))
+    if xpcs.get("detector"):
+        items.append(("detector", str(xpcs["detector"])))
+    others, again = others_of(state.uid, runs), replays(runs)
+    # Code that gives this result: of several of a raw run its uid gives the best one.
+    best = not others or best_result(others).uid == state.uid
+    word = (raw_uid if best and raw_uid else state.uid)[:SHORT_UID]
+    q = state.q_inv_angstrom
     return {
-        "title": views.run_title(start, str(start.get("original_run_uid") or "")),
+        "uid": state.uid,
+        "raw_uid": raw_uid,
+        "title": views.run_title(start, raw_uid),
+        "code": f'results(catalog, "{word}")',
+        "time": number(start.get("time"), 0),
+        "taken": number(xpcs.get("raw_time"), 0),
+        "replay": state.uid in again,
+        "others": [
+            list_line(run, silent=run.silent(now), replay=run.uid in again) for run in others
+        ],
         "loaded": state.loaded or bool(state.gone),
         "state": "live" if state.live else ended,
         "silent_since": state.silent_since(now),
         "n_frames": state.n_frames,
         "n_expected": state.n_expected,
+        "frames": frames_words(state.n_frames, state.n_expected, live=state.live),
+        "empty": state.empty,
+        "provisional": gamma is not None and gamma.provisional,
         "items": items,
         "message": views.message(*map(str, sentences)),
-        "rois": list(map(views.roi_title, state.labels, state.q_inv_angstrom)),
+        "rois": list(map(views.roi_title, state.labels, q)),
+        "labels": state.labels,
+        "colours": roi_colours(q),
     }
+
+
+def rois_of(state: RunState, index: int) -> Rois:
+    """Return how the ROIs of a run look while that with an index is shown."""
+    q = state.q_inv_angstrom
+    return Rois(
+        labels=state.labels,
+        names=list(map(views.roi_title, state.labels, q)),
+        colours=roi_colours(q),
+        chosen=index,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -260,6 +261,18 @@ class RunState:
             self.hear(self.data.add_status(rows, afresh=afresh))
         self.touch()
 
+    @property
+    def nothing(self) -> str:
+        """What to say where a panel is empty."""
+        return "nothing yet" if self.live else "nothing measured"
+
+    @property
+    def empty(self) -> bool:
+        """Whether the run has ended and left nothing to draw."""
+        data = self.data
+        drawn = (data.maps and self.n_frames) or data.picture or data.gamma is not None or data.g2
+        return not self.live and not drawn
+
     # --- what is shown; made once for all pages ---------------------------------------------
 
     def _once(self, key: object, make: Callable[[], T]) -> T:
@@ -277,7 +290,7 @@ class RunState:
             denoised, title = self._model(index), views.MODEL_TITLE
         else:
             denoised, title = self._c2(index, "c2_denoised"), views.PANELS["c2_denoised"][0]
-            note = views.why_not_denoised(self.n_frames, self.window, final=self.complete)
+            note = views.why_not_denoised(self.n_frames, self.window, final=not self.live)
         return views.two_time_view(
             np.empty((0, 0), np.float32) if raw is None else raw,
             None if raw is None else denoised,
@@ -342,7 +355,7 @@ class RunState:
 
     def _g2(self, index: int) -> views.G2View:
         delay_s, raw, error, denoised = self._stored_g2(index) or self._g2_so_far(index)
-        return views.g2_view(
+        view = views.g2_view(
             delay_s,
             raw,
             denoised,
@@ -352,6 +365,9 @@ class RunState:
             series_s=self._series_s,
             final=self.complete,
         )
+        if not self.complete and not self.live:  # "so far" would promise more
+            return dataclasses.replace(view, title=f"g₂ of {self.n_frames} frames")
+        return view
 
     def _stored_g2(self, index: int) -> G2Arrays | None:
         """Return g2 of a finished run; None where an analysis that broke off has left it out."""
@@ -376,7 +392,9 @@ class RunState:
         """Return the heterogeneity of a ROI."""
         return self._once(
             ("heterogeneity", index),
-            lambda: views.heterogeneity_view(self.data.status, index, self.frame_time_s),
+            lambda: views.heterogeneity_view(
+                self.data.status, index, self.frame_time_s, final=not self.live
+            ),
         )
 
     def gamma(self, index: int) -> views.GammaView:
@@ -388,7 +406,7 @@ class RunState:
                 self.labels[index],
                 end_s=self._series_s,
                 window=self.window,
-                final=self.complete,
+                final=not self.live,
             ),
         )
 

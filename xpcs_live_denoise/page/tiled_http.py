@@ -11,9 +11,9 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 import numpy as np
@@ -35,14 +35,18 @@ logger = logging.getLogger(__name__)
 
 API = "/api/v1"
 TIMEOUT_S = 20.0
+RESULT_SPEC = "XPCSResult"
+RUN_SPECS = frozenset((RESULT_SPEC, "BlueskyRun"))
+MOST_LOOKED_AT = 20  # nodes, to tell what a container is for
 ARROW = "application/vnd.apache.arrow.file"
 # What the list of runs needs of each, and no more: a start document holds all settings.
 SUMMARY_FIELDS = (
-    "{n_frames: n_frames, stop: {exit_status: stop.exit_status, reason: stop.reason}, start: {"
+    "{n_frames: n_frames, stop: {exit_status: stop.exit_status, time: stop.time}, start: {"
     "uid: start.uid, time: start.time, scan_id: start.scan_id, sample: start.sample, "
-    "sample_name: start.sample_name, original_run_uid: start.original_run_uid, "
+    "plan_name: start.plan_name, sample_name: start.sample_name, "
+    "original_run_uid: start.original_run_uid, "
     "xpcs: {n_expected: start.xpcs.n_expected, detector: start.xpcs.detector, "
-    "frame_time_s: start.xpcs.frame_time_s}}}"
+    "raw_time: start.xpcs.raw_time, frame_time_s: start.xpcs.frame_time_s}}}"
 )
 
 
@@ -131,26 +135,50 @@ class TiledHttp:
         )
         return {item["id"]: item["attributes"] for item in self._data(answer)}
 
+    async def kind(self, path: str) -> tuple[str, frozenset[str]]:
+        """Return what a node is ("container", "array", ...), and the names of its specs.
+
+        Raises as `metadata`.
+        """
+        fields = ["structure_family", "specs"]
+        attributes = self._data(await self._get(f"/metadata/{quote(path)}", fields=fields))
+        return spoken_kind(attributes["attributes"])
+
+    async def below(self, path: str) -> dict[str, tuple[str, frozenset[str]]]:
+        """Return some of what is in a container: name -> its kind and specs, as `kind`."""
+        answer = await self._get(
+            f"/search/{quote(path)}",
+            fields=["structure_family", "specs"],
+            **{"page[limit]": MOST_LOOKED_AT},
+        )
+        return {item["id"]: spoken_kind(item["attributes"]) for item in self._data(answer)}
+
     async def runs(
-        self, path: str, *, limit: int, raw_uid: str | None = None
+        self, path: str, *, limit: int, where: tuple[str, str, str | int] | None = None
     ) -> dict[str, Document]:
-        """Return the newest derived runs of a container: uid -> the metadata that a list needs."""
+        """Return the newest derived runs of a container: uid -> the metadata that a list needs.
+
+        `where` leaves those of which a value of the metadata is, or is like, another one: ("eq",
+        key, value) or ("like", key, pattern).
+        """
         params: Document = {
             "page[limit]": limit,
             "sort": "-start.time",
             "fields": ["metadata", "specs"],
             "select_metadata": SUMMARY_FIELDS,
+            "filter[specs][condition][include]": json.dumps([RESULT_SPEC]),
+            "filter[specs][condition][exclude]": "[]",
         }
-        if raw_uid is not None:
-            params["filter[eq][condition][key]"] = "start.original_run_uid"
-            params["filter[eq][condition][value]"] = json.dumps(raw_uid)
+        if where is not None:
+            kind, key, value = where
+            condition = f"filter[{kind}][condition]"
+            params[f"{condition}[key]"] = key
+            params[f"{condition}[{'value' if kind == 'eq' else 'pattern'}]"] = json.dumps(value)
         answer = await self._get(f"/search/{quote(path)}", **params)
         found = {}
         for item in self._data(answer):
-            attributes = item["attributes"]
-            if any(spec["name"] == "XPCSResult" for spec in attributes["specs"] or ()):
-                metadata = attributes["metadata"]
-                found[item["id"]] = metadata.get("selected", metadata)
+            metadata = item["attributes"]["metadata"]
+            found[item["id"]] = metadata.get("selected", metadata)
         return found
 
     async def array(
@@ -206,7 +234,8 @@ class TiledHttp:
             )
         if answer.status_code == 404:
             raise ResultNotFoundError(
-                f"Tiled server {self.address}: nothing at {path.partition('/')[2]!r} (status 404)."
+                f"Tiled server {self.address}: nothing at {unquote(path.split('/', 2)[2])!r} "
+                "(status 404)."
             )
         if answer.is_error:
             raise TiledUnavailableError(
@@ -214,6 +243,63 @@ class TiledHttp:
                 f"{path}. Its log says why."
             )
         return answer
+
+
+def spoken_kind(attributes: Fields) -> tuple[str, frozenset[str]]:
+    """Return the structure family and the names of the specs in the attributes of a node."""
+    specs = attributes.get("specs") or ()
+    return attributes["structure_family"], frozenset(spec["name"] for spec in specs)
+
+
+async def check_container(http: TiledHttp, path: str) -> None:
+    """Raise ResultNotFoundError, with one sentence, unless a path is a place for results.
+
+    It is, if it is a container that holds results, or nothing so far. Raises
+    TiledUnavailableError when the server does not answer.
+    """
+    subject = f"Container {path!r} (--path) on the Tiled server {http.address}:"
+    try:
+        family, specs = await http.kind(path)
+    except ResultNotFoundError as error:
+        if not path:
+            raise
+        parent = path.rpartition("/")[0]
+        try:
+            beside = await http.below(parent)
+        except ResultNotFoundError:
+            raise error from None  # the key, or a level above
+        raise ResultNotFoundError(
+            f"{subject} there is none; expected that of the results, and /{parent} holds "
+            f"{_containers(beside)}."
+        ) from None
+    if family != "container" or specs & RUN_SPECS:
+        what = "one run" if specs & RUN_SPECS else f"of the kind {family!r}"
+        raise ResultNotFoundError(
+            f"{subject} it is {what}; expected the container around the results, for example "
+            f"--path {path.rpartition('/')[0] or 'processed'}."
+        )
+    if await http.runs(path, limit=1):
+        return
+    inside = await http.below(path)
+    if any(specs & RUN_SPECS for _, specs in inside.values()):
+        raise ResultNotFoundError(
+            f"{subject} it holds runs, but no results of XPCS; expected the container where "
+            "LiveDenoise stores them (setting tiled.path)."
+        )
+    if inside:
+        raise ResultNotFoundError(
+            f"{subject} it holds no results, but {_containers(inside)}; expected one of them."
+        )
+
+
+def _containers(nodes: Mapping[str, tuple[str, frozenset[str]]]) -> str:
+    """Return the names of those nodes that may hold runs."""
+    names = [
+        repr(name)
+        for name, (kind, specs) in nodes.items()
+        if kind == "container" and not specs & RUN_SPECS
+    ]
+    return ", ".join(names[:MOST_LOOKED_AT]) or "no container"
 
 
 def read_arrow(payload: bytes) -> DataFrame:

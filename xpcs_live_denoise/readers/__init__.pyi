@@ -1,4 +1,10 @@
 """How results are found in Tiled and taken out again."""
 
 from .client import XPCSResult as XPCSResult
-from .client import results as results
+from .find import find_raw_run as find_raw_run
+from .find import results as results
+from .run_names import RawRun as RawRun
+from .run_names import choose as choose
+from .run_names import in_words as in_words
+from .run_names import readings as readings
+from .run_names import uid_beginning as uid_beginning

@@ -1,18 +1,18 @@
-"""How results are read again: XPCSResult, the client of one derived run, and `results`."""
+"""XPCSResult: the client of one derived run, and what it can be asked."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRunV3
 from tiled.client.constructors import from_context
-from tiled.queries import Eq
 
 from xpcs_live_denoise import views
+from xpcs_live_denoise.catalog import TABLES, arrow_schema, catalogs_of_runs, pixel_centres
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
 from xpcs_live_denoise.numerics.estimator.model_image import c2_model, c2_residual
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS, GammaTable, Picture
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from xpcs_live_denoise.catalog import Node
     from xpcs_live_denoise.window import RunView
 
-RUN_CATALOG = "CatalogOfBlueskyRuns"
 RESULT_SPEC = "XPCSResult"
 JSON_COLUMNS = ("skipped", "contrast", "baseline", "contrast_estimates", "heterogeneity")
+# What stands for a value of each kind that an earlier version did not store.
+NOTHING = {"float": math.nan, "int": 0, "bool": False, "str": ""}
+LONG_NAMES = {"c2": "C2", "c2_denoised": "denoised C2"}
 G2_COLUMNS = ("g2", "g2_error", "g2_denoised", "heterogeneity", "heterogeneity_error")
 
 
@@ -73,8 +75,10 @@ class XPCSResult(BlueskyRunV3):
         Returns
         -------
         xarray.DataArray
-            Dims (roi, t1, t2), or (t1, t2) for one ROI; coordinates `t1_s`, `t2_s` (time of the
-            frame, s), `roi` and `q_inv_angstrom`. NaN where nothing was measured.
+            Dims (roi, t1_s, t2_s), or (t1_s, t2_s) for one ROI, each with its coordinate: label of
+            the ROI, times of the frames in s; `q_inv_angstrom` beside `roi`. So
+            `.sel(t1_s=2.5, method="nearest")` is the row of that time. NaN where nothing was
+            measured.
 
         Raises
         ------
@@ -138,17 +142,21 @@ class XPCSResult(BlueskyRunV3):
             residual[index] = c2_residual(measured[index], model[index])
         if len(failures) == len(labels):
             raise ResultNotFoundError(f"Result {self.start['uid']}: {failures[0]}")
+        found = {"model": (model, "model of C2"), "residual": (residual, "residual of C2 / noise")}
         return xr.Dataset(
             {
-                name: raw.copy(data=values.reshape(raw.shape))
-                for name, values in (("model", model), ("residual", residual))
+                name: raw.copy(data=values.reshape(raw.shape)).assign_attrs(long_name=long_name)
+                for name, (values, long_name) in found.items()
             }
         )
 
     def gamma_table(
-        self, source: str | Sequence[str] | None = None, final: bool = True
+        self,
+        source: str | Sequence[str] | None = None,
+        final: bool = True,
+        recommended: bool = False,
     ) -> pd.DataFrame:
-        """Return Gamma(t), one fit a row, with the columns of GammaTable.
+        """Return Gamma(t), one fit a row, with the columns of GammaTable in their order.
 
         Parameters
         ----------
@@ -159,22 +167,27 @@ class XPCSResult(BlueskyRunV3):
             also replaces provisional ones of another width.
             False: every row that was ever published, with `seq_num` and `time` (s since 1970), in
             that order.
+        recommended
+            Only the rows to trust, at most one a ROI and age.
 
         Returns
         -------
         pandas.DataFrame
-            Sorted by ROI, source, width and age; empty where nothing was fitted yet.
+            Sorted by ROI, source, width and age; without rows, but with columns of the same types,
+            where nothing was fitted.
         """
-        table: Any = self._table("gamma", ["seq_num", "time", *GAMMA_COLUMNS])
+        table: Any = self._table("gamma")
         if source is not None:
             wanted = [source] if isinstance(source, str) else list(source)
             table = table.loc[table["source"].isin(wanted)]
-        if not final:
-            return table.reset_index(drop=True)
-        order = table["seq_num"].to_numpy(np.int64)
-        table = table.iloc[views.rows_that_count(views.table_from_columns(table), order)]
-        table = table.sort_values(["roi", "source", "width", "age_frame"], kind="stable")
-        return table[list(GAMMA_COLUMNS)].reset_index(drop=True)
+        if final:
+            order = table["seq_num"].to_numpy(np.int64)
+            table = table.iloc[views.rows_that_count(views.table_from_columns(table), order)]
+            table = table.sort_values(["roi", "source", "width", "age_frame"], kind="stable")
+            table = table[list(GAMMA_COLUMNS)]
+        if recommended:
+            table = table.loc[table["recommended"]]
+        return table.reset_index(drop=True)
 
     def g2_table(self) -> pd.DataFrame:
         """Return g2 of the whole series, one (ROI, lag) a row.
@@ -189,10 +202,9 @@ class XPCSResult(BlueskyRunV3):
         """
         import pandas as pd
 
-        if "g2" not in self.base:
-            return pd.DataFrame(columns=["roi", "q_inv_angstrom", "delay_s", *G2_COLUMNS])
-        stream = self.base["g2"].base
-        delay_s, labels = stream["delay_s"].read(), self.xpcs["roi"]
+        stream: Any = self.base["g2"].base if "g2" in self.base else {}
+        delay_s = stream["delay_s"].read() if "delay_s" in stream else np.empty(0)
+        labels = np.array(self.xpcs["roi"], np.int64)
         values: Document = {
             "roi": np.repeat(labels, len(delay_s)),
             "q_inv_angstrom": np.repeat(self._q(), len(delay_s)),
@@ -232,7 +244,7 @@ class XPCSResult(BlueskyRunV3):
         mean, labels = node.read(), stream["roi_labels"].read()
         # The centre of each binned pixel, in pixels of the frames that the ROIs are drawn on.
         coords: Document = {
-            name: (name, (np.arange(n) + 0.5) * binning - 0.5, {"units": "pixels"})
+            name: (name, pixel_centres(n, binning), {"units": "pixels"})
             for name, n in zip(("row", "col"), mean.shape, strict=True)
         }
         attrs = {"binning": binning, "n_frames": node.metadata.get("n_frames", 0)}
@@ -245,9 +257,8 @@ class XPCSResult(BlueskyRunV3):
 
     def status_table(self) -> pd.DataFrame:
         """Return the status rows, one a publication; `time` in s since 1970, lists decoded."""
-        columns = ["seq_num", "time", *Status.__slots__]
-        table: Any = self._table("status", columns)
-        return table[columns[1:]].assign(
+        table: Any = self._table("status").drop(columns="seq_num")
+        return table.assign(
             **{name: [json.loads(text) for text in table[name]] for name in JSON_COLUMNS}
         )
 
@@ -267,19 +278,24 @@ class XPCSResult(BlueskyRunV3):
             places = [tuple(part for part in stored.split("/") if part)]
         else:
             beside = root[here] if here else root
-            places = [(*here, key) for key in _catalogs_of_runs(beside)]
+            places = [(*here, key) for key in catalogs_of_runs(beside)]
         for place in places:
             try:
                 return root[(*place, uid)]
             except KeyError:
                 continue
+        names = ", ".join(f"/{'/'.join(place)}" for place in places) or "/"
         raise ResultNotFoundError(
-            f"Raw run {uid}: not found in {_names(places)}. Set settings.tiled.raw_path to the "
-            "container that holds the raw runs."
+            f"Raw run {uid}: not found in {names}. Set settings.tiled.raw_path to the container "
+            "that holds the raw runs."
         )
 
     def plot(self, roi: int | None = None, *, model: bool = False) -> Figure:
         """Return a matplotlib figure: detector, C2 raw and denoised, g2, Gamma(t), Gamma(q).
+
+        A notebook shows what the last line of a cell returns; with `%matplotlib qt` a window opens.
+        It is none of pyplot's figures, so that the next plot gets its own. A script saves it, or
+        (matplotlib 3.11) gives it to pyplot: `plt.figure(result.plot())`, then `plt.show()`.
 
         Parameters
         ----------
@@ -326,19 +342,18 @@ class XPCSResult(BlueskyRunV3):
 
         times = np.arange(values.shape[-1]) * self.xpcs["frame_time_s"]
         which = self._index(roi)
-        labels, q = np.array(self.xpcs["roi"])[which], self._q()[which]
+        labels, q = np.array(self.xpcs["roi"], np.int64)[which], self._q()[which]
+        along_roi = () if roi is not None else ("roi",)
         coords: Document = {
-            "t1_s": ("t1", times),
-            "t2_s": ("t2", times),
-            "roi": labels,
-            "q_inv_angstrom": q if roi is not None else ("roi", q),
+            "t1_s": ("t1_s", times, {"long_name": "t1", "units": "s"}),
+            "t2_s": ("t2_s", times, {"long_name": "t2", "units": "s"}),
+            "roi": (along_roi, labels, {"long_name": "ROI"}),
+            "q_inv_angstrom": (along_roi, q, {"long_name": "q", "units": "1/angstrom"}),
         }
-        dims = ("t1", "t2") if roi is not None else ("roi", "t1", "t2")
-        array = xr.DataArray(values, dims=dims, coords=coords, name=name)
-        for coord in ("t1_s", "t2_s"):
-            array[coord].attrs["units"] = "s"
-        array["q_inv_angstrom"].attrs["units"] = "1/angstrom"
-        return array
+        attrs = {"long_name": LONG_NAMES[name], "units": "1"}
+        return xr.DataArray(
+            values, dims=(*along_roi, "t1_s", "t2_s"), coords=coords, name=name, attrs=attrs
+        )
 
     def _array(self, stream: str, name: str, n_frames: int) -> Node:
         if n_frames and self.has(stream, name):
@@ -351,88 +366,21 @@ class XPCSResult(BlueskyRunV3):
             f"{hint}. Last status: {message or 'no message'}"
         )
 
-    def _table(self, stream: str, columns: list[str]) -> pd.DataFrame:
-        import pandas as pd
-
+    def _table(self, stream: str) -> pd.DataFrame:
+        """Return the rows of a stream in order; of the same types where there are none."""
+        columns = TABLES[stream][0]
+        names = ["seq_num", "time", *columns]
+        empty: Any = arrow_schema(columns).empty_table().to_pandas()[names]
         if not self.has(stream, "internal"):
-            return pd.DataFrame(columns=columns)
+            return empty
         node = self.base[stream].base["internal"]
+        table = node.read([name for name in names if name in node.columns])
         # A table of an earlier version lacks the newest columns: nothing is known.
-        table = node.read([name for name in columns if name in node.columns])
-        table = table.reindex(columns=columns)
-        for name, nothing in (("caution", ""), ("heterogeneity", "[]")):
-            if name in columns and name not in node.columns:
-                table[name] = nothing
+        for name in set(names) - set(table):
+            table[name] = "[]" if name in JSON_COLUMNS else NOTHING[columns[name][0]]
         # A retried append may have doubled rows.
-        return table.drop_duplicates("seq_num", keep="last").sort_values("seq_num")
-
-
-def results(catalog: Node, raw_uid: str, *, path: str = "processed") -> XPCSResult:
-    """Return the newest result that was derived from a run, a finished one before all others.
-
-    Parameters
-    ----------
-    catalog
-        Any Tiled client of the server: of the root, of the container with the derived runs, or of
-        the container with the raw runs. databroker 2's clients are Tiled clients and serve as well.
-    raw_uid
-        Uid of the raw run.
-    path
-        Container of the derived runs, looked for from `catalog` upwards to the root.
-
-    Raises
-    ------
-    ResultNotFoundError
-        When nothing was derived from the run; says where it was looked for.
-    """
-    searched: list[tuple[str, ...]] = []
-    for container in _candidates(catalog, path):
-        searched.append(tuple(container.path_parts))
-        derived = container.search(Eq("start.original_run_uid", raw_uid)).values()
-        # Other tools name a run's origin in the same way: only our own spec is a result.
-        found = [run for run in derived if any(spec.name == RESULT_SPEC for spec in run.specs)]
-        if found:
-            best = max(found, key=lambda r: ("stop" in r.metadata, r.metadata["start"]["time"]))
-            return _as_result(best)
-    raise ResultNotFoundError(
-        f"Run {raw_uid}: no result in {_names(searched)}. Expected a run that was taken while "
-        "LiveDenoise was subscribed; give path=... if results lie elsewhere."
-    )
-
-
-def _candidates(catalog: Node, path: str) -> Iterator[Node]:
-    yield catalog
-    below = tuple(part for part in path.split("/") if part)
-    root = from_context(catalog.context)
-    here = tuple(catalog.path_parts)
-    for depth in range(len(here), -1, -1):
-        place = (*here[:depth], *below)
-        try:
-            yield root[place]
-        except KeyError:
-            continue
-
-
-def _as_result(client: Node) -> XPCSResult:
-    if isinstance(client, XPCSResult):
-        return client
-    # A client that was made before this package was installed knows no special class.
-    result: Any = XPCSResult(
-        client.context, item=client.item, structure_clients=client.structure_clients
-    )
-    return result
-
-
-def _catalogs_of_runs(container: Node) -> list[str]:
-    return [
-        key
-        for key, child in container.items()
-        if any(spec.name == RUN_CATALOG for spec in child.specs)
-    ]
-
-
-def _names(places: Sequence[Sequence[str]]) -> str:
-    return ", ".join(f"/{'/'.join(place)}" for place in dict.fromkeys(map(tuple, places))) or "/"
+        table = table[names].astype(empty.dtypes).drop_duplicates("seq_num", keep="last")
+        return table.sort_values("seq_num")
 
 
 def mirrored(lower: Array) -> Array:
@@ -475,6 +423,7 @@ def result_view(result: XPCSResult, label: int, *, model: bool = False) -> RunVi
             n_frames=n_frames,
             n_expected=None if stop is not None else xpcs.get("n_expected"),
             frame_time_s=frame_time_s,
+            time_unit=xpcs.get("time_unit", "s"),
             counts=views.mean_counts(picture, label),
             live=stop is None,
         ),
@@ -489,12 +438,15 @@ def result_view(result: XPCSResult, label: int, *, model: bool = False) -> RunVi
             status=status,
             roi=roi,
             note=views.why_not_denoised(n_frames, window, final=stop is not None),
+            final=stop is not None,
             title=title,
         ),
         g2=_g2(result, label, raw, gamma, final=stop is not None),
-        heterogeneity=views.heterogeneity_view(status, roi, frame_time_s),
+        heterogeneity=views.heterogeneity_view(status, roi, frame_time_s, final=stop is not None),
         gamma=shown,
         power_law=views.power_law_view(gamma, labels, q),
+        n_roi=len(labels),
+        time_unit=xpcs.get("time_unit", "s"),
     )
 
 

@@ -145,6 +145,19 @@ class MissingFrames:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartOver:
+    """What was read of a run so far is not of it; the references that follow are, from frame 0 on.
+
+    Attributes
+    ----------
+    reason
+        Which frames are left out and why: one sentence.
+    """
+
+    reason: str
+
+
 FrameReference: TypeAlias = (
     InlineFrames | HDF5Frames | EigerFrames | AssetFrames | TiledFrames | MissingFrames
 )

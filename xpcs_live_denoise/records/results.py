@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
 
-from .run import RunEnd, Status
+from .run import RunEnd, RunInfo, Status
 from .types import BoolArray, FloatArray, IntArray, concatenate_rows, select_rows
 
 if TYPE_CHECKING:
@@ -64,9 +64,10 @@ class C2Rows:
         anew = [index for index, part in enumerate(parts) if part.start < parts[0].start]
         if anew:
             return C2Rows.concatenate(parts[anew[0] :])
-        first, last = parts[0], parts[-1]
-        shape = (len(last.values), last.stop - first.start, last.stop)
-        values = np.empty(shape, last.values.dtype)
+        # What a run takes back of its first rows may be more than it has new ones by now.
+        first, end = parts[0], max(part.stop for part in parts)
+        shape = (len(first.values), end - first.start, end)
+        values = np.empty(shape, first.values.dtype)
         for part in parts:
             start, stop = part.start - first.start, part.stop - first.start
             values[:, start:stop, : part.stop] = part.values
@@ -74,7 +75,7 @@ class C2Rows:
             values[:, :start, part.start : part.stop] = part.values[
                 :, :, first.start : part.start
             ].swapaxes(1, 2)
-        return C2Rows(start=first.start, stop=last.stop, values=values)
+        return C2Rows(start=first.start, stop=end, values=values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +186,8 @@ class Result:
         The last status.
     picture
         The detector, None where nobody looked (offline).
+    info
+        What is known of the run by its end, where that is not what it began with.
     """
 
     c2: FloatArray
@@ -193,6 +196,7 @@ class Result:
     g2: OneTime
     status: Status
     picture: Picture | None = None
+    info: RunInfo | None = None
 
 
 class Sink(Protocol):
@@ -210,11 +214,15 @@ class Sink(Protocol):
         ...
 
 
+# The caution of a row that is per frame: nobody knows the frame period.
+PER_FRAME = "per_frame"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GammaTable:
     """Fitted relaxation rates, one entry a row; the columns of the `gamma` stream.
 
-    Every attribute has shape (n_rows,).
+    What a person looks for comes first. Every attribute has shape (n_rows,).
 
     Attributes
     ----------
@@ -230,7 +238,8 @@ class GammaTable:
     width
         Frames in the cut; the whole series' length for fits of a series.
     relaxation_rate, relaxation_rate_error
-        Gamma and its standard error, s^-1; the error is NaN where none can be trusted.
+        Gamma and its standard error, s^-1; the error is NaN where none can be trusted. Per frame in
+        rows with the caution "per_frame".
     error_kind
         Where the error comes from: "jackknife" (over pixel blocks), "residual" (Jacobian, times the
         scatter about the fit; of the estimator and of a whole series: from the scatter of C2 far
@@ -261,13 +270,14 @@ class GammaTable:
     roi: IntArray
     q_inv_angstrom: FloatArray
     age_s: FloatArray
-    age_frame: FloatArray
-    source: NDArray[np.str_]
-    width: IntArray
     relaxation_rate: FloatArray
     relaxation_rate_error: FloatArray
-    error_kind: NDArray[np.str_]
     alpha: FloatArray
+    recommended: BoolArray
+    source: NDArray[np.str_]
+    age_frame: FloatArray
+    width: IntArray
+    error_kind: NDArray[np.str_]
     alpha_error: FloatArray
     baseline: FloatArray
     baseline_error: FloatArray
@@ -278,7 +288,6 @@ class GammaTable:
     n_effective: FloatArray
     converged: BoolArray
     in_range: BoolArray
-    recommended: BoolArray
     reason: NDArray[np.str_]
     caution: NDArray[np.str_]
     final: BoolArray
@@ -300,6 +309,21 @@ class GammaTable:
             for name, value in columns.items()
         }
         return dataclasses.replace(self, **full)
+
+    def with_frame_time(self, period_s: float | None) -> GammaTable:
+        """Return rows that are per frame in seconds; None: the period of a frame, if it is known.
+
+        Without it they stay per frame, with the caution PER_FRAME.
+        """
+        if period_s is None:
+            cautions = [f"{caution} {PER_FRAME}".strip() for caution in self.caution.tolist()]
+            return dataclasses.replace(self, caution=np.array(cautions, np.str_))
+        return dataclasses.replace(
+            self,
+            age_s=self.age_s * period_s,
+            relaxation_rate=self.relaxation_rate / period_s,
+            relaxation_rate_error=self.relaxation_rate_error / period_s,
+        )
 
     def select(self, rows: BoolArray | IntArray) -> GammaTable:
         """Return the rows that a boolean mask or an index array names."""

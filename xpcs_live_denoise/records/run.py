@@ -107,6 +107,8 @@ class RunInfo:
         Name of the detector and of the data key that holds its frames.
     frame_shape, frame_time_s, n_expected
         (rows, cols); frame period in s; number of frames if the documents tell it.
+    time_unit
+        "s"; "frame" where nobody knows the frame period, which is 1 then.
     roi, q_inv_angstrom, n_pixels
         Per ROI: label, q (NaN where unknown), number of pixels.
     geometry
@@ -132,6 +134,7 @@ class RunInfo:
     step: int
     mode: str
     engine: str
+    time_unit: str = "s"
     geometry: Geometry = dataclasses.field(default_factory=Geometry)
     settings: Fields = dataclasses.field(default_factory=dict[str, Any])
     model: Fields | None = None

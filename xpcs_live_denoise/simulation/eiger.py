@@ -19,7 +19,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
+from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, install_line
 from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.records.types import Array, BoolArray, Document
 
@@ -31,7 +31,7 @@ try:
 except ImportError as error:
     raise MissingDependencyError(
         "The simulated classic Eiger is an ophyd device and ophyd is not installed. "
-        "Install it with: pip install 'xpcs-live-denoise[profile]'"
+        f"{install_line('profile')}."
     ) from error
 
 # A component of ophyd is the signal or device itself on an instance: not typed.

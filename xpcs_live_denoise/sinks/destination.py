@@ -33,6 +33,11 @@ class TiledDestination:
         self._is_ours = client is None
         self._request_s = request_s
 
+    @property
+    def path(self) -> str:
+        """The container, "/" between levels."""
+        return self._settings.tiled.path
+
     def spool(self, info: RunInfo) -> Spool:
         """Return the spool of a new derived run. Touches no disk."""
         tiled = self._settings.tiled

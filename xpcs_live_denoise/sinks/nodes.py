@@ -119,14 +119,20 @@ class TiledArray:
         self._shape: tuple[int, ...] = ()
         self._chunks: tuple[int, ...] = ()
 
-    def patch_frames(self, values: Array, offset: tuple[int, int], n_expected: int | None) -> None:
+    @property
+    def lengths(self) -> dict[str, int]:
+        """The length of each dim; empty before the node is there."""
+        return dict(zip(ARRAY_DIMS[self._name][0], self._shape, strict=False))
+
+    def patch_frames(
+        self, values: Array, offset: tuple[int, int], *, n_frames: int, n_expected: int | None
+    ) -> None:
         """Write a block (n_roi, n_t1, n_t2) of a two-time array while the series is being taken.
 
         `offset` are the frames (t1, t2) of its first entry; the frames that are expected decide the
-        capacity of a new node.
+        capacity of a new node, which has room for `n_frames`.
         """
-        needed = max(offset[0] + values.shape[1], offset[1] + values.shape[2])
-        n_roi = values.shape[0]
+        needed, n_roi = n_frames, values.shape[0]
         if self._node is None:
             capacity, edge = live_edge(n_expected)
             while capacity < needed:
@@ -134,9 +140,13 @@ class TiledArray:
             room = self._max_bytes // (edge * edge * self._dtype.itemsize)
             chunks = (largest_divisor(n_roi, max(1, room)), edge, edge)
             self._create((n_roi, capacity, capacity), chunks)
-        if needed > self._shape[1]:
-            self._grow(needed)
+        self.hold(needed)
         self._patch(values, (0, *offset))
+
+    def hold(self, n_frames: int) -> None:
+        """Make room for so many frames, if the node is there."""
+        if self._shape and n_frames > self._shape[1]:
+            self._grow(n_frames)
 
     def replace(self, values: Array) -> None:
         """Make the array exactly `values`; the node is made anew only where its shape differs."""
@@ -234,8 +244,7 @@ class TiledTable:
         max_message_bytes: int,
     ):
         self._stream = stream
-        self._columns = tuple(schema)
-        self._schema: Any = arrow_schema(schema)
+        self._kinds = dict(schema)
         self._key = tuple(key)
         self._access_tags = access_tags
         self._max_bytes = max(1, max_message_bytes - MESSAGE_OVERHEAD)
@@ -248,6 +257,11 @@ class TiledTable:
     def adopt(self) -> None:
         """Go on with the table that another process left; none of its rows is written again."""
         self._node = self._stream[TABLE_KEY]
+        # Another version may have had other columns, or another order.
+        self._kinds = {
+            name: self._kinds[name] for name in self._node.columns if name in self._kinds
+        }
+        self._key = tuple(name for name in self._key if name in self._kinds)
         stored = self._node.read(["seq_num", *self._key])
         columns = {name: np.asarray(stored[name]) for name in self._key}
         self._adopted = set(self._keys(pa.table(columns)))
@@ -260,11 +274,11 @@ class TiledTable:
                 self._stream,
                 TABLE_KEY,
                 lambda: self._stream.create_appendable_table(
-                    schema=self._schema, key=TABLE_KEY, access_tags=self._access_tags
+                    schema=arrow_schema(self._kinds), key=TABLE_KEY, access_tags=self._access_tags
                 ),
             )
         self._resolve_doubt()
-        table = pa.table({name: np.asarray(columns[name]) for name in self._columns})
+        table = pa.table({name: np.asarray(columns[name]) for name in self._kinds})
         table = table.filter(pa.array(self._is_new(table)))
         if not table.num_rows:
             return
@@ -317,10 +331,10 @@ class TiledTable:
         n, now = table.num_rows, time.time()
         stamps = np.full(n, now)
         arrays: list[Any] = [np.arange(self.n_rows + 1, self.n_rows + n + 1), stamps]
-        arrays += [table[name] for name in self._columns]
-        arrays += [stamps] * len(self._columns)
-        columns = dict(zip(self._schema.names, arrays, strict=True))
-        return pa.table(columns).cast(self._schema)
+        arrays += [table[name] for name in self._kinds]
+        arrays += [stamps] * len(self._kinds)
+        schema = arrow_schema(self._kinds)
+        return pa.table(dict(zip(schema.names, arrays, strict=True))).cast(schema)
 
 
 class RunNodes:
@@ -365,6 +379,11 @@ class RunNodes:
                 max_message_bytes=self._max_bytes,
             )
         return self.tables[name]
+
+    def describe_keys(self, stream: str, data_keys: Document) -> None:
+        """Add to what a stream says of its data keys, if it is there."""
+        if stream in self._streams:
+            self._streams[stream].update_metadata({"data_keys": data_keys}, drop_revision=True)
 
     def close(self) -> dict[str, int]:
         """Close every node but the run's own; return the number of events of each stream."""

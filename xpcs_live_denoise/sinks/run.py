@@ -10,6 +10,7 @@ import logging
 import time
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from xpcs_live_denoise.catalog import (
     RUN_SPECS,
     Node,
     create_container,
+    pixel_centres,
     plain,
     probe,
     results_container,
@@ -26,6 +28,7 @@ from xpcs_live_denoise.catalog import (
     start_document,
     status_columns,
     stop_document,
+    time_units,
 )
 from xpcs_live_denoise.records.results import GammaTable, OneTime, Picture, Publication, Result
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
@@ -36,6 +39,7 @@ from .nodes import RunNodes
 logger = logging.getLogger(__name__)
 
 PICTURE_PERIOD_S = 5.0  # an image of the detector is as large as thousands of rows
+TWO_TIME = {("two_time", name) for name in ("c2", "c2_denoised", "c2_spread")}
 MAX_MESSAGE_BYTES = 900_000  # subscribers' connections end at a message of 1 MB
 
 
@@ -125,6 +129,7 @@ class TiledSink:
         if self._finished:  # by another process
             return
         self._picture.write(nodes)
+        self._write_coordinates(nodes)
         if end.status != self._last_status:
             self._append_status(nodes, end.status)
         counts = nodes.close()
@@ -136,19 +141,24 @@ class TiledSink:
     # --- records ---------------------------------------------------------------------------
 
     def _publish(self, nodes: RunNodes, news: Publication) -> None:
-        n_expected = self._info.n_expected
+        n_frames = max(news.n_frames, self._n_frames or 0)
+        room: Any = {"n_frames": n_frames, "n_expected": self._info.n_expected}
         # First of all: this is what somebody waits for.
         if news.gamma is not None and len(news.gamma):
             _append_gamma(nodes, news.gamma)
+            if self._info.time_unit != "s":  # of what the streams say by themselves
+                _describe_times(nodes, self._info)
+        for stream, name in TWO_TIME & set(nodes.arrays):  # of one length, or nobody can read them
+            nodes.array(stream, name).hold(n_frames)
         if news.c2 is not None:
             rows = nodes.array("two_time", "c2")
-            rows.patch_frames(news.c2.values, (news.c2.start, 0), n_expected)
+            rows.patch_frames(news.c2.values, (news.c2.start, 0), **room)
         for band in news.bands:
             at = (band.start, band.start)
-            nodes.array("two_time", "c2_denoised").patch_frames(band.c2, at, n_expected)
-            nodes.array("two_time", "c2_spread").patch_frames(band.spread, at, n_expected)
+            nodes.array("two_time", "c2_denoised").patch_frames(band.c2, at, **room)
+            nodes.array("two_time", "c2_spread").patch_frames(band.spread, at, **room)
         # After the arrays: what n_frames promises is there to be read.
-        self._set_n_frames(nodes, max(news.n_frames, self._n_frames or 0))
+        self._set_n_frames(nodes, n_frames)
         self._picture.take(news.picture)
         if self._picture.is_due:
             self._picture.write(nodes)
@@ -169,9 +179,31 @@ class TiledSink:
         self._set_n_frames(nodes, n_frames)
         if len(result.gamma):
             _append_gamma(nodes, result.gamma)
+        self._info = result.info or self._info  # the time axis is known better by now
+        self._complete_start(nodes)
         self._picture.take(result.picture)
         self._picture.write(nodes)
         self._append_status(nodes, result.status)
+
+    def _write_coordinates(self, nodes: RunNodes) -> None:
+        """Write what `t1_s`, `delay_s`, ... of the arrays are, beside them; the lengths are final.
+
+        The coordinates of images are written with them.
+        """
+        lengths: dict[str, dict[str, int]] = {}
+        for (stream, _), array in nodes.arrays.items():
+            lengths.setdefault(stream, {}).update(array.lengths)
+        for stream, of_dims in lengths.items():
+            if "roi" in of_dims:
+                nodes.array(stream, "roi").replace(np.array(self._info.roi, np.int64))
+                q = np.array(self._info.q_inv_angstrom, np.float64)
+                nodes.array(stream, "q_inv_angstrom").replace(q)
+            for dim in ("t1_s", "t2_s"):
+                if dim in of_dims:
+                    times = np.arange(of_dims[dim]) * self._info.frame_time_s
+                    nodes.array(stream, dim).replace(times)
+                    if self._info.time_unit != "s":
+                        nodes.describe_keys(stream, {dim: {"units": self._info.time_unit}})
 
     def _append_status(self, nodes: RunNodes, status: Status) -> None:
         nodes.table("status").append(status_columns(status))
@@ -199,6 +231,16 @@ class TiledSink:
         place = "/".join((*self._segments, self.uid))
         logger.info("Results of run %s go to Tiled as %s.", self._info.uid, place)
         return nodes
+
+    def _complete_start(self, nodes: RunNodes) -> None:
+        """Say in the start document how far apart frames are, as is known at the end."""
+        stored, info = self._start["xpcs"], self._info
+        known = {"frame_time_s": info.frame_time_s, "time_unit": info.time_unit}
+        if {"s"} != {info.time_unit, stored.get("time_unit", "s")}:
+            _describe_times(nodes, info)
+        if any(stored.get(name) != value for name, value in known.items()):
+            nodes.run.update_metadata({"start": {"xpcs": known}}, drop_revision=True)
+            self._start["xpcs"] = {**stored, **known}
 
     def _set_n_frames(self, nodes: RunNodes, n_frames: int) -> None:
         if self._n_frames != n_frames:
@@ -231,12 +273,19 @@ class NewestPicture:
             return
         if self._labels is None or not np.array_equal(picture.labels, self._labels):
             nodes.array("image", "roi_labels").replace(picture.labels)
+            for dim, length in zip(("row", "col"), picture.labels.shape, strict=True):
+                nodes.array("image", dim).replace(pixel_centres(length, picture.binning))
             self._labels = picture.labels
         image = nodes.array("image", "image")
         image.replace(picture.mean)
         image.describe({"binning": picture.binning, "n_frames": picture.n_frames})
         self._waiting = None
         self._next = time.monotonic() + self._period_s
+
+
+def _describe_times(nodes: RunNodes, info: RunInfo) -> None:
+    for stream, data_keys in time_units(info.time_unit).items():
+        nodes.describe_keys(stream, data_keys)
 
 
 def _append_gamma(nodes: RunNodes, gamma: GammaTable) -> None:

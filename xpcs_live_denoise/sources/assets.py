@@ -60,6 +60,8 @@ def _eiger_series(path: str, options: Fields, where: Fields, key: ImageKey) -> E
     if where.get("frame_num") is not None:  # an event for each frame
         start = _whole(where["frame_num"])
         stop, is_whole = start + 1, False
+    elif where.get("n_frames") is not None:  # ours: a series that broke off
+        stop, is_whole = _whole(where["n_frames"]), False
     images_per_file = positive_int(options.get("images_per_file"))
     return EigerFrames(
         prefix=path,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +11,13 @@ import numpy as np
 from event_model import DocumentNames, EventModelError, RunRouter, unpack_datum_page
 
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError, short_repr
-from xpcs_live_denoise.records.frames import FrameReference, InlineFrames, MissingFrames
+from xpcs_live_denoise.records.frames import FrameReference
 from xpcs_live_denoise.records.types import Document, Fields
 
-from .assets import MOST_FRAMES, ImageKey, StreamResource, datum_reference, positive_int
+from .assets import MOST_FRAMES, ImageKey, StreamResource, positive_int
+from .events import MALFORMED, Assets, EventFrames
+from .frame_time import EventTimes
+from .streams import SERIES, UNKNOWN, ImageStream, left_out, stream_rank
 
 NAMES = frozenset(name.name for name in DocumentNames) - {"bulk_datum", "bulk_events"}
 # Runs without a stop document that are waited for; an older one is ended.
@@ -117,40 +119,64 @@ def _require_uid(start: Fields) -> None:
         )
 
 
-# Events that wait for the datum of the first of them; then that one is given up.
-MOST_WAITING = 16
-# Datum documents that are kept, the newest; those of other data keys are among them.
-MOST_DATUMS = 100_000
-# Frames that may be missing between two events; beyond it a seq_num is a mistake.
-MOST_LOST_FRAMES = 100_000
-LOST_EVENTS = "Events of the detector did not get here: numbers (seq_num) are left out."
-_MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
-
-
 class RunDocuments:
     """The documents of one run, turned into references to the frames of one data key.
 
-    Takes what an `event_model.RunRouter` delivers to a callback of one run. The first stream that
-    has the data key is followed; other streams are ignored, even if they have the same key (dark
-    frames). Reading the attributes consumes nothing.
+    Takes what an `event_model.RunRouter` delivers to a callback of one run. Of several streams with
+    the data key one is the series (see `stream_rank`): a dark frame may come first. One that looks
+    like it is followed at once; any other when it has as many frames as a window, or at the stop,
+    and until the series itself comes. Reading the attributes consumes nothing.
 
-    `detector` is the name of its entry in the descriptor's configuration. `image_descriptor` is the
-    first descriptor that has the data key, None until it came; `n_frames` are the frames behind all
-    references so far.
+    `detector` is the name of its entry in the descriptor's configuration, `stream` the setting.
+    `image_descriptor` is the first descriptor of the stream that is followed, None until there is
+    one; `n_frames` are the frames behind all references to it so far.
     """
 
-    def __init__(self, start: Fields, *, detector: str, data_key: str) -> None:
+    def __init__(
+        self, start: Fields, *, detector: str, data_key: str, stream: str | None = None
+    ) -> None:
         self.start = start
-        self.image_descriptor: Fields | None = None
-        self.n_frames = 0
         self._detector = detector
         self._data_key = data_key
-        self._key = ImageKey()
+        self._wanted = stream
         self._image_like: dict[str, None] = {}  # an ordered set
-        self._is_image: dict[str, bool] = {}  # uid of a descriptor -> of the stream with the frames
+        self._chosen: ImageStream | None = None
+        # Those that have the data key, by name, with what holds the frames of their events.
+        self._streams: dict[str, tuple[ImageStream, EventFrames]] = {}
+        self._by_descriptor: dict[str, str | None] = {}  # uid -> name, None without the data key
         # uid of a stream_resource -> itself, None where it is of another data key
         self._resources: dict[str, StreamResource | None] = {}
-        self._events = EventFrames(data_key)
+        self._assets = Assets(data_key)
+
+    @property
+    def image_descriptor(self) -> Fields | None:
+        """The first descriptor of the stream that is followed; None until there is one."""
+        return self._chosen and self._chosen.descriptor
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of the stream that is followed so far."""
+        return self._chosen.n_frames if self._chosen else 0
+
+    @property
+    def times(self) -> EventTimes:
+        """When the events of the stream that is followed were made."""
+        return self._chosen.times if self._chosen else EventTimes()
+
+    @property
+    def left_out(self) -> str:
+        """Which streams with the data key are not followed, a sentence; "" if there are none."""
+        return left_out(self._chosen, [stream for stream, _ in self._streams.values()])
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The names of all streams so far that have the data key."""
+        return tuple(self._streams)
+
+    @property
+    def has_descriptor(self) -> bool:
+        """Whether any descriptor has come."""
+        return bool(self._by_descriptor)
 
     @property
     def image_like_keys(self) -> tuple[str, ...]:
@@ -163,9 +189,20 @@ class RunDocuments:
         return (self.image_descriptor or {}).get("configuration", {})
 
     @property
+    def device(self) -> str:
+        """The device whose configuration is the detector's: another name may have the data key."""
+        if self._detector in self.configuration or self.image_descriptor is None:
+            return self._detector
+        owner = self.image_descriptor["data_keys"][self._data_key].get("object_name")
+        return owner if isinstance(owner, str) and owner in self.configuration else self._detector
+
+    @property
     def frame_shape(self) -> tuple[int, int] | None:
         """(rows, cols) of the first inline frame, else of the descriptor; None if unknown."""
-        return self._events.frame_shape or self._key.frame_shape
+        if self._chosen is None:
+            return None
+        _, events = self._streams[str(self._chosen.name)]
+        return events.frame_shape or self._chosen.key.frame_shape
 
     @property
     def n_expected(self) -> int | None:
@@ -176,10 +213,11 @@ class RunDocuments:
         single point may hold a whole series) and not below what has already come.
         """
         points = positive_int(self.start.get("num_points"))
+        key = self._chosen.key if self._chosen else ImageKey()
         candidates = (
             positive_int(self.start.get("number of images")),
-            points * self._key.frames_per_event if points and self.image_descriptor else None,
-            self._key.configured_images,
+            points * key.frames_per_event if points and self.image_descriptor else None,
+            key.configured_images,
         )
         least, most = max(2, self.n_frames), MOST_FRAMES
         return next((n for n in candidates if n is not None and least <= n <= most), None)
@@ -196,70 +234,109 @@ class RunDocuments:
         A malformed document is an InvalidInputError; everything is then as if it had not come.
         """
         try:
-            announced = self._announced(name, doc)
-            events = self._events.take(self._key, all_of_them=name == "stop")
-            references = (*announced, *events)
+            self._announced(name, doc)
+            for stream, events in self._streams.values():
+                taken = events.take(stream.key, all_of_them=name == "stop")
+                stream.add(taken, chosen=stream is self._chosen)
         except XpcsError:
             raise
-        except _MALFORMED as error:
+        except MALFORMED as error:
             raise self._refusal(
                 f"malformed {name} document ({type(error).__name__}: {short_repr(str(error))}); "
                 "expected the fields of the event model"
             ) from error
-        self.n_frames += sum(reference.n_frames for reference in references)
-        return references
+        self._choose(is_over=name == "stop")
+        return self._chosen.take() if self._chosen else ()
 
-    def _announced(self, name: str, doc: Fields) -> tuple[FrameReference, ...]:
-        """Take a document; return the frames of a stream that it announces."""
+    def _choose(self, *, is_over: bool) -> None:
+        """Follow the stream that is the series, as far as that is known."""
+        streams = [stream for stream, _ in self._streams.values() if stream.rank is not None]
+        ready = [
+            one
+            for one in streams
+            if one.rank == SERIES or is_over or (one.rank == UNKNOWN and one.is_enough)
+        ]
+
+        def order(one: ImageStream) -> tuple[int, bool, int]:
+            return one.rank or SERIES, one is not self._chosen, -one.n_frames * is_over
+
+        # The one that is followed already stays unless another one is more likely.
+        self._chosen = min(ready, key=order, default=self._chosen)
+
+    def _announced(self, name: str, doc: Fields) -> None:
+        """Take a document, and the frames of a stream that it announces."""
         match name:
             case "descriptor":
                 self._descriptor(doc)
-            case "event" if self._carries(doc):
-                self._events.add([doc["data"].get(self._data_key)], [doc.get("seq_num")], self._key)
-            case "event_page" if self._carries(doc):
+            case "event":
+                self._events(
+                    doc,
+                    [doc["data"].get(self._data_key)],
+                    [doc.get("seq_num")],
+                    [doc.get("time")],
+                    [_timestamps(doc, self._data_key)],
+                )
+            case "event_page":
                 self._event_page(doc)
             case "resource":
-                self._events.add_resource(doc)
+                self._assets.add_resource(doc)
             case "datum":
-                self._events.add_datums([doc])
+                self._assets.add_datums([doc])
             case "datum_page":
-                self._events.add_datums(list(unpack_datum_page(doc)))  # type: ignore[arg-type]
+                self._assets.add_datums(list(unpack_datum_page(doc)))  # type: ignore[arg-type]
             case "stream_resource":
                 self._stream_resource(doc)
             case "stream_datum":
-                return self._stream_datum(doc)
+                self._stream_datum(doc)
             case _:
                 pass
-        return ()
 
     def _descriptor(self, doc: Fields) -> None:
-        uid, data_keys, stream = doc["uid"], doc["data_keys"], doc.get("name")
+        uid, data_keys, name = doc["uid"], doc["data_keys"], doc.get("name")
         image_like = [key for key, data_key in data_keys.items() if len(data_key["shape"]) >= 2]
-        known = self.image_descriptor
-        has_key = self._data_key in data_keys
-        # Refuse it here rather than at the first datum.
-        key = ImageKey.of(doc, self._data_key, self._detector) if has_key else ImageKey()
-        is_image = has_key and (known is None or known.get("name") == stream)
-        self._is_image[uid] = is_image or self._is_image.get(uid, False)
-        if is_image and known is None:
-            self.image_descriptor, self._key = doc, key
+        if self._data_key not in data_keys:
+            self._by_descriptor.setdefault(uid, None)
+        else:
+            # Refuse it here rather than at the first datum.
+            key = ImageKey.of(doc, self._data_key, self._detector)
+            if str(name) not in self._streams:
+                rank = stream_rank(name, self.start, self._wanted)
+                stream = ImageStream(name, doc, key, rank, self.start)
+                self._streams[str(name)] = stream, EventFrames(self._data_key, self._assets)
+            self._by_descriptor[uid] = str(name)
         self._image_like.update(dict.fromkeys(image_like))
 
     def _event_page(self, doc: Fields) -> None:
         values, seq_nums = doc["data"].get(self._data_key), doc.get("seq_num")
         if values is None:  # a page without the key still stands for as many frames as events
+            found = self._stream_of(doc["descriptor"])
+            if found is None or (found[0].key.in_streams and seq_nums is None):
+                return
             values = [None] * len(doc["seq_num"])
         if seq_nums is None:
             seq_nums = [None] * len(values)
         if len(values) != len(seq_nums):
             raise ValueError(f"{len(seq_nums)} events hold {len(values)} values")
-        self._events.add(values, seq_nums, self._key)
+        times, stamps = doc.get("time"), _timestamps(doc, self._data_key)
+        self._events(doc, values, seq_nums, times, stamps)
 
-    def _carries(self, doc: Fields) -> bool:
-        """Whether an event (page) should hold frames: false beside a stream of its own."""
-        if not self._is_of_images(doc["descriptor"]):
-            return False
-        return self._data_key in doc["data"] or not self._key.in_streams
+    def _events(
+        self,
+        doc: Fields,
+        values: Sequence[object],
+        seq_nums: Sequence[Any],
+        times: Any,
+        stamps: Any,
+    ) -> None:
+        """Take the events of one descriptor: what they hold under the data key, and when."""
+        found = self._stream_of(doc["descriptor"])
+        if found is None:
+            return
+        stream, events = found
+        # Beside a stream of frames of its own an event holds none.
+        if self._data_key in doc["data"] or not stream.key.in_streams:
+            events.add(values, seq_nums, stream.key)
+        stream.times.add(seq_nums, _each(stamps, seq_nums), _each(times, seq_nums))
 
     def _stream_resource(self, doc: Fields) -> None:
         uid = doc["uid"]
@@ -268,7 +345,7 @@ class RunDocuments:
         elif uid not in self._resources:
             self._resources[uid] = StreamResource(doc)
 
-    def _stream_datum(self, doc: Fields) -> tuple[FrameReference, ...]:
+    def _stream_datum(self, doc: Fields) -> None:
         uid = doc["stream_resource"]
         start, stop = (operator.index(doc["indices"][end]) for end in ("start", "stop"))
         if not 0 <= start <= stop:
@@ -277,181 +354,52 @@ class RunDocuments:
                 "expected 0 <= start <= stop"
             )
         is_other = uid in self._resources and self._resources[uid] is None
-        if is_other or not self._is_of_images(doc["descriptor"]):
-            return ()
+        found = self._stream_of(doc["descriptor"])
+        if is_other or found is None:
+            return
+        stream, _ = found
         resource = self._resources.get(uid)
         if resource is None:
             raise self._refusal(
                 f"a stream_datum refers to the stream_resource {short_repr(uid)}, which has not "
                 "come"
             )
-        start = resource.continued(start, doc, is_first=not self.n_frames)
+        start = resource.continued(start, doc, is_first=not stream.n_frames)
         if start >= stop:
-            return ()
-        reference = resource.reference(start, stop, self._key.frames_per_index(resource.multiplier))
+            return
+        per_index = stream.key.frames_per_index(resource.multiplier)
+        reference = resource.reference(start, stop, per_index)
         if reference.n_frames > MOST_FRAMES:
             raise self._refusal(
                 f"a stream_datum announces {short_repr(reference.n_frames)} frames at once; "
                 f"expected at most {MOST_FRAMES}"
             )
         resource.n_announced = stop
-        return (reference,)
+        stream.add([reference], chosen=stream is self._chosen)
 
-    def _is_of_images(self, uid: str) -> bool:
-        """Whether a descriptor is of the stream with the frames."""
-        if uid not in self._is_image:
+    def _stream_of(self, uid: str) -> tuple[ImageStream, EventFrames] | None:
+        """Return the stream of a descriptor; None if it has no frames of the data key."""
+        if uid not in self._by_descriptor:
             raise self._refusal(
                 f"a document refers to the descriptor {short_repr(uid)}, which has not come"
             )
-        return self._is_image[uid]
+        name = self._by_descriptor[uid]
+        return None if name is None else self._streams[name]
 
     def _refusal(self, reason: str) -> InvalidInputError:
         uid = short_repr(self.start.get("uid"))
         return InvalidInputError(f"Run {uid}: {reason}. The document is left out.")
 
 
-class EventFrames:
-    """Frames of the events of one stream, inline or by the ids of datums: in order, each once.
-
-    `take` consumes what it returns; `frame_shape` is (rows, cols) of the first inline frame that
-    was taken, None before.
-    """
-
-    def __init__(self, data_key: str) -> None:
-        self.frame_shape: tuple[int, int] | None = None
-        self._data_key = data_key
-        self._resources: dict[str, Fields] = {}
-        self._datums: dict[str, Fields] = {}
-        self._last_seq_num = 0
-        # What events held, in order: references, and ids of datums to be looked up.
-        self._waiting: deque[FrameReference | str] = deque()
-
-    def add_resource(self, doc: Fields) -> None:
-        """Keep a resource document."""
-        _keep(self._resources, doc["uid"], doc)
-
-    def add_datums(self, docs: Iterable[Fields]) -> None:
-        """Keep datum documents, whether their resource came or not."""
-        for doc in docs:
-            _keep(self._datums, doc["datum_id"], doc)
-
-    def add(self, values: Sequence[object], seq_nums: Sequence[Any], key: ImageKey) -> None:
-        """Take what events hold under the data key; each event once."""
-        per_event = key.frames_per_event
-        lost, last = new_events(self._last_seq_num, seq_nums, per_event)
-        taken: list[FrameReference | str] = []
-        for value, n_lost in zip(values, lost, strict=True):
-            if n_lost is None:
-                continue
-            if n_lost:
-                taken.append(MissingFrames(n_frames=n_lost * per_event, reason=LOST_EVENTS))
-            is_id = isinstance(value, str)
-            taken.append(value if is_id else inline_frames(value, self._data_key, per_event))
-        self._last_seq_num = last
-        self._waiting.extend(taken)
-
-    def take(self, key: ImageKey, *, all_of_them: bool = False) -> list[FrameReference]:
-        """Return what waits, up to an event whose datum may still come."""
-        taken: list[FrameReference] = []
-        while self._waiting:
-            first = self._waiting[0]
-            if isinstance(first, str):
-                found = self._find(first, key)
-                if found is None and not all_of_them and len(self._waiting) <= MOST_WAITING:
-                    break
-                first = found or MissingFrames(
-                    n_frames=key.frames_per_event,
-                    reason=f"Data key {self._data_key!r}: its events name datums that never came, "
-                    f"{short_repr(first)} for one; expected their resource and datum documents.",
-                )
-            elif isinstance(first, InlineFrames) and self.frame_shape is None:
-                _, rows, cols = first.frames.shape
-                self.frame_shape = rows, cols
-            self._waiting.popleft()
-            taken.append(first)
-        return taken
-
-    def _find(self, datum_id: str, key: ImageKey) -> FrameReference | None:
-        """Return where the frames of an event are; None while one of their documents is missing."""
-        datum = self._datums.get(datum_id)
-        resource = None if datum is None else self._resources.get(datum["resource"])
-        if datum is None or resource is None:
-            return None
-        try:
-            return datum_reference(resource, datum, key)
-        except _MALFORMED as error:
-            return MissingFrames(
-                n_frames=key.frames_per_event,
-                reason=f"Datum {short_repr(datum_id)}: its frames cannot be found "
-                f"({type(error).__name__}: {short_repr(str(error))}); expected the fields of "
-                "the event model and of the spec in its resource and datum.",
-            )
+def _timestamps(doc: Fields, data_key: str) -> Any:
+    stamps = doc.get("timestamps")
+    return stamps.get(data_key) if isinstance(stamps, Mapping) else None
 
 
-def _keep(documents: dict[str, Fields], uid: object, doc: Fields) -> None:
-    if not isinstance(uid, str):
-        raise TypeError(f"got the id {short_repr(uid)}, expected text")
-    documents[uid] = doc
-    if len(documents) > MOST_DATUMS:
-        del documents[next(iter(documents))]
-
-
-def new_events(
-    last: int, seq_nums: Sequence[Any], frames_per_event: int = 1
-) -> tuple[list[int | None], int]:
-    """Return how many events are missing before each one, and the highest `seq_num` now.
-
-    `last` is the highest one before; the first event has 1. An event without a number is the next
-    one; of one whose number came before, None is returned. A number below 1, and one before which
-    more than MOST_LOST_FRAMES would be missing, is an InvalidInputError.
-    """
-    n_lost: list[int | None] = []
-    n_missing = 0
-    for seq_num in seq_nums:
-        number = last + 1 if seq_num is None else operator.index(seq_num)
-        if number < 1:
-            raise InvalidInputError(
-                f"An event has the seq_num {short_repr(number)}; expected >= 1."
-            )
-        if number <= last:
-            n_lost.append(None)
-            continue
-        n_missing += number - last - 1
-        if n_missing * frames_per_event > MOST_LOST_FRAMES:
-            raise InvalidInputError(
-                f"An event has the seq_num {short_repr(number)} after {last}; expected the next "
-                f"one, or a gap of at most {MOST_LOST_FRAMES} frames. The document is left out."
-            )
-        n_lost.append(number - last - 1)
-        last = number
-    return n_lost, last
-
-
-def inline_frames(value: object, data_key: str, n_frames: int) -> InlineFrames | MissingFrames:
-    """Return the frames that a value is; arrays are shared, not copied.
-
-    Expected are real numbers of shape (rows, cols) or (k, rows, cols), an array or nested lists;
-    anything else are the `n_frames` missing frames that the event stands for.
-    """
-
-    def missing(reason: str) -> MissingFrames:
-        return MissingFrames(n_frames=n_frames, reason=f"Data key {data_key!r}: {reason}")
-
-    if value is None:
-        return missing("missing in events of its stream.")
-    try:
-        frames = np.asarray(value)
-    except (*_MALFORMED, MemoryError):  # rows of different lengths, a list that holds itself
-        frames = np.empty(0, object)
-    if frames.dtype.kind not in "buif" or frames.ndim not in (2, 3) or not frames.size:
-        dtype = str(frames.dtype) if frames.dtype.names is None else short_repr(frames.dtype)
-        return missing(
-            f"got frames of shape {frames.shape} and dtype {dtype}; expected real numbers of "
-            "shape (rows, cols) or (k, rows, cols)."
-        )
-    if frames.ndim == 3 and len(frames) > MOST_FRAMES:
-        return missing(f"got {len(frames)} frames in one event, expected at most {MOST_FRAMES}.")
-    return InlineFrames(frames=frames[np.newaxis] if frames.ndim == 2 else frames)
+def _each(values: Any, events: Sequence[Any]) -> Sequence[Any]:
+    """Return a value for each event, None where a document has none or not so many."""
+    is_list = isinstance(values, list | tuple | np.ndarray) and len(values) == len(events)
+    return list(values) if is_list else [None] * len(events)
 
 
 MOST_DEPTH = 20

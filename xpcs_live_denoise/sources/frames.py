@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hdf5plugin  # noqa: F401 - registers the filters of compressed Eiger files
@@ -14,16 +15,17 @@ from xpcs_live_denoise.records.frames import (
     AssetFrames,
     EigerFrames,
     FrameReference,
+    HDF5Frames,
     InlineFrames,
     MissingFrames,
     TiledFrames,
 )
-from xpcs_live_denoise.records.types import Array
+from xpcs_live_denoise.records.types import Array, BoolArray
 
-from .eiger.files import read_eiger
+from .eiger.files import read_eiger, read_pixel_mask
 from .file_roots import FileRoots
 from .handlers import AssetReader
-from .hdf5 import HDF5Reader, Patience
+from .hdf5 import HDF5Reader, Patience, ThresholdChoice
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.catalog import Node
@@ -43,6 +45,8 @@ class FrameReader:
     timeout_s
         How long to wait for announced frames that are not there yet, s. Counted anew after every
         frame that came. A file that has failed is not waited for again until it can be read.
+    threshold
+        Which threshold to read where frames have several, from 1.
     tiled
         Reads `TiledFrames`, with the most bytes of a block.
     """
@@ -52,13 +56,36 @@ class FrameReader:
         *,
         roots: FileRoots,
         timeout_s: float = 2.0,
+        threshold: int | None = None,
         tiled: Callable[[TiledFrames, int], Iterator[Array]] | None = None,
     ) -> None:
         self._timeout_s = timeout_s
         self._roots = roots
         self._tiled = tiled
-        self._hdf5 = HDF5Reader(timeout_s=timeout_s, roots=roots)
-        self._assets = AssetReader(timeout_s=timeout_s, roots=roots)
+        self._threshold = choice = ThresholdChoice(threshold)
+        self._hdf5 = HDF5Reader(timeout_s=timeout_s, roots=roots, threshold=choice)
+        self._assets = AssetReader(timeout_s=timeout_s, roots=roots, threshold=choice)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how frames were read."""
+        return tuple(self._threshold.notes)
+
+    def bad_pixels(self, reference: FrameReference) -> BoolArray | None:
+        """Return which pixels the file of the frames marks as bad, (rows, cols), None if it cannot.
+
+        That is `pixel_mask` of the master file of an Eiger, or of the file that the documents name.
+        """
+        if isinstance(reference, EigerFrames):
+            path = f"{reference.series}_master.h5"
+        elif isinstance(reference, HDF5Frames):
+            path = reference.path
+        else:
+            return None
+        try:
+            return read_pixel_mask(Path(path), self._roots, self._threshold.chosen or 1)
+        except UnreadableFramesError:
+            return None  # reading the frames says so
 
     def read(self, reference: FrameReference, max_bytes: int) -> Iterator[Array]:
         """Yield the frames of `reference` in order, as arrays (k, rows, cols).
@@ -72,7 +99,11 @@ class FrameReader:
             raise UnreadableFramesError(reference.reason)
         elif isinstance(reference, EigerFrames):
             yield from read_eiger(
-                reference, max_bytes, timeout_s=self._timeout_s, roots=self._roots
+                reference,
+                max_bytes,
+                timeout_s=self._timeout_s,
+                roots=self._roots,
+                threshold=self._threshold,
             )
         elif isinstance(reference, AssetFrames):
             yield from self._assets.read(reference, max_bytes)

@@ -21,7 +21,7 @@ from xpcs_live_denoise.records.types import Array, Fields
 
 from .assets import DEFAULT_DATASET
 from .file_roots import FileRoots
-from .hdf5 import Patience, open_hdf5, require_allowed_data
+from .hdf5 import Patience, ThresholdChoice, open_hdf5, require_allowed_data
 
 HANDLER_GROUP = "databroker.handlers"
 MOST_HANDLERS = 8
@@ -46,7 +46,9 @@ class AssetReader:
         timeout_s: float,
         roots: FileRoots,
         find_handler: Callable[[str], Handler | None] | None = None,
+        threshold: ThresholdChoice | None = None,
     ) -> None:
+        self._threshold = threshold or ThresholdChoice()
         self._roots = roots
         self._find = find_handler or _by_entry_point
         self._timeout_s = timeout_s
@@ -84,6 +86,8 @@ class AssetReader:
         frames = payload if hasattr(payload, "dask") else np.asarray(payload)
         if frames.ndim == 2:
             frames = frames[np.newaxis]
+        if place := self._threshold.place(frames.shape, _path(reference.resource)):
+            frames = frames[:, place[0]]
         if frames.ndim != 3 or frames.dtype.kind not in "buif" or not frames.shape[0]:
             raise _unreadable(
                 reference,

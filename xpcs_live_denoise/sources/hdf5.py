@@ -55,6 +55,42 @@ class Patience:
         return True
 
 
+class ThresholdChoice:
+    """Which threshold is read of frames (n, thresholds, rows, cols); `chosen` counts from 1.
+
+    `notes` are sentences about what nobody chose.
+    """
+
+    def __init__(self, chosen: int | None = None) -> None:
+        self.chosen = chosen
+        self.notes: list[str] = []
+
+    def place(
+        self, shape: tuple[int, ...], subject: str, *, required: bool = False
+    ) -> tuple[int, ...]:
+        """Return the index behind that of the frame, empty where there is no such axis.
+
+        Nobody having chosen among several, it is the first; or, where that is `required`, an
+        UnreadableFramesError, which also a threshold is that is not there.
+        """
+        if len(shape) != 4:
+            return ()
+        n, chosen = shape[1], self.chosen or 1
+        if n > 1 and self.chosen is None and not required:
+            note = (
+                f"The frames have {n} thresholds: the first is analysed. Set `threshold` to 1 or "
+                "another one."
+            )
+            self.notes = self.notes or [note]
+        elif n > 1 and (self.chosen is None or chosen > n):
+            got = "no setting" if self.chosen is None else f"threshold: {chosen}"
+            raise UnreadableFramesError(
+                f"{subject}: got frames with {n} thresholds, shape {shape}, and {got}; expected "
+                f"the setting `threshold`, 1 to {n}"
+            )
+        return (chosen - 1 if n > 1 else 0,)
+
+
 class HDF5Reader:
     """Reads frames of HDF5 datasets; files in SWMR mode stay open between reads.
 
@@ -63,9 +99,12 @@ class HDF5Reader:
     is not waited for again until it can be read.
     """
 
-    def __init__(self, *, timeout_s: float, roots: FileRoots) -> None:
+    def __init__(
+        self, *, timeout_s: float, roots: FileRoots, threshold: ThresholdChoice | None = None
+    ) -> None:
         self._timeout_s = timeout_s
         self._roots = roots
+        self._threshold = threshold or ThresholdChoice()
         # Path -> the open file, which file that is, and datasets whose pixels lie where they may.
         self._files: OrderedDict[str, tuple[h5py.File, tuple[int, int], set[str]]] = OrderedDict()
         self._failed: set[str] = set()
@@ -109,7 +148,9 @@ class HDF5Reader:
             stop = end_of_written(dataset, position, stop, os.stat(path).st_size)
             if stop <= position:
                 raise EOFError(f"the dataset holds {min(position, dataset.shape[0])} frames")
-            return dataset[position:stop]
+            # How many frames an index stands for depends on the choice: it must have been made.
+            place = self._threshold.place(dataset.shape, reference.dataset, required=True)
+            return dataset[(slice(position, stop), *place)]
         finally:
             if not reference.swmr:
                 file.close()
@@ -149,7 +190,11 @@ def _dataset(file: h5py.File, reference: HDF5Frames) -> h5py.Dataset:
     node = file.get(reference.dataset)
     if node is None:
         raise EOFError(f"the file has no such dataset, at its top are {sorted(file)}")
-    if not isinstance(node, h5py.Dataset) or node.ndim != 3 or node.dtype.kind not in "buif":
+    if (
+        not isinstance(node, h5py.Dataset)
+        or node.ndim not in (3, 4)
+        or node.dtype.kind not in "buif"
+    ):
         got = (
             f"a dataset of shape {node.shape} and dtype {node.dtype}"
             if isinstance(node, h5py.Dataset)
@@ -168,7 +213,7 @@ def _dataset(file: h5py.File, reference: HDF5Frames) -> h5py.Dataset:
 
 def block_end(dataset: h5py.Dataset, position: int, stop: int, max_bytes: int) -> int:
     """Return where a block of at most `max_bytes` ends, if possible at the end of a chunk."""
-    _, rows, cols = dataset.shape
+    rows, cols = dataset.shape[-2:]
     end = min(stop, position + max(1, max_bytes // max(1, rows * cols * dataset.dtype.itemsize)))
     frames_per_chunk = dataset.chunks[0] if dataset.chunks else 1
     aligned = end // frames_per_chunk * frames_per_chunk
@@ -188,7 +233,7 @@ def end_of_written(dataset: h5py.Dataset, position: int, stop: int, file_bytes: 
         return stop if offset is None or offset + dataset.nbytes <= file_bytes else position
     step = dataset.chunks[0]
     for first in range(position // step * step, stop, step):
-        chunk = dataset.id.get_chunk_info_by_coord((first, 0, 0))
+        chunk = dataset.id.get_chunk_info_by_coord((first, *(0,) * (dataset.ndim - 1)))
         if chunk.byte_offset is None or chunk.byte_offset + chunk.size > file_bytes:
             return first
     return stop

@@ -1,14 +1,16 @@
 """Scattering geometry and frame time out of settings and documents, by one precedence.
 
 Settings come before the start document, that before the device's configuration as it was staged,
-that before the configuration in the descriptor. CHX's names are understood with and without the
-detector's name in front.
+that before the configuration in the descriptor. Names are understood with and without the
+detector's name in front, as classic ophyd (`<det>_cam_acquire_period`) and ophyd-async spell them
+(`<det>-driver-acquire_period`): see `_rank`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from xpcs_live_denoise.errors import short_repr
@@ -38,10 +40,28 @@ _BEAM_ROW: _Quantity = ("beam centre y (row)", "pixels", ("beam_center_y",))
 _WAVELENGTH: _Quantity = ("wavelength", "Angstrom", ("wavelength", "incident_wavelength"))
 _DISTANCE: _Quantity = ("detector distance", "m", ("det_distance", "detector_distance"))
 _PIXEL_SIZE: _Quantity = ("pixel size", "m", ("x_pixel_size", "y_pixel_size", "pixel_size"))
-_FRAME_TIME: _Quantity = ("frame time", "s", ("acquire period", "acquire_period"))
+_FRAME_TIME: _Quantity = (
+    "frame time",
+    "s",
+    ("acquire_period", "acquisition_period", "frame_period", "frame_time"),
+)
+_EXPOSURE: _Quantity = (
+    "exposure",
+    "s",
+    ("acquire_time", "acquisition_time", "exposure_time", "count_time"),
+)
+_START = "start document"
+# Keys that are longer are no names.
+MOST_CHARACTERS = 200
 # A source, the key under which it has a number, what stands there, and its value (None: no number).
 _Number: TypeAlias = tuple[str, str, Any, float | None]
 _QUANTITIES = (_BEAM_ROW, _BEAM_COL, _WAVELENGTH, _DISTANCE, _PIXEL_SIZE, _FRAME_TIME)
+# Parts of a detector that may stand between its name and that of a quantity.
+_PARTS = re.compile(
+    r"(cam(era)?\d*|driver|drv|detector|det|controller|control|ctrl|io|acquisition|acq|timing)*"
+)
+# A period below the exposure cannot be; documents round.
+EXPOSURE_TOLERANCE = 0.01
 
 
 def find_geometry(
@@ -83,9 +103,25 @@ def find_frame_time(
     descriptor_configuration: Fields | None,
     detector: str,
 ) -> float | None:
-    """Return the frame period in s (the acquire period, never the exposure); None if unknown."""
+    """Return the frame period in s (the acquire period, never the exposure); None if unknown.
+
+    A period below the exposure cannot be, and is passed over.
+    """
     sources = _sources(start, device_configuration, descriptor_configuration, detector)
-    return settings_value or _first(_numbers(_FRAME_TIME, sources, detector))
+    return settings_value or _first(
+        number for number, exposure_s in _periods(sources, detector) if exposure_s is None
+    )
+
+
+def find_exposure(
+    start: Fields,
+    device_configuration: Fields | None,
+    descriptor_configuration: Fields | None,
+    detector: str,
+) -> float | None:
+    """Return the exposure of a frame in s; None if no document tells it."""
+    sources = _sources(start, device_configuration, descriptor_configuration, detector)
+    return _first(_numbers(_EXPOSURE, sources, detector))
 
 
 def geometry_conflicts(
@@ -111,18 +147,49 @@ def geometry_conflicts(
         _PIXEL_SIZE: geometry.pixel_size_m,
         _FRAME_TIME: settings.frame_time_s,
     }
+    impossible = {
+        number[:2]: exposure_s
+        for number, exposure_s in _periods(sources, detector)
+        if exposure_s is not None
+    }
+    preset[_FRAME_TIME] = preset[_FRAME_TIME] or find_frame_time(
+        None, start, device_configuration, descriptor_configuration, detector
+    )
     sentences: list[str] = []
     for quantity in _QUANTITIES:
         numbers = list(_numbers(quantity, sources, detector))
-        used = preset[quantity] or _first(iter(numbers))
+        used = preset[quantity] or (None if quantity is _FRAME_TIME else _first(iter(numbers)))
         for source, key, raw, value in numbers:
             subject = f"The {source}'s {key!r} ({quantity[0]}) is"
             if value is None:
                 sentences.append(f"{subject} {short_repr(raw)}, no usable number; it was ignored.")
+            elif quantity is _FRAME_TIME and (source, key) in impossible:
+                sentences.append(
+                    f"{subject} {value:.6g} s, below the exposure of "
+                    f"{impossible[source, key]:.6g} s, which cannot be; it was ignored."
+                )
             elif used and not math.isclose(value, used, rel_tol=RELATIVE_TOLERANCE):
                 unit = quantity[1]
                 sentences.append(f"{subject} {value:.6g} {unit}; {used:.6g} {unit} is used.")
     return tuple(sentences)
+
+
+def is_below(period_s: float | None, exposure_s: float | None) -> bool:
+    """Whether a period cannot be."""
+    if period_s is None or exposure_s is None:
+        return False
+    return period_s < exposure_s * (1 - EXPOSURE_TOLERANCE)
+
+
+def _periods(
+    sources: list[tuple[str, Fields]], detector: str
+) -> Iterator[tuple[_Number, float | None]]:
+    """Yield the frame periods, each with the exposure that it is below, None if it can be."""
+    anywhere = _first(_numbers(_EXPOSURE, sources, detector))
+    for source in sources:
+        exposure_s = _first(_numbers(_EXPOSURE, [source], detector)) or anywhere
+        for number in _numbers(_FRAME_TIME, [source], detector):
+            yield number, exposure_s if is_below(number[3], exposure_s) else None
 
 
 def _sources(
@@ -138,7 +205,7 @@ def _sources(
         if isinstance(reading, Mapping) and "value" in reading
     }
     return [
-        ("start document", start),
+        (_START, start),
         ("device's configuration", device),
         ("descriptor", detector_data(descriptor_configuration, detector)),
     ]
@@ -154,22 +221,52 @@ def detector_data(configuration: object, detector: str) -> Fields:
 def _numbers(
     quantity: _Quantity, sources: list[tuple[str, Fields]], detector: str
 ) -> Iterator[_Number]:
-    """Yield, source by source, the first usable number and whatever stood before it."""
+    """Yield, source by source, the first usable number and whatever stood before it.
+
+    Of frame periods all: the first need not be possible.
+    """
     _, unit, names = quantity
-    prefixes = (f"{detector}_", f"{detector}_cam_", "")
-    keys = [prefix + name for prefix in prefixes for name in names]
+    every = quantity is _FRAME_TIME  # what cannot be does not hide what can
     for source, document in sources:
-        for key in keys:
-            if key not in document:
-                continue
+        is_own = source != _START
+        ranked = [(_rank(key, names, detector, is_own=is_own), key) for key in document]
+        for _, key in sorted((rank, key) for rank, key in ranked if rank is not None):
             value = _usable(document[key], signed=unit == "pixels")
             in_unit = value if value is None or quantity is not _DISTANCE else in_metres(value)
             yield source, key, document[key], in_unit
-            if value is not None:
+            if value is not None and not every:
                 break
 
 
-def _first(numbers: Iterator[_Number]) -> float | None:
+def _rank(
+    key: object, names: tuple[str, ...], detector: str, *, is_own: bool
+) -> tuple[int, int, int] | None:
+    """Return how well a key is one of the names, lower is better; None for another one.
+
+    A name is spelled with any separators and in any case. Before it may stand the detector's name,
+    and behind that, or in a document of the detector alone (`is_own`), parts of the detector.
+    """
+    if not isinstance(key, str) or len(key) > MOST_CHARACTERS:
+        return None
+    letters, prefix = _letters(key), _letters(detector)
+    for number, name in enumerate(map(_letters, names)):
+        if not letters.endswith(name):
+            continue
+        before = letters[: -len(name)]
+        part = before.removeprefix(prefix)
+        if prefix and before.startswith(prefix) and _PARTS.fullmatch(part):
+            return (0, len(part), number)
+        if not before or (is_own and _PARTS.fullmatch(before)):
+            return (1, len(before), number)
+    return None
+
+
+def _letters(text: str) -> str:
+    """Return a name without what separates its words, in lower case."""
+    return "".join(letter for letter in text.lower() if letter.isalnum())
+
+
+def _first(numbers: Iterable[_Number]) -> float | None:
     return next((value for *_, value in numbers if value is not None), None)
 
 

@@ -24,13 +24,15 @@ _DAMAGED = (
 )
 LABELS_KEY = "label_array"
 Q_KEY = "q_inv_angstrom"
+PHI_KEY = "phi_deg"
 
 
 def save_rois(roi_map: RoiMap, path: str | Path) -> None:
     """Write a ROI map to a compressed .npz file, or to JSON where the name ends with .json.
 
-    An .npz file has the arrays `label_array` (rows, cols), 0 = background, and `q_inv_angstrom`
-    (n_roi,), 1/Angstrom, in the order of ascending labels, NaN where unknown.
+    An .npz file has the arrays `label_array` (rows, cols), 0 = background, `q_inv_angstrom`
+    (n_roi,), 1/Angstrom, in the order of ascending labels, NaN where unknown, and, where a ROI has
+    an azimuth, `phi_deg` (n_roi,).
 
     Parameters
     ----------
@@ -46,8 +48,10 @@ def save_rois(roi_map: RoiMap, path: str | Path) -> None:
     """
     path = Path(path)
     arrays: Document = {LABELS_KEY: roi_map.label_array, Q_KEY: roi_map.q_inv_angstrom}
+    if roi_map.phi_deg is not None:
+        arrays[PHI_KEY] = roi_map.phi_deg
     try:
-        if path.suffix == ".json":
+        if path.suffix.lower() == ".json":
             path.write_text(rois_to_json(roi_map), encoding="utf-8")
             return
         with path.open("wb") as file:  # np.savez would append .npz to another suffix
@@ -75,7 +79,7 @@ def load_rois(path: str | Path) -> RoiMap:
         `label_array`, or when its arrays make no ROI map.
     """
     path = Path(path)
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         try:
             return rois_from_json(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -95,7 +99,9 @@ def load_rois(path: str | Path) -> RoiMap:
             f"{Q_KEY!r}). Write the file with save_rois."
         )
     try:
-        return RoiMap.from_labels(arrays[LABELS_KEY], q_inv_angstrom=arrays.get(Q_KEY))
+        return RoiMap.from_labels(
+            arrays[LABELS_KEY], q_inv_angstrom=arrays.get(Q_KEY), phi_deg=arrays.get(PHI_KEY)
+        )
     except InvalidInputError as error:
         raise InvalidInputError(f"ROI file {path}: {error}") from error
 
@@ -226,6 +232,7 @@ def rois_to_json(rois: RoiMap) -> str:
     A run [first, stop) counts pixels row by row from the upper left corner.
     """
     entries: list[Document] = []
+    phi_deg = rois.phi_deg
     for label, q, one in zip(rois.labels, rois.q_inv_angstrom, rois.slices, strict=True):
         pixels = rois.pixels[one]
         breaks = np.flatnonzero(np.diff(pixels) > 1)
@@ -238,6 +245,9 @@ def rois_to_json(rois: RoiMap) -> str:
                 "runs": np.stack([first, stop], axis=1).tolist(),
             }
         )
+        if phi_deg is not None:
+            phi = float(phi_deg[len(entries) - 1])
+            entries[-1][PHI_KEY] = None if math.isnan(phi) else phi
     return json.dumps({"shape": list(rois.shape), "rois": entries})
 
 
@@ -250,12 +260,15 @@ def rois_from_json(text: str) -> RoiMap:
             raise ValueError(f"shape {[rows, cols]}")
         labels = np.zeros((rows, cols), np.int64)
         q_of: dict[int, float] = {}
+        phi_of: dict[int, float] = {}
         for entry in content["rois"]:
             label = _whole(entry["label"])
             if label < 1 or label in q_of:
                 raise ValueError(f"label {label} is below 1 or there twice")
             q = entry.get("q_inv_angstrom")
             q_of[label] = math.nan if q is None else float(q)
+            phi = entry.get(PHI_KEY)
+            phi_of[label] = math.nan if phi is None else float(phi)
             inside = _region(entry, (rows, cols))
             if labels[inside].any():
                 raise ValueError(f"label {label} overlaps with another one")
@@ -269,7 +282,8 @@ def rois_from_json(text: str) -> RoiMap:
             f"ROIs as JSON: labels {missing} hold no pixel of the {rows} x {cols} frame; expected "
             "ROIs inside of it. Check center, edges and their order (row, col)."
         )
-    return RoiMap.from_labels(labels, q_inv_angstrom=[q_of[label] for label in sorted(q_of)])
+    q, phi = ([of[label] for label in sorted(q_of)] for of in (q_of, phi_of))
+    return RoiMap.from_labels(labels, q_inv_angstrom=q, phi_deg=phi)
 
 
 def _region(entry: Document, shape: tuple[int, int]) -> BoolArray:
@@ -321,7 +335,7 @@ def open_rois(settings: Settings, rois: RoiMap | None) -> RoiMap:
     if settings.orientation == OrientationSettings():
         return rois
     labels = settings.orientation.turn_back(rois.label_array)
-    return RoiMap.from_labels(labels, q_inv_angstrom=rois.q_inv_angstrom)
+    return RoiMap.from_labels(labels, q_inv_angstrom=rois.q_inv_angstrom, phi_deg=rois.phi_deg)
 
 
 def open_flat_field(settings: Settings, rois: RoiMap) -> tuple[RoiMap, FloatArray | None, str]:

@@ -8,6 +8,7 @@ from .g2 import g2_view as g2_view
 from .gamma import GammaView as GammaView
 from .gamma import PowerLawView as PowerLawView
 from .gamma import error_bars as error_bars
+from .gamma import error_ends as error_ends
 from .gamma import gamma_view as gamma_view
 from .gamma import power_law_view as power_law_view
 from .gamma import preference as preference
@@ -40,6 +41,7 @@ from .words import UNKNOWN as UNKNOWN
 from .words import caution_words as caution_words
 from .words import default_roi as default_roi
 from .words import facts as facts
+from .words import in_unit as in_unit
 from .words import message as message
 from .words import progress_line as progress_line
 from .words import rate_words as rate_words
@@ -48,7 +50,7 @@ from .words import reason_words as reason_words
 from .words import roi_title as roi_title
 from .words import run_title as run_title
 from .words import sample_name as sample_name
-from .words import shortened as shortened
 from .words import verdict_words as verdict_words
+from .words import why_no_frames as why_no_frames
 from .words import why_no_rates as why_no_rates
 from .words import why_not_denoised as why_not_denoised

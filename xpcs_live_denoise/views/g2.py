@@ -13,6 +13,7 @@ from xpcs_live_denoise.records.results import Band, C2Rows, GammaTable, RowSourc
 from xpcs_live_denoise.records.types import Array, FloatArray
 
 from .gamma import series_fit
+from .words import why_no_frames
 
 SHOWN_LAGS = 0.8  # of the series: the last lags rest on a handful of pairs of frames
 LEAST_LAGS = 5  # fewer are not fitted
@@ -56,6 +57,7 @@ class DiagonalSums:
         if rows.start == 0:
             self._n_summed = 0
             self._sum[:], self._count[:] = 0, 0
+            self._near[:] = np.nan
         if rows.stop > self._sum.shape[1]:
             self._sum, self._count = (
                 _longer(array, rows.stop, 0.0) for array in (self._sum, self._count)
@@ -191,7 +193,10 @@ def _fit_now(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class G2View:
-    """g2 of one ROI: its curves, the scale of g2, and from which to which delay the axis goes."""
+    """g2 of one ROI: its curves, the scale of g2, and from which to which delay the axis goes.
+
+    `note` says why there are no points.
+    """
 
     raw: G2Curve
     denoised: G2Curve
@@ -200,6 +205,7 @@ class G2View:
     first_s: float
     last_s: float
     title: str
+    note: str
 
 
 def g2_view(
@@ -251,4 +257,5 @@ def g2_view(
         first_s=first_s,
         last_s=last_s,
         title="g₂ of the whole series" if final else "g₂ so far",
+        note="" if len(values) else why_no_frames(final=final),
     )

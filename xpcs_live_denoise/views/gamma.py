@@ -18,7 +18,7 @@ from xpcs_live_denoise.records.types import (
     select_rows,
 )
 
-from .words import KINDS, age_label, caution_words, why_no_rates
+from .words import KINDS, age_label, caution_words, why_no_frames, why_no_rates
 
 # Sources of rows by the estimator, whose recommendation counts.
 ESTIMATOR = (RowSource.PATH, RowSource.BAYES)
@@ -146,6 +146,11 @@ class GammaView:
     caution: str
 
     @property
+    def highest(self) -> float:
+        """The highest of the rates that set the scale."""
+        return self.high / ABOVE
+
+    @property
     def provisional(self) -> bool:
         """Whether some points may still change."""
         return any(not points.final.all() for points in self.points.values())
@@ -171,6 +176,8 @@ def gamma_view(
             low, high = float(ends[0]) / BELOW, float(ends[1]) * ABOVE
             break
     note = "" if len(rows) else why_no_rates(window, final=final)
+    if final and not end_s:
+        note = why_no_frames(final=True)
     cautions = points["recommended"].caution
     caution = caution_words(str(cautions[-1])) if cautions.size else ""
     return GammaView(
@@ -213,7 +220,12 @@ def _points(rows: GammaTable, kind: str) -> GammaTable:
 
 def error_bars(points: GammaTable) -> tuple[FloatArray, FloatArray]:
     """Return the ends of the error bars, (n,) each: the rate itself where it has no error."""
-    rate, bar = points.relaxation_rate, np.nan_to_num(points.relaxation_rate_error)
+    return error_ends(points.relaxation_rate, points.relaxation_rate_error)
+
+
+def error_ends(rate: FloatArray, error: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the ends of the error bars of rates, (n,) each, on a logarithmic axis."""
+    bar = np.nan_to_num(error)
     return np.maximum(rate - bar, LEAST_OF_RATE * rate), rate + bar
 
 

@@ -27,8 +27,13 @@ class HeterogeneityView:
     words: str
 
 
-def heterogeneity_view(status: Status | None, roi: int, frame_time_s: float) -> HeterogeneityView:
-    """Return what is drawn of the heterogeneity of the ROI with an index, as a status tells it."""
+def heterogeneity_view(
+    status: Status | None, roi: int, frame_time_s: float, *, final: bool = False
+) -> HeterogeneityView:
+    """Return what is drawn of the heterogeneity of the ROI with an index, as a status tells it.
+
+    `final`: nothing more will come.
+    """
     known = () if status is None else status.heterogeneity
     one = known[roi] if roi < len(known) else RoiHeterogeneity()
     chi, error = np.array(one.chi), np.array(one.chi_error)
@@ -42,13 +47,13 @@ def heterogeneity_view(status: Status | None, roi: int, frame_time_s: float) -> 
         upper=chi + error,
         low=low - margin,
         high=high + margin,
-        words=_words(one),
+        words=_words(one, final),
     )
 
 
-def _words(one: RoiHeterogeneity) -> str:
+def _words(one: RoiHeterogeneity, final: bool) -> str:
     if math.isnan(one.spread):
-        return "not known yet"
+        return "not known" if final else "not known yet"
     value = f"{one.spread:.2f} ± {one.spread_error:.2f}"
     if one.upper_bound:
         return f"ln Γ fluctuates by at most {value}"

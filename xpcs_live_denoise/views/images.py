@@ -11,7 +11,7 @@ from xpcs_live_denoise.records.results import Picture
 from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import FloatArray, IntArray
 
-from .words import PANELS
+from .words import PANELS, why_no_frames
 
 MOST_ENTRIES = 2000  # frames along an edge of a map that is kept; a longer series is thinned
 FEW = 60  # above so many frames a part of C2 tells its colours
@@ -139,6 +139,8 @@ class TwoTimeView:
         Baseline, and baseline plus contrast, where they are known: where the signal lies.
     note
         Why nothing is denoised; empty where something is.
+    empty
+        Why there is not even a raw C2; empty where there is one.
     title
         What the second picture is: the network's, or the image of the path.
     """
@@ -151,6 +153,7 @@ class TwoTimeView:
     high: float
     marks: tuple[float, ...]
     note: str
+    empty: str
     title: str
 
 
@@ -164,13 +167,15 @@ def two_time_view(
     status: Status | None = None,
     roi: int = 0,
     note: str = "",
+    final: bool = False,
     title: str = PANELS["c2_denoised"][0],
 ) -> TwoTimeView:
     """Return what is drawn of C2 of the ROI with the index `roi`.
 
     `raw` and `denoised` (n, n) are symmetric with `entry_s` between two rows, the denoised one NaN
     where no window reached; `most` is how many pixels along an edge a screen shows. `status` is the
-    newest one; `note` is shown where nothing is denoised. `title` says what the second picture is.
+    newest one; `note` is shown where nothing is denoised, `final` says that nothing more will come.
+    `title` says what the second picture is.
     """
     status = status or Status()
     contrast, baseline = (
@@ -195,6 +200,7 @@ def two_time_view(
         high=high,
         marks=(baseline, baseline + contrast) if known else (),
         note="" if over is not None else note,
+        empty="" if shown.size else why_no_frames(final=final),
         title=title,
     )
 
@@ -279,10 +285,12 @@ def outlines(labels: IntArray, chosen: int) -> IntArray:
     """
     padded = np.pad(labels, 1, mode="edge")
     edge = np.zeros(labels.shape, np.bool_)
+    first = np.zeros(labels.shape, np.bool_)
     for near in (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]):
         edge |= near != labels
+        first |= near < labels  # between two ROIs one line is enough
     own = labels == chosen
-    marked = np.where(edge & (labels > 0), ROI_EDGE, NO_EDGE)
+    marked = np.where(first, ROI_EDGE, NO_EDGE)
     return np.where(own & (labels > 0), np.where(edge, CHOSEN_EDGE, CHOSEN_INSIDE), marked)
 
 

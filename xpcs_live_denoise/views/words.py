@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -59,12 +60,20 @@ CAUTIONS: Mapping[str, str] = {
     "alpha_is_prior": "the data hardly tell alpha",
     "several_rates": "alpha below 0.6: maybe several rates at once",
     "contrast_drifts": "the contrast changes with age, as with a background",
+    "per_frame": "the frame period is not known: Γ in 1/frame, ages in frames",
     "errors_uncertain": "errors may be off by a factor of 2",
 }
 
 # What the exit status of a run is called; a run without one is live.
 STATES: Mapping[str, str] = {"success": "finished", "fail": "failed", "abort": "aborted"}
-LONGEST_SAMPLE = 60
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
+
+
+def in_unit(label: str, time_unit: str) -> str:
+    """Return the label of an axis for times in "s", or in another unit: "frame"."""
+    if time_unit == "s":
+        return label
+    return label.replace("(s)", f"({time_unit}s)").replace("(1/s)", f"(1/{time_unit})")
 
 
 def reason_words(reason: str) -> str:
@@ -108,10 +117,11 @@ def sample_name(start: Fields) -> str:
 def run_title(start: Fields, uid: str, *parts: str) -> str:
     """Return what a run is called: "Scan 77 · 1a2b3c4d · silica", and what else is given.
 
-    `uid` is that of the raw run; empty parts are left out.
+    `uid` is that of the raw run; empty parts are left out. Names are as long as they are: who draws
+    the title shortens it.
     """
     scan = start.get("scan_id")
-    known = (f"Scan {scan}" if scan else "Run", uid[:8], sample_name(start)[:LONGEST_SAMPLE])
+    known = (f"Scan {scan}" if scan else "Run", uid[:8], sample_name(start))
     return " · ".join(part for part in (*known, *parts) if part)
 
 
@@ -128,6 +138,7 @@ def facts(
     n_frames: int,
     n_expected: int | None,
     frame_time_s: float,
+    time_unit: str = "s",
     counts: float,
     live: bool,
 ) -> list[tuple[str, str]]:
@@ -148,28 +159,34 @@ def facts(
     if live and math.isfinite(status.lag_s):
         found.append(("behind the detector", f"{status.lag_s:.2f} s"))
     found.append(("skipped frames", f"{status.n_skipped}"))
-    found.append(("frame time", f"{frame_time_s * 1e3:.4g} ms"))
+    known = time_unit == "s"
+    found.append(("frame time", f"{frame_time_s * 1e3:.4g} ms" if known else "unknown"))
     return found
 
 
-def message(*sentences: str) -> str:
-    """Return what a user should know, each sentence once."""
-    return " ".join(dict.fromkeys(sentence for sentence in sentences if sentence))
+def message(*texts: str) -> str:
+    """Return what a user should know, each sentence of the texts once."""
+    sentences = [one for text in texts for one in SENTENCE_END.split(text.strip()) if one]
+    # One that is also a part of another, "Analysis failed: ..." for example, is left out.
+    said = [one for one in sentences if not any(one != two and one in two for two in sentences)]
+    return " ".join(dict.fromkeys(said))
 
 
-def shortened(text: str, most: int) -> str:
-    """Return a text of at most `most` letters."""
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def why_not_denoised(n_frames: int, window: int, *, final: bool) -> str:
+def why_not_denoised(n_frames: int, window: int, *, final: bool, has_denoiser: bool = True) -> str:
     """Return why there is no denoised C2 to show."""
+    if not has_denoiser:
+        return "no denoiser"
     return "not denoised" if final or n_frames >= window else f"denoised from {window} frames on"
 
 
 def why_no_rates(window: int, *, final: bool) -> str:
     """Return why there is no rate to show."""
-    return "no fit converged" if final else f"from {window} frames on"
+    return "no fit converged" if final else f"waiting for the first {window} frames"
+
+
+def why_no_frames(*, final: bool) -> str:
+    """Return why there is nothing at all to show."""
+    return "no frames" if final else "waiting for frames"
 
 
 def age_label(n_effective: FloatArray) -> str:

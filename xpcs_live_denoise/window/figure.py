@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
+import matplotlib
 import numpy as np
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
 from xpcs_live_denoise import views
-from xpcs_live_denoise.errors import MissingDependencyError
 from xpcs_live_denoise.records.results import GammaTable
-from xpcs_live_denoise.records.types import Array, FloatArray
+from xpcs_live_denoise.records.types import Array
 
+from . import axes as drawing
+from .layout import Layout, MouseEvent, line_height, wrapped
+from .lettering import LABEL_SIZE, SMALL, TITLE_SIZE, letter, width_of
 from .run_view import RunView
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
-    from matplotlib.lines import Line2D
     from matplotlib.text import Text
 
-MouseEvent: TypeAlias = Any  # of matplotlib: what it holds depends on where the mouse is
-ColorBar: TypeAlias = Any
-
 SIZE_INCHES, RESULT_INCHES, DPI = (15.0, 9.0), (14.0, 8.4), 100
-LABEL_SIZE, TITLE_SIZE, SMALL = 9.5, 10.5, 8.5
 KEYS = {"up": -1, "pageup": -1, "down": 1, "pagedown": 1}
-MOST_LETTERS = 190  # of the message: one line
-PAGE_SIZES = {"title": 13.0, "facts": 10.5, "roi": 11.0, "message": 9.5}
 SIZES = {
     "raw": 3.0,
     "denoised": 2.8,
@@ -36,16 +35,19 @@ SIZES = {
     "doubtful": 5.0,
     "recommended": 4.0,
 }  # of markers
-# Room for numbers, labels and colour bars, inches: left and right of the panels and between them.
-LEFT, RIGHT, BETWEEN, LEAST_WIDTH, NARROW = 0.75, 0.83, 1.1, 5.0, 2.2
+FEW_ROIS, MANY_ROIS = 6.0, 4.0  # of markers of Gamma against q, for up to MOST_LARGE ROIs or more
+MOST_LARGE = 12
+LEAST_AHEAD = 0.12  # of the series: less of it has no room for a word
 HEADROOM = 0.3  # of the range of chi: above it stand words
-FULL_WIDTH = 14.5  # in a narrower figure, inches, the lines around the panels are smaller
+MOST_LEGEND = 0.5  # of the height of Gamma(t) that is kept free for its legend
+LEGEND_MARKER = 0.3  # inches beside the words of a legend
 
 
 class RunFigure:
     """Draws a RunView into a figure, by changing what is drawn already.
 
-    Limits that a user has chosen (zoomed) stay; the toolbar's home button ends that.
+    Limits that a user has chosen (zoomed) stay until `show_all`; those of values that belong to one
+    ROI, such as g2, only as long as it is shown.
 
     Parameters
     ----------
@@ -65,64 +67,55 @@ class RunFigure:
     ) -> None:
         self.figure = figure
         self.view: RunView | None = None
-        self.axes = _panels(figure)
+        figure.set_facecolor("white")
+        figure.set_layout_engine("none")  # a user's style may have another
+        self.axes = drawing.panels(figure)
+        self.layout = Layout(figure, self.axes, step)
         self._lines: dict[str, Line2D] = {}
         self._images: dict[str, AxesImage] = {}
+        self._bars: dict[str, Axes] = {}  # of colours
         self._limits: dict[tuple[str, str], tuple[float, float]] = {}
-        self._texts = _page_texts(figure, with_buttons=step is not None)
-        self._listed: list[str] = []
-        self._widgets: list[object] = []  # matplotlib keeps only weak references to them
+        self._texts: dict[str, Text] = {}
+        self._listed: dict[str, list[str]] = {}  # in the legend of a panel
         self._make_images()
         self._make_curves()
+        # matplotlib keeps only weak references to methods: this keeps the whole object.
+        figure.canvas.mpl_connect("resize_event", lambda _event: self._resized())
         if step is not None and choose is not None:
             self._listen(step, choose)
 
-    def update(self, view: RunView) -> None:
-        """Show a view; the caller draws."""
+    def update(self, view: RunView, *, grow: bool = False) -> None:
+        """Show a view; the caller draws. With `grow` a long message makes the figure higher."""
+        if self.view is not None and self.view.label != view.label:
+            for name in ("g2", "heterogeneity", "gamma"):
+                self._limits.pop((name, "y"), None)
         self.view = view
-        self._place_panels()
-        narrow = min(1.0, self.figure.get_figwidth() / FULL_WIDTH)
-        for name, size in PAGE_SIZES.items():
-            self._texts[name].set_fontsize(size * narrow)
-        self._texts["chi"].set_fontsize(SMALL * narrow**0.5)
-        self._texts["title"].set_text(view.title)
-        self._texts["facts"].set_text("  ·  ".join(" ".join(fact) for fact in view.facts))
-        self._texts["roi"].set_text(view.roi)
-        self._texts["message"].set_text(views.shortened(view.message, MOST_LETTERS))
+        self.layout.arrange(view, grow=grow)
         self._show_detector(view.detector)
         self._show_two_time(view.two_time)
         self._show_g2(view.g2)
         self._show_heterogeneity(view.heterogeneity)
         self._show_gamma(view.gamma)
         self._show_power_law(view.power_law, view.label)
+        letter(self.figure)
 
-    def _place_panels(self) -> None:
-        """Leave as much room for numbers and labels as they need, whatever the figure's width."""
-        width = max(self.figure.get_figwidth(), LEAST_WIDTH)
-        panel = (width - LEFT - RIGHT - 2 * BETWEEN) / 3
-        self.figure.subplots_adjust(
-            left=LEFT / width, right=1 - RIGHT / width, wspace=BETWEEN / panel,
-            top=0.865, bottom=0.09, hspace=0.3,
-        )  # fmt: skip
-        for name in ("g2", "power_law"):  # in a narrow panel only decades have room
-            locator: Any = self.axes[name].xaxis.get_major_locator()
-            locator.set_params(subs=(1.0, 2.0, 5.0) if panel > NARROW else (1.0,))
-        # A detector wider than high fills its place: its colour bar needs room beside it.
-        detector = self.axes["detector"]
-        place = detector.get_position(original=True)
-        detector.set_position((place.x0, place.y0, 0.88 * place.width, place.height))
+    def show_all(self) -> None:
+        """Forget the limits that a user has chosen, from the next update on."""
+        self._limits.clear()
+
+    def _resized(self) -> None:
+        """Place everything anew in a window of another size; matplotlib draws it then."""
+        if self.view is not None:
+            self.update(self.view)
 
     @property
     def words(self) -> str:
         """What the lines above and below the panels say."""
-        return "\n".join(self._texts[name].get_text() for name in PAGE_SIZES)
+        return self.layout.words
 
     # --- what there is from the beginning ------------------------------------------------------
 
     def _make_images(self) -> None:
-        import matplotlib
-        from matplotlib.colors import LogNorm, Normalize
-
         c2_norm = Normalize(0.9, 1.5)  # one scale for both
         for name, colours, norm in (
             ("detector", views.DETECTOR_COLOURS, LogNorm(0.1, 1.0)),
@@ -130,7 +123,6 @@ class RunFigure:
             ("c2_denoised", views.C2_COLOURS, c2_norm),
         ):
             axes = self.axes[name]
-            axes.set_facecolor(views.UNKNOWN)
             self._images[name] = axes.imshow(
                 np.full((1, 1), np.nan),
                 cmap=matplotlib.colormaps[colours].with_extremes(bad=views.UNKNOWN),
@@ -140,10 +132,17 @@ class RunFigure:
             )
             self._note(name)
         self._images["outline"] = self.axes["detector"].imshow(np.zeros((1, 1, 4), np.uint8))
-        counts = _colour_bar(self.axes["detector"], self._images["detector"], "counts/px/frame")
-        counts.locator, counts.formatter = _decade_ticks()
+        counts = drawing.colour_bar(
+            self.axes["detector"], self._images["detector"], "counts/px/frame"
+        )
+        drawing.round_numbers(counts.ax.yaxis)
+        counts.locator, counts.formatter = drawing.Decades(), FuncFormatter(drawing.number)
         counts.minorticks_off()
-        values = _colour_bar(self.axes["c2_denoised"], self._images["c2_denoised"], "C2")
+        values = drawing.colour_bar(self.axes["c2_denoised"], self._images["c2_denoised"], "C2")
+        self._bars = {"detector": counts.ax, "c2": values.ax}
+        self._texts["ahead"] = self.axes["c2_raw"].text(
+            0.04, 0.96, "", transform=self.axes["c2_raw"].transAxes, va="top", fontsize=SMALL
+        )
         # Where the signal lies on the scale: the baseline, and the baseline plus the contrast.
         for name in ("baseline", "top"):
             self._lines[name] = values.ax.axhline(np.nan, color="white", linewidth=2.2)
@@ -151,24 +150,29 @@ class RunFigure:
     def _make_curves(self) -> None:
         g2, gamma, law = (self.axes[name] for name in ("g2", "gamma", "power_law"))
         for axes, names in ((g2, "x"), (gamma, "y"), (law, "xy")):
-            _logarithmic(axes, names)
+            drawing.logarithmic(axes, names)
         g2.ticklabel_format(axis="y", useOffset=False)
         for name, dashes in (("raw", "--"), ("denoised", "-")):
             _, colour, marker = views.KINDS[name]
             fit = views.FIT if name == "raw" else colour
-            self._bars(g2, f"g2 {name} bars", colour, 1)
-            self._lines[f"g2 {name}"] = _points(g2, colour, marker, 3.2, level=2, label=name)
+            self._add_bars(g2, f"g2 {name} bars", colour, 1)
+            self._lines[f"g2 {name}"] = drawing.points(g2, colour, marker, 3.2, level=2, label=name)
             (self._lines[f"g2 {name} fit"],) = g2.plot(
                 [], [], dashes, lw=1.3, color=fit, label=f"fit of {name}", zorder=3
             )
-        points = [self._lines[f"g2 {name}"] for name in ("raw", "denoised")]  # fits are their lines
-        g2.legend(handles=points, loc="upper right", fontsize=SMALL, frameon=False)
+        self._note("g2")
         heterogeneity = self.axes["heterogeneity"]
         heterogeneity.axhline(0, color=views.UNKNOWN, lw=1, zorder=0)
-        self._bars(heterogeneity, "chi bars", views.FIT, 1)
-        self._lines["chi"] = _points(heterogeneity, views.FIT, "o", 3.2, level=2)
+        self._add_bars(heterogeneity, "chi bars", views.FIT, 1)
+        self._lines["chi"] = drawing.points(heterogeneity, views.FIT, "o", 3.2, level=2)
         self._texts["chi"] = heterogeneity.text(
-            0.98, 0.95, "", transform=heterogeneity.transAxes, va="top", ha="right", fontsize=SMALL
+            0.985,
+            0.95,
+            "",
+            transform=heterogeneity.transAxes,
+            va="top",
+            ha="right",
+            fontsize=SMALL - 0.5,
         )
         for level, (kind, (_, colour, marker)) in enumerate(views.KINDS.items(), 1):
             if kind != "doubtful":  # those have a marker for each reason
@@ -176,38 +180,34 @@ class RunFigure:
         self._note("gamma")
         (self._lines["law"],) = law.plot([], [], "--", lw=1.3, color=views.FIT)
         marker = views.KINDS["recommended"][2]
-        self._lines["typical"] = _points(law, views.RECOMMENDED, marker, 6, level=2)
-        self._lines["chosen"] = _points(law, views.RECOMMENDED, "o", 13, level=3, hollow=True)
+        self._add_bars(law, "typical bars", views.RECOMMENDED, 1)
+        self._lines["typical"] = drawing.points(law, views.RECOMMENDED, marker, FEW_ROIS, level=2)
+        self._lines["chosen"] = drawing.points(law, "black", "o", 12, level=3, hollow=True)
+        self._lines["chosen"].set_markeredgewidth(1.4)
         self._texts["law"] = law.text(
-            0.03, 0.97, "", transform=law.transAxes, va="top", fontsize=LABEL_SIZE - 0.5
+            0.03, 0.97, "", transform=law.transAxes, va="top", fontsize=SMALL
         )
 
     def _note(self, name: str) -> None:
         axes = self.axes[name]
         self._texts[name] = axes.text(
-            0.5, 0.5, "", transform=axes.transAxes, ha="center", va="center", fontsize=LABEL_SIZE
-        )
+            0.5, 0.5, "", transform=axes.transAxes, ha="center", va="center", fontsize=LABEL_SIZE,
+            color="black", bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 3},
+        )  # fmt: skip
 
-    def _bars(self, axes: Axes, name: str, colour: str, level: float) -> None:
+    def _add_bars(self, axes: Axes, name: str, colour: str, level: float) -> None:
         # One line with gaps is drawn several times faster than as many lines.
         (self._lines[name],) = axes.plot([], [], color=colour, lw=0.8, alpha=0.5, zorder=level)
 
     def _add_rates(self, name: str, colour: str, marker: str, size: float, level: float) -> None:
         axes = self.axes["gamma"]
-        self._bars(axes, f"{name} bars", colour, level)
+        self._add_bars(axes, f"{name} bars", colour, level)
         for look in ("final", "provisional"):
-            self._lines[f"{name} {look}"] = _points(
+            self._lines[f"{name} {look}"] = drawing.points(
                 axes, colour, marker, size, level=level + 0.5, hollow=look == "provisional"
             )
 
     def _listen(self, step: Callable[[int], None], choose: Callable[[int], None]) -> None:
-        from matplotlib.widgets import Button
-
-        for left, words, by in ((0.735, "◀", -1), (0.958, "▶", 1)):
-            button = Button(self.figure.add_axes((left, 0.935, 0.03, 0.04)), words)
-            button.on_clicked(lambda _event, by=by: step(by))
-            self._widgets.append(button)
-
         def pressed(event: MouseEvent) -> None:
             if event.key in KEYS:
                 step(KEYS[event.key])
@@ -233,14 +233,18 @@ class RunFigure:
             self._images["outline"],
         )
         self._texts["detector"].set_text("" if view is not None else "no image")
+        for shown in (image, outline, self._bars["detector"]):
+            shown.set_visible(view is not None)
+        drawing.blank(axes, view is None)
         if view is None:
+            axes.set_title(views.PANELS["detector"][0], fontsize=TITLE_SIZE, loc="left", pad=6)
             return
         axes.set_title(view.title, fontsize=TITLE_SIZE, loc="left", pad=6)
         cols, rows = view.size
         # Zero has no logarithm: it becomes the least colour, and only NaN stays unknown.
         image.set_data(np.where(view.mean <= 0, view.low / 2, view.mean))
         image.set_clim(view.low, view.high)
-        outline.set_data(_coloured(view.outline))
+        outline.set_data(drawing.coloured(view.outline))
         for shown in (image, outline):
             shown.set_extent((0, cols, rows, 0))
         self._show_limits("detector", (0, cols), (rows, 0))
@@ -248,14 +252,17 @@ class RunFigure:
     def _show_two_time(self, view: views.TwoTimeView) -> None:
         end = view.edge_s or 1.0
         for name, values in (("c2_raw", view.raw), ("c2_denoised", view.denoised)):
-            shown = np.full((1, 1), np.nan)
+            self._images[name].set_visible(values is not None and values.size > 0)
             if values is not None and values.size:
-                shown = values.T
-            self._images[name].set_data(shown)
+                self._images[name].set_data(values.T)
             self._images[name].set_extent((0, end, 0, end))
             self._show_limits(name, (0, view.series_s or end), (0, view.series_s or end))
         self._images["c2_raw"].set_clim(view.low, view.high)
-        self._texts["c2_denoised"].set_text(view.note)
+        for name, note in (("c2_raw", view.empty), ("c2_denoised", view.note)):
+            self._texts[name].set_text(wrapped(note, self.axes[name], LABEL_SIZE))
+        to_come = view.series_s - view.edge_s > LEAST_AHEAD * view.series_s
+        self._texts["ahead"].set_text("to come" if to_come and not view.empty else "")
+        self._bars["c2"].set_visible(not view.empty)
         self.axes["c2_denoised"].set_title(view.title, fontsize=TITLE_SIZE, loc="left", pad=6)
         marks = view.marks or (np.nan, np.nan)
         for name, height in zip(("baseline", "top"), marks, strict=True):
@@ -266,15 +273,23 @@ class RunFigure:
         for name, curve in (("raw", view.raw), ("denoised", view.denoised)):
             self._lines[f"g2 {name}"].set_data(curve.delay_s, curve.g2)
             self._lines[f"g2 {name} bars"].set_data(
-                *_bar_ends(curve.delay_s, curve.lower, curve.upper)
+                *drawing.bar_ends(curve.delay_s, curve.lower, curve.upper)
             )
             self._lines[f"g2 {name} fit"].set_data(curve.fit_delay_s, curve.fit_g2)
+        names = [name for name in ("raw", "denoised") if getattr(view, name).g2.size]
+        self._list_in("g2", [self._lines[f"g2 {name}"] for name in names], names)
+        empty = not names
+        self._texts["g2"].set_text(wrapped(view.note, self.axes["g2"]))
+        self.axes["g2"].tick_params(axis="x", bottom=not empty)
+        drawing.blank(self.axes["g2"], empty, names="y")
+        drawing.blank(self.axes["heterogeneity"], empty, names="x")
         self._show_limits("g2", (view.first_s, view.last_s), (view.low, view.high))
 
     def _show_heterogeneity(self, view: views.HeterogeneityView) -> None:
-        self._texts["chi"].set_text(view.words)
+        self._texts["chi"].set_text(wrapped(view.words, self.axes["heterogeneity"], SMALL - 0.5))
+        drawing.blank(self.axes["heterogeneity"], not len(view.chi), names="y")
         self._lines["chi"].set_data(view.delay_s, view.chi)
-        self._lines["chi bars"].set_data(*_bar_ends(view.delay_s, view.lower, view.upper))
+        self._lines["chi bars"].set_data(*drawing.bar_ends(view.delay_s, view.lower, view.upper))
         high = view.high + HEADROOM * (view.high - view.low)
         self._show_limits("heterogeneity", None, (view.low, high))  # delays are those of g2
 
@@ -293,11 +308,13 @@ class RunFigure:
             self._show_rates(kind, points, np.ones(len(points), np.bool_))
         for reason in reasons:
             self._show_rates(f"not: {reason}", doubtful, doubtful.reason == reason)
-        self._texts["gamma"].set_text(view.note)
-        self.axes["gamma"].set_xlabel(view.age_label)
-        self._list([kind for kind in shown if len(shown[kind])], reasons, view.provisional)
+        self._texts["gamma"].set_text(wrapped(view.note, self.axes["gamma"], LABEL_SIZE))
+        free = self._list([kind for kind in shown if len(shown[kind])], reasons, view.provisional)
+        drawing.blank(self.axes["gamma"], bool(view.note), names="y")
         end = view.end_s or 1.0
-        self._show_limits("gamma", (-0.02 * end, 1.02 * end), (view.low, view.high))
+        # Rates that count stand below the legend.
+        below = view.low * (1.2 * view.highest / view.low) ** (1 / (1 - free))
+        self._show_limits("gamma", (-0.02 * end, 1.02 * end), (view.low, max(view.high, below)))
 
     def _show_rates(self, name: str, points: GammaTable, chosen: Array) -> None:
         for look, kept in (
@@ -306,38 +323,58 @@ class RunFigure:
         ):
             self._lines[f"{name} {look}"].set_data(points.age_s[kept], points.relaxation_rate[kept])
         ends = (end[chosen] for end in (points.age_s, *views.error_bars(points)))
-        self._lines[f"{name} bars"].set_data(*_bar_ends(*ends))
+        self._lines[f"{name} bars"].set_data(*drawing.bar_ends(*ends))
 
-    def _list(self, kinds: list[str], reasons: list[str], provisional: bool) -> None:
-        """Make the legend anew when other kinds of points are there than before."""
-        from matplotlib.lines import Line2D
-
-        listed = [*kinds, *reasons, str(provisional)]
-        if listed == self._listed:
-            return
-        self._listed = listed
-        handles = [self._lines[f"{kind} final"] for kind in kinds]
-        handles += [self._lines[f"not: {reason} final"] for reason in reasons]
+    def _list(self, kinds: list[str], reasons: list[str], provisional: bool) -> float:
+        """List the kinds of points of Gamma(t); return which part of the height the list takes."""
         labels = [views.KINDS[kind][0] for kind in kinds]
         labels += [f"not: {views.reason_words(reason)}" for reason in reasons]
+        handles = [self._lines[f"{kind} final"] for kind in kinds]
+        handles += [self._lines[f"not: {reason} final"] for reason in reasons]
         if provisional:
+            labels.append("provisional")
             handles.append(Line2D([], [], ls="", marker="o", ms=5, mfc="none", mec="black"))
-            labels.append("hollow: provisional")
-        legend = self.axes["gamma"].legend(
-            handles, labels, loc="upper right", fontsize=SMALL, frameon=False,
-            handletextpad=0.2, borderpad=0.3, labelspacing=0.3,
-        )  # fmt: skip
-        legend.set_zorder(0.2)  # behind the points: it hides none
+        return self._list_in("gamma", handles, labels)
+
+    def _list_in(self, name: str, handles: list[Line2D], labels: list[str]) -> float:
+        """Make the legend of a panel anew when it, or its room, is another than before.
+
+        It has two columns where there is room. Return which part of the panel's height it takes.
+        """
+        axes = self.axes[name]
+        (width, height), place = self.figure.get_size_inches(), axes.get_position()
+        lines = -(-len(labels) // 2)
+        widths = [LEGEND_MARKER + width_of(label, SMALL) for label in labels]
+        both = max(widths[:lines], default=0.0) + max(widths[lines:], default=0.0)
+        columns = 2 if len(labels) > 2 and both < place.width * width else 1
+        lines = lines if columns == 2 else len(labels)
+        listed = [*labels, str(columns)]
+        if listed != self._listed.get(name):
+            self._listed[name] = listed
+            axes.legend(
+                handles, labels, loc="upper right", fontsize=SMALL, ncols=columns, frameon=True,
+                framealpha=0.75, edgecolor="none", facecolor="white", labelcolor="black",
+                handletextpad=0.2, handlelength=1.2, borderpad=0.2, labelspacing=0.3,
+                columnspacing=0.6, borderaxespad=0.3,
+            ).set_visible(bool(labels))  # fmt: skip
+        return min(MOST_LEGEND, (lines * line_height(SMALL) + 0.1) / (place.height * height))
 
     def _show_power_law(self, view: views.PowerLawView, label: int) -> None:
         self._lines["typical"].set_data(view.q_squared, view.rate)
         own = view.label == label
         self._lines["chosen"].set_data(view.q_squared[own], view.rate[own])
+        self._lines["typical bars"].set_data(
+            *drawing.bar_ends(view.q_squared, *views.error_ends(view.rate, view.error))
+        )
+        many = len(view.rate) > MOST_LARGE
+        self._lines["typical"].set_markersize(MANY_ROIS if many else FEW_ROIS)
         self._lines["law"].set_data(view.line_q_squared, view.line_rate)
-        self._texts["law"].set_text(view.words)
+        self._texts["law"].set_text(wrapped(view.words, self.axes["power_law"]))
+        drawing.blank(self.axes["power_law"], not view.rate.size)
         if view.rate.size:
             x, y = view.q_squared, view.rate
-            ends = (x.min() / 1.6, x.max() * 1.6), (y.min() / 2.2, y.max() * 2.8)
+            lower, upper = views.error_ends(y, view.error)
+            ends = (x.min() / 1.6, x.max() * 1.6), (lower.min() / 1.8, upper.max() * 2.6)
             self._show_limits("power_law", *ends)
 
     def _show_limits(
@@ -351,132 +388,3 @@ class RunFigure:
         if self._limits.get((name, "y"), axes.get_ylim()) == axes.get_ylim():
             axes.set_ylim(y)
             self._limits[name, "y"] = axes.get_ylim()
-
-
-def plot_view(view: RunView) -> Figure:
-    """Return the figure; see `XPCSResult.plot`.
-
-    Raises
-    ------
-    MissingDependencyError
-        Without matplotlib.
-    """
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise MissingDependencyError(
-            "XPCSResult.plot: matplotlib is not installed. It comes with the extra `plot`: "
-            "pip install 'xpcs-live-denoise[plot]'."
-        ) from error
-    figure = plt.figure(figsize=RESULT_INCHES)
-    RunFigure(figure).update(view)
-    return figure
-
-
-def _panels(figure: Figure) -> dict[str, Axes]:
-    """Return the axes of each panel, in their order."""
-    grid = figure.add_gridspec(2, 3, height_ratios=(1.25, 1.0))
-    cells = [grid[row, column] for row in range(2) for column in range(3)]
-    stacked = cells[3].subgridspec(2, 1, height_ratios=(1.5, 1.0), hspace=0.07)
-    places = [*cells[:3], stacked[0], stacked[1], *cells[4:]]
-    found: dict[str, Axes] = {}
-    for place, (name, (title, x, y)) in zip(places, views.PANELS.items(), strict=True):
-        delays = found["g2"] if name == "heterogeneity" else None
-        axes = found[name] = figure.add_subplot(place, sharex=delays)
-        if name != "heterogeneity":  # its words stand inside: g2 is above it
-            axes.set_title(title, fontsize=TITLE_SIZE, loc="left", pad=6)
-        axes.set_xlabel(x, fontsize=LABEL_SIZE, labelpad=3)
-        axes.set_ylabel(y, fontsize=LABEL_SIZE, labelpad=3)
-        axes.tick_params(labelsize=SMALL)
-        axes.locator_params(nbins=6)
-    found["g2"].tick_params(labelbottom=False)
-    found["heterogeneity"].locator_params(nbins=4)
-    return found
-
-
-def _page_texts(figure: Figure, *, with_buttons: bool) -> dict[str, Text]:
-    """Return the texts outside of the panels."""
-    middle = {"x": 0.862, "ha": "center"} if with_buttons else {"x": 0.988, "ha": "right"}
-    return {
-        "title": figure.text(0.012, 0.975, "", weight="bold", va="top"),
-        "facts": figure.text(0.012, 0.932, "", va="top"),
-        "roi": figure.text(y=0.955, s="", va="center", **middle),
-        "message": figure.text(0.012, 0.012, "", color=views.DOUBTFUL),
-    }
-
-
-def _colour_bar(axes: Axes, image: AxesImage, label: str) -> ColorBar:
-    """Add a colour bar beside axes, also where their image does not fill their place."""
-    from matplotlib.transforms import Bbox
-
-    def beside(*_: object) -> Bbox:
-        place = axes.get_position()
-        left, width = place.x1 + 0.03 * place.width, 0.045 * place.width
-        return Bbox.from_bounds(left, place.y0, width, place.height)
-
-    figure: Any = axes.figure
-    place = figure.add_axes((0.0, 0.0, 0.1, 0.1))
-    place.set_axes_locator(beside)
-    bar = figure.colorbar(image, cax=place)
-    bar.set_label(label, fontsize=LABEL_SIZE)
-    bar.ax.tick_params(labelsize=SMALL)
-    return bar
-
-
-def _decade_ticks() -> tuple[Any, Any]:
-    """Return locator and formatter that label 1, 2 and 5 of each decade with plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator
-
-    def plain(value: float, _position: int | None) -> str:
-        return f"{value:.4g}".replace("e-0", "e-")
-
-    return LogLocator(subs=(1.0, 2.0, 5.0), numticks=9), FuncFormatter(plain)
-
-
-def _logarithmic(axes: Axes, names: str) -> None:
-    """Make axes ("x", "y" or "xy") logarithmic, with few labels; each begins as one decade."""
-    from matplotlib.ticker import NullFormatter, NullLocator
-
-    for name in names:
-        axes.set(**{f"{name}scale": "log", f"{name}lim": (1.0, 10.0)})  # no data: no logarithm
-        axis = axes.xaxis if name == "x" else axes.yaxis
-        locator, formatter = _decade_ticks()
-        axis.set_major_locator(locator)
-        axis.set_major_formatter(formatter)
-        axis.set_minor_locator(NullLocator())
-        axis.set_minor_formatter(NullFormatter())
-
-
-def _points(
-    axes: Axes,
-    colour: str,
-    marker: str,
-    size: float,
-    *,
-    level: float,
-    hollow: bool = False,
-    label: str | None = None,
-) -> Line2D:
-    (line,) = axes.plot(
-        [], [], ls="", marker=marker, ms=size, mec=colour, mew=0.9, zorder=level,
-        mfc="none" if hollow else colour, label=label,
-    )  # fmt: skip
-    return line
-
-
-def _bar_ends(x: FloatArray, lower: FloatArray, upper: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the ends of error bars with a gap after each, as one line."""
-    known = upper > lower
-    ends = np.stack([lower[known], upper[known], np.full(known.sum(), np.nan)], axis=1)
-    return np.repeat(x[known], 3), ends.ravel()
-
-
-def _coloured(outline: Array) -> Array:
-    """Return an RGBA image (rows, cols, 4): ROIs in thin white, the chosen one in its colour."""
-    from matplotlib.colors import to_rgba
-
-    colours = np.zeros((4, 4))
-    colours[views.ROI_EDGE] = (1, 1, 1, 0.55)
-    colours[views.CHOSEN_EDGE] = to_rgba(views.RECOMMENDED)
-    colours[views.CHOSEN_INSIDE] = to_rgba(views.RECOMMENDED, 0.16)
-    return np.rint(255 * colours).astype(np.uint8)[outline]

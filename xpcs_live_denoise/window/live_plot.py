@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xpcs_live_denoise import views
-from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, Once
+from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, Once, install_line
 from xpcs_live_denoise.records.run import RunInfo
 
+from .pictures import PlotFile
 from .run_view import Display, ShownRun
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class LivePlot:
         except ImportError as error:
             raise MissingDependencyError(
                 "LivePlot: matplotlib is not installed. It comes with the extra `qt`: "
-                "pip install 'xpcs-live-denoise[qt]'."
+                f"{install_line('qt')}."
             ) from error
         self._roi = roi
         self.window: PlotWindow | None = None
@@ -60,7 +59,7 @@ class LivePlot:
 
     def __call__(self, info: RunInfo) -> ShownRun:
         """Make the sink of one run."""
-        return ShownRun(info, self._display() if info.roi else None)
+        return ShownRun(info, self._display())
 
     def draw_now(self) -> None:
         """Draw the newest state at once; for scripts, on the main thread."""
@@ -99,7 +98,7 @@ class LivePlot:
         except ImportError as error:
             raise MissingDependencyError(
                 f"LivePlot: Qt cannot be loaded ({error}). It comes with the extra `qt`: "
-                "pip install 'xpcs-live-denoise[qt]'."
+                f"{install_line('qt')}."
             ) from error
         except RuntimeError:
             self._warn("the plot was not made on the main thread")
@@ -120,78 +119,3 @@ def _checked(file: Path) -> Path:
             f"Live plot {file}: expected the name of a .png file in a folder that exists."
         )
     return file
-
-
-PERIOD_S = 5.0
-"""Time between two pictures of a run, s."""
-# The end of a run waits this long for its last picture.
-PATIENCE_S = 60.0
-
-
-class PlotFile:
-    """Writes the newest state of a run into a .png file: every PERIOD_S, and when it has ended.
-
-    The file is replaced as a whole, so that whoever reads it sees a complete picture.
-    """
-
-    def __init__(self, path: Path, roi: int | None = None) -> None:
-        self._path = path
-        self._roi = roi
-        self._condition = threading.Condition()
-        self._run: ShownRun | None = None
-        self._ended: ShownRun | None = None
-        self._thread: threading.Thread | None = None
-
-    def begin(self, run: ShownRun) -> None:
-        """Draw this run from now on."""
-        self.end()
-        self._run, self._ended = run, None
-        self._thread = threading.Thread(
-            target=self._keep_writing, args=(run,), name="xpcs-live-plot", daemon=True
-        )
-        self._thread.start()
-
-    def changed(self, run: ShownRun) -> None:
-        """Take note of what is new; once the run has ended, wait for its last picture."""
-        if run is self._run and run.ended:
-            self.end()
-
-    def end(self) -> None:
-        """Write what is newest and stop."""
-        if self._thread is None:
-            return
-        with self._condition:
-            self._ended = self._run
-            self._condition.notify_all()
-        self._thread.join(PATIENCE_S)
-        self._thread = None
-
-    def _keep_writing(self, run: ShownRun) -> None:
-        drawn, ended = 0, False
-        while not ended:
-            with self._condition:
-                self._condition.wait_for(lambda: self._ended is run, PERIOD_S)
-                ended = self._ended is run
-            if run.version == drawn:
-                continue
-            drawn = run.version
-            try:
-                save_figure(run, views.default_roi(run.info.roi, self._roi), self._path)
-            except Exception:  # a full disk, for example; the analysis goes on
-                logger.exception("The live plot cannot be written to %s.", self._path)
-                return
-
-
-def save_figure(run: ShownRun, roi: int, path: Path) -> None:
-    """Draw the ROI with this index into a PNG file."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from .figure import DPI, SIZE_INCHES, RunFigure
-
-    figure = Figure(figsize=SIZE_INCHES, dpi=DPI)
-    FigureCanvasAgg(figure)
-    RunFigure(figure).update(run.view(roi))
-    unfinished = path.with_name(f".{path.name}.part")
-    figure.savefig(unfinished, format="png")
-    unfinished.replace(path)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Manager: TypeAlias = Any  # of matplotlib and Qt, which have few types
 Timer: TypeAlias = Any
+MouseEvent: TypeAlias = Any
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ LEAST_PERIOD_S, SHARE = 1.0, 0.25
 # Between what is new and its drawing, s. The last frames are new at the moment when a plan ends: it
 # must return to the prompt before they are drawn, not after.
 PAUSE_S = 0.1
+UNDONE = ("Subplots", "Customize")  # tools of matplotlib: an update would take back what they do
+TITLE_BAR = 40  # px, that a screen needs above a window
 
 
 class PlotWindow(QtAwareCallback):
@@ -98,6 +101,8 @@ class PlotWindow(QtAwareCallback):
         self.failed = False
         self._run = self._newest
         self._guarded(self._open)
+        self._guarded(self._forget)  # what a user has zoomed into was of the run before
+        self._guarded(self._draw_when_due)
 
     def event(self, doc: Fields) -> None:  # noqa: ARG002  # pyright: ignore[reportIncompatibleMethodOverride]
         """Draw when it is time. Called through the teleporter."""
@@ -132,24 +137,64 @@ class PlotWindow(QtAwareCallback):
         if self.manager is not None:
             return
         import matplotlib
-        from matplotlib.backends.backend_qt import FigureManagerQT
+        from matplotlib.backends.backend_qt import FigureManagerQT, NavigationToolbar2QT
         from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
         from matplotlib.backends.qt_compat import QtCore  # pyright: ignore[reportAttributeAccessIssue]
         from matplotlib.figure import Figure
 
         from .figure import DPI, SIZE_INCHES, RunFigure
 
+        window = self
+
+        class Toolbar(NavigationToolbar2QT):
+            """Without what the next update takes back; home shows all that there is now."""
+
+            toolitems = tuple(
+                item for item in NavigationToolbar2QT.toolitems if item[0] not in UNDONE
+            )
+
+            def home(self, *_args: object) -> None:
+                window.show_all()
+
+        class WithToolbar(FigureManagerQT):
+            _toolbar2_class = Toolbar
+
         canvas = FigureCanvasQTAgg(Figure(figsize=SIZE_INCHES, dpi=DPI))
-        with matplotlib.rc_context({"interactive": False, "figure.raise_window": False}):
-            manager: Manager = FigureManagerQT(canvas, 0)
+        with matplotlib.rc_context(
+            {"interactive": False, "figure.raise_window": False, "toolbar": "toolbar2"}
+        ):
+            manager: Manager = WithToolbar(canvas, 0)
         manager.set_window_title("XPCS live")
         self.figure = RunFigure(canvas.figure, step=self._step, choose=self._choose)
         canvas.mpl_connect("close_event", lambda _event: self._closed())
         canvas.mpl_connect("draw_event", lambda _event: self._was_drawn())
+        canvas.mpl_connect("motion_notify_event", self._explain)
+        free = manager.window.screen().availableGeometry()
+        manager.window.resize(
+            min(manager.window.width(), free.width()),
+            min(manager.window.height(), free.height() - TITLE_BAR),
+        )
         # A person at work elsewhere keeps the keyboard.
         manager.window.setAttribute(QtCore.Qt.WidgetAttribute.WA_ShowWithoutActivating, True)
         manager.window.show()
         self.manager, self._drawn = manager, None
+
+    def show_all(self) -> None:
+        """Show all that there is, whatever a user has zoomed into."""
+        self._guarded(self._forget)
+        self._guarded(self._update)
+
+    def _forget(self) -> None:
+        """Forget what a user has zoomed into, and the views to go back to."""
+        if self.figure is not None:
+            self.manager.toolbar.update()
+            self.figure.show_all()
+            self._drawn = None
+
+    def _explain(self, event: MouseEvent) -> None:
+        """Tell the whole of a text that was shortened while the mouse is over it."""
+        if self.figure is not None:
+            self.manager.canvas.setToolTip(self.figure.layout.in_full(event.x, event.y))
 
     def _closed(self) -> None:
         if self._timer is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from xpcs_live_denoise.records.types import FloatArray
 
 logger = logging.getLogger(__name__)
 
+NO_ROI = (0,)  # the labels of a run that has none
 MOST_EDGE = 512  # entries along an edge of a C2 that is kept for drawing, a screen's pixels
 
 
@@ -24,7 +26,8 @@ class RunView:
     """All that a figure shows of one run and one ROI (its label) at one time.
 
     Lines of text, (name, value) pairs of facts, and the panels; no `detector` before the first
-    look, or where nobody looked.
+    look, or where nobody looked. `n_roi` is how many there are to choose from, `time_unit` is
+    that of `RunInfo`.
     """
 
     title: str
@@ -38,6 +41,8 @@ class RunView:
     heterogeneity: views.HeterogeneityView
     gamma: views.GammaView
     power_law: views.PowerLawView
+    n_roi: int = 1
+    time_unit: str = "s"
 
 
 class Display(Protocol):
@@ -60,6 +65,8 @@ class ShownRun:
     """
 
     def __init__(self, info: RunInfo, display: Display | None = None) -> None:
+        if not info.roi:  # it failed before anybody knew them: an empty one holds the reason
+            info = dataclasses.replace(info, roi=NO_ROI, q_inv_angstrom=(np.nan,), n_pixels=(0,))
         self.info = info
         self.version = 0
         self._display = display
@@ -86,7 +93,8 @@ class ShownRun:
             self._status = record.status
             self._picture = record.picture or self._picture
             if isinstance(record, Result):
-                self._c2.result = record
+                self.info = record.info or self.info  # the time axis is known better by now
+                self._c2.take_result(record, self.info)
                 self._gamma = record.gamma
             else:
                 self._c2.add(record)
@@ -111,7 +119,8 @@ class ShownRun:
         with self._lock:
             info, status, picture = self.info, self._status, self._picture
             n_frames = self._c2.n_frames
-            label, final = info.roi[roi], self._c2.result is not None
+            label, final = info.roi[roi], self.ended or self._c2.result is not None
+            # What did not come until the end never comes: it gets no place on the axes.
             n_whole = n_frames if final else max(n_frames, info.n_expected or 0)
             series_s = n_whole * info.frame_time_s
             gamma = views.gamma_view(
@@ -119,7 +128,9 @@ class ShownRun:
             )
             return RunView(
                 title=views.run_title(info.start, info.uid, info.detector, self._state()),
-                roi=f"{views.roi_title(label, info.q_inv_angstrom[roi])} "
+                roi=""
+                if info.roi == NO_ROI
+                else f"{views.roi_title(label, info.q_inv_angstrom[roi])} "
                 f"({roi + 1} of {len(info.roi)})",
                 message=views.message(
                     "" if self._end is None else self._end.reason, status.message, gamma.caution
@@ -130,16 +141,19 @@ class ShownRun:
                     n_frames=n_frames,
                     n_expected=info.n_expected,
                     frame_time_s=info.frame_time_s,
+                    time_unit=info.time_unit,
                     counts=views.mean_counts(picture, label),
                     live=not self.ended,
                 ),
                 label=label,
                 detector=views.detector_view(picture, label),
-                two_time=self._c2.two_time(roi, status, series_s),
-                g2=self._c2.g2(roi, self._gamma, series_s),
-                heterogeneity=views.heterogeneity_view(status, roi, info.frame_time_s),
+                two_time=self._c2.two_time(roi, status, series_s, final=final),
+                g2=self._c2.g2(roi, self._gamma, series_s, final=final),
+                heterogeneity=views.heterogeneity_view(status, roi, info.frame_time_s, final=final),
                 gamma=gamma,
                 power_law=self._power_law,
+                n_roi=len(info.roi),
+                time_unit=info.time_unit,
             )
 
     def _state(self) -> str:
@@ -182,6 +196,10 @@ class LiveC2:
         """Frames so far."""
         return self._n_frames if self.result is None else self.result.c2.shape[-1]
 
+    def take_result(self, result: Result, info: RunInfo) -> None:
+        """Take the final result, and what is known of the run by then."""
+        self.result, self._info = result, info
+
     def add(self, publication: Publication) -> None:
         """Take new rows and changed squares; frames that were taken before are written over."""
         rows = publication.c2
@@ -195,12 +213,15 @@ class LiveC2:
                 c2_map.patch(values, (rows.start, 0), zero_is_gap=False)
         for band in publication.bands:
             self._sums.add_band(band)
-            # What no window reached is raw in a band: it keeps what an earlier one wrote.
-            reached = np.where(np.isfinite(band.spread), np.nan_to_num(band.c2), 0)
+            # What no window reached is raw in a band: it keeps what an earlier one wrote, unless
+            # there is nothing raw either.
+            reached = np.where(np.isfinite(band.spread) | np.isnan(band.c2), band.c2, 0)
             for c2_map, values in zip(self._denoised, reached, strict=True):
                 c2_map.patch(values, (band.start, band.start))
 
-    def two_time(self, roi: int, status: Status, series_s: float) -> views.TwoTimeView:
+    def two_time(
+        self, roi: int, status: Status, series_s: float, *, final: bool
+    ) -> views.TwoTimeView:
         """Return what is drawn of C2 of the ROI with this index."""
         raw, denoised, stride = self._images(roi)
         return views.two_time_view(
@@ -212,8 +233,12 @@ class LiveC2:
             status=status,
             roi=roi,
             note=views.why_not_denoised(
-                self.n_frames, self._info.window, final=self.result is not None
+                self.n_frames,
+                self._info.window,
+                final=final,
+                has_denoiser=self._info.model is not None,
             ),
+            final=final,
         )
 
     def _images(self, roi: int) -> tuple[FloatArray, FloatArray | None, int]:
@@ -227,7 +252,9 @@ class LiveC2:
         reached = np.isfinite(made.spread[roi])
         return self.result.c2[roi], np.where(reached, made.c2[roi], np.nan), 1
 
-    def g2(self, roi: int, gamma: GammaTable | None, series_s: float) -> views.G2View:
+    def g2(
+        self, roi: int, gamma: GammaTable | None, series_s: float, *, final: bool
+    ) -> views.G2View:
         """Return what is drawn of g2 of the ROI with this index, with the fits among its rows."""
         if self.result is not None:
             one_time = self.result.g2
@@ -238,7 +265,7 @@ class LiveC2:
             raw, denoised, error = self._sums.raw(roi), self._sums.denoised(roi), None
             n_lags = max(len(raw), self._info.window)
             delay_s = np.arange(1, n_lags + 1) * self._info.frame_time_s
-        return views.g2_view(
+        shown = views.g2_view(
             delay_s,
             raw,
             denoised,
@@ -249,3 +276,8 @@ class LiveC2:
             final=self.result is not None,
             n_frames=self.n_frames,
         )
+        if final and self.result is None:  # "so far" would promise more
+            shown = dataclasses.replace(
+                shown, title=f"g₂ of {self.n_frames} frames", note=shown.note and "no frames"
+            )
+        return shown

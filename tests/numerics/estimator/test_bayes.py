@@ -8,6 +8,8 @@ import pytest
 from tests.benchmarks.estimator import CASES, Case, final, frames_of, live, score, sums_of
 from xpcs_live_denoise.numerics.estimator.ages import BayesEstimator, reasons
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
+from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
 
 # Not among the seeds (0-3, 20-55, 100-107, 200-207) on which constants were chosen.
 SEEDS = range(300, 304)
@@ -174,3 +176,22 @@ def test_a_roi_without_counts_has_no_contrast():
     frames[:] = 0
     told = BayesEstimator(0).estimate(sums_of(frames), np.arange(60))
     assert set(reasons(told)) == {"no_contrast"}
+
+
+def test_a_live_run_knows_the_prior_of_a_run_that_repeats_all_fits_to_a_part_of_its_width():
+    frames = frames_of(CASES["ageing"], 300)[:250]
+    rois = RoiMap.from_labels(np.ones(frames.shape[1:], np.int64))
+    two_time, estimator = TwoTimeAccumulator(rois, sums=True), BayesEstimator(0)
+    for first in range(0, 250, 10):
+        two_time.append(frames[first : first + 10])
+        if first < 60:
+            continue
+        ages = np.arange(first - 20, first - 15)
+        updated = estimator.estimate(two_time.age_sums, ages)
+        repeated = BayesEstimator(0).estimate(two_time.age_sums, ages)
+        sd = np.sqrt(np.diagonal(repeated.series.prior.covariance))
+        away = np.abs(updated.series.prior.mean - repeated.series.prior.mean) / sd
+        assert away.max() < 0.25
+        assert updated.series.beta == repeated.series.beta
+        off = np.abs(updated.fits.ln_rate - repeated.fits.ln_rate) / repeated.ln_rate_error
+        assert off.max() < 0.25

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.support.changing_speckle import RATES, speckle
+from xpcs_live_denoise.numerics.estimator import path_kernels as kernels
 from xpcs_live_denoise.numerics.estimator.ages import path_cautions
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit, fit_rates, fit_series
 from xpcs_live_denoise.numerics.estimator.grid import kww_grid
@@ -31,7 +32,7 @@ def noisy(c2, noise, seed=0):
 
 def series_of(sums) -> SeriesFit:
     n = sums.n_frames
-    grid = kww_grid(n - 1)
+    grid = kww_grid(sums.series(0).edges, sums.series(0).lag)
     pieces = sums.cuts(0, np.arange(20, n - 20, 41), 41)
     return fit_series(sums.series(0), pieces, grid)
 
@@ -39,7 +40,9 @@ def series_of(sums) -> SeriesFit:
 def whole(sums):
     series = series_of(sums)
     ages = np.arange(0, sums.n_frames, 8)
-    ln_rate, _ = fit_rates(sums.cuts(0, ages, 41), kww_grid(sums.n_frames - 1), series.prior)
+    ln_rate, _ = fit_rates(
+        sums.cuts(0, ages, 41), kww_grid(sums.series(0).edges, sums.series(0).lag), series.prior
+    )
     return PathEstimator(0).whole(sums, series, (ages, ln_rate))
 
 
@@ -73,19 +76,49 @@ def test_a_cell_has_the_gamma_between_its_frames(first, stop, step):
 
 
 @pytest.mark.parametrize("step", [1, 3])
-def test_running_sums_equal_the_products_of_the_full_matrix(step):
+def test_running_sums_equal_the_products_of_the_full_jacobian(step):
+    rng = np.random.default_rng(3)
     sums = AgeSums.from_c2(noisy(plain_c2(np.full(40, 0.05)), 0.01))
     cells = path_cells(sums, 0, 0, 40, step)
-    columns = []
+    n, rate = len(cells.value), rng.uniform(0.02, 0.1, cells.n_knot)
+    by_rate = np.empty((n, cells.n_knot))
     for knot in range(cells.n_knot):  # S is linear in Gamma
         passed = np.concatenate([np.zeros(knot + 1), np.ones(cells.n_knot - knot)])
-        columns.append(cells.decay(passed))
-    matrix = np.stack(columns, axis=1)  # (n, n_knot)
-    weights = np.random.default_rng(3).uniform(0, 1, len(cells.value))
-    np.testing.assert_allclose(cells.backward(weights), matrix.T @ weights, atol=1e-9)
-    np.testing.assert_allclose(
-        cells.products(weights), (matrix * weights[:, np.newaxis]).T @ matrix, atol=1e-9
+        by_rate[:, knot] = cells.decay(passed)
+    decay, passed = np.empty(n), np.concatenate([[0.0], np.cumsum(rate)])
+    kernels.decays(cells.node, cells.share, rate, decay)
+    np.testing.assert_allclose(decay, cells.decay(passed), atol=1e-12)
+    slopes, weights = rng.normal(size=(6, n)), rng.uniform(0, 1, n)
+    jacobian = np.column_stack([slopes[0][:, np.newaxis] * by_rate * rate, slopes[1:5].T])
+    downhill, curvature = np.empty(cells.n_knot + 4), np.empty((cells.n_knot + 4,) * 2)
+    of_shared = (slopes * weights) @ slopes.T
+    kernels.normal_equations(
+        cells.node, cells.share, weights, rate, slopes, of_shared, downhill, curvature
     )
+    weighted = jacobian * weights[:, np.newaxis]
+    np.testing.assert_allclose(downhill, weighted.T @ slopes[5], atol=1e-9)
+    np.testing.assert_allclose(curvature, weighted.T @ jacobian, atol=1e-9)
+    values, projected = rng.normal(size=(3, n)), np.empty((3, cells.n_knot + 4))
+    slopes[4] = 1.0
+    jacobian[:, -1] = 1.0
+    kernels.project(cells.node, cells.share, weights, rate, slopes, values, projected)
+    np.testing.assert_allclose(projected, (values * weights) @ jacobian, atol=1e-9)
+
+
+def test_the_variance_that_a_prior_leaves_is_that_of_the_full_matrix():
+    rng = np.random.default_rng(4)
+    n_knot, stiffness, precision = 12, rng.uniform(1, 9, 11), rng.uniform(1, 9, 5)
+    root = rng.normal(size=(16, 16))
+    inverse = root @ root.T
+    change = np.zeros((11, 16))
+    change[np.arange(11), np.arange(11)], change[np.arange(11), np.arange(1, 12)] = -1, 1
+    mean = np.concatenate([np.full(n_knot, 1 / n_knot), np.zeros(4)])
+    shared = np.vstack([mean, np.eye(16)[n_knot:]])
+    prior = (change.T * stiffness) @ change + (shared.T * precision) @ shared
+    expected, variance = inverse @ prior @ inverse, np.empty(16)
+    of_mean = kernels.open_variance(np.triu(inverse), stiffness, precision, variance)
+    np.testing.assert_allclose(variance, np.diagonal(expected))
+    assert of_mean == pytest.approx(expected[:n_knot, :n_knot].mean())
 
 
 def test_cells_of_gaps_are_left_out():

@@ -84,7 +84,7 @@ def test_two_datasets_of_frames_are_not_guessed_between(tmp_path):
     with h5py.File(data_path(str(tmp_path / "gel_3"), 1), "w") as file:
         file["one"] = file["two"] = FRAMES
         file["three"] = FRAMES
-    with pytest.raises(UnreadableFramesError, match="3 datasets of three dimensions"):
+    with pytest.raises(UnreadableFramesError, match="3 datasets of frames"):
         read(frames_of(tmp_path))
 
 

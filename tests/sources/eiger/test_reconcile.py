@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.support.eiger_series import frames_of, write_series
+from tests.support.eiger_series import frames_of, series_files, write_series
 from tests.support.file_roots import ANYWHERE
 from xpcs_live_denoise import Settings
 from xpcs_live_denoise.errors import InvalidInputError
@@ -73,11 +73,88 @@ def test_what_an_event_brought_is_not_followed_again(following, tmp_path):
     assert following.poll() == following.finish() == ()
 
 
-def test_another_series_than_the_followed_is_not_mixed_with_it(following, tmp_path):
+def test_an_event_of_another_series_begins_the_run_anew_with_that_one(following, tmp_path):
     write_series(tmp_path)
     following.poll()
-    with pytest.raises(InvalidInputError, match=r"gel_9.*gel_3.*replay the-run"):
-        following.reconcile(frames_of(tmp_path, sequence_id=9))
+    start_over, named = following.reconcile(frames_of(tmp_path, sequence_id=9))
+    assert "names the series gel_9: the frames of gel_3, which were" in start_over.reason
+    assert named == frames_of(tmp_path, sequence_id=9)
+    write_series(tmp_path, sequence_id=10)
+    assert ranges(following.poll()) == [(0, 23)], "the next series of the run is behind it"
+
+
+def test_a_series_behind_the_last_of_the_run_takes_its_place_when_it_has_frames(tmp_path):
+    following = of_one_series(tmp_path)
+    write_series(tmp_path, without=[2, 3])
+    assert ranges(following.poll()) == [(0, 10)]
+    series_files(tmp_path, sequence_id=4).write_master()
+    assert following.poll() == ()
+    write_series(tmp_path, sequence_id=4, without=[3])
+    start_over, again = following.poll()
+    assert "began the series gel_4 before an event named gel_3" in start_over.reason
+    assert (again.sequence_id, again.start, again.stop) == (4, 0, 20)
+    assert ranges(following.reconcile(frames_of(tmp_path, sequence_id=4))) == [(20, 23)]
+    write_series(tmp_path, sequence_id=5)
+    assert following.poll() == following.finish() == (), "the event has named one"
+
+
+def test_of_two_series_that_were_begun_anew_the_newest_with_frames_counts(tmp_path):
+    following = of_one_series(tmp_path)
+    write_series(tmp_path, without=[2, 3])
+    following.poll()
+    for sequence_id in (4, 5, 6):
+        series_files(tmp_path, sequence_id=sequence_id).write_master()
+        assert following.poll() == ()
+    for sequence_id in (4, 5):
+        write_series(tmp_path, sequence_id=sequence_id, without=[2, 3])
+    _, again = following.poll()
+    assert (again.sequence_id, again.stop) == (5, 10)
+    files = series_files(tmp_path, sequence_id=6)
+    files.write_data(1, np.ones((4, 12, 16), np.uint16))
+    _, last = following.finish()
+    assert (last.sequence_id, last.start, last.stop) == (6, 0, 4)
+
+
+def test_while_documents_wait_no_series_is_left(tmp_path):
+    following = of_one_series(tmp_path)
+    write_series(tmp_path, without=[3])
+    assert ranges(following.poll()) == [(0, 20)]
+    write_series(tmp_path, sequence_id=4)
+    assert following.poll(is_current=lambda: False) == ()
+    assert ranges(following.reconcile(frames_of(tmp_path))) == [(20, 23)]
+    assert following.poll() == ()
+
+
+def test_a_point_that_was_taken_again_leaves_the_points_before_it_where_they_are(tmp_path):
+    following = of_one_series(tmp_path, n_series=3)
+    for sequence_id in (3, 4):
+        write_series(tmp_path, sequence_id=sequence_id)
+        following.poll()
+        if sequence_id == 3:
+            assert following.reconcile(frames_of(tmp_path)) == ()
+    write_series(tmp_path, sequence_id=5)
+    following.poll()  # taken for the third point
+    start_over, *again = following.reconcile(frames_of(tmp_path, sequence_id=5))
+    assert "frames of gel_4, which were followed" in start_over.reason
+    assert [(one.sequence_id, one.start, one.stop) for one in again] == [(3, 0, 23), (5, 0, 23)]
+    write_series(tmp_path, sequence_id=6)
+    assert [one.sequence_id for one in following.poll()] == [6]
+
+
+def test_the_event_has_the_last_word_on_a_series_that_was_left(tmp_path):
+    following = of_one_series(tmp_path)
+    for sequence_id in (3, 4):
+        write_series(tmp_path, sequence_id=sequence_id)
+        following.poll()
+    _, again = following.reconcile(frames_of(tmp_path))
+    assert (again.sequence_id, again.start, again.stop) == (3, 0, 23)
+    assert following.poll() == following.finish() == ()
+
+
+def of_one_series(folder, n_series=1):
+    names = numbered_series(str(folder / "gel"), 3)
+    options = {"images_per_file": 10, "n_images": 23, "n_series": n_series}
+    return Following(EigerFollower(names, roots=ANYWHERE, **options), "the-run")
 
 
 def test_the_next_series_of_a_run_may_come_when_an_event_named_the_one_before(following, tmp_path):

@@ -210,3 +210,22 @@ def test_a_port_that_is_taken_is_told(receive):
     receiver = receive()
     with pytest.raises(InvalidInputError, match="cannot be listened at"):
         receive(receiver.address)
+
+
+def test_who_is_still_to_connect_is_told():
+    import time
+
+    from xpcs_live_denoise.sources.remote.publisher import DocumentPublisher
+    from xpcs_live_denoise.sources.remote.receiver import RemoteDocuments
+
+    with RemoteDocuments("tcp://127.0.0.1:9", print) as alone:
+        assert "waiting for the output of bluesky's proxy" in alone.waits_for
+        assert "--bind" in alone.waits_for
+    with RemoteDocuments("tcp://127.0.0.1:0", print, bind=True) as bound:
+        assert "No publisher has connected" in bound.waits_for
+        publisher = DocumentPublisher(bound.address, connect_s=30)
+        deadline = time.monotonic() + 30
+        while bound.waits_for and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert bound.waits_for == ""
+        publisher.close()

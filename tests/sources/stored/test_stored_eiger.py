@@ -1,5 +1,6 @@
 """Which series on disk are those of a run that Tiled knows only by the prefix of its files."""
 
+import datetime
 import os
 
 import pytest
@@ -75,23 +76,42 @@ def test_the_frames_of_a_trigger_must_be_those_of_the_run(
     if fits:
         assert found(tmp_path, 10, n_images=n_images) == [3]
         return
-    with pytest.raises(UnreadableFramesError, match=r"0 series there of 20 frames.*There is 'gel_"):
+    with pytest.raises(UnreadableFramesError, match=r"0 series there of 20 frames.*There is gel_3"):
         found(tmp_path, 10, n_images=n_images)
 
 
-@pytest.mark.parametrize("times_after_s", [(), (-100,), (500,), (1, 2)])
+@pytest.mark.parametrize("whole", [(3, 4), (3,), ()])
+def test_the_last_series_before_an_event_is_its_own(tmp_path, whole, caplog):
+    for sequence_id, after_s in ((3, 1), (4, 2), (5, 12)):
+        left_out = () if sequence_id in (*whole, 5) else (2, 3)
+        written(tmp_path, sequence_id, after_s, without=left_out)
+    assert found(tmp_path, 10) == [4], "a run that is paused takes its exposure again"
+    assert "gel_3 came before the same events as gel_4" in caplog.text
+    assert found(tmp_path, 10, 15) == [4, 5]
+
+
+@pytest.mark.parametrize("times_after_s", [(), (-100,), (500,), (10.5, 11)])
 def test_without_exactly_one_series_an_event_the_message_says_what_is_there(
     tmp_path, times_after_s
 ):
     for sequence_id, after_s in enumerate(times_after_s, start=3):
         written(tmp_path, sequence_id, after_s)
-    there = ", ".join(f"'gel_{3 + k}'" for k in range(len(times_after_s))) or "no master file"
+    there = "no master file"
+    if times_after_s:
+        of_all = zip(range(3, 5), times_after_s, strict=False)
+        there = ", ".join(f"gel_{k} (23 frames, {shown(s)})" for k, s in of_all)
     with pytest.raises(UnreadableFramesError) as failed:
         found(tmp_path, 10)
     message = str(failed.value)
     assert message.startswith("Run abc: Tiled stores only the path")
     assert f"expected 1, one for each event. There is {there}." in message
+    assert "--series N" in message
     assert "rsync -t" in message
+
+
+def shown(after_s):
+    time = datetime.datetime.fromtimestamp(BEGAN + after_s).astimezone()
+    return f"{time:%Y-%m-%d %H:%M:%S}"
 
 
 def test_files_outside_the_roots_are_not_looked_at(tmp_path):

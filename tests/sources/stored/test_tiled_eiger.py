@@ -13,15 +13,21 @@ from tiled.structures.core import Spec
 
 from profile_collection.chx_simulation import chx_series
 from tests.support.file_roots import ANYWHERE
+from tests.support.followed_runs import frames_in, paused, pausing
 from tests.support.live_runs import ROIS, SHAPE, series
 from xpcs_live_denoise import LiveDenoise, Settings, results
-from xpcs_live_denoise.catalog.nodes import full_uid
 from xpcs_live_denoise.commands.replay import replay_runs
-from xpcs_live_denoise.errors import ResultNotFoundError, UnreadableFramesError
+from xpcs_live_denoise.errors import (
+    InvalidInputError,
+    ResultNotFoundError,
+    UnreadableFramesError,
+    XpcsError,
+)
 from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
 from xpcs_live_denoise.sources.documents import RunDocuments
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.frames import FrameReader
+from xpcs_live_denoise.sources.stored.chosen import ChosenSeries
 from xpcs_live_denoise.sources.stored.documents import TiledDocuments
 from xpcs_live_denoise.sources.stored.runs import TiledRuns
 
@@ -43,16 +49,15 @@ def engine(tiled_client, tmp_path):
     assert not list((tmp_path / "backup").glob("*")), "the writer failed"
 
 
-def eiger_in(folder, prefix=None):
+def eiger_in(folder, prefix=None, **options):
     return SimulatedClassicEiger(
         recorded(FRAMES),
         folder,
         name="eiger",
         prefix=prefix,
-        n_frames=20,
         images_per_file=8,
-        frame_rate_hz=1000,
         write_delay_s=0.0,
+        **{"n_frames": 20, "frame_rate_hz": 1000, **options},
     )
 
 
@@ -61,8 +66,10 @@ def eiger(tmp_path):
     return eiger_in(tmp_path / "files")
 
 
-def stored(client, uid, folder, data_key="eiger_image"):
-    return TiledDocuments(client["raw"], uid, data_key=data_key, roots=FileRoots([folder]))
+def stored(client, uid, folder, data_key="eiger_image", series=()):
+    chosen = ChosenSeries(names=tuple(series), detector="eiger", folders=()) if series else None
+    roots = FileRoots([folder])
+    return TiledDocuments(client["raw"], uid, data_key=data_key, roots=roots, chosen=chosen)
 
 
 def frames_of(documents, folder):
@@ -112,6 +119,53 @@ def test_two_runs_with_one_prefix_are_kept_apart(engine, tiled_client, tmp_path)
     uids = [engine(bp.count([eiger], num=num))[0] for num in (2, 1)]
     found = [series_in(list(stored(tiled_client, uid, tmp_path).new_documents())) for uid in uids]
     assert found == [[1, 2], [3]]
+
+
+def test_a_run_that_was_paused_has_the_series_that_its_event_named(engine, tiled_client, tmp_path):
+    pauses = pausing(engine, (1, 1))
+    eiger = eiger_in(tmp_path / "files", make_files=pauses, frame_rate_hz=100)
+    told = []
+    engine.subscribe(lambda name, doc: told.append((name, dict(doc))))
+    paused(lambda: engine(bp.count([eiger])))
+    while len(list((tmp_path / "files").glob("*_1_data_*"))) < 3:  # the left one is whole, too
+        time.sleep(0.02)
+    (uid,) = engine.resume()
+    documents = list(stored(tiled_client, uid, tmp_path).new_documents())
+    assert series_in(documents) == [2]
+    np.testing.assert_array_equal(frames_of(documents, tmp_path), frames_of(told, tmp_path))
+    first = list(stored(tiled_client, uid, tmp_path, series=["1"]).new_documents())
+    np.testing.assert_array_equal(frames_of(first, tmp_path), frames_in(tmp_path / "files", 1))
+    with pytest.raises(InvalidInputError, match=r"--series 7: no such series; .*_1 \(20 frames, 2"):
+        next(stored(tiled_client, uid, tmp_path, series=["7"]).new_documents())
+    with pytest.raises(InvalidInputError, match="has 1 events, and --series names 2"):
+        next(stored(tiled_client, uid, tmp_path, series=["1", "2"]).new_documents())
+
+
+def test_of_an_aborted_run_a_replay_lists_the_series_and_takes_the_named_one(
+    engine, settings, tiled_client, tmp_path
+):
+    pauses = pausing(engine, (1, 2))
+    eiger = eiger_in(tmp_path / "files", make_files=pauses, n_frames=40, frame_rate_hz=50)
+    starts = []
+    engine.subscribe(lambda name, doc: starts.append(doc), "start")
+    paused(lambda: engine(bp.count([eiger], md={"data path": str(tmp_path / "files")})))
+    engine.abort()
+    uid = starts[0]["uid"]
+    n_frames = len(frames_in(tmp_path / "files", 1))
+    assert 16 <= n_frames < 40
+    with pytest.raises(XpcsError, match=r"ended \(abort\) before an event.*--series N") as refused:
+        replay_runs(settings, [uid], rois=ROIS, timeout=60)
+    assert f"_1 ({n_frames} of 40 frames, 2" in str(refused.value)
+    with pytest.raises(ResultNotFoundError):
+        results(tiled_client, uid)
+    for name in ("1", str(next((tmp_path / "files").glob("*_master.h5")))):
+        replay_runs(settings, [uid], rois=ROIS, timeout=60, series=[name])
+        replayed = results(tiled_client, uid)
+        assert replayed.n_frames == n_frames
+        assert replayed.xpcs["frame_time_s"] == 0.02, "the master tells it"
+        assert replayed.metadata["stop"]["analysis_exit_status"] == "success"
+    with pytest.raises(InvalidInputError, match="got 2 runs; expected one"):
+        replay_runs(settings, [uid, uid], series=["1"])
 
 
 def test_events_are_given_out_while_the_run_goes_on(tiled_client, tmp_path, engine, eiger):
@@ -213,27 +267,13 @@ def test_frames_stored_as_something_else_are_told(tiled_client):
         next(source.new_documents())
 
 
-def test_the_beginning_of_a_uid_names_one_run_or_none(tiled_client):
+def test_documents_are_read_of_a_whole_uid_only(tiled_client):
     runs = tiled_client.create_container(f"raw_{uuid.uuid4()}", specs=[RUNS])
-    uid, twin = "abcdef12-3456-7890-abcd-000000000000", "fedcba98-0000"
-    for key in (uid, f"{twin}-1", f"{twin}-2"):
-        spec = Spec("BlueskyRun", version="3.0")
-        runs.create_container(key, metadata={"start": {"uid": key}}, specs=[spec])
-    assert full_uid(runs, uid[:8]) == full_uid(runs, uid) == uid
+    uid = "abcdef12-3456-7890-abcd-000000000000"
+    spec = Spec("BlueskyRun", version="3.0")
+    runs.create_container(uid, metadata={"start": {"uid": uid}}, specs=[spec])
     with pytest.raises(ResultNotFoundError, match=f"the beginning of a uid.* Give {uid}"):
         next(TiledDocuments(runs, uid[:8], data_key="a_image", roots=ANYWHERE).give_up())
-    for wrong in (uid[:4], "", "nowhere", f"%{uid[1:9]}", f"{uid[:-1]}/", "%%%%%"):
-        with pytest.raises(ResultNotFoundError, match="not in /raw"):
-            full_uid(runs, wrong)
-    with pytest.raises(ResultNotFoundError, match=r"not in /raw.*multiple matches"):
-        full_uid(runs, twin)
-    runs.create_container("a-folder")
-    with pytest.raises(ResultNotFoundError, match="not in /raw"):
-        full_uid(runs, "a-folder")
-    plain = tiled_client.create_container(f"raw_{uuid.uuid4()}")
-    plain.create_container("a-folder")
-    with pytest.raises(ResultNotFoundError, match="Run a-folder: a node without a start document"):
-        full_uid(plain, "a-folder")
 
 
 @pytest.fixture

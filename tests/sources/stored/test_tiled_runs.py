@@ -66,7 +66,7 @@ def test_frames_of_events_are_referred_to_as_slices(engine, tiled_client):
     source = TiledDocuments(tiled_client["raw"], uid, data_key="camera_image", roots=ANYWHERE)
     documents = list(source.new_documents())
     assert [name for name, _ in documents] == [
-        "start", "descriptor", "stream_resource", "stream_datum", "stop",
+        "start", "descriptor", "stream_resource", "stream_datum", "event_page", "stop",
     ]  # fmt: skip
     for name, doc in documents:
         event_model.schema_validators[event_model.DocumentNames[name]].validate(dict(doc))

@@ -18,7 +18,15 @@ from xpcs_live_denoise.records.types import (
     select_rows,
 )
 
-from .cuts import SeriesFit, fit_cuts, fit_rates, fit_series, posterior_left_out
+from .cuts import (
+    KnownPieces,
+    SeriesFit,
+    best_widths,
+    fit_cuts,
+    fit_rates,
+    fit_series,
+    posterior_left_out,
+)
 from .grid import KwwGrid, Posterior, alpha_is_prior, kww_grid
 from .jumps import Jump, bounds, find_jumps
 from .path import PathEstimate
@@ -64,8 +72,8 @@ class BayesEstimator:
     """The live estimator of one ROI, `roi` its index in the sums.
 
     Its state is what the ages estimated so far tell of errors (fits with a block left out) and of
-    the model (stacked residuals): a live run asks for a few ages at a time. Reading consumes
-    nothing.
+    the model (stacked residuals), and what pieces of the series tell of contrast and baseline: a
+    live run asks for a few ages at a time. Reading consumes nothing.
     """
 
     def __init__(self, roi: int) -> None:
@@ -74,6 +82,7 @@ class BayesEstimator:
         # (n_block, n, 4): `Posterior.parameters` of these ages with each pixel block left out.
         self._left_out: FloatArray | None = None
         self._residuals = StackedResiduals()
+        self._pieces = KnownPieces()
 
     def estimate(self, sums: AgeSums, ages: ArrayLike, *, remember: bool = True) -> AgeEstimates:
         """Estimate Gamma at `ages` (n,), whole frames, from the sums of all frames so far.
@@ -81,11 +90,13 @@ class BayesEstimator:
         `remember` is False for ages that will be asked for again when there are more frames.
         """
         centres = np.asarray(ages, np.int64).reshape(-1)
-        grid = kww_grid(max(sums.n_frames - 1, 1))
+        whole = sums.series(self._roi)
+        grid = kww_grid(whole.edges, whole.lag)
         reach = CURVE_WIDTH // 2
         middles = np.arange(reach, sums.n_frames - reach, CURVE_WIDTH)
-        pieces = sums.cuts(self._roi, middles, CURVE_WIDTH)
-        series = fit_series(sums.series(self._roi), pieces, grid)
+        stale = self._pieces.stale(middles, sums.n_frames)
+        pieces = sums.cuts(self._roi, stale, CURVE_WIDTH)
+        series = fit_series(whole, pieces, grid, self._pieces)
         jumps = self._jumps(sums, centres, grid, series)
         within = bounds(jumps, centres)
         slopes = self._slopes(sums, centres, grid, series, within=within)
@@ -156,8 +167,7 @@ class BayesEstimator:
             np.tile(WIDTHS, len(ages)),
             np.repeat(within, n_width, axis=1),
         )
-        _, sd = fit_rates(cuts, grid, series.prior)
-        best = np.argmin(sd.reshape(bias.shape) ** 2 + bias**2, axis=1)
+        best = best_widths(cuts, bias, grid, series.prior)
         index = np.arange(len(ages)) * n_width + best
         chosen = select_rows(cuts, index)
         fitted, weights, reduced = fit_cuts(chosen, grid, series.prior)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xpcs_live_denoise.records.types import FloatArray, select_rows
+from xpcs_live_denoise.records.types import FloatArray, IntArray, select_rows
 
-from .grid import KwwGrid, LinearPrior, Posterior, posterior, rate_posterior, refined
+from .grid import KwwGrid, LinearPrior, Posterior, posterior, rate_posterior
 from .sums import BinnedCuts, jackknife_variance
 
 # Entries of C2 are near 1 and known to 1e-7 in single precision.
@@ -22,6 +22,10 @@ _BETA_SHARE, _BASELINE_SD = 0.5, 0.05
 # units of beta, for the fit of the whole series and for what pieces of it agree on.
 _WIDEN = (0.1, 0.05)
 _WIDEN_PIECES = (0.02, 0.01)
+# A width whose variance a rough look finds larger than the least by this is not the best one.
+_NEAR_BEST = 1.3
+# A piece of the series is fitted again when its lags, or beta, have changed by this factor.
+_STALE = 1.1
 # beta, baseline, Gamma and alpha.
 _N_PARAMETERS = 4
 
@@ -47,25 +51,86 @@ def noise_weights(cuts: BinnedCuts) -> FloatArray:
     The inflation is what the jackknife finds beyond independent entries, the mean over bins of
     (variance of the binned mean) n / noise, at least 1: entries of C2 share pixels and frames.
     """
-    known = np.isfinite(cuts.noise)
-    noise = np.where(known, np.maximum(cuts.noise, _LEAST_VARIANCE), 1.0)
-    least = (_GRID_ERROR * cuts.mean[:, :1]) ** 2  # of a binned mean
-    weights = np.where(known[:, np.newaxis], cuts.n_entries, 0.0) / noise[:, np.newaxis]
-    if cuts.left_out is None:
-        return weights / (1 + weights * least)
-    ratio = jackknife_variance(cuts.left_out) * weights
-    n_used = np.maximum((weights > 0).sum(axis=1), 1)
-    inflation = np.maximum(ratio.sum(axis=1) / n_used, 1.0)
-    weights = weights / inflation[:, np.newaxis]
-    return weights / (1 + weights * least)
+    from . import grid_kernels as kernels
+
+    mean, n_entries = (
+        np.require(one, np.float64, ["C", "W"]) for one in (cuts.mean, cuts.n_entries)
+    )
+    noise = np.maximum(cuts.noise, _LEAST_VARIANCE)
+    none = cuts.left_out is None
+    left_out = np.empty((0, *mean.shape)) if none else np.asarray(cuts.left_out, np.float64)
+    weights = np.empty(mean.shape)
+    kernels.weigh(mean, n_entries, left_out, noise, _GRID_ERROR, weights)
+    return weights
 
 
-def fit_series(series: BinnedCuts, pieces: BinnedCuts, grid: KwwGrid) -> SeriesFit:
+class KnownPieces:
+    """What pieces of a series, cuts that do not overlap, tell of its contrast and baseline.
+
+    Its state is the newest fit of each piece. A live run fits a piece again when the frames after
+    it have brought a tenth more of its lags, or when beta of the series, about which it was fitted,
+    has moved by a tenth; so the prior of cuts differs from that of fits that are all repeated by a
+    small part of its width. `stale` says which pieces are to be fitted.
+    """
+
+    def __init__(self) -> None:
+        self._fits: dict[int, _Piece] = {}
+        self._wanted: list[tuple[int, int]] = []  # middle and reach of each
+        self._beta = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self._fits)
+
+    def stale(self, middles: IntArray, n_frames: int) -> IntArray:
+        """Return which pieces, by the frame in their middle, the next `add` has to bring."""
+        reach = np.minimum(middles, n_frames - 1 - middles).tolist()
+        self._wanted = []
+        for middle, lags in zip(middles.tolist(), reach, strict=True):
+            known = self._fits.get(middle)
+            if known is None or not known.holds(lags, self._beta):
+                self._wanted.append((middle, lags))
+        return np.array([middle for middle, _ in self._wanted], np.int64)
+
+    def add(self, beta: float, precision: FloatArray, pull: FloatArray) -> None:
+        """Add what the stale pieces tell, (n_prior, n_piece, 2, 2) and (n_prior, n_piece, 2)."""
+        self._beta = beta
+        wanted = self._wanted or [(k, 0) for k in range(precision.shape[1])]
+        for k, (middle, reach) in enumerate(wanted):
+            self._fits[middle] = _Piece(
+                reach=reach, beta=beta, precision=precision[:, k], pull=pull[:, k]
+            )
+
+    def together(self) -> tuple[FloatArray, FloatArray]:
+        """Return the sums of both over all pieces, (n_prior, 2, 2) and (n_prior, 2)."""
+        fits = self._fits.values()
+        precision = np.stack([one.precision for one in fits])
+        return precision.sum(axis=0), np.stack([one.pull for one in fits]).sum(axis=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Piece:
+    """What one piece tells: the precision of (beta, baseline - 1), and that times their values."""
+
+    reach: int  # frames on the shorter side of it: how long its lags may be
+    beta: float  # about which it was fitted
+    precision: FloatArray  # (n_prior, 2, 2)
+    pull: FloatArray  # (n_prior, 2)
+
+    def holds(self, reach: int, beta: float) -> bool:
+        """Whether the fit is still what another one would find."""
+        return reach <= _STALE * self.reach and abs(beta - self.beta) <= (_STALE - 1) * abs(beta)
+
+
+def fit_series(
+    series: BinnedCuts, pieces: BinnedCuts, grid: KwwGrid, known: KnownPieces | None = None
+) -> SeriesFit:
     """Fit the curve of a whole series (one cut), also with each block left out.
 
     `pieces` are cuts that do not overlap, at best a few; without any the series itself gives the
-    prior. The grid reaches to the longest lag of the series.
+    prior. `known`, if given, takes what they tell, and what it has of others counts as well. The
+    grid reaches to the longest lag of the series.
     """
+    known = KnownPieces() if known is None else known
     weights = noise_weights(series)
     scatter = 1 / np.sqrt(max(weights[0, 0], np.finfo(np.float64).tiny))
     guess = float(max(series.mean[0, 0], min(scatter, 1.0)))
@@ -73,7 +138,7 @@ def fit_series(series: BinnedCuts, pieces: BinnedCuts, grid: KwwGrid) -> SeriesF
     data = series.mean
     if series.left_out is not None:
         data = np.concatenate([data, series.left_out[:, 0]])
-    fitted = posterior(grid, data, np.repeat(weights, len(data), axis=0), vague)
+    fitted = posterior(grid, data[np.newaxis], weights, vague)
     whole = select_rows(fitted, np.array([0]))
     variance = np.diagonal(whole.linear_covariance[0]).copy()
     if series.left_out is None:
@@ -83,8 +148,8 @@ def fit_series(series: BinnedCuts, pieces: BinnedCuts, grid: KwwGrid) -> SeriesF
     beta, offset = whole.linear[0].tolist()
     beta_error, baseline_error = np.sqrt(variance).tolist()
     priors = _widened(fitted.linear, fitted.linear_covariance, _WIDEN)
-    if pieces.mean.size:
-        priors = _from_pieces(pieces, grid, fitted.linear[:, 0])
+    if pieces.mean.size or known:
+        priors = _from_pieces(pieces, grid, fitted.linear[:, 0], known)
     left_out = LinearPrior(mean=priors.mean[1:], covariance=priors.covariance[1:])
     return SeriesFit(
         beta=beta,
@@ -97,31 +162,36 @@ def fit_series(series: BinnedCuts, pieces: BinnedCuts, grid: KwwGrid) -> SeriesF
     )
 
 
-def _from_pieces(pieces: BinnedCuts, grid: KwwGrid, beta: FloatArray) -> LinearPrior:
+def _from_pieces(
+    pieces: BinnedCuts, grid: KwwGrid, beta: FloatArray, known: KnownPieces
+) -> LinearPrior:
     """Return the prior that pieces of the series agree on, for each estimate of beta (n_prior,).
 
     The g2 of an ageing series is a mixture, and its fit puts the intercept some 10 % too high.
     Pieces that do not overlap have the same beta and baseline and a Gamma each: their posteriors,
     from a vague prior about `beta`, multiply.
     """
-    weights = noise_weights(pieces)
-    data = pieces.mean[np.newaxis]
-    if pieces.left_out is not None:
-        data = np.concatenate([data, pieces.left_out])
     vague = vague_prior(np.abs(beta))
-    fitted = posterior_left_out(data, weights, grid, vague)
     before = np.linalg.inv(vague.covariance)  # (n_prior, 2, 2)
-    shape = data.shape[:2]  # (n_prior, n_piece)
-    gained = np.linalg.inv(fitted.linear_covariance).reshape(*shape, 2, 2) - before[:, np.newaxis]
-    # A posterior that is no Gaussian can be wider than the prior in some direction: no gain there.
-    values, vectors = np.linalg.eigh(gained)
-    gained = np.einsum("pqik,pqk,pqjk->pqij", vectors, np.maximum(values, 0.0), vectors)
-    offsets = fitted.linear.reshape(*shape, 2) - vague.mean[:, np.newaxis]
-    precision: FloatArray = before + gained.sum(axis=1)
-    covariance = np.linalg.inv(precision).astype(np.float64)
-    # The offset of a piece is its gain in information times what it says: solve for the latter.
-    said = np.einsum("pqij,pqj->pi", gained + before[:, np.newaxis], offsets)
-    mean = vague.mean + np.einsum("pij,pj->pi", covariance, said)
+    if len(pieces.mean):
+        data = pieces.mean[np.newaxis]
+        if pieces.left_out is not None:
+            data = np.concatenate([data, pieces.left_out])
+        fitted = posterior_left_out(data, noise_weights(pieces), grid, vague)
+        shape = data.shape[:2]  # (n_prior, n_piece)
+        inverse = np.linalg.inv(fitted.linear_covariance).reshape(*shape, 2, 2)
+        # A posterior that is no Gaussian can be wider than the prior in some direction: no gain.
+        values, vectors = np.linalg.eigh(inverse - before[:, np.newaxis])
+        gained = np.einsum("pqik,pqk,pqjk->pqij", vectors, np.maximum(values, 0.0), vectors)
+        # The offset of a piece is its gain in information times what it says: this is wanted.
+        offsets = fitted.linear.reshape(*shape, 2) - vague.mean[:, np.newaxis]
+        pull = np.einsum("pqij,pqj->pqi", gained + before[:, np.newaxis], offsets)
+        pull += np.einsum("pqij,pj->pqi", gained, vague.mean)
+        known.add(float(beta[0]), gained, pull)
+    precision, said = known.together()
+    covariance = np.linalg.inv(before + precision).astype(np.float64)
+    said = said + np.einsum("pij,pj->pi", before, vague.mean)
+    mean = np.einsum("pij,pj->pi", covariance, said)
     return _widened(mean, covariance, _WIDEN_PIECES)
 
 
@@ -139,11 +209,41 @@ def vague_prior(beta: FloatArray) -> LinearPrior:
     return LinearPrior(mean=np.column_stack([beta, np.zeros(len(beta))]), covariance=covariance)
 
 
-def fit_rates(cuts: BinnedCuts, grid: KwwGrid, prior: LinearPrior) -> tuple[FloatArray, FloatArray]:
-    """Fit cuts for ln Gamma and its standard deviation only, each (n_cut,)."""
+def fit_rates(
+    cuts: BinnedCuts, grid: KwwGrid, prior: LinearPrior, *, rough: bool = False
+) -> tuple[FloatArray, FloatArray]:
+    """Fit cuts for ln Gamma and its standard deviation only, each (n_cut,).
+
+    `rough`, see `rate_posterior`; without pixel blocks errors need the scatter about the best fit,
+    and there is no rough way.
+    """
     weights = noise_weights(cuts)
-    ln_rate, sd, chi_square = rate_posterior(grid, cuts.mean, weights, prior)
+    ln_rate, sd, chi_square = rate_posterior(
+        grid,
+        cuts.mean,
+        weights,
+        prior,
+        rough=rough and cuts.left_out is not None,
+        with_chi_square=cuts.left_out is None,
+    )
     return ln_rate, _deviation(sd, grid) * _widening(cuts, _reduced(chi_square, weights))
+
+
+def best_widths(cuts: BinnedCuts, bias: FloatArray, grid: KwwGrid, prior: LinearPrior) -> IntArray:
+    """Return which width has the least variance of ln Gamma plus bias^2 at each age, (n_age,).
+
+    `cuts` are those of all widths at each age in turn, `bias` (n_age, n_width). A rough look leaves
+    few widths; only between these is decided exactly.
+    """
+    _, sd = fit_rates(cuts, grid, prior, rough=True)
+    error = sd.reshape(bias.shape) ** 2 + bias**2
+    near = error < _NEAR_BEST * error.min(axis=1, keepdims=True)
+    near &= near.sum(axis=1, keepdims=True) > 1
+    some = np.flatnonzero(near)
+    if some.size and cuts.left_out is not None:
+        _, sd = fit_rates(select_rows(cuts, some), grid, prior)
+        error[near] = sd**2 + bias[near] ** 2
+    return np.argmin(error, axis=1)
 
 
 def fit_cuts(
@@ -155,8 +255,7 @@ def fit_cuts(
     there are no blocks its standard deviations are widened by the scatter about the fits.
     """
     weights = noise_weights(cuts)
-    fitted = posterior(grid, cuts.mean, weights, prior)
-    fitted = refined(fitted, grid, cuts.mean, weights, prior)
+    fitted = posterior(grid, cuts.mean, weights, prior, fine=True)
     reduced = _reduced(fitted.chi_square, weights)
     widening = _widening(cuts, reduced)
     fitted = dataclasses.replace(
@@ -189,13 +288,7 @@ def posterior_left_out(
     same for all blocks; one prior for each block. Returns n_block * n_cut posteriors, block by
     block.
     """
-    n_block, n_cut, n_bin = left_out.shape
-    data, weights = left_out.reshape(-1, n_bin), np.tile(weights, (n_block, 1))
-    prior = LinearPrior(
-        mean=np.repeat(priors.mean, n_cut, axis=0),
-        covariance=np.repeat(priors.covariance, n_cut, axis=0),
-    )
-    return refined(posterior(grid, data, weights, prior), grid, data, weights, prior)
+    return posterior(grid, left_out.swapaxes(0, 1), weights, priors, fine=True)
 
 
 def _reduced(chi_square: FloatArray, weights: FloatArray) -> FloatArray:

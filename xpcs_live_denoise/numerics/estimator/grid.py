@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from xpcs_live_denoise.numerics.arrays import lag_bin_edges
-from xpcs_live_denoise.numerics.kww import (
-    GridCurves,
-    LinearSolution,
-    grid_mass,
-    grid_moments,
-    grid_points,
-    kww_curves,
-    linear_moments,
-    solve_linear,
-)
-from xpcs_live_denoise.records.types import (
-    SHARED,
-    BoolArray,
-    FloatArray,
-    IntArray,
-    concatenate_rows,
-    select_rows,
-)
-
-_TOGETHER = 32  # posteriors at once: what they need stays in the cache
-# A first look at every seventh point tells where on the grid a posterior lies: e^-20 is nothing.
-_THIN, _NEGLIGIBLE = 7, 20.0
-_MARGIN, _END = 80, 20  # points beyond; and at either end, which tell whether it was enough
+from xpcs_live_denoise.numerics.kww import grid_points, kww_curves
+from xpcs_live_denoise.records.types import SHARED, BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,217 +46,115 @@ class Posterior:
 
 
 def posterior(
-    grid: KwwGrid, mean: FloatArray, weights: FloatArray, prior: LinearPrior
+    grid: KwwGrid,
+    mean: FloatArray,
+    weights: FloatArray,
+    prior: LinearPrior,
+    *,
+    fine: bool = False,
 ) -> Posterior:
     """Return the posterior of the model mean = (baseline - 1) + beta f for n sets of data.
 
     At a grid point the model is linear in beta and baseline. With A = X^T W X + P and
     b = X^T W y + P m, where the prior has mean m and precision P and X = (f, 1), the evidence is
     exp(b^T A^-1 b / 2) / sqrt(det A) up to a constant, and beta and baseline have mean A^-1 b and
-    covariance A^-1. Means over the grid follow.
+    covariance A^-1. Means over the grid follow, of the points that have weight: those of all points
+    to 1e-6 in ln Gamma, ln alpha and their standard deviations, and to 1e-6 of beta.
 
-    `mean` are binned means of g2 - 1, (n, n_bin), n_bin not above that of the grid; `weights`
-    (n, n_bin) the inverse variance of each, 0 to leave it out.
+    Parameters
+    ----------
+    grid
+        Its curves have the lag bins of the data, or more.
+    mean
+        Binned means of g2 - 1, (n, n_bin), or (n, n_set, n_bin) for sets of data that share weights
+        and are much alike: the result then has n_set n rows, set by set.
+    weights
+        (n, n_bin): the inverse variance of each, 0 to leave it out.
+    prior
+        One, or one a row of `mean`; with sets, one a set.
+    fine
+        Whether posteriors that are narrower than a step of alpha are replaced by their maximum
+        between the points. Where the data tell alpha better than the grid is spaced, a mean over
+        the grid is one of its points, however far the truth lies from it. The maximum of likelihood
+        and prior takes its place, and the inverse of the curvature there that of the covariance.
+        Where the maximum lies elsewhere, the scatter inside of one step of alpha is added.
     """
-    index: list[IntArray] = []
-    parts: list[Posterior] = []
-    for which, part, _, solved in _in_pieces(grid, mean, weights, prior):
-        index.append(which)
-        parts.append(_full(part, mean[which], weights[which], solved))
-    return select_rows(concatenate_rows(parts), np.argsort(np.concatenate(index)))
+    from . import grid_kernels as kernels
 
-
-_REFINEMENTS = 4  # steps from the mean over the grid to the maximum between its points
-_FARTHEST = 0.5  # of ln Gamma and ln alpha, of one such step
-
-
-def refined(
-    fitted: Posterior, grid: KwwGrid, mean: FloatArray, weights: FloatArray, prior: LinearPrior
-) -> Posterior:
-    """Return posteriors that are narrower than a step of alpha by their maximum between points.
-
-    Where the data tell alpha better than the grid is spaced, a mean over the grid is one of its
-    points, however far the truth lies from it. The maximum of likelihood and prior takes its place,
-    and the inverse of the curvature there that of the covariance. Wider posteriors stay as they
-    are; so do those whose maximum lies elsewhere, with the scatter inside of one step of alpha
-    added. Arguments are those of `posterior`.
-    """
-    some = np.flatnonzero(fitted.ln_alpha_sd < grid.alpha_step)
-    if not some.size:
-        return fitted
-    before, data, weights = select_rows(fitted, some), mean[some], weights[some]
-    inverse = np.linalg.inv(prior.covariance).astype(np.float64)
-    centre, precision = np.zeros((len(mean), 4)), np.zeros((len(mean), 4, 4))
-    centre[:, 2:], precision[:, 2:, 2:] = prior.mean, inverse
-    precision[:, 1, 1] = 1 / ALPHA_SCATTER**2
-    theta, covariance, last = _maximum(
-        before.parameters(),
-        np.log(grid.lag[: mean.shape[1]]),
-        data,
-        weights,
-        centre=centre[some],
-        precision=precision[some],
+    sets = mean[:, np.newaxis] if mean.ndim == 2 else mean
+    n, n_set, n_bin = sets.shape
+    data, of_weights, priors, centres = _plain(sets, weights, *_priors(prior, n_set))
+    out = np.empty((n, n_set, kernels.N_COLUMN))
+    means = np.empty((n, n_set, n_bin))
+    fineness = kernels.EXACT if n_set == 1 else kernels.COMPARED
+    kernels.posteriors(*grid.arrays, of_weights, data, priors, *fineness, out, means)
+    if fine:
+        ln_lag = np.log(grid.lag[:n_bin])
+        scales = (grid.step, grid.alpha_step, ALPHA_SCATTER)
+        kernels.refine(ln_lag, of_weights, data, priors, centres, *scales, out, means)
+    columns = np.moveaxis(out, 2, 0).swapaxes(1, 2).reshape(kernels.N_COLUMN, n_set * n)
+    covariance = [kernels.VAR_BETA, kernels.COVARIANCE, kernels.COVARIANCE, kernels.VAR_OFFSET]
+    return Posterior(
+        ln_rate=columns[kernels.LN_RATE],
+        ln_rate_sd=columns[kernels.LN_RATE_SD],
+        ln_alpha=columns[kernels.LN_ALPHA],
+        ln_alpha_sd=columns[kernels.LN_ALPHA_SD],
+        linear=columns[[kernels.BETA, kernels.OFFSET]].T,
+        linear_covariance=columns[covariance].T.reshape(-1, 2, 2),
+        edge_mass=columns[kernels.EDGE_MASS],
+        curve=means.swapaxes(0, 1).reshape(n_set * n, n_bin),
+        chi_square=columns[kernels.CHI_SQUARE],
     )
-    sd = np.sqrt(np.einsum("nii->ni", covariance))
-    away = np.abs(theta - before.parameters())
-    found = (sd[:, 1] < grid.alpha_step) & (away[:, 1] < 2 * grid.alpha_step) & (last < sd[:, 1])
-    found &= away[:, 0] < 2 * grid.step + 3 * sd[:, 0]
-    out = {name: getattr(fitted, name).copy() for name in Posterior.__dataclass_fields__}
-    out["ln_alpha_sd"][some] = np.hypot(before.ln_alpha_sd, grid.alpha_step / np.sqrt(12))
-    which, theta, covariance = some[found], theta[found], covariance[found]
-    out["ln_rate"][which], out["ln_alpha"][which] = theta[:, 0], theta[:, 1]
-    out["ln_rate_sd"][which], out["ln_alpha_sd"][which] = sd[found, 0], sd[found, 1]
-    out["linear"][which], out["linear_covariance"][which] = theta[:, 2:], covariance[:, 2:, 2:]
-    curve = _model(theta, np.log(grid.lag[: mean.shape[1]]))[0]
-    out["curve"][which] = curve
-    out["chi_square"][which] = (weights[found] * (data[found] - curve) ** 2).sum(axis=1)
-    return Posterior(**out)
-
-
-def _maximum(
-    theta: FloatArray,
-    ln_lag: FloatArray,
-    data: FloatArray,
-    weights: FloatArray,
-    *,
-    centre: FloatArray,
-    precision: FloatArray,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Go from theta (n, 4) towards the maximum of likelihood and prior by Gauss-Newton steps.
-
-    Returns theta, its covariance (n, 4, 4), and how far the last step went in ln Gamma or ln alpha.
-    """
-    covariance, longest = np.linalg.inv(precision + np.eye(4)), np.full(len(theta), np.inf)
-    for _ in range(_REFINEMENTS):
-        curve, jacobian = _model(theta, ln_lag)
-        weighted = jacobian * weights[:, np.newaxis]
-        covariance = np.linalg.inv(weighted @ jacobian.transpose(0, 2, 1) + precision)
-        force = np.einsum("nib,nb->ni", weighted, data - curve)
-        force += np.einsum("nij,nj->ni", precision, centre - theta)
-        step = np.einsum("nij,nj->ni", covariance, force)
-        longest = np.abs(step[:, :2]).max(axis=1)
-        theta = theta + step * np.minimum(1.0, _FARTHEST / np.maximum(longest, 1e-9))[:, np.newaxis]
-    return theta, covariance.astype(np.float64), longest
-
-
-def _model(theta: FloatArray, ln_lag: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return g2 - 1, (n, n_bin), at theta (n, 4), and its derivatives, (n, 4, n_bin)."""
-    ln_rate, ln_alpha, beta, offset = (theta[:, k, np.newaxis] for k in range(4))
-    alpha = np.exp(np.minimum(ln_alpha, 3.0))
-    power = np.minimum(alpha * (ln_rate + ln_lag), 50.0)
-    decay = np.exp(power)
-    f = np.exp(-2 * decay)
-    slope = -2 * beta * decay * f
-    derivatives = [slope * alpha, slope * power, f, np.ones_like(f)]
-    return offset + beta * f, np.stack(derivatives, axis=1)
 
 
 def rate_posterior(
-    grid: KwwGrid, mean: FloatArray, weights: FloatArray, prior: LinearPrior
+    grid: KwwGrid,
+    mean: FloatArray,
+    weights: FloatArray,
+    prior: LinearPrior,
+    *,
+    rough: bool = False,
+    with_chi_square: bool = False,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return mean and standard deviation of ln Gamma only, and the least chi-square; each (n,).
 
-    As `posterior`, in half the time. The chi-square is that of the grid's best point, the distance
-    to the prior included.
+    As `posterior`, without sets. `rough` is right to some per cent of the standard deviation, in
+    half the time or less. The chi-square is that of the grid's best point, the distance to the
+    prior included, and `with_chi_square` takes care that it is that of all of them.
     """
-    ln_rate, sd, chi_square = (np.empty(len(mean)) for _ in range(3))
-    for index, part, total, solved in _in_pieces(grid, mean, weights, prior):
-        evidence = solved.log_evidence
-        best = np.arange(len(index)), np.argmax(evidence, axis=1)
-        ln_rate[index], sd[index] = grid_moments(grid_mass(evidence + part.log_prior), part.ln_rate)
-        explained = 2 * evidence[best] + np.log(solved.determinant[best])
-        chi_square[index] = total - explained
-    return ln_rate, sd, chi_square
+    from . import grid_kernels as kernels
+
+    data, of_weights, priors, centres = _plain(mean[:, np.newaxis], weights, *_priors(prior, 1))
+    out = np.empty((len(mean), 1, kernels.N_COLUMN))
+    nothing = np.empty((len(mean), 1, 0))
+    negligible, apart = kernels.ROUGH if rough else kernels.EXACT
+    apart = 0.0 if with_chi_square else apart
+    kernels.posteriors(*grid.arrays, of_weights, data, priors, negligible, apart, out, nothing)
+    pull = (priors[:, 0, 3:] * centres[:, 0]).sum(axis=1)
+    found = out[:, 0]
+    chi_square = found[:, kernels.BEST_CHI_SQUARE] + pull
+    return found[:, kernels.LN_RATE], found[:, kernels.LN_RATE_SD], chi_square
 
 
-def _in_pieces(
-    grid: KwwGrid, mean: FloatArray, weights: FloatArray, prior: LinearPrior
-) -> Iterator[tuple[IntArray, KwwGrid, FloatArray, LinearSolution]]:
-    """Yield a few sets of data at a time.
+def _priors(prior: LinearPrior, n_set: int) -> tuple[FloatArray, FloatArray]:
+    """Return what kernels know of a prior, (1 or n, n_set, 5), and its means, (1 or n, n_set, 2).
 
-    Which they are, the part of the grid that matters to them, y^T W y + m^T P m of each, and the
-    solutions at every point of that part.
+    One prior is that of all rows; several are those of rows or, where there are any, of sets.
     """
-    n, n_bin = mean.shape
-    grid = dataclasses.replace(grid, curves=grid.curves.lags(n_bin))
-    inverse = np.linalg.inv(prior.covariance).astype(np.float64)
-    precision = np.broadcast_to(inverse, (n, 2, 2))
-    centre = np.broadcast_to(prior.mean, (n, 2))
-    pull = np.einsum("nij,nj->ni", precision, centre)
-    weighted = weights * mean
-    total = (weights * mean**2).sum(axis=1) + (pull * centre).sum(axis=1)
-
-    def solve(curves: GridCurves, some: IntArray | slice) -> LinearSolution:
-        return solve_linear(
-            curves,
-            weights[some],
-            weighted[some],
-            precision=precision[some, np.newaxis],
-            pull=pull[some, np.newaxis],
-        )
-
-    low, high = _ranges(grid, n, solve)
-    order = np.argsort(low, kind="stable")
-    for first in range(0, max(n, 1), _TOGETHER):
-        which = order[first : first + _TOGETHER]
-        some = slice(int(low[which].min()), int(high[which].max())) if n else slice(0, None)
-        part = select_rows(grid, some)
-        found = solve(part.curves, which)
-        if n and _is_cut_off(found.log_evidence + part.log_prior, some, len(grid.ln_rate)):
-            part = grid
-            found = solve(grid.curves, which)
-        yield which, part, total[which], found
+    precision = np.linalg.inv(prior.covariance).reshape(-1, 2, 2)
+    mean = np.asarray(prior.mean).reshape(-1, 2)
+    pull = np.einsum("nij,nj->ni", precision, mean)
+    columns = [precision[:, 0, 0], precision[:, 0, 1], precision[:, 1, 1], pull]
+    shape = (1, n_set) if n_set > 1 else (len(mean), 1)
+    known = np.column_stack(columns)
+    if len(known) < n_set:
+        known, mean = np.repeat(known, n_set, axis=0), np.repeat(mean, n_set, axis=0)
+    return known.reshape(*shape, 5), mean.reshape(*shape, 2)
 
 
-def _ranges(
-    grid: KwwGrid, n: int, solve: Callable[[GridCurves, slice], LinearSolution]
-) -> tuple[IntArray, IntArray]:
-    """Return first and last point of the grid that matter to each of n sets of data.
-
-    A few points tell: the grid runs through alpha at every Gamma, so that every seventh point has
-    all alphas in turn.
-    """
-    n_grid = len(grid.ln_rate)
-    low, high = np.zeros(n, np.int64), np.full(n, n_grid)
-    few = select_rows(grid, slice(None, None, _THIN))
-    curves = GridCurves.of(few.curves.f.T)
-    for first in range(0, n, _THIN * _TOGETHER):
-        one = slice(first, first + _THIN * _TOGETHER)
-        log_weight = solve(curves, one).log_evidence + few.log_prior
-        matters = log_weight > log_weight.max(axis=1, keepdims=True) - _NEGLIGIBLE
-        low[one] = matters.argmax(axis=1) * _THIN - _MARGIN
-        high[one] = n_grid - matters[:, ::-1].argmax(axis=1) * _THIN + _MARGIN
-    return np.maximum(low, 0), np.minimum(high, n_grid)
-
-
-def _is_cut_off(log_weight: FloatArray, some: slice, n_grid: int) -> bool:
-    """Whether a part of the grid ends where the posterior still has weight."""
-    least = log_weight.max(axis=1) - _NEGLIGIBLE / 2
-    begins = some.start > 0 and (log_weight[:, :_END].max(axis=1) > least).any()
-    ends = some.stop < n_grid
-    return bool(begins or (ends and (log_weight[:, -_END:].max(axis=1) > least).any()))
-
-
-def _full(
-    grid: KwwGrid, mean: FloatArray, weights: FloatArray, solved: LinearSolution
-) -> Posterior:
-    """Return the posterior of data (m, n_bin) from the solutions at every point of the grid."""
-    mass = grid_mass(solved.log_evidence + grid.log_prior)
-    ln_rate, ln_rate_sd = grid_moments(mass, grid.ln_rate)
-    ln_alpha, ln_alpha_sd = grid_moments(mass, grid.ln_alpha)
-    linear, covariance = linear_moments(mass, solved)
-    curve = (mass * solved.beta) @ grid.curves.f.T + linear[:, 1:]
-    return Posterior(
-        ln_rate=ln_rate,
-        ln_rate_sd=ln_rate_sd,
-        ln_alpha=ln_alpha,
-        ln_alpha_sd=ln_alpha_sd,
-        linear=linear,
-        linear_covariance=covariance,
-        edge_mass=mass @ grid.at_edge.astype(np.float64),
-        curve=curve,
-        chi_square=(weights * (mean - curve) ** 2).sum(axis=1),
-    )
+def _plain(*arrays: FloatArray) -> tuple[FloatArray, ...]:
+    """Return arrays as kernels take them: contiguous and, as numba asks for it, writeable."""
+    return tuple(np.require(array, np.float64, ["C", "W"]) for array in arrays)
 
 
 N_RATE, N_ALPHA = 160, 24  # grid points of ln Gamma and of ln alpha
@@ -301,27 +175,51 @@ def alpha_is_prior(ln_alpha_sd: FloatArray | float) -> Any:
     return np.square(ln_alpha_sd) > _MOSTLY_PRIOR * ALPHA_SCATTER**2
 
 
+# Below, a curve is 0.
+_GONE = 1e-13
+# Bins are summed so many at a time.
+LANES = 16
+# Lags of a wide bin at which curves are taken for their mean over it.
+_NODES = 5
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KwwGrid:
     """Curves f = exp(-2 (Gamma lag)^alpha) at n_grid points, averaged over lag bins."""
 
     ln_rate: FloatArray  # (n_grid,), as all where nothing else is said; Gamma per frame
-    ln_alpha: FloatArray
+    ln_alpha: FloatArray  # runs fastest
     log_prior: FloatArray  # uniform in ln Gamma, normal in ln alpha; up to a constant
-    curves: GridCurves
+    curves: FloatArray  # (n_grid, n_bin and zeros up to a multiple of LANES)
+    reach: IntArray  # bins of each curve before it is 0, up to such a multiple
     at_edge: BoolArray  # the outermost values of Gamma and alpha
     step: float = field(metadata=SHARED)  # of ln Gamma
     alpha_step: float = field(metadata=SHARED)  # of ln alpha
-    lag: FloatArray = field(metadata=SHARED)  # (n_bin,): middle of each bin, frames
+    lag: FloatArray = field(metadata=SHARED)  # (n_bin,): mean lag of each bin, frames
+
+    @property
+    def arrays(self) -> tuple[Any, ...]:
+        """What kernels take of it, in their order."""
+        return (
+            self.curves,
+            self.reach,
+            self.log_prior,
+            self.ln_rate,
+            self.ln_alpha,
+            self.at_edge,
+            N_ALPHA,
+        )
 
 
-def kww_grid(longest_lag: int) -> KwwGrid:
-    """Return the grid for a series: Gamma from 0.1 / longest lag to 1.5 per frame, both in ln.
+def kww_grid(edges: IntArray, lag: FloatArray) -> KwwGrid:
+    """Return the grid for the lag bins of a series, as in `BinnedCuts`.
 
-    The longest lag is rounded up to the end of its bin, so that a growing series seldom needs a
-    new grid.
+    `edges` (n_bin + 1,) tell how wide they are, `lag` (n_bin,) the mean lag of their entries.
+
+    Gamma goes from 0.1 / longest lag to 1.5 per frame, in ln. A growing series has the same bins
+    for a while.
     """
-    return _grid(int(lag_bin_edges(max(longest_lag, 1))[-1]) - 1)
+    return _grid(tuple(edges.tolist()), tuple(lag.tolist()))
 
 
 def rate_range(longest_lag: int) -> tuple[float, float]:
@@ -330,27 +228,49 @@ def rate_range(longest_lag: int) -> tuple[float, float]:
 
 
 @functools.lru_cache(maxsize=8)
-def _grid(longest_lag: int) -> KwwGrid:
-    edges = lag_bin_edges(longest_lag)
-    axis_rate = np.linspace(*rate_range(longest_lag), N_RATE, dtype=np.float64)
+def _grid(bins: tuple[int, ...], means: tuple[float, ...]) -> KwwGrid:
+    edges, lag = np.array(bins, np.int64), np.array(means)
+    axis_rate = np.linspace(*rate_range(bins[-1] - 1), N_RATE, dtype=np.float64)
     least, most = np.log(_ALPHA_RANGE)
     axis_alpha = np.linspace(least, most, N_ALPHA, dtype=np.float64)
     ln_rate, ln_alpha = grid_points(axis_rate, axis_alpha)
-    ln_lag = np.log(np.arange(1, edges[-1], dtype=np.float64))
-    curves = np.empty((ln_rate.size, len(edges) - 1))
-    for first in range(0, ln_rate.size, N_ALPHA):  # a value of Gamma at a time bounds the memory
-        some = slice(first, first + N_ALPHA)
-        values = kww_curves(ln_rate[some], ln_alpha[some], ln_lag)
-        curves[some] = np.add.reduceat(values, edges[:-1] - 1, axis=1) / np.diff(edges)
+    lags, shares, first = _nodes(edges, lag)
+    n_bin = len(edges) - 1
+    curves = np.zeros((ln_rate.size, -(-n_bin // LANES) * LANES))
+    for begin in range(0, ln_rate.size, N_ALPHA):  # a value of Gamma at a time bounds the memory
+        some = slice(begin, begin + N_ALPHA)
+        values = kww_curves(ln_rate[some], ln_alpha[some], np.log(lags))
+        curves[some, :n_bin] = np.add.reduceat(values * shares, first, axis=1)
     rate_index, alpha_index = np.divmod(np.arange(ln_rate.size, dtype=np.int64), N_ALPHA)
     return KwwGrid(
         ln_rate=ln_rate,
         ln_alpha=ln_alpha,
         log_prior=-((ln_alpha / ALPHA_SCATTER) ** 2) / 2,
-        curves=GridCurves.of(curves),
+        curves=curves,
+        reach=-(-(curves > _GONE).sum(axis=1).astype(np.int64) // LANES) * LANES,
         at_edge=(np.minimum(rate_index, N_RATE - 1 - rate_index) < _EDGE)
         | (np.minimum(alpha_index, N_ALPHA - 1 - alpha_index) < 1),
         step=float(axis_rate[1] - axis_rate[0]),
         alpha_step=float(axis_alpha[1] - axis_alpha[0]),
-        lag=(edges[:-1] + edges[1:] - 1) / 2,
+        lag=lag,
     )
+
+
+def _nodes(edges: IntArray, lag: FloatArray) -> tuple[FloatArray, FloatArray, IntArray]:
+    """Return lags, the share of each in the mean over its bin, and the first one of each bin.
+
+    Of a bin of m lags, min(m, 5) nodes give the mean of every polynomial up to degree 9 exactly
+    (Gauss quadrature for equal weights at m points, Golub and Welsch 1969): a bin of a million lags
+    costs what one of five does.
+    """
+    lags: list[FloatArray] = []
+    shares: list[FloatArray] = []
+    for mean, width in zip(lag.tolist(), np.diff(edges).tolist(), strict=True):
+        n = min(width, _NODES)
+        k = np.arange(1.0, n)
+        beside = k * np.sqrt((width**2 - k**2) / (4 * k**2 - 1)) / 2
+        away, vectors = np.linalg.eigh(np.diag(beside, 1) + np.diag(beside, -1))
+        lags.append(mean + away)
+        shares.append(vectors[0] ** 2)
+    first = np.cumsum([0, *(len(one) for one in lags[:-1])])
+    return np.concatenate(lags), np.concatenate(shares), first

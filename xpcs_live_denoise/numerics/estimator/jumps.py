@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xpcs_live_denoise.records.types import FloatArray, IntArray
+from xpcs_live_denoise.records.types import FloatArray, IntArray, select_rows
 
 from .cuts import fit_cuts, fit_rates, noise_weights
 from .grid import KwwGrid, LinearPrior, Posterior
-from .sums import AgeSums, jackknife_variance
+from .sums import AgeSums, BinnedCuts, jackknife_variance
 
 # Frames on either side that tell Gamma before and after, at least and at most.
 _LEAST_SIDE, _SIDE = 20, 40
@@ -18,6 +18,8 @@ _LEAST_SIDE, _SIDE = 20, 40
 _STEP, _AROUND = 4, 16
 # A jump is at least this far, in ln Gamma and in standard errors of the difference.
 _LEAST_CHANGE, _LEAST_SIGNIFICANCE = 0.7, 4.5
+# Of both: what a rough look must find before a place is looked at closely.
+_NEARLY = 0.9
 # By how much ln likelihood it must beat a steady change between the same two values.
 _LEAST_ODDS = 5.0
 # What is not known of the place beyond entries that are independent, as Gamma on either side is
@@ -57,11 +59,14 @@ def find_jumps(
     places = np.arange(-(-low // _STEP) * _STEP, high, _STEP)
     if not len(places):
         return []
-    before, after = _sides(places)
-    ln_rate, sd = fit_rates(sums.cuts(roi, *before), grid, prior)
-    later, later_sd = fit_rates(sums.cuts(roi, *after), grid, prior)
-    change = np.abs(later - ln_rate)
-    z = np.where(change > _LEAST_CHANGE, change / np.hypot(sd, later_sd), 0.0)
+    sides = [sums.cuts(roi, *side) for side in _sides(places)]
+    change, error = _changes(sides, grid, prior, rough=True)
+    some = (change > _NEARLY * _LEAST_CHANGE) & (change > _NEARLY * _LEAST_SIGNIFICANCE * error)
+    z = np.zeros(len(places))
+    if some.any():
+        sides = [select_rows(side, some) for side in sides]
+        change, error = _changes(sides, grid, prior, rough=False)
+        z[some] = np.where(change > _LEAST_CHANGE, change / error, 0.0)
     jumps: list[Jump] = []
     while z.max() > _LEAST_SIGNIFICANCE:
         best = int(places[np.argmax(z)])
@@ -92,6 +97,16 @@ def _sides(places: IntArray) -> list[tuple[IntArray, int, IntArray]]:
     ]
 
 
+def _changes(
+    sides: list[BinnedCuts], grid: KwwGrid, prior: LinearPrior, *, rough: bool
+) -> tuple[FloatArray, FloatArray]:
+    """Return by how much ln Gamma differs after each place, and the error of that."""
+    (before, before_sd), (after, after_sd) = (
+        fit_rates(side, grid, prior, rough=rough) for side in sides
+    )
+    return np.abs(after - before), np.hypot(before_sd, after_sd)
+
+
 def _locate(sums: AgeSums, roi: int, grid: KwwGrid, prior: LinearPrior, about: int) -> Jump | None:
     """Return the jump near frame `about`; None where a steady change explains as much."""
     sides = [sums.cuts(roi, *side) for side in _sides(np.array([about]))]
@@ -108,8 +123,7 @@ def _locate(sums: AgeSums, roi: int, grid: KwwGrid, prior: LinearPrior, about: i
     steady = rates[0] + slope * (frame - middles[0])
     ends = (min(rates) - abs(rates[1] - rates[0]), max(rates) + abs(rates[1] - rates[0]))
     profiles.append(np.clip(steady, *ends))
-    lag = (cells.edges[:-1] + cells.edges[1:] - 1) / 2
-    curves = np.array([_curves(fits, profile, rows, lag) for profile in profiles])
+    curves = np.array([_curves(fits, profile, rows, cells.lag) for profile in profiles])
     likelihood = _likelihood(weights, cells.mean[np.newaxis], curves)[0]
     best = int(np.argmax(likelihood[:-1]))
     mass = np.exp(likelihood[:-1] - likelihood[best])

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import linalg  # pyright: ignore[reportMissingTypeStubs]
+from scipy.linalg import lapack  # pyright: ignore[reportMissingTypeStubs]
 
-from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
+from xpcs_live_denoise.records.types import FloatArray, IntArray
 
 from .cuts import SeriesFit, vague_prior
 from .grid import ALPHA_SCATTER, LinearPrior, rate_range
 from .path_cells import PathCells, path_cells
 from .sums import AgeSums, StackedResiduals, jackknife_variance
 
-_linalg: Any = linalg  # scipy carries no types
+_lapack: Any = lapack  # scipy carries no types
 
 # --- the priors --------------------------------------------------------------------------------
 
@@ -83,7 +83,7 @@ class _Prior:
     def gradient(self, state: FloatArray) -> FloatArray:
         """Return the gradient of `of`."""
         n_knot = len(state) - _N_SHARED
-        pull = self._stiffness(state) * np.diff(state[:-_N_SHARED])
+        pull = self.stiffness(state) * np.diff(state[:-_N_SHARED])
         shared = self.precision * (self._shared(state) - self.centre)
         total = np.empty(len(state))
         total[:n_knot] = shared[0] / n_knot
@@ -95,7 +95,7 @@ class _Prior:
     def add_curvature(self, state: FloatArray, matrix: FloatArray) -> None:
         """Add the second derivatives to a matrix, those of the tails as if they were a Gaussian."""
         n_knot = len(state) - _N_SHARED
-        stiffness = self._stiffness(state)
+        stiffness = self.stiffness(state)
         at = np.arange(n_knot - 1)
         matrix[:n_knot, :n_knot] += self.precision[0] / n_knot**2
         matrix[at, at] += stiffness
@@ -105,18 +105,12 @@ class _Prior:
         others = np.arange(n_knot, n_knot + _N_SHARED)
         matrix[others, others] += self.precision[1:]
 
-    def variance(self, state: FloatArray, rows: FloatArray) -> FloatArray:
-        """Return r^T P r for each row r of (k, n_knot + 4), P the second derivatives."""
-        n_knot = len(state) - _N_SHARED
-        changes = np.diff(rows[:, :n_knot], axis=1)
-        means = np.concatenate([rows[:, :n_knot].mean(axis=1)[:, np.newaxis], rows[:, n_knot:]], 1)
-        return changes**2 @ self._stiffness(state) + means**2 @ self.precision
-
     def log_normalisation(self, n_knot: int) -> float:
         """Return what makes the Laplace integral of the increments one, up to a constant."""
         return (n_knot - 1) / 2 * math.log(self.lam * (self.nu + 1) / self.nu)
 
-    def _stiffness(self, state: FloatArray) -> FloatArray:
+    def stiffness(self, state: FloatArray) -> FloatArray:
+        """Return the second derivatives with respect to the increments, (n_knot - 1,)."""
         return self.lam * (self.nu + 1) / (self.nu + self.lam * np.diff(state[:-_N_SHARED]) ** 2)
 
     def _shared(self, state: FloatArray) -> FloatArray:
@@ -129,9 +123,11 @@ class _Point:
 
     state: FloatArray  # (n_knot + 4,)
     rate: FloatArray  # (n_knot,): Gamma times frames of a knot
-    residual: FloatArray  # (n,), as what follows: value less model
-    by_decay: FloatArray  # derivative of the model with respect to S
-    by_shared: FloatArray  # (4, n): with respect to drift, ln alpha, beta and baseline
+    residual: FloatArray  # (n,): value less model
+    # (6, n): of the model with S, drift, ln alpha, beta and baseline; and the residual.
+    slopes: FloatArray
+    downhill: FloatArray  # (n_knot + 4,): J^T W residual
+    curvature: FloatArray  # (n_knot + 4, n_knot + 4): J^T W J
     cost: float  # -ln probability, up to a constant
 
 
@@ -145,52 +141,55 @@ class _Problem:
 
     def point(self, state: FloatArray) -> _Point:
         """Evaluate the model."""
-        cells = self.cells
+        from . import path_kernels as kernels
+
+        cells, size = self.cells, len(state)
         rate = np.exp(np.minimum(state[:-_N_SHARED], _HIGHEST)) * cells.step
-        passed = np.zeros(cells.n_knot + 1)
-        np.cumsum(rate, out=passed[1:])
-        decay = np.maximum(cells.decay(passed), 1e-12)
-        alpha, beta = math.exp(min(state[-3], _HIGHEST)), state[-2]
+        decay = np.empty(len(cells.value))
+        kernels.decays(cells.node, cells.share, rate, decay)
+        drift, ln_alpha, beta, offset = state[-_N_SHARED:].tolist()
+        alpha = math.exp(min(ln_alpha, _HIGHEST))
         ln_decay = np.log(decay)
         power = np.exp(np.minimum(alpha * ln_decay, _HIGHEST))  # beyond, nothing is left of C2
         curve = np.exp(-2 * power)
-        by_ln_decay = -2 * alpha * beta * power * curve
-        contrast = 1 + state[-4] * cells.place  # in units of beta
-        by_ln_decay *= contrast
-        residual = cells.value - state[-1] - beta * contrast * curve
+        contrast = 1 + drift * cells.place  # in units of beta
+        slopes = np.empty((2 + _N_SHARED, len(cells.value)))
+        np.multiply(contrast, curve, out=slopes[3])
+        by_ln_decay = (-2 * alpha * beta) * power * slopes[3]
+        np.divide(by_ln_decay, decay, out=slopes[0])
+        np.multiply(beta * cells.place, curve, out=slopes[1])
+        np.multiply(by_ln_decay, ln_decay, out=slopes[2])
+        slopes[4] = 1.0
+        np.subtract(cells.value - offset, beta * slopes[3], out=slopes[5])
+        of_shared = (slopes * self.weights) @ slopes.T
+        downhill, curvature = np.empty(size), np.empty((size, size))
+        kernels.normal_equations(
+            cells.node, cells.share, self.weights, rate, slopes, of_shared, downhill, curvature
+        )
         return _Point(
             state=state,
             rate=rate,
-            residual=residual,
-            by_decay=by_ln_decay / decay,
-            by_shared=np.stack(
-                [
-                    beta * cells.place * curve,
-                    by_ln_decay * ln_decay,
-                    contrast * curve,
-                    np.ones_like(curve),
-                ]
-            ),
-            cost=float(self.weights @ residual**2) / 2 + self.prior.of(state),
+            residual=slopes[5],
+            slopes=slopes,
+            downhill=downhill,
+            curvature=curvature,
+            cost=float(of_shared[5, 5]) / 2 + self.prior.of(state),
         )
 
     def projected(self, point: _Point, values: FloatArray) -> FloatArray:
-        """Return J^T W values, (n_knot + 4,), for values (n,)."""
-        weighted = self.weights * values
-        of_path = point.rate * self.cells.backward(weighted * point.by_decay)
-        return np.concatenate([of_path, point.by_shared @ weighted])
+        """Return J^T W values, (m, n_knot + 4), for values (m, n)."""
+        from . import path_kernels as kernels
+
+        out = np.empty((len(values), len(point.state)))
+        cells = self.cells
+        kernels.project(
+            cells.node, cells.share, self.weights, point.rate, point.slopes, values, out
+        )
+        return out
 
     def curvature(self, point: _Point) -> FloatArray:
         """Return J^T W J and the curvature of the prior, (n_knot + 4, n_knot + 4)."""
-        n_knot = self.cells.n_knot
-        matrix = np.empty((n_knot + _N_SHARED, n_knot + _N_SHARED))
-        of_path = self.cells.products(self.weights * point.by_decay**2)
-        of_path *= point.rate
-        of_path *= point.rate[:, np.newaxis]
-        matrix[:n_knot, :n_knot] = of_path
-        for index, column in enumerate(point.by_shared):
-            values = self.projected(point, column)
-            matrix[n_knot + index] = matrix[:, n_knot + index] = values
+        matrix = point.curvature.copy()
         self.prior.add_curvature(point.state, matrix)
         return matrix
 
@@ -205,7 +204,7 @@ class _Problem:
             gain, point = point.cost - new.cost, new
             if gain < _ENOUGH:  # the curvature has not changed either
                 break
-        factor: Array = _linalg.cholesky(curvature, lower=True, check_finite=False)
+        factor = _cholesky(curvature)
         log_volume = float(np.log(np.diagonal(factor)).sum())
         return _Solution(
             problem=self,
@@ -217,14 +216,13 @@ class _Problem:
 
     def _step(self, point: _Point, curvature: FloatArray, damping: float) -> tuple[_Point, float]:
         """Return the point after one step, never a less probable one, and the next damping."""
-        downhill = self.projected(point, point.residual) - self.prior.gradient(point.state)
+        downhill = point.downhill - self.prior.gradient(point.state)
         diagonal = np.arange(len(downhill))
         steepness = curvature[diagonal, diagonal].copy()
         found = point
         while damping < _MOST_DAMPING:
             curvature[diagonal, diagonal] = steepness * (1 + damping)
-            factor = _linalg.cho_factor(curvature, lower=True, check_finite=False)
-            step: FloatArray = _linalg.cho_solve(factor, downhill, check_finite=False)
+            step: FloatArray = _lapack.dpotrs(_cholesky(curvature), downhill, lower=1)[0]
             longest = float(np.abs(step[:-2]).max())
             step *= min(1.0, _LONGEST_STEP / longest) if longest > 0 else 1.0
             new = self.point(point.state + step)
@@ -236,13 +234,27 @@ class _Problem:
         return found, damping
 
 
+def _cholesky(matrix: FloatArray) -> FloatArray:
+    """Return the Cholesky factor of a symmetric matrix, its lower half, as LAPACK goes on with it.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        Where the matrix is not positive definite.
+    """
+    factor, failed = _lapack.dpotrf(matrix.copy().T, lower=1, clean=0, overwrite_a=1)
+    if failed:
+        raise np.linalg.LinAlgError
+    return factor
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Solution:
     """The most probable path for one prior."""
 
     problem: _Problem
     point: _Point
-    factor: FloatArray  # lower Cholesky factor of the curvature
+    factor: FloatArray  # of the curvature, see `_cholesky`
     evidence: float  # ln, up to a constant that all priors share
     converged: bool
 
@@ -253,26 +265,23 @@ class _Solution:
 
     def errors(self) -> _Errors:
         """Return the variances of its state."""
+        from . import path_kernels as kernels
+
         n_knot, prior = self.problem.cells.n_knot, self.problem.prior
-        inverse = self._covariance()
-        open_ = prior.variance(self.state, inverse)
+        inverse: FloatArray = _lapack.dpotri(self.factor, lower=1)[0].T
+        stiffness = prior.stiffness(self.state)
+        open_ = np.empty(len(self.state))
+        mean_open = kernels.open_variance(inverse, stiffness, prior.precision, open_)
         white = np.diagonal(inverse) - open_
-        of_mean = inverse[:n_knot].mean(axis=0)
-        mean_open = float(prior.variance(self.state, of_mean[np.newaxis])[0])
-        mean_white = float(of_mean[:n_knot].mean()) - mean_open
+        mean_white = float(inverse[:n_knot, :n_knot].mean()) - mean_open
         jackknife, mean_data = white, mean_white
         left_out = self.problem.cells.left_out
         if left_out is not None:
-            shifts = np.stack([self.problem.projected(self.point, one) for one in left_out])
-            shifts = shifts @ inverse
+            shifts = self.problem.projected(self.point, left_out) @ inverse
             jackknife = jackknife_variance(shifts)
             of_level = float(jackknife_variance(shifts[:, :n_knot].mean(axis=1)))
             mean_data = max(mean_white, of_level)
         return _Errors(white=white, jackknife=jackknife, prior=open_, mean=mean_open + mean_data)
-
-    def _covariance(self) -> FloatArray:
-        lower: Array = np.tril(_linalg.lapack.dpotri(self.factor, lower=1)[0])
-        return lower + np.tril(lower, -1).T
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,38 +35,11 @@ class PathCells:
     left_out: FloatArray | None  # (n_block, n): without one pixel block, less `value`
     node: IntArray  # (2, n): the node before either time
     share: FloatArray  # (2, n): how far either time is on the way to the next node, 0 to 1
-    # (m,): a node times n_node plus a node not before it; the cell; the product of their shares in
-    # S. What J^T W J is summed from.
-    pair: IntArray
-    pair_cell: IntArray
-    pair_share: FloatArray
 
     def decay(self, passed: FloatArray) -> FloatArray:
         """Return S of every cell, (n,), from the integral of Gamma up to each node."""
         at = passed[self.node] + self.share * (passed[self.node + 1] - passed[self.node])
         return at[1] - at[0]
-
-    def backward(self, values: FloatArray) -> FloatArray:
-        """Return sum over cells of values dS/dGamma_k for each knot k, (n_knot,)."""
-        after = values * self.share
-        n_node = self.n_knot + 1
-        at: FloatArray = np.bincount(self.node[1], values - after[1], n_node).astype(np.float64)
-        at += np.bincount(self.node[1] + 1, after[1], n_node)
-        at -= np.bincount(self.node[0], values - after[0], n_node)
-        at -= np.bincount(self.node[0] + 1, after[0], n_node)
-        return np.cumsum(at[:0:-1])[::-1]
-
-    def products(self, weights: FloatArray) -> FloatArray:
-        """Return sum over cells of weights dS/dGamma_j dS/dGamma_k, (n_knot, n_knot).
-
-        A node's share in S belongs to all knots before it: two running sums.
-        """
-        n_node = self.n_knot + 1
-        values = self.pair_share * weights[self.pair_cell]
-        at: FloatArray = np.bincount(self.pair, values, n_node * n_node).astype(np.float64)
-        upper = at.reshape(n_node, n_node)
-        both = upper + upper.T
-        return np.cumsum(np.cumsum(both[:0:-1, :0:-1], axis=0), axis=1)[::-1, ::-1]
 
 
 def path_cells(sums: AgeSums, roi: int, first: int, stop: int, step: int) -> PathCells:
@@ -92,9 +65,8 @@ def path_cells(sums: AgeSums, roi: int, first: int, stop: int, step: int) -> Pat
     longer = (cuts.lag - (after - before)) / 2  # entries of a level have another mean lag
     before, after = before - longer, after + longer
     times = np.stack([before[col], after[col]]) + centres[row] - first
-    node = np.minimum(times // step, n_knot - 1).astype(np.int64)
+    node = np.minimum(times // step, n_knot - 1).astype(np.int32)
     share = times / step - node
-    pair, pair_cell, pair_share = _pairs(node, share, n_knot + 1)
     return PathCells(
         first=first,
         n_frames=stop - first,
@@ -107,28 +79,9 @@ def path_cells(sums: AgeSums, roi: int, first: int, stop: int, step: int) -> Pat
         place=2 * row / max(len(centres) - 1, 1) - 1,
         value=value,
         weight=cuts.n_entries[row, col] / np.maximum(cuts.noise, _LEAST_VARIANCE)[row],
-        left_out=None if cuts.left_out is None else cuts.left_out[:, row, col] - value,
+        left_out=None
+        if cuts.left_out is None
+        else np.ascontiguousarray(cuts.left_out[:, row, col] - value),
         node=node,
         share=share,
-        pair=pair,
-        pair_cell=pair_cell,
-        pair_share=pair_share,
     )
-
-
-def _pairs(node: IntArray, share: FloatArray, n_node: int) -> tuple[IntArray, IntArray, FloatArray]:
-    """Return pairs of nodes in which the same cell has a share, the cell, and the product.
-
-    A pair of different nodes stands once, the lower one first; of a node with itself half the
-    product is returned, as the transpose is added.
-    """
-    nodes = np.stack([node[0], node[0] + 1, node[1], node[1] + 1])
-    shares = np.stack([share[0] - 1, -share[0], 1 - share[1], share[1]])
-    parts: list[tuple[IntArray, IntArray, FloatArray]] = []
-    for i in range(4):
-        for j in range(i, 4):
-            product = shares[i] * shares[j] * (0.5 if i == j else 1.0)
-            (some,) = np.nonzero(product)
-            parts.append((nodes[i, some] * n_node + nodes[j, some], some, product[some]))
-    pair, cell, product = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return pair, cell, product

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,7 +19,6 @@ from xpcs_live_denoise.numerics.arrays import (
     mean_or_nan,
     range_sums,
 )
-from xpcs_live_denoise.numerics.compiled import compiled
 from xpcs_live_denoise.numerics.frame_rings import FrameRing
 from xpcs_live_denoise.numerics.g2 import NOISE_REACH
 from xpcs_live_denoise.records.types import AXIS_1, SHARED, Array, FloatArray, IntArray
@@ -46,7 +44,7 @@ class BinnedCuts:
 
 
 # Rows beyond which neighbours are added in pairs: what is kept must not grow with the series.
-MOST_ROWS = 2000
+MOST_ROWS = 2**15
 
 
 class AgeSums:
@@ -54,8 +52,8 @@ class AgeSums:
 
     An entry C2(t1, t2) belongs to the age floor((t1 + t2)/2): even lags at that age, odd lags half
     a frame later, as in `age_cuts`. A row holds `row_frames` ages, one until there are more than
-    2,000, then 2, 4, ... What a level measures, means over 2^m x 2^m entries, is spread evenly over
-    the 2^m ages in its middle. Reading consumes nothing.
+    32,768, then 2, 4, ... What a level measures, means over 2^m x 2^m entries, is spread over the
+    2^m ages in its middle. Reading consumes nothing.
 
     There are `n_block` pixel blocks a ROI, 0 where no pixels are known, and room for `capacity`
     frames, which grows. Memory: 4 bytes a ROI, block, row and lag bin, and 16 a ROI, row and bin;
@@ -80,6 +78,8 @@ class AgeSums:
     @classmethod
     def from_c2(cls, c2: ArrayLike) -> AgeSums:
         """Sum a C2 that is there, (n, n) or (n_roi, n, n), its upper triangle; NaN is ignored."""
+        from xpcs_live_denoise.numerics.two_time_kernels import add_square
+
         stack = as_stack(c2)
         n = stack.shape[-1]
         sums = cls(len(stack), capacity=max(1, n))
@@ -88,7 +88,7 @@ class AgeSums:
         sums.reserve(n)
         bins = np.concatenate([[-1], bin_of_lag(lag_bin_edges(max(n - 1, 1)))])
         for roi, one in enumerate(stack):
-            _add_square(
+            add_square(
                 one.astype(np.float64),
                 bins,
                 sums.row_frames,
@@ -116,9 +116,11 @@ class AgeSums:
         `products` (n_block, n_old, k) are those of frames [oldest, oldest + n_old) with the k new
         ones, summed over pixels; `reserve` comes first, `advance` after all ROIs.
         """
+        from xpcs_live_denoise.numerics.two_time_kernels import add_entries
+
         begin, new = oldest - ring.first, first - ring.first
         n_old, k = products.shape[1:]
-        _add_products(
+        add_entries(
             products,
             ring.number[roi, begin : begin + n_old],
             ring.number[roi, new : new + k],
@@ -261,75 +263,6 @@ class AgeSums:
 
 # The lag bin of each level's lags, for as many levels as any series can have.
 _BINS = [bin_of_level_lag(power) for power in range(40)]
-
-
-@compiled()
-def _add_products(
-    products: Any, old: Any, new: Any, old_inverse: Any, new_inverse: Any, per_pixel: float,
-    first: int, oldest: int, power: int, row_frames: int, bins: Any, sums: Any, counts: Any,
-    left_out: Any, squares: Any, pairs: Any, previous: Any,
-) -> None:  # fmt: skip  # pragma: no cover (compiled)
-    """Add products (block, old frame, new frame) of one level to the tables of one ROI."""
-    n_block = left_out.shape[2]
-    size = 1 << power
-    values = np.empty(n_block)
-    for j in range(products.shape[2]):
-        frame = first + j
-        for lag in range(1, len(bins)):
-            lag_bin = bins[lag]
-            i = frame - lag - oldest
-            if lag_bin < 0:
-                continue
-            n = old[i] * new[j] if i >= 0 else 0.0
-            value = np.nan
-            if n > 0:
-                total = 0.0
-                for block in range(products.shape[0]):
-                    total += products[block, i, j]
-                value = total * per_pixel / n - 1
-            if power == 0:
-                change = value - previous[lag]
-                # previous[lag] is that of the frame before, one age earlier
-                if np.isfinite(change):
-                    row = ((2 * frame - 2 - lag) // 2) // row_frames
-                    squares[row] += change * change / 2
-                    pairs[row] += 1
-                previous[lag] = value
-            if n <= 0:
-                continue
-            for block in range(n_block):
-                rest = total - products[block, i, j]
-                values[block] = rest * old_inverse[block, i] * new_inverse[block, j] - 1
-            age = size * frame - size * lag // 2 if power else (2 * frame - lag) // 2
-            weight = n / size
-            for row in range(age // row_frames, (age + size - 1) // row_frames + 1):
-                inside = min(age + size, (row + 1) * row_frames) - max(age, row * row_frames)
-                share = weight * inside
-                sums[row, lag_bin] += share * value
-                counts[row, lag_bin] += share
-                for block in range(n_block):
-                    left_out[row, lag_bin, block] += share * values[block]
-
-
-@compiled()
-def _add_square(
-    c2: Any, bins: Any, row_frames: int, sums: Any, counts: Any, squares: Any, pairs: Any
-) -> None:  # pragma: no cover (compiled)
-    """Add the upper triangle of C2 (n, n) to the tables of one ROI."""
-    n = len(c2)
-    for first in range(n):
-        for second in range(first + 1, n):
-            value = c2[first, second] - 1
-            if not np.isfinite(value):
-                continue
-            row = (first + second) // 2 // row_frames
-            sums[row, bins[second - first]] += value
-            counts[row, bins[second - first]] += 1
-            if second + 1 < n:
-                change = c2[first + 1, second + 1] - 1 - value
-                if np.isfinite(change):
-                    squares[row] += change * change / 2
-                    pairs[row] += 1
 
 
 _SMOOTH = 5  # neighbouring lag bins over which the variance of stacked residuals is averaged

@@ -12,19 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from xpcs_live_denoise.errors import UnreadableFramesError
 from xpcs_live_denoise.records.frames import EigerFrames, Geometry
-from xpcs_live_denoise.records.types import Array
+from xpcs_live_denoise.records.types import Array, BoolArray
 from xpcs_live_denoise.sources.assets import MOST_FRAMES
 from xpcs_live_denoise.sources.file_roots import FileRoots
 from xpcs_live_denoise.sources.hdf5 import (
     MOST_FRAME_BYTES,
     NOT_YET,
     Patience,
+    ThresholdChoice,
     block_end,
     end_of_written,
     open_hdf5,
+    require_allowed_data,
 )
 from xpcs_live_denoise.sources.metadata import in_metres
 
@@ -96,6 +99,32 @@ def read_master(series: str, roots: FileRoots, numbers: range = EVERY_FILE) -> M
             )
     except (OSError, RuntimeError, KeyError):
         return None
+
+
+MASKS = tuple(f"{_DETECTOR}/{place}pixel_mask" for place in ("", "detectorSpecific/"))
+
+
+def read_pixel_mask(path: Path, roots: FileRoots, threshold: int = 1) -> BoolArray | None:
+    """Return which pixels a master file marks as bad, (rows, cols); None where it marks none.
+
+    The dataset `pixel_mask` has a number for each pixel, 0 for a good one; or an image for each
+    threshold. Outside the roots, an UnreadableFramesError.
+    """
+    if not os.path.exists(path):
+        return None
+    path = roots.check(path)
+    try:
+        with open_hdf5(path, swmr=False) as file:
+            each = f"{_DETECTOR}/threshold_{threshold}_channel/pixel_mask"
+            for name in (each, *MASKS):
+                require_allowed_data(file, name, roots)
+                node = file.get(name)
+                if isinstance(node, h5py.Dataset) and node.ndim in (2, 3) and node.size:
+                    which = () if node.ndim == 2 else min(threshold, len(node)) - 1
+                    return np.asarray(node[which]) != 0
+    except (OSError, RuntimeError, KeyError):
+        return None
+    return None
 
 
 def count_written(path: Path, roots: FileRoots, dataset: str | None = None) -> int | None:
@@ -180,12 +209,12 @@ def frames_dataset(file: h5py.File, path: Path, name: str | None) -> h5py.Datase
     found: list[h5py.Dataset] = []
 
     def visit(_: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset) and node.ndim == 3:
+        if isinstance(node, h5py.Dataset) and node.ndim in (3, 4):
             found.append(node)
 
     file.visititems(visit)
     if len(found) != 1:
-        raise EOFError(f"the file holds {len(found)} datasets of three dimensions, not one")
+        raise EOFError(f"the file holds {len(found)} datasets of frames, not one")
     return _checked(found[0], path)
 
 
@@ -193,12 +222,13 @@ def _checked(dataset: h5py.Dataset, path: Path) -> h5py.Dataset:
     """Refuse what is no frames, and what lies in another file than the one that was checked."""
     elsewhere = dataset.is_virtual or dataset.external or dataset.file.filename != str(path)
     n_bytes = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
-    frames = dataset.ndim == 3 and dataset.dtype.kind in "buif" and n_bytes <= MOST_FRAME_BYTES
+    frames = dataset.ndim in (3, 4) and dataset.dtype.kind in "buif" and n_bytes <= MOST_FRAME_BYTES
     if elsewhere or not frames:
         raise UnreadableFramesError(
             f"{path}, {dataset.name}: got a dataset of shape {dataset.shape} and dtype "
             f"{dataset.dtype}{' that lies in another file' if elsewhere else ''}; expected frames "
-            "of a DECTRIS data file, real numbers of shape (n, rows, cols)."
+            "of a DECTRIS data file, real numbers of shape (n, rows, cols) or (n, "
+            "thresholds, rows, cols)."
         )
     return dataset
 
@@ -209,6 +239,7 @@ def read_eiger(
     *,
     roots: FileRoots,
     timeout_s: float = 2.0,
+    threshold: ThresholdChoice | None = None,
 ) -> Iterator[Array]:
     """Yield the frames of a series in order, as `FrameReader.read` does.
 
@@ -222,7 +253,7 @@ def read_eiger(
         `missing_until` is the frame of the series at which the next file begins that is there (the
         reference's stop if there is none): to go on, read again from there.
     """
-    series = _Series(reference, roots, timeout_s)
+    series = _Series(reference, roots, timeout_s, threshold or ThresholdChoice())
     position = reference.start
     while position < series.stop:
         for block in series.read_file(position, max_bytes):
@@ -233,8 +264,15 @@ def read_eiger(
 class _Series:
     """The files of a series while it is read; the frames that are wanted end at `stop`."""
 
-    def __init__(self, reference: EigerFrames, roots: FileRoots, timeout_s: float) -> None:
+    def __init__(
+        self,
+        reference: EigerFrames,
+        roots: FileRoots,
+        timeout_s: float,
+        threshold: ThresholdChoice,
+    ) -> None:
         name = reference.series
+        self._threshold = threshold
         self._roots = roots
         self._patience = Patience(timeout_s, (0.02,))
         self._master = read_master(name, roots, _numbers(reference)) or Master(series=name)
@@ -301,7 +339,8 @@ class _Series:
                 end = end_of_written(dataset, start, end, size)
                 if end <= start:
                     raise EOFError(f"the file holds {start} frames")
-                yield dataset[start:end]
+                place = self._threshold.place(dataset.shape, str(path))
+                yield dataset[(slice(start, end), *place)]
                 start = end
 
     def _missing(self, number: int, position: int, error: Exception) -> UnreadableFramesError:

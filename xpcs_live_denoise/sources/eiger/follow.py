@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import fnmatch
+import functools
 import itertools
 import logging
 import os
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from xpcs_live_denoise.records.frames import EigerFrames, Geometry
+from xpcs_live_denoise.records.frames import EigerFrames, Geometry, StartOver
 from xpcs_live_denoise.sources.file_roots import FileRoots
 
 from .files import Master, count_written, data_path, later_files, masters_in, read_master
@@ -42,6 +43,10 @@ class EigerFollower:
     later one is there; then its frames are handed out all the same: reading them says that they
     are missing. `frame_time_s` and `geometry` are those that a master file gives.
 
+    A run that is paused in the exposure and resumed takes the exposure again, under the next
+    sequence id: `look_further` looks for such a series behind the last of the run, and the first
+    frames of it come behind a StartOver.
+
     Files that lie outside the roots or hold no frames are an UnreadableFramesError of `poll` and
     `finish`.
     """
@@ -60,12 +65,18 @@ class EigerFollower:
         self.frame_time_s: float | None = None
         self.geometry = Geometry()
         self._names = names
-        self._roots = roots
-        self._images_per_file, self._n_images = images_per_file, n_images
-        self._n_left = n_series
+        self._n_images = n_images
+        self._grow = functools.partial(
+            GrowingSeries,
+            roots=roots,
+            clock=clock,
+            images_per_file=images_per_file,
+            n_images=n_images,
+        )
+        self._n_series, self._n_begun = n_series, 0
         self._grace_s = grace_s
-        self._clock = clock
         self._series: GrowingSeries | None = None
+        self._later: list[GrowingSeries] = []  # begun behind the last of the run
 
     @property
     def n_images(self) -> int | None:
@@ -75,20 +86,28 @@ class EigerFollower:
     @property
     def waits(self) -> bool:
         """Whether more frames of a series that has begun may come."""
+        return bool(self._later) or self._goes_on
+
+    @property
+    def _goes_on(self) -> bool:
         return self._series is not None and not self._series.is_over
 
-    def poll(self) -> list[EigerFrames]:
+    def poll(self) -> list[EigerFrames | StartOver]:
         """Return the frames that have become complete, in order, whole files at a time."""
-        found: list[EigerFrames] = []
-        while (reference := self._next_file()) is not None:
-            if found and found[-1].series == reference.series:
-                reference = dataclasses.replace(reference, start=found.pop().start)
-            found.append(reference)
+        found: list[EigerFrames | StartOver] = []
+        while more := self._taken_again(self._look) or self._next_file():
+            match [*found[-1:], more[0]]:
+                case [EigerFrames() as last, EigerFrames() as one] if last.series == one.series:
+                    found[-1] = dataclasses.replace(one, start=last.start)
+                case _:
+                    found += more
         return found
 
-    def finish(self) -> list[EigerFrames]:
+    def finish(self) -> list[EigerFrames | StartOver]:
         """Return what `poll` would, and the frames of a last file that is not full."""
         found = self.poll()
+        while more := self._taken_again(GrowingSeries.last_file):
+            found += more
         while self._series is not None and not self._series.is_over:
             if (last := self._series.last_file()) is None:
                 break
@@ -100,23 +119,67 @@ class EigerFollower:
         if self._series is not None and self._series.name == series:
             self._series.pass_over(stop)
 
-    def _next_file(self) -> EigerFrames | None:
-        if self._n_left > 0 and not self.waits and (name := next(self._names)) is not None:
-            self._n_left -= 1
-            self._series = GrowingSeries(
-                name,
-                roots=self._roots,
-                clock=self._clock,
-                images_per_file=self._images_per_file,
-                n_images=self._n_images,
-            )
+    def look_further(self, is_current: Callable[[], bool]) -> None:
+        """Look whether the detector began another series behind the last one of the run.
+
+        `is_current` is asked when there is one: whether no event that came before it waits to be
+        looked at.
+        """
+        newest = self._later[-1] if self._later else self._series
+        if newest is None or self._n_begun < self._n_series:
+            return
+        name = newest.next_name
+        if os.path.exists("{}_{}_master.h5".format(*name)) and is_current():
+            self._later.append(self._grow(name))
+
+    def settle(self, n_begun: int | None = None, named: EigerFrames | None = None) -> None:
+        """Take note that an event named a series: nothing later takes its place.
+
+        `n_begun` series of the run have begun, where that is not what was followed; `named` is the
+        one to go on with, where it is not the followed one.
+        """
+        self._n_begun = self._n_begun if n_begun is None else n_begun
+        self._later = []
+        if named is not None:
+            self._series = self._grow((named.prefix, named.sequence_id))
+            self._names = numbered_series(*self._series.next_name)
+
+    def _taken_again(
+        self, look: Callable[[GrowingSeries], EigerFrames | None]
+    ) -> list[EigerFrames | StartOver]:
+        """Return the first frames of the newest later series that has any, and go on with it."""
+        for index in reversed(range(len(self._later))):
+            series = self._later[index]
+            self._learn_from(series.read_master())
+            if (reference := look(series)) is not None:
+                left, self._series = self._series, series
+                del self._later[: index + 1]
+                reason = (
+                    f"The run was paused and its exposure taken again: the detector began the "
+                    f"series {Path(series.name).name} before an event named "
+                    f"{Path(left.name).name if left else 'another'}, whose frames are left out."
+                )
+                return [StartOver(reason=reason), reference]
+        return []
+
+    def _look(self, series: GrowingSeries) -> EigerFrames | None:
+        return series.next_file(self._grace_s)
+
+    def _next_file(self) -> list[EigerFrames]:
+        wanted = self._n_begun < self._n_series and not self._goes_on
+        if wanted and (name := next(self._names)) is not None:
+            self._n_begun += 1
+            self._series = self._grow(name)
         if self._series is None or self._series.is_over:
-            return None
+            return []
         if None in (self._series.n_images, self.frame_time_s):
-            master = self._series.read_master()
-            self.frame_time_s = self.frame_time_s or master.frame_time_s
-            self.geometry = self.geometry.completed(master.geometry)
-        return self._series.next_file(self._grace_s)
+            self._learn_from(self._series.read_master())
+        reference = self._look(self._series)
+        return [] if reference is None else [reference]
+
+    def _learn_from(self, master: Master) -> None:
+        self.frame_time_s = self.frame_time_s or master.frame_time_s
+        self.geometry = self.geometry.completed(master.geometry)
 
 
 class GrowingSeries:
@@ -150,6 +213,12 @@ class GrowingSeries:
     def name(self) -> str:
         """What names the series: path without "_master.h5"."""
         return "{}_{}".format(*self._prefix_and_id)
+
+    @property
+    def next_name(self) -> SeriesName:
+        """The series that the detector takes next."""
+        prefix, sequence_id = self._prefix_and_id
+        return prefix, sequence_id + 1
 
     @property
     def is_over(self) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.frames import (
@@ -16,6 +19,7 @@ from xpcs_live_denoise.records.frames import (
     Geometry,
     InlineFrames,
     MissingFrames,
+    StartOver,
 )
 from xpcs_live_denoise.records.types import Fields
 from xpcs_live_denoise.sources.assets import positive_int
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Followed: TypeAlias = FrameReference | StartOver
+
 # A detector that is stopped writes what it has: how long the end of a run waits for the next file,
 # for all of them, and between two looks, s.
 LAST_FILE_S, LONGEST_S, POLL_S = 2.0, 10.0, 0.05
@@ -39,6 +45,9 @@ class Following:
     Without a `follower` no file is followed: all frames are those of the documents. `poll`,
     `finish`, `reconcile` and `already` consume what they return. `uid` is the run's, for messages;
     `n_expected` are the frames of the whole run, where somebody tells.
+
+    The event names the series that counts. Where others were followed (a run that was paused takes
+    its exposure again), a StartOver comes, then all that is of the run from its first frame on.
     """
 
     def __init__(
@@ -47,9 +56,9 @@ class Following:
         self._follower = follower
         self._uid = uid
         self._n_expected = n_expected
-        self._read_until: dict[str, int] = {}  # series -> where its frames that were handed out end
+        # By their real paths, in order: the series of the run, frames [0, stop) of each handed out.
+        self._handed_out: dict[str, EigerFrames] = {}
         self._announced: set[str] = set()  # series that an event named
-        self._newest = ""
         self._documents_only = follower is None
         self._n_dropped = 0
 
@@ -68,20 +77,29 @@ class Following:
         """Scattering geometry as far as a master file gives it."""
         return Geometry() if self._follower is None else self._follower.geometry
 
-    def poll(self) -> tuple[FrameReference, ...]:
-        """Return the frames that have become complete on disk."""
+    @property
+    def _newest_is_announced(self) -> bool:
+        return next(reversed(self._handed_out), "") in self._announced
+
+    def poll(self, is_current: Callable[[], bool] = lambda: True) -> tuple[Followed, ...]:
+        """Return the frames that have become complete on disk.
+
+        `is_current` tells whether all documents that have come were looked at.
+        """
         if self._follower is None or self._documents_only:
             return ()
+        if not self._newest_is_announced:
+            self._follower.look_further(is_current)
         return self._hand_out(self._follower.poll())
 
-    def finish(self) -> tuple[FrameReference, ...]:
+    def finish(self) -> tuple[Followed, ...]:
         """Return what is left on disk of a run that is over; nothing of series that events named.
 
         What an event named was read when it came, or is missing. Without an event (the series was
         stopped) the last file is still to come: waits LAST_FILE_S after each that came.
         """
         follower = self._follower
-        if follower is None or self._documents_only or self._newest in self._announced:
+        if follower is None or self._documents_only or self._newest_is_announced:
             return ()
         found = follower.finish()
         until, latest = (time.monotonic() + wait_s for wait_s in (LAST_FILE_S, LONGEST_S))
@@ -91,11 +109,10 @@ class Following:
                 found, until = found + more, time.monotonic() + LAST_FILE_S
         return self._hand_out(found)
 
-    def reconcile(self, reference: FrameReference) -> tuple[FrameReference, ...]:
+    def reconcile(self, reference: FrameReference) -> tuple[Followed, ...]:
         """Return what is left to read of frames that a document announces.
 
-        Another series than the one that was followed, and frames that cannot be told apart from
-        those, are an InvalidInputError.
+        Frames that cannot be told apart from followed ones are an InvalidInputError.
         """
         if self._follower is not None and isinstance(reference, EigerFrames):
             return self._reconcile_series(reference, self._follower)
@@ -120,34 +137,56 @@ class Following:
         `came`: the document brings them or says where they are, so that documents win from now on.
         """
         self._documents_only = self._documents_only or came
-        n_known = min(n_frames, sum(self._read_until.values()) - self._n_dropped)
+        n_known = max(0, min(n_frames, self._n_handed_out(self._handed_out) - self._n_dropped))
         self._n_dropped += n_known
         return n_known
 
-    def _hand_out(self, references: list[EigerFrames]) -> tuple[FrameReference, ...]:
-        new: list[FrameReference] = []
-        for reference in references:
-            series, stop = os.path.realpath(reference.series), reference.stop or 0
-            start = max(reference.start, self._read_until.get(series, 0))
-            if start < stop:  # else an event brought them
-                self._newest = series
-                self._read_until[series] = stop
+    def _n_handed_out(self, series: Iterable[str]) -> int:
+        return sum(self._handed_out[name].n_frames for name in series)
+
+    def _hand_out(self, found: list[EigerFrames | StartOver]) -> tuple[Followed, ...]:
+        new: list[Followed] = []
+        for reference in found:
+            if isinstance(reference, StartOver):
+                new += self._leave(self._unannounced()[-1:], reference.reason)
+                continue
+            name = os.path.realpath(reference.series)
+            known = self._handed_out.get(name)
+            start = max(reference.start, 0 if known is None else known.n_frames)
+            if start < (reference.stop or 0):  # else an event brought them
+                self._handed_out[name] = dataclasses.replace(reference, start=0)
                 new.append(dataclasses.replace(reference, start=start))
         return tuple(new)
 
+    def _unannounced(self) -> list[str]:
+        return [name for name in self._handed_out if name not in self._announced]
+
+    def _leave(self, names: list[str], reason: str) -> tuple[Followed, ...]:
+        """Return what a run without these series begins anew with; nothing if there are none."""
+        if not names:
+            return ()
+        for name in names:
+            del self._handed_out[name]
+        rest = (one for one in self._handed_out.values() if one.n_frames)
+        return (StartOver(reason=reason), *rest)
+
     def _reconcile_series(
         self, reference: EigerFrames, follower: EigerFollower
-    ) -> tuple[FrameReference, ...]:
-        series = os.path.realpath(reference.series)
-        if series not in self._read_until:
-            if set(self._read_until) - self._announced:
-                raise InvalidInputError(self._mixed(f"the series {reference.series}"))
-            # Nothing of it was followed: whether it is what the follower waits for, nobody knows.
-            self._documents_only = True
-            self._read_until[series] = 0
-            self._newest = series
-        self._announced.add(series)
-        start = max(reference.start, self._read_until[series])
+    ) -> tuple[Followed, ...]:
+        name = os.path.realpath(reference.series)
+        # What was followed before the named one and never named is not of the run.
+        before = itertools.takewhile(lambda known: known != name, self._handed_out)
+        left = [known for known in before if known not in self._announced]
+        again = self._leave(left, _taken_again(reference, left))
+        is_new = name not in self._handed_out
+        if is_new:
+            self._handed_out[name] = dataclasses.replace(reference, start=0, stop=0)
+        follower.settle(
+            len(self._handed_out) if is_new or left else None, reference if is_new else None
+        )
+        self._announced.add(name)
+        n_read = self._handed_out[name].n_frames
+        start = max(reference.start, n_read)
         stop, followed = reference.stop, follower.n_images
         if stop is None or (reference.open_ended and stop < (followed or 0)):
             stop = followed
@@ -155,20 +194,30 @@ class Following:
             self._documents_only = True
         else:
             follower.pass_over(reference.series, stop)
-            self._read_until[series] = max(start, stop)
-        accounted = sum(self._read_until[known] for known in self._announced)
-        self._n_dropped = max(self._n_dropped, accounted)
-        if series != self._newest or (stop is not None and start >= stop):
-            return ()
-        return (dataclasses.replace(reference, start=start, stop=stop),)
+            self._handed_out[name] = dataclasses.replace(reference, start=0, stop=max(start, stop))
+        self._n_dropped = max(
+            self._n_dropped, self._n_handed_out(self._announced & self._handed_out.keys())
+        )
+        is_newest = name == next(reversed(self._handed_out))
+        if not is_newest or (stop is not None and start >= stop):
+            return again
+        return (*again, dataclasses.replace(reference, start=start, stop=stop))
 
     def _mixed(self, announced: str) -> str:
-        followed = ", ".join(series for series in self._read_until if series not in self._announced)
+        followed = ", ".join(self._handed_out[name].series for name in self._unannounced())
         return (
             f"The documents announce {announced}, but the files of {followed} were followed; "
             "expected the same series. Nothing of the two is mixed. Compute the run again with: "
             f"xpcs-live-denoise replay {self._uid} --config xpcs.yml"
         )
+
+
+def _taken_again(named: EigerFrames, left: list[str]) -> str:
+    names = ", ".join(Path(name).name for name in left)
+    return (
+        f"The event names the series {Path(named.series).name}: the frames of {names}, which were "
+        "followed before, are left out. A run that is paused takes its exposure again."
+    )
 
 
 def follow(device: Any, settings: Settings, start: Fields, roots: FileRoots) -> Following | None:

@@ -71,6 +71,7 @@ class RemoteDocuments:
         self.address = document_address(address)
         self.n_received = 0
         self.n_malformed = 0
+        self._n_connected = 0
         self._logged = Once()
         self._callback = callback
         self._prefix = check_prefix(prefix)
@@ -88,7 +89,9 @@ class RemoteDocuments:
             socket.setsockopt(zmq.RCVHWM, RECEIVER_QUEUE)
             socket.setsockopt(zmq.MAXMSGSIZE, self._max_bytes)
             socket.subscribe(self._prefix + b" " if self._prefix else b"")
-            monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            monitor = socket.get_monitor_socket(
+                zmq.EVENT_CONNECTED | zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
+            )
             if self._bind:
                 any_port = self.address.startswith("tcp://") and self.address.endswith(":0")
                 socket.bind(f"{self.address[:-1]}*" if any_port else self.address)
@@ -106,6 +109,19 @@ class RemoteDocuments:
         )
         self._thread.start()
         return self
+
+    @property
+    def waits_for(self) -> str:
+        """Who is still to connect, a sentence; "" once somebody has."""
+        if self._n_connected > 0 or self.n_received:
+            return ""
+        if self._bind:
+            return f"No publisher has connected to {self.address} yet; waiting."
+        return (
+            f"Nothing answers at {self.address} yet: waiting for the output of bluesky's proxy "
+            "there (bluesky-0MQ-proxy IN_PORT OUT_PORT). To take documents from publishers "
+            "themselves, without a proxy, add --bind."
+        )
 
     def stop(self) -> None:
         """Stop listening. Repeats are harmless."""
@@ -126,7 +142,9 @@ class RemoteDocuments:
             while not self._stopping.is_set():
                 if socket.poll(POLL_MS):
                     self._take_burst(socket)
-                if _ended(monitor):
+                begun, ended = _changes(monitor)
+                self._n_connected += begun - ended
+                if ended:
                     self._reconnect(socket)
         finally:
             socket.disable_monitor()
@@ -186,10 +204,10 @@ class RemoteDocuments:
         socket.connect(self.address)
 
 
-def _ended(monitor: zmq.Socket[Any]) -> bool:
-    """Whether a connection has ended since the last call."""
-    ended = False
+def _changes(monitor: zmq.Socket[Any]) -> tuple[int, int]:
+    """Return how many connections have begun and ended since the last call."""
+    begun, ended = 0, 0
     while monitor.poll(0):
-        recv_monitor_message(monitor)
-        ended = True
-    return ended
+        is_end = recv_monitor_message(monitor)["event"] == zmq.EVENT_DISCONNECTED
+        begun, ended = begun + (not is_end), ended + is_end
+    return begun, ended

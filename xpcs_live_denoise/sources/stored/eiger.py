@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
+from xpcs_live_denoise.errors import InvalidInputError, UnreadableFramesError, short_repr
 from xpcs_live_denoise.records.types import Document, Fields
 from xpcs_live_denoise.sources.assets import EIGER_SPECS, ImageKey, local_path
 from xpcs_live_denoise.sources.eiger.files import Master, masters_in, read_master
 from xpcs_live_denoise.sources.file_roots import FileRoots
 
+from .chosen import ChosenSeries, listed_series, n_on_disk, series_during
+
 if TYPE_CHECKING:
     from xpcs_live_denoise.catalog import Node
+
+logger = logging.getLogger(__name__)
 
 _SPECS = ", ".join(sorted(EIGER_SPECS))
 # Names of the table with the events of a stream; the second where it has very many columns.
@@ -25,7 +30,10 @@ _TABLES = ("internal", "internal_0")
 class TiledEigerEvents:
     """The events of one stream whose frames an Eiger wrote; reading `new_documents` consumes it."""
 
-    def __init__(self, uid: str, data_key: str, roots: FileRoots) -> None:
+    def __init__(
+        self, uid: str, data_key: str, roots: FileRoots, chosen: ChosenSeries | None = None
+    ) -> None:
+        self.chosen = chosen
         self._uid = uid
         self._subject = f"Run {uid}, {data_key}"
         self._data_key = data_key
@@ -69,6 +77,39 @@ class TiledEigerEvents:
         self._given = [one.series for one in found]
         return documents
 
+    def of_chosen(
+        self, run: Fields, stream: Node, descriptor: Fields | None
+    ) -> list[tuple[str, Document]]:
+        """Return descriptor, resources, datums and events of a run whose series a user named.
+
+        `run` is its metadata; `stream` and `descriptor` are None where it ended before its first
+        event.
+        """
+        if self.chosen is None:
+            return []
+        if stream is not None:
+            events = _events_in(stream)
+            candidates = [
+                one for prefix in self._prefixes(stream) for one in _series(prefix, self._roots)
+            ]
+        else:
+            events = []
+            candidates = series_during(self.chosen.folders, run, self._roots)
+        series = self.chosen.among(candidates, self._uid, self._roots)
+        events = events or [(1 + k, one.written_s) for k, one in enumerate(series)]
+        if len(events) != len(series):
+            raise InvalidInputError(
+                f"Run {self._uid}: has {len(events)} events, and --series names {len(series)} "
+                "series; expected one for each event, in order."
+            )
+        if descriptor is None:
+            descriptor = self.chosen.descriptor(series[0], run["start"], self._data_key)
+        documents: list[tuple[str, Document]] = [("descriptor", dict(descriptor))]
+        for one, event in zip(series, events, strict=True):
+            n_frames = n_on_disk(one, self._roots)
+            documents += self._documents(one, event, descriptor, n_frames=n_frames)
+        return documents
+
     def _prefixes(self, stream: Node) -> list[str]:
         """Return the paths of the files up to, without, "_<sequence_id>"."""
         node = stream.base[self._data_key]
@@ -94,9 +135,17 @@ class TiledEigerEvents:
         return prefixes
 
     def _documents(
-        self, series: Master, event: tuple[int, float], descriptor: Fields
+        self,
+        series: Master,
+        event: tuple[int, float],
+        descriptor: Fields,
+        *,
+        n_frames: int | None = None,
     ) -> list[tuple[str, Document]]:
-        """Return what the detector said of one event; the uids are ours."""
+        """Return what the detector said of one event; the uids are ours.
+
+        `n_frames`: those of the series that count, where that is not what the documents say.
+        """
         documents: list[tuple[str, Document]] = []
         prefix, _, sequence_id = series.series.rpartition("_")
         if prefix not in self._resources:
@@ -113,23 +162,42 @@ class TiledEigerEvents:
                 "path_semantics": "posix",
             }
             documents.append(("resource", resource))
-        resource_uid, (seq_num, time) = self._resources[prefix], event
+        resource_uid, (seq_num, time_s) = self._resources[prefix], event
         datum_id = f"{resource_uid}/{sequence_id}"
         datum = {
             "datum_id": datum_id,
             "resource": resource_uid,
-            "datum_kwargs": {"seq_id": int(sequence_id)},
+            "datum_kwargs": {
+                "seq_id": int(sequence_id),
+                **({} if n_frames is None else {"n_frames": n_frames}),
+            },
         }
         read = {
             "uid": f"{datum_id}/{seq_num}",
             "descriptor": descriptor["uid"],
             "seq_num": seq_num,
-            "time": time,
+            "time": time_s,
             "data": {self._data_key: datum_id},
-            "timestamps": {self._data_key: time},
+            "timestamps": {self._data_key: time_s},
             "filled": {self._data_key: False},
         }
         return [*documents, ("datum", datum), ("event", read)]
+
+
+def event_times(stream: Node, data_key: str) -> tuple[list[int], list[float], list[float] | None]:
+    """Return numbers and times of the events of a stream, and the timestamps of its frames.
+
+    The last are None where Tiled keeps none; a row that was written twice counts once.
+    """
+    name = next((name for name in _TABLES if name in stream.base), None)
+    if name is None:
+        return [], [], None
+    node = stream.base[name]
+    stamp = f"ts_{data_key}"
+    columns = ["seq_num", "time", *([stamp] if stamp in node.columns else [])]
+    table = node.read(columns).drop_duplicates("seq_num").sort_values("seq_num")
+    stamps = [float(one) for one in table[stamp]] if stamp in columns else None
+    return [int(n) for n in table["seq_num"]], [float(one) for one in table["time"]], stamps
 
 
 def _events_in(stream: Node) -> list[tuple[int, float]]:
@@ -181,6 +249,8 @@ def series_of_events(
     there = [found for prefix in prefixes for found in _series(prefix, roots)]
     # A master counts the frames of all triggers.
     found = [one for one in there if not n_images or (one.n_frames or 0) % n_images == 0]
+    if last := _last_before_each(subject, found, began_s, times_s):
+        return last
     wanted, in_time = len(times_s), []
     for difference_s in CLOCKS_DIFFER_S if wanted else ():
         first, last = began_s - difference_s, times_s[-1] + difference_s
@@ -192,14 +262,49 @@ def series_of_events(
     if len(in_time) == wanted:
         return in_time
     frames = "" if n_images is None else f" of {n_images} frames each trigger"
-    names = ", ".join(short_repr(Path(one.series).name) for one in there[:5])
     stored = ", ".join(short_repr(prefix) for prefix in prefixes[:5])
+    names = listed_series(there, roots) or "no master file"
     raise UnreadableFramesError(
         f"{subject}: Tiled stores only the path {stored} of its files, "
         f"and {len(in_time)} series there{frames} fit the time of the run; expected {wanted}, one "
-        f"for each event. There is {names or 'no master file'}{', ...' * (len(there) > 5)}. "
-        "Make the files readable here, with their times kept if they were copied (rsync -t)."
+        f"for each event. There is {names}. Name the series with "
+        "`xpcs-live-denoise replay UID --series N`, once for each event; or make the files "
+        "readable here, with their times kept if they were copied (rsync -t)."
     )
+
+
+def _last_before_each(
+    subject: str, found: Sequence[Master], began_s: float, times_s: Sequence[float]
+) -> list[Master]:
+    """Return the last series before each event, none where clocks do not agree.
+
+    The detector writes a series, then its event comes. Those before it that have no event are of a
+    run that was paused: it takes its exposure again.
+    """
+    chosen: list[Master] = []
+    left: list[Master] = []
+    after = began_s - CLOCKS_DIFFER_S[0]
+    for time_s in times_s:
+        until = time_s + CLOCKS_DIFFER_S[0]
+        between = [one for one in found if after <= one.written_s <= until]
+        if not between:
+            return []
+        *before, last = sorted(between, key=lambda one: (one.written_s, _number(one)))
+        chosen.append(last)
+        left += before
+        after = until
+    if left:
+        logger.warning(
+            "%s: %s came before the same events as %s and are left out: a run that is paused takes "
+            "its exposure again. `replay --series N` takes another one.",
+            subject,
+            *(", ".join(Path(one.series).name for one in some) for some in (left, chosen)),
+        )
+    return chosen
+
+
+def _number(series: Master) -> int:
+    return int(series.series.rpartition("_")[2])
 
 
 def images_per_file(series: Master, roots: FileRoots) -> int | None:

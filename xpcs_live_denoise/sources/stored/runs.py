@@ -75,8 +75,9 @@ class TiledRuns:
         Tiled client of the container with the raw runs.
     callback
         Called as callback(name, doc) on one thread.
-    detector, data_key
-        Runs whose start names other detectors alone are left out; the data key has the frames.
+    detector, data_key, stream
+        Runs whose start names other detectors alone are left out; the data key has the frames, and
+        the setting `stream` names their stream where it is not the usual one.
     roots
         Where files may be read, see TiledDocuments.
     poll_s
@@ -94,12 +95,13 @@ class TiledRuns:
         detector: str,
         data_key: str,
         roots: FileRoots,
+        stream: str | None = None,
         poll_s: float = POLL_S,
         idle_s: float = IDLE_S,
         missing_s: float = MISSING_S,
     ) -> None:
         self._documents_of = functools.partial(
-            TiledDocuments, container, data_key=data_key, roots=roots
+            TiledDocuments, container, data_key=data_key, roots=roots, stream=stream
         )
         self._callback = callback
         self._poll_s = poll_s
@@ -111,6 +113,11 @@ class TiledRuns:
         self._open: dict[str, _OpenRun] = {}
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @property
+    def waits_for(self) -> str:
+        """Nobody is to connect: "", as of a RemoteDocuments."""
+        return ""
 
     def start(self) -> TiledRuns:
         """Follow from now on; returns at once."""

@@ -1,0 +1,621 @@
+"""The posterior on the grid, point by point: only where it has weight, only as fine as it needs.
+
+Points are numbered with alpha running fastest. The outer functions take n items, each with n_set
+sets of data that share weights: one, or one for each pixel block that is left out.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from xpcs_live_denoise.numerics.compiled import kernel
+from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
+
+from .grid import LANES
+
+# How far a posterior is followed, in ln probability below its best point, and how many standard
+# deviations points may be apart: everything to 1e-6 (a sum over such points is that of all), or
+# its width to some per cent.
+EXACT, ROUGH = (20.0, 0.4), (9.0, 1.4)
+# Sets of data that share weights are compared with each other, at the same points.
+COMPARED = (16.0, 0.4)
+# A first look at every 16th Gamma and every eighth alpha tells where it lies.
+_LOOK, _WIDEST, _FIRST = (16, 8), (8, 4), (4, 2)
+# Where the posterior is narrower than points are apart, the way to its top is a ridge between them:
+# at the widest stride points are followed that explain this share less than the best one, of what
+# it explains more than the worst; at half the stride a quarter of it.
+_RIDGE = 0.03
+_NOTHING = 40.0  # in ln probability: what is less probable adds nothing
+# Of a refinement: steps from the mean over the grid to the maximum between its points, how far one
+# may go in ln Gamma and ln alpha, and logarithms that are raised to a power.
+_STEPS, _FARTHEST, _HIGHEST_ALPHA, _HIGHEST_POWER = 4, 0.5, 3.0, 50.0
+
+# Columns of what is found.
+LN_RATE, LN_RATE_SD, LN_ALPHA, LN_ALPHA_SD, BETA, OFFSET = range(6)
+VAR_BETA, COVARIANCE, VAR_OFFSET, EDGE_MASS, BEST_CHI_SQUARE, CHI_SQUARE = range(6, 12)
+N_COLUMN = 12
+
+
+@kernel()
+def _evaluate(  # noqa: PLR0917 (numba knows no keyword-only arguments)
+    k: int,
+    curve: FloatArray,
+    n: int,
+    weights: FloatArray,
+    weighted: FloatArray,
+    prior: FloatArray,
+    totals: FloatArray,
+    log_prior: float,
+    a: FloatArray,
+    force: FloatArray,
+    level: FloatArray,
+    best: FloatArray,
+) -> None:
+    """Fill row k of what is known of a point: sums a (2,), force and log weight of each set."""
+    n_set, first = weighted.shape[0], weighted[0]
+    s11, s12, b1 = 0.0, 0.0, 0.0
+    for b in range(n):
+        share = weights[b] * curve[b]
+        s12 += share
+        s11 += share * curve[b]
+        b1 += first[b] * curve[b]
+    a[k, 0], a[k, 1], force[k, 0] = s11, s12, b1
+    d = 1
+    while d + 3 < n_set:  # four at a time, for one way through the curve
+        x, y, z, u = 0.0, 0.0, 0.0, 0.0
+        row_x, row_y, row_z, row_u = weighted[d], weighted[d + 1], weighted[d + 2], weighted[d + 3]
+        for b in range(n):
+            x += row_x[b] * curve[b]
+            y += row_y[b] * curve[b]
+            z += row_z[b] * curve[b]
+            u += row_u[b] * curve[b]
+        force[k, d], force[k, d + 1], force[k, d + 2], force[k, d + 3] = x, y, z, u
+        d += 4
+    while d < n_set:
+        row, x = weighted[d], 0.0
+        for b in range(n):
+            x += row[b] * curve[b]
+        force[k, d] = x
+        d += 1
+    for d in range(n_set):
+        b1 = force[k, d] + prior[d, 3]
+        force[k, d] = b1
+        a11, a12, a22 = s11 + prior[d, 0], s12 + prior[d, 1], totals[d, 0]
+        determinant = a11 * a22 - a12 * a12
+        b2 = totals[d, 1]
+        beta = (a22 * b1 - a12 * b2) / determinant
+        offset = (b2 - a12 * beta) / a22
+        found = (b1 * beta + b2 * offset - math.log(determinant)) / 2 + log_prior
+        level[k, d] = found
+        best[d] = max(best[d], found)
+
+
+@kernel()
+def _stride(width: float, most: int) -> int:
+    """Return the largest power of 2 up to `most` that is not above a width in points."""
+    stride = 1
+    while 2 * stride <= most and 2 * stride <= width:
+        stride *= 2
+    return stride
+
+
+@kernel()
+def _strides(  # noqa: PLR0917
+    index: IntArray,
+    n_found: int,
+    n_alpha: int,
+    n_rate: int,
+    level: FloatArray,
+    best: FloatArray,
+    strides: tuple[int, int],
+    negligible: float,
+    apart: float,
+) -> tuple[int, int]:
+    """Return how far points may lie apart, from those found on a lattice: never further."""
+    p, q = strides
+    of_rate, of_alpha = p, q
+    for d in range(level.shape[1]):
+        total, mean_i, mean_j, var_i, var_j, both = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        for k in range(n_found):
+            i, j = index[k] // n_alpha, index[k] % n_alpha
+            below = level[k, d] - best[d]
+            if below < -negligible or (i - _FIRST[0]) % p or (j - _FIRST[1]) % q:
+                continue
+            if below > 2.0 - negligible:
+                if i < p or i + p >= n_rate:  # what the grid cuts off is not smooth: every point
+                    of_rate = 1
+                if j < q or j + q >= n_alpha:
+                    of_alpha = 1
+            mass = math.exp(below)
+            total += mass
+            mean_i += mass * i
+            mean_j += mass * j
+            var_i += mass * i * i
+            var_j += mass * j * j
+            both += mass * i * j
+        mean_i /= total
+        mean_j /= total
+        var_i = var_i / total - mean_i * mean_i
+        var_j = var_j / total - mean_j * mean_j
+        both = both / total - mean_i * mean_j
+        # Widths of one where the other is known: that is what may change from point to point.
+        if var_i > 0 and var_j > 0:
+            var_i, var_j = var_i - both * both / var_j, var_j - both * both / var_i
+        of_rate = min(of_rate, _stride(apart * math.sqrt(max(var_i, 0.0)), p))
+        of_alpha = min(of_alpha, _stride(apart * math.sqrt(max(var_j, 0.0)), q))
+    return of_rate, of_alpha
+
+
+@kernel()
+def _covariance(  # noqa: PLR0917
+    d: int,
+    n_found: int,
+    total: float,
+    mean_beta: float,
+    mean_offset: float,
+    prior: FloatArray,
+    totals: FloatArray,
+    a: FloatArray,
+    beta: FloatArray,
+    level: FloatArray,
+    out: FloatArray,
+) -> None:
+    """Fill the covariance of beta and offset over the points; normalise their mass."""
+    a22, b2 = totals[d, 0], totals[d, 1]
+    c11, c12, c22 = 0.0, 0.0, 0.0
+    for k in range(n_found):
+        mass = level[k, d] / total
+        level[k, d] = mass
+        if mass > 0:
+            a11, a12 = a[k, 0] + prior[d, 0], a[k, 1] + prior[d, 1]
+            over = mass / (a11 * a22 - a12 * a12)
+            b1 = beta[k, d]
+            d_beta, d_offset = b1 - mean_beta, (b2 - a12 * b1) / a22 - mean_offset
+            c11 += mass * d_beta * d_beta + over * a22
+            c12 += mass * d_beta * d_offset - over * a12
+            c22 += mass * d_offset * d_offset + over * a11
+    out[VAR_BETA], out[COVARIANCE], out[VAR_OFFSET] = c11, c12, c22
+
+
+@kernel()
+def _moments(  # noqa: PLR0917
+    index: IntArray,
+    n_found: int,
+    n_alpha: int,
+    strides: tuple[int, int],
+    ln_rate: FloatArray,
+    ln_alpha: FloatArray,
+    log_prior: FloatArray,
+    at_edge: BoolArray,
+    prior: FloatArray,
+    totals: FloatArray,
+    a: FloatArray,
+    force: FloatArray,
+    level: FloatArray,
+    best: FloatArray,
+    out: FloatArray,
+) -> None:
+    """Fill the columns of out (n_set, N_COLUMN), but the last; level becomes the mass of a point.
+
+    `force` becomes beta there. Points that are not on the lattice get no mass.
+    """
+    middle_rate, middle_alpha = ln_rate[len(ln_rate) // 2], ln_alpha[len(ln_alpha) // 2]
+    for d in range(level.shape[1]):
+        a22, b2 = totals[d, 0], totals[d, 1]
+        total, rate, rate2, alpha, alpha2, edge = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        mean_beta, mean_offset, highest = 0.0, 0.0, -np.inf
+        for k in range(n_found):
+            point = index[k]
+            i, j = point // n_alpha, point % n_alpha
+            below = level[k, d] - best[d]
+            a11, a12 = a[k, 0] + prior[d, 0], a[k, 1] + prior[d, 1]
+            determinant = a11 * a22 - a12 * a12
+            evidence = level[k, d] - log_prior[point]
+            if evidence > highest:
+                highest = evidence
+                out[d, BEST_CHI_SQUARE] = -2 * evidence - math.log(determinant)
+            beta = (a22 * force[k, d] - a12 * b2) / determinant
+            force[k, d] = beta
+            off = (i - _FIRST[0]) % strides[0] or (j - _FIRST[1]) % strides[1]
+            if off or below < -_NOTHING:
+                level[k, d] = 0.0
+                continue
+            mass = math.exp(below)
+            level[k, d] = mass
+            total += mass
+            x, y = ln_rate[point] - middle_rate, ln_alpha[point] - middle_alpha
+            rate += mass * x
+            rate2 += mass * x * x
+            alpha += mass * y
+            alpha2 += mass * y * y
+            mean_beta += mass * beta
+            mean_offset += mass * (b2 - a12 * beta) / a22
+            if at_edge[point]:
+                edge += mass
+        rate /= total
+        alpha /= total
+        mean_beta /= total
+        mean_offset /= total
+        _covariance(
+            d, n_found, total, mean_beta, mean_offset, prior, totals, a, force, level, out[d]
+        )
+        out[d, LN_RATE], out[d, LN_ALPHA] = middle_rate + rate, middle_alpha + alpha
+        out[d, LN_RATE_SD] = math.sqrt(max(rate2 / total - rate * rate, 0.0))
+        out[d, LN_ALPHA_SD] = math.sqrt(max(alpha2 / total - alpha * alpha, 0.0))
+        out[d, BETA], out[d, OFFSET], out[d, EDGE_MASS] = mean_beta, mean_offset, edge / total
+
+
+@kernel()
+def _mean_curves(  # noqa: PLR0917
+    curves: FloatArray,
+    reach: IntArray,
+    index: IntArray,
+    n_found: int,
+    mass: FloatArray,
+    beta: FloatArray,
+    out: FloatArray,
+    means: FloatArray,
+) -> None:
+    """Fill the mean of g2 - 1 of each set of data, (n_set, n_bin)."""
+    n_set, n_bin = means.shape
+    for d in range(n_set):
+        mean = means[d]
+        mean[:] = out[d, OFFSET]
+        for k in range(n_found):
+            share = mass[k, d] * beta[k, d]
+            if mass[k, d] > 0:
+                curve = curves[index[k]]
+                for b in range(min(reach[index[k]], n_bin)):
+                    mean[b] += share * curve[b]
+
+
+@kernel()
+def _chi_square(weights: FloatArray, data: FloatArray, curve: FloatArray) -> float:
+    total = 0.0
+    for b in range(len(data)):
+        total += weights[b] * (data[b] - curve[b]) ** 2
+    return total
+
+
+@kernel()
+def _follow(  # noqa: PLR0917
+    curves: FloatArray,
+    reach: IntArray,
+    log_prior: FloatArray,
+    n_alpha: int,
+    strides: tuple[int, int],
+    negligible: float,
+    n_found: int,
+    slot: IntArray,
+    index: IntArray,
+    expanded: IntArray,
+    queue: IntArray,
+    weight: FloatArray,
+    weighted: FloatArray,
+    prior: FloatArray,
+    totals: FloatArray,
+    a: FloatArray,
+    force: FloatArray,
+    level: FloatArray,
+    best: FloatArray,
+    worst: FloatArray,
+) -> int:
+    """Look at all points of a lattice beside those that have weight; return how many are known."""
+    n_rate, (p, q) = len(log_prior) // n_alpha, strides
+    mark, share = p * len(log_prior) + q, _RIDGE * (p / _WIDEST[0]) ** 2
+    n_queue = n_found
+    for k in range(n_found):
+        queue[k] = k
+    while n_queue > 0:
+        n_queue -= 1
+        k = queue[n_queue]
+        near = False
+        for d in range(len(best)):
+            far = max(negligible, share * (best[d] - worst[d]))
+            near |= level[k, d] > best[d] - far
+        if expanded[k] == mark or not near:
+            continue
+        expanded[k] = mark
+        i, j = index[k] // n_alpha, index[k] % n_alpha
+        for u in range(max(i - p, i % p), min(i + p + 1, n_rate), p):
+            for v in range(max(j - q, j % q), min(j + q + 1, n_alpha), q):
+                point = u * n_alpha + v
+                if slot[point] < 0:
+                    slot[point], index[n_found], expanded[n_found] = n_found, point, 0
+                    n = min(reach[point], len(weight))
+                    _evaluate(
+                        n_found, curves[point], n, weight, weighted, prior, totals,
+                        log_prior[point], a, force, level, best,
+                    )  # fmt: skip
+                    queue[n_queue] = n_found
+                    n_queue += 1
+                    n_found += 1
+    return n_found
+
+
+@kernel()
+def _weigh_data(  # noqa: PLR0917
+    weights: FloatArray,
+    data: FloatArray,
+    prior: FloatArray,
+    weight: FloatArray,
+    weighted: FloatArray,
+    totals: FloatArray,
+    best: FloatArray,
+) -> None:
+    """Fill weights and weighted data up to a multiple of LANES, and what no point changes."""
+    n_set, n_bin = data.shape
+    weight[:n_bin] = weights
+    for d in range(n_set):
+        total, moment = 0.0, 0.0
+        for b in range(n_bin):
+            weighted[d, b] = weights[b] * data[d, b]
+            total += weights[b]
+            moment += weighted[d, b]
+        totals[d, 0], totals[d, 1] = total + prior[d, 2], moment + prior[d, 4]
+        best[d] = -np.inf
+
+
+_GRID = "float64[:, ::1], int64[::1], float64[::1], float64[::1], float64[::1], boolean[::1], int64"
+_DATA = "float64[:, ::1], float64[:, :, ::1], float64[:, :, ::1]"
+
+
+@kernel(f"void({_GRID}, {_DATA}, float64, float64, float64[:, :, ::1], float64[:, :, ::1])")
+def posteriors(  # noqa: PLR0917
+    curves: FloatArray,
+    reach: IntArray,
+    log_prior: FloatArray,
+    ln_rate: FloatArray,
+    ln_alpha: FloatArray,
+    at_edge: BoolArray,
+    n_alpha: int,
+    weights: FloatArray,
+    data: FloatArray,
+    priors: FloatArray,
+    negligible: float,
+    apart: float,
+    out: FloatArray,
+    means: FloatArray,
+) -> None:
+    """Fill out (n, n_set, N_COLUMN) and, where it has room, means (n, n_set, n_bin) of g2 - 1.
+
+    `curves` (n_grid, n_bin or more, and up to a multiple of LANES) and how many bins of each are
+    not yet 0, such a multiple; weights (n, n_bin), data (n, n_set, n_bin); priors (n or 1, n_set,
+    5): P11, P12, P22 and P m of beta and offset; then EXACT, COMPARED or ROUGH.
+    """
+    n_grid = len(log_prior)
+    n, n_set, n_bin = data.shape
+    width = (n_bin + LANES - 1) // LANES * LANES
+    weight, weighted = np.zeros(width), np.zeros((n_set, width))
+    slot, index = np.full(n_grid, -1, np.int64), np.empty(n_grid, np.int64)
+    queue, expanded = np.empty(n_grid, np.int64), np.empty(n_grid, np.int64)
+    a, force, level = np.empty((n_grid, 2)), np.empty((n_grid, n_set)), np.empty((n_grid, n_set))
+    totals, best, worst = np.empty((n_set, 2)), np.empty(n_set), np.empty(n_set)
+    for item in range(n):
+        prior = priors[item if len(priors) > 1 else 0]
+        _weigh_data(weights[item], data[item], prior, weight, weighted, totals, best)
+        n_found = 0
+        for i in range(_FIRST[0], n_grid // n_alpha, _LOOK[0]):
+            for j in range(_FIRST[1], n_alpha, _LOOK[1]):
+                point = i * n_alpha + j
+                slot[point], index[n_found], expanded[n_found] = n_found, point, 0
+                _evaluate(
+                    n_found, curves[point], min(reach[point], width), weight, weighted, prior,
+                    totals, log_prior[point], a, force, level, best,
+                )  # fmt: skip
+                n_found += 1
+        for d in range(n_set):
+            worst[d] = level[:n_found, d].min()
+        strides = _WIDEST
+        while True:
+            n_found = _follow(
+                curves, reach, log_prior, n_alpha, strides, negligible, n_found, slot, index,
+                expanded, queue, weight, weighted, prior, totals, a, force, level, best, worst,
+            )  # fmt: skip
+            finer = _strides(
+                index, n_found, n_alpha, n_grid // n_alpha, level, best, strides, negligible, apart
+            )
+            if finer[0] == strides[0] and finer[1] == strides[1]:
+                break
+            strides = max(finer[0], strides[0] // 2), max(finer[1], strides[1] // 2)
+        _moments(
+            index, n_found, n_alpha, strides, ln_rate, ln_alpha, log_prior, at_edge, prior, totals,
+            a, force, level, best, out[item],
+        )  # fmt: skip
+        for d in range(n_set):
+            for b in range(n_bin):  # and m P m of the prior, which the caller knows
+                out[item, d, BEST_CHI_SQUARE] += weighted[d, b] * data[item, d, b]
+        if means.shape[2]:
+            _mean_curves(curves, reach, index, n_found, level, force, out[item], means[item])
+            for d in range(n_set):
+                out[item, d, CHI_SQUARE] = _chi_square(weights[item], data[item, d], means[item, d])
+        for k in range(n_found):
+            slot[index[k]] = -1
+
+
+@kernel()
+def _inverse(matrix: FloatArray, inverse: FloatArray) -> bool:
+    """Fill the inverse of a positive definite matrix (4, 4); False where it is not."""
+    n = len(matrix)
+    lower = np.zeros((n, n))
+    for i in range(n):
+        for j in range(i + 1):
+            total = matrix[i, j]
+            for k in range(j):
+                total -= lower[i, k] * lower[j, k]
+            if i == j:
+                if not total > 0:
+                    return False
+                lower[i, i] = math.sqrt(total)
+            else:
+                lower[i, j] = total / lower[j, j]
+    for column in range(n):
+        for i in range(n):
+            total = 1.0 if i == column else 0.0
+            for k in range(i):
+                total -= lower[i, k] * inverse[k, column]
+            inverse[i, column] = total / lower[i, i]
+        for i in range(n - 1, -1, -1):
+            total = inverse[i, column]
+            for k in range(i + 1, n):
+                total -= lower[k, i] * inverse[k, column]
+            inverse[i, column] = total / lower[i, i]
+    return True
+
+
+@kernel()
+def _model(theta: FloatArray, ln_lag: FloatArray, curve: FloatArray, jacobian: FloatArray) -> None:
+    """Fill g2 - 1 (n_bin,) at ln Gamma, ln alpha, beta, offset, and its derivatives (4, n_bin)."""
+    alpha = math.exp(min(theta[1], _HIGHEST_ALPHA))
+    for b in range(len(curve)):
+        power = min(alpha * (theta[0] + ln_lag[b]), _HIGHEST_POWER)
+        decay = math.exp(power)
+        f = math.exp(-2 * decay)
+        slope = -2 * theta[2] * decay * f
+        curve[b] = theta[3] + theta[2] * f
+        jacobian[0, b], jacobian[1, b] = slope * alpha, slope * power
+        jacobian[2, b], jacobian[3, b] = f, 1.0
+
+
+@kernel()
+def _normal_equations(  # noqa: PLR0917
+    weights: FloatArray,
+    data: FloatArray,
+    curve: FloatArray,
+    jacobian: FloatArray,
+    matrix: FloatArray,
+    force: FloatArray,
+) -> None:
+    """Fill the lower half of J^T W J, (4, 4), and J^T W (data - curve)."""
+    for i in range(4):
+        for j in range(i + 1):
+            total = 0.0
+            for b in range(len(data)):
+                total += weights[b] * jacobian[i, b] * jacobian[j, b]
+            matrix[i, j] = total
+        total = 0.0
+        for b in range(len(data)):
+            total += weights[b] * jacobian[i, b] * (data[b] - curve[b])
+        force[i] = total
+
+
+@kernel(
+    f"void(float64[::1], {_DATA}, float64[:, :, ::1], float64, float64, float64,"
+    " float64[:, :, ::1], float64[:, :, ::1])"
+)
+def refine(  # noqa: PLR0917
+    ln_lag: FloatArray,
+    weights: FloatArray,
+    data: FloatArray,
+    priors: FloatArray,
+    centres: FloatArray,
+    step: float,
+    alpha_step: float,
+    alpha_scatter: float,
+    out: FloatArray,
+    means: FloatArray,
+) -> None:
+    """Take the maximum between points for what is narrower than a step of alpha.
+
+    Arguments as for `posteriors`, whose `out` and `means` are changed; `centres` (n or 1, n_set, 2)
+    are the means of the priors.
+    """
+    n, n_set, n_bin = data.shape
+    curve, jacobian = np.empty(n_bin), np.empty((4, n_bin))
+    matrix, covariance = np.empty((4, 4)), np.empty((4, 4))
+    theta, before, force, change = np.empty(4), np.empty(4), np.empty(4), np.empty(4)
+    for item in range(n):
+        weight, at = weights[item], item if len(priors) > 1 else 0
+        for d in range(n_set):
+            found, prior, centre = out[item, d], priors[at, d], centres[at, d]
+            if not found[LN_ALPHA_SD] < alpha_step:
+                continue
+            before[0], before[1] = found[LN_RATE], found[LN_ALPHA]
+            before[2], before[3] = found[BETA], found[OFFSET]
+            theta[:] = before
+            longest, good = np.inf, True
+            for _ in range(_STEPS):
+                _model(theta, ln_lag, curve, jacobian)
+                _normal_equations(weight, data[item, d], curve, jacobian, matrix, force)
+                matrix[1, 1] += 1 / alpha_scatter**2
+                matrix[2, 2] += prior[0]
+                matrix[3, 2] += prior[1]
+                matrix[3, 3] += prior[2]
+                off_beta, off_offset = centre[0] - theta[2], centre[1] - theta[3]
+                force[1] -= theta[1] / alpha_scatter**2
+                force[2] += prior[0] * off_beta + prior[1] * off_offset
+                force[3] += prior[1] * off_beta + prior[2] * off_offset
+                good = _inverse(matrix, covariance)
+                if not good:
+                    break
+                for i in range(4):
+                    change[i] = 0.0
+                    for j in range(4):
+                        change[i] += covariance[i, j] * force[j]
+                longest = max(abs(change[0]), abs(change[1]))
+                shorter = min(1.0, _FARTHEST / max(longest, 1e-9))
+                for i in range(4):
+                    theta[i] += change[i] * shorter
+            found[LN_ALPHA_SD] = math.hypot(found[LN_ALPHA_SD], alpha_step / math.sqrt(12.0))
+            if not good:
+                continue
+            rate_sd, alpha_sd = math.sqrt(covariance[0, 0]), math.sqrt(covariance[1, 1])
+            if not (
+                alpha_sd < alpha_step
+                and abs(theta[1] - before[1]) < 2 * alpha_step
+                and longest < alpha_sd
+                and abs(theta[0] - before[0]) < 2 * step + 3 * rate_sd
+            ):
+                continue
+            found[LN_RATE], found[LN_ALPHA], found[BETA], found[OFFSET] = theta
+            found[LN_RATE_SD], found[LN_ALPHA_SD] = rate_sd, alpha_sd
+            found[VAR_BETA], found[COVARIANCE] = covariance[2, 2], covariance[2, 3]
+            found[VAR_OFFSET] = covariance[3, 3]
+            if means.shape[2]:
+                _model(theta, ln_lag, curve, jacobian)
+                means[item, d] = curve
+                found[CHI_SQUARE] = _chi_square(weight, data[item, d], curve)
+
+
+@kernel(
+    "void(float64[:, ::1], float64[:, ::1], float64[:, :, :], float64[::1], float64,"
+    " float64[:, ::1])"
+)
+def weigh(  # noqa: PLR0917
+    mean: FloatArray,
+    n_entries: FloatArray,
+    left_out: FloatArray,
+    noise: FloatArray,
+    grid_error: float,
+    weights: FloatArray,
+) -> None:
+    """Fill weights (n, n_bin) as `cuts.noise_weights`; left_out (n_block or 0, n, n_bin)."""
+    n, n_bin = mean.shape
+    n_block = left_out.shape[0]
+    for item in range(n):
+        if not noise[item] > 0:  # NaN
+            weights[item] = 0.0
+            continue
+        least = (grid_error * mean[item, 0]) ** 2
+        ratio, n_used = 0.0, 0
+        for b in range(n_bin):
+            weight = n_entries[item, b] / noise[item]
+            weights[item, b] = weight
+            if not weight > 0:
+                continue
+            n_used += 1
+            total, square, first = 0.0, 0.0, 0.0
+            for k in range(n_block):
+                if k == 0:
+                    first = left_out[0, item, b]
+                value = left_out[k, item, b] - first
+                total += value
+                square += value * value
+            if n_block:
+                ratio += weight * (square - total * total / n_block) * (n_block - 1) / n_block
+        inflation = max(ratio / max(n_used, 1), 1.0)
+        for b in range(n_bin):
+            weight = weights[item, b] / inflation
+            weights[item, b] = weight / (1 + weight * least)
