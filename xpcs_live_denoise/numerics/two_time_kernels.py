@@ -85,8 +85,8 @@ def block_products(
     `old` and `new` are (n_block, rows, width), C-contiguous, and may be the same; `out` is
     (n_block, n_old, n_new), or (1, n_old, n_new) for all blocks together: out[b, i, j] is of the
     rows first_old + i and first_new + j. The lag of the two is shift + j - i; those below `lowest`
-    may be left out. Four old and five new rows at a time stay in registers: every number that is loaded is
-    used five or four times.
+    may be left out. Four old and five new rows at a time stay in registers: every number that is
+    loaded is used five or four times.
     """
     n_old, n_new = out.shape[1:]
     width = old.shape[2]
@@ -180,7 +180,7 @@ def block_products(
                 into[i, j] += a00
 
 
-@kernel()
+@kernel(in_order=True)
 def write_band(
     products: Any, old: Any, new: Any, per_pixel: float, first: int, oldest: int, out: Any
 ) -> None:  # pragma: no cover (compiled)
@@ -200,7 +200,7 @@ def write_band(
             out[j, lag] = total * per_pixel
 
 
-@kernel()
+@kernel(in_order=True)
 def add_entries(
     products: Any, old: Any, new: Any, old_inverse: Any, new_inverse: Any, per_pixel: float,
     first: int, oldest: int, power: int, row_frames: int, bins: Any, sums: Any, counts: Any,
@@ -247,7 +247,7 @@ def add_entries(
                     left_out[row, lag_bin, block] += share * values[block]
 
 
-@kernel()
+@kernel(in_order=True)
 def add_square(
     c2: Any, bins: Any, row_frames: int, sums: Any, counts: Any, squares: Any, pairs: Any
 ) -> None:  # pragma: no cover (compiled)

@@ -10,7 +10,7 @@ from xpcs_live_denoise.numerics.arrays import (
     lag_bin_edges,
     mean_level_lags,
 )
-from xpcs_live_denoise.numerics.estimator.sums import AgeSums
+from xpcs_live_denoise.numerics.estimator.sums import MOST_ROWS, AgeSums
 from xpcs_live_denoise.numerics.g2 import age_cuts
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.two_time import N_BLOCK, TwoTimeAccumulator
@@ -114,22 +114,25 @@ def test_the_mean_lag_of_what_levels_measure_is_told():
             assert lags[one] < edges[one + 1]
 
 
-def test_rows_are_added_in_pairs_when_a_series_has_more_than_2000():
+def test_rows_are_added_in_pairs_when_a_series_has_very_many():
     rois = RoiMap.from_labels([[1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2]])
-    frames = np.random.default_rng(3).poisson(3.0, (4103, 1, 12))
-    accumulator = accumulate(rois, frames, 500)
+    frames = np.random.default_rng(3).poisson(3.0, (400, 1, 12))
+    n = MOST_ROWS + 100
+    accumulator = TwoTimeAccumulator(rois, dtype="float64", sums=True, map_frames=100)
+    accumulator.append(frames)
+    accumulator.append_gap(n - 420)
+    accumulator.append(frames[:20])
     sums = accumulator.age_sums
-    assert (sums.n_frames, sums.row_frames, sums.n_rows) == (4103, 4, 1026)
-    cuts = sums.cuts(1, np.arange(1026), 1)
-    c2 = accumulator.c2[1]
-    for row, lag in [(0, 1), (500, 7), (1025, 3)]:
-        ages = np.arange(4 * row, min(4 * row + 4, 4103))
-        t1, t2 = ages - lag // 2, ages + (lag + 1) // 2
-        known = (t1 >= 0) & (t2 < 4103)
-        assert cuts.n_entries[row, lag - 1] == known.sum()
-        assert cuts.mean[row, lag - 1] == pytest.approx((c2[t1[known], t2[known]] - 1).mean())
-    assert cuts.row_frames == 4
-    assert cuts.longest_lag.max() > 3000
+    assert (sums.n_frames, sums.row_frames, sums.n_rows) == (n, 2, n // 2)
+    short = TwoTimeAccumulator(rois, dtype="float64", sums=True)
+    short.append(frames)
+    cuts, plain = sums.cuts(1, np.arange(180), 1), short.age_sums.cuts(1, np.arange(360), 1)
+    total = (plain.mean * plain.n_entries).reshape(180, 2, -1).sum(axis=1)
+    count = plain.n_entries.reshape(180, 2, -1).sum(axis=1)
+    np.testing.assert_allclose(cuts.n_entries[:, :32], count[:, :32])
+    np.testing.assert_allclose((cuts.mean * cuts.n_entries)[:, :32], total[:, :32], atol=1e-9)
+    assert cuts.row_frames == 2
+    assert sums.series(1).longest_lag > 300
 
 
 @pytest.mark.parametrize("step", [1, 7])
