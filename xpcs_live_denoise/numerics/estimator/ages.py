@@ -91,7 +91,7 @@ class BayesEstimator:
         """
         centres = np.asarray(ages, np.int64).reshape(-1)
         whole = sums.series(self._roi)
-        grid = kww_grid(whole.edges)
+        grid = kww_grid(whole.edges, whole.lag)
         reach = CURVE_WIDTH // 2
         middles = np.arange(reach, sums.n_frames - reach, CURVE_WIDTH)
         stale = self._pieces.stale(middles, sums.n_frames)
