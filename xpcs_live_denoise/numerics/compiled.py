@@ -38,7 +38,6 @@ def kernel(
     With a signature it is compiled at once, for those types only; without, when it is called, for
     each precision. `in_order`: operations are done as they are written.
     """
-
     options = {**_OPTIONS, "fastmath": False} if in_order else _OPTIONS
 
     def compiled(function: Function) -> Function:
