@@ -52,6 +52,7 @@ def posterior(
     prior: LinearPrior,
     *,
     fine: bool = False,
+    rough: bool = False,
 ) -> Posterior:
     """Return the posterior of the model mean = (baseline - 1) + beta f for n sets of data.
 
@@ -78,6 +79,9 @@ def posterior(
         the grid is one of its points, however far the truth lies from it. The maximum of likelihood
         and prior takes its place, and the inverse of the curvature there that of the covariance.
         Where the maximum lies elsewhere, the scatter inside of one step of alpha is added.
+    rough
+        Right to some per cent of the standard deviation, for data that tell next to nothing: their
+        posteriors are as wide as the grid.
     """
     from . import grid_kernels as kernels
 
@@ -87,6 +91,7 @@ def posterior(
     out = np.empty((n, n_set, kernels.N_COLUMN))
     means = np.empty((n, n_set, n_bin))
     fineness = kernels.EXACT if n_set == 1 else kernels.COMPARED
+    fineness = kernels.ROUGH if rough else fineness
     kernels.posteriors(*grid.arrays, of_weights, data, priors, *fineness, out, means)
     if fine:
         ln_lag = np.log(grid.lag[:n_bin])
