@@ -22,7 +22,7 @@ def test_what_is_prepared_are_the_weights_and_the_connection(tiled_server, monke
         until(lambda: "Nothing will be denoised: Ensemble nowhere" in caplog.text)
         until(lambda: "processed" in caplog.text)  # it asked what the container holds
     assert not live.status, "no run began"
-    assert live.close(10)
+    assert live.close(60)
 
 
 def test_what_cannot_be_prepared_is_logged_and_left_to_the_first_run(monkeypatch, caplog):
@@ -32,4 +32,4 @@ def test_what_cannot_be_prepared_is_logged_and_left_to_the_first_run(monkeypatch
     live.prepare()
     until(lambda: "http://127.0.0.1:9: no answer" in caplog.text)
     assert live.n_faults == 0
-    assert live.close(10)
+    assert live.close(60)

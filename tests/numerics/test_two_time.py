@@ -123,18 +123,18 @@ def test_an_absurd_announced_length_reserves_no_absurd_memory():
 
 
 @pytest.mark.parametrize("engine", ["dense", "skbeam"])
-def test_append_returns_the_new_rows(engine):
+def test_rows_and_band_hold_what_frames_brought(engine):
     frames = counts(20)
-    accumulator = TwoTimeAccumulator(RoiMap.from_labels(label_image()), engine=engine)
-    accumulator.append(frames[:12])
-    rows = accumulator.append(frames[12:15])
-    assert (rows.start, rows.stop) == (12, 15)
-    assert rows.values.shape == (3, 3, 15)
-    later = accumulator.append(frames[15])
-    assert (later.start, later.stop) == (15, 16)
+    accumulator = accumulate(frames, [12, 3, 5], engine=engine, window=6)
+    rows = accumulator.rows(12, 15)
     expected = plain_c2(frames, label_image())
     np.testing.assert_allclose(rows.values, expected[:, 12:15, :15], rtol=1e-5)
-    np.testing.assert_allclose(later.values, expected[:, 15:16, :16], rtol=1e-5)
+    assert accumulator.band.shape == (3, 20, 6)
+    for frame, lag in [(0, 0), (3, 3), (19, 5), (12, 1)]:
+        np.testing.assert_allclose(
+            accumulator.band[:, frame, lag], expected[:, frame, frame - lag], rtol=1e-5
+        )
+    assert np.isnan(accumulator.band[:, 2, 3:]).all()  # before the series
 
 
 @pytest.mark.parametrize("engine", ["dense", "skbeam"])
@@ -184,10 +184,10 @@ def test_a_gap_is_nan_and_later_frames_keep_their_place(engine):
         RoiMap.from_labels(label_image()), engine=engine, dtype="float64"
     )
     accumulator.append(frames[:30])
-    gap = accumulator.append_gap(4)
+    accumulator.append_gap(4)
     accumulator.append(frames[34:])
-    assert (gap.start, gap.stop) == (30, 34)
-    assert np.isnan(gap.values).all()
+    assert np.isnan(accumulator.rows(30, 34).values).all()
+    assert np.isnan(accumulator.band_rows(30, 34)).all()
     expected = plain_c2(frames, label_image())
     expected[:, 30:34] = expected[:, :, 30:34] = np.nan
     np.testing.assert_allclose(accumulator.c2, expected, rtol=1e-12)
@@ -284,7 +284,8 @@ def test_frames_may_be_reused_by_their_owner_after_append():
 def test_what_was_read_stays_true_while_frames_arrive():
     frames = counts(FIRST_CAPACITY + 30)
     accumulator = TwoTimeAccumulator(RoiMap.from_labels(label_image()))
-    rows = accumulator.append(frames[:20])
+    accumulator.append(frames[:20])
+    rows = accumulator.rows(0, 20)
     c2 = accumulator.c2
     kept = c2.copy()
     accumulator.append(frames[20:])
@@ -306,8 +307,9 @@ def test_rows_can_be_read_again():
 def test_nothing_appended_gives_an_empty_c2():
     accumulator = TwoTimeAccumulator(RoiMap.from_labels(label_image()))
     assert accumulator.c2.shape == (3, 0, 0)
-    rows = accumulator.append(np.empty((0, 18, 20)))
-    assert rows.values.shape == (3, 0, 0)
+    accumulator.append(np.empty((0, 18, 20)))
+    assert accumulator.rows(0, 0).values.shape == (3, 0, 0)
+    assert accumulator.band.shape == (3, 0, 50)
     assert accumulator.n_frames == 0
 
 
@@ -318,6 +320,8 @@ def test_nothing_appended_gives_an_empty_c2():
         ({"dtype": "float16"}, r"got 'float16', expected one of \('float32', 'float64'\)"),
         ({"dtype": "single precision"}, r"got 'single precision', expected one of"),
         ({"n_frames": 0}, "got 0, expected at least 1"),
+        ({"window": 1}, "Window: got 1 frames, expected at least 2"),
+        ({"map_frames": 7}, "map_frames: got 7, expected an even number"),
     ],
 )
 def test_unknown_options_are_refused(options, message):
@@ -328,8 +332,9 @@ def test_unknown_options_are_refused(options, message):
 @pytest.mark.parametrize("dtype", ["float32", np.float32, np.dtype("float64")])
 def test_a_dtype_may_be_named_or_given(dtype):
     rois = RoiMap.from_labels(np.ones((3, 3), int))
-    rows = TwoTimeAccumulator(rois, dtype=dtype).append(np.ones((2, 3, 3)))
-    assert rows.values.dtype == np.dtype(dtype)
+    accumulator = TwoTimeAccumulator(rois, dtype=dtype)
+    accumulator.append(np.ones((2, 3, 3)))
+    assert accumulator.c2.dtype == accumulator.band.dtype == np.dtype(dtype)
 
 
 @pytest.mark.parametrize("block", [1, 7, 23])
@@ -373,3 +378,68 @@ def test_pixels_are_divided_by_the_profile_before_they_are_correlated(engine):
     accumulator.append_pixels(pixels[:5])
     accumulator.append_pixels(pixels[5:])
     np.testing.assert_allclose(accumulator.c2, divided.c2, rtol=1e-12)
+
+
+def block_means(c2, frames_per_bin):
+    """Means of C2 over squares of frames, NaN left out."""
+    n_roi, n = c2.shape[:2]
+    m = -(-n // frames_per_bin)
+    padded = np.full((n_roi, m * frames_per_bin, m * frames_per_bin), np.nan)
+    padded[:, :n, :n] = c2
+    squares = padded.reshape(n_roi, m, frames_per_bin, m, frames_per_bin)
+    count = np.isfinite(squares).sum(axis=(2, 4))
+    total = np.nansum(squares, axis=(2, 4))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+@pytest.mark.parametrize("map_frames", [2, 64, 100])
+@pytest.mark.parametrize("block", [1, 33, 20])
+def test_the_map_holds_block_means_of_c2_whatever_the_length_gaps_and_empty_rois(map_frames, block):
+    frames = counts(317)
+    frames[40] = 0
+    frames[100:170][:, label_image() == 2] = 0
+    accumulator = TwoTimeAccumulator(
+        RoiMap.from_labels(label_image()), dtype="float64", map_frames=map_frames
+    )
+    for start in range(0, 317, block):
+        accumulator.append(frames[start : start + block])
+        accumulator.map  # what is read on the way does not matter  # noqa: B018
+    values, frames_per_bin = accumulator.map
+    assert values.shape[1] <= map_frames < 2 * 317 / frames_per_bin
+    expected = block_means(plain_c2(frames, label_image()), frames_per_bin)
+    np.testing.assert_allclose(values, expected, rtol=1e-11)
+    with pytest.raises(InvalidInputError, match=r"got 317 frames.*Read `map` and `band`"):
+        _ = accumulator.c2
+
+
+def test_a_map_that_was_read_stays_as_it_was_when_bins_are_averaged():
+    accumulator = accumulate(counts(64), [64], map_frames=64)
+    values, _ = accumulator.map
+    kept = values.copy()
+    accumulator.append(counts(30))
+    assert accumulator.frames_per_bin == 2
+    np.testing.assert_array_equal(values, kept)
+
+
+@pytest.mark.parametrize("engine", ["dense", "skbeam"])
+def test_released_rows_of_the_band_are_gone_and_the_others_stay(engine):
+    frames = counts(90)
+    accumulator = TwoTimeAccumulator(RoiMap.from_labels(label_image()), engine=engine)
+    accumulator.append(frames[:60])
+    kept = accumulator.band_rows(35, 60).copy()
+    accumulator.release(35)
+    accumulator.append(frames[60:])
+    np.testing.assert_array_equal(accumulator.band_rows(35, 60), kept)
+    whole = accumulate(frames, [90], engine=engine).band
+    np.testing.assert_allclose(accumulator.band, whole[:, accumulator.band_start :], rtol=1e-5)
+    if engine == "dense":
+        assert accumulator.band_start == 35
+        with pytest.raises(InvalidInputError, match=r"got frames \[30, 40\).*\[35, 90\)"):
+            accumulator.band_rows(30, 40)
+
+
+def test_scikit_beam_stops_where_the_map_is_full():
+    accumulator = accumulate(counts(8), [8], engine="skbeam", map_frames=8)
+    with pytest.raises(InvalidInputError, match="got 9 frames, expected at most 8"):
+        accumulator.append(counts(1))
+    assert accumulator.n_frames == 8

@@ -77,3 +77,16 @@ def test_how_a_run_ended_is_said_where_there_is_something_to_say(synthetic):
     sink.finish(end(reason="The beam is gone.", message="2 frames were skipped."))
     assert "The beam is gone." in stream.getvalue()
     assert "2 frames were skipped." in stream.getvalue()
+
+
+def test_the_time_left_is_told_at_the_pace_so_far(synthetic, monkeypatch):
+    clock = iter([100.0, 104.0, 110.0])
+    monkeypatch.setattr("xpcs_live_denoise.sinks.terminal.time.monotonic", lambda: next(clock))
+    run = synthetic()
+    sink, stream = sink_and_text(run.info, terminal=True)
+    for n in (10, 30, 60):
+        sink.write(run.publication(0, n, status=Status(n_seen=n, n_processed=n)))
+    first, second, last = (line for line in stream.getvalue().split("seen ")[1:])
+    assert "left" not in first
+    assert "about 6 s left" in second  # 30 more frames at 5 a second
+    assert "left" not in last

@@ -51,7 +51,7 @@ class ProfiledTwoTime:
             engine=self._settings.engine,
             dtype=self._settings.precision,
             n_frames=self._n_expected,
-            most_frames=self._most,
+            map_frames=self._most + self._most % 2,
             sums=True,
             profile=profile,
         )
@@ -77,7 +77,7 @@ class ProfiledTwoTime:
         return self._two_time.age_sums
 
     @property
-    def images(self) -> MeanImages:
+    def images(self) -> MeanImages | None:
         """Mean images of parts of the series, divided by the profile."""
         return self._two_time.images
 

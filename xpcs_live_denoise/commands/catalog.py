@@ -35,7 +35,8 @@ def catalog(
             "Ctrl-C ends it.\n\n"
             "  from tiled.client import from_uri\n"
             f"  catalog = from_uri({server.uri!r}, api_key=open({str(key_file)!r}).read())\n"
-            '  result = catalog["processed"].values().last()\n'
+            "  from xpcs_live_denoise import results\n"
+            "  result = results(catalog, -1)\n"
             "  result.gamma_table()"
         )
         with contextlib.suppress(KeyboardInterrupt):

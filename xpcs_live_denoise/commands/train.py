@@ -44,8 +44,12 @@ def train(
     from xpcs_live_denoise.denoising import recipe_of, training_data
     from xpcs_live_denoise.denoising import train as train_ensemble
 
-    typer.echo("Simulating windows ..." if simulated else "Reading ...")
-    learning, choosing = training_data(data, validation, simulated=simulated, seed=seed)
+    if not simulated:
+        typer.echo("Reading ...")
+    with Steps("Simulating", "windows") as steps:
+        learning, choosing = training_data(
+            data, validation, simulated=simulated, seed=seed, progress=steps.show
+        )
     chosen = recipe_of(recipe, epochs=epochs)
     # A network may end before its last epoch.
     with Steps("Training", "epochs", at_most=True) as steps:

@@ -94,8 +94,11 @@ class Session:
         return self._loaded
 
     def handle(self, message: Message) -> None:  # noqa: ARG002 - of the Protocol
-        """Load the ensemble before somebody waits for it."""
+        """Load the ensemble and what is compiled before somebody waits for it."""
+        from xpcs_live_denoise.numerics import compiled  # numba takes half a second
+
         self.ensemble()
+        compiled.prepare()
 
     def tick(self) -> None:
         """Do nothing."""

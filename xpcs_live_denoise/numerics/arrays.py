@@ -55,8 +55,9 @@ def enlarged(array: Array, shape: tuple[int, ...], fill: float | None = None) ->
 
     `fill` is what the rest holds; None: anything.
     """
-    larger: Array = np.empty(shape, array.dtype)
-    if fill is not None:
+    # Zeros cost nothing until they are written to.
+    larger: Array = (np.zeros if fill == 0 else np.empty)(shape, array.dtype)
+    if fill:
         larger.fill(fill)
     larger[tuple(slice(size) for size in array.shape)] = array
     return larger
@@ -95,19 +96,58 @@ def mean_or_nan(total: FloatArray, count: IntArray | FloatArray) -> FloatArray:
 
 RATIO = 1.07  # upper edge over lower edge of a bin, where bins are wider than one lag
 
+# Lags up to 48 are measured frame by frame. A level averages twice as many frames as the one before
+# it, 2^m, and measures lags of 25 to 49 of its own frames: two such lags a bin, the last one three.
+LEVEL_LAGS = (25, 50)
+_LAST_SINGLE = 48
+_BINS_A_LEVEL = 12
+
 
 def lag_bin_edges(longest: int) -> IntArray:
     """Return the edges (n_bin + 1,) of the bins that hold the lags 1 .. `longest`, at least 1.
 
     Bin i holds the lags edges[i] .. edges[i + 1] - 1: one lag in each of the first ones; the last
-    may reach beyond `longest`. A longer series has the same bins and some more.
+    may reach beyond `longest`. A longer series has the same bins and some more. Beyond lag 48 bins
+    are those of the levels: there are 12 an octave.
     """
     edges = [1]
+    while edges[-1] <= min(longest, _LAST_SINGLE):
+        wider = max(edges[-1] + 1, round(RATIO * edges[-1]))
+        edges.append(wider if wider < _LAST_SINGLE - 1 else _LAST_SINGLE + 1)
+    power = 1
     while edges[-1] <= longest:
-        edges.append(max(edges[-1] + 1, round(RATIO * edges[-1])))
+        first = edges[-1]
+        edges += [first + 2**power * 2 * k for k in range(1, _BINS_A_LEVEL)]
+        edges.append(2 * first)
+        power += 1
     return np.array(edges, dtype=np.int64)
 
 
 def bin_of_lag(edges: IntArray) -> IntArray:
     """Return the bin of every lag 1 .. edges[-1] - 1, in that order."""
     return np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+
+
+def bin_of_level_lag(power: int) -> IntArray:
+    """Return the bin of lags 0 .. 49 of a level, in its own frames of 2^power; -1 for none."""
+    lowest, stop = LEVEL_LAGS
+    if not power:
+        return np.concatenate([[-1], bin_of_lag(lag_bin_edges(_LAST_SINGLE)), [-1]])
+    first = len(lag_bin_edges(_LAST_SINGLE)) - 1 + (power - 1) * _BINS_A_LEVEL
+    lag = np.arange(stop)
+    bins = first + np.minimum((lag - lowest) // 2, _BINS_A_LEVEL - 1)
+    return np.where(lag < lowest, -1, bins)
+
+
+def mean_level_lags(edges: IntArray) -> FloatArray:
+    """Return the mean lag of what levels measure in each bin, (n_bin,), frames.
+
+    It is half a frame, in the last bin of a level a quarter of its frames, more than the middle.
+    """
+    lags = (edges[:-1] + edges[1:] - 1) / 2
+    first = len(lag_bin_edges(_LAST_SINGLE)) - 1
+    beyond = np.arange(len(lags)) - first
+    power, place = np.divmod(beyond, _BINS_A_LEVEL)
+    size = 2.0 ** (power + 1)
+    centre = size * np.where(place == _BINS_A_LEVEL - 1, 48.0, 25.5 + 2 * place)
+    return np.where(beyond < 0, lags, centre)

@@ -12,7 +12,12 @@ from typing import Any, TypeAlias, cast
 
 import numba
 
-_MODULES = ("fit_kernels", "estimator.grid_kernels", "estimator.path_kernels")
+_MODULES = (
+    "two_time_kernels",
+    "fit_kernels",
+    "estimator.grid_kernels",
+    "estimator.path_kernels",
+)
 
 Function: TypeAlias = Callable[..., Any]
 
@@ -25,19 +30,22 @@ _OPTIONS: dict[str, Any] = {
 _njit: Function = cast("Any", numba).njit
 
 
-def kernel(signature: str | None = None) -> Callable[[Function], Function]:
+def kernel(
+    signature: str | None = None, *, in_order: bool = False
+) -> Callable[[Function], Function]:
     """Return a decorator that compiles a function of arrays and numbers.
 
-    With a signature it is compiled at once, for those types only; without, when a kernel of the
-    same module calls it.
+    With a signature it is compiled at once, for those types only; without, when it is called, for
+    each precision. `in_order`: operations are done as they are written.
     """
+    options = {**_OPTIONS, "fastmath": False} if in_order else _OPTIONS
 
     def compiled(function: Function) -> Function:
         types = () if signature is None else (signature,)
         try:
-            return _njit(*types, cache=True, **_OPTIONS)(function)
+            return _njit(*types, cache=True, **options)(function)
         except (RuntimeError, OSError):  # no folder that numba may write to
-            return _njit(*types, **_OPTIONS)(function)
+            return _njit(*types, **options)(function)
 
     return compiled
 

@@ -235,7 +235,7 @@ def series_errors(series: BinnedCuts, g2_error: ArrayLike) -> FloatArray:
     FloatArray
         Shape (4,); NaN where a fit was not possible.
     """
-    lag = (series.edges[:-1] + series.edges[1:] - 1) / 2
+    lag = series.lag
     mean, counted = 1 + series.mean, series.n_entries > 0
     if series.left_out is None:
         noise = np.maximum(series.noise[:, np.newaxis], _LEAST_VARIANCE) / _SERIES_EXCESS

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
+from xpcs_live_denoise.records.types import FloatArray, IntArray
 
 from .rois import RoiMap
 
@@ -150,33 +150,43 @@ class MeanImages:
         # Of pixels in one frame with themselves and with those on their right in the next frame.
         self._products = np.zeros((2, n))
         self._n_pairs = np.zeros(rois.n_roi)
-        # The newest frame, and where it was measured, for its product with the next; gaps end it.
-        self._waiting: tuple[FloatArray, BoolArray] | None = None
+        # The newest frame, for its product with the next, and which ROIs have one; gaps end it.
+        self._waiting = np.zeros(n, np.float32)
+        self._is_waiting = np.zeros(rois.n_roi, np.bool_)
 
-    def add(self, scaled: FloatArray, measured: BoolArray) -> None:
-        """Add frames (k, n_pixels), divided by their ROI's mean, 0 where not `measured` (k, n_roi).
+    def reserve(self, n_new: int) -> None:
+        """Make room for new frames, before any of them is added."""
+        while self._n_frames + n_new > _MOST_SEGMENTS * self._length:
+            self._merge()
 
-        How frames are split over calls changes nothing beyond rounding.
+    def add(self, roi: int, scaled: FloatArray, measured: FloatArray) -> None:
+        """Add frames of one ROI, (k, n_pixels), divided by its mean; `advance` after all ROIs.
+
+        `measured` (k,) is 1, or 0 for a frame without counts, whose pixels are 0. How frames are
+        split over calls changes nothing beyond rounding.
         """
-        self._multiply(scaled, measured)
+        from .two_time_kernels import add_neighbours
+
+        own = self._rois.slices[roi]
+        before, known = self._waiting[own], bool(self._is_waiting[roi])
+        self._n_pairs[roi] += (measured[:-1] * measured[1:]).sum() + known * measured[0]
+        add_neighbours(scaled, before, known, self._products[0, own], self._products[1, own])
+        self._waiting[own], self._is_waiting[roi] = scaled[-1], measured[-1]
         start = 0
         while start < len(scaled):
-            segment, inside = divmod(self._n_frames, self._length)
-            if segment == _MOST_SEGMENTS:
-                self._merge()
-                continue
+            segment, inside = divmod(self._n_frames + start, self._length)
             stop = min(len(scaled), start + self._length - inside)
-            self._images[segment] += scaled[start:stop].sum(axis=0)
-            self._n_measured[segment] += measured[start:stop].sum(axis=0)
-            self._n_frames += stop - start
+            self._images[segment, own] += scaled[start:stop].sum(axis=0)
+            self._n_measured[segment, roi] += measured[start:stop].sum()
             start = stop
 
-    def add_gap(self, n_frames: int) -> None:
-        """Add frames without measurement."""
-        while self._n_frames + n_frames > _MOST_SEGMENTS * self._length:
-            self._merge()
-        self._n_frames += n_frames
-        self._waiting = None
+    def add_gap(self) -> None:
+        """Say that the next frames, which `advance` counts, could not be had."""
+        self._is_waiting[:] = False
+
+    def advance(self, n_new: int) -> None:
+        """Say that new frames were added to all ROIs, or are missing."""
+        self._n_frames += n_new
 
     def test(self, roi: int) -> StaticTest | None:
         """Return what is known of the ROI with this index; None where that is nothing."""
@@ -209,19 +219,6 @@ class MeanImages:
             peak=peak,
             left_out=np.array([_quantities((total - sums)[..., b]) for b in range(N_BLOCK)]),
         )
-
-    def _multiply(self, scaled: FloatArray, measured: BoolArray) -> None:
-        """Add the products of neighbouring frames; those without counts are 0 and add nothing."""
-        if not len(scaled):
-            return
-        pairs = [(scaled[:-1], measured[:-1], scaled[1:], measured[1:])]
-        if self._waiting is not None:
-            pairs.append((*self._waiting, scaled[:1], measured[:1]))
-        for earlier, known, later, known_later in pairs:
-            self._products[0] += np.einsum("tx,tx->x", earlier, later)
-            self._products[1, :-1] += np.einsum("tx,tx->x", earlier[:, :-1], later[:, 1:])
-            self._n_pairs += (known & known_later).sum(axis=0)
-        self._waiting = (scaled[-1:].copy(), measured[-1:])
 
     def _merge(self) -> None:
         half = _MOST_SEGMENTS // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 from rich.console import Console
@@ -35,6 +36,7 @@ class TerminalSink:
         self._live: Live | None = None
         self._newest: dict[int, tuple[int, float, str]] = {}  # ROI -> rank, age, text
         self._printed_frames = 0
+        self._first: tuple[float, int] | None = None  # when the first frames were shown, how many
         if self._console.is_terminal:
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.start()
@@ -76,4 +78,16 @@ class TerminalSink:
 
     def _line(self, status: Status) -> str:
         rates = {roi: self._newest.get(roi, (0, 0.0, "-"))[2] for roi in self._info.roi}
-        return progress_line(status, self._info.n_expected, rates, self._info.time_unit)
+        line = progress_line(status, self._info.n_expected, rates, self._info.time_unit)
+        left_s = self._left_s(status)
+        return line if left_s is None else f"{line}, about {left_s:.0f} s left"
+
+    def _left_s(self, status: Status) -> float | None:
+        """Return how long the rest of the frames takes at the pace so far; None if not known."""
+        now, n = time.monotonic(), status.n_processed + status.n_skipped
+        self._first = self._first or (now, n)
+        began, n_first = self._first
+        total = self._info.n_expected
+        if total is None or not n_first < n < total:
+            return None
+        return (total - n) * (now - began) / (n - n_first)

@@ -16,7 +16,7 @@ from xpcs_live_denoise.numerics.kww import GridCurves, solve_linear
 
 EDGES = lag_bin_edges(99)
 N_BIN = len(EDGES) - 1
-GRID = kww_grid(EDGES)
+GRID = kww_grid(EDGES, (EDGES[:-1] + EDGES[1:] - 1) / 2)
 PRIOR = LinearPrior(mean=np.array([0.2, 0.0]), covariance=np.diag([0.1**2, 0.05**2]))
 
 
@@ -179,7 +179,7 @@ def test_the_least_chi_square_is_that_of_the_best_point():
 @pytest.mark.parametrize(("first", "width"), [(101, 1), (101, 5), (101, 6), (1000, 70), (9e4, 7e3)])
 def test_the_mean_over_a_wide_bin_is_that_of_all_its_lags(first, width):
     edges = np.array([*range(1, 101), first, first + width], np.int64)
-    grid = kww_grid(edges)
+    grid = kww_grid(edges, (edges[:-1] + edges[1:] - 1) / 2)
     lag = np.arange(first, first + width)
     some = np.arange(0, len(grid.ln_rate), 61)
     rate, alpha = np.exp(grid.ln_rate[some]), np.exp(grid.ln_alpha[some])

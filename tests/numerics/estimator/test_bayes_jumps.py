@@ -24,7 +24,7 @@ def frames(step, seed=11):
 
 
 def jumps_of(sums, span=(0, N_FRAMES)):
-    grid = kww_grid(sums.series(0).edges)
+    grid = kww_grid(sums.series(0).edges, sums.series(0).lag)
     pieces = sums.cuts(0, np.arange(20, sums.n_frames - 20, 41), 41)
     prior = fit_series(sums.series(0), pieces, grid).prior
     return find_jumps(sums, 0, grid, prior, span)

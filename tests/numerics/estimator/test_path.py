@@ -32,7 +32,7 @@ def noisy(c2, noise, seed=0):
 
 def series_of(sums) -> SeriesFit:
     n = sums.n_frames
-    grid = kww_grid(sums.series(0).edges)
+    grid = kww_grid(sums.series(0).edges, sums.series(0).lag)
     pieces = sums.cuts(0, np.arange(20, n - 20, 41), 41)
     return fit_series(sums.series(0), pieces, grid)
 
@@ -40,7 +40,9 @@ def series_of(sums) -> SeriesFit:
 def whole(sums):
     series = series_of(sums)
     ages = np.arange(0, sums.n_frames, 8)
-    ln_rate, _ = fit_rates(sums.cuts(0, ages, 41), kww_grid(sums.series(0).edges), series.prior)
+    ln_rate, _ = fit_rates(
+        sums.cuts(0, ages, 41), kww_grid(sums.series(0).edges, sums.series(0).lag), series.prior
+    )
     return PathEstimator(0).whole(sums, series, (ages, ln_rate))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -160,13 +161,15 @@ ALPHA_WIDTH, ALPHA_RANGE = 0.3, (0.5, 2.0)  # of ln alpha about 0; random fields
 NOISE_RANGE = (0.1, 3.0)  # of an entry of C2 by photons, in contrasts, uniform in the logarithm
 
 
-def simulate_windows(n: int, *, seed: int = 0) -> WindowData:
+def simulate_windows(
+    n: int, *, seed: int = 0, progress: Callable[[int], None] | None = None
+) -> WindowData:
     """Simulate windows, each the start of a series of its own, with its exact g2 as the target.
 
     The noise is that of `simulate_speckle`: photons, which make entries of C2 fluctuate
     independently by about 1 / (mean counts sqrt(pixels)), and the finite number of speckles, which
     makes neighbours fluctuate together. Contrast 1 over a baseline of 1; every window is an
-    experiment of its own.
+    experiment of its own. `progress` is called with the number of windows that are there.
     """
     if n < 1:
         raise InvalidInputError(f"simulate_windows: n is {n}; expected at least 1.")
@@ -175,7 +178,12 @@ def simulate_windows(n: int, *, seed: int = 0) -> WindowData:
     alpha = np.exp(rng.normal(0, ALPHA_WIDTH, n)).clip(*ALPHA_RANGE)
     counts = 1 / (_log_uniform(rng, NOISE_RANGE, n) * SIDE)  # a pixel and frame
     seeds = rng.integers(0, 2**31, n)
-    c2 = np.stack([_c2(*numbers) for numbers in zip(gamma, alpha, counts, seeds, strict=True)])
+    parts: list[Array] = []
+    for numbers in zip(gamma, alpha, counts, seeds, strict=True):
+        parts.append(_c2(*numbers))
+        if progress is not None:
+            progress(len(parts))
+    c2 = np.stack(parts)
     ones, rows = np.ones(n), np.arange(n)
     inputs = window_inputs(c2, np.zeros_like(rows), rows, contrast=ones, baseline=ones, seed=seed)
     lag = np.arange(WINDOW).clip(1)  # lag 0 repeats lag 1, as in the inputs

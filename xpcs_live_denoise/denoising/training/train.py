@@ -254,16 +254,31 @@ def training_data(
     simulated: bool,
     seed: int,
     n_simulated: tuple[int, int] = (N_SIMULATED, N_SIMULATED_VALIDATION),
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Path | WindowData, Path | WindowData | None]:
-    """Return what to train on and what to choose by: files, or numbers of simulated windows."""
+    """Return what to train on and what to choose by: files, or numbers of simulated windows.
+
+    `progress` is called with the number of windows that are simulated, and of all.
+    """
     if simulated == (data is not None):
         got = "a data file and --simulated" if simulated else "neither a data file nor --simulated"
         raise InvalidInputError(f"train: got {got}; expected one of them.")
     if data is not None:
         return data, validation
     n_training, n_validation = n_simulated
-    choosing = validation or simulate_windows(n_validation, seed=seed + 1)
-    return simulate_windows(n_training, seed=seed), choosing
+    total = n_training + (0 if validation else n_validation)
+
+    def show(done: int) -> None:
+        if progress is not None:
+            progress(done, total)
+
+    learning = simulate_windows(n_training, seed=seed, progress=show)
+    if validation is not None:
+        return learning, validation
+    choosing = simulate_windows(
+        n_validation, seed=seed + 1, progress=lambda done: show(n_training + done)
+    )
+    return learning, choosing
 
 
 def _windows(source: str | Path | WindowData) -> WindowData:

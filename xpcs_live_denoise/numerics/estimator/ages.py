@@ -91,7 +91,7 @@ class BayesEstimator:
         """
         centres = np.asarray(ages, np.int64).reshape(-1)
         whole = sums.series(self._roi)
-        grid = kww_grid(whole.edges)
+        grid = kww_grid(whole.edges, whole.lag)
         reach = CURVE_WIDTH // 2
         middles = np.arange(reach, sums.n_frames - reach, CURVE_WIDTH)
         stale = self._pieces.stale(middles, sums.n_frames)
@@ -167,10 +167,11 @@ class BayesEstimator:
             np.tile(WIDTHS, len(ages)),
             np.repeat(within, n_width, axis=1),
         )
-        best = best_widths(cuts, bias, grid, series.prior)
+        rough = _no_contrast(series)  # none of the rows is one to trust
+        best = best_widths(cuts, bias, grid, series.prior, rough=rough)
         index = np.arange(len(ages)) * n_width + best
         chosen = select_rows(cuts, index)
-        fitted, weights, reduced = fit_cuts(chosen, grid, series.prior)
+        fitted, weights, reduced = fit_cuts(chosen, grid, series.prior, rough=rough)
         bias = np.sqrt(bias.reshape(-1)[index] ** 2 + doubt)
         error = fitted.deviations()
         return AgeEstimates(
@@ -201,7 +202,8 @@ class BayesEstimator:
             if left_out is None or priors is None:
                 continue
             weights, fitted = part.weights, part.fits
-            refits = posterior_left_out(left_out, weights, grid, priors)
+            rough = _no_contrast(part.series)
+            refits = posterior_left_out(left_out, weights, grid, priors, rough=rough)
             values.append(refits.parameters().reshape(len(left_out), -1, 4))
             residuals = residuals.add(
                 weights,

@@ -229,33 +229,36 @@ def fit_rates(
     return ln_rate, _deviation(sd, grid) * _widening(cuts, _reduced(chi_square, weights))
 
 
-def best_widths(cuts: BinnedCuts, bias: FloatArray, grid: KwwGrid, prior: LinearPrior) -> IntArray:
+def best_widths(
+    cuts: BinnedCuts, bias: FloatArray, grid: KwwGrid, prior: LinearPrior, *, rough: bool = False
+) -> IntArray:
     """Return which width has the least variance of ln Gamma plus bias^2 at each age, (n_age,).
 
     `cuts` are those of all widths at each age in turn, `bias` (n_age, n_width). A rough look leaves
-    few widths; only between these is decided exactly.
+    few widths; only between these is decided exactly, with `rough` not even then.
     """
     _, sd = fit_rates(cuts, grid, prior, rough=True)
     error = sd.reshape(bias.shape) ** 2 + bias**2
     near = error < _NEAR_BEST * error.min(axis=1, keepdims=True)
     near &= near.sum(axis=1, keepdims=True) > 1
     some = np.flatnonzero(near)
-    if some.size and cuts.left_out is not None:
+    if some.size and cuts.left_out is not None and not rough:
         _, sd = fit_rates(select_rows(cuts, some), grid, prior)
         error[near] = sd**2 + bias[near] ** 2
     return np.argmin(error, axis=1)
 
 
 def fit_cuts(
-    cuts: BinnedCuts, grid: KwwGrid, prior: LinearPrior
+    cuts: BinnedCuts, grid: KwwGrid, prior: LinearPrior, *, rough: bool = False
 ) -> tuple[Posterior, FloatArray, FloatArray]:
     """Fit cuts with a prior of contrast and baseline.
 
     Returns the posterior, the weights (n_cut, n_bin) and the reduced chi-square (n_cut,). Where
-    there are no blocks its standard deviations are widened by the scatter about the fits.
+    there are no blocks its standard deviations are widened by the scatter about the fits. `rough`,
+    see `posterior`.
     """
     weights = noise_weights(cuts)
-    fitted = posterior(grid, cuts.mean, weights, prior, fine=True)
+    fitted = posterior(grid, cuts.mean, weights, prior, fine=True, rough=rough)
     reduced = _reduced(fitted.chi_square, weights)
     widening = _widening(cuts, reduced)
     fitted = dataclasses.replace(
@@ -280,15 +283,20 @@ def _widening(cuts: BinnedCuts, reduced: FloatArray) -> FloatArray:
 
 
 def posterior_left_out(
-    left_out: FloatArray, weights: FloatArray, grid: KwwGrid, priors: LinearPrior
+    left_out: FloatArray,
+    weights: FloatArray,
+    grid: KwwGrid,
+    priors: LinearPrior,
+    *,
+    rough: bool = False,
 ) -> Posterior:
     """Fit cuts anew with each pixel block left out of the data and of the prior.
 
     `left_out` are means of g2 - 1, (n_block, n_cut, n_bin); the weights, (n_cut, n_bin), are the
     same for all blocks; one prior for each block. Returns n_block * n_cut posteriors, block by
-    block.
+    block. `rough`, see `posterior`.
     """
-    return posterior(grid, left_out.swapaxes(0, 1), weights, priors, fine=True)
+    return posterior(grid, left_out.swapaxes(0, 1), weights, priors, fine=True, rough=rough)
 
 
 def _reduced(chi_square: FloatArray, weights: FloatArray) -> FloatArray:

@@ -52,6 +52,7 @@ def posterior(
     prior: LinearPrior,
     *,
     fine: bool = False,
+    rough: bool = False,
 ) -> Posterior:
     """Return the posterior of the model mean = (baseline - 1) + beta f for n sets of data.
 
@@ -78,6 +79,9 @@ def posterior(
         the grid is one of its points, however far the truth lies from it. The maximum of likelihood
         and prior takes its place, and the inverse of the curvature there that of the covariance.
         Where the maximum lies elsewhere, the scatter inside of one step of alpha is added.
+    rough
+        Right to some per cent of the standard deviation, for data that tell next to nothing: their
+        posteriors are as wide as the grid.
     """
     from . import grid_kernels as kernels
 
@@ -87,6 +91,7 @@ def posterior(
     out = np.empty((n, n_set, kernels.N_COLUMN))
     means = np.empty((n, n_set, n_bin))
     fineness = kernels.EXACT if n_set == 1 else kernels.COMPARED
+    fineness = kernels.ROUGH if rough else fineness
     kernels.posteriors(*grid.arrays, of_weights, data, priors, *fineness, out, means)
     if fine:
         ln_lag = np.log(grid.lag[:n_bin])
@@ -195,7 +200,7 @@ class KwwGrid:
     at_edge: BoolArray  # the outermost values of Gamma and alpha
     step: float = field(metadata=SHARED)  # of ln Gamma
     alpha_step: float = field(metadata=SHARED)  # of ln alpha
-    lag: FloatArray = field(metadata=SHARED)  # (n_bin,): middle of each bin, frames
+    lag: FloatArray = field(metadata=SHARED)  # (n_bin,): mean lag of each bin, frames
 
     @property
     def arrays(self) -> tuple[Any, ...]:
@@ -211,13 +216,15 @@ class KwwGrid:
         )
 
 
-def kww_grid(edges: IntArray) -> KwwGrid:
-    """Return the grid for the lag bins of a series, `edges` (n_bin + 1,) as in `BinnedCuts`.
+def kww_grid(edges: IntArray, lag: FloatArray) -> KwwGrid:
+    """Return the grid for the lag bins of a series, as in `BinnedCuts`.
+
+    `edges` (n_bin + 1,) tell how wide they are, `lag` (n_bin,) the mean lag of their entries.
 
     Gamma goes from 0.1 / longest lag to 1.5 per frame, in ln. A growing series has the same bins
     for a while.
     """
-    return _grid(tuple(edges.tolist()))
+    return _grid(tuple(edges.tolist()), tuple(lag.tolist()))
 
 
 def rate_range(longest_lag: int) -> tuple[float, float]:
@@ -226,13 +233,13 @@ def rate_range(longest_lag: int) -> tuple[float, float]:
 
 
 @functools.lru_cache(maxsize=8)
-def _grid(bins: tuple[int, ...]) -> KwwGrid:
-    edges = np.array(bins, np.int64)
+def _grid(bins: tuple[int, ...], means: tuple[float, ...]) -> KwwGrid:
+    edges, lag = np.array(bins, np.int64), np.array(means)
     axis_rate = np.linspace(*rate_range(bins[-1] - 1), N_RATE, dtype=np.float64)
     least, most = np.log(_ALPHA_RANGE)
     axis_alpha = np.linspace(least, most, N_ALPHA, dtype=np.float64)
     ln_rate, ln_alpha = grid_points(axis_rate, axis_alpha)
-    lags, shares, first = _nodes(edges)
+    lags, shares, first = _nodes(edges, lag)
     n_bin = len(edges) - 1
     curves = np.zeros((ln_rate.size, -(-n_bin // LANES) * LANES))
     for begin in range(0, ln_rate.size, N_ALPHA):  # a value of Gamma at a time bounds the memory
@@ -250,11 +257,11 @@ def _grid(bins: tuple[int, ...]) -> KwwGrid:
         | (np.minimum(alpha_index, N_ALPHA - 1 - alpha_index) < 1),
         step=float(axis_rate[1] - axis_rate[0]),
         alpha_step=float(axis_alpha[1] - axis_alpha[0]),
-        lag=(edges[:-1] + edges[1:] - 1) / 2,
+        lag=lag,
     )
 
 
-def _nodes(edges: IntArray) -> tuple[FloatArray, FloatArray, IntArray]:
+def _nodes(edges: IntArray, lag: FloatArray) -> tuple[FloatArray, FloatArray, IntArray]:
     """Return lags, the share of each in the mean over its bin, and the first one of each bin.
 
     Of a bin of m lags, min(m, 5) nodes give the mean of every polynomial up to degree 9 exactly
@@ -263,12 +270,12 @@ def _nodes(edges: IntArray) -> tuple[FloatArray, FloatArray, IntArray]:
     """
     lags: list[FloatArray] = []
     shares: list[FloatArray] = []
-    for begin, width in zip(edges[:-1].tolist(), np.diff(edges).tolist(), strict=True):
+    for mean, width in zip(lag.tolist(), np.diff(edges).tolist(), strict=True):
         n = min(width, _NODES)
         k = np.arange(1.0, n)
         beside = k * np.sqrt((width**2 - k**2) / (4 * k**2 - 1)) / 2
         away, vectors = np.linalg.eigh(np.diag(beside, 1) + np.diag(beside, -1))
-        lags.append(begin + (width - 1) / 2 + away)
+        lags.append(mean + away)
         shares.append(vectors[0] ** 2)
     first = np.cumsum([0, *(len(one) for one in lags[:-1])])
     return np.concatenate(lags), np.concatenate(shares), first

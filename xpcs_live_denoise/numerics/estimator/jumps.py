@@ -123,8 +123,7 @@ def _locate(sums: AgeSums, roi: int, grid: KwwGrid, prior: LinearPrior, about: i
     steady = rates[0] + slope * (frame - middles[0])
     ends = (min(rates) - abs(rates[1] - rates[0]), max(rates) + abs(rates[1] - rates[0]))
     profiles.append(np.clip(steady, *ends))
-    lag = (cells.edges[:-1] + cells.edges[1:] - 1) / 2
-    curves = np.array([_curves(fits, profile, rows, lag) for profile in profiles])
+    curves = np.array([_curves(fits, profile, rows, cells.lag) for profile in profiles])
     likelihood = _likelihood(weights, cells.mean[np.newaxis], curves)[0]
     best = int(np.argmax(likelihood[:-1]))
     mass = np.exp(likelihood[:-1] - likelihood[best])

@@ -62,6 +62,8 @@ def path_cells(sums: AgeSums, roi: int, first: int, stop: int, step: int) -> Pat
         np.add.reduceat(frames, edges[:-1] - 1) / np.diff(edges)
         for frames in (-(lag // 2), (lag + 1) // 2)
     )
+    longer = (cuts.lag - (after - before)) / 2  # entries of a level have another mean lag
+    before, after = before - longer, after + longer
     times = np.stack([before[col], after[col]]) + centres[row] - first
     node = np.minimum(times // step, n_knot - 1).astype(np.int32)
     share = times / step - node

@@ -9,14 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.numerics.arrays import (
+    LEVEL_LAGS,
     as_stack,
     bin_of_lag,
+    bin_of_level_lag,
     enlarged,
     lag_bin_edges,
+    mean_level_lags,
     mean_or_nan,
-    next_capacity,
     range_sums,
 )
+from xpcs_live_denoise.numerics.frame_rings import FrameRing
 from xpcs_live_denoise.numerics.g2 import NOISE_REACH
 from xpcs_live_denoise.records.types import AXIS_1, SHARED, Array, FloatArray, IntArray
 
@@ -29,6 +32,8 @@ class BinnedCuts:
 
     # (n_bin + 1,): bin i holds the lags edges[i] .. edges[i + 1] - 1.
     edges: IntArray = field(metadata=SHARED)
+    lag: FloatArray = field(metadata=SHARED)  # (n_bin,): mean lag of the entries of a bin, frames
+    row_frames: int = field(metadata=SHARED)  # ages, in what follows, are in rows of so many frames
     mean: FloatArray  # (n_cut, n_bin); 0 where a cut has no entry
     n_entries: FloatArray  # (n_cut, n_bin)
     noise: FloatArray  # (n_cut,): variance of one entry of C2 near that age; NaN: nothing tells
@@ -38,150 +43,163 @@ class BinnedCuts:
     left_out: FloatArray | None = field(metadata=AXIS_1)
 
 
+# Rows beyond which neighbours are added in pairs: what is kept must not grow with the series.
+MOST_ROWS = 2**15
+
+
 class AgeSums:
     """Sums of C2 - 1 by ROI, age and lag bin.
 
-    An entry C2(t1, t2) belongs to the row floor((t1 + t2)/2): even lags at that age, odd lags half
-    a frame later, as in `age_cuts`. Reading consumes nothing. There are `n_block` pixel blocks a
-    ROI, 0 where no pixels are known, and room for `capacity` frames, which grows. Memory: 4 bytes a
-    ROI, block, frame and lag bin, of which there are 62 for 350 frames and 98 for 4000.
+    An entry C2(t1, t2) belongs to the age floor((t1 + t2)/2): even lags at that age, odd lags half
+    a frame later, as in `age_cuts`. A row holds `row_frames` ages, one until there are more than
+    32,768, then 2, 4, ... What a level measures, means over 2^m x 2^m entries, is spread over the
+    2^m ages in its middle. Reading consumes nothing.
+
+    There are `n_block` pixel blocks a ROI, 0 where no pixels are known, and room for `capacity`
+    frames, which grows. Memory: 4 bytes a ROI, block, row and lag bin, and 16 a ROI, row and bin;
+    there are 68 bins for 350 frames and 164 for 100,000.
     """
 
     def __init__(self, n_roi: int, n_block: int = 0, capacity: int = FIRST_CAPACITY) -> None:
         self.n_roi = n_roi
         self.n_block = n_block
         self.n_frames = 0
-        self._set_capacity(capacity)
-        cells = capacity * self._n_bin
-        self._sums = np.zeros((cells, n_roi))
-        self._counts = np.zeros((cells, n_roi), np.int32)
-        self._left_out = np.zeros((cells, n_roi * n_block), np.float32)
-        self._squares = np.zeros((capacity, n_roi))
-        self._pairs = np.zeros((capacity, n_roi))
-        self._previous = np.empty((n_roi, 0), np.float64)  # the newest column, by lag
+        self.row_frames = 1
+        self._by_level = True
+        self._capacity = min(capacity, MOST_ROWS)  # rows
+        shape = (n_roi, self._capacity, self._room())
+        self._sums = np.zeros(shape)
+        self._counts = np.zeros(shape, np.float32)
+        self._left_out = np.zeros((*shape, n_block), np.float32)
+        self._squares = np.zeros((n_roi, self._capacity))
+        self._pairs = np.zeros((n_roi, self._capacity))
+        self._previous = np.full((n_roi, LEVEL_LAGS[1]), np.nan)  # the newest frame's, by lag
 
     @classmethod
     def from_c2(cls, c2: ArrayLike) -> AgeSums:
         """Sum a C2 that is there, (n, n) or (n_roi, n, n), its upper triangle; NaN is ignored."""
+        from xpcs_live_denoise.numerics.two_time_kernels import add_square
+
         stack = as_stack(c2)
-        sums = cls(len(stack), capacity=max(1, stack.shape[-1]))
-        sums.add(stack)
+        n = stack.shape[-1]
+        sums = cls(len(stack), capacity=max(1, n))
+        sums._by_level = False
+        sums._previous = np.full((len(stack), max(n, 1)), np.nan)
+        sums.reserve(n)
+        bins = np.concatenate([[-1], bin_of_lag(lag_bin_edges(max(n - 1, 1)))])
+        for roi, one in enumerate(stack):
+            add_square(
+                one.astype(np.float64),
+                bins,
+                sums.row_frames,
+                *(values[roi] for values in sums._tables()[:2]),
+                sums._squares[roi],
+                sums._pairs[roi],
+            )
+        sums.n_frames = n
         return sums
 
-    def add(self, columns: FloatArray, left_out: FloatArray | None = None) -> None:
-        """Add what k new frames bring.
+    # --- adding ----------------------------------------------------------------------------
 
-        `columns` (n_roi, n_frames + k, k) are C2(t1, t2) for the new t2 and all t1; `left_out`
-        (n_roi * n_block, n_frames + k, k), needed where there are blocks, is C2 - 1 without the
-        pixels of one block, for each block of the first ROI, then of the second and so on; any
-        finite number where `columns` is NaN.
+    def reserve(self, n_frames: int) -> None:
+        """Make room for a series of `n_frames`, before any of them is added."""
+        while n_frames > self._capacity * self.row_frames:
+            if self._capacity < MOST_ROWS:
+                self._capacity = min(max(2 * self._capacity, n_frames), MOST_ROWS)
+                self._resize()
+            else:
+                self._merge_rows()
+
+    def add(self, roi: int, ring: FrameRing, products: FloatArray, first: int, oldest: int) -> None:
+        """Add what frames of a ring from index `first` on bring to one ROI.
+
+        `products` (n_block, n_old, k) are those of frames [oldest, oldest + n_old) with the k new
+        ones, summed over pixels; `reserve` comes first, `advance` after all ROIs.
         """
-        n_new = columns.shape[2]
-        start, stop = self.n_frames, self.n_frames + n_new
-        self._reserve(stop)
-        for new in range(n_new):
-            frame = start + new
-            by_lag = np.asarray(columns[:, :frame, new][:, ::-1], np.float64) - 1  # (n_roi, frame)
-            self._add_frame(frame, by_lag)
-            if left_out is not None:
-                values = left_out[:, :frame, new][:, ::-1].T  # (frame, n_roi * n_block)
-                measured = np.isfinite(by_lag)
-                if not measured.all():
-                    values = values * np.repeat(measured.T, self.n_block, axis=1)
-                for one, index in self._cells(frame):
-                    self._left_out[index] += values[one]
-        self.n_frames = stop
+        from xpcs_live_denoise.numerics.two_time_kernels import add_entries
 
-    def add_gap(self, n_frames: int) -> None:
-        """Add frames without measurement."""
-        self._reserve(self.n_frames + n_frames)
+        begin, new = oldest - ring.first, first - ring.first
+        n_old, k = products.shape[1:]
+        add_entries(
+            products,
+            ring.number[roi, begin : begin + n_old],
+            ring.number[roi, new : new + k],
+            ring.inverse[roi, :, begin : begin + n_old],
+            ring.inverse[roi, :, new : new + k],
+            1 / ring.n_pixels[roi],
+            first,
+            oldest,
+            ring.power,
+            self.row_frames,
+            _BINS[ring.power],
+            *(values[roi] for values in self._tables()),
+            self._squares[roi],
+            self._pairs[roi],
+            self._previous[roi],
+        )
+
+    def advance(self, n_frames: int) -> None:
+        """Say that everything that so many new frames bring is there, or will be."""
         self.n_frames += n_frames
-        if n_frames:
-            self._previous = np.full((self.n_roi, self.n_frames - 1), np.nan)
+
+    def _tables(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        return self._sums, self._counts, self._left_out
+
+    def _room(self) -> int:
+        return len(lag_bin_edges(max(self._capacity * self.row_frames - 1, 1))) - 1
+
+    def _resize(self) -> None:
+        """Lay the tables out for the capacity as it is now."""
+        shape = (self.n_roi, self._capacity, self._room())
+        self._sums, self._counts = (enlarged(old, shape, 0) for old in (self._sums, self._counts))
+        self._left_out = enlarged(self._left_out, (*shape, self.n_block), 0)
+        self._squares = enlarged(self._squares, shape[:2], 0)
+        self._pairs = enlarged(self._pairs, shape[:2], 0)
+
+    def _merge_rows(self) -> None:
+        """Add rows in pairs."""
+        half = self._capacity // 2
+        for values in (*self._tables(), self._squares, self._pairs):
+            for one in values:  # a ROI at a time: the copies stay small
+                one[:half] = one[0 : 2 * half : 2] + one[1 : 2 * half : 2]
+                one[half:] = 0
+        self.row_frames *= 2
+        self._resize()
+
+    # --- reading ---------------------------------------------------------------------------
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that hold ages of the series."""
+        return -(-self.n_frames // self.row_frames)
 
     def cuts(
         self, roi: int, ages: ArrayLike, widths: ArrayLike, within: ArrayLike | None = None
     ) -> BinnedCuts:
-        """Return the means over n_cut cuts of a ROI.
+        """Return the means over n_cut cuts of a ROI; ages, widths and `within` are in rows.
 
-        The cut at centre a, a whole frame, holds the entries with -width/2 < age - a <= width/2.
-        Widths are odd numbers of frames, one for all or (n_cut,). What leaves the series is cut
-        off. `within` (2, n_cut) are frames [first, stop) in which both frames of an entry must
+        The cut at centre a, a whole row, holds the entries with -width/2 < age - a <= width/2.
+        Widths are odd numbers of rows, one for all or (n_cut,). What leaves the series is cut
+        off. `within` (2, n_cut) are rows [first, stop) in which both frames of an entry must
         lie, everything by default; a lag bin counts there only if all its lags do.
         """
         centres = np.asarray(ages, np.int64).reshape(-1)
         reach = np.asarray(widths, np.int64) // 2
-        first = np.clip(centres - reach, 0, self.n_frames)
-        stop = np.clip(centres + reach + 1, 0, self.n_frames)
+        first = np.clip(centres - reach, 0, self.n_rows)
+        stop = np.clip(centres + reach + 1, 0, self.n_rows)
         if within is None:
             return self._means(roi, first, stop, centres)
         return self._means(roi, first, stop, centres, np.asarray(within, np.int64))
 
     def series(self, roi: int) -> BinnedCuts:
         """Return one cut that holds the whole series."""
-        return self._means(roi, np.array([0]), np.array([self.n_frames]), None)
+        return self._means(roi, np.array([0]), np.array([self.n_rows]), None)
 
     def with_noise(self, factors: FloatArray) -> AgeSums:
         """Return the same sums, the variance of an entry multiplied by a factor a ROI, (n_roi,)."""
         other = copy.copy(self)
-        other._squares = self._squares * factors
+        other._squares = self._squares * factors[:, np.newaxis]
         return other
-
-    # --- adding ----------------------------------------------------------------------------
-
-    def _cells(self, frame: int) -> list[tuple[slice, IntArray]]:
-        """Return which lags (odd, even) go to which cells; no cell twice in one of the two.
-
-        The entry at `lag` of column `frame` has the row frame - ceil(lag / 2).
-        """
-        index: IntArray = frame * self._n_bin + self._offset[:frame]
-        return [(slice(0, None, 2), index[0::2]), (slice(1, None, 2), index[1::2])]
-
-    def _add_frame(self, frame: int, by_lag: FloatArray) -> None:
-        """Add C2 - 1 of one column, and its squared differences to the column before."""
-        measured = np.isfinite(by_lag)
-        values = np.where(measured, by_lag, 0.0).T  # (frame, n_roi)
-        for one, index in self._cells(frame):
-            self._sums[index] += values[one]
-            self._counts[index] += measured.T[one]
-        squares = (by_lag[:, : frame - 1] - self._previous).T ** 2 / 2 if frame else by_lag.T
-        known = np.isfinite(squares)
-        squares = np.where(known, squares, 0.0)
-        row = frame - 1 - np.arange(2, len(squares) + 2) // 2
-        for parity in (0, 1):  # a row once in each
-            self._squares[row[parity::2]] += squares[parity::2]
-            self._pairs[row[parity::2]] += known[parity::2]
-        self._previous = by_lag
-
-    def _set_capacity(self, capacity: int) -> None:
-        """Lay out the bins for `capacity` frames."""
-        self._capacity = capacity
-        self._edges = lag_bin_edges(max(capacity - 1, 1))
-        lag = np.arange(1, self._edges[-1], dtype=np.int64)
-        self._offset: IntArray = bin_of_lag(self._edges) - (lag + 1) // 2 * self._n_bin
-
-    @property
-    def _n_bin(self) -> int:
-        return len(self._edges) - 1
-
-    def _reserve(self, n_frames: int) -> None:
-        if n_frames <= self._capacity:
-            return
-        old = (self._capacity, self._n_bin)
-        self._set_capacity(next_capacity(self._capacity, n_frames))
-
-        def wider(table: Array) -> Array:
-            columns = table.shape[1]
-            shape = (self._capacity, self._n_bin, columns)
-            larger = enlarged(table.reshape(*old, columns), shape, 0)
-            return larger.reshape(self._capacity * self._n_bin, columns)  # columns may be 0
-
-        self._sums, self._counts = wider(self._sums), wider(self._counts)
-        self._left_out = wider(self._left_out)
-        self._squares = enlarged(self._squares, (self._capacity, self.n_roi), 0)
-        self._pairs = enlarged(self._pairs, (self._capacity, self.n_roi), 0)
-
-    # --- reading ---------------------------------------------------------------------------
 
     def _means(
         self,
@@ -195,50 +213,56 @@ class AgeSums:
         edges = lag_bin_edges(max(self.n_frames - 1, 1))
         n_bin = len(edges) - 1
         low, high = (int(first.min()), int(stop.max())) if first.size else (0, 0)
-        table = (self._capacity, self._n_bin)
-        some = np.s_[low:high, :n_bin]
+        some = np.s_[roi, low:high, :n_bin]
         begin, end = first - low, np.maximum(stop, first) - low
         if within is not None:  # an entry of a row reaches half its lag to either side
             last_lag = edges[1:] - 1
-            lowest = within[0][:, np.newaxis] + last_lag // 2 - low  # (n_cut, n_bin)
-            highest = within[1][:, np.newaxis] - (last_lag + 1) // 2 - low
+            earlier, later = -(-(last_lag // 2) // self.row_frames), last_lag // 2 + last_lag % 2
+            later = -(-later // self.row_frames)
+            lowest = within[0][:, np.newaxis] + earlier - low  # (n_cut, n_bin)
+            highest = within[1][:, np.newaxis] - later - low
             begin = np.clip(lowest, begin[:, np.newaxis], end[:, np.newaxis])
             end = np.maximum(np.minimum(highest, end[:, np.newaxis]), begin)
-        counts = self._counts.reshape(*table, -1)[(*some, roi)]
+        counts = self._counts[some]
         number = range_sums(counts, begin, end)  # (n_cut, n_bin)
-        divisor = np.maximum(number, 1)
-        sums = range_sums(self._sums.reshape(*table, -1)[(*some, roi)], begin, end)
+        divisor = np.where(number > 0, number, 1.0)
+        sums = range_sums(self._sums[some], begin, end)
         left_out = None
         if self.n_block:
-            blocks = slice(roi * self.n_block, (roi + 1) * self.n_block)
-            values = self._left_out.reshape(*table, -1)[(*some, blocks)]
-            left_out = np.moveaxis(range_sums(values, begin, end), 2, 0) / divisor
+            left_out = np.moveaxis(range_sums(self._left_out[some], begin, end), 2, 0) / divisor
         row = np.arange(low, high)[:, np.newaxis]
         total = number.sum(axis=1)
         age = range_sums(counts * row, begin, end).sum(axis=1)
         last = np.where(number > 0, edges[:-1], 0).max(axis=1, initial=0)
         return BinnedCuts(
             edges=edges,
+            lag=mean_level_lags(edges) if self._by_level else (edges[:-1] + edges[1:] - 1) / 2,
+            row_frames=self.row_frames,
             mean=sums / divisor,
             n_entries=number,
             noise=self._noise(roi, centres, len(first)),
-            # Odd lags, half of all, stand half a frame later than their row.
-            mean_age=mean_or_nan(age, total) + 0.25,
+            # Odd lags, half of all, stand half a frame later than their age.
+            mean_age=np.where(total > 0, age / np.where(total > 0, total, 1.0), np.nan)
+            + 0.25 / self.row_frames,
             longest_lag=last,
             left_out=left_out,
         )
 
     def _noise(self, roi: int, centres: IntArray | None, n_cut: int) -> FloatArray:
         """Return half the mean squared difference of neighbours along the diagonals."""
-        n_pair = max(self.n_frames - 1, 0)
+        n_pair = max(self.n_rows - (self.row_frames == 1), 0)
         if centres is None:
             begin, end = np.zeros(n_cut, np.int64), np.full(n_cut, n_pair)
         else:
             begin = np.clip(centres - NOISE_REACH, 0, n_pair)
             end = np.clip(centres + NOISE_REACH, begin, n_pair)
-        squares = range_sums(self._squares[:n_pair, roi, np.newaxis], begin, end)[:, 0]
-        pairs = range_sums(self._pairs[:n_pair, roi, np.newaxis], begin, end)[:, 0]
+        squares = range_sums(self._squares[roi, :n_pair, np.newaxis], begin, end)[:, 0]
+        pairs = range_sums(self._pairs[roi, :n_pair, np.newaxis], begin, end)[:, 0]
         return mean_or_nan(squares, pairs)
+
+
+# The lag bin of each level's lags, for as many levels as any series can have.
+_BINS = [bin_of_level_lag(power) for power in range(40)]
 
 
 _SMOOTH = 5  # neighbouring lag bins over which the variance of stacked residuals is averaged

@@ -1,0 +1,69 @@
+"""The band of C2: short lags of every frame, of which the oldest rows may be forgotten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpcs_live_denoise.records.types import Array, FloatArray
+
+from .arrays import enlarged, next_capacity
+
+
+class RowBand:
+    """Rows of a band, (n_roi, rows, width), that grow at one end and are released at the other.
+
+    Its state is the rows from frame `start` on; `stop` is the frame after the last. Reading
+    consumes nothing.
+    """
+
+    def __init__(self, n_roi: int, width: int, capacity: int, dtype: Any) -> None:
+        self.start = 0
+        self.stop = 0
+        self._rows: FloatArray = np.full((n_roi, capacity, width), np.nan, dtype)
+
+    @property
+    def width(self) -> int:
+        """Lags of a row."""
+        return self._rows.shape[2]
+
+    @property
+    def values(self) -> FloatArray:
+        """The rows that are kept, (n_roi, stop - start, width); a read-only view."""
+        return self.rows(self.start, self.stop)
+
+    def rows(self, start: int, stop: int) -> FloatArray:
+        """Return the rows of frames [start, stop), which must be kept; a read-only view."""
+        view: FloatArray = self._rows[:, start - self.start : stop - self.start]
+        view.flags.writeable = False
+        return view
+
+    def reserve(self, n_new: int) -> None:
+        """Make room for new rows."""
+        n_roi, capacity, width = self._rows.shape
+        needed = self.stop + n_new - self.start
+        if needed > capacity:
+            shape = (n_roi, next_capacity(capacity, needed), width)
+            self._rows = enlarged(self._rows, shape, np.nan)
+
+    def new_rows(self, roi: int, n_new: int) -> Array:
+        """Return the next rows of one ROI, (n_new, width), to be written before `advance`."""
+        first = self.stop - self.start
+        return self._rows[roi, first : first + n_new]
+
+    def advance(self, n_new: int) -> None:
+        """Say that new rows of all ROIs have been written."""
+        self.stop += n_new
+
+    def release(self, before: int) -> None:
+        """Forget the rows of frames before `before`; views of them stay as they are."""
+        drop = min(max(before, self.start), self.stop) - self.start
+        if not drop:
+            return
+        # What is left moves only when half of the memory is free, or releasing would cost more.
+        kept = self._rows[:, drop : self.stop - self.start].copy()
+        rows = np.full_like(self._rows, np.nan)
+        rows[:, : kept.shape[1]] = kept
+        self._rows = rows
+        self.start += drop
