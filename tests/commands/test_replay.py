@@ -189,6 +189,8 @@ def test_ctrl_c_ends_a_wait_and_what_is_computed_is_told(
     settings, raw_uid, refusing, monkeypatch, caplog
 ):
     refusing.refusal = 507
+    # A RunEngine of a test before may have left a handler of its own.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     interrupt = functools.partial(signal.raise_signal, signal.SIGINT)
     monkeypatch.setattr(sys, "stdout", When("Ctrl-C ends it", interrupt))
     with pytest.raises(KeyboardInterrupt):

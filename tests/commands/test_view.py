@@ -16,7 +16,7 @@ def run(**options):
 
 def test_without_bokeh_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r"xpcs-live-denoise\[view\]"):
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[view\]'"):
         run()
 
 

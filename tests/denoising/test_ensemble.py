@@ -191,9 +191,7 @@ def test_a_missing_library_is_named_with_the_remedy(
     folder: Path, monkeypatch: pytest.MonkeyPatch, library: str
 ):
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(
-        MissingDependencyError, match=rf"{library}.*pip install xpcs-live-denoise\[torch\]"
-    ):
+    with pytest.raises(MissingDependencyError, match=rf"{library}.*pip install '\.\[torch\]'"):
         load_ensemble(folder)
 
 

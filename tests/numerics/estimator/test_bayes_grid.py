@@ -123,7 +123,10 @@ def test_the_points_that_are_looked_at_tell_what_all_of_them_do(sigma):
     expected = plain_posterior(GRID, data, weights, PRIOR)
     found = posterior(GRID, data, weights, PRIOR)
     for name in ("ln_rate", "ln_rate_sd", "ln_alpha", "ln_alpha_sd", "edge_mass", "curve"):
-        np.testing.assert_allclose(getattr(found, name), expected[name], atol=1e-6, err_msg=name)
+        atol = (
+            5e-6 if name.endswith("sd") else 1e-6
+        )  # one point alone has a standard deviation of 0
+        np.testing.assert_allclose(getattr(found, name), expected[name], atol=atol, err_msg=name)
     np.testing.assert_allclose(found.linear, expected["linear"], atol=2e-7)
     np.testing.assert_allclose(found.linear_covariance, expected["linear_covariance"], atol=2e-8)
     np.testing.assert_allclose(found.chi_square, expected["chi_square"], rtol=1e-6, atol=1e-6)

@@ -167,11 +167,11 @@ class BayesEstimator:
             np.tile(WIDTHS, len(ages)),
             np.repeat(within, n_width, axis=1),
         )
-        rough = _no_contrast(series)  # none of the rows is one to trust
-        best = best_widths(cuts, bias, grid, series.prior, rough=rough)
+        blurred = _no_contrast(series)  # none of the rows is one to trust
+        best = best_widths(cuts, bias, grid, series.prior, blurred=blurred)
         index = np.arange(len(ages)) * n_width + best
         chosen = select_rows(cuts, index)
-        fitted, weights, reduced = fit_cuts(chosen, grid, series.prior, rough=rough)
+        fitted, weights, reduced = fit_cuts(chosen, grid, series.prior, blurred=blurred)
         bias = np.sqrt(bias.reshape(-1)[index] ** 2 + doubt)
         error = fitted.deviations()
         return AgeEstimates(
@@ -202,8 +202,8 @@ class BayesEstimator:
             if left_out is None or priors is None:
                 continue
             weights, fitted = part.weights, part.fits
-            rough = _no_contrast(part.series)
-            refits = posterior_left_out(left_out, weights, grid, priors, rough=rough)
+            blurred = _no_contrast(part.series)
+            refits = posterior_left_out(left_out, weights, grid, priors, blurred=blurred)
             values.append(refits.parameters().reshape(len(left_out), -1, 4))
             residuals = residuals.add(
                 weights,

@@ -210,12 +210,17 @@ def vague_prior(beta: FloatArray) -> LinearPrior:
 
 
 def fit_rates(
-    cuts: BinnedCuts, grid: KwwGrid, prior: LinearPrior, *, rough: bool = False
+    cuts: BinnedCuts,
+    grid: KwwGrid,
+    prior: LinearPrior,
+    *,
+    rough: bool = False,
+    blurred: bool = False,
 ) -> tuple[FloatArray, FloatArray]:
     """Fit cuts for ln Gamma and its standard deviation only, each (n_cut,).
 
-    `rough`, see `rate_posterior`; without pixel blocks errors need the scatter about the best fit,
-    and there is no rough way.
+    `rough` and `blurred`, see `rate_posterior`; without pixel blocks errors need the scatter about
+    the best fit, and there is no rough way.
     """
     weights = noise_weights(cuts)
     ln_rate, sd, chi_square = rate_posterior(
@@ -224,41 +229,42 @@ def fit_rates(
         weights,
         prior,
         rough=rough and cuts.left_out is not None,
+        blurred=blurred and cuts.left_out is not None,
         with_chi_square=cuts.left_out is None,
     )
     return ln_rate, _deviation(sd, grid) * _widening(cuts, _reduced(chi_square, weights))
 
 
 def best_widths(
-    cuts: BinnedCuts, bias: FloatArray, grid: KwwGrid, prior: LinearPrior, *, rough: bool = False
+    cuts: BinnedCuts, bias: FloatArray, grid: KwwGrid, prior: LinearPrior, *, blurred: bool = False
 ) -> IntArray:
     """Return which width has the least variance of ln Gamma plus bias^2 at each age, (n_age,).
 
     `cuts` are those of all widths at each age in turn, `bias` (n_age, n_width). A rough look leaves
-    few widths; only between these is decided exactly, with `rough` not even then.
+    few widths; only between these is decided exactly, with `blurred` not even then.
     """
-    _, sd = fit_rates(cuts, grid, prior, rough=True)
+    _, sd = fit_rates(cuts, grid, prior, rough=True, blurred=blurred)
     error = sd.reshape(bias.shape) ** 2 + bias**2
     near = error < _NEAR_BEST * error.min(axis=1, keepdims=True)
     near &= near.sum(axis=1, keepdims=True) > 1
     some = np.flatnonzero(near)
-    if some.size and cuts.left_out is not None and not rough:
+    if some.size and cuts.left_out is not None and not blurred:
         _, sd = fit_rates(select_rows(cuts, some), grid, prior)
         error[near] = sd**2 + bias[near] ** 2
     return np.argmin(error, axis=1)
 
 
 def fit_cuts(
-    cuts: BinnedCuts, grid: KwwGrid, prior: LinearPrior, *, rough: bool = False
+    cuts: BinnedCuts, grid: KwwGrid, prior: LinearPrior, *, blurred: bool = False
 ) -> tuple[Posterior, FloatArray, FloatArray]:
     """Fit cuts with a prior of contrast and baseline.
 
     Returns the posterior, the weights (n_cut, n_bin) and the reduced chi-square (n_cut,). Where
-    there are no blocks its standard deviations are widened by the scatter about the fits. `rough`,
-    see `posterior`.
+    there are no blocks its standard deviations are widened by the scatter about the fits. `blurred`
+    is that of `posterior`.
     """
     weights = noise_weights(cuts)
-    fitted = posterior(grid, cuts.mean, weights, prior, fine=True, rough=rough)
+    fitted = posterior(grid, cuts.mean, weights, prior, fine=True, blurred=blurred)
     reduced = _reduced(fitted.chi_square, weights)
     widening = _widening(cuts, reduced)
     fitted = dataclasses.replace(
@@ -288,15 +294,15 @@ def posterior_left_out(
     grid: KwwGrid,
     priors: LinearPrior,
     *,
-    rough: bool = False,
+    blurred: bool = False,
 ) -> Posterior:
     """Fit cuts anew with each pixel block left out of the data and of the prior.
 
     `left_out` are means of g2 - 1, (n_block, n_cut, n_bin); the weights, (n_cut, n_bin), are the
     same for all blocks; one prior for each block. Returns n_block * n_cut posteriors, block by
-    block. `rough`, see `posterior`.
+    block. `blurred`, see `posterior`.
     """
-    return posterior(grid, left_out.swapaxes(0, 1), weights, priors, fine=True, rough=rough)
+    return posterior(grid, left_out.swapaxes(0, 1), weights, priors, fine=True, blurred=blurred)
 
 
 def _reduced(chi_square: FloatArray, weights: FloatArray) -> FloatArray:

@@ -52,7 +52,7 @@ def posterior(
     prior: LinearPrior,
     *,
     fine: bool = False,
-    rough: bool = False,
+    blurred: bool = False,
 ) -> Posterior:
     """Return the posterior of the model mean = (baseline - 1) + beta f for n sets of data.
 
@@ -79,9 +79,9 @@ def posterior(
         the grid is one of its points, however far the truth lies from it. The maximum of likelihood
         and prior takes its place, and the inverse of the curvature there that of the covariance.
         Where the maximum lies elsewhere, the scatter inside of one step of alpha is added.
-    rough
-        Right to some per cent of the standard deviation, for data that tell next to nothing: their
-        posteriors are as wide as the grid.
+    blurred
+        For data that tell next to nothing, whose posteriors are as wide as the grid: right to some
+        per cent of the standard deviation, less where the grid cuts them off.
     """
     from . import grid_kernels as kernels
 
@@ -91,7 +91,7 @@ def posterior(
     out = np.empty((n, n_set, kernels.N_COLUMN))
     means = np.empty((n, n_set, n_bin))
     fineness = kernels.EXACT if n_set == 1 else kernels.COMPARED
-    fineness = kernels.ROUGH if rough else fineness
+    fineness = kernels.BLURRED if blurred else fineness
     kernels.posteriors(*grid.arrays, of_weights, data, priors, *fineness, out, means)
     if fine:
         ln_lag = np.log(grid.lag[:n_bin])
@@ -119,13 +119,15 @@ def rate_posterior(
     prior: LinearPrior,
     *,
     rough: bool = False,
+    blurred: bool = False,
     with_chi_square: bool = False,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return mean and standard deviation of ln Gamma only, and the least chi-square; each (n,).
 
     As `posterior`, without sets. `rough` is right to some per cent of the standard deviation, in
-    half the time or less. The chi-square is that of the grid's best point, the distance to the
-    prior included, and `with_chi_square` takes care that it is that of all of them.
+    half the time or less; `blurred` is that of `posterior`. The chi-square is that of the grid's
+    best point, the distance to the prior included, and `with_chi_square` takes care that it is that
+    of all of them.
     """
     from . import grid_kernels as kernels
 
@@ -133,6 +135,8 @@ def rate_posterior(
     out = np.empty((len(mean), 1, kernels.N_COLUMN))
     nothing = np.empty((len(mean), 1, 0))
     negligible, apart = kernels.ROUGH if rough else kernels.EXACT
+    if blurred:
+        negligible, apart = kernels.BLURRED
     apart = 0.0 if with_chi_square else apart
     kernels.posteriors(*grid.arrays, of_weights, data, priors, negligible, apart, out, nothing)
     pull = (priors[:, 0, 3:] * centres[:, 0]).sum(axis=1)

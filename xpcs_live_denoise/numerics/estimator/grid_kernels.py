@@ -17,8 +17,8 @@ from .grid import LANES
 
 # How far a posterior is followed, in ln probability below its best point, and how many standard
 # deviations points may be apart: everything to 1e-6 (a sum over such points is that of all), or
-# its width to some per cent, of what the grid cuts off as well.
-EXACT, ROUGH = (20.0, 0.4), (9.0, 1.4)
+# its width to some per cent; of data that tell next to nothing also where the grid cuts it off.
+EXACT, ROUGH, BLURRED = (20.0, 0.4), (9.0, 1.4), (9.0, 1.5)
 # Sets of data that share weights are compared with each other, at the same points.
 COMPARED = (16.0, 0.4)
 # A first look at every 16th Gamma and every eighth alpha tells where it lies.
@@ -123,7 +123,7 @@ def _strides(  # noqa: PLR0917
             below = level[k, d] - best[d]
             if below < -negligible or (i - _FIRST[0]) % p or (j - _FIRST[1]) % q:
                 continue
-            if below > 2.0 - negligible and apart < 1.0:
+            if below > 2.0 - negligible and apart < BLURRED[1]:
                 if i < p or i + p >= n_rate:  # what the grid cuts off is not smooth: every point
                     of_rate = 1
                 if j < q or j + q >= n_alpha:
