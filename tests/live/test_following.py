@@ -241,3 +241,6 @@ def test_pixels_that_the_master_marks_are_left_out_and_it_is_said(engine, subscr
     assert live.wait(30)
     message = sinks[0].result.status.message
     assert "pixel_mask of the detector's file: 3 pixels of the ROIs are left out." in message
+    picture = sinks[0].result.picture
+    np.testing.assert_array_equal(np.isnan(picture.mean), bad)
+    assert not picture.labels[bad].any()

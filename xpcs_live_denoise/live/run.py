@@ -23,6 +23,7 @@ from xpcs_live_denoise.errors import (
     one_line,
     text_of,
 )
+from xpcs_live_denoise.numerics.mean_image import compile_kernels
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.windows import Denoiser
 from xpcs_live_denoise.records.frames import (
@@ -87,8 +88,9 @@ class Session:
         return self._loaded
 
     def handle(self, message: Message) -> None:  # noqa: ARG002 - of the Protocol
-        """Load the ensemble before somebody waits for it."""
+        """Load the ensemble, and compile, before somebody waits for it."""
         self.ensemble()
+        compile_kernels()
 
     def tick(self) -> None:
         """Do nothing."""
@@ -159,6 +161,8 @@ class LiveRun:
         elif isinstance(message.frames, np.ndarray):
             n_known = self._followed.already(len(message.frames), came=True)
             self._require_analysis().push_pixels(message.frames[n_known:])
+            if self.image is not None:
+                self.image.add_offered()
             self._note_lag(message.arrival)
         else:
             self._read(self._followed.reconcile(message.frames), message.arrival)
@@ -303,8 +307,8 @@ class LiveRun:
                 "that of the ROIs; it is not used."
             )
             return
+        image.leave_out(bad)
         if n_bad := int(bad.reshape(-1)[rois.pixels].sum()):
-            image.rois = rois.with_mask(~bad)
             self._notes.add(
                 f"pixel_mask of the detector's file: {n_bad} pixels of the ROIs are left out."
             )
@@ -333,7 +337,9 @@ class LiveRun:
         if rows is not None:  # of an array that goes on growing
             rows = dataclasses.replace(rows, values=rows.values.copy())
         self._status = append_note(self._counted(publication.status), *self._notes)
-        picture = None if self.image is None else self.image.updated()
+        picture = None
+        if self.image is not None:
+            picture = self.image.updated(negative_is_data=analysis.negative_is_data)
         self.deliveries.put(
             dataclasses.replace(publication, c2=rows, status=self._status, picture=picture)
         )
@@ -367,7 +373,10 @@ class LiveRun:
         self._decide_time_axis(begun)
         result = begun.axis.result(analysis.finish())
         self._status = append_note(self._counted(result.status), *self._notes)
-        picture = None if self.image is None else self.image.image()
+        picture = None
+        if self.image is not None:
+            self.image.add_offered()
+            picture = self.image.image(negative_is_data=analysis.negative_is_data)
         return dataclasses.replace(result, status=self._status, picture=picture, info=begun.info)
 
 

@@ -130,14 +130,14 @@ class Band:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """The detector as a person wants to see it: small enough for a screen."""
+    """The detector as a person wants to see it, of a live run small enough for a screen."""
 
-    # (rows, cols), at most 512 on an edge: the mean over the frames looked at so far, each pixel
-    # the mean over `binning` x `binning` pixels of the detector.
+    # (rows, cols): the mean over the frames looked at so far, each pixel the mean over `binning` x
+    # `binning` pixels of the detector, NaN where all of them are bad. Of a Result `binning` is 1.
     mean: FloatArray
     labels: IntArray  # (rows, cols): the ROI under each pixel, 0 for none
     binning: int
-    n_frames: int  # frames looked at; a live run looks at one now and then
+    n_frames: int  # frames in the mean: all that were read whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
