@@ -167,3 +167,15 @@ def test_the_picture_of_dark_subtracted_frames_holds_their_negative_numbers(
     measured = np.arange(SHAPE[0]) != 14
     mean = frames[:, measured].mean(axis=0, dtype=np.float64)
     np.testing.assert_allclose(picture.mean[measured], mean, atol=1e-5)
+
+
+def test_the_setting_threshold_chooses_among_those_of_frames_in_events(subscribe):
+    frames = series(60)
+    live, sinks = subscribe(threshold=2, frame_time_s=0.01)
+    _, send, stop = composed_run(live, shape=(2, *SHAPE))
+    for frame in frames:
+        send(np.stack([frame * 0, frame]))
+    stop()
+    assert live.wait(30)
+    assert_same_result(sinks[0].result, offline(frames))
+    assert sinks[0].result.status.n_processed == 60

@@ -218,6 +218,7 @@ class LiveRun:
         # Before the ensemble, whose libraries take seconds to load.
         self.image = DetectorImage(rois, self._session.settings.orientation)
         _, why_not = self._session.ensemble()
+        compile_kernels()
         self._notes.add(*filter(None, (why_not, note)))
 
     def _begin_analysis(self, begun: Begun, rois: RoiMap) -> Analysis:

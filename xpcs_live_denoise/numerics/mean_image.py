@@ -119,8 +119,9 @@ def screen_binning(shape: tuple[int, ...]) -> int:
     return max(1, math.ceil(max(shape, default=1) / MOST_SCREEN_PIXELS))
 
 
+@cache
 def compile_kernels() -> None:
-    """Compile what adds frames of the usual types, half a second each the first time."""
+    """Compile what adds frames of the usual types, once: half a second each the first time."""
     for dtype in (np.uint16, np.uint32):
         MeanImage((1, 1)).add(np.zeros((1, 1, 1), dtype))
 
