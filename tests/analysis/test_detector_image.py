@@ -50,7 +50,9 @@ def test_the_picture_is_the_mean_of_the_frames_with_the_labels_on_it():
 def test_pixels_that_the_file_marks_are_unknown_and_belong_to_no_roi():
     image, bad = new_image(ROIS), np.zeros((30, 40), bool)
     bad[3, 6], bad[29, 39] = True, True
-    image.leave_out(bad)
+    assert image.leave_out(bad) == (
+        "pixel_mask of the detector's file: 1 pixels of the ROIs are left out.",
+    )
     picture = seen(image, np.full((2, 30, 40), 7, np.uint16))
     np.testing.assert_array_equal(np.isnan(picture.mean), bad)
     np.testing.assert_array_equal(picture.labels, np.where(bad, 0, LABELS))

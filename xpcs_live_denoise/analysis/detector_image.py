@@ -49,10 +49,23 @@ class DetectorImage:
         self._next_image = float("-inf")
         self._budget = _TimeBudget(clock)
 
-    def leave_out(self, bad: BoolArray) -> None:
-        """Take pixels (rows, cols) out of the ROIs, and out of the image."""
-        self.rois = self.rois.with_mask(~bad)
+    def leave_out(self, bad: BoolArray) -> tuple[str, ...]:
+        """Take pixels that the detector's file marks, (rows, cols), out of the ROIs and the image.
+
+        Returns what to say of it.
+        """
+        subject = "pixel_mask of the detector's file"
+        if bad.shape != self.rois.shape:
+            return (
+                f"{subject}: got shape {bad.shape}, expected {self.rois.shape}, that of the ROIs; "
+                "it is not used.",
+            )
         self._bad = bad
+        n_bad = int(bad.reshape(-1)[self.rois.pixels].sum())
+        if not n_bad:
+            return ()
+        self.rois = self.rois.with_mask(~bad)
+        return (f"{subject}: {n_bad} pixels of the ROIs are left out.",)
 
     def offer(self, frames: Array) -> None:
         """Copy as many of the frames (k, rows, cols) as the time allows, spread evenly.

@@ -298,21 +298,9 @@ class LiveRun:
 
     def _leave_out_bad_pixels(self, reference: FrameReference) -> None:
         """Take the pixels out of the ROIs that the file of the first frames marks as bad."""
-        image, bad = self.image, self._source.bad_pixels(reference)
-        if image is None or bad is None:
-            return
-        rois = image.rois
-        if bad.shape != rois.shape:
-            self._notes.add(
-                f"pixel_mask of the detector's file: got shape {bad.shape}, expected {rois.shape}, "
-                "that of the ROIs; it is not used."
-            )
-            return
-        image.leave_out(bad)
-        if n_bad := int(bad.reshape(-1)[rois.pixels].sum()):
-            self._notes.add(
-                f"pixel_mask of the detector's file: {n_bad} pixels of the ROIs are left out."
-            )
+        bad = self._source.bad_pixels(reference)
+        if self.image is not None and bad is not None:
+            self._notes.add(*self.image.leave_out(bad))
 
     def _skip(self, n_frames: int, reason: str) -> None:
         self._require_analysis().push_gap(n_frames)
