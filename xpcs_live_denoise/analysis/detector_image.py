@@ -17,6 +17,7 @@ from xpcs_live_denoise.records.types import Array, BoolArray
 PERIOD_S = 1.0  # time between two images
 # Share of the RunEngine's time that copies of frames may take, and most of it at once, s.
 SHARE, MOST_AT_ONCE_S = 0.01, 0.01
+S_PER_BYTE = 3e-10  # of a copy, before one was made
 # Copies that wait for the worker; a frame may be larger.
 MOST_BYTES = 64 * 2**20
 
@@ -77,9 +78,10 @@ class DetectorImage:
             return
         with self._lock:
             waiting = sum(copy.nbytes for copy in self._offered)
-        room = (MOST_BYTES - waiting) // max(1, frames[0].nbytes)
+        frame_bytes = max(1, frames[0].nbytes)
+        room = max((MOST_BYTES - waiting) // frame_bytes, int(not waiting))
         start = self._budget.clock()
-        n = self._budget.affordable(min(len(frames), max(room, int(not waiting))), start)
+        n = self._budget.affordable(min(len(frames), room), frame_bytes, start)
         if n <= 0:
             return
         copies = frames[np.arange(n) * len(frames) // n]
@@ -135,16 +137,15 @@ class _TimeBudget:
         self.clock = clock
         self._left_s, self._cost_s, self._at = MOST_AT_ONCE_S, 0.0, clock()
 
-    def affordable(self, n: int, now: float) -> int:
-        """Return how many of n frames there is time for; one while their cost is not known."""
+    def affordable(self, n: int, frame_bytes: int, now: float) -> int:
+        """Return how many of n frames there is time for."""
         self._left_s = min(self._left_s + SHARE * (now - self._at), MOST_AT_ONCE_S)
         self._at = now
-        if not self._cost_s:
-            return min(n, 1)
-        full = self._left_s == MOST_AT_ONCE_S  # one slow frame must not be the last
+        self._cost_s = self._cost_s or S_PER_BYTE * frame_bytes
+        full = self._left_s == MOST_AT_ONCE_S  # a large frame must not be the last
         return min(n, max(int(self._left_s / self._cost_s), int(full)))
 
     def spend(self, seconds: float, n: int) -> None:
-        """Take what n frames have cost."""
-        self._cost_s = max(seconds / n, 1e-6)
-        self._left_s -= seconds
+        """Take what n frames have cost; one that had to wait for another thread tells little."""
+        self._cost_s = min(max(seconds / n, 1e-6), 2 * self._cost_s)
+        self._left_s = max(self._left_s - seconds, -n * self._cost_s)
