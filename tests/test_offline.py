@@ -134,3 +134,43 @@ def test_a_flat_field_that_cannot_be_used_is_said_and_the_series_analysed(
     np.testing.assert_array_equal(
         result.c2, analyse(FRAMES, settings.model_copy(update={"denoise": False})).c2
     )
+
+
+def test_without_a_frame_time_rows_are_per_frame_and_say_so(settings):
+    plain = settings.model_copy(update={"denoise": False})
+    known, unknown = (
+        analyse(FRAMES, plain.model_copy(update={"frame_time_s": time})) for time in (0.02, None)
+    )
+    assert all("per_frame" in caution.split() for caution in unknown.gamma.caution)
+    assert not any("per_frame" in caution for caution in known.gamma.caution)
+    for name, factor in (("relaxation_rate", 0.02), ("relaxation_rate_error", 0.02), ("age_s", 50)):
+        per_frame = factor * getattr(known.gamma, name)
+        np.testing.assert_allclose(getattr(unknown.gamma, name), per_frame, rtol=1e-9)
+    np.testing.assert_allclose(unknown.g2.delay_s, np.arange(1, len(unknown.g2.delay_s) + 1))
+    np.testing.assert_allclose(known.g2.delay_s, 0.02 * unknown.g2.delay_s)
+
+
+def test_the_picture_is_the_mean_of_all_frames(settings):
+    result = analyse(FRAMES, settings.model_copy(update={"denoise": False, "block_bytes": 5000}))
+    assert (result.picture.n_frames, result.picture.binning) == (60, 1)
+    np.testing.assert_allclose(result.picture.mean, FRAMES.mean(axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(result.picture.labels, ROIS.label_array)
+
+
+@pytest.mark.parametrize("master", ["s_1_master.h5", "s_1_data_000001.h5"])
+def test_pixels_that_the_eiger_file_of_a_dataset_marks_are_left_out(settings, tmp_path, master):
+    bad = np.zeros((20, 20), np.uint32)
+    bad[3, 5:8] = 1
+    with h5py.File(tmp_path / "s_1_data_000001.h5", "w") as file:
+        file["entry/data/data"] = FRAMES
+    with h5py.File(tmp_path / master, "a") as file:
+        file["entry/instrument/detector/pixel_mask"] = bad
+    plain = settings.model_copy(update={"denoise": False})
+    with h5py.File(tmp_path / "s_1_data_000001.h5") as file:
+        result = analyse(file["entry/data/data"], plain)
+    assert "pixel_mask of the detector's file: 3 pixels of the ROIs are left out." in (
+        result.status.message
+    )
+    np.testing.assert_array_equal(np.isnan(result.picture.mean), bad != 0)
+    expected = analyse(FRAMES, plain, rois=ROIS.with_mask(bad == 0))
+    np.testing.assert_allclose(result.c2, expected.c2, rtol=1e-6)

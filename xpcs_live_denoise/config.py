@@ -220,7 +220,8 @@ class Settings(_Model):
     not: unless divided out, intensity that varies inside a ROI looks like a static part."""
     threshold: Annotated[int, Field(ge=1)] | None = None
     """Which threshold to analyse, from 1, where a detector counts above several at once and frames
-    come as (n, thresholds, rows, cols). Default: the first, with a note; there may be only one."""
+    come as (n, thresholds, rows, cols), or events as (thresholds, rows, cols). Default: the first,
+    with a note; there may be only one. Events of shape (k, rows, cols) then hold k frames."""
     frame_time_s: Annotated[Positive, AfterValidator(FRAME_TIME.check)] | None = None
     """Frame period (the acquire period, never the exposure), s. Default: from the documents."""
     geometry: GeometrySettings = GeometrySettings()

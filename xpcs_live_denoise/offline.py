@@ -9,13 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xpcs_live_denoise.analysis import Analysis, C2Analysis, append_note, open_ensemble
+from xpcs_live_denoise.analysis import (
+    Analysis,
+    C2Analysis,
+    DetectorImage,
+    append_note,
+    open_ensemble,
+)
 from xpcs_live_denoise.numerics.arrays import as_stack
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.fits import check_frame_time
 from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.records.results import Result
-from xpcs_live_denoise.sources import open_flat_field, open_rois
+from xpcs_live_denoise.sources import open_flat_field, open_rois, pixel_mask_of
 
 from .config import Settings
 from .errors import FrameShapeError, InvalidInputError
@@ -33,10 +39,11 @@ def analyse(
     frames
         Shape (n, rows, cols): an array, a list of frames, or anything with `shape`, `dtype` and
         slices along its first axis, such as an HDF5 dataset, which is read in blocks of
-        `settings.block_bytes`.
+        `settings.block_bytes`. Pixels that `pixel_mask` of a dataset's Eiger file marks are left
+        out.
     settings
         As for LiveDenoise. `frame_time_s` and `geometry` come from here alone; without a frame
-        time rates are per frame.
+        time rates are per frame, and their rows have the caution "per_frame".
     rois
         The ROI map, instead of the file that `settings.rois` names.
     ensemble
@@ -45,7 +52,8 @@ def analyse(
     Returns
     -------
     Result
-        `.c2`, `.denoised` (None where nothing was denoised), `.gamma`, `.g2`, `.status`.
+        `.c2`, `.denoised` (None where nothing was denoised), `.gamma`, `.g2`, `.status`, and
+        `.picture`, the mean frame.
 
     Raises
     ------
@@ -65,10 +73,13 @@ def analyse(
     if ensemble is None:
         ensemble, why_not = open_ensemble(settings)
     opened, flat_field, note = open_flat_field(settings, open_rois(settings, rois))
+    image, marked = DetectorImage(opened.with_q(geometry), settings.orientation), ()
+    if (bad := pixel_mask_of(frames, settings.threshold or 1)) is not None:
+        marked = image.leave_out(bad)
     analysis = Analysis(
         settings,
-        opened.with_q(geometry),
-        frame_time_s=settings.frame_time_s or 1.0,
+        image.rois,
+        frame_time_s=1.0,  # of what is per frame, until the end
         n_frames=len(frames),
         ensemble=ensemble,
         flat_field=flat_field,
@@ -76,9 +87,15 @@ def analyse(
     frame_bytes = math.prod(frames.shape[1:]) * frames.dtype.itemsize
     block = max(1, settings.block_bytes // max(1, frame_bytes))
     for start in range(0, len(frames), block):
-        analysis.push(frames[start : start + block])
-    result = analysis.finish()
-    return dataclasses.replace(result, status=append_note(result.status, why_not, note))
+        piece = np.asarray(frames[start : start + block])
+        analysis.push(piece)
+        image.add(piece)
+    result = analysis.finish().with_frame_time(settings.frame_time_s)
+    return dataclasses.replace(
+        result,
+        status=append_note(result.status, why_not, note, *marked),
+        picture=image.image(negative_is_data=analysis.negative_is_data),
+    )
 
 
 def analyse_c2(

@@ -1,4 +1,4 @@
-"""The detector's image: a mean that bad pixels do not ruin, small, turned, and cheap."""
+"""The detector's image: the mean of all frames, whole at the end, small and cheap before."""
 
 import threading
 import time
@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import RoiMap
-from xpcs_live_denoise.analysis.detector_image import MOST_PIXELS, DetectorImage
+from xpcs_live_denoise.analysis import detector_image
+from xpcs_live_denoise.analysis.detector_image import DetectorImage
 from xpcs_live_denoise.config import OrientationSettings
 
 LABELS = np.zeros((30, 40), int)
@@ -46,34 +47,34 @@ def test_the_picture_is_the_mean_of_the_frames_with_the_labels_on_it():
     np.testing.assert_array_equal(picture.labels, LABELS)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "bad"),
-    [("uint16", 65535), ("uint32", 2**32 - 1), ("int32", -1), ("int32", 2**31 - 1),
-     ("float32", np.nan), ("float64", -5.0)],
-)  # fmt: skip
-def test_a_value_that_is_no_count_is_left_out_of_the_mean(dtype, bad):
-    frames = np.full((4, 30, 40), 3, dtype)
-    frames[:2, 7, 8] = bad
-    frames[:, 20, 21] = bad
-    picture = seen(new_image(ROIS), frames)
-    assert picture.mean[7, 8] == 3
-    assert np.isnan(picture.mean[20, 21])
-    assert np.isnan(picture.mean).sum() == 1
+def test_pixels_that_the_file_marks_are_unknown_and_belong_to_no_roi():
+    image, bad = new_image(ROIS), np.zeros((30, 40), bool)
+    bad[3, 6], bad[29, 39] = True, True
+    assert image.leave_out(bad) == (
+        "pixel_mask of the detector's file: 1 pixels of the ROIs are left out.",
+    )
+    picture = seen(image, np.full((2, 30, 40), 7, np.uint16))
+    np.testing.assert_array_equal(np.isnan(picture.mean), bad)
+    np.testing.assert_array_equal(picture.labels, np.where(bad, 0, LABELS))
+    assert image.rois.n_pixels.sum() == ROIS.n_pixels.sum() - 1
 
 
-def test_a_large_detector_is_binned_and_every_row_has_its_turn():
+def test_a_large_detector_is_binned_live_and_whole_at_the_end():
     shape = (1100, 1030)
     rois = RoiMap.rings(shape, (550, 515), [(100, 200), (300, 400)])
     frame = np.add.outer(np.arange(shape[0]), np.arange(shape[1])).astype(np.uint32)
-    small = new_image(rois)
-    picture = seen(small, np.broadcast_to(frame, (6, *shape)))
-    assert picture.binning == 3
-    assert max(picture.mean.shape) <= MOST_PIXELS
-    assert picture.labels.shape == picture.mean.shape == (367, 344)
+    image = new_image(rois)
+    image.add(np.broadcast_to(frame, (6, *shape)))
+    live, final = image.updated(), image.image()
+    assert (live.binning, live.mean.shape) == (3, (367, 344))
+    assert live.labels.shape == live.mean.shape
     whole = frame[:1098, :1029].reshape(366, 3, 343, 3).mean(axis=(1, 3))
-    np.testing.assert_allclose(picture.mean[:366, :343], whole)
-    assert set(np.unique(picture.labels)) == {0, 1, 2}
-    assert picture.labels[550 // 3, (515 + 150) // 3] == 1
+    np.testing.assert_allclose(live.mean[:366, :343], whole)
+    assert set(np.unique(live.labels)) == {0, 1, 2}
+    assert live.labels[550 // 3, (515 + 150) // 3] == 1
+    assert (final.binning, final.n_frames) == (1, 6)
+    np.testing.assert_array_equal(final.mean, frame)
+    np.testing.assert_array_equal(final.labels, rois.label_array)
 
 
 @pytest.mark.parametrize("rotate", [0, 90, 180, 270])
@@ -93,24 +94,15 @@ def test_picture_and_labels_are_flipped_first_and_rotated_then(rotate, flip_rows
     np.testing.assert_array_equal(picture.labels, turned(LABELS))
 
 
-def test_frames_on_the_runengines_thread_are_copied_now_and_then_and_never_shared():
+def test_frames_on_the_runengines_thread_are_copied_and_never_shared():
     frames, image = np.ones((3, 30, 40), np.uint16), new_image(ROIS)
     image.offer(frames)
-    image.offer(frames)  # too soon
+    image.offer(frames)
     frames[:] = 9
+    image.add_offered()
     shown = image.image()
-    assert shown.n_frames == 1
+    assert shown.n_frames == 6
     assert (shown.mean == 1).all()
-
-
-def test_offered_frames_of_a_large_detector_fill_all_rows():
-    shape, clock = (1100, 1030), Clock(step_s=1.0)
-    rois = RoiMap.rings(shape, (550, 515), [(100, 200)])
-    image = DetectorImage(rois, clock=clock)
-    rows = np.broadcast_to(np.arange(shape[0])[:, np.newaxis], shape).astype(np.uint32)
-    for _ in range(3):
-        image.offer(rows[np.newaxis])
-    np.testing.assert_allclose(image.image().mean[:366, 0], np.arange(366) * 3 + 1)
 
 
 def test_frames_of_another_shape_and_empty_blocks_are_left_alone():
@@ -118,6 +110,7 @@ def test_frames_of_another_shape_and_empty_blocks_are_left_alone():
     image.offer(np.ones((2, 5, 5), np.uint16))
     image.offer(np.ones((0, 30, 40), np.uint16))
     image.add(np.ones((0, 30, 40), np.uint16))
+    image.add_offered()
     assert image.image() is None
     assert image.updated() is None
 
@@ -126,35 +119,61 @@ def test_an_image_is_new_where_it_changed_and_the_last_one_is_old_enough():
     clock = Clock()
     image = DetectorImage(ROIS, clock=clock)
     image.add(np.ones((2, 30, 40), np.uint16))
-    assert image.updated().n_frames == 1
-    clock.now_s = 1.0
+    assert image.updated().n_frames == 2
+    clock.now_s = 2.0
     assert image.updated() is None, "nothing was seen since"
     image.add(np.ones((1, 30, 40), np.uint16))
-    assert image.updated().n_frames == 2
+    assert image.updated().n_frames == 3
     image.add(np.ones((1, 30, 40), np.uint16))
     assert image.updated() is None, "too soon"
-    clock.now_s = 2.0
-    assert image.updated().n_frames == 3
+    clock.now_s = 4.0
+    assert image.updated().n_frames == 4
 
 
-def test_frames_take_no_more_of_the_time_than_they_may():
-    clock = Clock(step_s=0.012)  # what a block costs
+def offered(image, n_events, frames):
+    for _ in range(n_events):
+        image.offer(frames)
+    image.add_offered()
+    return image.image().n_frames
+
+
+def test_copies_take_no_more_of_the_runengines_time_than_they_may():
+    rois = RoiMap.from_labels(np.ones((1000, 1000), int))
+    clock, frames = Clock(step_s=0.001), np.ones((1, 1000, 1000), np.uint16)
+    image = DetectorImage(rois, clock=clock)
+    at_once = offered(image, 40, frames)
+    assert 8 <= at_once <= 12, "0.01 s at once"
+    clock.now_s += 0.5
+    assert 4 <= offered(image, 40, frames) - at_once <= 7, "then 1 % of the time"
+
+
+def test_a_copy_that_had_to_wait_for_another_thread_does_not_keep_others_from_being_made():
+    clock, frames = Clock(step_s=0.1), np.ones((1, 30, 40), np.uint16)
     image = DetectorImage(ROIS, clock=clock)
-    image.add(np.ones((100, 30, 40), np.uint16))
-    assert image.image().n_frames == 1, "the cost is not known yet"
-    image.add(np.ones((100, 30, 40), np.uint16))
-    assert image.image().n_frames == 4, "what is left of 0.05 s"
+    assert offered(image, 1, frames) == 1
+    clock.step_s = 0.0
+    for n in range(2, 20):
+        clock.now_s += 0.02  # to the next event
+        assert offered(image, 1, frames) == n
 
 
-def test_a_slow_frame_is_not_the_last_one():
-    clock = Clock(step_s=0.06)
+def test_a_frame_too_large_for_the_time_at_once_is_not_the_last_one(monkeypatch):
+    monkeypatch.setattr(detector_image, "MOST_AT_ONCE_S", 1e-7)
+    clock, frames = Clock(step_s=1e-6), np.ones((1, 30, 40), np.uint16)
     image = DetectorImage(ROIS, clock=clock)
-    for _ in range(5):
-        image.add(np.ones((100, 30, 40), np.uint16))
-    assert image.image().n_frames == 1, "it took more than 2 % of the time"
-    clock.now_s += 100.0
-    image.add(np.ones((100, 30, 40), np.uint16))
-    assert image.image().n_frames == 2
+    assert offered(image, 5, frames) == 1
+    clock.now_s += 1.0
+    assert offered(image, 5, frames) == 2
+
+
+@pytest.mark.parametrize(("room", "n_taken"), [(5, 5), (0.5, 1)])
+def test_frames_that_wait_for_a_busy_worker_are_bounded_but_one_is_always_taken(
+    monkeypatch, room, n_taken
+):
+    frames, image = np.ones((1, 30, 40), np.uint16), new_image(ROIS)
+    monkeypatch.setattr(detector_image, "MOST_BYTES", int(room * frames.nbytes))
+    assert offered(image, 20, frames) == n_taken
+    assert offered(image, 20, frames) == 2 * n_taken, "the worker has taken what waited"
 
 
 def test_two_threads_may_offer_and_read():
@@ -163,6 +182,7 @@ def test_two_threads_may_offer_and_read():
 
     def read():
         while not stop.is_set():
+            image.add_offered()
             image.image()
 
     reader = threading.Thread(target=read)
@@ -172,6 +192,7 @@ def test_two_threads_may_offer_and_read():
         time.sleep(1e-4)
     stop.set()
     reader.join()
+    image.add_offered()
     shown = image.image()
     assert (shown.mean == 2).all()
-    assert shown.n_frames <= 300
+    assert 1 <= shown.n_frames <= 300

@@ -33,6 +33,7 @@ def test_frames_inline_in_events_give_the_result_of_the_offline_analysis(
     assert sink.end.raw_exit_status == sink.end.analysis_exit_status == "success"
     assert (sink.result.status.n_seen, sink.result.status.n_processed) == (80, 80)
     assert sink.info.model == {"name": "fake"}
+    assert 1 <= sink.result.picture.n_frames <= 80
     assert live.n_faults == 0
 
 
@@ -51,6 +52,9 @@ def test_streamed_frames_are_published_while_the_run_goes_on(engine, subscribe, 
     (sink,) = sinks
     assert at_stop, "nothing was published before the stop document"
     assert_same_result(sink.result, offline(frames))
+    picture = sink.result.picture
+    assert (picture.binning, picture.n_frames) == (1, 90)
+    np.testing.assert_allclose(picture.mean, frames.mean(axis=0), rtol=1e-6)
     provisional = [p.gamma for p in sink.publications if p.gamma is not None]
     seen = {
         (roi, age, source)
@@ -147,3 +151,31 @@ def test_what_a_later_descriptor_says_differently_is_told_and_not_used(subscribe
     assert sink.info.frame_time_s == 0.01
     assert sink.result.c2.shape == (2, 39, 39)
     assert "(frame time) is 0.02 s; 0.01 s is used" in sink.end.status.message
+
+
+def test_the_picture_of_dark_subtracted_frames_holds_their_negative_numbers(
+    engine, subscribe, tmp_path
+):
+    dark = np.random.default_rng(5).normal(0.0, 2.0, (60, *SHAPE))
+    frames = (series(60) / 10 + dark).astype(np.float32)
+    frames[:, 14] = 2.0**32 - 1  # a gap between modules
+    live, sinks = subscribe()
+    engine(fly_series(SimulatedEiger(recorded(frames), tmp_path, n_frames=60, name="cam")))
+    assert live.wait(30)
+    picture = sinks[0].result.picture
+    assert np.flatnonzero(np.isnan(picture.mean).all(axis=1)).tolist() == [14]
+    measured = np.arange(SHAPE[0]) != 14
+    mean = frames[:, measured].mean(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(picture.mean[measured], mean, atol=1e-5)
+
+
+def test_the_setting_threshold_chooses_among_those_of_frames_in_events(subscribe):
+    frames = series(60)
+    live, sinks = subscribe(threshold=2, frame_time_s=0.01)
+    _, send, stop = composed_run(live, shape=(2, *SHAPE))
+    for frame in frames:
+        send(np.stack([frame * 0, frame]))
+    stop()
+    assert live.wait(30)
+    assert_same_result(sinks[0].result, offline(frames))
+    assert sinks[0].result.status.n_processed == 60

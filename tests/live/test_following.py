@@ -6,6 +6,7 @@ import time
 
 import bluesky.plans as bp
 import event_model
+import h5py
 import numpy as np
 
 from tests.support.followed_runs import changed, eiger, followed, never  # noqa: F401 - a fixture
@@ -241,3 +242,57 @@ def test_pixels_that_the_master_marks_are_left_out_and_it_is_said(engine, subscr
     assert live.wait(30)
     message = sinks[0].result.status.message
     assert "pixel_mask of the detector's file: 3 pixels of the ROIs are left out." in message
+    picture = sinks[0].result.picture
+    np.testing.assert_array_equal(np.isnan(picture.mean), bad)
+    assert not picture.labels[bad].any()
+
+
+def eiger_run(live, folder, frames, **datasets):
+    """Write the files of a series and send the documents of the run that it is of."""
+    with h5py.File(folder / "s_7_data_000001.h5", "w") as file:
+        file["entry/data/data"] = frames
+    with h5py.File(folder / "s_7_master.h5", "w") as file:
+        file["entry/data/data_000001"] = h5py.ExternalLink("s_7_data_000001.h5", "entry/data/data")
+        for name, values in datasets.items():
+            file[f"entry/instrument/detector/{name}"] = values
+    run = event_model.compose_run()
+    key = {"source": "s", "dtype": "array", "shape": [0, *SHAPE[::-1]], "external": "FILESTORE:"}
+    stream = run.compose_descriptor(name="primary", data_keys={"cam_image": key})
+    asset = run.compose_resource(
+        spec="AD_EIGER2",
+        root=str(folder),
+        resource_path="s",
+        resource_kwargs={"images_per_file": len(frames)},
+    )
+    datum = asset.compose_datum(datum_kwargs={"seq_id": 7})
+    event = stream.compose_event(
+        data={"cam_image": datum["datum_id"]},
+        timestamps={"cam_image": 0.0},
+        filled={"cam_image": False},
+    )
+    live("start", run.start_doc)
+    live("descriptor", stream.descriptor_doc)
+    for name, doc in (("resource", asset.resource_doc), ("datum", datum), ("event", event)):
+        live(name, doc)
+    live("stop", run.compose_stop())
+    assert live.wait(30)
+
+
+def test_a_pixel_mask_of_another_shape_is_said_and_not_used(subscribe, tmp_path):
+    live, sinks = subscribe()
+    eiger_run(live, tmp_path, series(20), pixel_mask=np.ones((5, 4), np.uint32))
+    result = sinks[0].result
+    assert (
+        f"pixel_mask of the detector's file: got shape (5, 4), expected {SHAPE}, that of the ROIs; "
+        "it is not used." in result.status.message
+    )
+    assert np.isfinite(result.picture.mean).all()
+
+
+def test_the_first_of_several_thresholds_is_analysed_and_it_is_said(subscribe, tmp_path):
+    frames = series(60)
+    live, sinks = subscribe(frame_time_s=0.01)
+    eiger_run(live, tmp_path, np.stack([frames, frames * 0], axis=1))
+    assert_same_result(sinks[0].result, offline(frames))
+    message = sinks[0].result.status.message
+    assert "The frames have 2 thresholds: the first is analysed. Set `threshold`" in message

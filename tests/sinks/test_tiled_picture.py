@@ -78,14 +78,22 @@ def test_a_run_that_fails_still_shows_its_last_picture(tiled_client, synthetic):
     assert results(tiled_client, run.raw_uid).image()[0].attrs["n_frames"] == 20
 
 
-def test_a_picture_of_full_size_goes_in_messages_below_the_limit(tiled_client, synthetic):
+def test_the_whole_picture_takes_the_place_of_a_binned_one_in_messages_below_the_limit(
+    tiled_client, synthetic
+):
     sizes = []
     tiled_client.context.http_client.event_hooks["request"].append(
         lambda request: sizes.append(len(request.content))
     )
     run = synthetic()
     sink = TiledSink(run.info, client=tiled_client)
-    big = picture(10, (512, 512))
-    sink.write(run.publication(0, 10, picture=big))
+    sink.write(run.publication(0, 10, picture=picture(10, (171, 171))))
+    big = dataclasses.replace(picture(30, (512, 513)), binning=1)
+    sink.write(dataclasses.replace(run.result(), picture=big))
+    sink.finish(END)
     assert max(sizes) < 1_000_000
-    np.testing.assert_array_equal(results(tiled_client, run.raw_uid).image()[0], big.mean)
+    mean, labels = results(tiled_client, run.raw_uid).image()
+    np.testing.assert_array_equal(mean, big.mean)
+    np.testing.assert_array_equal(labels, big.labels)
+    assert mean.attrs == {"binning": 1, "n_frames": 30}
+    assert mean.row.values.tolist() == list(range(512))

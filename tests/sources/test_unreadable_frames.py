@@ -77,10 +77,11 @@ def test_a_missing_dataset_is_named_with_what_is_there(tmp_path, reader, frames)
     ("content", "got"),
     [
         (np.zeros((4, 6)), "got a dataset of shape (4, 6) and dtype float64"),
+        (np.zeros((2, 2, 3, 4, 6)), "got a dataset of shape (2, 2, 3, 4, 6)"),
         (np.zeros((2, 4, 6), complex), "dtype complex128"),
         (np.array([[[b"text"]]]), "dtype |S4"),
     ],
-    ids=["2-d", "complex", "text"],
+    ids=["2-d", "5-d", "complex", "text"],
 )
 def test_a_dataset_that_holds_no_frames_is_refused(tmp_path, reader, content, got):
     write(tmp_path / "a.h5", content)

@@ -8,7 +8,10 @@ import pytest
 from bluesky.run_engine import RunEngine
 
 from xpcs_live_denoise import LiveDenoise, RoiMap, Settings, analyse
+from xpcs_live_denoise.numerics.mean_image import compile_kernels
 from xpcs_live_denoise.sinks.memory import MemorySink
+
+compile_kernels()  # before anything waits for it: a second, once a machine
 
 SHAPE = (30, 40)
 LABELS = np.zeros(SHAPE, int)

@@ -166,3 +166,18 @@ def test_counts_of_a_roi_are_the_mean_of_its_pixels_that_are_known():
     assert np.isnan(views.mean_counts(picture(mean), 3))
     assert np.isnan(views.mean_counts(picture(np.full(LABELS.shape, np.nan)), 1))
     assert np.isnan(views.mean_counts(picture(mean[:3]), 1))
+
+
+def test_a_whole_picture_is_binned_for_the_screen_and_unknown_pixels_do_not_count():
+    mean, labels = np.ones((1100, 30), np.float32), np.zeros((1100, 30), np.int32)
+    mean[:3, :3], mean[0, 0] = np.nan, 5
+    mean[3:6, :3] = np.nan
+    labels[300:600] = 2
+    small = views.for_screen(Picture(mean=mean, labels=labels, binning=1, n_frames=9))
+    assert (small.binning, small.n_frames) == (3, 9)
+    assert small.mean.shape == small.labels.shape == (367, 10)
+    assert small.mean[0, 0] == 5
+    assert np.isnan(small.mean[1, 0])
+    assert np.flatnonzero(small.labels[:, 0] == 2).tolist() == list(range(100, 200))
+    assert views.for_screen(small) is small
+    assert views.for_screen(None) is None

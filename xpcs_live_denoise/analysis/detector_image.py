@@ -1,37 +1,33 @@
-"""The detector as a person wants to see it: a small running mean of some frames of a series."""
+"""The detector as a person wants to see it: the running mean of the frames of a series."""
 
 from __future__ import annotations
 
-import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 
 import numpy as np
 
 from xpcs_live_denoise.config import OrientationSettings
+from xpcs_live_denoise.numerics.mean_image import MeanImage, binned_mean, picked, screen_binning
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.records.results import Picture
-from xpcs_live_denoise.records.types import Array, BoolArray, IntArray
+from xpcs_live_denoise.records.types import Array, BoolArray
 
-MOST_PIXELS = 512  # most pixels on an edge of the image
-# Time between two images, and between two frames that the RunEngine's thread copies, s.
-PERIOD_S = 0.5
-# Share of the worker's time that frames may take, and most of it at once, s.
-SHARE, MOST_AT_ONCE_S = 0.02, 0.05
+PERIOD_S = 1.0  # time between two images
+# Share of the RunEngine's time that copies of frames may take, and most of it at once, s.
+SHARE, MOST_AT_ONCE_S = 0.01, 0.01
+S_PER_BYTE = 3e-10  # of a copy, before one was made
+# Copies that wait for the worker; a frame may be larger.
+MOST_BYTES = 64 * 2**20
 
 
 class DetectorImage:
-    """A running mean of frames, binned to at most 512 pixels on an edge.
+    """The mean of all frames that were read whole, in memory at the detector's full resolution.
 
-    Of a frame every `binning`-th row is taken, another set of rows each time, so that it costs
-    little and all pixels get their turn. Pixels that hold no count (the maximum of an integer type,
-    negative numbers, NaN) do not count.
-
-    `offer` belongs to the RunEngine's thread, everything else to the worker's. They share the rows
-    that were offered and the number of frames, which one lock keeps; no pixel is touched while it
-    is held, so that the RunEngine never waits.
+    `offer` belongs to the RunEngine's thread, everything else to the worker's. They share the
+    copies that were offered, which one lock keeps; no pixel is touched while it is held, so that
+    the RunEngine never waits.
 
     `rois` are in the orientation of the frames; `orientation` is how the image is turned before it
     is shown. `clock` gives seconds that only go up.
@@ -45,95 +41,93 @@ class DetectorImage:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.rois = rois
-        rows, cols = (math.ceil(n / self._binning) for n in rois.shape)
-        turn = (orientation or OrientationSettings()).turn
-        labels = _label_of_each(rois, self._binning, (rows, cols))
-        self._labels = np.ascontiguousarray(turn(labels))
-        self._sums = np.zeros((2, rows, cols))  # of the values, and how many there were
-        self._turned = turn(self._sums[0]), turn(self._sums[1])  # views: as the image shows them
-        self._n_frames = self._n_shown = 0
+        self._turn = (orientation or OrientationSettings()).turn
+        self._mean = MeanImage(rois.shape)
+        self._bad: BoolArray | None = None
+        self._n_shown = 0
         self._lock = threading.Lock()
-        self._offered: deque[Array] = deque(maxlen=16)
-        self._next_offer = self._next_image = float("-inf")
+        self._offered: list[Array] = []
+        self._next_image = float("-inf")
         self._budget = _TimeBudget(clock)
 
-    @property
-    def _binning(self) -> int:
-        return max(1, math.ceil(max(self.rois.shape) / MOST_PIXELS))
+    def leave_out(self, bad: BoolArray) -> tuple[str, ...]:
+        """Take pixels that the detector's file marks, (rows, cols), out of the ROIs and the image.
+
+        Returns what to say of it.
+        """
+        subject = "pixel_mask of the detector's file"
+        if bad.shape != self.rois.shape:
+            return (
+                f"{subject}: got shape {bad.shape}, expected {self.rois.shape}, that of the ROIs; "
+                "it is not used.",
+            )
+        self._bad = bad
+        n_bad = int(bad.reshape(-1)[self.rois.pixels].sum())
+        if not n_bad:
+            return ()
+        self.rois = self.rois.with_mask(~bad)
+        return (f"{subject}: {n_bad} pixels of the ROIs are left out.",)
 
     def offer(self, frames: Array) -> None:
-        """Copy some rows of the last frame of (k, rows, cols), at most every PERIOD_S.
+        """Copy as many of the frames (k, rows, cols) as the time allows, spread evenly.
 
-        Frames of another shape are left alone. For the RunEngine's thread: a 4M frame costs 1
-        to 2 ms.
+        Frames of another shape are left alone. For the RunEngine's thread, which a copy of a 4M
+        frame costs 1 to 3 ms.
         """
-        now = self._budget.clock()
-        if now < self._next_offer or frames.ndim != 3 or frames.shape[1:] != self.rois.shape:
+        if frames.ndim != 3 or frames.shape[1:] != self.rois.shape or not len(frames):
             return
-        if not len(frames):
+        with self._lock:
+            waiting = sum(copy.nbytes for copy in self._offered)
+        frame_bytes = max(1, frames[0].nbytes)
+        room = max((MOST_BYTES - waiting) // frame_bytes, int(not waiting))
+        start = self._budget.clock()
+        n = self._budget.affordable(min(len(frames), room), frame_bytes, start)
+        if n <= 0:
             return
-        self._next_offer = now + PERIOD_S
-        binning = self._binning
+        copies = frames[np.arange(n) * len(frames) // n]
+        self._budget.spend(self._budget.clock() - start, n)
         with self._lock:
-            first = (self._n_frames + len(self._offered)) % binning
-        rows = frames[-1, first::binning].copy()
-        with self._lock:
-            self._offered.append(rows)
+            self._offered.append(copies)
 
     def add(self, frames: Array) -> None:
-        """Add as many of the frames (k, rows, cols) as the time allows, spread evenly."""
-        start = self._budget.clock()
-        n_added = self._budget.affordable(len(frames), start)
-        for index in range(n_added):
-            frame = frames[index * len(frames) // n_added]
-            self._add_rows(frame[self._n_frames % self._binning :: self._binning])
-        if n_added:
-            self._budget.spend(self._budget.clock() - start, n_added)
+        """Add all frames of a block (k, rows, cols)."""
+        self._mean.add(frames)
 
-    def updated(self) -> Picture | None:
-        """Return the image if it changed and the last one is PERIOD_S old, else None."""
+    def add_offered(self) -> None:
+        """Add the frames that were offered since the last time."""
+        with self._lock:
+            waiting, self._offered = self._offered, []
+        for frames in waiting:
+            self._mean.add(frames)
+
+    def updated(self, *, negative_is_data: bool = False) -> Picture | None:
+        """Return a small image if it changed and the last one is PERIOD_S old, else None."""
         now = self._budget.clock()
-        if now < self._next_image:
-            return None
-        self._add_offered()
-        if self._n_frames == self._n_shown:
+        if now < self._next_image or self._mean.n_frames == self._n_shown:
             return None
         self._next_image = now + PERIOD_S
-        return self.image()
+        self._n_shown = self._mean.n_frames
+        binning = screen_binning(self.rois.shape)
+        return self.image(binning=binning, negative_is_data=negative_is_data)
 
-    def image(self) -> Picture | None:
-        """Return the image; None before the first frame. Pixels without a count are NaN."""
-        self._add_offered()
-        if not self._n_frames:
+    def image(self, *, binning: int = 1, negative_is_data: bool = False) -> Picture | None:
+        """Return the image; None before the first frame. Pixels without a count are NaN.
+
+        `binning`: pixels of the detector along an edge of one of the image. `negative_is_data`:
+        whether negative numbers were measured, or mark pixels.
+        """
+        if not self._mean.n_frames:
             return None
-        self._n_shown = self._n_frames
-        total, count = self._turned
-        mean = np.full(total.shape, np.nan)
-        np.divide(total, count, out=mean, where=count > 0)
+        total, counted = self._mean.sums(negative_is_data=negative_is_data)
+        if self._bad is not None:
+            total, counted = np.where(self._bad, 0.0, total), np.where(self._bad, 0.0, counted)
+        labels = picked(self.rois.label_array, binning)
         return Picture(
-            mean=mean,
-            labels=self._labels,
-            binning=self._binning,
-            n_frames=self._n_frames,
+            mean=np.ascontiguousarray(self._turn(binned_mean(total, counted, binning))),
+            labels=np.ascontiguousarray(self._turn(labels), np.int32),
+            binning=binning,
+            n_frames=self._mean.n_frames,
         )
-
-    def _add_offered(self) -> None:
-        with self._lock:
-            waiting = list(self._offered)
-            self._offered.clear()
-        for rows in waiting:
-            self._add_rows(rows)
-
-    def _add_rows(self, rows: Array) -> None:
-        """Add every `binning`-th row of a frame: one for each row of the image."""
-        good = _holds_count(rows)
-        values = np.where(good, rows, 0).astype(np.float64)
-        columns = np.arange(0, rows.shape[1], self._binning)
-        total, count = self._sums[:, : len(rows)]
-        total += np.add.reduceat(values, columns, axis=1)
-        count += np.add.reduceat(good, columns, axis=1, dtype=np.float64)
-        with self._lock:
-            self._n_frames += 1
 
 
 class _TimeBudget:
@@ -143,34 +137,15 @@ class _TimeBudget:
         self.clock = clock
         self._left_s, self._cost_s, self._at = MOST_AT_ONCE_S, 0.0, clock()
 
-    def affordable(self, n: int, now: float) -> int:
-        """Return how many of n frames there is time for; one while their cost is not known."""
+    def affordable(self, n: int, frame_bytes: int, now: float) -> int:
+        """Return how many of n frames there is time for."""
         self._left_s = min(self._left_s + SHARE * (now - self._at), MOST_AT_ONCE_S)
         self._at = now
-        if not self._cost_s:
-            return min(n, 1)
-        full = self._left_s == MOST_AT_ONCE_S  # one slow frame must not be the last
+        self._cost_s = self._cost_s or S_PER_BYTE * frame_bytes
+        full = self._left_s == MOST_AT_ONCE_S  # a large frame must not be the last
         return min(n, max(int(self._left_s / self._cost_s), int(full)))
 
     def spend(self, seconds: float, n: int) -> None:
-        """Take what n frames have cost."""
-        self._cost_s = max(seconds / n, 1e-5)
-        self._left_s -= seconds
-
-
-def _holds_count(values: Array) -> BoolArray:
-    """Return which values are counts: detectors mark bad pixels with the type's maximum or -1."""
-    if values.dtype.kind == "f":
-        return np.isfinite(values) & (values >= 0)
-    if values.dtype.kind == "b":
-        return np.ones(values.shape, np.bool_)
-    return (values != np.iinfo(values.dtype).max) & (values >= 0)
-
-
-def _label_of_each(rois: RoiMap, binning: int, shape: tuple[int, int]) -> IntArray:
-    """Return the label in the middle of each pixel of the picture."""
-    rows, cols = (
-        np.minimum(np.arange(n) * binning + binning // 2, edge - 1)
-        for n, edge in zip(shape, rois.shape, strict=True)
-    )
-    return rois.label_array[np.ix_(rows, cols)]
+        """Take what n frames have cost; one that had to wait for another thread tells little."""
+        self._cost_s = min(max(seconds / n, 1e-6), 2 * self._cost_s)
+        self._left_s = max(self._left_s - seconds, -n * self._cost_s)

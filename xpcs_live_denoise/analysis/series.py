@@ -88,6 +88,11 @@ class Analysis:
         return self._two_time.engine
 
     @property
+    def negative_is_data(self) -> bool:
+        """Whether negative numbers are measured, as far as the frames tell."""
+        return self._screen.bad.negative_is_data
+
+    @property
     def n_frames(self) -> int:
         """Frames in C2, gaps included."""
         return self._two_time.n_frames

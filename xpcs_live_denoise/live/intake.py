@@ -124,6 +124,7 @@ class DocumentIntake:
             detector=settings.detector,
             data_key=settings.data_key,
             stream=settings.stream,
+            threshold=settings.threshold,
         )
         self._begin: Begin | None = None
         self._followed = Following()

@@ -23,6 +23,7 @@ from xpcs_live_denoise.errors import (
     one_line,
     text_of,
 )
+from xpcs_live_denoise.numerics import mean_image, two_time
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.windows import Denoiser
 from xpcs_live_denoise.records.frames import (
@@ -99,6 +100,8 @@ class Session:
 
         self.ensemble()
         compiled.prepare()
+        two_time.compile_kernels()
+        mean_image.compile_kernels()
 
     def tick(self) -> None:
         """Do nothing."""
@@ -169,6 +172,8 @@ class LiveRun:
         elif isinstance(message.frames, np.ndarray):
             n_known = self._followed.already(len(message.frames), came=True)
             self._require_analysis().push_pixels(message.frames[n_known:])
+            if self.image is not None:
+                self.image.add_offered()
             self._note_lag(message.arrival)
         else:
             self._read(self._followed.reconcile(message.frames), message.arrival)
@@ -224,6 +229,7 @@ class LiveRun:
         # Before the ensemble, whose libraries take seconds to load.
         self.image = DetectorImage(rois, self._session.settings.orientation)
         _, why_not = self._session.ensemble()
+        mean_image.compile_kernels()
         self._notes.add(*filter(None, (why_not, note)))
 
     def _begin_analysis(self, begun: Begun, rois: RoiMap) -> Analysis:
@@ -303,21 +309,9 @@ class LiveRun:
 
     def _leave_out_bad_pixels(self, reference: FrameReference) -> None:
         """Take the pixels out of the ROIs that the file of the first frames marks as bad."""
-        image, bad = self.image, self._source.bad_pixels(reference)
-        if image is None or bad is None:
-            return
-        rois = image.rois
-        if bad.shape != rois.shape:
-            self._notes.add(
-                f"pixel_mask of the detector's file: got shape {bad.shape}, expected {rois.shape}, "
-                "that of the ROIs; it is not used."
-            )
-            return
-        if n_bad := int(bad.reshape(-1)[rois.pixels].sum()):
-            image.rois = rois.with_mask(~bad)
-            self._notes.add(
-                f"pixel_mask of the detector's file: {n_bad} pixels of the ROIs are left out."
-            )
+        bad = self._source.bad_pixels(reference)
+        if self.image is not None and bad is not None:
+            self._notes.add(*self.image.leave_out(bad))
 
     def _skip(self, n_frames: int, reason: str) -> None:
         self._require_analysis().push_gap(n_frames)
@@ -343,7 +337,9 @@ class LiveRun:
         if rows is not None:  # of an array that goes on growing
             rows = dataclasses.replace(rows, values=rows.values.copy())
         self._status = append_note(self._counted(publication.status), *self._notes)
-        picture = None if self.image is None else self.image.updated()
+        picture = None
+        if self.image is not None:
+            picture = self.image.updated(negative_is_data=analysis.negative_is_data)
         self.deliveries.put(
             dataclasses.replace(publication, c2=rows, status=self._status, picture=picture)
         )
@@ -377,7 +373,10 @@ class LiveRun:
         self._decide_time_axis(begun)
         result = begun.axis.result(analysis.finish())
         self._status = append_note(self._counted(result.status), *self._notes)
-        picture = None if self.image is None else self.image.image()
+        picture = None
+        if self.image is not None:
+            self.image.add_offered()
+            picture = self.image.image(negative_is_data=analysis.negative_is_data)
         return dataclasses.replace(result, status=self._status, picture=picture, info=begun.info)
 
 

@@ -62,9 +62,4 @@ class TimeAxis:
 
     def result(self, per_frame: Result) -> Result:
         """Return a result in seconds."""
-        g2, period_s = per_frame.g2, self.found.period_s
-        return dataclasses.replace(
-            per_frame,
-            gamma=per_frame.gamma.with_frame_time(period_s),
-            g2=dataclasses.replace(g2, delay_s=g2.delay_s * (period_s or 1.0)),
-        )
+        return per_frame.with_frame_time(self.found.period_s)

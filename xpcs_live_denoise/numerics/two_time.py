@@ -314,6 +314,15 @@ class TwoTimeAccumulator:
             )
 
 
+def compile_kernels() -> None:
+    """Compile what correlates frames of the usual types, once: some seconds the first time."""
+    rois = RoiMap.from_labels(np.ones((4, 8), np.int64))
+    for dtype in (np.uint16, np.uint32):
+        accumulator = TwoTimeAccumulator(rois, sums=True)
+        accumulator.append(np.ones((2 * LEVEL_LAGS[1], *rois.shape), dtype))
+        accumulator.age_sums  # noqa: B018 (reading multiplies what waits)
+
+
 def band_of_c2(c2: FloatArray, start: int, stop: int, width: int) -> FloatArray:
     """Return C2(t, t - lag), (n_roi, stop - start, width), of C2 (n_roi, n, n), NaN outside."""
     frame = np.arange(start, stop, dtype=np.int64)[:, np.newaxis]

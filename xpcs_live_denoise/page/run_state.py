@@ -343,16 +343,20 @@ class RunState:
         )
 
     def _picture(self) -> Picture | None:
+        return self._once("picture", self._new_picture)
+
+    def _new_picture(self) -> Picture | None:
         mean = self.data.picture.get("image")
         if mean is None or mean.ndim != 2:
             return None
         facts, labels = self.data.picture_facts, self.data.picture.get("roi_labels")
-        return Picture(
+        picture = Picture(
             mean=np.asarray(mean, np.float32),
-            labels=np.zeros(mean.shape, np.int64) if labels is None else labels,
+            labels=np.zeros(mean.shape, np.int32) if labels is None else labels,
             binning=facts.get("binning") or 1,
             n_frames=facts.get("n_frames") or 0,
         )
+        return views.for_screen(picture)
 
     def g2(self, index: int) -> views.G2View:
         """Return g2 of a ROI: the stored one of a finished run, else that of C2 so far."""

@@ -236,9 +236,9 @@ class XPCSResult(BlueskyRunV3):
         Returns
         -------
         tuple of xarray.DataArray
-            The mean over the frames looked at (float32) and the ROI under each pixel (int32, 0 for
-            none), dims (row, col); coordinates in pixels of the detector, `binning` and `n_frames`
-            as attributes.
+            The mean over all frames that were read whole (float32, NaN where no number was good)
+            and the ROI under each pixel (int32, 0 for none), dims (row, col); coordinates in pixels
+            of the detector, `binning` (1 of a run that has ended) and `n_frames` as attributes.
 
         Raises
         ------
@@ -493,7 +493,8 @@ def _picture(result: XPCSResult) -> Picture | None:
         mean, labels = result.image()
     except ResultNotFoundError:
         return None
-    return Picture(mean=mean.values, labels=labels.values, **mean.attrs)
+    picture = Picture(mean=mean.values, labels=labels.values, **mean.attrs)
+    return views.for_screen(picture)
 
 
 def _g2(

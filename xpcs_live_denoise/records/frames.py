@@ -39,6 +39,8 @@ class HDF5Frames:
         Frames [start, stop) of the dataset.
     swmr
         Whether the writer still has the file open in SWMR mode.
+    n_thresholds
+        Of each frame there are so many, one for each threshold; None: one.
     """
 
     path: str
@@ -46,6 +48,7 @@ class HDF5Frames:
     start: int
     stop: int
     swmr: bool = True
+    n_thresholds: int | None = None
 
     @property
     def n_frames(self) -> int:
@@ -100,11 +103,14 @@ class AssetFrames:
         The two documents.
     n_frames
         Number of frames that the event should hold.
+    n_thresholds
+        Of each frame there are so many, one for each threshold; None: one.
     """
 
     resource: Fields
     datum: Fields
     n_frames: int
+    n_thresholds: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,11 +123,14 @@ class TiledFrames:
         Keys from the client that reads them down to the array, "/" between them.
     start, stop
         Frames [start, stop).
+    n_thresholds
+        Of each frame there are so many, one for each threshold; None: one.
     """
 
     path: str
     start: int
     stop: int
+    n_thresholds: int | None = None
 
     @property
     def n_frames(self) -> int:

@@ -130,14 +130,14 @@ class Band:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """The detector as a person wants to see it: small enough for a screen."""
+    """The detector as a person wants to see it, of a live run small enough for a screen."""
 
-    # (rows, cols), at most 512 on an edge: the mean over the frames looked at so far, each pixel
-    # the mean over `binning` x `binning` pixels of the detector.
+    # (rows, cols): the mean over the frames looked at so far, each pixel the mean over `binning` x
+    # `binning` pixels of the detector, NaN where all of them are bad. Of a Result `binning` is 1.
     mean: FloatArray
     labels: IntArray  # (rows, cols): the ROI under each pixel, 0 for none
     binning: int
-    n_frames: int  # frames looked at; a live run looks at one now and then
+    n_frames: int  # frames in the mean: all that were read whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +185,7 @@ class Result:
     status
         The last status.
     picture
-        The detector, None where nobody looked (offline).
+        The detector: the mean of all frames that were read whole. None of a C2 alone.
     info
         What is known of the run by its end, where that is not what it began with.
     """
@@ -197,6 +197,18 @@ class Result:
     status: Status
     picture: Picture | None = None
     info: RunInfo | None = None
+
+    def with_frame_time(self, period_s: float | None) -> Result:
+        """Return a result that is per frame in seconds; None: the period is not known.
+
+        Delays are then in frames, and rows have the caution PER_FRAME.
+        """
+        delay_s = self.g2.delay_s * (1.0 if period_s is None else period_s)
+        return dataclasses.replace(
+            self,
+            gamma=self.gamma.with_frame_time(period_s),
+            g2=dataclasses.replace(self.g2, delay_s=delay_s),
+        )
 
 
 class Sink(Protocol):

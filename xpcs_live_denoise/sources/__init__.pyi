@@ -4,6 +4,7 @@ from .assets import positive_int as positive_int
 from .documents import DocumentsByRun as DocumentsByRun
 from .documents import RunDocuments as RunDocuments
 from .documents import plain_document as plain_document
+from .eiger.files import pixel_mask_of as pixel_mask_of
 from .eiger.reconcile import Followed as Followed
 from .eiger.reconcile import Following as Following
 from .eiger.reconcile import follow as follow

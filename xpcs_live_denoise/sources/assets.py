@@ -51,8 +51,11 @@ def datum_reference(resource: Fields, datum: Fields, key: ImageKey) -> FrameRefe
             start=point * n_frames,
             stop=(point + 1) * n_frames,
             swmr=True,
+            n_thresholds=key.n_thresholds,
         )
-    return AssetFrames(resource=resource, datum=datum, n_frames=n_frames)
+    return AssetFrames(
+        resource=resource, datum=datum, n_frames=n_frames, n_thresholds=key.n_thresholds
+    )
 
 
 def _eiger_series(path: str, options: Fields, where: Fields, key: ImageKey) -> EigerFrames:
@@ -129,16 +132,23 @@ class StreamResource:
         return max(0, start + 1 - first) if is_first and first else start
 
     def reference(
-        self, start: int, stop: int, frames_per_index: int
+        self, start: int, stop: int, key: ImageKey
     ) -> HDF5Frames | TiledFrames | MissingFrames:
         """Return the frames of the indices [start, stop)."""
+        frames_per_index = key.frames_per_index(self.multiplier)
         start, stop = start * frames_per_index, stop * frames_per_index
+        n_thresholds = None if key.n_thresholds == self.multiplier else key.n_thresholds
         if self._reason:
             return MissingFrames(n_frames=stop - start, reason=self._reason)
         if self._in_tiled:
-            return TiledFrames(path=self._path, start=start, stop=stop)
+            return TiledFrames(path=self._path, start=start, stop=stop, n_thresholds=n_thresholds)
         return HDF5Frames(
-            path=self._path, dataset=self._dataset, start=start, stop=stop, swmr=self._swmr
+            path=self._path,
+            dataset=self._dataset,
+            start=start,
+            stop=stop,
+            swmr=self._swmr,
+            n_thresholds=n_thresholds,
         )
 
 
@@ -192,6 +202,7 @@ def positive_int(value: Any) -> int | None:
 
 # More frames than any C2 has room for: a document that speaks of more is wrong.
 MOST_FRAMES = 1_000_000
+MOST_THRESHOLDS = 8  # a longer axis is one of frames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,26 +212,43 @@ class ImageKey:
     shape: tuple[int | None, ...] = ()  # of one event's value: (..., rows, cols), None if unknown
     external: str = ""  # what the data key says under "external"
     configured_images: int | None = None  # frames of one exposure, as the configuration says
+    threshold: int | None = None  # the setting, from 1
+    n_thresholds: int | None = None  # of each frame in documents' shape, which `shape` leaves out
 
     @classmethod
-    def of(cls, descriptor: Fields, data_key: str, detector: str) -> ImageKey:
+    def of(
+        cls, descriptor: Fields, data_key: str, detector: str, threshold: int | None = None
+    ) -> ImageKey:
         """Read a descriptor; raises whatever one without a usable shape makes it raise.
 
-        An event of more frames than MOST_FRAMES is an InvalidInputError.
+        With the setting `threshold` a short axis before rows and columns is one of thresholds,
+        unless an exposure has as many frames. An event of more frames than MOST_FRAMES is an
+        InvalidInputError.
         """
         key = descriptor["data_keys"][data_key]
         found = cls(
             shape=tuple(None if n is None else operator.index(n) for n in key["shape"]),
             external=str(key.get("external") or ""),
             configured_images=_configured_images(descriptor.get("configuration"), detector),
+            threshold=threshold,
         )
         found = dataclasses.replace(found, shape=found._in_order())
+        if n := found.thresholds_in(found.shape):
+            shape = (*found.shape[:-3], *found.shape[-2:])
+            found = dataclasses.replace(found, shape=shape, n_thresholds=n)
         if found.frames_per_index() > MOST_FRAMES:
             raise InvalidInputError(
                 f"Data key {data_key!r}: an event of the shape {short_repr(key['shape'])} holds "
                 f"more than {MOST_FRAMES} frames. Correct the detector's descriptor."
             )
         return found
+
+    def thresholds_in(self, shape: tuple[int | None, ...]) -> int | None:
+        """Return how many thresholds the axis before (rows, cols) stands for; None for frames."""
+        n = shape[-3] if len(shape) > 2 and self.threshold is not None else None
+        if n is None or not 1 < n <= MOST_THRESHOLDS:
+            return None
+        return None if len(shape) == 3 and n == self.configured_images else n
 
     @property
     def in_streams(self) -> bool:

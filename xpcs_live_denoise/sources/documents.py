@@ -127,18 +127,26 @@ class RunDocuments:
     like it is followed at once; any other when it has as many frames as a window, or at the stop,
     and until the series itself comes. Reading the attributes consumes nothing.
 
-    `detector` is the name of its entry in the descriptor's configuration, `stream` the setting.
+    `detector` is the name of its entry in the descriptor's configuration, `stream` and `threshold`
+    the settings.
     `image_descriptor` is the first descriptor of the stream that is followed, None until there is
     one; `n_frames` are the frames behind all references to it so far.
     """
 
     def __init__(
-        self, start: Fields, *, detector: str, data_key: str, stream: str | None = None
+        self,
+        start: Fields,
+        *,
+        detector: str,
+        data_key: str,
+        stream: str | None = None,
+        threshold: int | None = None,
     ) -> None:
         self.start = start
         self._detector = detector
         self._data_key = data_key
         self._wanted = stream
+        self._threshold = threshold
         self._image_like: dict[str, None] = {}  # an ordered set
         self._chosen: ImageStream | None = None
         # Those that have the data key, by name, with what holds the frames of their events.
@@ -298,7 +306,7 @@ class RunDocuments:
             self._by_descriptor.setdefault(uid, None)
         else:
             # Refuse it here rather than at the first datum.
-            key = ImageKey.of(doc, self._data_key, self._detector)
+            key = ImageKey.of(doc, self._data_key, self._detector, self._threshold)
             if str(name) not in self._streams:
                 rank = stream_rank(name, self.start, self._wanted)
                 stream = ImageStream(name, doc, key, rank, self.start)
@@ -367,8 +375,7 @@ class RunDocuments:
         start = resource.continued(start, doc, is_first=not stream.n_frames)
         if start >= stop:
             return
-        per_index = stream.key.frames_per_index(resource.multiplier)
-        reference = resource.reference(start, stop, per_index)
+        reference = resource.reference(start, stop, stream.key)
         if reference.n_frames > MOST_FRAMES:
             raise self._refusal(
                 f"a stream_datum announces {short_repr(reference.n_frames)} frames at once; "

@@ -86,7 +86,7 @@ class EventFrames:
             if n_lost:
                 taken.append(MissingFrames(n_frames=n_lost * per_event, reason=LOST_EVENTS))
             is_id = isinstance(value, str)
-            taken.append(value if is_id else inline_frames(value, self._data_key, per_event))
+            taken.append(value if is_id else inline_frames(value, self._data_key, key))
         self._last_seq_num = last
         self._waiting.extend(taken)
 
@@ -151,14 +151,16 @@ def new_events(
     return n_lost, last
 
 
-def inline_frames(value: object, data_key: str, n_frames: int) -> InlineFrames | MissingFrames:
+def inline_frames(value: object, data_key: str, key: ImageKey) -> InlineFrames | MissingFrames:
     """Return the frames that a value is; arrays are shared, not copied.
 
-    Expected are real numbers of shape (rows, cols) or (k, rows, cols), an array or nested lists;
-    anything else are the `n_frames` missing frames that the event stands for.
+    Expected are real numbers of shape (rows, cols) or (k, rows, cols), an array or nested lists,
+    or with an axis of thresholds before rows and columns, of which the chosen one is taken;
+    anything else are the missing frames that the event stands for.
     """
 
     def missing(reason: str) -> MissingFrames:
+        n_frames = key.frames_per_event
         return MissingFrames(n_frames=n_frames, reason=f"Data key {data_key!r}: {reason}")
 
     if value is None:
@@ -167,6 +169,15 @@ def inline_frames(value: object, data_key: str, n_frames: int) -> InlineFrames |
         frames = np.asarray(value)
     except (*MALFORMED, MemoryError):  # rows of different lengths, a list that holds itself
         frames = np.empty(0, object)
+    # An axis that the documents' frames do not have.
+    n = key.thresholds_in(frames.shape) if frames.ndim > max(2, len(key.shape)) else None
+    if n is not None and key.threshold is not None:
+        if key.threshold > n:
+            return missing(
+                f"got frames with {n} thresholds and threshold: {key.threshold}; expected the "
+                f"setting `threshold`, 1 to {n}."
+            )
+        frames = frames[..., key.threshold - 1, :, :]
     if frames.dtype.kind not in "buif" or frames.ndim not in (2, 3) or not frames.size:
         dtype = str(frames.dtype) if frames.dtype.names is None else short_repr(frames.dtype)
         return missing(

@@ -108,7 +108,12 @@ class FrameReader:
         elif isinstance(reference, AssetFrames):
             yield from self._assets.read(reference, max_bytes)
         elif isinstance(reference, TiledFrames) and self._tiled is not None:
-            yield from self._tiled(reference, max_bytes)
+            n = reference.n_thresholds or 1
+            (place,) = self._threshold.place((0, n, 0, 0), f"Array {reference.path!r} in Tiled")
+            flat = dataclasses.replace(
+                reference, start=reference.start * n, stop=reference.stop * n, n_thresholds=None
+            )
+            yield from _every(n, self._tiled(flat, max_bytes), place)
         elif isinstance(reference, TiledFrames):
             raise UnreadableFramesError(
                 f"Array {reference.path!r} in Tiled: no client to read it with was given. Let "
@@ -153,6 +158,14 @@ def read_with_gaps(
         else:
             yield MissingFrames(n_frames=max(0, reference.n_frames - n_done), reason=reason)
             return
+
+
+def _every(step: int, blocks: Iterator[Array], first: int) -> Iterator[Array]:
+    """Yield, of frames that come in blocks, `first` and every `step`-th after it."""
+    for frames in blocks:
+        if first < len(frames):
+            yield frames[first::step]
+        first = (first - len(frames)) % step
 
 
 def _split(frames: Array, max_bytes: int) -> Iterator[Array]:

@@ -86,6 +86,9 @@ class AssetReader:
         frames = payload if hasattr(payload, "dask") else np.asarray(payload)
         if frames.ndim == 2:
             frames = frames[np.newaxis]
+        n = reference.n_thresholds
+        if n and frames.ndim == 3 and len(frames) == n * reference.n_frames:
+            frames = frames.reshape(-1, n, *frames.shape[1:])
         if place := self._threshold.place(frames.shape, _path(reference.resource)):
             frames = frames[:, place[0]]
         if frames.ndim != 3 or frames.dtype.kind not in "buif" or not frames.shape[0]:

@@ -144,12 +144,18 @@ class HDF5Reader:
             path = self._roots.check(dataset.file.filename)
             if reference.swmr:
                 dataset.refresh()
-            stop = block_end(dataset, position, reference.stop, max_bytes)
-            stop = end_of_written(dataset, position, stop, os.stat(path).st_size)
+            # Frames of several thresholds may lie one after the other.
+            n = (reference.n_thresholds or 1) if dataset.ndim == 3 else 1
+            least = n * math.prod(dataset.shape[-2:]) * dataset.dtype.itemsize
+            stop = block_end(dataset, n * position, n * reference.stop, max(least, max_bytes))
+            stop = end_of_written(dataset, n * position, stop, os.stat(path).st_size) // n
             if stop <= position:
                 raise EOFError(f"the dataset holds {min(position, dataset.shape[0])} frames")
             # How many frames an index stands for depends on the choice: it must have been made.
-            place = self._threshold.place(dataset.shape, reference.dataset, required=True)
+            shape = dataset.shape if n == 1 else (stop, n, *dataset.shape[1:])
+            place = self._threshold.place(shape, reference.dataset, required=True)
+            if n > 1:
+                return dataset[n * position + place[0] : n * stop : n]
             return dataset[(slice(position, stop), *place)]
         finally:
             if not reference.swmr:

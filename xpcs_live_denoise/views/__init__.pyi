@@ -24,6 +24,7 @@ from .images import C2Map as C2Map
 from .images import DetectorView as DetectorView
 from .images import TwoTimeView as TwoTimeView
 from .images import detector_view as detector_view
+from .images import for_screen as for_screen
 from .images import mean_counts as mean_counts
 from .images import two_time_view as two_time_view
 from .words import C2_COLOURS as C2_COLOURS

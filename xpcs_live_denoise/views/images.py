@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xpcs_live_denoise.numerics.mean_image import binned_mean, picked, screen_binning
 from xpcs_live_denoise.records.results import Picture
 from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import FloatArray, IntArray
@@ -247,6 +248,19 @@ class DetectorView:
         y, x = int(row // self.binning), int(column // self.binning)
         rows, cols = self.labels.shape
         return int(self.labels[y, x]) if 0 <= y < rows and 0 <= x < cols else 0
+
+
+def for_screen(picture: Picture | None) -> Picture | None:
+    """Return a picture with at most 512 pixels on an edge; the same one where it has no more."""
+    if picture is None or (by := screen_binning(picture.mean.shape)) == 1:
+        return picture
+    known = np.isfinite(picture.mean)
+    return Picture(
+        mean=binned_mean(np.where(known, picture.mean, 0), known, by),
+        labels=picked(picture.labels, by),
+        binning=picture.binning * by,
+        n_frames=picture.n_frames,
+    )
 
 
 def detector_view(picture: Picture | None, label: int) -> DetectorView | None:

@@ -91,7 +91,7 @@ class ShownRun:
         with self._lock:
             self.version += 1
             self._status = record.status
-            self._picture = record.picture or self._picture
+            self._picture = views.for_screen(record.picture) or self._picture
             if isinstance(record, Result):
                 self.info = record.info or self.info  # the time axis is known better by now
                 self._c2.take_result(record, self.info)

@@ -127,6 +127,19 @@ def read_pixel_mask(path: Path, roots: FileRoots, threshold: int = 1) -> BoolArr
     return None
 
 
+def pixel_mask_of(dataset: object, threshold: int = 1) -> BoolArray | None:
+    """Return which pixels the file of an h5py dataset, or the master beside it, marks as bad.
+
+    None where it marks none, and for what is no dataset.
+    """
+    if not isinstance(dataset, h5py.Dataset):
+        return None
+    path = str(dataset.file.filename)
+    masters = dict.fromkeys((path, re.sub(r"_data_\d+\.h5$", "_master.h5", path)))
+    found = (read_pixel_mask(Path(one), FileRoots(None), threshold) for one in masters)
+    return next((mask for mask in found if mask is not None), None)
+
+
 def count_written(path: Path, roots: FileRoots, dataset: str | None = None) -> int | None:
     """Return how many frames a data file holds by now; None while it cannot be read.
 
