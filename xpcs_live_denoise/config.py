@@ -263,8 +263,7 @@ class Settings(_Model):
     c2_bytes: Annotated[int, Field(ge=1)] = 4 * 2**30
     """Most bytes of C2 of all ROIs, n_roi n_frames^2 numbers of `precision`; frames for which it
     has no room are not analysed. While C2 grows the old one is there beside the new, and the final
-    result needs three times as much again: a copy, the denoised C2 and its spread; the sums for
-    Gamma(t) need about as much."""
+    result needs three times as much again: a copy, the denoised C2 and its spread."""
     history_bytes: Annotated[int, Field(ge=1)] = 32 * 2**30
     """Most bytes of ROI pixels that are kept to be multiplied with later frames, a number of
     `precision` for each pixel and frame; frames beyond are not analysed."""

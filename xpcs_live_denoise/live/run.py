@@ -23,7 +23,7 @@ from xpcs_live_denoise.errors import (
     one_line,
     text_of,
 )
-from xpcs_live_denoise.numerics import mean_image, two_time
+from xpcs_live_denoise.numerics import mean_image
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.windows import Denoiser
 from xpcs_live_denoise.records.frames import (
@@ -100,8 +100,6 @@ class Session:
 
         self.ensemble()
         compiled.prepare()
-        two_time.compile_kernels()
-        mean_image.compile_kernels()
 
     def tick(self) -> None:
         """Do nothing."""

@@ -8,10 +8,9 @@ import numpy as np
 
 from xpcs_live_denoise.records.types import Array, FloatArray
 
-from .arrays import enlarged
+from .arrays import enlarged, next_capacity
 from .frame_rings import FrameRing, PixelBlocks
 
-FIRST_CAPACITY = 64
 _TOGETHER = 32  # rows that are multiplied at once: the history is then read once for all of them
 
 
@@ -26,18 +25,18 @@ class C2Map:
     """
 
     def __init__(
-        self, blocks: PixelBlocks, most_bins: int, dtype: np.dtype[Any], n_expected: int | None
+        self, blocks: PixelBlocks, most_bins: int, dtype: np.dtype[Any], capacity: int
     ) -> None:
         self.frames_per_bin = 1
         self.n_frames = 0
         self._blocks = blocks
         self._most = most_bins
-        self._capacity = min(n_expected or FIRST_CAPACITY, most_bins)
+        self._capacity = min(capacity, most_bins)
         self._history: list[Array] = [
             np.zeros((blocks.n_block, self._capacity, int(width)), dtype) for width in blocks.widths
         ]
         self._number = np.zeros((blocks.n_roi, self._capacity))
-        self._values = np.full((blocks.n_roi, self._capacity, self._capacity), np.nan, dtype)
+        self._values = np.empty((blocks.n_roi, self._capacity, self._capacity), dtype)
         self._n_done = 0  # full bins of which all entries are there
         self._settled_at = 0  # frames that had come then
 
@@ -57,7 +56,7 @@ class C2Map:
 
     @property
     def values(self) -> FloatArray:
-        """C2 of the bins, (n_roi, m, m), as far as it was multiplied; a read-only view."""
+        """C2 of the bins, (n_roi, m, m), where nothing waits to be multiplied; a read-only view."""
         view: FloatArray = self._values[:, : self.n_bins, : self.n_bins]
         view.flags.writeable = False
         return view
@@ -70,12 +69,12 @@ class C2Map:
         bins = -(-needed // self.frames_per_bin)
         if bins <= self._capacity:
             return
-        self._capacity = min(max(bins, 2 * self._capacity), self._most)
+        self._capacity = next_capacity(self._capacity, bins, self._most)
         n_roi = self._blocks.n_roi
         for roi, old in enumerate(self._history):
             self._history[roi] = enlarged(old, (len(old), self._capacity, old.shape[2]), 0)
         self._number = enlarged(self._number, (n_roi, self._capacity), 0)
-        self._values = enlarged(self._values, (n_roi, self._capacity, self._capacity), np.nan)
+        self._values = enlarged(self._values, (n_roi, self._capacity, self._capacity))
 
     def add(self, roi: int, ring: FrameRing, n_new: int) -> None:
         """Add the rows of a ring that have been filled last to one ROI; then `advance` for all."""
@@ -135,7 +134,7 @@ class C2Map:
     def _merge(self) -> None:
         """Average neighbouring bins in pairs."""
         half, bins, done = self._most // 2, self.n_bins, self._n_done // 2
-        merged = np.full_like(self._values, np.nan)  # what was read before stays as it is
+        merged = np.empty_like(self._values)  # what was read before stays as it is
         for roi, history in enumerate(self._history):
             n = self._number[roi]
             pairs = np.multiply.outer(n[: 2 * done], n[: 2 * done])
@@ -143,6 +142,7 @@ class C2Map:
             blocks = total.reshape(done, 2, done, 2).sum(axis=(1, 3))
             count = pairs.reshape(done, 2, done, 2).sum(axis=(1, 3))
             into = merged[roi, :done, :done]
+            into[...] = np.nan
             np.divide(blocks, count, out=into, where=count > 0, casting="same_kind")
             for old in (*history, n):
                 old[bins:] = 0

@@ -18,6 +18,8 @@ _MODULES = (
     "estimator.grid_kernels",
     "estimator.path_kernels",
 )
+# Modules whose kernels are compiled for each type of frame, when they are called.
+_BY_TYPE = ("two_time", "mean_image")
 
 Function: TypeAlias = Callable[..., Any]
 
@@ -54,3 +56,5 @@ def prepare() -> None:
     """Compile all kernels, or read them from disk: some seconds the first time on a machine."""
     for name in _MODULES:
         importlib.import_module(f"xpcs_live_denoise.numerics.{name}")
+    for name in _BY_TYPE:
+        importlib.import_module(f"xpcs_live_denoise.numerics.{name}").compile_kernels()

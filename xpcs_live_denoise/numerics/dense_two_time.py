@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,6 @@ from .c2_map import C2Map
 from .frame_rings import FrameRing, PixelBlocks
 from .static import MeanImages
 
-# What goes on with one ROI, done for all of them: one after the other, or spread over threads.
-Spread = Callable[[Callable[[int], None], Sequence[int]], None]
-
 TOGETHER = 20  # frames that are multiplied at once, of any level
 
 
@@ -28,8 +24,7 @@ class DenseTwoTime:
     Its state is the newest frames at full resolution and of each level (`FrameRing`), how far these
     have been multiplied, and band, map, sums and images. A level averages twice as many frames as
     the one before and is kept only where there are `sums`; its products wait until there are 20
-    frames, or for `catch_up`. ROIs are independent of each other: `spread` may give each its
-    thread. Memory does not grow but for the band, which `band.release` shortens.
+    frames, or for `catch_up`. Memory does not grow but for the band, which `band.release` shortens.
     """
 
     def __init__(
@@ -39,7 +34,6 @@ class DenseTwoTime:
         c2_map: C2Map,
         *,
         dtype: np.dtype[Any],
-        spread: Spread,
         sums: AgeSums | None = None,
         images: MeanImages | None = None,
         weights: Array | None = None,
@@ -50,14 +44,11 @@ class DenseTwoTime:
         self._sums = sums
         self._images = images
         self._weights = weights
-        self._spread = spread
         self._dtype = dtype
         reach = max(band.width, LEVEL_LAGS[1] if sums else 0)
         self.n_frames = 0  # that were added; changes last, so that an interruption changes nothing
         self._rings = [FrameRing(blocks, 0, dtype, reach=reach, most_new=TOGETHER)]
         self._multiplied = [0]  # frames of each level
-        # The largest ROIs first: what is spread over threads then ends at about the same time.
-        self._rois: list[int] = np.argsort(-blocks.n_pixels, kind="stable").tolist()
 
     def append(self, pixels: Array | None, n_new: int) -> None:
         """Take at most 20 new frames, their ROI pixels (n_new, n_pixels); None: a gap."""
@@ -72,7 +63,7 @@ class DenseTwoTime:
                 self._images.add_gap()
         multiply_map = self.map.is_due(n_new)
 
-        def work(roi: int) -> None:
+        for roi in range(self._blocks.n_roi):  # one after the other: its pixels stay in the cache
             if pixels is not None:
                 self._scale(roi, pixels)
             for power in coarser:
@@ -82,8 +73,6 @@ class DenseTwoTime:
             self.map.add(roi, self._rings[0], n_new)
             if multiply_map:
                 self.map.multiply(roi, n_new)
-
-        self._spread(work, self._rois)
         self._advance(n_new, new, due)
         if multiply_map:
             self.map.settle()
@@ -95,12 +84,10 @@ class DenseTwoTime:
         if not due and not self.map.is_behind:
             return
 
-        def work(roi: int) -> None:
+        for roi in range(self._blocks.n_roi):
             for power in due:
                 self._multiply(roi, power, 0)
             self.map.multiply(roi, 0)
-
-        self._spread(work, self._rois)
         for power in due:
             self._multiplied[power] = self._rings[power].stop
         self.map.settle()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import cache, partial
-from typing import Any
+from functools import cache
 
 import numpy as np
 
@@ -13,9 +11,6 @@ from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArr
 
 from .bad_pixels import ALONE, DEPTHS
 
-# Pixels that are summed at a time over all frames of a block: their sums stay in the fastest cache,
-# and of most such pieces no pixel is marked.
-_PIECE = 256
 MOST_SCREEN_PIXELS = 512  # along an edge of a small image: a panel shows no more
 _LARGEST = float(np.finfo(np.float64).max)
 _MOST_IN_UINT32 = 2**32 - 1
@@ -64,6 +59,8 @@ class MeanImage:
 
     def _add(self, block: Array) -> float:
         """Add a block (k, n_pixels); return the highest number that was taken for a count."""
+        from . import mean_image_kernels
+
         (total, negative), (left_out, n_negative) = self._sums, self._counts
         kind, mark = block.dtype.kind, self._mark
         if kind == "u" and block.dtype.itemsize <= 4:
@@ -72,14 +69,14 @@ class MeanImage:
             room = _MOST_IN_UINT32 // len(block)
             of_type = block.dtype.type
             return float(
-                _kernel("counts")(
+                mean_image_kernels.add_counts(
                     block, total, left_out, of_type(top), of_type(known), min(room, top + 1)
                 )
             )
         top = _LARGEST if kind == "f" else float(np.iinfo(block.dtype).max) - 1
         known, width = (float(mark), 2.0 if kind == "f" else 1.0) if mark >= 0 else (top, 0.0)
         return float(
-            _kernel("numbers")(
+            mean_image_kernels.add_numbers(
                 block, total, left_out, negative, n_negative, top, known, known + width
             )
         )
@@ -151,123 +148,3 @@ def _is_mark(block: Array, mark: int) -> bool:
     frame = next(frame for frame in block if _marked(frame, mark).any())
     n_marked = np.count_nonzero(_marked(frame, mark))
     return bool(n_marked > np.count_nonzero((frame > mark // ALONE) & (frame < mark)))
-
-
-@cache
-def _kernel(name: str) -> Callable[..., Any]:
-    import numba  # half a second
-
-    compiled: Any = partial(numba.njit, nogil=True, error_model="numpy")
-    function = {"counts": _add_counts, "numbers": _add_numbers}[name]
-    try:
-        return compiled(cache=True)(function)
-    except (RuntimeError, OSError):  # no folder that numba may write to
-        return compiled()(function)
-
-
-def _add_counts(  # noqa: PLR0912, PLR0917 (numba knows no keyword-only arguments)
-    frames: Array, total: Array, left_out: Array, top: Any, mark: Any, room: int
-) -> Any:
-    """Add unsigned numbers (k, n), and count those that are `top` or more, `mark` or `mark` + 1.
-
-    Sums over a block are whole numbers of 32 bits, which wrap: what is taken out again leaves no
-    trace. Numbers from `room` on might fill them and are added by themselves.
-
-    Each loop over pixels is plain enough for the compiler to take many at once.
-    """
-    k, n = frames.shape
-    sums, marked, kept = np.zeros((3, _PIECE), np.uint32)
-    zero, one, highest = np.uint32(0), np.uint32(1), np.uint32(0)
-    for start in range(0, n, _PIECE):
-        width = min(_PIECE, n - start)
-        sums[:] = zero
-        any_marked = False
-        for frame in range(k):
-            pixels = frames[frame, start : start + width]
-            most = pixels[0]
-            for i in range(width):
-                sums[i] += np.uint32(pixels[i])
-                most = max(most, pixels[i])
-            peak = np.uint32(most)
-            if most >= mark:
-                if not any_marked:
-                    marked[:] = zero
-                any_marked = True
-                for i in range(width):
-                    value = pixels[i]
-                    bad = (value >= top) | (value == mark) | (value == mark + 1)
-                    kept[i] = zero if bad else np.uint32(value)
-                    sums[i] -= np.uint32(value) - kept[i]
-                    marked[i] += one if bad else zero
-                peak = zero
-                for i in range(width):
-                    peak = max(peak, kept[i])
-            elif peak >= room:
-                for i in range(width):
-                    kept[i] = pixels[i]
-            if peak >= room:
-                for i in range(width):
-                    if kept[i] >= room:
-                        sums[i] -= kept[i]
-                        total[start + i] += kept[i]
-            highest = max(highest, peak)
-        for i in range(width):
-            total[start + i] += sums[i]
-        if any_marked:
-            for i in range(width):
-                left_out[start + i] += marked[i]
-    return highest
-
-
-def _add_numbers(  # noqa: PLR0917
-    frames: Array,
-    total: Array,
-    left_out: Array,
-    negative: Array,
-    n_negative: Array,
-    top: float,
-    mark: float,
-    mark_end: float,
-) -> float:
-    """Add numbers (k, n) that may be negative, and count those that are none.
-
-    These are what is not finite, not below `top`, or from `mark` to `mark_end`.
-    """
-    k, n = frames.shape
-    sums, marked = np.zeros(_PIECE), np.zeros(_PIECE, np.uint32)
-    high, low = np.zeros(_PIECE), np.zeros(_PIECE)
-    zero, one, highest = np.uint32(0), np.uint32(1), 0.0
-    for start in range(0, n, _PIECE):
-        width = min(_PIECE, n - start)
-        sums[:] = 0.0
-        marked[:] = zero
-        low[:] = 0.0
-        for frame in range(k):
-            pixels = frames[frame, start : start + width]
-            for i in range(width):
-                value = float(pixels[i])
-                good = (abs(value) < top) & ((value < mark) | (value > mark_end))  # NaN is not
-                value = value if good else 0.0
-                marked[i] += zero if good else one
-                sums[i] += value
-                high[i] = value if value > high[i] else high[i]
-                low[i] = value if value < low[i] else low[i]
-        lowest, any_marked = 0.0, zero
-        for i in range(width):
-            total[start + i] += sums[i]
-            any_marked |= marked[i]
-            lowest = min(lowest, low[i])
-        if any_marked:
-            for i in range(width):
-                left_out[start + i] += marked[i]
-        if lowest < 0:
-            for frame in range(k):
-                pixels = frames[frame, start : start + width]
-                for i in range(width):
-                    value = float(pixels[i])
-                    below = (value < 0) & (value > -top)
-                    negative[start + i] += value if below else 0.0
-                    n_negative[start + i] += one if below else zero
-    for i in range(_PIECE):
-        highest = max(highest, high[i])
-    return highest

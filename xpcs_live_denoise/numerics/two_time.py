@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from xpcs_live_denoise.records.types import Array, FloatArray
 from .arrays import LEVEL_LAGS
 from .band import RowBand
 from .c2_map import C2Map
-from .dense_two_time import TOGETHER, DenseTwoTime, Spread
+from .dense_two_time import TOGETHER, DenseTwoTime
 from .frame_rings import PixelBlocks
 from .rois import RoiMap, check_pixels
 from .skbeam_two_time import SkbeamTwoTime
@@ -30,12 +29,6 @@ FIRST_CAPACITY = 64  # frames for which memory is reserved where the length of t
 LARGEST_RESERVE = 4096
 MAP_FRAMES = 1024
 N_BLOCK = 8  # pixel blocks a ROI, for the jackknife
-
-
-def in_order(work: Callable[[int], None], rois: Sequence[int]) -> None:
-    """Do the work for one ROI after the other."""
-    for roi in rois:
-        work(roi)
 
 
 class TwoTimeAccumulator:
@@ -72,8 +65,6 @@ class TwoTimeAccumulator:
     profile
         Shape (sum of n_pixels,), above 0: what pixels are divided by before anything else, so that
         intensity that varies inside a ROI is not taken for contrast (`fit_profile`).
-    spread
-        Calls a function for every ROI; default: one after the other.
 
     Attributes
     ----------
@@ -107,7 +98,6 @@ class TwoTimeAccumulator:
         n_frames: int | None = None,
         sums: bool = False,
         profile: FloatArray | None = None,
-        spread: Spread = in_order,
     ) -> None:
         if engine not in ENGINES:
             raise InvalidInputError(f"Engine: got {engine!r}, expected one of {ENGINES}.")
@@ -132,9 +122,8 @@ class TwoTimeAccumulator:
         self._products = DenseTwoTime(
             blocks,
             RowBand(roi_map.n_roi, window, reserve, numbers),
-            C2Map(blocks, map_frames, numbers, n_frames),
+            C2Map(blocks, map_frames, numbers, reserve),
             dtype=numbers,
-            spread=spread,
             sums=self._sums,
             images=self._images,
             weights=self._weights,
