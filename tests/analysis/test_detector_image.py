@@ -196,3 +196,12 @@ def test_two_threads_may_offer_and_read():
     shown = image.image()
     assert (shown.mean == 2).all()
     assert 1 <= shown.n_frames <= 300
+
+
+def test_a_pixel_mask_that_leaves_a_roi_without_pixels_is_said_and_not_used():
+    rois = RoiMap.from_labels([[1, 1, 0], [2, 0, 0]])
+    image = DetectorImage(rois)
+    (sentence,) = image.leave_out(np.array([[False, False, False], [True, False, False]]))
+    assert "labels [2] keep no pixel" in sentence
+    assert sentence.endswith("It is not used.")
+    assert image.rois is rois

@@ -164,3 +164,25 @@ def test_documents_that_agree_or_say_nothing_give_no_sentence():
     same = chx(wavelength=1.2, cam_acquire_period=0.1)
     assert geometry_conflicts(settings, {}, None, None, EIGER) == ()
     assert geometry_conflicts(settings, same, device(**same), descriptor(**same), EIGER) == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("wavelength", 1.28e-10),
+        ("wavelength", 9650),
+        ("x_pixel_size", 75.0),
+        ("x_pixel_size", "0.075"),
+        ("det_distance", 16e6),
+    ],
+)
+def test_a_number_that_cannot_be_in_its_unit_is_ignored_with_a_sentence(key, value):
+    start = {key: value}
+    settings = config.Settings(detector="cam")
+    geometry = find_geometry(settings.geometry, start, None, None, "cam")
+    assert geometry.wavelength_angstrom is None
+    assert geometry.pixel_size_m is None
+    assert geometry.detector_distance_m is None
+    (sentence,) = geometry_conflicts(settings, start, None, None, "cam")
+    assert f"{key!r}" in sentence
+    assert "no usable number; it was ignored" in sentence

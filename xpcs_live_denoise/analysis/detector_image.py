@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from xpcs_live_denoise.config import OrientationSettings
+from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.mean_image import MeanImage, binned_mean, picked, screen_binning
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.records.results import Picture
@@ -61,11 +62,15 @@ class DetectorImage:
                 f"{subject}: got shape {bad.shape}, expected {self.rois.shape}, that of the ROIs; "
                 "it is not used.",
             )
-        self._bad = bad
         n_bad = int(bad.reshape(-1)[self.rois.pixels].sum())
+        if n_bad:
+            try:
+                self.rois = self.rois.with_mask(~bad)
+            except InvalidInputError as error:  # one ROI in a gap must not cost the others
+                return (f"{subject}: {error} It is not used.",)
+        self._bad = bad
         if not n_bad:
             return ()
-        self.rois = self.rois.with_mask(~bad)
         return (f"{subject}: {n_bad} pixels of the ROIs are left out.",)
 
     def offer(self, frames: Array) -> None:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from xpcs_live_denoise.config import DISTANCE, PIXEL_SIZE, WAVELENGTH
 from xpcs_live_denoise.errors import short_repr
 from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.records.types import Fields
@@ -53,6 +54,12 @@ _EXPOSURE: _Quantity = (
 _START = "start document"
 # Keys that are longer are no names.
 MOST_CHARACTERS = 200
+# What quantities can be, by their name.
+_POSSIBLE = {
+    _WAVELENGTH[0]: WAVELENGTH,
+    _DISTANCE[0]: DISTANCE,
+    _PIXEL_SIZE[0]: PIXEL_SIZE,
+}
 # A source, the key under which it has a number, what stands there, and its value (None: no number).
 _Number: TypeAlias = tuple[str, str, Any, float | None]
 _QUANTITIES = (_BEAM_ROW, _BEAM_COL, _WAVELENGTH, _DISTANCE, _PIXEL_SIZE, _FRAME_TIME)
@@ -232,8 +239,12 @@ def _numbers(
         ranked = [(_rank(key, names, detector, is_own=is_own), key) for key in document]
         for _, key in sorted((rank, key) for rank, key in ranked if rank is not None):
             value = _usable(document[key], signed=unit == "pixels")
-            in_unit = value if value is None or quantity is not _DISTANCE else in_metres(value)
-            yield source, key, document[key], in_unit
+            if value is not None and quantity is _DISTANCE:
+                value = in_metres(value)
+            possible = _POSSIBLE.get(quantity[0])
+            if value is not None and possible is not None and possible.why_not(value):
+                value = None  # a number in another unit would put q off by orders of magnitude
+            yield source, key, document[key], value
             if value is not None and not every:
                 break
 
