@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.sources.documents import RunDocuments
-from xpcs_live_denoise.sources.streams import ENOUGH_FRAMES
+from xpcs_live_denoise.sources.streams import ENOUGH_FRAMES, OTHER_PURPOSE, UNKNOWN, stream_rank
 
 KEY = "eiger_image"
 
@@ -142,3 +142,18 @@ def test_a_stream_of_files_before_primary_is_left_out():
         }
         references = run.receive("stream_datum", datum)
         assert [one.path for one in references] == ["/primary.h5"] * (name == "primary")
+
+
+@pytest.mark.parametrize(
+    ("name", "rank"),
+    [
+        ("bg", OTHER_PURPOSE),
+        ("cam_ff", OTHER_PURPOSE),
+        ("darks", OTHER_PURPOSE),
+        ("Flatfield", OTHER_PURPOSE),
+        ("latest", UNKNOWN),
+        ("fastest", UNKNOWN),
+    ],
+)
+def test_words_in_the_name_of_a_stream_tell_another_purpose(name, rank):
+    assert stream_rank(name, {}, None) == rank

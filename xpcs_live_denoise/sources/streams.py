@@ -14,7 +14,8 @@ from .frame_time import EventTimes
 
 # Words in the names of streams that hold frames for another purpose than the series.
 _OTHER_PURPOSE = re.compile(
-    r"dark|flat|white|blank|empty|background|bkg|baseline|monitor|test|align", re.IGNORECASE
+    r"(?<![a-z])(dark|flat|ff|white|blank|empty|background|bkg|bgd?|baseline|monitor|test|align)",
+    re.IGNORECASE,
 )
 SERIES, UNKNOWN, OTHER_PURPOSE = range(3)
 # Frames after which a stream of unknown purpose is taken for the series: a first window. Nothing
