@@ -19,8 +19,9 @@ os.environ |= {"TILED_RETRY_ATTEMPTS": "3", "TILED_RETRY_TIMEOUT": "3"}
 import numpy as np
 import pytest
 
+from xpcs_live_denoise.numerics.two_time import band_of_c2
 from xpcs_live_denoise.records.results import (
-    Band,
+    BandRows,
     C2Rows,
     DenoisedTwoTime,
     GammaTable,
@@ -167,13 +168,10 @@ class SyntheticRun:
     def publication(self, start: int, stop: int, **fields: Any) -> Publication:
         """The rows [start, stop), the block that windows of them cover, and one age a frame."""
         first = max(0, start - 10)
-        block = np.s_[:, first:stop, first:stop]
         news = {
             "n_frames": stop,
             "c2": C2Rows(start=start, stop=stop, values=self.c2[:, start:stop, :stop]),
-            "bands": (
-                Band(start=first, stop=stop, c2=self.denoised[block], spread=self.spread[block]),
-            ),
+            "band": self.band(first, stop),
             "gamma": self.gamma(range(start, stop)),
             "status": Status(n_seen=stop, n_processed=stop, contrast=(0.1, float("nan"))),
         }
@@ -187,6 +185,16 @@ class SyntheticRun:
         others = (RoiHeterogeneity(**bins, spread_error=0.1),) * (self.n_roi - 1)
         return (first, *others)
 
+    def band(self, start: int, stop: int, *, denoised: bool = True) -> BandRows:
+        """Rows of the band of the three arrays."""
+        raw, mean, spread = (
+            band_of_c2(square.swapaxes(1, 2), start, stop, 50)
+            for square in (self.c2, self.denoised, self.spread)
+        )
+        if not denoised:
+            return BandRows(start=start, stop=stop, c2=raw)
+        return BandRows(start=start, stop=stop, c2=raw, denoised=mean, spread=spread)
+
     def result(self, *, denoised: bool = True, message: str = "") -> Result:
         """The final result of the whole series."""
         n, lags = self.n_frames, np.arange(1, self.n_frames)
@@ -197,7 +205,8 @@ class SyntheticRun:
         if denoised:
             tables.append(self.gamma(range(n), source="denoised", final=True, rate=3.0))
         return Result(
-            c2=self.c2,
+            map_values=self.c2,
+            band=self.band(0, n, denoised=denoised),
             denoised=DenoisedTwoTime(
                 c2=self.denoised, spread=self.spread, contrast=0.1, baseline=1.0
             )

@@ -20,8 +20,9 @@ from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.static import MeanImages
+from xpcs_live_denoise.numerics.two_time import band_of_c2
 from xpcs_live_denoise.numerics.windows import Denoiser, WindowScaling, denoise_scaled
-from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, Result
+from xpcs_live_denoise.records.results import BandRows, DenoisedTwoTime, GammaTable, Result
 from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
@@ -82,12 +83,25 @@ class C2Analysis:
             tables += self.rates.whole_series(g2, sums, rates)
             status = self.status(c2, scaling, photon)
             return Result(
-                c2=c2,
+                map_values=c2,
+                band=self._band(c2, denoised),
                 denoised=denoised,
                 gamma=GammaTable.concatenate(tables),
                 g2=g2,
                 status=dataclasses.replace(status, message=f"{status.message} {note}".strip()),
             )
+
+    def _band(self, c2: Array, denoised: DenoisedTwoTime | None) -> BandRows:
+        """Return the band of a whole C2."""
+        n, window = c2.shape[-1], self.settings.window
+        raw = band_of_c2(c2, 0, n, window)
+        if denoised is None:
+            return BandRows(start=0, stop=n, c2=raw)
+        mean, spread = (
+            band_of_c2(square.swapaxes(1, 2), 0, n, window)
+            for square in (denoised.c2, denoised.spread)
+        )
+        return BandRows(start=0, stop=n, c2=raw, denoised=mean, spread=spread)
 
     def scaling(self, c2: Array) -> WindowScaling:
         """Return how windows are scaled, with beta* and baseline* from the frames so far."""

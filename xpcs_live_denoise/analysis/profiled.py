@@ -50,6 +50,7 @@ class ProfiledTwoTime:
             self.roi_map,
             engine=self._settings.engine,
             dtype=self._settings.precision,
+            window=self._settings.window,
             n_frames=self._n_expected,
             map_frames=self._most + self._most % 2,
             sums=True,
@@ -70,6 +71,10 @@ class ProfiledTwoTime:
     def c2(self) -> FloatArray:
         """C2 so far, (n_roi, n_frames, n_frames); a read-only view."""
         return self._two_time.c2
+
+    def band_rows(self, start: int, stop: int) -> FloatArray:
+        """Return the band of frames [start, stop), (n_roi, stop - start, window); read-only."""
+        return self._two_time.band_rows(start, stop)
 
     @property
     def age_sums(self) -> AgeSums:

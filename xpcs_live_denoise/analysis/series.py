@@ -14,8 +14,19 @@ from xpcs_live_denoise.numerics.arrays import merged_ranges
 from xpcs_live_denoise.numerics.bad_pixels import BadPixels
 from xpcs_live_denoise.numerics.contrast import photon_contrast
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
-from xpcs_live_denoise.numerics.windows import Denoiser, RunningBlend, denoise_new_windows
-from xpcs_live_denoise.records.results import GammaTable, Publication, Result, RowSource
+from xpcs_live_denoise.numerics.windows import (
+    SPREAD,
+    Denoiser,
+    RunningBlend,
+    denoise_new_windows,
+)
+from xpcs_live_denoise.records.results import (
+    BandRows,
+    GammaTable,
+    Publication,
+    Result,
+    RowSource,
+)
 from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import Array, FloatArray
 
@@ -219,17 +230,28 @@ class Analysis:
             self._begun_anew = self._begun_anew and n < self._n_published
             self._n_published = max(self._n_published, n)
             scaling = of_c2.scaling(c2)
-            bands = ()
+            changed = n
             if of_c2.ensemble is not None:
-                bands = denoise_new_windows(self._blend, c2, of_c2.ensemble, scaling)
+                changed = denoise_new_windows(self._blend, c2, of_c2.ensemble, scaling)
             gamma = self._fit_ripe_ages(scaling.contrast)
+            rows = self._two_time.new_rows(since)
+            changed = min(changed, n if rows is None else rows.start)
             return Publication(
                 n_frames=n,
-                c2=self._two_time.new_rows(since),
-                bands=bands,
+                c2=rows,
+                band=self._band(changed, n) if changed < n else None,
                 gamma=gamma,
                 status=self._complete(of_c2.status(c2, scaling, self._photon)),
             )
+
+    def _band(self, start: int, stop: int) -> BandRows:
+        """Return rows of the band as they are now."""
+        raw = self._two_time.band_rows(start, stop)
+        denoised = spread = None
+        if self._blend.n_windows:
+            denoised = self._blend.band(raw, start)
+            spread = self._blend.band(np.full_like(raw, np.nan), start, SPREAD)
+        return BandRows(start=start, stop=stop, c2=raw.copy(), denoised=denoised, spread=spread)
 
     def finish(self) -> Result:
         """Return the final results; everything that was provisional is computed anew."""

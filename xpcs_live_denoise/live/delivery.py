@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import shlex
 import threading
@@ -12,7 +13,7 @@ import numpy as np
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import (
-    Band,
+    BandRows,
     C2Rows,
     GammaTable,
     Publication,
@@ -255,14 +256,16 @@ class Published:
     """What was published of a run, as far as it takes to write over it."""
 
     def __init__(self) -> None:
+        self._n_frames = 0
         self._rows: C2Rows | None = None
-        self._denoised = False
+        self._band: BandRows | None = None
         self._gamma: list[GammaTable] = []
 
     def add(self, publication: Publication) -> None:
         """Take note of a publication."""
+        self._n_frames = publication.n_frames
         self._rows = publication.c2 or self._rows
-        self._denoised = self._denoised or bool(publication.bands)
+        self._band = publication.band or self._band
         if publication.gamma is not None:
             self._gamma.append(publication.gamma)
 
@@ -271,12 +274,13 @@ class Published:
         if self._rows is None:
             return None
         n = self._rows.stop
-        empty = np.full((len(self._rows.values), n, n), np.nan, self._rows.values.dtype)
+        values = self._rows.values
+        empty = np.full((len(values), n, n), np.nan, values.dtype)
         table = GammaTable.concatenate(self._gamma) if self._gamma else None
         return Publication(
-            n_frames=n,
-            c2=C2Rows(start=0, stop=n, values=empty),
-            bands=(Band(start=0, stop=n, c2=empty, spread=empty),) if self._denoised else (),
+            n_frames=self._n_frames,
+            c2=dataclasses.replace(self._rows, start=0, values=empty),
+            band=None if self._band is None else empty_band(self._band),
             gamma=table
             and table.replace(
                 relaxation_rate=np.nan,
@@ -287,6 +291,14 @@ class Published:
             ),
             status=status,
         )
+
+
+def empty_band(last: BandRows) -> BandRows:
+    """Return the rows of a band up to those of `last`, without a value."""
+    n_roi, _, window = last.c2.shape
+    empty = np.full((n_roi, last.stop, window), np.nan, last.c2.dtype)
+    denoised = None if last.denoised is None else empty
+    return BandRows(start=0, stop=last.stop, c2=empty, denoised=denoised, spread=denoised)
 
 
 class DeliveryThread:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from xpcs_live_denoise.records.results import (
-    Band,
+    BandRows,
     C2Rows,
     GammaTable,
     Publication,
@@ -301,29 +301,20 @@ def joined(publications: Sequence[Publication]) -> Publication:
     tables = [one.gamma for one in publications if one.gamma is not None]
     pictures = [one.picture for one in publications if one.picture is not None]
     rows = [one.c2 for one in publications if one.c2 is not None]
+    bands = [one.band for one in publications if one.band is not None]
     return dataclasses.replace(
         publications[-1],
         c2=C2Rows.concatenate(rows) if rows else None,
-        bands=_uncovered([band for one in publications for band in one.bands]),
+        band=BandRows.concatenate(bands) if bands else None,
         gamma=GammaTable.concatenate(tables) if tables else None,
         picture=pictures[-1] if pictures else None,
     )
 
 
-def _uncovered(bands: list[Band]) -> tuple[Band, ...]:
-    """Return the bands that no later one covers, in order."""
-    left: list[Band] = []
-    for band in bands:
-        while left and band.start <= left[-1].start and band.stop >= left[-1].stop:
-            left.pop()
-        left.append(band)
-    return tuple(left)
-
-
 def _n_bytes(publication: Publication) -> int:
     arrays = [] if publication.c2 is None else [publication.c2.values]
-    for band in publication.bands:
-        arrays += [band.c2, band.spread]
+    if (band := publication.band) is not None:
+        arrays += [values for values in (band.c2, band.denoised, band.spread) if values is not None]
     if publication.picture is not None:
         arrays += [publication.picture.mean, publication.picture.labels]
     n_rows = 0 if publication.gamma is None else len(publication.gamma)

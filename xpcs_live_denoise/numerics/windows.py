@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import ArrayLike, NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.records.results import Band, DenoisedTwoTime
+from xpcs_live_denoise.records.results import DenoisedTwoTime
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
 
 from .arrays import as_stack, enlarged, next_capacity, per_roi
@@ -164,7 +164,7 @@ def denoise_scaled(
 
 def denoise_new_windows(
     blend: RunningBlend, c2: FloatArray, ensemble: Denoiser, scaling: WindowScaling
-) -> tuple[Band, ...]:
+) -> int:
     """Denoise and blend every window that has become complete while a series grows.
 
     The windows are those of the forward pass; the backward pass goes over the same ones. While
@@ -173,25 +173,15 @@ def denoise_new_windows(
     `denoise_two_time` on the whole C2 is final. A ROI without a scale is left out; when it has one
     later, its blending begins there.
 
-    `c2` are all frames so far, (n_roi, n, n); a view is enough. Returns what changed, as one band;
-    nothing if no window was ready.
+    `c2` are all frames so far, (n_roi, n, n); a view is enough. Returns the first frame of the new
+    windows: rows of the band before it have not changed. n if no window was ready.
     """
     starts = scaling.starts(c2.shape[-1])[blend.n_windows :]
     if not starts.size:
-        return ()
+        return c2.shape[-1]
     for start, values in denoised_windows(c2, starts, ensemble, scaling):
         blend.add(start, values, scaling.known)
-    first, stop = int(starts[0]), blend.n_frames
-    block = c2[:, first:stop, first:stop]
-    nothing = np.full_like(block, np.nan)
-    return (
-        Band(
-            start=first,
-            stop=stop,
-            c2=blend.over(block, first),
-            spread=blend.over(nothing, first, SPREAD),
-        ),
-    )
+    return int(starts[0])
 
 
 def denoised_windows(
@@ -320,6 +310,23 @@ class RunningBlend:
         size = max(min(start + below.shape[-1], self.n_frames) - start, 0)
         forward, backward = self.passes(start, start + size)[:, quantity]
         scatter(mean_of_passes(forward, backward), result[:, :size, :size])
+        return result
+
+    def band(self, below: FloatArray, start: int, quantity: int = MEAN) -> FloatArray:
+        """Return a copy of rows of a band from frame `start` on, the blend written over it.
+
+        `below` (n_roi, k, window) are C2(t, t - lag), raw for instance, which stay outside the
+        windows; written are the values of C2(t - lag, t).
+        """
+        result = below.copy()
+        frame = np.arange(start, min(start + below.shape[1], self.n_frames), dtype=np.int64)
+        lag = np.arange(below.shape[2], dtype=np.int64)
+        first = frame[:, np.newaxis] - lag
+        passes = self._bands[:, quantity]
+        forward, backward = passes[:, :, np.maximum(first, 0), lag + self._window - 1]
+        blended = np.where(first >= 0, mean_of_passes(forward, backward), np.nan)
+        some = result[:, : len(frame)]
+        np.copyto(some, blended, where=np.isfinite(blended), casting="same_kind")
         return result
 
     def passes(self, start: int, stop: int) -> FloatArray:

@@ -47,25 +47,31 @@ class RowSource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class C2Rows:
-    """New rows of C2, as one append made them: frames [start, stop) are new."""
+    """New rows of the map of C2: bins [start, stop), of which the last may not be full yet.
+
+    While `frames_per_bin` is 1 a bin is a frame and the map is C2 itself. When it doubles, the rows
+    begin at bin 0 again: what was there before is replaced. Bins that are full do not change.
+    """
 
     start: int
     stop: int
     # (n_roi, stop - start, stop): C2(t1, t2) for t1 in [start, stop), t2 in [0, stop).
     values: FloatArray
+    frames_per_bin: int = 1
 
     @staticmethod
     def concatenate(parts: Sequence[C2Rows]) -> C2Rows:
-        """Join rows that follow each other directly, in order. At least one part is needed.
+        """Join rows that follow each other or overlap, in order. At least one part is needed.
 
-        A part that starts before the first one has all rows from there on anew: those before it do
-        not count.
+        Where rows stand in two parts the later counts. A part that starts before the first one, or
+        has other bins, has all rows from there on anew: those before it do not count.
         """
-        anew = [index for index, part in enumerate(parts) if part.start < parts[0].start]
-        if anew:
-            return C2Rows.concatenate(parts[anew[0] :])
+        first = parts[0]
+        for index, part in enumerate(parts):
+            if part.start < first.start or part.frames_per_bin != first.frames_per_bin:
+                return C2Rows.concatenate(parts[index:])
         # What a run takes back of its first rows may be more than it has new ones by now.
-        first, end = parts[0], max(part.stop for part in parts)
+        end = max(part.stop for part in parts)
         shape = (len(first.values), end - first.start, end)
         values = np.empty(shape, first.values.dtype)
         for part in parts:
@@ -75,7 +81,57 @@ class C2Rows:
             values[:, :start, part.start : part.stop] = part.values[
                 :, :, first.start : part.start
             ].swapaxes(1, 2)
-        return C2Rows(start=first.start, stop=end, values=values)
+        return C2Rows(
+            start=first.start, stop=end, values=values, frames_per_bin=first.frames_per_bin
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BandRows:
+    """Rows of the band of C2, frames [start, stop): [roi, t, lag] is C2(t, t - lag).
+
+    Attributes
+    ----------
+    start, stop
+        Frames.
+    c2
+        (n_roi, stop - start, window), lags 0 .. window - 1; NaN before the series and in gaps.
+    denoised, spread
+        The denoised C2(t - lag, t), and the standard deviation over the ensemble's members, of the
+        same shape; raw and NaN where no window reached. None: nothing was denoised.
+    """
+
+    start: int
+    stop: int
+    c2: FloatArray
+    denoised: FloatArray | None = None
+    spread: FloatArray | None = None
+
+    @staticmethod
+    def concatenate(parts: Sequence[BandRows]) -> BandRows:
+        """Join rows that follow each other or overlap, in order. At least one part is needed.
+
+        Where rows stand in two parts the later counts. Rows begin where the earliest part does.
+        """
+        start, stop = min(part.start for part in parts), max(part.stop for part in parts)
+        shape = (len(parts[0].c2), stop - start, parts[0].c2.shape[2])
+        joined: dict[str, FloatArray | None] = {}
+        for name in ("c2", "denoised", "spread"):
+            given = [(part, getattr(part, name)) for part in parts]
+            if all(values is None for _, values in given):
+                joined[name] = None
+                continue
+            rows = joined[name] = np.full(shape, np.nan, parts[0].c2.dtype)
+            for part, values in given:
+                missing = part.c2 if name == "denoised" else np.nan  # nothing denoised yet
+                at = slice(part.start - start, part.stop - start)
+                rows[:, at] = missing if values is None else values
+        c2 = joined["c2"]
+        if c2 is None:
+            raise InvalidInputError("Band: got parts without C2.")
+        return BandRows(
+            start=start, stop=stop, c2=c2, denoised=joined["denoised"], spread=joined["spread"]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,16 +175,6 @@ class OneTime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Band:
-    """A block of denoised C2 on the diagonal that changed: frames [start, stop) squared."""
-
-    start: int
-    stop: int
-    c2: FloatArray  # (n_roi, stop - start, stop - start)
-    spread: FloatArray  # (n_roi, stop - start, stop - start)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """The detector as a person wants to see it, of a live run small enough for a screen."""
 
@@ -149,9 +195,9 @@ class Publication:
     n_frames
         Frames in C2 after this publication.
     c2
-        The new rows, None if there are none.
-    bands
-        The blocks on the diagonal whose denoised values changed, in order.
+        The new rows of the map, None if there are none.
+    band
+        The rows of the band that are new or whose denoised values changed, None if there are none.
     gamma
         New provisional rows, None if there are none.
     status
@@ -162,7 +208,7 @@ class Publication:
 
     n_frames: int
     c2: C2Rows | None
-    bands: tuple[Band, ...]
+    band: BandRows | None
     gamma: GammaTable | None
     status: Status
     picture: Picture | None = None
@@ -174,10 +220,13 @@ class Result:
 
     Attributes
     ----------
-    c2
-        Shape (n_roi, n, n), symmetric.
+    map_values
+        The map of C2, (n_roi, m, m), symmetric: each entry is the mean over a block of frames.
+    band
+        Rows of the band; all of them while a bin of the map is a frame, else the last ones only.
     denoised
-        None where nothing was denoised: `status.message` says why.
+        The denoised C2, (n_roi, n, n), of a series whose map has a bin a frame. None of a longer
+        one, whose band alone is denoised, and where nothing was: `status.message` says why.
     gamma
         Final rows: raw and denoised per age and ROI, and the fits of the whole series.
     g2
@@ -190,13 +239,37 @@ class Result:
         What is known of the run by its end, where that is not what it began with.
     """
 
-    c2: FloatArray
+    map_values: FloatArray
+    band: BandRows
     denoised: DenoisedTwoTime | None
     gamma: GammaTable
     g2: OneTime
     status: Status
+    frames_per_bin: int = 1
     picture: Picture | None = None
     info: RunInfo | None = None
+
+    @property
+    def map(self) -> tuple[FloatArray, int]:
+        """The map of C2, (n_roi, m, m), and how many frames a bin holds; the last may hold less."""
+        return self.map_values, self.frames_per_bin
+
+    @property
+    def c2(self) -> FloatArray:
+        """C2, (n_roi, n, n), symmetric.
+
+        Raises
+        ------
+        InvalidInputError
+            Where the series has more frames than the map has bins.
+        """
+        if self.frames_per_bin > 1:
+            raise InvalidInputError(
+                f"C2: got a series of {self.band.stop} frames, expected at most as many as the map "
+                f"has bins: it averages {self.frames_per_bin} frames. Read `map` and `band`, or "
+                "raise the setting `map_frames`."
+            )
+        return self.map_values
 
     def with_frame_time(self, period_s: float | None) -> Result:
         """Return a result that is per frame in seconds; None: the period is not known.

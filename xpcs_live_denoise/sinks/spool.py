@@ -22,7 +22,7 @@ import numpy as np
 from xpcs_live_denoise.errors import InvalidInputError, SpoolInUseError
 from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.records.results import (
-    Band,
+    BandRows,
     C2Rows,
     DenoisedTwoTime,
     GammaTable,
@@ -215,7 +215,7 @@ ARRAY, SCALAR, TUPLE, PAIRS, RECORD = "$array", "$scalar", "$tuple", "$pairs", "
 _RECORDS: dict[str, Any] = {
     record.__name__: record
     for record in (
-        Band,
+        BandRows,
         C2Rows,
         DenoisedTwoTime,
         GammaTable,
