@@ -280,7 +280,7 @@ def test_status_table_decodes_its_lists(live):
 def test_a_result_without_denoising_says_why(module_client, synthetic):
     run = synthetic(n_frames=4, n_expected=4)
     sink = TiledSink(run.info, client=module_client)
-    sink.write(run.publication(0, 4, bands=(), status=Status(message="4 frames; 50 are needed.")))
+    sink.write(run.publication(0, 4, band=None, status=Status(message="4 frames; 50 are needed.")))
     result = results(module_client, run.raw_uid)
     with pytest.raises(ResultNotFoundError, match=r"c2\(denoised=False\).* 50 are needed"):
         result.c2()
@@ -440,7 +440,7 @@ def test_plot_shows_both_c2_on_one_scale_g2_and_gamma(
     if kind == "raw only":
         run = synthetic(n_frames=8, n_expected=8)
         sink = TiledSink(run.info, client=module_client)
-        sink.write(run.publication(0, 8, bands=(), gamma=None))
+        sink.write(run.publication(0, 8, band=None, gamma=None))
         result = results(module_client, run.raw_uid)
     else:
         result = (finished if kind == "finished" else live)[1]

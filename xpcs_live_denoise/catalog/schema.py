@@ -102,6 +102,9 @@ ARRAY_DIMS: dict[str, tuple[tuple[str, ...], str]] = {
     "c2": (("roi", "t1_s", "t2_s"), ""),
     "c2_denoised": (("roi", "t1_s", "t2_s"), ""),
     "c2_spread": (("roi", "t1_s", "t2_s"), ""),
+    "c2_band": (("roi", "t_s", "lag_s"), ""),
+    "c2_band_denoised": (("roi", "t_s", "lag_s"), ""),
+    "c2_band_spread": (("roi", "t_s", "lag_s"), ""),
     "g2": (("roi", "delay_s"), ""),
     "g2_error": (("roi", "delay_s"), ""),
     "g2_denoised": (("roi", "delay_s"), ""),
@@ -114,12 +117,15 @@ ARRAY_DIMS: dict[str, tuple[tuple[str, ...], str]] = {
     "q_inv_angstrom": (("roi",), "1/angstrom"),
     "t1_s": (("t1_s",), "s"),
     "t2_s": (("t2_s",), "s"),
+    "t_s": (("t_s",), "s"),
+    "lag_s": (("lag_s",), "s"),
     "row": (("row",), "pixels"),
     "col": (("col",), "pixels"),
 }
 # array -> type of its entries; all others are float64
 ARRAY_DTYPES = {
     **dict.fromkeys(("c2", "c2_denoised", "c2_spread", "image"), "<f4"),
+    **dict.fromkeys(("c2_band", "c2_band_denoised", "c2_band_spread"), "<f4"),
     "roi_labels": "<i4",
     "roi": "<i8",
 }
