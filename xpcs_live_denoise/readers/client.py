@@ -584,8 +584,9 @@ def _g2(
             for name in ("delay_s", "g2", "g2_error", "g2_denoised")
         )
     else:
-        (raw, error), denoised = views.g2_so_far(c2), None
-        delay_s = np.arange(1, len(c2)) * frame_time_s
+        error = denoised = None
+        lags, raw = views.g2_so_far(c2)
+        delay_s = lags * frame_time_s
     return views.g2_view(
         delay_s,
         raw,
@@ -593,7 +594,9 @@ def _g2(
         raw_error=error,
         table=gamma,
         label=label,
-        series_s=len(c2) * frame_time_s,
-        final=final,
         n_frames=len(c2),
+        frame_time_s=frame_time_s,
+        series_s=len(c2) * frame_time_s,
+        whole=len(table) > 0,
+        final=final,
     )
