@@ -6,10 +6,10 @@ import dataclasses
 
 import numpy as np
 
-from xpcs_live_denoise.numerics.arrays import lag_bin_edges
+from xpcs_live_denoise.numerics.threads import one_thread
 from xpcs_live_denoise.records.results import GammaTable, Result
 
-from .c2 import C2Analysis, PhotonContrast, one_thread
+from .c2 import C2Analysis, PhotonContrast
 from .growing_band import GrowingBand
 from .paper_rows import PaperRows
 from .profiled import ProfiledTwoTime
@@ -33,7 +33,7 @@ def finish_long(
         sums, rates = two_time.age_sums, of_c2.rates
         values, frames_per_bin = two_time.map
         estimates = GammaTable.concatenate(rates.final(sums, two_time.images))
-        edges = lag_bin_edges(max(sums.n_frames - 1, 1))
+        edges, _ = sums.lag_bins()
         g2 = dataclasses.replace(
             one_time_of_sums(sums, rates.frame_time_s), g2_denoised=band.denoised_g2(edges)
         )

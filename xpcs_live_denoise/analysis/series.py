@@ -15,6 +15,7 @@ from xpcs_live_denoise.numerics.bad_pixels import BadPixels
 from xpcs_live_denoise.numerics.contrast import photon_contrast
 from xpcs_live_denoise.numerics.g2 import NOISE_REACH
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
+from xpcs_live_denoise.numerics.threads import one_thread
 from xpcs_live_denoise.numerics.windows import Denoiser, WindowScaling
 from xpcs_live_denoise.records.results import (
     GammaTable,
@@ -25,7 +26,7 @@ from xpcs_live_denoise.records.results import (
 from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import Array, FloatArray
 
-from .c2 import C2Analysis, PhotonContrast, one_thread
+from .c2 import C2Analysis, PhotonContrast
 from .growing_band import BandWriter, GrowingBand
 from .long_series import finish_long
 from .profiled import ProfiledTwoTime
