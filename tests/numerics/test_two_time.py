@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from skbeam.core.correlation import lazy_two_time, two_time_state_to_results
 
 from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
+from xpcs_live_denoise.numerics.band import RowBand
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.two_time import (
     FIRST_CAPACITY,
@@ -443,3 +444,21 @@ def test_scikit_beam_stops_where_the_map_is_full():
     with pytest.raises(InvalidInputError, match="got 9 frames, expected at most 8"):
         accumulator.append(counts(1))
     assert accumulator.n_frames == 8
+
+
+def test_a_band_that_is_released_as_it_grows_keeps_its_rows_and_bounded_memory():
+    band = RowBand(1, 3, 8, np.float32)
+    seen = None
+    for frame in range(0, 3000, 5):
+        band.reserve(5)
+        band.new_rows(0, 5)[...] = np.arange(frame, frame + 5)[:, np.newaxis]
+        band.advance(5)
+        band.release(band.stop - 40)
+        if frame == 1000:
+            seen = band.values
+            kept = seen.copy()
+        values = band.values
+        np.testing.assert_array_equal(values[0, :, 0], np.arange(band.start, band.stop))
+        assert values.base is not None
+        assert values.base.nbytes <= 2 * (40 + 5) * 3 * 4
+    np.testing.assert_array_equal(seen, kept)
