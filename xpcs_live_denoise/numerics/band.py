@@ -9,7 +9,6 @@ import numpy as np
 from xpcs_live_denoise.records.types import Array, FloatArray
 
 
-
 class RowBand:
     """Rows of a band, (n_roi, rows, width), that grow at one end and are released at the other.
 
@@ -46,7 +45,7 @@ class RowBand:
         if self.stop + n_new - self._first <= capacity:
             return
         kept = self.stop - self.start
-        # Twice what is kept: a row is moved once, on average, whether the band grows or is released.
+        # Twice what is kept: a row moves once, on average, whether rows are released or not.
         rows = np.empty((n_roi, 2 * (kept + n_new), width), self._rows.dtype)
         rows[:, :kept] = self.values
         self._rows, self._first = rows, self.start
