@@ -57,8 +57,7 @@ def test_the_next_blocks_are_read_while_the_last_one_is_computed_but_not_more():
 def test_an_error_is_raised_in_its_place():
     blocks, got = Blocks(5, UnreadableFramesError("cut off")), []
     with pytest.raises(UnreadableFramesError, match="cut off"):
-        for block in read_ahead(blocks()):
-            got.append(block)  # noqa: PERF402 - what came before the error
+        got.extend(read_ahead(blocks()))
     assert got == list(range(5))
     with pytest.raises(UnreadableFramesError, match="cut off"):
         next(read_ahead(Blocks(0, UnreadableFramesError("cut off"))()))
