@@ -60,7 +60,7 @@ def test_roi_pixels_are_those_of_whole_frames(tmp_path, reader, dtype, swmr):
     pixels, whole = select(reader, reference(tmp_path / "a.h5", 3, 73, swmr=swmr))
     np.testing.assert_array_equal(pixels, ROIS.gather(frames[3:73]))
     assert pixels.dtype == dtype
-    np.testing.assert_array_equal(whole, frames[3:73][[0, 1, 2, 4, 8, 16, 32, 50, 64]])
+    np.testing.assert_array_equal(whole, frames[3:73][[0, 1, 4, 16, 64]])
 
 
 @pytest.mark.parametrize(
@@ -146,11 +146,11 @@ def test_frames_of_another_shape_are_refused(tmp_path, reader):
 def test_blocks_without_roi_pixels_are_never_decompressed(tmp_path, reader):
     frames = counts(8)
     write(tmp_path / "a.h5", frames, chunks=(1, *SHAPE), **BSLZ4)
-    for frame in (3, 5, 6, 7):
+    for frame in (2, 3, 5, 6, 7):
         damage(tmp_path / "a.h5", frame, at=16, content=b"\xff" * 8)  # in the first block
     pixels, whole = select(reader, reference(tmp_path / "a.h5", 0, 8))
     np.testing.assert_array_equal(pixels, ROIS.gather(frames))
-    np.testing.assert_array_equal(whole, frames[[0, 1, 2, 4]])
+    np.testing.assert_array_equal(whole, frames[[0, 1, 4]])
 
 
 def test_without_the_library_whole_frames_are_read_and_that_is_said_once(

@@ -17,12 +17,12 @@ class WantedElements:
 
     A chunk of `n_elements` numbers of `dtype` is compressed in blocks of some KiB, each for itself;
     what is left of the last one beyond a multiple of 8 numbers is stored as it is. `wanted` are
-    flat indices into the chunk, (n,), in any order.
+    flat indices into the chunk: (n,), in any order, or a range without steps.
 
     Not for two threads at once: it keeps memory for the blocks.
     """
 
-    def __init__(self, wanted: IntArray, n_elements: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, wanted: IntArray | range, n_elements: int, dtype: np.dtype[Any]) -> None:
         self._wanted = wanted
         self._n_elements = n_elements
         self._dtype = dtype
@@ -54,7 +54,8 @@ class WantedElements:
             )
         except Exception as error:  # what it raises is a plain Exception
             raise ValueError(f"a block cannot be decompressed: {error}") from error
-        return elements.take(self._places)
+        places = self._places
+        return elements[places] if isinstance(places, slice) else elements.take(places)
 
     def _read_head(self, head: bytes) -> None:
         itemsize = self._dtype.itemsize
@@ -72,10 +73,18 @@ class WantedElements:
     def _find_blocks(self, n_per_block: int) -> None:
         """Find the blocks that hold wanted elements, and these in the blocks behind each other."""
         n_full, n_last = divmod(self._n_elements, n_per_block)
-        of_element = self._wanted // n_per_block
-        self._blocks: IntArray = np.unique(of_element)
-        place = np.searchsorted(self._blocks, of_element)
-        self._places = place * n_per_block + self._wanted % n_per_block
+        wanted = self._wanted
+        self._blocks: IntArray
+        self._places: IntArray | slice
+        if isinstance(wanted, range):
+            self._blocks = np.arange(wanted.start // n_per_block, -(-wanted.stop // n_per_block))
+            start = wanted.start % n_per_block
+            self._places = slice(start, start + len(wanted))
+        else:
+            of_element = wanted // n_per_block
+            self._blocks = np.unique(of_element)
+            place = np.searchsorted(self._blocks, of_element)
+            self._places = place * n_per_block + wanted % n_per_block
         with_last = bool(len(self._blocks)) and self._blocks[-1] == n_full
         self._n_left = n_last % 8 * self._dtype.itemsize if with_last else 0
         self._n_shuffled_blocks = n_full + (n_last >= 8)

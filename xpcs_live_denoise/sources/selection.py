@@ -20,8 +20,8 @@ from xpcs_live_denoise.records.types import Array
 
 logger = logging.getLogger(__name__)
 
-# Where whole frames cost extra, one of so many is read whole, and those numbered 0, 1, 2, 4, 8 ...
-WHOLE_EVERY = 50
+# Of so many frames one is read whole, where that costs extra.
+WHOLE_EVERY = 100
 # Frames that are read at once where only blocks of them are decompressed.
 MOST_AT_ONCE = 64
 MOST_IN_CHUNK = 16  # frames of a chunk; of larger ones everything is decompressed at once
@@ -55,8 +55,8 @@ class RoiSelection:
     def __init__(self, rois: RoiMap) -> None:
         self._rois = rois
         self._n_frames = 0
-        # By offset in a chunk, frames in a chunk and dtype.
-        self._elements: dict[tuple[int, int, np.dtype[Any]], bslz4.WantedElements] = {}
+        # By number in the chunk, frames in it, dtype, and whether the frame is wanted whole.
+        self._elements: dict[tuple[int, int, np.dtype[Any], bool], bslz4.WantedElements] = {}
 
     def of_frames(self, frames: Array) -> RoiPixels:
         """Return the ROI pixels of frames (k, rows, cols); raises as `RoiMap.gather`."""
@@ -71,18 +71,19 @@ class RoiSelection:
         """
         if not self.takes_blocks(dataset):
             return self.of_frames(_whole(dataset, frames, place))
-        pixels = np.empty((len(frames), len(self._rois.pixels)), dataset.dtype)
+        shape, at = self._rois.shape, self._rois.pixels
+        pixels = np.empty((len(frames), len(at)), dataset.dtype)
         whole: list[Array] = []
         n_done = 0
         with _one_thread():
             try:
-                for row, chunk in zip(pixels, self._chunks(dataset, frames, place), strict=True):
-                    if isinstance(chunk, np.ndarray):
-                        whole.append(chunk)
-                        np.take(chunk.reshape(-1), self._rois.pixels, out=row, mode="clip")
+                for row, read in zip(pixels, self._read(dataset, frames, place), strict=True):
+                    if len(read) > len(at):  # the whole frame
+                        np.take(read, at, out=row, mode="clip")
                     else:
-                        elements, raw = chunk
-                        row[:] = elements.take(raw)
+                        row[:] = read
+                    if _is_whole(self._n_frames + n_done):
+                        whole.append(read.reshape(shape))
                     n_done += 1
             except (OSError, ValueError) as error:
                 if not n_done:
@@ -112,35 +113,42 @@ class RoiSelection:
 
     # --- the steps -------------------------------------------------------------------------
 
-    def _chunks(
+    def _read(
         self, dataset: h5py.Dataset, frames: range, place: tuple[int, ...]
-    ) -> Iterator[Array | tuple[bslz4.WantedElements, bytes]]:
-        """Yield for each frame its chunk, with which of its elements are wanted; or it whole."""
+    ) -> Iterator[Array]:
+        """Yield for each frame its ROI pixels or, flat, all of it."""
         sizes = _chunk(dataset)[:-2]
-        rows, cols = self._rois.shape
-        read: dict[tuple[int, ...], tuple[int, bytes]] = {}  # one chunk
+        chunks: dict[tuple[int, ...], tuple[int, bytes]] = {}  # the last one
         for number, frame in enumerate(frames, self._n_frames):
             index = (frame, *place)
             at = (*(i // size * size for i, size in zip(index, sizes, strict=True)), 0, 0)
-            if number % WHOLE_EVERY and number & (number - 1):
-                if at not in read:
-                    read = {at: dataset.id.read_direct_chunk(at)}
-                filters_left_out, raw = read[at]
-                if not filters_left_out:
-                    within = int(np.ravel_multi_index(np.subtract(index, at[:-2]), sizes))
-                    yield self._wanted(within * rows * cols, dataset), raw
-                    continue
-            yield dataset[index]
+            if at not in chunks:
+                chunks = {at: dataset.id.read_direct_chunk(at)}
+            filters_left_out, chunk = chunks[at]
+            if filters_left_out:
+                yield dataset[index].reshape(-1)
+            else:
+                within = int(np.ravel_multi_index(np.subtract(index, at[:-2]), sizes))
+                yield self._wanted(dataset, within, whole=_is_whole(number)).take(chunk)
 
-    def _wanted(self, offset: int, dataset: h5py.Dataset) -> bslz4.WantedElements:
-        n_frames = _frames_in_chunk(dataset)
-        key = (offset, n_frames, dataset.dtype)
+    def _wanted(self, dataset: h5py.Dataset, frame: int, *, whole: bool) -> bslz4.WantedElements:
+        """Return the elements of a chunk that are wanted of its `frame`-th frame."""
+        n_frames, n_pixels = _frames_in_chunk(dataset), math.prod(self._rois.shape)
+        key = (frame, n_frames, dataset.dtype, whole)
         if key not in self._elements:
-            rows, cols = self._rois.shape
-            self._elements[key] = bslz4.WantedElements(
-                self._rois.pixels + offset, n_frames * rows * cols, dataset.dtype
-            )
+            first = frame * n_pixels
+            wanted = range(first, first + n_pixels) if whole else self._rois.pixels + first
+            self._elements[key] = bslz4.WantedElements(wanted, n_frames * n_pixels, dataset.dtype)
         return self._elements[key]
+
+
+def _is_whole(number: int) -> bool:
+    """Whether the frame of that number is read whole although it costs extra.
+
+    That is one in WHOLE_EVERY, and those numbered 1, 4, 16, 64 ... for a picture soon.
+    """
+    of_four = number & (number - 1) == 0 and number.bit_length() % 2 == 1
+    return number % WHOLE_EVERY == 0 or of_four
 
 
 def read_frames(
