@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.numerics.coarsening import denoise_coarse, noise_at_ages
@@ -20,6 +16,7 @@ from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.static import MeanImages
+from xpcs_live_denoise.numerics.threads import one_thread
 from xpcs_live_denoise.numerics.two_time import band_of_c2
 from xpcs_live_denoise.numerics.windows import Denoiser, WindowScaling, denoise_scaled
 from xpcs_live_denoise.records.results import BandRows, DenoisedTwoTime, GammaTable, Result
@@ -208,17 +205,3 @@ def contrast_estimates(
         "photon_error": beta_error,
     }
     return {name: tuple(float(value) for value in values) for name, values in found.items()}
-
-
-def one_thread() -> AbstractContextManager[Any]:
-    """Return a context in which numpy's BLAS uses one thread.
-
-    The fits multiply thousands of small matrices. On a machine whose cores are busy (the detector,
-    the server, the scan) two threads took ten times as long for them as one.
-    """
-    return _controller().limit(limits=1, user_api="blas")
-
-
-@functools.cache
-def _controller() -> ThreadpoolController:
-    return ThreadpoolController()

@@ -14,6 +14,7 @@ from xpcs_live_denoise.numerics.arrays import merged_ranges
 from xpcs_live_denoise.numerics.bad_pixels import BadPixels
 from xpcs_live_denoise.numerics.contrast import photon_contrast
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
+from xpcs_live_denoise.numerics.threads import one_thread
 from xpcs_live_denoise.numerics.windows import (
     SPREAD,
     Denoiser,
@@ -30,7 +31,7 @@ from xpcs_live_denoise.records.results import (
 from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import Array, FloatArray
 
-from .c2 import C2Analysis, PhotonContrast, one_thread
+from .c2 import C2Analysis, PhotonContrast
 from .profiled import ProfiledTwoTime
 from .rates import LIVE_DELAY, defer
 from .screening import FrameScreen, Screened
