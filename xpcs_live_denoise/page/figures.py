@@ -123,6 +123,7 @@ class Figures:
         self._thin = False
         self._unit = "s"  # of all times
         self._c2_hovers: list[HoverTool] = []
+        self._lags = DataRange1d(range_padding=0)
         self._edges, self._chosen = (LinearColorMapper(palette=[NOT_DRAWN] * 2) for _ in range(2))
         self._c2_colours = LinearColorMapper(
             palette=viridis(256), low=1.0, high=1.5, nan_color=views.UNKNOWN
@@ -265,30 +266,49 @@ class Figures:
         if time_unit == self._unit:
             return
         self._unit = time_unit
-        for name, (_, x_label, y_label) in views.PANELS.items():
-            self.plots[name].xaxis.axis_label = views.in_unit(x_label, time_unit)
-            self.plots[name].yaxis.axis_label = views.in_unit(y_label, time_unit)
-        for tool in self._c2_hovers:
-            tool.tooltips = list(c2_tooltips(time_unit).items())
+        self._label_times()
 
-    def show_c2(self, view: views.TwoTimeView, shown: str, roi: str, nothing: str) -> None:
-        """Show the C2 of a ROI, or `nothing`; what is hidden (`shown`) is not sent."""
+    def _label_times(self) -> None:
+        of_lags = self.plots["c2_denoised"].y_range is self._lags
+        for name, (_, x_label, y_label) in views.PANELS.items():
+            if name == "c2_denoised" and of_lags:
+                y_label = views.SHORT_LAGS_LABEL
+            self.plots[name].xaxis.axis_label = views.in_unit(x_label, self._unit)
+            self.plots[name].yaxis.axis_label = views.in_unit(y_label, self._unit)
+        for tool, second in zip(self._c2_hovers, ("t2", "lag" if of_lags else "t2"), strict=True):
+            tool.tooltips = list(c2_tooltips(self._unit, second).items())
+
+    def show_c2(self, view: views.TwoTimeView, shown: str, roi: str) -> None:
+        """Show the C2 of a ROI; what is hidden (`shown`) is not sent."""
         self._c2_colours.update(low=view.low, high=view.high)
-        for kind, values in (("raw", view.raw), ("denoised", view.denoised)):
+        self._show_lags(view.strip is not None)
+        for kind, values, title in (
+            ("raw", view.raw, view.raw_title),
+            ("denoised", view.denoised if view.strip is None else view.strip.values, view.title),
+        ):
             plot, source = self.plots[f"c2_{kind}"], self.sources[f"c2_{kind}"]
-            title = views.PANELS[plot.name][0] if kind == "raw" else view.title
             plot.title.text = f"{title}, {roi}"
-            if values is None or not len(values):
-                missing = view.note if len(view.raw) and kind == "denoised" else nothing
-                plot.title.text += f": {missing}"
+            if values is None or not values.size:
+                plot.title.text += f": {view.empty or view.note}"
                 source.data = empty(IMAGE_COLUMNS)
+            elif kind == "denoised" and view.strip is not None:
+                source.data = strip_columns(view.strip)
             elif shown in ("both", "model", kind):
                 source.data = image_columns(values, (view.edge_s, view.edge_s))
 
-    def show_detector(self, view: views.DetectorView | None, rois: Rois, missing: str) -> None:
-        """Show the image with its ROIs, or, for None, what is `missing`."""
+    def _show_lags(self, of_lags: bool) -> None:
+        """Let the second picture of C2 have an axis of lags, or that of the first one."""
+        plot = self.plots["c2_denoised"]
+        wanted = self._lags if of_lags else self.plots["c2_raw"].y_range
+        if plot.y_range is wanted:
+            return
+        plot.y_range = wanted
+        self._label_times()
+
+    def show_detector(self, view: views.DetectorView | None, rois: Rois) -> None:
+        """Show the image with its ROIs, or, for None, that there is none."""
         if view is None:
-            self.plots["detector"].title.text = f"Detector: {missing}"
+            self.plots["detector"].title.text = f"Detector: {views.NO_IMAGE}"
             self.sources["detector"].data = empty(IMAGE_COLUMNS)
             self.sources["rois"].data = empty(ROI_COLUMNS)
             self._labels = None
@@ -490,10 +510,16 @@ def hover(plot: Plot, renderers: list[Plot], **tooltips: str) -> HoverTool:
     return tool
 
 
-def c2_tooltips(time_unit: str) -> dict[str, str]:
-    """Return what is told of a place in C2."""
+def strip_columns(strip: views.C2Strip) -> Columns:
+    """Return the columns of the image of short lags against age."""
+    columns = image_columns(strip.values, (strip.end_s, strip.high_s - strip.low_s))
+    return {**columns, "y": [strip.low_s]}
+
+
+def c2_tooltips(time_unit: str, second: str = "t2") -> dict[str, str]:
+    """Return what is told of a place in C2; `second` is what its y axis is."""
     time = "{0.000} s" if time_unit == "s" else f"{{0}} {time_unit}s"
-    return {"t1": f"$x{time}", "t2": f"$y{time}", "C2": "@image{0.0000}"}
+    return {"t1": f"$x{time}", second: f"$y{time}", "C2": "@image{0.0000}"}
 
 
 def colour_bar(mapper: Plot, title: str | None = None) -> ColorBar:

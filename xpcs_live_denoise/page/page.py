@@ -233,7 +233,7 @@ class Screen:
         self._draw(
             "C2",
             lambda: state.two_time(index, model=shown == "model"),
-            lambda view: figures.show_c2(view, shown, roi, state.nothing),
+            lambda view: figures.show_c2(view, shown, roi),
             (shown, live),
         )
         self._draw("g2", lambda: state.g2(index), lambda view: figures.show_g2(view, roi))
@@ -258,10 +258,8 @@ class Screen:
             self._draw(
                 "the detector",
                 lambda: state.detector(index),
-                lambda view: figures.show_detector(
-                    view, rois, "no image yet" if live else "no image in this result"
-                ),
-                (live, rois),
+                lambda view: figures.show_detector(view, rois),
+                rois,
             )
 
     def _draw(

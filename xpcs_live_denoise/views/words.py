@@ -34,6 +34,7 @@ MODEL_TITLE = "Model C2, of the path"  # in the place of the denoised one where 
 # In its place where a bin of the map holds several frames: by whether anything was denoised.
 SHORT_LAGS_TITLES = ("Raw C2 at short lags", "Denoised C2 at short lags")
 SHORT_LAGS_LABEL = "lag (s)"
+NO_IMAGE = "no image"  # of the detector
 
 # Kinds of points of Gamma(t), later ones over earlier ones: legend, colour, marker of matplotlib.
 KINDS: Mapping[str, tuple[str, str, str]] = {

@@ -236,7 +236,7 @@ class RunFigure:
             self._images["detector"],
             self._images["outline"],
         )
-        self._texts["detector"].set_text("" if view is not None else "no image")
+        self._texts["detector"].set_text("" if view is not None else views.NO_IMAGE)
         for shown in (image, outline, self._bars["detector"]):
             shown.set_visible(view is not None)
         drawing.blank(axes, view is None)
