@@ -85,12 +85,12 @@ def long_state(n=5000, n_expected=100_000):
 def test_a_map_that_got_larger_bins_has_short_lags_beside_it():
     made = long_state()
     shown = made.two_time(0)
-    assert shown.raw_title == "Raw C2, 8 frames a bin"
+    assert shown.raw_title == "Raw C2, 8 frames/bin"
     assert (shown.edge_s, shown.series_s) == (2504.0, 50_000.0)  # 313 squares of 16 frames
     assert shown.raw.shape == (313, 313)
     assert np.nanmin(shown.raw) > 1.9, "rows of before are gone"
     assert shown.denoised is None
-    assert shown.title == "Denoised C2 at short lags"
+    assert shown.title == "Short lags, denoised"
     assert shown.strip.values.shape[0] == 49
     assert shown.strip.end_s == pytest.approx(2500, rel=0.01)
     assert np.isfinite(shown.strip.values).all()

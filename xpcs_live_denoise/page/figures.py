@@ -8,7 +8,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from bokeh.events import MouseLeave, MouseMove, Tap
 from bokeh.models import (
+    AdaptiveTicker,
     BasicTicker,
+    BasicTickFormatter,
     ColorBar,
     ColumnDataSource,
     CustomJS,
@@ -75,6 +77,9 @@ const power = 10 ** Math.floor(Math.log10((high - low) / most));
 const step = power * [1, 2, 5, 10].find((digit) => (high - low) / (digit * power) <= most);
 return between(Array.from({ length: most + 2 }, (_, i) => (Math.floor(low / step) + i) * step));
 """
+# Ticks of an axis of times in s that are round in min and h, too, and their labels.
+SIXTIES = {"base": 60, "mantissas": [1, 2, 5, 10, 15, 30], "desired_num_ticks": 5}
+IN_UNIT = "return String(Number((tick / unit).toPrecision(6)));"
 MOST_ALONG, MOST_UP = 4, 5  # of a panel on a laptop
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 INK, PALE_INK, LINE = "#16202a", "#33404d", "#c6ccd2"
@@ -121,7 +126,7 @@ class Figures:
         self.sources: dict[str, ColumnDataSource] = {}
         self._labels: Array | None = None  # of the detector, as they are drawn
         self._thin = False
-        self._unit = "s"  # of all times
+        self._unit, self._series_s = "s", 0.0  # of all times
         self._c2_hovers: list[HoverTool] = []
         self._lags = DataRange1d(range_padding=0)
         self._edges, self._chosen = (LinearColorMapper(palette=[NOT_DRAWN] * 2) for _ in range(2))
@@ -261,20 +266,32 @@ class Figures:
 
     # --- filling them ----------------------------------------------------------------------
 
-    def show_unit(self, time_unit: str) -> None:
-        """Label all axes for times in "s" or another unit, "frame"."""
-        if time_unit == self._unit:
+    def show_unit(self, time_unit: str, series_s: float) -> None:
+        """Label all axes for times in "s" or another unit, "frame", of a series so long."""
+        known = (time_unit, views.axis_unit(time_unit, series_s))
+        if known == (self._unit, views.axis_unit(self._unit, self._series_s)):
             return
-        self._unit = time_unit
+        self._unit, self._series_s = time_unit, series_s
         self._label_times()
 
     def _label_times(self) -> None:
+        """Label all axes; ages have a unit that suits the length of the series, delays s."""
         of_lags = self.plots["c2_denoised"].y_range is self._lags
-        for name, (_, x_label, y_label) in views.PANELS.items():
-            if name == "c2_denoised" and of_lags:
-                y_label = views.SHORT_LAGS_LABEL
-            self.plots[name].xaxis.axis_label = views.in_unit(x_label, self._unit)
-            self.plots[name].yaxis.axis_label = views.in_unit(y_label, self._unit)
+        ages = {("c2_raw", 0), ("c2_raw", 1), ("c2_denoised", 0), ("gamma", 0)}
+        ages |= set() if of_lags else {("c2_denoised", 1)}
+        unit_s = views.axis_unit(self._unit, self._series_s)[1]
+        for name, (_, *labels) in views.PANELS.items():
+            plot = self.plots[name]
+            for at, (axis, label) in enumerate(zip((plot.xaxis, plot.yaxis), labels, strict=True)):
+                end_s = self._series_s if (name, at) in ages else 0.0
+                axis.axis_label = views.in_unit(label, self._unit, end_s)
+                if (name, at) in ages:
+                    axis.ticker = BasicTicker() if unit_s == 1 else AdaptiveTicker(**SIXTIES)
+                    axis.formatter = CustomJSTickFormatter(code=IN_UNIT, args={"unit": unit_s})
+        if of_lags:
+            lags = self.plots["c2_denoised"].yaxis
+            lags.axis_label = views.in_unit(views.SHORT_LAGS_LABEL, self._unit)
+            lags.ticker, lags.formatter = BasicTicker(), BasicTickFormatter()
         for tool, second in zip(self._c2_hovers, ("t2", "lag" if of_lags else "t2"), strict=True):
             tool.tooltips = list(c2_tooltips(self._unit, second).items())
 
@@ -363,7 +380,9 @@ class Figures:
         """Show the rates of a ROI; what may still change is hollow."""
         title = f"{views.PANELS['gamma'][0]}, {roi}"
         self.plots["gamma"].title.text = f"{title}: {view.note}" if view.note else title
-        self.plots["gamma"].xaxis.axis_label = views.in_unit(view.age_label, self._unit)
+        self.plots["gamma"].xaxis.axis_label = views.in_unit(
+            view.age_label, self._unit, self._series_s
+        )
         for kind, points in view.points.items():
             self.sources[kind].data = rate_columns(kind, points)
         corners: Columns = {

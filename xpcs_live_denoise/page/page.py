@@ -229,7 +229,7 @@ class Screen:
         """Draw what the browser does not have yet of a ROI (its index)."""
         figures, label, live = self._figures, state.labels[index], state.live
         roi, rois = f"ROI {label}", rois_of(state, index)
-        figures.show_unit(state.time_unit)
+        figures.show_unit(state.time_unit, state.series_s)
         self._draw(
             "C2",
             lambda: state.two_time(index, model=shown == "model"),

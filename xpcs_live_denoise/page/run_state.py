@@ -348,7 +348,7 @@ class RunState:
             n_frames=self.n_frames if c2_map else 0,
             frame_time_s=self.frame_time_s,
             most=SCREEN_EDGE,
-            series_s=self._series_s,
+            series_s=self.series_s,
             status=self.data.status,
             roi=index,
             note=note,
@@ -371,7 +371,8 @@ class RunState:
             return None
 
     @property
-    def _series_s(self) -> float:
+    def series_s(self) -> float:
+        """Time of the whole series as far as it is known, s."""
         to_come = (self.n_expected or 0) if self.live else 0
         return max(self.n_frames, to_come) * self.frame_time_s
 
@@ -413,7 +414,7 @@ class RunState:
             label=self.labels[index],
             n_frames=self.n_frames,
             frame_time_s=self.frame_time_s,
-            series_s=self._series_s,
+            series_s=self.series_s,
             whole=stored is not None,
             final=not self.live,
         )
@@ -456,7 +457,7 @@ class RunState:
             lambda: views.gamma_view(
                 self.data.gamma,
                 self.labels[index],
-                end_s=self._series_s,
+                end_s=self.series_s,
                 window=self.window,
                 final=not self.live,
             ),

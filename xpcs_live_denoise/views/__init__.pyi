@@ -43,6 +43,7 @@ from .words import RECOMMENDED as RECOMMENDED
 from .words import SHORT_LAGS_LABEL as SHORT_LAGS_LABEL
 from .words import STATES as STATES
 from .words import UNKNOWN as UNKNOWN
+from .words import axis_unit as axis_unit
 from .words import caution_words as caution_words
 from .words import default_roi as default_roi
 from .words import facts as facts

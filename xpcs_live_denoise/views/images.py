@@ -14,7 +14,7 @@ from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import FloatArray, IntArray
 
 from .band import C2Band
-from .words import PANELS, SHORT_LAGS_LABEL, SHORT_LAGS_TITLES, map_title, why_no_frames
+from .words import PANELS, SHORT_LAGS_TITLES, map_title, why_no_frames
 
 MOST_ENTRIES = 2000  # along an edge of a map that is kept; a larger one is thinned
 FEW = 60  # above so many entries a part of C2 tells its colours
@@ -192,11 +192,6 @@ class TwoTimeView:
     raw_title: str
     title: str
 
-    @property
-    def second_label(self) -> str:
-        """The label of the y axis of the second picture."""
-        return PANELS["c2_denoised"][2] if self.strip is None else SHORT_LAGS_LABEL
-
 
 def strip_view(band: C2Band, roi: int, frame_time_s: float) -> tuple[C2Strip, str]:
     """Return what is drawn of the band of the ROI with an index in it, and what to call it."""
@@ -307,6 +302,7 @@ def measured_view(
 
 
 COUNTS_RANGE = (2, 99.8)  # percentiles of the counts above zero
+MANY_FRAMES = 100_000  # a number of more digits does not fit into a title
 MOST_DECADES = 3  # of the colours of the detector
 NO_EDGE, ROI_EDGE, CHOSEN_EDGE, CHOSEN_INSIDE = range(4)
 
@@ -380,7 +376,8 @@ def detector_view(picture: Picture | None, label: int) -> DetectorView | None:
         low = max(low, high / 10**MOST_DECADES)
     title = "Detector"
     if n_frames:
-        title += ", mean of 1 frame" if n_frames == 1 else f", mean of {n_frames} frames"
+        many = f"{n_frames / 1000:.3g}k" if n_frames >= MANY_FRAMES else n_frames
+        title += ", mean of 1 frame" if n_frames == 1 else f", mean of {many} frames"
     return DetectorView(
         mean=mean,
         outline=outlines(labels, label),
