@@ -293,6 +293,13 @@ def pixel_centres(length: int, binning: int) -> FloatArray:
     return (np.arange(length) + 0.5) * binning - 0.5
 
 
+def bin_centres(n_bins: int, frames_per_bin: int, n_frames: int) -> FloatArray:
+    """Return where the bins of a map lie, in frames; the last may hold fewer than the others."""
+    first = np.arange(n_bins) * float(frames_per_bin)
+    last = np.minimum(first + frames_per_bin, np.maximum(n_frames, first + 1)) - 1
+    return (first + last) / 2
+
+
 def arrow_schema(schema: Mapping[str, tuple[str, str]]) -> Any:
     """Return the table's columns, with `seq_num`, `time` and the timestamps of every column."""
     fields = [("seq_num", pa.int64()), ("time", pa.float64())]

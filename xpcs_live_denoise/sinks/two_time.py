@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from xpcs_live_denoise.catalog import bin_centres
 from xpcs_live_denoise.records.results import BandRows, C2Rows, Result
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
@@ -94,12 +95,9 @@ class TwoTimeStream:
 
     def times(self, dim: str, length: int, n_frames: int) -> FloatArray:
         """Return where the entries along a dim are, in frames: of a bin its middle."""
-        entries = np.arange(length, dtype=np.float64)
         if dim in ("t_s", "lag_s"):
-            return entries
-        first = entries * self._frames_per_bin
-        last = np.minimum(first + self._frames_per_bin, np.maximum(n_frames, first + 1)) - 1
-        return (first + last) / 2
+            return np.arange(length, dtype=np.float64)
+        return bin_centres(length, self._frames_per_bin, n_frames)
 
     def _rows(self, name: str) -> ArrivedRows:
         return self._arrived.setdefault(name, ArrivedRows())
