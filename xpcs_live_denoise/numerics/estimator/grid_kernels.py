@@ -549,12 +549,15 @@ def refine(  # noqa: PLR0917
     Arguments as for `posteriors`, whose `out` and `means` are changed; `centres` (n or 1, n_set, 2)
     are the means of the priors.
     """
-    n, n_set, n_bin = data.shape
+    n_item, n_set, n_bin = data.shape
     curve, jacobian = np.empty(n_bin), np.empty((4, n_bin))
     matrix, covariance = np.empty((4, 4)), np.empty((4, 4))
     theta, before, force, change = np.empty(4), np.empty(4), np.empty(4), np.empty(4)
-    for item in range(n):
-        weight, at = weights[item], item if len(priors) > 1 else 0
+    for item in range(n_item):
+        at, n = item if len(priors) > 1 else 0, n_bin
+        while n > 1 and not weights[item, n - 1] > 0:
+            n -= 1
+        weight = weights[item, :n]
         for d in range(n_set):
             found, prior, centre = out[item, d], priors[at, d], centres[at, d]
             if not found[LN_ALPHA_SD] < alpha_step:
@@ -564,8 +567,8 @@ def refine(  # noqa: PLR0917
             theta[:] = before
             longest, good = np.inf, True
             for _ in range(_STEPS):
-                _model(theta, ln_lag, curve, jacobian)
-                _normal_equations(weight, data[item, d], curve, jacobian, matrix, force)
+                _model(theta, ln_lag, curve[:n], jacobian)
+                _normal_equations(weight, data[item, d, :n], curve[:n], jacobian, matrix, force)
                 matrix[1, 1] += 1 / alpha_scatter**2
                 matrix[2, 2] += prior[0]
                 matrix[3, 2] += prior[1]
@@ -603,4 +606,4 @@ def refine(  # noqa: PLR0917
             if means.shape[2]:
                 _model(theta, ln_lag, curve, jacobian)
                 means[item, d] = curve
-                found[CHI_SQUARE] = _chi_square(weight, data[item, d], curve)
+                found[CHI_SQUARE] = _chi_square(weights[item], data[item, d], curve)
