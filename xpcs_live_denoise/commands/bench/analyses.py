@@ -78,32 +78,44 @@ def publish_frames() -> int:
     return round(RATE_HZ / 2)
 
 
+@contextlib.contextmanager
+def publications(case: Case) -> Iterator[Section]:
+    """Make the section of a series and its publications alone, nothing denoised."""
+    pool = FramePool(case)
+    one = Contestant(name="analysis", run=lambda: published(pool, case, None)[1], prepare=prepare)
+    yield Section(title=f"Publications: {case.title}", contestants=[one], repeats=1)
+
+
 def whole_series(pool: FramePool, case: Case, ensemble: Denoiser | None) -> Numbers:
-    """Analyse a series as it comes and return how fast that was."""
+    """Analyse a series as it comes, to the end, and return how fast that was."""
+    analysis, found = published(pool, case, ensemble)
+    begin = time.perf_counter()
+    analysis.finish()
+    return {**found, ("finish", "s"): time.perf_counter() - begin}
+
+
+def published(pool: FramePool, case: Case, ensemble: Denoiser | None) -> tuple[Analysis, Numbers]:
+    """Analyse a series as it comes; return the analysis and how fast that was."""
     analysis = Analysis(SETTINGS, pool.rois, frame_time_s=1 / RATE_HZ, ensemble=ensemble)
     begin = time.perf_counter()
-    published, n_published = [(0, begin)], 0
+    times, n_published = [(0, begin)], 0
     seconds: list[float] = []
     for block in pool.pixel_blocks(case.n_series, BLOCK):
         analysis.push_pixels(block)
         n = analysis.n_taken
-        if n - published[-1][0] >= publish_frames() or n == case.n_series:
+        if n - times[-1][0] >= publish_frames() or n == case.n_series:
             before = time.perf_counter()
             n_published = analysis.publish(n_published).n_frames
             now = time.perf_counter()
             seconds.append(now - before)
-            published.append((n, now))
+            times.append((n, now))
             if case.longest_s is not None and now - begin > case.longest_s:
                 break
-    before = time.perf_counter()
-    analysis.finish()
-    finish = time.perf_counter() - before
-    return {
-        ("frames analysed", "frames"): float(published[-1][0]),
-        **pace(published),
+    return analysis, {
+        ("frames analysed", "frames"): float(times[-1][0]),
+        **pace(times),
         ("publication", "ms"): 1e3 * float(np.median(seconds)),
         ("slowest publication", "ms"): 1e3 * max(seconds),
-        ("finish", "s"): finish,
     }
 
 

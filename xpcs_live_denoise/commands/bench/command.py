@@ -138,7 +138,7 @@ def _measure(case: Case, chosen: dict[str, MakeSection], rows: list[Row]) -> boo
 
 def _plot(case: Case, path: Path) -> bool:
     """Measure and draw how everything grows; what was measured, if the user ends it."""
-    from .scaling import draw, points
+    from .scaling import base_of, draw, points
 
     found, complete = [], True
     try:
@@ -147,6 +147,6 @@ def _plot(case: Case, path: Path) -> bool:
     except KeyboardInterrupt:
         complete = False
     if found:
-        draw(found, path, f"Time a frame; else {case.title}")
+        draw(found, path, f"Time a frame where one of these is varied: {base_of(case).title}")
         say(f"Figure: {path.resolve()}")
     return complete

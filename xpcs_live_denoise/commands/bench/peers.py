@@ -12,6 +12,7 @@ import importlib.util
 import io
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -85,7 +86,9 @@ def _peer(
     most = min(most, case.n_frames)
 
     def run() -> Numbers:
-        return {("C2", "frames/s"): case.n_frames / seconds_for(seconds, case.n_frames, most)}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of frames without counts, for example
+            return {("C2", "frames/s"): case.n_frames / seconds_for(seconds, case.n_frames, most)}
 
     notes = [note, extrapolation_note(case.n_frames, most)]
     return Contestant(

@@ -94,14 +94,14 @@ def table(rows: Sequence[Row], machine: Document) -> str:
 
 def _line(row: Row, name: str) -> str:
     if not row.values:
-        return f"  {name:<27} {row.note}"
+        return f"  {name:<33} {row.note}"
     value = f"{number(row.median)} {row.unit}"
     spread = ""
     if len(row.values) > 1:
         spread = f"({number(min(row.values))} - {number(max(row.values))})"
     ratio = "" if row.ratio is None else f"{number(row.ratio)} x"
     about = row.note if name else ""
-    return f"  {name:<27} {row.quantity:<27} {value:>16} {spread:<16} {ratio:>8}  {about}"
+    return f"  {name:<33} {row.quantity:<27} {value:>16} {spread:<16} {ratio:>8}  {about}"
 
 
 def number(value: float) -> str:

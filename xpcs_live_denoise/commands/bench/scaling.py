@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xpcs_live_denoise.errors import MissingDependencyError, install_line
+from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, install_line
 
-from .analyses import whole_analysis
+from .analyses import publications
 from .case import Case
 from .contest import MakeSection, measure, rows_of
 from .two_time import two_time
@@ -27,10 +27,11 @@ SHARE_OF_PIXELS = 0.25  # of the case, where pixels are not varied: the picture 
 LONGEST_S = 3.0
 SECTIONS: tuple[tuple[MakeSection, tuple[str, str]], ...] = (
     (two_time, ("C2", "frames/s")),
-    (whole_analysis, ("whole series", "frames/s")),
+    (publications, ("whole series", "frames/s")),
 )
-COLOURS = ("#1f4e9c", "#5b8fd6", "#9bbbe6", "#c0392b", "#e08e0b", "#8e6bb0", "#2e8b57", "#7f7f7f")
-MARKERS = "osD^v<>P"
+OURS = ("#0b3c8c", "#2f7ed8", "#7fb2ee", "#000000", "#12a3a3")
+THEIRS = ("#c0392b", "#e08e0b", "#8e44ad", "#2e8b57", "#7f7f7f", "#d16ba5", "#8c5a2b", "#9aa80f")
+MARKERS = "osD^v<>P*X"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,18 +56,19 @@ def check_plot() -> None:
         )
 
 
+def base_of(case: Case) -> Case:
+    """Return what is measured where one size is varied: fewer pixels, once each."""
+    n_pixels = max(case.n_rois, round(case.n_pixels * SHARE_OF_PIXELS))
+    return dataclasses.replace(case, n_pixels=n_pixels, longest_s=LONGEST_S, quick=True)
+
+
 def points(case: Case, say: Callable[[str], object]) -> Iterator[Point]:
     """Measure, once each; yield the points one after the other."""
-    base = dataclasses.replace(
-        case,
-        n_pixels=max(case.n_rois, round(case.n_pixels * SHARE_OF_PIXELS)),
-        longest_s=LONGEST_S,
-        quick=True,
-    )
+    base = base_of(case)
     known: dict[Case, list[Point]] = {}
     for axis, _, values, relative in AXES:
         for value in values:
-            here = changed(base, case, axis, value, relative=relative)
+            here = changed(base, axis, value * getattr(case, axis) if relative else value)
             if here is None:
                 continue
             if here not in known:
@@ -75,17 +77,15 @@ def points(case: Case, say: Callable[[str], object]) -> Iterator[Point]:
                 yield dataclasses.replace(point, axis=axis, value=getattr(here, axis))
 
 
-def changed(base: Case, case: Case, axis: str, value: float, *, relative: bool) -> Case | None:
-    """Return the case with one size changed; None where there cannot be such a one."""
-    size = value * getattr(case, axis) if relative else value
-    if axis != "mean_counts":
-        size = max(1, round(size))
-    if max(size if axis == "n_rois" else base.n_rois, 1) > (
-        size if axis == "n_pixels" else base.n_pixels
-    ):
+def changed(base: Case, axis: str, size: float) -> Case | None:
+    """Return the case with one size changed; None where there would be more ROIs than pixels."""
+    whole = axis != "mean_counts"
+    sizes: dict[str, Any] = {axis: max(1, round(size)) if whole else size}
+    sizes["n_series"] = sizes.get("n_frames", base.n_frames)
+    try:
+        return dataclasses.replace(base, **sizes)
+    except InvalidInputError:
         return None
-    here = dataclasses.replace(base, **{axis: size})
-    return dataclasses.replace(here, n_series=here.n_frames)
 
 
 def _measured(case: Case, say: Callable[[str], object]) -> Iterator[Point]:
@@ -110,17 +110,16 @@ def draw(found: list[Point], path: Path, title: str) -> None:
 
     figure: Any = Figure(figsize=(12.5, 9), layout="constrained")
     axes = figure.subplots(2, 2, sharey=True)
-    names = [*dict.fromkeys(point.contestant for point in found)]
-    style = {
-        name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
-        for i, name in enumerate(names)
-    }
+    style = _styles(found)
     for panel, (axis, label, _, _) in zip(axes.flat, AXES, strict=True):
-        for name in names:
-            line = [one for one in found if one.axis == axis and one.contestant == name]
-            if line:
+        here = [point for point in found if point.axis == axis]
+        for name in style:
+            if line := [point for point in here if point.contestant == name]:
                 _draw_line(panel, line, style[name])
         panel.set(xscale="log", yscale="log", xlabel=label)
+        values = sorted({point.value for point in here})
+        panel.set_xticks(values, [f"{value:,g}" for value in values], minor=False)
+        panel.minorticks_off()
         panel.grid(visible=True, which="major", alpha=0.3)
     for panel in axes[:, 0]:
         panel.set_ylabel("ms a frame")
@@ -129,9 +128,29 @@ def draw(found: list[Point], path: Path, title: str) -> None:
         for panel in axes.flat
         for handle, text in zip(*panel.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False)
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside right upper",
+        frameon=False,
+        title="dashed: others\nhollow: extrapolated",
+        alignment="left",
+    )
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=120)
+
+
+def _styles(found: list[Point]) -> dict[str, dict[str, str]]:
+    """Return colour and marker of each contestant."""
+    is_peer = {point.contestant: point.peer for point in found}
+    styles: dict[str, dict[str, str]] = {}
+    for peer, colours in ((False, OURS), (True, THEIRS)):
+        for i, name in enumerate(name for name in is_peer if is_peer[name] == peer):
+            styles[name] = {
+                "color": colours[i % len(colours)],
+                "marker": MARKERS[i % len(MARKERS)],
+            }
+    return styles
 
 
 def _draw_line(panel: Any, line: list[Point], style: dict[str, str]) -> None:
