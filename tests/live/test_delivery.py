@@ -78,7 +78,7 @@ def piece(start, stop):
     full = np.arange(stop * stop, dtype=float).reshape(stop, stop)
     full = (full + full.T)[None]  # C2 is symmetric
     rows = C2Rows(start=start, stop=stop, values=full[:, start:])
-    return Publication(n_frames=stop, c2=rows, bands=(), gamma=None, status=Status())
+    return Publication(n_frames=stop, c2=rows, band=None, gamma=None, status=Status())
 
 
 def test_the_sink_is_made_once_and_only_when_there_is_something_to_write(thread_to, synthetic):

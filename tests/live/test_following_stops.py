@@ -66,7 +66,7 @@ def test_what_was_published_of_a_series_that_is_left_is_taken_back(engine, subsc
     back = next(k for k, one in enumerate(published) if k and np.isnan(one.c2.values).all())
     before, taken_back, after = published[:back], published[back], published[back + 1 :]
     assert taken_back.n_frames == taken_back.c2.stop == before[-1].n_frames >= 80
-    assert np.isnan(taken_back.bands[0].c2).all()
+    assert np.isnan(taken_back.band.c2).all()
     rows = {(r, a, s) for one in before if one.gamma for r, a, s in keys(one.gamma)}
     assert rows == set(keys(taken_back.gamma))
     assert not taken_back.gamma.recommended.any()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -363,20 +362,21 @@ class RunState:
         return self._once(("g2", index), lambda: self._g2(index))
 
     def _g2(self, index: int) -> views.G2View:
-        delay_s, raw, error, denoised = self._stored_g2(index) or self._g2_so_far(index)
-        view = views.g2_view(
+        stored = self._stored_g2(index)
+        delay_s, raw, error, denoised = stored or self._g2_so_far(index)
+        return views.g2_view(
             delay_s,
             raw,
             denoised,
             raw_error=error,
             table=self.data.gamma,
             label=self.labels[index],
+            n_frames=self.n_frames,
+            frame_time_s=self.frame_time_s,
             series_s=self._series_s,
-            final=self.complete,
+            whole=stored is not None,
+            final=not self.live,
         )
-        if not self.complete and not self.live:  # "so far" would promise more
-            return dataclasses.replace(view, title=f"g₂ of {self.n_frames} frames")
-        return view
 
     def _stored_g2(self, index: int) -> G2Arrays | None:
         """Return g2 of a finished run; None where an analysis that broke off has left it out."""
@@ -393,9 +393,9 @@ class RunState:
         raw, denoised = (self._c2(index, kind) for kind in ("c2", "c2_denoised"))
         if raw is None or self.n_frames < LEAST_FRAMES:
             return np.empty(0), None, None, None
-        g2, error = views.g2_so_far(raw)
-        near = None if denoised is None else views.g2_so_far(denoised)[0]
-        return np.arange(1, len(raw)) * self._stride * self.frame_time_s, g2, error, near
+        lags, g2 = views.g2_so_far(raw)
+        near = None if denoised is None else views.g2_so_far(denoised)[1]
+        return lags * self._stride * self.frame_time_s, g2, None, near
 
     def heterogeneity(self, index: int) -> views.HeterogeneityView:
         """Return the heterogeneity of a ROI."""

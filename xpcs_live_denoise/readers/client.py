@@ -15,15 +15,18 @@ from xpcs_live_denoise import views
 from xpcs_live_denoise.catalog import (
     TABLES,
     arrow_schema,
+    bin_centres,
     catalogs_of_runs,
     pixel_centres,
     time_units,
 )
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
-from xpcs_live_denoise.numerics.estimator.model_image import c2_model, c2_residual
+from xpcs_live_denoise.numerics.estimator.model_image import c2_residual
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS, GammaTable, Picture
 from xpcs_live_denoise.records.run import RoiHeterogeneity, Status
 from xpcs_live_denoise.records.types import Array, Document, FloatArray
+
+from .two_time import BINNED, LONG_NAMES, SQUARES, model_of_bins, read_band, read_map, with_band
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +40,6 @@ RESULT_SPEC = "XPCSResult"
 JSON_COLUMNS = ("skipped", "contrast", "baseline", "contrast_estimates", "heterogeneity")
 # What stands for a value of each kind that an earlier version did not store.
 NOTHING = {"float": math.nan, "int": 0, "bool": False, "str": ""}
-LONG_NAMES = {"c2": "C2", "c2_denoised": "denoised C2"}
 G2_COLUMNS = ("g2", "g2_error", "g2_denoised", "heterogeneity", "heterogeneity_error")
 
 
@@ -74,7 +76,11 @@ class XPCSResult(BlueskyRunV3):
         return metadata.get("n_frames", 0)
 
     def c2(self, roi: int | None = None, denoised: bool = True) -> xr.DataArray:
-        """Return the two-time correlation.
+        """Return the two-time correlation over the whole series.
+
+        A series with more frames than the map has bins is averaged over blocks of
+        `.attrs["frames_per_bin"]` x `frames_per_bin` frames, always raw; `band` has the short lags
+        of every frame, also denoised.
 
         Parameters
         ----------
@@ -87,9 +93,9 @@ class XPCSResult(BlueskyRunV3):
         -------
         xarray.DataArray
             Dims (roi, t1_s, t2_s), or (t1_s, t2_s) for one ROI, each with its coordinate: label of
-            the ROI, times of the frames in `time_unit`; `q_inv_angstrom` beside `roi`. So
-            `.sel(t1_s=2.5, method="nearest")` is the row of that time. NaN where nothing was
-            measured.
+            the ROI, times of the frames, or of the middle of their bins, in `time_unit`;
+            `q_inv_angstrom` beside `roi`. So `.sel(t1_s=2.5, method="nearest")` is the row of that
+            time. NaN where nothing was measured.
 
         Raises
         ------
@@ -98,15 +104,76 @@ class XPCSResult(BlueskyRunV3):
         ResultNotFoundError
             When there is no (denoised) C2; says why.
         """
-        n_frames = self.n_frames
-        which = self._index(roi)
-        window = (which, slice(0, n_frames), slice(0, n_frames))
-        raw = mirrored(np.asarray(self._array("two_time", "c2", n_frames)[window]))
-        if not denoised:
-            return self._labelled(raw, roi, "c2")
-        values = np.asarray(self._array("two_time", "c2_denoised", n_frames)[window])
-        # Tiled reads 0 where nothing was written, and a denoised C2 is never exactly 0.
-        return self._labelled(np.where(values == 0, raw, values), roi, "c2_denoised")
+        n_frames, which = self.n_frames, self._index(roi)
+        stream = self._two_time(n_frames, "c2")
+        raw, frames_per_bin = read_map(stream, which, n_frames)
+        if not denoised or frames_per_bin > 1:
+            return self._map(raw, roi, "c2", frames_per_bin, n_frames)
+        stream = self._two_time(n_frames, "c2_denoised", "c2_band_denoised")
+        if "c2_denoised" in stream:
+            whole = slice(0, n_frames)
+            values = np.asarray(stream["c2_denoised"][which, whole, whole])
+            # Tiled reads 0 where nothing was written, and a denoised C2 is never exactly 0.
+            values = np.where(values == 0, raw, values)
+        else:  # the run is on
+            values = with_band(raw, self.band(roi, stop=n_frames).values)
+        return self._map(values, roi, "c2_denoised", 1, n_frames)
+
+    def band(
+        self,
+        roi: int | None = None,
+        denoised: bool = True,
+        *,
+        spread: bool = False,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> xr.DataArray:
+        """Return C2 at the short lags of every frame, the frames [start, stop) alone.
+
+        Only these rows are read: of a long series ask for some thousands of frames at a time.
+
+        Parameters
+        ----------
+        roi
+            Label of one ROI; default: all.
+        denoised
+            The denoised C2, which holds raw values where no window reached, or the raw one.
+        spread
+            In its place the standard deviation over the ensemble's members, NaN where no window
+            reached.
+        start, stop
+            Frames, as of a slice: -100 is 100 frames before the end. Default: all.
+
+        Returns
+        -------
+        xarray.DataArray
+            Dims (roi, t_s, lag_s), or (t_s, lag_s) for one ROI, with coordinates in `time_unit`:
+            the time t of a frame, and the lag of the frame at t - lag. NaN before the series.
+
+        Raises
+        ------
+        InvalidInputError
+            For a label that the result does not have.
+        ResultNotFoundError
+            When there is no (denoised) C2; says why.
+        """
+        n_frames, which = self.n_frames, self._index(roi)
+        name = "c2_band_spread" if spread else "c2_band_denoised" if denoised else "c2_band"
+        stream = self._two_time(n_frames, name, SQUARES[name])
+        first, last, _ = slice(start, stop).indices(n_frames)
+        frames, window = range(first, max(first, last)), int(self.xpcs["window"])
+        values = read_band(stream, name, which, frames, window)
+        if name == "c2_band_denoised" and (values == 0).any():
+            # Tiled reads 0 where nothing was written, and a denoised C2 is never exactly 0.
+            values = np.where(
+                values == 0, read_band(stream, "c2_band", which, frames, window), values
+            )
+        frame_time_s = self.xpcs["frame_time_s"]
+        dims = {
+            "t_s": np.array(frames, np.float64) * frame_time_s,
+            "lag_s": np.arange(values.shape[-1]) * frame_time_s,
+        }
+        return self._labelled(values, roi, name, dims)
 
     def c2_model(self, roi: int | None = None) -> xr.Dataset:
         """Return C2 as the path of Gamma explains it, and what that leaves of the measured one.
@@ -135,17 +202,15 @@ class XPCSResult(BlueskyRunV3):
         import xarray as xr
 
         raw = self.c2(roi, denoised=False)
+        frames_per_bin = raw.attrs.get("frames_per_bin", 1)
         labels, table = self.xpcs["roi"] if roi is None else [roi], self.gamma_table("path")
-        measured = raw.values.astype(np.float64).reshape(len(labels), self.n_frames, -1)
+        measured = raw.values.astype(np.float64).reshape(len(labels), *raw.shape[-2:])
         model, residual = np.full((2, *measured.shape), np.nan)
         failures: list[InvalidInputError] = []
         for index, label in enumerate(labels):
             try:
-                model[index] = c2_model(
-                    table,
-                    label,
-                    frame_time_s=self.xpcs["frame_time_s"],
-                    n_frames=measured.shape[-1],
+                model[index] = model_of_bins(
+                    table, label, frames_per_bin, self.xpcs["frame_time_s"], self.n_frames
                 )
             except InvalidInputError as error:
                 failures.append(error)
@@ -351,33 +416,49 @@ class XPCSResult(BlueskyRunV3):
         """Return q of every ROI, inverse Angstrom; NaN where unknown."""
         return np.array(self.xpcs["q_inv_angstrom"], dtype=float)
 
-    def _labelled(self, values: Array, roi: int | None, name: str) -> xr.DataArray:
-        """Return C2 of all ROIs, (n_roi, n, n), or of one, (n, n), with dims and coordinates."""
+    def _map(
+        self, values: Array, roi: int | None, name: str, frames_per_bin: int, n_frames: int
+    ) -> xr.DataArray:
+        """Return a map of all ROIs, (n_roi, m, m), or of one, (m, m), with its coordinates."""
+        centres = bin_centres(values.shape[-1], frames_per_bin, n_frames)
+        times = centres * self.xpcs["frame_time_s"]
+        c2 = self._labelled(values, roi, name, {"t1_s": times, "t2_s": times})
+        if frames_per_bin > 1:
+            c2.attrs |= {"frames_per_bin": frames_per_bin, "note": BINNED}
+        return c2
+
+    def _labelled(
+        self, values: Array, roi: int | None, name: str, times: dict[str, FloatArray]
+    ) -> xr.DataArray:
+        """Return an array of all ROIs, or of one, with its dims behind that of the ROIs."""
         import xarray as xr
 
-        times = np.arange(values.shape[-1]) * self.xpcs["frame_time_s"]
         which = self._index(roi)
         labels, q = np.array(self.xpcs["roi"], np.int64)[which], self._q()[which]
         along_roi = () if roi is not None else ("roi",)
         coords: Document = {
-            "t1_s": ("t1_s", times, {"long_name": "t1", "units": self.time_unit}),
-            "t2_s": ("t2_s", times, {"long_name": "t2", "units": self.time_unit}),
+            dim: (dim, values, {"long_name": dim.removesuffix("_s"), "units": self.time_unit})
+            for dim, values in times.items()
+        }
+        coords |= {
             "roi": (along_roi, labels, {"long_name": "ROI"}),
             "q_inv_angstrom": (along_roi, q, {"long_name": "q", "units": "1/angstrom"}),
         }
         attrs = {"long_name": LONG_NAMES[name], "units": "1"}
         return xr.DataArray(
-            values, dims=(*along_roi, "t1_s", "t2_s"), coords=coords, name=name, attrs=attrs
+            values, dims=(*along_roi, *times), coords=coords, name=name, attrs=attrs
         )
 
-    def _array(self, stream: str, name: str, n_frames: int) -> Node:
-        if n_frames and self.has(stream, name):
-            return self.base[stream].base[name]
+    def _two_time(self, n_frames: int, *names: str) -> Node:
+        """Return the stream of C2, which has one of these arrays."""
+        if n_frames and any(self.has("two_time", name) for name in names):
+            return self.base["two_time"].base
         status = self.status_table()
         message = status["message"].iloc[-1] if len(status) else "the analysis has just begun"
-        hint = "; the raw one is c2(denoised=False)" if name != "c2" else ""
+        ask = "band" if "band" in names[0] else "c2"
+        hint = "" if names[-1] == "c2" else f"; the raw one is {ask}(denoised=False)"
         raise ResultNotFoundError(
-            f"Result {self.start['uid']}: no {stream}/{name} after {n_frames} frames"
+            f"Result {self.start['uid']}: no two_time/{names[0]} after {n_frames} frames"
             f"{hint}. Last status: {message or 'no message'}"
         )
 
@@ -396,12 +477,6 @@ class XPCSResult(BlueskyRunV3):
         # A retried append may have doubled rows.
         table = table[names].astype(empty.dtypes).drop_duplicates("seq_num", keep="last")
         return table.sort_values("seq_num")
-
-
-def mirrored(lower: Array) -> Array:
-    """Return the symmetric array of a lower triangle; what is above the diagonal is ignored."""
-    below = np.tril(lower, -1)
-    return np.tril(lower) + np.swapaxes(below, -1, -2)
 
 
 def result_view(result: XPCSResult, label: int, *, model: bool = False) -> RunView:
@@ -509,8 +584,9 @@ def _g2(
             for name in ("delay_s", "g2", "g2_error", "g2_denoised")
         )
     else:
-        (raw, error), denoised = views.g2_so_far(c2), None
-        delay_s = np.arange(1, len(c2)) * frame_time_s
+        error = denoised = None
+        lags, raw = views.g2_so_far(c2)
+        delay_s = lags * frame_time_s
     return views.g2_view(
         delay_s,
         raw,
@@ -518,7 +594,9 @@ def _g2(
         raw_error=error,
         table=gamma,
         label=label,
-        series_s=len(c2) * frame_time_s,
-        final=final,
         n_frames=len(c2),
+        frame_time_s=frame_time_s,
+        series_s=len(c2) * frame_time_s,
+        whole=len(table) > 0,
+        final=final,
     )

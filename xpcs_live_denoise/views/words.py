@@ -31,6 +31,9 @@ PANELS: Mapping[str, tuple[str, str, str]] = {
 }
 
 MODEL_TITLE = "Model C2, of the path"  # in the place of the denoised one where a user asks for it
+# In its place where a bin of the map holds several frames: by whether anything was denoised.
+SHORT_LAGS_TITLES = ("Raw C2 at short lags", "Denoised C2 at short lags")
+SHORT_LAGS_LABEL = "lag (s)"
 
 # Kinds of points of Gamma(t), later ones over earlier ones: legend, colour, marker of matplotlib.
 KINDS: Mapping[str, tuple[str, str, str]] = {
@@ -123,6 +126,12 @@ def run_title(start: Fields, uid: str, *parts: str) -> str:
     scan = start.get("scan_id")
     known = (f"Scan {scan}" if scan else "Run", uid[:8], sample_name(start))
     return " · ".join(part for part in (*known, *parts) if part)
+
+
+def map_title(frames_per_bin: int) -> str:
+    """Return what the map of C2 is called."""
+    title = PANELS["c2_raw"][0]
+    return title if frames_per_bin == 1 else f"{title}, {frames_per_bin} frames a bin"
 
 
 def roi_title(label: int, q_inv_angstrom: float) -> str:

@@ -38,15 +38,9 @@ def panels(figure: Figure) -> dict[str, Axes]:
     found: dict[str, Axes] = {}
     for name, (title, _, _) in views.PANELS.items():
         # Who looks closely at one C2 compares it with the other.
-        x_of, y_of = {"heterogeneity": ("g2", ""), "c2_denoised": ("c2_raw",) * 2}.get(
-            name, ("", "")
-        )
+        x_of = {"heterogeneity": "g2", "c2_denoised": "c2_raw"}.get(name, "")
         axes = figure.add_axes(
-            (0.1, 0.1, 0.1, 0.1),
-            label=name,
-            facecolor="white",
-            sharex=found.get(x_of),
-            sharey=found.get(y_of),
+            (0.1, 0.1, 0.1, 0.1), label=name, facecolor="white", sharex=found.get(x_of)
         )
         found[name] = axes
         if name != "heterogeneity":  # its words stand inside: g2 is above it

@@ -216,6 +216,7 @@ class Layout:
         for name, axes in self._axes.items():
             _, x, y = views.PANELS[name]
             x = view.gamma.age_label if name == "gamma" else x
+            y = view.two_time.second_label if name == "c2_denoised" else y
             lines = lines_of(views.in_unit(x, view.time_unit), panel, LABEL_SIZE)
             axes.set_xlabel("\n".join(lines), fontsize=LABEL_SIZE, labelpad=3, color="black")
             axes.set_ylabel(
