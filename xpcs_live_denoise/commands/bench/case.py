@@ -98,22 +98,26 @@ def _ring_edges(n_pixels: int, n_rois: int) -> IntArray:
 def speckle_pixels(n_frames: int, n_pixels: int, mean_counts: float, seed: int = 1) -> Array:
     """Return photon counts of a sample that relaxes, (n_frames, n_pixels), uint16.
 
-    The field of each pixel forgets 2 % of itself a frame, round in a circle: after the last frame
-    the first may follow.
+    The field of each pixel forgets 2 % of itself a frame, and goes round in a circle: after the
+    last frame the first may follow.
     """
     pixels = np.empty((n_frames, n_pixels), np.uint16)
     photons = np.random.default_rng([seed, 1])
-    spread = np.float32(1 / math.sqrt(2 * _MODES))  # so that the mean intensity is 1
-    field = spread * photons.standard_normal((_MODES, 2, n_pixels), np.float32)
-    new = spread * np.float32(math.sqrt(1 - (1 - _FORGET) ** 2))
+    memory = 1 - _FORGET
+    round_trip = memory**n_frames
+    # So that the mean intensity is 1, the sum over modes and two components.
+    variance = (1 - memory**2) * (1 - round_trip) / (1 + round_trip) / (2 * _MODES)
+    new = np.float32(math.sqrt(variance))
+    field = np.zeros((_MODES, 2, n_pixels), np.float32)
     for is_last_round in (False, True):
         noise = np.random.default_rng(seed)  # the same in both: the circle closes
         for frame in range(n_frames):
-            field *= 1 - _FORGET
+            field *= memory
             field += new * noise.standard_normal(field.shape, np.float32)
             if is_last_round:
                 intensity = np.einsum("mcp,mcp->p", field, field) * mean_counts
                 pixels[frame] = np.minimum(photons.poisson(intensity), 65533)
+        field /= 1 - round_trip
     return pixels
 
 
