@@ -280,8 +280,8 @@ class Settings(_Model):
         if unused := sorted(_NO_LONGER_NEEDED & fields.keys()):
             fields = {name: value for name, value in fields.items() if name not in unused}
             warnings.warn(
-                f"Settings: {' and '.join(unused)} no longer needed, a series has any number of "
-                "frames now; take them out.",
+                f"Settings: no longer needed: {', '.join(unused)}. A series may have any number of "
+                "frames now; take the setting out.",
                 stacklevel=2,
             )
         try:
