@@ -277,10 +277,11 @@ class LiveRun:
         """Forget what was analysed, and take back what was published of it."""
         self._analysis = None
         self._notes = Notes(self.uid)
-        self._start(begin)
         self._notes.add(*reasons)
         self._status = append_note(self._counted(Status()), *self._notes)
-        self.deliveries.take_back(self._status)
+        self.deliveries.take_back(self._status)  # first: the new start may fail
+        self._start(begin)
+        self._status = append_note(self._counted(Status()), *self._notes)
 
     def _read_frames(self, reference: FrameReference, arrival: float) -> None:
         """Read the frames behind a reference block by block; what cannot be had becomes a gap."""
