@@ -218,21 +218,21 @@ def test_a_block_of_another_shape_is_a_gap_and_named(settings):
     result = analyse(generated([20, -5, 30, -1]), settings.model_copy(update=LONG))
     assert result.band.stop == 56
     assert result.status.skipped == ((20, 25), (55, 56))
-    assert "Block 2: Frames: got shape (5, 20, 7)" in result.status.message
-    assert "5 frames are missing for it. Block 4: " in result.status.message
+    assert "Block 2 is a gap of 5: Frames: got shape (k, 20, 7)" in result.status.message
+    assert "Block 4 is a gap of 1: " in result.status.message
 
 
 def test_many_blocks_of_another_shape_do_not_fill_the_message(settings):
     result = analyse(generated([20, *[-1] * 12]), settings.model_copy(update=LONG))
-    assert "Block 6: " in result.status.message
-    assert "Block 7: " not in result.status.message
+    assert "Block 6 is a gap of 1: " in result.status.message
+    assert "Block 7 is" not in result.status.message
     assert "And 7 more blocks like that." in result.status.message
 
 
 @pytest.mark.parametrize("frames", [generated([-5, 20]), iter(()), generated([0]), {}, "frames"])
 def test_without_a_frame_that_fits_there_is_no_series(settings, frames):
     with pytest.raises(
-        FrameShapeError, match=r"expected .*\(.*rows, cols\)|got shape \(5, 20, 7\)"
+        FrameShapeError, match=r"expected .*\(.*rows, cols\)|got shape \(k, 20, 7\)"
     ):
         analyse(frames, settings.model_copy(update=LONG))
 

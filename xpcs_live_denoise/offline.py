@@ -156,8 +156,7 @@ class Series:
     def __init__(self, frames: Any, block_bytes: int) -> None:
         self.n_frames: int | None = None
         self._block_bytes = block_bytes
-        self._notes: list[str] = []
-        self._n_left_out = 0
+        self._left_out: dict[int, tuple[int, str]] = {}
         if _is_list_of_frames(frames):
             frames = np.asarray(frames)
         self._frames = frames
@@ -183,14 +182,15 @@ class Series:
     @property
     def notes(self) -> list[str]:
         """A sentence for each of the first blocks that could not be used."""
-        more = self._n_left_out - len(self._notes)
-        return [*self._notes, *([f"And {more} more blocks like that."] if more else [])]
+        told = list(self._left_out.items())
+        notes = [f"Block {number} is a gap of {n}: {why}" for number, (n, why) in told[:MOST_NOTES]]
+        more = len(told) - MOST_NOTES
+        return [*notes, *([f"And {more} more blocks like that."] if more > 0 else [])]
 
     def leave_out(self, number: int, n_frames: int, error: FrameShapeError) -> None:
         """Take note of frames of a block that could not be used."""
-        self._n_left_out += 1
-        if len(self._notes) < MOST_NOTES:
-            self._notes.append(f"Block {number}: {error} {n_frames} frames are missing for it.")
+        before, _ = self._left_out.get(number, (0, ""))
+        self._left_out[number] = before + n_frames, str(error)
 
 
 def _is_list_of_frames(frames: Any) -> bool:
