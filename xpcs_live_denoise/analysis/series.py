@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 # Most ages of which a publication has rows of the paper's fits, of each ROI.
 MOST_AGES = 50
 # Missing frames in a row beyond which nobody measures any more: the number must be wrong.
-LONGEST_GAP = 1_000_000
+LONGEST_GAP = 100_000
 
 
 class Analysis:
