@@ -32,19 +32,16 @@ def find_events(
             while block < runs[run, 2]:
                 block += 1
                 bounds[frame, block] = n
-            whole = length // GROUP * GROUP
             for x in range(0, length, GROUP):
-                stop = GROUP
-                if x < whole:
-                    found = 0
+                some = row[start + x : start + x + GROUP]  # may reach beyond the run
+                if len(some) == GROUP:
+                    found = False
                     for i in range(GROUP):
-                        found |= row[start + x + i] != 0
+                        found |= some[i] != 0
                     if not found:
                         continue
-                else:
-                    stop = length - whole
-                for i in range(stop):
-                    value = row[start + x + i]
+                for i in range(min(GROUP, length - x)):
+                    value = some[i]
                     if value == 0:
                         continue
                     if not (value >= 0 and value <= MOST_COUNTS):  # NaN is neither

@@ -184,13 +184,14 @@ class FrameRing:
         """
         from .two_time_kernels import scale_frames
 
+        precision = np.promote_types(new.room, weights.dtype) if len(weights) else new.room
         scale_frames(
             new.values,
             new.runs[roi],
             weights,
             self.blocks.edges[roi],
             self.blocks.n_left[roi],
-            np.empty(self.blocks.n_pixels[roi], new.room),
+            np.empty(self.blocks.n_pixels[roi], precision),
             self.pixels[roi],
             self.number[roi],
             self.per_mean[roi],

@@ -144,11 +144,10 @@ class StreamedTwoTime:
     ) -> RoiEvents | None:
         """Take new frames of one ROI, and return them as events where they are known so."""
         events = self._rois[roi].take(frames, self._images, self.n_frames)
-        for power in range(1, len(new)):
-            if new[power]:
-                self._rings[power].pair(roi, self._rings[power - 1], new[power])
-        if events is not None and len(new) > 1 and not self._rings[0].has_pixels(roi):
-            self._rois[roi].events.write_pairs(events, self._rings[1], new[1])
+        for power in (m for m in range(1, len(new)) if new[m]):
+            self._rings[power].pair(roi, self._rings[power - 1], new[power])
+            if power == 1 and events is not None and not self._rings[0].has_pixels(roi):
+                self._rois[roi].events.write_pairs(events, self._rings[1], new[1])
         for power in due:
             self._multiply(roi, power, new[power], events)
         self.map.add(roi, self._rings[0], events, self._rois[roi].weights, frames.n_frames)
