@@ -243,7 +243,9 @@ def test_an_interruption_anywhere_changes_nothing(engine, map_frames, monkeypatc
     monkeypatch.setenv("XPCS_LIVE_DENOISE_THREADS", "1")  # a pool does not survive everything
     frames, lengths = counts(10, 0.5), set()
     for n_calls in itertools.count():
-        accumulator = accumulate(frames[:6], [6], engine=engine, dtype="float64", map_frames=map_frames)
+        accumulator = accumulate(
+            frames[:6], [6], engine=engine, dtype="float64", map_frames=map_frames
+        )
         if not stopped_at(n_calls, lambda to=accumulator: to.append(frames[2:5])):
             break
         n = accumulator.n_frames
@@ -321,7 +323,7 @@ def test_nothing_appended_gives_an_empty_c2():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"engine": "sparse"}, r"got 'sparse', expected one of \('auto', 'dense', 'events', 'skbeam'\)"),
+        ({"engine": "sparse"}, r"got 'sparse', expected one of \('auto', 'dense', 'events', 'sk"),
         ({"dtype": "float16"}, r"got 'float16', expected one of \('float32', 'float64'\)"),
         ({"dtype": "single precision"}, r"got 'single precision', expected one of"),
         ({"n_frames": 0}, "got 0, expected at least 1"),

@@ -68,9 +68,7 @@ def no_events(n_frames: int, n_block: int) -> RoiEvents:
     )
 
 
-def find_events(
-    new: FrameValues, blocks: PixelBlocks, roi: int, most: float
-) -> RoiEvents | None:
+def find_events(new: FrameValues, blocks: PixelBlocks, roi: int, most: float) -> RoiEvents | None:
     """Return the non-zero pixels of one ROI; None where these are no photon counts up to 255.
 
     Raises

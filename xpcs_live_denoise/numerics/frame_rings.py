@@ -55,7 +55,8 @@ class PixelBlocks:
     @property
     def slices(self) -> list[slice]:
         """Where the pixels of each ROI stand among all."""
-        return [slice(a, a + n) for a, n in zip(self.starts.tolist(), self.n_pixels.tolist(), strict=True)]
+        stops = (self.starts + self.n_pixels).tolist()
+        return [slice(*ends) for ends in zip(self.starts.tolist(), stops, strict=True)]
 
     @property
     def by_size(self) -> list[int]:
@@ -87,7 +88,8 @@ class FrameValues:
         """Return whole frames (k, rows, cols); None where only their ROI pixels can be read."""
         if frames.dtype not in _KNOWN or not frames.flags.c_contiguous:
             return None
-        return cls(values=frames.reshape(len(frames), frames.shape[1] * frames.shape[2]), runs=blocks.in_frames)
+        k, n_rows, n_cols = frames.shape
+        return cls(values=frames.reshape(k, n_rows * n_cols), runs=blocks.in_frames)
 
     @classmethod
     def of_pixels(cls, pixels: Array, blocks: PixelBlocks) -> FrameValues:

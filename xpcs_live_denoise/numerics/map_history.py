@@ -221,11 +221,17 @@ class BinLists(MapBins):
         self._waiting: tuple[_Entries, ...] = ()
 
     def _add(
-        self, ring: FrameRing, roi: int, events: RoiEvents | None, weights: Array, n_new: int
+        self,
+        ring: FrameRing,
+        roi: int,
+        events: RoiEvents | None,
+        weights: Array,
+        n_new: int,  # noqa: ARG002
     ) -> None:
         from .event_kernels import values_of_events
 
-        assert events is not None, n_new
+        if events is None:  # rows take over before
+            raise TypeError("lists take events only")
         begin, end = int(events.bounds[0, 0]), int(events.bounds[-1, -1])
         bins, values = np.empty(end, np.int32), np.empty(end, self._dtype)
         values_of_events(

@@ -41,7 +41,7 @@ class _Choice:
 
     def __init__(self, engine: str) -> None:
         self._engine = engine
-        self.share = float("nan")
+        self.share: float = float("nan")
         self._wait = 0  # frames until it is looked again whether these are photon counts
         self.by_events = False
 
@@ -57,7 +57,7 @@ class _Choice:
     def saw(self, n_frames: int, share: float, *, are_counts: bool) -> None:
         """Take notice of new frames."""
         weight = min(n_frames / _MEMORY, 1.0)
-        known = self.share if self.share == self.share else share
+        known = share if np.isnan(self.share) else self.share
         self.share = (1 - weight) * known + weight * share
         self._wait = self._wait - n_frames if are_counts else _MEMORY
 
@@ -281,9 +281,7 @@ class _Roi:
         self._roi = roi
         self._n_pixels = int(ring.n_pixels[roi])
 
-    def take(
-        self, frames: NewFrames, images: MeanImages | None, n_before: int
-    ) -> RoiEvents | None:
+    def take(self, frames: NewFrames, images: MeanImages | None, n_before: int) -> RoiEvents | None:
         """Fill the next rows of the ring, and return the frames as events where they are so."""
         ring, roi, n_new = self._ring, self._roi, frames.n_frames
         events, are_counts = self._events_of(frames)

@@ -379,10 +379,20 @@ class TwoTimeAccumulator:
 def compile_kernels() -> None:
     """Compile what correlates frames of the usual types, once: some seconds the first time."""
     rois = RoiMap.from_labels(np.ones((4, 8), np.int64))
+    n = 3 * LEVEL_LAGS[1]
+    counts, pixels, starts = np.ones(n, np.uint8), np.arange(n) % 32, np.arange(n + 1)
     for dtype in (np.uint16, np.uint32):
-        accumulator = TwoTimeAccumulator(rois, sums=True)
-        accumulator.append(np.ones((2 * LEVEL_LAGS[1], *rois.shape), dtype))
-        accumulator.age_sums  # noqa: B018 (reading multiplies what waits)
+        frames = np.ones((n, *rois.shape), dtype)
+        fixed = frames[: LEVEL_LAGS[1]]
+        fixed.flags.writeable = False  # as those of files often are: a type of its own
+        for engine in ("dense", "events"):
+            accumulator = TwoTimeAccumulator(
+                rois, engine=engine, sums=True, map_frames=2 * LEVEL_LAGS[1]
+            )
+            for some in (fixed, frames):
+                accumulator.append(some)
+            accumulator.append_events(counts, pixels, starts)
+            accumulator.age_sums  # noqa: B018 (reading multiplies what waits)
 
 
 def band_of_c2(c2: FloatArray, start: int, stop: int, width: int) -> FloatArray:

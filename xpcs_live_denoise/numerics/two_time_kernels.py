@@ -151,7 +151,8 @@ def add_images(
     """Add frames (n_block, rows, width), from `row` on, to images, and products with those before.
 
     `waiting` (n_pixels,) is the frame before the first, and becomes the newest. Pixel 0 of the ROI
-    is column `start` of `images`, of which each holds `length` frames; `first` is the frame's index.
+    is column `start` of `images`, of which each holds `length` frames; `first` is the index of the
+    first frame.
     """
     for frame in range(len(measured)):
         image = images[(first + frame) // length]
