@@ -10,25 +10,33 @@ from .compiled import kernel
 
 
 @kernel()
+def copy_runs(frame: Any, runs: Any, out: Any) -> None:  # pragma: no cover (compiled)
+    """Copy pixels that stand side by side in a frame: (n_run, 2), the first one and how many."""
+    at = 0
+    for run in range(len(runs)):
+        start, length = runs[run, 0], runs[run, 1]
+        some, into = frame[start : start + length], out[at : at + length]
+        for x in range(length):
+            into[x] = some[x]
+        at += length
+
+
+@kernel()
 def scale_frames(
-    values: Any, runs: Any, weights: Any, edges: Any, n_left: Any, room: Any, out: Any,
+    values: Any, first: int, weights: Any, edges: Any, n_left: Any, room: Any, out: Any,
     number: Any, per_mean: Any, sums: Any, inverse: Any, row: int,
 ) -> None:  # fmt: skip  # pragma: no cover (compiled)
     """Divide one ROI's pixels of frames (k, n) by weights and their mean, into rows from `row` on.
 
-    `runs` (n_run, 3) are the ROI's pixels: first in a frame, how many side by side, their block.
-    `room` (n_pixels,) holds those of a frame, in its precision, so that frames are read once.
+    The ROI's pixels stand from `first` on. `room` (n_pixels,) holds those of a frame, in its
+    precision, so that frames are read once.
     """
     n_pixels = len(room)
     n_block = len(edges) - 1
     for frame in range(len(values)):
-        at = 0
-        for run in range(len(runs)):
-            start, length = runs[run, 0], runs[run, 1]
-            some, into = values[frame, start : start + length], room[at : at + length]
-            for x in range(length):
-                into[x] = some[x]
-            at += length
+        own = values[frame, first : first + n_pixels]
+        for x in range(n_pixels):
+            room[x] = own[x]
         total = 0.0
         if len(weights):
             for x in range(n_pixels):
