@@ -62,3 +62,10 @@ class RowBand:
     def release(self, before: int) -> None:
         """Forget the rows of frames before `before`; views of them stay as they are."""
         self.start = min(max(before, self.start), self.stop)
+
+
+def band_of_c2(c2: FloatArray, start: int, stop: int, width: int) -> FloatArray:
+    """Return C2(t, t - lag), (n_roi, stop - start, width), of C2 (n_roi, n, n), NaN outside."""
+    frame = np.arange(start, stop, dtype=np.int64)[:, np.newaxis]
+    other = frame - np.arange(width)
+    return np.where(other >= 0, c2[:, frame, np.maximum(other, 0)], np.nan).astype(c2.dtype)

@@ -12,12 +12,12 @@ import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import ThreadpoolController  # pyright: ignore[reportMissingTypeStubs]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -141,7 +141,7 @@ class _Limit:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> Generator[None]:
     """Return a context in which numpy's BLAS uses one thread, and torch in the thread that asks.
 
     The fits multiply thousands of small matrices. On a machine whose cores are busy (the detector,
@@ -163,7 +163,7 @@ def _limit() -> _Limit:
 
 
 @functools.cache
-def _libraries(with_torch: bool) -> ThreadpoolController:  # noqa: ARG001 (it brings its own)
+def _libraries(with_torch: bool) -> Any:  # noqa: ARG001 (it brings its own)
     return ThreadpoolController()
 
 

@@ -13,7 +13,7 @@ from xpcs_live_denoise.records.results import C2Rows
 from xpcs_live_denoise.records.types import Array, FloatArray
 
 from .arrays import LEVEL_LAGS
-from .band import RowBand
+from .band import RowBand, band_of_c2
 from .c2_map import C2Map
 from .events import EventSorter, NewFrames, checked_events
 from .frame_rings import PixelBlocks, known
@@ -384,13 +384,6 @@ def compile_kernels() -> None:
                 accumulator.append(some)
             accumulator.append_events(counts, pixels, starts)
             accumulator.age_sums  # noqa: B018 (reading multiplies what waits)
-
-
-def band_of_c2(c2: FloatArray, start: int, stop: int, width: int) -> FloatArray:
-    """Return C2(t, t - lag), (n_roi, stop - start, width), of C2 (n_roi, n, n), NaN outside."""
-    frame = np.arange(start, stop, dtype=np.int64)[:, np.newaxis]
-    other = frame - np.arange(width)
-    return np.where(other >= 0, c2[:, frame, np.maximum(other, 0)], np.nan).astype(c2.dtype)
 
 
 def _checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:

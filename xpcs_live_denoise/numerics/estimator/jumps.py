@@ -59,7 +59,7 @@ def find_jumps(
     places = np.arange(-(-low // _STEP) * _STEP, high, _STEP)
     if not len(places):
         return []
-    sides = [sums.cuts(roi, *side) for side in _sides(places)]
+    sides = [sums.cuts_of_frames(roi, *side) for side in _sides(places)]
     change, error = _changes(sides, grid, prior, rough=True)
     some = (change > _NEARLY * _LEAST_CHANGE) & (change > _NEARLY * _LEAST_SIGNIFICANCE * error)
     z = np.zeros(len(places))
@@ -109,12 +109,12 @@ def _changes(
 
 def _locate(sums: AgeSums, roi: int, grid: KwwGrid, prior: LinearPrior, about: int) -> Jump | None:
     """Return the jump near frame `about`; None where a steady change explains as much."""
-    sides = [sums.cuts(roi, *side) for side in _sides(np.array([about]))]
+    sides = [sums.cuts_of_frames(roi, *side) for side in _sides(np.array([about]))]
     fits = [fit_cuts(side, grid, prior)[0] for side in sides]
     rates = [float(fit.ln_rate[0]) for fit in fits]
     middles = [float(side.mean_age[0]) for side in sides]
     rows = np.arange(max(about - _SIDE, 0), min(about + _SIDE, sums.n_frames))
-    cells = sums.cuts(roi, rows, 1)
+    cells = sums.cuts_of_frames(roi, rows, 1)
     weights = noise_weights(cells)
     frame = np.arange(sums.n_frames)
     places = np.arange(max(about - _AROUND, 1), min(about + _AROUND, sums.n_frames - 1) + 1)
