@@ -14,6 +14,7 @@ from xpcs_live_denoise.numerics.arrays import merged_ranges
 from xpcs_live_denoise.numerics.bad_pixels import BadPixels
 from xpcs_live_denoise.numerics.contrast import photon_contrast
 from xpcs_live_denoise.numerics.g2 import NOISE_REACH
+from xpcs_live_denoise.numerics.gathering import gather
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
 from xpcs_live_denoise.numerics.threads import one_thread
 from xpcs_live_denoise.numerics.windows import Denoiser, WindowScaling
@@ -133,7 +134,7 @@ class Analysis:
 
     def push(self, frames: Array) -> None:
         """Add frames, shape (k, rows, cols) or (rows, cols); raises as `push_pixels`."""
-        self.push_pixels(self._given.gather(frames))
+        self.push_pixels(gather(self._given, frames))
 
     def push_pixels(self, pixels: Array) -> None:
         """Add frames of which only the pixels of the ROIs are left, shape (k, n_pixels).
