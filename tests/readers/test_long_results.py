@@ -98,7 +98,7 @@ def test_a_long_series_is_drawn_as_a_map_and_a_strip_of_short_lags(long):
     matplotlib.use("Agg")
     _, result = long
     titles = [axes.get_title(loc="left") for axes in result.plot(1).axes]
-    assert "Denoised C2 at short lags" in titles
+    assert "Short lags, denoised" in titles
     assert result.plot(1, model=True) is not None
 
 

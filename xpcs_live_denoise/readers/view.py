@@ -85,11 +85,15 @@ class Measured:
         if frames_per_bin > 1:
             band = views.C2Band(1, int(result.xpcs["window"]))
             is_denoised = result.has("two_time", "c2_band_denoised")
+            # g2 so far is that of the raw ones.
+            is_raw = not is_denoised or "stop" not in result.metadata
             for start in range(0, n_frames, BAND_ROWS):
                 rows: Document = {"start": start, "stop": min(start + BAND_ROWS, n_frames)}
-                raw = result.band(label, False, **rows).values[np.newaxis]
-                better = result.band(label, **rows).values[np.newaxis] if is_denoised else None
-                band.add(start, raw, better)
+                band.add(
+                    start,
+                    result.band(label, False, **rows).values[np.newaxis] if is_raw else None,
+                    result.band(label, **rows).values[np.newaxis] if is_denoised else None,
+                )
         return cls(c2=c2.values, frames_per_bin=frames_per_bin, n_frames=n_frames, band=band)
 
 

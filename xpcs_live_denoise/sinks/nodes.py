@@ -45,7 +45,7 @@ MESSAGE_OVERHEAD = 64_000
 
 # Dims that grow while a series is taken, and frames along the edge of a chunk of each: so that a
 # live row touches few chunks and a long series makes few files.
-LIVE_EDGES = {"t1_s": 50, "t2_s": 50, "t_s": 100}
+LIVE_EDGES = {"t1_s": 50, "t2_s": 50, "t_s": 200}
 FIRST_CAPACITY = 200
 
 

@@ -32,14 +32,13 @@ class TwoTimeStream:
 
     def write_map(self, rows: C2Rows) -> None:
         """Write rows of the map, its lower triangle; all of them where the bins are new."""
-        node = self._begin_map(rows)
-        news = self._rows(MAP).news(_triangle_digests(rows), rows.start)
+        node, digests = self._begin_map(rows), _triangle_digests(rows)
+        news = self._rows(MAP).news(digests, rows.start)
         if news is not None:
             for start, stop in _strips(*news):
-                node.patch(
-                    rows.values[:, start - rows.start : stop - rows.start, :stop], (0, start, 0)
-                )
-        self._end_map(node, rows)
+                part = rows.values[:, start - rows.start : stop - rows.start, :stop]
+                node.patch(part, (0, start, 0))
+        self._end_map(node, rows, digests)
 
     def write_band(self, band: BandRows) -> None:
         """Write rows of the band that differ from what was written."""
@@ -70,7 +69,7 @@ class TwoTimeStream:
         node = self._begin_map(rows)
         if self._rows(MAP).is_empty:
             node.patch(values, (0, 0, 0))
-            self._end_map(node, rows)
+            self._end_map(node, rows, _triangle_digests(rows))
         else:
             self.write_map(rows)
             for start, stop in _strips(0, rows.stop):
@@ -104,20 +103,26 @@ class TwoTimeStream:
 
     def _begin_map(self, rows: C2Rows) -> TiledArray:
         """Return the node of the map; where it has other bins, say that it is written over."""
-        node = self._nodes.array(STREAM, MAP)
-        if node.lengths and rows.frames_per_bin != self._frames_per_bin:
-            self._version += 1 - self._version % 2
-            node.describe({"version": self._version})
+        node, n_roi = self._nodes.array(STREAM, MAP), len(rows.values)
+        is_new, is_other = not node.lengths, rows.frames_per_bin != self._frames_per_bin
+        if is_other:
+            if not is_new:
+                self._version += 1 - self._version % 2
+                node.describe({"version": self._version})
             self._frames_per_bin = rows.frames_per_bin
             self._arrived.pop(MAP, None)
-        if not node.lengths:
-            self._frames_per_bin = rows.frames_per_bin
-        shape = (len(rows.values), rows.stop, rows.stop)
-        node.reserve(shape, frames_per_bin=self._frames_per_bin, version=self._version)
+        said = {"frames_per_bin": self._frames_per_bin}
+        node.reserve((n_roi, rows.stop, rows.stop), **said, version=self._version)
+        if is_new:
+            self._nodes.describe_keys(STREAM, {MAP: said})
+        if is_other or is_new:  # a process that died has lost the rows before
+            for start, stop in _strips(0, rows.start):
+                nothing = np.full((n_roi, stop - start, stop), np.nan, np.float32)
+                node.patch(nothing, (0, start, 0))
         return node
 
-    def _end_map(self, node: TiledArray, rows: C2Rows) -> None:
-        self._rows(MAP).add(_triangle_digests(rows), rows.start)
+    def _end_map(self, node: TiledArray, rows: C2Rows, digests: IntArray) -> None:
+        self._rows(MAP).add(digests, rows.start)
         if self._version % 2:
             said = {"frames_per_bin": self._frames_per_bin}
             self._nodes.describe_keys(STREAM, {MAP: said})
@@ -169,5 +174,7 @@ def _triangle_digests(rows: C2Rows) -> IntArray:
 def _strips(start: int, stop: int) -> list[tuple[int, int]]:
     """Return rows [start, stop) in parts of the edge of a chunk of the map."""
     edge = LIVE_EDGES["t1_s"]
+    if start >= stop:
+        return []
     starts = [start, *range(start - start % edge + edge, stop, edge)]
     return list(zip(starts, [*starts[1:], stop], strict=True))
