@@ -18,6 +18,7 @@ from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import XpcsError, install_line
 from xpcs_live_denoise.numerics.compiled import prepare
 from xpcs_live_denoise.numerics.estimator.ages import BayesEstimator
+from xpcs_live_denoise.numerics.estimator.path import PathEstimator
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.kww import fit_kww, kww
 from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
@@ -157,6 +158,16 @@ def parts(case: Case) -> Iterator[Section]:
             )
         }
 
+    def path() -> Numbers:
+        whole = BayesEstimator(0).estimate(sums, np.arange(sums.n_frames))
+        known = np.isfinite(whole.fits.ln_rate)
+        curve = (whole.age[known], whole.fits.ln_rate[known])
+        return {
+            ("rows of a whole path", "rows/s"): per_second(
+                lambda: PathEstimator(0).whole(sums, whole.series, curve), sums.n_frames
+            )
+        }
+
     def denoise() -> Numbers:
         ensemble = denoiser()
         return {("windows", "windows/s"): per_second(lambda: ensemble.denoise(windows), WINDOWS)}
@@ -170,6 +181,7 @@ def parts(case: Case) -> Iterator[Section]:
 
     contestants = [
         Contestant(name="estimator", run=estimate, prepare=prepare, note=f"{len(last)} ages a ROI"),
+        Contestant(name="path", run=path, prepare=prepare, note="the first ROI, every frame"),
         Contestant(name="ensemble", run=denoise, prepare=denoise, missing=why_not_denoised()),
         Contestant(name="the paper's fit", run=fit, prepare=fit, note="beta free"),
         Contestant(name="loop over scipy curve_fit", run=loop, peer=True, note="beta free"),
