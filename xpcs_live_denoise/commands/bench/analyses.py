@@ -161,7 +161,7 @@ def parts(case: Case) -> Iterator[Section]:
     def path() -> Numbers:
         whole = BayesEstimator(0).estimate(sums, np.arange(sums.n_frames))
         known = np.isfinite(whole.fits.ln_rate)
-        curve = (whole.age[known], whole.fits.ln_rate[known])
+        curve: Any = (whole.age[known], whole.fits.ln_rate[known])
         return {
             ("rows of a whole path", "rows/s"): per_second(
                 lambda: PathEstimator(0).whole(sums, whole.series, curve), sums.n_frames
