@@ -23,12 +23,14 @@ from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.kww import fit_kww, kww
 from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
 from xpcs_live_denoise.numerics.windows import Denoiser
+from xpcs_live_denoise.offline import analyse
 from xpcs_live_denoise.records.types import Array
 
 from .case import Case, FramePool
 from .contest import Contestant, Numbers, Section
-from .two_time import BLOCK
+from .two_time import BLOCK, WARM_UP
 
+OFFLINE_BLOCK = 50
 RATE_HZ = 500.0  # of the detector
 SETTINGS = Settings(detector="bench", frame_time_s=1 / RATE_HZ)
 BETA, NOISE, N_LAGS = 0.3, 0.03, 50
@@ -40,18 +42,24 @@ def whole_analysis(case: Case) -> Iterator[Section]:
     """Make the section of a series, pixels to Gamma(t), published every half second of data."""
     case = dataclasses.replace(case, n_frames=case.n_series)
     pool = FramePool(case)
+    short = dataclasses.replace(case, n_series=min(WARM_UP, case.n_series))
     contestants = [
         Contestant(
             name="analysis",
             run=lambda: whole_series(pool, case, None),
-            prepare=prepare,
+            prepare=lambda: whole_series(pool, short, None),
             note="nothing denoised",
         ),
         Contestant(
             name="analysis, denoised",
             run=lambda: whole_series(pool, case, denoiser()),
-            prepare=denoiser,
+            prepare=lambda: whole_series(pool, short, denoiser()),
             missing=why_not_denoised(),
+        ),
+        Contestant(
+            name="analyse of blocks",
+            run=lambda: blocks_analysed(pool, case),
+            note="nothing denoised, nothing published",
         ),
     ]
     title = f"Whole analysis: {case.title}, a publication every {publish_frames()} frames"
@@ -93,6 +101,26 @@ def whole_series(pool: FramePool, case: Case, ensemble: Denoiser | None) -> Numb
     begin = time.perf_counter()
     analysis.finish()
     return {**found, ("finish", "s"): time.perf_counter() - begin}
+
+
+def blocks_analysed(pool: FramePool, case: Case) -> Numbers:
+    """Give `analyse` a series of unknown length in blocks, and return how fast that was."""
+    begin, taken = time.perf_counter(), 0
+
+    def blocks() -> Iterator[Array]:
+        nonlocal taken
+        for block in pool.blocks(case.n_series, OFFLINE_BLOCK):
+            if case.longest_s is not None and time.perf_counter() - begin > case.longest_s:
+                return
+            taken += len(block)
+            yield block
+
+    analyse(blocks(), SETTINGS.model_copy(update={"denoise": False}), rois=pool.rois)
+    seconds = time.perf_counter() - begin
+    return {
+        ("frames analysed", "frames"): float(taken),
+        ("whole series", "frames/s"): taken / seconds,
+    }
 
 
 def published(pool: FramePool, case: Case, ensemble: Denoiser | None) -> tuple[Analysis, Numbers]:

@@ -23,7 +23,7 @@ from .two_time import two_time
 
 # What may be asked for: (section, contestant), and whether it is another's.
 SECTIONS: dict[str, MakeSection] = {"c2": two_time, "analysis": whole_analysis}
-OURS = (("c2", "engine auto"), ("analysis", "analysis"))
+OURS = (("c2", "engine auto"), ("analysis", "analysis"), ("analysis", "analyse of blocks"))
 PEERS = (("c2", PLAIN), ("c2", f"{ESRF} dense"), ("c2", f"{ESRF} sparse, by frame"))
 
 
