@@ -36,7 +36,6 @@ def memory(case: Case) -> Iterator[Section]:
             name=name,
             run=partial(_in_a_child, case, section, name),
             peer=(section, name) in PEERS,
-            note="the longest run that is measured of it above",
             missing=why_no_esrf() if name.startswith(ESRF) else "",
         )
         for section, name in chosen
