@@ -13,7 +13,7 @@ from xpcs_live_denoise.errors import InvalidInputError, text_of
 
 if TYPE_CHECKING:
     from .case import Case
-    from .contest import MakeSection, Row, Run
+    from .contest import MakeSection, Repetition, Row
 
 SECTIONS = ("c2", "sparse", "analysis", "parts", "reading", "thread", "chain", "memory")
 INTERRUPTED = "Interrupted: this was measured so far."
@@ -124,7 +124,7 @@ def _measure(case: Case, chosen: dict[str, MakeSection], rows: list[Row]) -> boo
     from .contest import Contestant, Section, measure, rows_of
 
     for name, make in chosen.items():
-        runs: list[Run] = []
+        runs: list[Repetition] = []
         section = Section(title=name, contestants=[Contestant(name="everything", run=dict)])
         complete = True
         try:
