@@ -15,7 +15,7 @@ import numpy as np
 
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.records.frames import HDF5Frames
-from xpcs_live_denoise.sources import FileRoots, FrameReader
+from xpcs_live_denoise.sources import FileRoots, FrameReader, RoiSelection
 
 from .case import Case
 from .contest import Contestant, Numbers, Section
@@ -84,7 +84,7 @@ def read_ours(path: Path, rois: RoiMap, n_frames: int) -> int:
     reference = HDF5Frames(path=str(path), dataset=DATASET, start=0, stop=n_frames, swmr=False)
     n_bytes = BLOCK * rois.shape[0] * rois.shape[1] * np.dtype(np.uint32).itemsize
     try:
-        return sum(len(rois.gather(block)) for block in reader.read(reference, n_bytes))
+        return sum(map(len, reader.read(reference, n_bytes, RoiSelection(rois))))
     finally:
         reader.close()
 
