@@ -15,8 +15,10 @@ from threadpoolctl import ThreadpoolController
 
 from xpcs_live_denoise.numerics import bslz4
 from xpcs_live_denoise.numerics.rois import REAL_NUMBERS, RoiMap
-from xpcs_live_denoise.records.frames import RoiPixels
-from xpcs_live_denoise.records.types import Array
+from xpcs_live_denoise.records.frames import EventFrames, RoiPixels
+from xpcs_live_denoise.records.types import Array, IntArray
+
+from .sparse_frames import events_of, is_sparse
 
 logger = logging.getLogger(__name__)
 
@@ -58,10 +60,23 @@ class RoiSelection:
         # By number in the chunk, frames in it, dtype, and whether the frame is wanted whole.
         self._elements: dict[tuple[int, int, np.dtype[Any], bool], bslz4.WantedElements] = {}
 
-    def of_frames(self, frames: Array) -> RoiPixels:
+    @property
+    def frame_shape(self) -> tuple[int, int]:
+        """The shape of a frame, (rows, cols)."""
+        return self._rois.shape
+
+    def of_frames(self, frames: Array | EventFrames) -> RoiPixels:
         """Return the ROI pixels of frames (k, rows, cols); raises as `RoiMap.gather`."""
         self._n_frames += len(frames)
-        return RoiPixels(pixels=self._rois.gather(frames), whole=frames)
+        if not isinstance(frames, EventFrames):
+            return RoiPixels(pixels=self._rois.gather(frames), whole=frames)
+        if frames.frame_shape != self._rois.shape:
+            self._rois.gather(np.zeros((0, *frames.frame_shape)))  # says so
+        place = self._places[frames.pixels]
+        inside = place >= 0
+        pixels = np.zeros((len(frames), len(self._rois.pixels)), frames.counts.dtype)
+        np.add.at(pixels, (frames.frame_numbers[inside], place[inside]), frames.counts[inside])
+        return RoiPixels(pixels=pixels, whole=frames)
 
     def of_dataset(self, dataset: h5py.Dataset, frames: range, place: tuple[int, ...]) -> RoiPixels:
         """Return the ROI pixels of frames of a dataset, at least of the first one.
@@ -112,6 +127,13 @@ class RoiSelection:
         return math.ceil(n_numbers * dataset.dtype.itemsize)
 
     # --- the steps -------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _places(self) -> IntArray:
+        """Where each pixel of the detector stands among those of the ROIs, -1: in none."""
+        places: IntArray = np.full(math.prod(self._rois.shape), -1, np.int64)
+        places[self._rois.pixels] = np.arange(len(self._rois.pixels))
+        return places
 
     def _read(
         self, dataset: h5py.Dataset, frames: range, place: tuple[int, ...]
@@ -178,6 +200,51 @@ def read_frames(
                     str(error), n_frames=len(frames), may_come=may_come
                 ) from error
         frames = frames[: max(n_first, len(frames) // 2)]  # what lies before it is good
+
+
+def select_frames(frames: Any, max_bytes: int, selection: RoiSelection) -> Iterator[RoiPixels]:
+    """Yield the ROI pixels of frames (n, rows, cols) that are there, in blocks.
+
+    `frames` are an array, a sparse one (also (n, rows * cols)), a dataset of HDF5, or anything with
+    `shape`, `dtype` and slices along its first axis. Whole frames of a block have at most
+    `max_bytes`, but one. Raises as `RoiMap.gather`, and for a damaged chunk of a dataset as h5py.
+    """
+    if is_sparse(frames):
+        events = events_of(frames, selection.frame_shape)
+        for start in range(0, len(events), MOST_AT_ONCE):
+            yield selection.of_frames(events[start : start + MOST_AT_ONCE])
+        return
+    if isinstance(frames, h5py.Dataset):
+        start = 0
+        while start < len(frames):
+            stop = block_end(frames, start, len(frames), max_bytes, selection)
+            block = selection.of_dataset(frames, range(start, stop), ())
+            start += len(block)
+            yield block
+        return
+    frame_bytes = math.prod(frames.shape[1:]) * frames.dtype.itemsize
+    k = max(1, max_bytes // max(1, frame_bytes))
+    for start in range(0, len(frames), k):
+        yield selection.of_frames(np.asarray(frames[start : start + k]))
+
+
+def block_end(
+    dataset: h5py.Dataset,
+    position: int,
+    stop: int,
+    max_bytes: int,
+    selection: RoiSelection | None = None,
+) -> int:
+    """Return where a block of at most `max_bytes` ends, if possible at the end of a chunk."""
+    rows, cols = dataset.shape[-2:]
+    n = max(1, max_bytes // max(1, rows * cols * dataset.dtype.itemsize))
+    if selection is not None and selection.takes_blocks(dataset):
+        n = max(n, min(MOST_AT_ONCE, max_bytes // selection.frame_bytes(dataset)))
+    end = min(stop, position + n)
+    frames_per_chunk = dataset.chunks[0] if dataset.chunks else 1
+    aligned = end // frames_per_chunk * frames_per_chunk
+    # A compressed chunk that is read in two parts is decompressed twice.
+    return aligned if end < stop and aligned > position else end
 
 
 def _whole(dataset: h5py.Dataset, frames: range, place: tuple[int, ...]) -> Array:
