@@ -20,8 +20,9 @@ from xpcs_live_denoise.catalog import schema
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
 from xpcs_live_denoise.numerics.estimator.model_image import c2_residual
 from xpcs_live_denoise.readers import results
-from xpcs_live_denoise.readers.client import XPCSResult, result_view
+from xpcs_live_denoise.readers.client import XPCSResult
 from xpcs_live_denoise.readers.two_time import mirrored
+from xpcs_live_denoise.readers.view import result_view
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS, GammaTable
 from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks.run import TiledSink

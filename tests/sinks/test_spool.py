@@ -138,6 +138,46 @@ def test_a_spool_of_an_earlier_version_can_still_be_delivered(tmp_path, syntheti
     assert_identical(records_in(tmp_path)[1], [run.publication(0, 10), END])
 
 
+def test_of_a_long_series_rows_of_the_band_that_the_result_lacks_stay_in_the_spool(
+    tmp_path, synthetic
+):
+    run = synthetic(n_frames=90, map_frames=20)
+    box = Outbox(Destination(tmp_path, None), timings=QUICK)
+    box.begin(run.info)
+    for start in range(0, 90, 30):
+        box.put(run.publication(start, start + 30), on_disk=start < 60)
+    result = run.result()
+    assert result.band.start == 60
+    box.put_end(result, END, on_disk=True)
+    kept = box.read(box.first())  # by the session itself
+    assert (kept.c2, kept.gamma) == (None, None)
+    assert_identical(kept.band, run.band(0, 60))
+    box.close()
+    *rows, last, end = records_in(tmp_path)[1]  # by another process
+    assert [(one.band.start, one.band.stop) for one in rows] == [(0, 30), (20, 60), (50, 60)]
+    assert all(one.c2 is None and one.gamma is None for one in rows)
+    assert_identical([last, end], [result, END])
+
+
+def test_a_result_of_before_the_band_can_still_be_delivered(tmp_path, synthetic):
+    run = synthetic()
+    result = run.result()
+    path = tmp_path / "record.npz"
+    write_record(path, result)
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    text = json.loads(arrays["json"].tobytes())
+    for name in ("band", "frames_per_bin"):
+        del text["fields"][name]
+    text["fields"]["c2"] = text["fields"].pop("map_values")
+    arrays["json"] = np.frombuffer(json.dumps(text).encode(), np.uint8)
+    np.savez(path, **arrays)
+    again = read_record(path)
+    for name in ("c2", "denoised", "spread"):
+        np.testing.assert_array_equal(getattr(again.band, name), getattr(result.band, name))
+    np.testing.assert_array_equal(again.c2, result.c2)
+
+
 def test_nobody_else_may_look_into_the_spool(tmp_path, synthetic):
     box = Spool(tmp_path / "spool", synthetic().info, uid="derived", time=5.0, path="processed")
     box.put(synthetic().publication(0, 5))

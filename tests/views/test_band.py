@@ -77,6 +77,18 @@ def test_rows_that_come_anew_from_the_first_on_replace_all_before():
     np.testing.assert_allclose(values, raw[0, :20, 1:].T + 1)
 
 
+def test_raw_and_denoised_rows_may_come_one_after_the_other_and_anew():
+    raw, denoised = bands(40)
+    band = C2Band(2, WINDOW, 64)
+    band.add(0, denoised=denoised[:, :30])
+    band.add(0, raw[:, :40])
+    np.testing.assert_allclose(band.strip(0)[0][:-1, :30], denoised[0, :30, 1:-1].T)
+    np.testing.assert_allclose(band.strip(0)[0][:, 30:], raw[0, 30:, 1:].T)
+    band.add(0, raw[:, :20])
+    band.add(0, denoised=denoised[:, :20])
+    assert band.n_frames == 20
+
+
 def test_the_last_rows_of_a_long_series_need_no_place_for_those_before():
     raw, _ = bands(30)
     band = C2Band(2, WINDOW, 64)

@@ -160,9 +160,9 @@ def test_a_map_in_bins_of_several_frames_has_its_short_lags_beside_it(synthetic,
     raw, strip = shown.axes["c2_raw"], shown.axes["c2_denoised"]
     np.testing.assert_allclose(raw.images[0].get_array(), bins.T)
     assert raw.images[0].get_extent() == [0, 1280, 0, 1280]
-    assert raw.get_title(loc="left") == "Raw C2, 128 frames a bin"
-    kind = "Denoised" if denoised else "Raw"
-    assert strip.get_title(loc="left") == f"{kind} C2 at short lags"
+    assert raw.get_title(loc="left") == "Raw C2, 128 frames/bin"
+    kind = "denoised" if denoised else "raw"
+    assert strip.get_title(loc="left") == f"Short lags, {kind}"
     assert strip.get_ylabel() == "lag (s)"
     assert strip.get_ylim() == (0.25, 24.75)
     values = strip.images[0].get_array()

@@ -250,7 +250,6 @@ class LiveRun:
         begun.info = dataclasses.replace(
             info,
             engine=analysis.engine,
-            n_expected=info.n_expected and min(info.n_expected, analysis.most_frames),
             model=getattr(ensemble, "info", None),
         )
         return analysis
@@ -281,10 +280,11 @@ class LiveRun:
         """Forget what was analysed, and take back what was published of it."""
         self._analysis = None
         self._notes = Notes(self.uid)
-        self._start(begin)
         self._notes.add(*reasons)
         self._status = append_note(self._counted(Status()), *self._notes)
-        self.deliveries.take_back(self._status)
+        self.deliveries.take_back(self._status)  # first: the new start may fail
+        self._start(begin)
+        self._status = append_note(self._counted(Status()), *self._notes)
 
     def _read_frames(self, reference: FrameReference, arrival: float) -> None:
         """Read the frames behind a reference block by block; what cannot be had becomes a gap."""
@@ -349,7 +349,7 @@ class LiveRun:
             self._decide_time_axis(begun)
         publication = begun.axis.publication(analysis.publish(self.deliveries.n_frames))
         rows = publication.c2
-        if rows is not None:  # of an array that goes on growing
+        if rows is not None:  # of an array that goes on growing; rows of the band are copies
             rows = dataclasses.replace(rows, values=rows.values.copy())
         self._status = append_note(self._counted(publication.status), *self._notes)
         picture = None
@@ -468,7 +468,7 @@ def what_is_missing(status: Status, why: str, n_expected: int | None) -> str:
 
 def why_no_success(result: Result, window: int) -> str:
     """Return why a result of a run that was analysed to its end is none to rely on, "" if it is."""
-    n_used, n_all = result.status.n_processed, result.c2.shape[-1]
+    n_used, n_all = result.status.n_processed, result.band.stop
     n_wanted = min(window, max(2, n_all / 2))
     if not n_used:
         return ""  # told already
@@ -478,7 +478,7 @@ def why_no_success(result: Result, window: int) -> str:
             f"Only {n_used} of {n_all} frames could be used{left_out}: too few, expected at least "
             f"{math.ceil(n_wanted)}."
         )
-    varies = _varies(result.c2)
+    varies = _varies(result.map_values)
     if varies is None:
         return (
             "No ROI has counts in two of the frames: there is nothing to correlate. Check the "
@@ -493,7 +493,7 @@ def why_no_success(result: Result, window: int) -> str:
 
 
 def _varies(c2: FloatArray) -> bool | None:
-    """Whether C2 off its diagonal is more than one number a ROI; None where it is NaN."""
+    """Whether C2, or its map, off the diagonal is more than one number a ROI; None where NaN."""
     low, high = np.full(len(c2), np.inf), np.full(len(c2), -np.inf)
     for row in range(1, c2.shape[-1]):  # C2 may be as large as the memory
         values = c2[:, row, :row]

@@ -22,8 +22,7 @@ from xpcs_live_denoise.catalog import (
 )
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
 from xpcs_live_denoise.numerics.estimator.model_image import c2_residual
-from xpcs_live_denoise.records.results import GAMMA_COLUMNS, GammaTable, Picture
-from xpcs_live_denoise.records.run import RoiHeterogeneity, Status
+from xpcs_live_denoise.records.results import GAMMA_COLUMNS
 from xpcs_live_denoise.records.types import Array, Document, FloatArray
 
 from .two_time import BINNED, LONG_NAMES, SQUARES, model_of_bins, read_band, read_map, with_band
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from xpcs_live_denoise.catalog import Node
-    from xpcs_live_denoise.window import RunView
 
 RESULT_SPEC = "XPCSResult"
 JSON_COLUMNS = ("skipped", "contrast", "baseline", "contrast_estimates", "heterogeneity")
@@ -393,6 +391,8 @@ class XPCSResult(BlueskyRunV3):
         """
         from xpcs_live_denoise.window import plot_view
 
+        from .view import result_view
+
         labels = self.xpcs["roi"]
         label = labels[views.default_roi(labels)] if roi is None else roi
         return plot_view(result_view(self, label, model=model))
@@ -477,126 +477,3 @@ class XPCSResult(BlueskyRunV3):
         # A retried append may have doubled rows.
         table = table[names].astype(empty.dtypes).drop_duplicates("seq_num", keep="last")
         return table.sort_values("seq_num")
-
-
-def result_view(result: XPCSResult, label: int, *, model: bool = False) -> RunView:
-    """Return all that a figure shows of the ROI with this label; `model`: the path's C2, too."""
-    from xpcs_live_denoise.window import MOST_EDGE, RunView
-
-    xpcs, start = result.xpcs, result.start
-    labels, n_frames = list(xpcs["roi"]), result.n_frames
-    roi, frame_time_s = labels.index(label), xpcs["frame_time_s"]
-    raw = result.c2(label, denoised=False).values
-    metadata: Document = dict(result.metadata)
-    stop: Document | None = metadata.get("stop")
-    status, rows = _status(result), result.gamma_table()
-    series_s = n_frames * frame_time_s
-    gamma = views.table_from_columns({name: rows[name] for name in rows})
-    q = np.array(xpcs["q_inv_angstrom"], np.float64)
-    picture = _picture(result)
-    state = "" if stop is None else views.STATES.get(stop.get("exit_status", ""), "ended")
-    reason = "" if stop is None else stop.get("reason") or ""
-    window = xpcs.get("window", 0)
-    second, title = None, views.PANELS["c2_denoised"][0]
-    if model:
-        second, title = result.c2_model(label)["model"].values, views.MODEL_TITLE
-    elif result.has("two_time", "c2_denoised"):
-        second = result.c2(label).values
-    shown = views.gamma_view(gamma, label, end_s=series_s, window=window, final=stop is not None)
-    return RunView(
-        title=views.run_title(start, start["original_run_uid"], xpcs.get("detector", ""), state),
-        roi=f"{views.roi_title(label, q[roi])} ({roi + 1} of {len(labels)})",
-        message=views.message(reason, status.message, shown.caution),
-        facts=views.facts(
-            status,
-            roi,
-            n_frames=n_frames,
-            n_expected=None if stop is not None else xpcs.get("n_expected"),
-            frame_time_s=frame_time_s,
-            time_unit=result.time_unit,
-            counts=views.mean_counts(picture, label),
-            live=stop is None,
-        ),
-        label=label,
-        detector=views.detector_view(picture, label),
-        two_time=views.two_time_view(
-            raw,
-            second,
-            entry_s=frame_time_s,
-            most=MOST_EDGE,
-            series_s=series_s,
-            status=status,
-            roi=roi,
-            note=views.why_not_denoised(n_frames, window, final=stop is not None),
-            final=stop is not None,
-            title=title,
-        ),
-        g2=_g2(result, label, raw, gamma, final=stop is not None),
-        heterogeneity=views.heterogeneity_view(status, roi, frame_time_s, final=stop is not None),
-        gamma=shown,
-        power_law=views.power_law_view(gamma, labels, q),
-        n_roi=len(labels),
-        time_unit=result.time_unit,
-    )
-
-
-def _status(result: XPCSResult) -> Status:
-    """Return the newest row of the status stream."""
-    table: Any = result.status_table()
-    if not len(table):
-        return Status()
-    newest = table.iloc[-1].to_dict()
-    contrast, baseline = (
-        tuple(math.nan if value is None else float(value) for value in newest[name])
-        for name in ("contrast", "baseline")
-    )
-    return Status(
-        n_seen=int(newest["n_seen"]),
-        n_processed=int(newest["n_processed"]),
-        n_skipped=int(newest["n_skipped"]),
-        lag_s=float(newest["lag_s"]),
-        contrast=contrast,
-        baseline=baseline,
-        heterogeneity=tuple(map(RoiHeterogeneity.from_fields, newest["heterogeneity"])),
-        message=str(newest["message"]),
-    )
-
-
-def _picture(result: XPCSResult) -> Picture | None:
-    """Return the picture of the detector; None where nobody looked."""
-    try:
-        mean, labels = result.image()
-    except ResultNotFoundError:
-        return None
-    picture = Picture(mean=mean.values, labels=labels.values, **mean.attrs)
-    return views.for_screen(picture)
-
-
-def _g2(
-    result: XPCSResult, label: int, c2: FloatArray, gamma: GammaTable, *, final: bool
-) -> views.G2View:
-    table: Any = result.g2_table()
-    table = table[table["roi"] == label]
-    frame_time_s = result.xpcs["frame_time_s"]
-    if len(table):
-        delay_s, raw, error, denoised = (
-            table[name].to_numpy(np.float64)
-            for name in ("delay_s", "g2", "g2_error", "g2_denoised")
-        )
-    else:
-        error = denoised = None
-        lags, raw = views.g2_so_far(c2)
-        delay_s = lags * frame_time_s
-    return views.g2_view(
-        delay_s,
-        raw,
-        denoised,
-        raw_error=error,
-        table=gamma,
-        label=label,
-        n_frames=len(c2),
-        frame_time_s=frame_time_s,
-        series_s=len(c2) * frame_time_s,
-        whole=len(table) > 0,
-        final=final,
-    )

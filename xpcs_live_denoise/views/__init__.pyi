@@ -36,11 +36,14 @@ from .words import DOUBTFUL as DOUBTFUL
 from .words import FIT as FIT
 from .words import KINDS as KINDS
 from .words import MODEL_TITLE as MODEL_TITLE
+from .words import NO_IMAGE as NO_IMAGE
 from .words import PANELS as PANELS
 from .words import RAW as RAW
 from .words import RECOMMENDED as RECOMMENDED
+from .words import SHORT_LAGS_LABEL as SHORT_LAGS_LABEL
 from .words import STATES as STATES
 from .words import UNKNOWN as UNKNOWN
+from .words import axis_unit as axis_unit
 from .words import caution_words as caution_words
 from .words import default_roi as default_roi
 from .words import facts as facts

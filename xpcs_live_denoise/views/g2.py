@@ -82,14 +82,15 @@ def g2_curve(
 ) -> G2Curve:
     """Return what is drawn of one g2 (n_lag,); NO_CURVE where there is nothing to draw.
 
-    `delay_s` holds at least the delays of its lags in s, rising, the first that of one frame; `fit`
+    `delay_s` holds the delays of its lags in s, rising, the first that of one frame; `fit`
     is the row of the fit of the whole series, see `series_fit`. Where there is none, `fit_now`
     makes one. Delays above SHOWN_LAGS of the frames so far, `measured_s`, are not drawn; by default
     those are one more than lags.
     """
-    if g2 is None or not len(g2):
+    if g2 is None or not len(g2) or not len(delay_s):
         return NO_CURVE
-    delay_s = delay_s[: len(g2)]
+    n_lag = min(len(delay_s), len(g2))  # a window may be longer than the series
+    delay_s, g2 = delay_s[:n_lag], g2[:n_lag]
     step_s = float(delay_s[0])
     longest_s = delay_s[-1] if measured_s is None else measured_s - step_s
     last_s = max(SHOWN_LAGS * float(longest_s) + step_s, 2.5 * step_s)

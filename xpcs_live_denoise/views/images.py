@@ -14,10 +14,11 @@ from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import FloatArray, IntArray
 
 from .band import C2Band
-from .words import PANELS, SHORT_LAGS_LABEL, SHORT_LAGS_TITLES, map_title, why_no_frames
+from .words import PANELS, SHORT_LAGS_TITLES, map_title, why_no_frames
 
 MOST_ENTRIES = 2000  # along an edge of a map that is kept; a larger one is thinned
 FEW = 60  # above so many entries a part of C2 tells its colours
+MOST_COLUMNS = 512  # of a strip
 C2_RANGE = (1, 99)  # percentiles
 NO_RANGE = (0.9, 1.5)  # of colours, before anything is measured
 
@@ -191,20 +192,12 @@ class TwoTimeView:
     raw_title: str
     title: str
 
-    @property
-    def second_label(self) -> str:
-        """The label of the y axis of the second picture."""
-        return PANELS["c2_denoised"][2] if self.strip is None else SHORT_LAGS_LABEL
 
-
-def strip_view(band: C2Band, roi: int, frame_time_s: float, most: int) -> tuple[C2Strip, str]:
-    """Return what is drawn of the band of the ROI with an index in it, and what to call it.
-
-    `most` is how many pixels along an edge a screen shows.
-    """
+def strip_view(band: C2Band, roi: int, frame_time_s: float) -> tuple[C2Strip, str]:
+    """Return what is drawn of the band of the ROI with an index in it, and what to call it."""
     values, is_denoised = band.strip(roi)
     n_lag, n_age = values.shape
-    by = max(1, -(-n_age // most))
+    by = max(1, -(-n_age // MOST_COLUMNS))
     padded = np.full((n_lag, -(-n_age // by) * by), np.nan, np.float32)
     padded[:, :n_age] = values
     known = np.isfinite(padded)
@@ -274,28 +267,31 @@ def two_time_view(
 
 def measured_view(
     c2_map: C2Map,
-    band: C2Band,
+    band: C2Band | None,
+    second: FloatArray | None = None,
     *,
-    roi_of_band: int,
     n_frames: int,
     frame_time_s: float,
     most: int,
+    roi_of_band: int = 0,
+    title: str = PANELS["c2_denoised"][0],
     **known: Any,
 ) -> TwoTimeView:
-    """Return what is drawn of the map and the band of a ROI, whose index in the band is given.
+    """Return what is drawn of the map of a ROI, and of its band, whose index there is given.
 
-    The band lies over the map while both show every frame, else beside it. For the rest see
+    The band lies over the map while both have every frame, else it stands beside it. Without a band
+    `second` is the other picture, with as many entries as the map. For the rest see
     `two_time_view`.
     """
-    square = strip = None
-    title = PANELS["c2_denoised"][0]
-    if c2_map.frames_per_bin == 1 and band.is_whole:
-        square = band.square(roi_of_band, n_frames, c2_map.stride)
-    else:
-        strip, title = strip_view(band, roi_of_band, frame_time_s, most)
+    strip = None
+    if band is not None and band.n_frames:
+        if c2_map.frames_per_bin == 1 and band.is_whole:
+            second = band.square(roi_of_band, n_frames, c2_map.stride)
+        else:
+            strip, title = strip_view(band, roi_of_band, frame_time_s)
     return two_time_view(
         c2_map.full(n_frames),
-        square,
+        second,
         entry_s=c2_map.entry_frames * frame_time_s,
         most=most,
         frames_per_bin=c2_map.frames_per_bin,
@@ -306,6 +302,7 @@ def measured_view(
 
 
 COUNTS_RANGE = (2, 99.8)  # percentiles of the counts above zero
+MANY_FRAMES = 100_000  # a number of more digits does not fit into a title
 MOST_DECADES = 3  # of the colours of the detector
 NO_EDGE, ROI_EDGE, CHOSEN_EDGE, CHOSEN_INSIDE = range(4)
 
@@ -379,7 +376,8 @@ def detector_view(picture: Picture | None, label: int) -> DetectorView | None:
         low = max(low, high / 10**MOST_DECADES)
     title = "Detector"
     if n_frames:
-        title += ", mean of 1 frame" if n_frames == 1 else f", mean of {n_frames} frames"
+        many = f"{n_frames / 1000:.3g}k" if n_frames >= MANY_FRAMES else n_frames
+        title += ", mean of 1 frame" if n_frames == 1 else f", mean of {many} frames"
     return DetectorView(
         mean=mean,
         outline=outlines(labels, label),

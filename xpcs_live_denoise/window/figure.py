@@ -22,6 +22,7 @@ from .run_view import RunView
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
     from matplotlib.text import Text
@@ -95,6 +96,9 @@ class RunFigure:
                 self._limits.pop((name, "y"), None)
         self.view = view
         self.layout.arrange(view, grow=grow)
+        _, unit_s = views.axis_unit(view.time_unit, view.two_time.series_s)
+        for axis in self._axes_of_times(view):
+            drawing.show_times(axis, unit_s)
         self._show_detector(view.detector)
         self._show_two_time(view.two_time)
         self._show_g2(view.g2)
@@ -102,6 +106,11 @@ class RunFigure:
         self._show_gamma(view.gamma)
         self._show_power_law(view.power_law, view.label)
         letter(self.figure)
+
+    def _axes_of_times(self, view: RunView) -> list[Axis]:
+        raw, second, gamma = (self.axes[name] for name in ("c2_raw", "c2_denoised", "gamma"))
+        found = [raw.xaxis, raw.yaxis, gamma.xaxis]
+        return found if view.two_time.strip is not None else [*found, second.yaxis]
 
     def show_all(self) -> None:
         """Forget the limits that a user has chosen, from the next update on."""
@@ -236,7 +245,7 @@ class RunFigure:
             self._images["detector"],
             self._images["outline"],
         )
-        self._texts["detector"].set_text("" if view is not None else "no image")
+        self._texts["detector"].set_text("" if view is not None else views.NO_IMAGE)
         for shown in (image, outline, self._bars["detector"]):
             shown.set_visible(view is not None)
         drawing.blank(axes, view is None)
@@ -287,6 +296,7 @@ class RunFigure:
         if of_lags != (axes.get_aspect() == "auto"):  # the y axis is another one from now on
             self._limits.pop(("c2_denoised", "y"), None)
             axes.set_aspect("auto" if of_lags else "equal")
+            drawing.show_times(axes.yaxis, 1.0)
         if strip is not None:
             image.set_visible(True)
             image.set_data(strip.values)

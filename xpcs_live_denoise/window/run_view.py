@@ -260,8 +260,7 @@ class LiveC2:
             c2_map = self._maps[roi]
             near, denoised = self._band.g2(roi)
             lags, raw = views.g2_so_far(c2_map.full(self.n_frames), c2_map.entry_frames, near)
-            delay_s = np.arange(1, len(near) + 1) if len(lags) < len(near) else lags
-            delay_s = delay_s * frame_time_s
+            delay_s = lags * frame_time_s
         return views.g2_view(
             delay_s,
             raw,
