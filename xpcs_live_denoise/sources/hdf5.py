@@ -256,13 +256,8 @@ def may_come(error: Exception) -> bool:
 
 def damaged(subject: str, position: int, error: DamagedChunkError) -> UnreadableFramesError:
     """Return the error for the frames of a chunk, of which the first is the `position`-th."""
-    until = position + error.n_frames
-    frames = f"frame {position}" if error.n_frames == 1 else f"frames {position}-{until - 1}"
     return UnreadableFramesError(
-        f"{subject}: {frames}: the chunk cannot be decompressed "
-        f"({str(error)[:300].rstrip('.')}). These frames are gaps; copy the file anew, or check "
-        "the disk.",
-        missing_until=until,
+        error.sentence(subject, position), missing_until=position + error.n_frames
     )
 
 

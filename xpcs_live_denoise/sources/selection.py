@@ -6,8 +6,8 @@ import functools
 import itertools
 import logging
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Generator, Iterator
+from typing import Any, overload
 
 import h5py
 import numpy as np
@@ -15,9 +15,10 @@ from threadpoolctl import ThreadpoolController
 
 from xpcs_live_denoise.numerics import bslz4
 from xpcs_live_denoise.numerics.rois import REAL_NUMBERS, RoiMap
-from xpcs_live_denoise.records.frames import EventFrames, RoiPixels
+from xpcs_live_denoise.records.frames import EventFrames, MissingFrames, RoiPixels
 from xpcs_live_denoise.records.types import Array, IntArray
 
+from .reading_thread import read_ahead
 from .sparse_frames import events_of, is_sparse
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,16 @@ class DamagedChunkError(OSError):
         super().__init__(reason)
         self.n_frames = n_frames
         self.may_come = may_come
+
+    def sentence(self, subject: str, first: int) -> str:
+        """Return what to say of the frames, of which the first one has that number."""
+        last = first + self.n_frames - 1
+        frames = f"frame {first}" if last == first else f"frames {first}-{last}"
+        return (
+            f"{subject}: {frames}: the chunk cannot be decompressed "
+            f"({str(self)[:300].rstrip('.')}). These frames are gaps; copy the file anew, or check "
+            "the disk."
+        )
 
 
 class RoiSelection:
@@ -173,6 +184,21 @@ def _is_whole(number: int) -> bool:
     return number % WHOLE_EVERY == 0 or of_four
 
 
+@overload
+def read_frames(
+    dataset: h5py.Dataset, frames: range, place: tuple[int, ...], selection: RoiSelection
+) -> RoiPixels: ...
+
+
+@overload
+def read_frames(
+    dataset: h5py.Dataset,
+    frames: range,
+    place: tuple[int, ...] = (),
+    selection: RoiSelection | None = None,
+) -> Array | RoiPixels: ...
+
+
 def read_frames(
     dataset: h5py.Dataset,
     frames: range,
@@ -202,12 +228,15 @@ def read_frames(
         frames = frames[: max(n_first, len(frames) // 2)]  # what lies before it is good
 
 
-def select_frames(frames: Any, max_bytes: int, selection: RoiSelection) -> Iterator[RoiPixels]:
+def select_frames(
+    frames: Any, max_bytes: int, selection: RoiSelection
+) -> Generator[RoiPixels | MissingFrames, None, None]:
     """Yield the ROI pixels of frames (n, rows, cols) that are there, in blocks.
 
     `frames` are an array, a sparse one (also (n, rows * cols)), a dataset of HDF5, or anything with
     `shape`, `dtype` and slices along its first axis. Whole frames of a block have at most
-    `max_bytes`, but one. Raises as `RoiMap.gather`, and for a damaged chunk of a dataset as h5py.
+    `max_bytes`, but one. A dataset is read ahead; its damaged chunks are missing frames. Raises as
+    `RoiMap.gather`.
     """
     if is_sparse(frames):
         events = events_of(frames, selection.frame_shape)
@@ -215,17 +244,29 @@ def select_frames(frames: Any, max_bytes: int, selection: RoiSelection) -> Itera
             yield selection.of_frames(events[start : start + MOST_AT_ONCE])
         return
     if isinstance(frames, h5py.Dataset):
-        start = 0
-        while start < len(frames):
-            stop = block_end(frames, start, len(frames), max_bytes, selection)
-            block = selection.of_dataset(frames, range(start, stop), ())
-            start += len(block)
-            yield block
+        yield from read_ahead(_select_of_dataset(frames, max_bytes, selection))
         return
     frame_bytes = math.prod(frames.shape[1:]) * frames.dtype.itemsize
     k = max(1, max_bytes // max(1, frame_bytes))
     for start in range(0, len(frames), k):
         yield selection.of_frames(np.asarray(frames[start : start + k]))
+
+
+def _select_of_dataset(
+    dataset: h5py.Dataset, max_bytes: int, selection: RoiSelection
+) -> Generator[RoiPixels | MissingFrames, None, None]:
+    start = 0
+    while start < len(dataset):
+        stop = block_end(dataset, start, len(dataset), max_bytes, selection)
+        try:
+            block = read_frames(dataset, range(start, stop), (), selection)
+        except DamagedChunkError as error:
+            reason = error.sentence(f"{dataset.file.filename}, dataset {dataset.name!r}", start)
+            yield MissingFrames(n_frames=error.n_frames, reason=reason)
+            start += error.n_frames
+        else:
+            start += len(block)
+            yield block
 
 
 def block_end(
