@@ -12,7 +12,7 @@ from xpcs_live_denoise.config import OrientationSettings
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.mean_image import MeanImage, binned_mean, picked, screen_binning
 from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.records.frames import EventFrames
+from xpcs_live_denoise.records.frames import SparseFrames
 from xpcs_live_denoise.records.results import Picture
 from xpcs_live_denoise.records.types import Array, BoolArray
 
@@ -95,9 +95,9 @@ class DetectorImage:
         with self._lock:
             self._offered.append(copies)
 
-    def add(self, frames: Array | EventFrames) -> None:
+    def add(self, frames: Array | SparseFrames) -> None:
         """Add all frames of a block (k, rows, cols)."""
-        if isinstance(frames, EventFrames):
+        if isinstance(frames, SparseFrames):
             self._mean.add_events(frames.pixels, frames.counts, len(frames))
         else:
             self._mean.add(frames)

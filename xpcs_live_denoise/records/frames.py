@@ -157,7 +157,7 @@ class MissingFrames:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventFrames:
+class SparseFrames:
     """Frames as their numbers other than 0. A slice of frames is one, too.
 
     Attributes
@@ -192,7 +192,7 @@ class EventFrames:
         """Shape (n,): the frame of each event, from 0."""
         return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.starts))
 
-    def __getitem__(self, which: slice) -> EventFrames:
+    def __getitem__(self, which: slice) -> SparseFrames:
         first, stop, step = which.indices(len(self))
         stop = max(first, stop)
         low, high = int(self.starts[first]), int(self.starts[stop])
@@ -221,7 +221,7 @@ class RoiPixels:
     """
 
     pixels: Array
-    whole: Array | EventFrames | None = None
+    whole: Array | SparseFrames | None = None
 
     def __len__(self) -> int:
         """Return the number of frames."""

@@ -14,12 +14,12 @@ from xpcs_live_denoise.errors import UnreadableFramesError, short_repr, text_of
 from xpcs_live_denoise.records.frames import (
     AssetFrames,
     EigerFrames,
-    EventFrames,
     FrameReference,
     HDF5Frames,
     InlineFrames,
     MissingFrames,
     RoiPixels,
+    SparseFrames,
     TiledFrames,
 )
 from xpcs_live_denoise.records.types import Array, BoolArray
@@ -61,7 +61,7 @@ class FrameReader:
         roots: FileRoots,
         timeout_s: float = 2.0,
         threshold: int | None = None,
-        tiled: Callable[[TiledFrames, int], Iterator[Array | EventFrames]] | None = None,
+        tiled: Callable[[TiledFrames, int], Iterator[Array | SparseFrames]] | None = None,
     ) -> None:
         self._timeout_s = timeout_s
         self._roots = roots
@@ -125,11 +125,11 @@ class FrameReader:
                 if selection is not None:
                     yield selection.of_frames(frames)
                 else:
-                    yield dense(frames) if isinstance(frames, EventFrames) else frames
+                    yield dense(frames) if isinstance(frames, SparseFrames) else frames
 
     def _read_whole(
         self, reference: InlineFrames | MissingFrames | AssetFrames | TiledFrames, max_bytes: int
-    ) -> Iterator[Array | EventFrames]:
+    ) -> Iterator[Array | SparseFrames]:
         if isinstance(reference, InlineFrames):
             yield from _split(reference.frames, max_bytes)
         elif isinstance(reference, MissingFrames):
@@ -192,8 +192,8 @@ def read_with_gaps(
 
 
 def _every(
-    step: int, blocks: Iterator[Array | EventFrames], first: int
-) -> Iterator[Array | EventFrames]:
+    step: int, blocks: Iterator[Array | SparseFrames], first: int
+) -> Iterator[Array | SparseFrames]:
     """Yield, of frames that come in blocks, `first` and every `step`-th after it."""
     for frames in blocks:
         if first < len(frames):
@@ -209,7 +209,7 @@ def _split(frames: Array, max_bytes: int) -> Iterator[Array]:
 
 def read_tiled(
     client: Node, reference: TiledFrames, max_bytes: int, *, below: str = "", timeout_s: float = 2.0
-) -> Iterator[Array | EventFrames]:
+) -> Iterator[Array | SparseFrames]:
     """Yield the frames of a reference in order, as `FrameReader.read` does.
 
     The path leads down from the client, and must lead below `below`: documents come from outside.
@@ -258,7 +258,7 @@ SPARSE_ITEMSIZE = 0.25
 
 def _read_block(
     array: Node, reference: TiledFrames, position: int, max_bytes: int
-) -> Array | EventFrames:
+) -> Array | SparseFrames:
     """Return the next frames, at least one."""
     shape, dtype = getattr(array, "shape", ()), getattr(array, "dtype", None)
     sparse = getattr(array, "structure_family", None) == "sparse"

@@ -15,7 +15,7 @@ from threadpoolctl import ThreadpoolController
 
 from xpcs_live_denoise.numerics import bslz4
 from xpcs_live_denoise.numerics.rois import REAL_NUMBERS, RoiMap
-from xpcs_live_denoise.records.frames import EventFrames, MissingFrames, RoiPixels
+from xpcs_live_denoise.records.frames import MissingFrames, RoiPixels, SparseFrames
 from xpcs_live_denoise.records.types import Array, IntArray
 
 from .reading_thread import read_ahead
@@ -76,10 +76,10 @@ class RoiSelection:
         """The shape of a frame, (rows, cols)."""
         return self._rois.shape
 
-    def of_frames(self, frames: Array | EventFrames) -> RoiPixels:
+    def of_frames(self, frames: Array | SparseFrames) -> RoiPixels:
         """Return the ROI pixels of frames (k, rows, cols); raises as `RoiMap.gather`."""
         self._n_frames += len(frames)
-        if not isinstance(frames, EventFrames):
+        if not isinstance(frames, SparseFrames):
             return RoiPixels(pixels=self._rois.gather(frames), whole=frames)
         if frames.frame_shape != self._rois.shape:
             self._rois.gather(np.zeros((0, *frames.frame_shape)))  # says so

@@ -8,7 +8,7 @@ import numpy as np
 
 from xpcs_live_denoise.errors import FrameShapeError, short_repr
 from xpcs_live_denoise.numerics.rois import REAL_NUMBERS
-from xpcs_live_denoise.records.frames import EventFrames
+from xpcs_live_denoise.records.frames import SparseFrames
 from xpcs_live_denoise.records.types import Array, IntArray
 
 
@@ -20,7 +20,7 @@ def is_sparse(array: Any) -> TypeGuard[Any]:
     )
 
 
-def events_of(array: Any, frame_shape: tuple[int, int] | None = None) -> EventFrames:
+def events_of(array: Any, frame_shape: tuple[int, int] | None = None) -> SparseFrames:
     """Return a sparse array (n, rows, cols) as events; any further axes in front are frames.
 
     (n, rows * cols), as scipy has it, needs the `frame_shape`. A FrameShapeError for another shape,
@@ -57,19 +57,19 @@ def events_of(array: Any, frame_shape: tuple[int, int] | None = None) -> EventFr
 
 def _in_order(
     counts: Array, pixels: IntArray, frames: IntArray, n_frames: int, shape: tuple[int, int]
-) -> EventFrames:
+) -> SparseFrames:
     if (np.diff(frames) < 0).any():
         order = np.argsort(frames, kind="stable")
         counts, pixels, frames = counts[order], pixels[order], frames[order]
     if counts.dtype.kind == "b":
         counts = counts.view(np.uint8)
     starts = np.searchsorted(frames, np.arange(n_frames + 1))
-    return EventFrames(
+    return SparseFrames(
         counts=counts, pixels=pixels, starts=starts.astype(np.int64), frame_shape=shape
     )
 
 
-def dense(events: EventFrames) -> Array:
+def dense(events: SparseFrames) -> Array:
     """Return events as frames (k, rows, cols)."""
     rows, cols = events.frame_shape
     frames = np.zeros((len(events), rows * cols), events.counts.dtype)
