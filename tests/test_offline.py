@@ -1,8 +1,11 @@
 """analyse: the live pipeline on a recorded series."""
 
 import h5py
+import hdf5plugin
 import numpy as np
 import pytest
+import scipy.sparse
+import sparse
 
 from xpcs_live_denoise import (
     FrameShapeError,
@@ -290,3 +293,27 @@ def test_a_series_that_breaks_off_leaves_no_half_of_a_file(settings, tmp_path):
     with pytest.raises(RuntimeError, match="the beam is gone"):
         analyse(broken(), settings.model_copy(update=LONG), band_file=tmp_path / "band.h5")
     assert list(tmp_path.glob("*band*")) == []
+@pytest.mark.parametrize("kind", ["COO", "CSR", "blocks of COO"])
+def test_a_sparse_series_gives_the_result_of_its_dense_frames(kind):
+    frames = np.random.default_rng(4).poisson(0.3, (60, *ROIS.shape)).astype(np.uint16)
+    given = {
+        "COO": sparse.COO(frames),
+        "CSR": scipy.sparse.csr_array(frames.reshape(60, -1)),
+        "blocks of COO": (sparse.COO(frames[start : start + 7]) for start in range(0, 60, 7)),
+    }[kind]
+    settings = Settings(detector="cam", denoise=False)
+    result, expected = (analyse(one, settings, rois=ROIS) for one in (given, frames))
+    np.testing.assert_allclose(result.c2, expected.c2, rtol=1e-6)
+    np.testing.assert_allclose(result.picture.mean, expected.picture.mean)
+
+
+def test_a_damaged_chunk_of_a_dataset_is_a_gap(tmp_path):
+    frames = np.random.default_rng(4).poisson(2.0, (60, *ROIS.shape)).astype(np.uint16)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        options = hdf5plugin.Bitshuffle(cname="lz4")
+        data = file.create_dataset("x", data=frames, chunks=(1, *ROIS.shape), **options)
+        data.id.write_direct_chunk((12, 0, 0), b"no chunk of bitshuffle" * 20)
+    with h5py.File(tmp_path / "a.h5") as file:
+        result = analyse(file["x"], Settings(detector="cam", denoise=False), rois=ROIS)
+    assert result.status.skipped == ((12, 13),)
+    assert "a.h5, dataset '/x': frame 12: the chunk cannot be decompressed" in result.status.message
