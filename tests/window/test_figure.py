@@ -176,6 +176,19 @@ def test_a_map_in_bins_of_several_frames_has_its_short_lags_beside_it(synthetic,
     assert raw.get_ylim() == (0, 1280), "a lag is no frame"
 
 
+def test_a_series_of_minutes_has_round_minutes_on_its_axes(synthetic):
+    live, *_ = binned_run(synthetic)
+    shown = drawn(live)
+    for name in ("c2_raw", "c2_denoised", "gamma"):
+        axes = shown.axes[name]
+        assert "(min)" in axes.get_xlabel()
+        ticks = [text.get_text() for text in axes.get_xticklabels()]
+        assert ticks == ["0", "5", "10", "15", "20"]
+    assert [text.get_text() for text in shown.axes["c2_raw"].get_yticklabels()] == ticks
+    assert shown.axes["g2"].get_xlabel() == ""
+    assert shown.axes["heterogeneity"].get_xlabel() == "delay (s)"
+
+
 def test_a_zoom_into_one_map_of_c2_shows_the_same_rows_of_the_other(synthetic):
     shown = drawn(live_run(run := synthetic(), run.publication(0, 60)))
     shown.axes["c2_denoised"].set(xlim=(2, 5), ylim=(3, 6))
