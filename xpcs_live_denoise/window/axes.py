@@ -47,7 +47,7 @@ def panels(figure: Figure) -> dict[str, Axes]:
         )
         found[name] = axes
         if name != "heterogeneity":  # its words stand inside: g2 is above it
-            axes.set_title(title, fontsize=TITLE_SIZE, loc="left", pad=6)
+            write_title(axes, title)
         axes.grid(visible=False)
         axes.set_anchor("NW")
         for spine in axes.spines.values():
@@ -58,6 +58,11 @@ def panels(figure: Figure) -> dict[str, Axes]:
             axes.locator_params(axis="y", nbins="auto")
     found["g2"].tick_params(labelbottom=False)
     return found
+
+
+def write_title(axes: Axes, title: str) -> None:
+    """Write the title of a panel; with its height given matplotlib looks for no free one."""
+    axes.set_title(title, fontsize=TITLE_SIZE, loc="left", pad=6, y=1.0)
 
 
 def colour_bar(axes: Axes, image: AxesImage, label: str) -> ColorBar:
