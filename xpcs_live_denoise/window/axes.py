@@ -127,17 +127,19 @@ class Decades(LogLocator):
         candidates = [found for found in candidates if len(found) > 1]
         if not candidates:  # less than from one digit to the next: as good as linear
             candidates = [np.asarray(MaxNLocator(3).tick_values(low, high))]
-        fitting = (found for found in candidates if self._fit(found))
+        fitting = (found for found in candidates if self._fit(found, low, high))
         return next(fitting, candidates[0][[0, -1]])
 
-    def _fit(self, found: Array) -> bool:
-        """Whether there is room for the numbers at these places."""
+    def _fit(self, found: Array, low: float, high: float) -> bool:
+        """Whether there is room for the numbers at these places of an axis."""
         if self.axis is None:
             return True
         room = self.axis.get_tick_space()
         if getattr(self.axis, "axis_name", "x") == "y":
             return len(found) <= room
-        return sum(len(number(value)) + 1 for value in found.tolist()) <= LETTERS * room
+        places = LETTERS * room * np.log(found / low) / np.log(high / low)
+        letters = np.array([len(number(value)) + 1 for value in found.tolist()])
+        return bool((np.diff(places) >= (letters[1:] + letters[:-1]) / 2).all())
 
 
 def _decades(digits: Sequence[int], low: float, high: float) -> Array:
