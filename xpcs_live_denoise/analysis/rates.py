@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from xpcs_live_denoise.numerics.estimator.ages import (
     reasons,
 )
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
+from xpcs_live_denoise.numerics.estimator.final_cuts import FinalCuts
+from xpcs_live_denoise.numerics.estimator.grid import kww_grid
 from xpcs_live_denoise.numerics.estimator.path import PathEstimate, PathEstimator
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums, jackknife_variance
 from xpcs_live_denoise.numerics.fits import fit_ages, fit_band_ages, fit_g2, series_errors
@@ -30,6 +33,7 @@ from xpcs_live_denoise.numerics.static import (
     judge_baseline,
     remaining_correlation,
 )
+from xpcs_live_denoise.numerics.threads import spread
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime, RowSource
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
@@ -41,8 +45,9 @@ NOT_CONVERGED = "not_converged"
 WHOLE_SERIES = "whole_series"
 # Sources of the estimator's rows, the one to believe first.
 BEST_FIRST = (RowSource.PATH, RowSource.BAYES)
-# Frames behind an age when the path first tells it, and most rows of one source in a publication.
-PATH_DELAY, LIVE_ROWS = 5, 40
+# Frames behind an age when the path first tells it, and most rows of one source in a publication,
+# of one ROI and of all.
+PATH_DELAY, LIVE_ROWS_OF_ROI, LIVE_ROWS = 5, 50, 2000
 # A provisional row is fitted once its age is this many frames old, so that lags to 50 exist.
 LIVE_DELAY = 25
 
@@ -56,12 +61,23 @@ class SeriesRates:
     age.
     """
 
-    def __init__(self, rois: RoiMap, frame_time_s: float, *, window: int, step: int) -> None:
+    def __init__(
+        self,
+        rois: RoiMap,
+        frame_time_s: float,
+        *,
+        window: int,
+        step: int,
+        map_frames: int = 1024,
+    ) -> None:
         self.rois = rois
         self.frame_time_s = frame_time_s
+        self._map_frames = map_frames
         self._denoised_max_lag = max(1, window - step - 1)
         self._estimators = [BayesEstimator(roi) for roi in range(rois.n_roi)]
         self.series: list[SeriesFit | None] = [None] * rois.n_roi
+        self._finals = [FinalCuts(roi) for roi in range(rois.n_roi)]
+        self._typical = [math.nan] * rois.n_roi
         self._paths = [PathEstimator(roi) for roi in range(rois.n_roi)]
         self._next_of_path = 0
 
@@ -164,39 +180,60 @@ class SeriesRates:
         `images` are those of the pixels, where there are any; `cautions` what else to be careful
         with in each ROI.
         """
-        ages = np.arange(sums.n_frames)
-        tables: list[GammaTable] = []
-        for roi in range(self.rois.n_roi):
-            cuts = BayesEstimator(roi).estimate(sums, ages)
+
+        def of_roi(roi: int) -> tuple[GammaTable, GammaTable]:
+            cuts = self._finals[roi].finish(sums)
             known = np.isfinite(cuts.fits.ln_rate)
-            curve = (cuts.age[known], cuts.fits.ln_rate[known])
+            curve: Any = (cuts.age[known], cuts.fits.ln_rate[known])
             path = PathEstimator(roi).whole(sums, cuts.series, curve)
             also = cautions[roi] if len(cautions) else ""
-            tables += self._both(cuts, path, sums, images, roi=roi, also=also)
-        return tables
+            return self._both(cuts, path, sums, images, roi=roi, also=also)
+
+        tables = spread(of_roi, range(self.rois.n_roi))
+        return [table for both in tables for table in both]
+
+    def advance(self, sums: AgeSums, images: MeanImages | None = None) -> None:  # noqa: ARG002
+        """Make final rows of cuts of a long series whose lags are there; others wait for `final`.
+
+        A series that fits the map is fitted at its end, as a whole. To be called every few hundred
+        frames.
+        """
+        if sums.n_frames <= self._map_frames:
+            return
+        grid = kww_grid(*sums.lag_bins())
+
+        def of_roi(roi: int) -> None:
+            self._finals[roi].advance(sums, self._estimators[roi].series(sums, grid))
+
+        spread(of_roi, range(self.rois.n_roi))
 
     def live(
         self, sums: AgeSums, first: int, last: int, images: MeanImages | None = None
     ) -> list[GammaTable]:
         """Return rows of cuts at ages in [first, last), which are ripe, and of the path to the end.
 
-        Where many ages are new at once, rows are spread evenly over them and the newest is always
-        there: a publication must not take longer the faster frames come. The final rows are there
-        for all.
+        Ages are frames; there is a row for each row of the sums that ends there. Where many are new
+        at once, rows are spread evenly over them and the newest is always there: a publication must
+        not take longer the faster frames come. The final rows are there for all.
         """
-        n_each = max(1, LIVE_ROWS // self.rois.n_roi)
-        newest = sums.n_frames - PATH_DELAY + 1
-        new = spread_evenly(self._next_of_path, newest, n_each)
-        ripe = spread_evenly(first, last, n_each)
-        tables: list[GammaTable] = []
-        for roi, (of_cuts, of_path) in enumerate(zip(self._estimators, self._paths, strict=True)):
-            cuts = of_cuts.estimate(sums, ripe)
-            ages = np.union1d(ripe, new)
-            path = of_path.newest(sums, cuts.series, ages, float(np.median(cuts.fits.ln_rate)))
+        size = sums.row_frames
+        n_each = max(1, min(LIVE_ROWS_OF_ROI, LIVE_ROWS // self.rois.n_roi))
+        newest = (sums.n_frames - PATH_DELAY + 1) // size
+        new = spread_evenly(self._next_of_path // size, newest, n_each)
+        ripe = spread_evenly(first // size, last // size, n_each)
+
+        def of_roi(roi: int) -> list[GammaTable]:
+            cuts = self._estimators[roi].estimate(sums, ripe)
+            typical = float(np.median(cuts.fits.ln_rate)) if len(ripe) else self._typical[roi]
+            self._typical[roi] = typical
+            rows: Any = sums.ages(np.union1d(ripe, new))
+            path = self._paths[roi].newest(sums, cuts.series, rows, typical)
             of_new, of_ripe = self._both(cuts, path, sums, images, roi=roi)
-            tables += [of_new.select(np.isin(of_new.age_frame, new)), of_ripe]
-        self._next_of_path = max(self._next_of_path, newest)
-        return tables
+            return [of_new.select(np.isin(of_new.age_frame, sums.ages(new))), of_ripe]
+
+        tables = spread(of_roi, range(self.rois.n_roi))
+        self._next_of_path = max(self._next_of_path, newest * size)
+        return [table for both in tables for table in both]
 
     def _both(
         self,
@@ -262,17 +299,16 @@ class SeriesRates:
         rate = np.exp(fitted.ln_rate) / self.frame_time_s
         alpha = np.exp(fitted.ln_alpha)
         why_not = reasons(estimates, is_static=verdict.is_static)
-        by_blocks = estimates.cuts.left_out is not None
         return GammaTable(
             roi=np.full(n, roi + 1),
             q_inv_angstrom=np.full(n, math.nan),
-            age_s=estimates.cuts.mean_age * self.frame_time_s,
-            age_frame=estimates.age.astype(np.float64),
+            age_s=estimates.mean_age * self.frame_time_s,
+            age_frame=estimates.age,
             source=np.full(n, RowSource.BAYES),
             width=estimates.width.astype(np.int64),
             relaxation_rate=rate,
             relaxation_rate_error=rate * estimates.ln_rate_error,
-            error_kind=np.full(n, "jackknife" if by_blocks else "residual"),
+            error_kind=np.full(n, "jackknife" if estimates.by_blocks else "residual"),
             alpha=alpha,
             alpha_error=alpha * estimates.ln_alpha_error,
             baseline=1 + fitted.linear[:, 1],
@@ -280,9 +316,9 @@ class SeriesRates:
             beta=fitted.linear[:, 0],
             beta_error=estimates.beta_error,
             reduced_chi_square=estimates.reduced_chi_square,
-            n_lags=(estimates.weights > 0).sum(axis=1),
+            n_lags=estimates.n_lags,
             n_effective=np.full(n, estimates.n_effective),
-            converged=np.isfinite(estimates.cuts.mean_age),
+            converged=np.isfinite(estimates.mean_age),
             in_range=~np.isin(why_not, ("no_contrast", "too_slow", "grid_edge")),
             recommended=why_not == "",
             reason=why_not,

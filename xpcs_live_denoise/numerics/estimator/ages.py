@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xpcs_live_denoise.records.types import (
     SHARED,
+    BoolArray,
     FloatArray,
     IntArray,
     concatenate_rows,
@@ -55,10 +56,12 @@ class AgeEstimates:
 
     row: IntArray  # (n,), as all where nothing else is said; of the sums
     age: FloatArray  # the middle of that row, frames
-    width: IntArray  # of the chosen cuts, frames
-    cuts: BinnedCuts  # the chosen cuts
-    fits: Posterior  # of these
-    weights: FloatArray  # (n, n_bin) of their lags
+    mean_age: FloatArray  # of the entries of the chosen cut, frames; NaN where there are none
+    width: IntArray  # of that cut, frames
+    longest_lag: IntArray  # first lag of the last bin that has an entry, frames
+    n_lags: IntArray  # bins that were fitted
+    noise_known: BoolArray
+    fits: Posterior  # without curves
     reduced_chi_square: FloatArray
     # Bias of ln Gamma that the width may bring, and an age on the wrong side of a jump: its change
     # times the root of how probable that is.
@@ -68,10 +71,21 @@ class AgeEstimates:
     ln_alpha_error: FloatArray
     beta_error: FloatArray
     baseline_error: FloatArray
+    by_blocks: bool = field(metadata=SHARED)  # errors are those of pixel blocks
     # T over all ages so far (`StackedResiduals`); NaN without blocks.
     misfit: float = field(metadata=SHARED)
     n_effective: float = field(metadata=SHARED)  # of all ages so far (`n_effective`)
     series: SeriesFit = field(metadata=SHARED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    """Estimates, and the cuts that were chosen for them, with their fits."""
+
+    estimates: AgeEstimates
+    cuts: BinnedCuts
+    weights: FloatArray  # (n, n_bin)
+    curve: FloatArray  # (n, n_bin)
 
 
 class BayesEstimator:
@@ -94,15 +108,25 @@ class BayesEstimator:
         self._pieces = KnownPieces()
         self._fit_of: tuple[int, SeriesFit] | None = None  # frames, and the fit of these
 
-    def estimate(self, sums: AgeSums, rows: ArrayLike, *, remember: bool = True) -> AgeEstimates:
+    def estimate(
+        self,
+        sums: AgeSums,
+        rows: ArrayLike,
+        *,
+        remember: bool = True,
+        series: SeriesFit | None = None,
+        before: Sequence[AgeEstimates] = (),
+    ) -> AgeEstimates:
         """Estimate Gamma at `rows` (n,) of the sums of all frames so far: one a frame, or less.
 
         `remember` is False for ages that will be asked for again when there are more frames.
+        `series` is the fit of the whole, by default the newest. Estimates of `before`, whose ages
+        are remembered, come first, with the errors that all ages tell together.
         """
         row = np.asarray(rows, np.int64).reshape(-1)
         ages = sums.ages(row)
         grid = kww_grid(*sums.lag_bins())
-        series = self.series(sums, grid)
+        series = self.series(sums, grid) if series is None else series
         self._thin(sums.row_frames)
         jumps = self._jumps(sums, ages, grid, series)
         frame = np.floor(ages).astype(np.int64)
@@ -124,9 +148,9 @@ class BayesEstimator:
             )
             for one in (slice(k, k + _AGES) for k in range(0, max(len(row), 1), _AGES))
         ]
-        if parts[0].cuts.left_out is not None:
-            parts = self._with_jackknife(parts, grid, remember=remember)
-        return concatenate_rows(parts)
+        if series.priors_left_out is None:
+            return concatenate_rows([*before, *(part.estimates for part in parts)])
+        return self._with_jackknife(parts, grid, series, before, remember=remember)
 
     def series(self, sums: AgeSums, grid: KwwGrid) -> SeriesFit:
         """Return the fit of the whole series so far, made anew where it has grown enough.
@@ -151,14 +175,19 @@ class BayesEstimator:
     # --- steps -----------------------------------------------------------------------------
 
     def _thin(self, row_frames: int) -> None:
-        """Keep one age a row of what is remembered, so that it does not grow with the series."""
+        """Average what is remembered over each row, so that it does not grow with the series."""
         if row_frames == self._row_frames:
             return
         self._row_frames = row_frames
-        _, first = np.unique(self._ages // row_frames, return_index=True)
-        self._ages = self._ages[first]
+        order = np.argsort(self._ages, kind="stable")
+        row = self._ages[order] // row_frames
+        _, first, count = np.unique(row, return_index=True, return_counts=True)
+        if not len(first):
+            return
+        self._ages = np.add.reduceat(self._ages[order], first) / count
         if self._left_out is not None:
-            self._left_out = self._left_out[:, first]
+            total = np.add.reduceat(self._left_out[:, order], first, axis=1)
+            self._left_out = total / count[:, np.newaxis]
 
     def _jumps(
         self, sums: AgeSums, ages: FloatArray, grid: KwwGrid, series: SeriesFit
@@ -203,7 +232,7 @@ class BayesEstimator:
         bias: FloatArray,
         within: IntArray,
         doubt: FloatArray,
-    ) -> AgeEstimates:
+    ) -> _Chosen:
         """Fit every width at each age and take the one with the least variance plus bias^2."""
         ages, widths = sums.ages(row), cut_widths(sums.row_frames)
         n_width = len(widths)
@@ -220,57 +249,96 @@ class BayesEstimator:
         fitted, weights, reduced = fit_cuts(chosen, grid, series.prior, blurred=blurred)
         bias = np.sqrt(bias.reshape(-1)[index] ** 2 + doubt)
         error = fitted.deviations()
-        return AgeEstimates(
+        estimates = AgeEstimates(
             row=row,
             age=ages,
+            mean_age=chosen.mean_age,
             width=np.array(widths)[best],
-            cuts=chosen,
-            fits=fitted,
-            weights=weights,
+            longest_lag=chosen.longest_lag,
+            n_lags=(weights > 0).sum(axis=1),
+            noise_known=np.isfinite(chosen.noise),
+            fits=dataclasses.replace(fitted, curve=fitted.curve[:, :0]),
             reduced_chi_square=reduced,
             bias=bias,
             ln_rate_error=np.hypot(error[:, 0], bias),
             ln_alpha_error=error[:, 1],
             beta_error=error[:, 2],
             baseline_error=error[:, 3],
+            by_blocks=chosen.left_out is not None,
             misfit=np.nan,
             n_effective=n_effective(ages),
             series=series,
         )
+        return _Chosen(estimates=estimates, cuts=chosen, weights=weights, curve=fitted.curve)
 
     def _with_jackknife(
-        self, parts: list[AgeEstimates], grid: KwwGrid, *, remember: bool
-    ) -> list[AgeEstimates]:
+        self,
+        parts: list[_Chosen],
+        grid: KwwGrid,
+        series: SeriesFit,
+        before: Sequence[AgeEstimates],
+        *,
+        remember: bool,
+    ) -> AgeEstimates:
         """Refit with each block left out; errors are at least the jackknife's, smoothed."""
-        residuals = self._residuals
-        values = [] if self._left_out is None else [self._left_out]
+        residuals, blurred = self._residuals, _no_contrast(series)
+        new = np.concatenate([part.estimates.age for part in parts])
+        again = np.isin(self._ages, new)
+        values = [] if self._left_out is None else [self._left_out[:, ~again]]
         for part in parts:
-            left_out, priors = part.cuts.left_out, part.series.priors_left_out
-            if left_out is None or priors is None:
+            left_out = part.cuts.left_out
+            if left_out is None or series.priors_left_out is None:
                 continue
-            weights, fitted = part.weights, part.fits
-            blurred = _no_contrast(part.series)
-            refits = posterior_left_out(left_out, weights, grid, priors, blurred=blurred)
+            refits = posterior_left_out(
+                left_out, part.weights, grid, series.priors_left_out, blurred=blurred
+            )
             values.append(refits.parameters().reshape(len(left_out), -1, 4))
             residuals = residuals.add(
-                weights,
-                part.cuts.mean - fitted.curve,
-                left_out - fitted.curve,  # not refitted: T then stays below 2.2 for bright speckle
+                part.weights,
+                part.cuts.mean - part.curve,
+                left_out - part.curve,  # not refitted: T then stays below 2.2 for bright speckle
             )
-        ages = np.concatenate([self._ages, *(part.age for part in parts)])
+        ages = np.concatenate([self._ages[~again], new])
         known = np.concatenate(values, axis=1)
         if remember:
             self._ages, self._left_out, self._residuals = ages, known, residuals
         variances = jackknife_variance(known)  # (n, 4)
         told = variances[:, 0] <= MAX_LN_RATE_ERROR**2
-        count = n_effective(ages[told], known[:, told, 0])
         reach = max(_SMOOTH_REACH, self._row_frames)
-        return [
-            dataclasses.replace(
-                _widened(part, ages, variances, reach), misfit=residuals.misfit(), n_effective=count
-            )
-            for part in parts
-        ]
+        estimates = (*before, *(part.estimates for part in parts))
+        return dataclasses.replace(
+            concatenate_rows([_widened(one, ages, variances, reach) for one in estimates]),
+            misfit=residuals.misfit(),
+            n_effective=n_effective(ages[told], known[:, told, 0]),
+            series=series,
+        )
+
+
+def coarser(estimates: AgeEstimates, factor: int, row_frames: int) -> AgeEstimates:
+    """Return estimates of rows that are `factor` times as long: means, of whole rows only.
+
+    `estimates` are those of all rows from 0 on; `row_frames` are the frames of the longer ones.
+    """
+    row = np.arange(len(estimates.row) // factor, dtype=np.int64)
+    some = select_rows(estimates, slice(0, len(row) * factor))
+    found = _averaged(some, row * factor, factor) if len(row) else some
+    return dataclasses.replace(found, row=row, age=(row + 0.5) * row_frames - 0.5)
+
+
+def _averaged(record: Any, first: IntArray, factor: int) -> Any:
+    """Return means of numbers over `factor` rows each, the largest of what is counted."""
+    values: dict[str, Any] = {}
+    for one in dataclasses.fields(record):
+        value: Any = getattr(record, one.name)
+        if one.metadata.get("rows", 0) is None:
+            values[one.name] = value
+        elif dataclasses.is_dataclass(value):
+            values[one.name] = _averaged(value, first, factor)
+        elif value.dtype.kind == "f":
+            values[one.name] = np.add.reduceat(value, first, axis=0) / factor
+        else:
+            values[one.name] = np.maximum.reduceat(value, first, axis=0)
+    return type(record)(**values)
 
 
 def _widened(
@@ -368,7 +436,7 @@ def reasons(estimates: AgeEstimates, *, is_static: bool = False) -> NDArray[np.s
     """
     fitted, series = estimates.fits, estimates.series
     beta = fitted.linear[:, 0]
-    known = np.isfinite(estimates.ln_rate_error) & np.isfinite(estimates.cuts.noise)
+    known = np.isfinite(estimates.ln_rate_error) & estimates.noise_known
     slowest = np.exp(fitted.ln_rate - estimates.ln_rate_error)
     return _gravest(
         {
@@ -377,7 +445,7 @@ def reasons(estimates: AgeEstimates, *, is_static: bool = False) -> NDArray[np.s
             | _no_contrast(series),
             "static_or_nonuniform": is_static,
             "not_kww": estimates.misfit > _MOST_MISFIT,
-            "too_slow": slowest * estimates.cuts.longest_lag < _LEAST_DECAY,
+            "too_slow": slowest * estimates.longest_lag < _LEAST_DECAY,
             "grid_edge": fitted.edge_mass > _MOST_EDGE_MASS,
             "prior": estimates.ln_rate_error > MAX_LN_RATE_ERROR,
         },

@@ -301,13 +301,14 @@ def posterior_left_out(
     *,
     blurred: bool = False,
 ) -> Posterior:
-    """Fit cuts anew with each pixel block left out of the data and of the prior.
+    """Fit cuts anew with each pixel block left out of the data and of the prior, without curves.
 
     `left_out` are means of g2 - 1, (n_block, n_cut, n_bin); the weights, (n_cut, n_bin), are the
     same for all blocks; one prior for each block. Returns n_block * n_cut posteriors, block by
     block. `blurred`, see `posterior`.
     """
-    return posterior(grid, left_out.swapaxes(0, 1), weights, priors, fine=True, blurred=blurred)
+    data = left_out.swapaxes(0, 1)
+    return posterior(grid, data, weights, priors, fine=True, blurred=blurred, with_curves=False)
 
 
 def _reduced(chi_square: FloatArray, weights: FloatArray) -> FloatArray:
