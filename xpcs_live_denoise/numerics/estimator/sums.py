@@ -56,8 +56,8 @@ class AgeSums:
 
     An entry C2(t1, t2) belongs to the age floor((t1 + t2)/2): even lags at that age, odd lags half
     a frame later, as in `age_cuts`. A row holds `row_frames` ages, one until there are more than
-    `most_rows`, an even number, then 2, 4, ... What a level measures, means over 2^m x 2^m entries,
-    is spread over the 2^m ages in its middle. Reading consumes nothing.
+    `most_rows`, an even number (2,000), then 2, 4, ... What a level measures, means over 2^m x 2^m
+    entries, is spread over the 2^m ages in its middle. Reading consumes nothing.
 
     There are `n_block` pixel blocks a ROI, 0 where no pixels are known, and room for `capacity`
     frames, which grows. Memory: 4 bytes a ROI, block, row and lag bin, and 12 a ROI, row and bin;
@@ -70,15 +70,15 @@ class AgeSums:
         n_block: int = 0,
         capacity: int = FIRST_CAPACITY,
         *,
-        most_rows: int = MOST_ROWS,
+        most_rows: int | None = None,
     ) -> None:
         self.n_roi = n_roi
         self.n_block = n_block
         self.n_frames = 0
         self.row_frames = 1
         self._by_level = True
-        self._most_rows = most_rows
-        self._capacity = min(capacity, most_rows)  # rows
+        self._most_rows = MOST_ROWS if most_rows is None else most_rows
+        self._capacity = min(capacity, self._most_rows)  # rows
         shape = (n_roi, self._capacity, self._room())
         self._sums = np.zeros(shape)
         self._counts = np.zeros(shape, np.float32)
