@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from xpcs_live_denoise.numerics.arrays import lag_bin_edges
 from xpcs_live_denoise.numerics.coarsening import median_rates, range_reasons
 from xpcs_live_denoise.numerics.estimator.ages import (
     AgeEstimates,
@@ -20,8 +21,8 @@ from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
 from xpcs_live_denoise.numerics.estimator.final_cuts import FinalCuts
 from xpcs_live_denoise.numerics.estimator.grid import kww_grid
 from xpcs_live_denoise.numerics.estimator.path import PathEstimate, PathEstimator
-from xpcs_live_denoise.numerics.estimator.sums import AgeSums
-from xpcs_live_denoise.numerics.fits import fit_age_cuts, fit_ages, fit_g2, series_errors
+from xpcs_live_denoise.numerics.estimator.sums import AgeSums, jackknife_variance
+from xpcs_live_denoise.numerics.fits import fit_ages, fit_band_ages, fit_g2, series_errors
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.static import (
@@ -82,29 +83,35 @@ class SeriesRates:
 
     # --- the paper's fits ------------------------------------------------------------------
 
-    def some_ages(
-        self,
-        c2: Array,
-        ages: IntArray,
-        source: RowSource,
-        contrast: FloatArray,
-        *,
-        offset: int,
-        estimated: GammaTable | None = None,
+    def band_ages(
+        self, band: Array, start: int, ages: IntArray, source: RowSource, contrast: FloatArray
     ) -> GammaTable:
-        """Fit cuts of one frame at `ages` of a square of C2 that starts at frame `offset`.
+        """Fit cuts of one frame at `ages` of a band, raw or denoised, whose range is not judged.
 
-        The source is raw, or denoised, whose range the rows of the estimator (`estimated`) tell;
-        nothing is known then of the noise of its windows.
+        `band` (n_roi, k, width) are rows from frame `start` on.
         """
-        max_lag = self._denoised_max_lag if source.is_denoised else 2 * LIVE_DELAY
-        time = self.frame_time_s
-        table = fit_age_cuts(c2, ages, beta=contrast, frame_time_s=time, max_lag=max_lag)
-        table = table.replace(age_frame=table.age_frame + offset, age_s=table.age_s + offset * time)
-        if estimated is not None:
-            rates = self.estimated_rates(estimated, ages + offset)
-            table = _judged(table, rates.reshape(-1))
+        table = fit_band_ages(
+            band,
+            start,
+            ages,
+            beta=contrast,
+            frame_time_s=self.frame_time_s,
+            max_lag=self._denoised_max_lag if source.is_denoised else 2 * LIVE_DELAY,
+        )
         return self._named(table, source)
+
+    def judged(
+        self, table: GammaTable, estimated: GammaTable, noise: FloatArray | float = math.nan
+    ) -> GammaTable:
+        """Say where denoised rows can be trusted, by the rows of the estimator.
+
+        `noise` is that of `band_noise` at each row.
+        """
+        rates = np.full(len(table), np.nan)
+        for label in self.rois.labels.tolist():
+            rows = table.roi == label
+            rates[rows] = self._rates_of(estimated, label, table.age_frame[rows])
+        return _judged(table, rates, noise)
 
     def raw(self, c2: Array, contrast: FloatArray) -> GammaTable:
         """Fit a cut of one frame at every frame of the series."""
@@ -133,8 +140,10 @@ class SeriesRates:
 
         `rates` (n_roi, n) are those of `estimated_rates`.
         """
-        n_frames = sums.n_frames
-        raw = fit_g2(one_time.g2, g2_error=one_time.g2_error, frame_time_s=self.frame_time_s)
+        n_frames, lags = sums.n_frames, lags_of(one_time, self.frame_time_s)
+        raw = fit_g2(
+            one_time.g2, lags=lags, g2_error=one_time.g2_error, frame_time_s=self.frame_time_s
+        )
         raw = raw.replace(
             **_at_least(
                 raw,
@@ -150,9 +159,13 @@ class SeriesRates:
         )
         tables = [self._named(raw, RowSource.SERIES_RAW)]
         if one_time.g2_denoised is not None:
-            curves = one_time.g2_denoised[:, : self._denoised_max_lag]
-            n_averaged = n_frames - np.arange(1.0, curves.shape[1] + 1)
-            denoised = fit_g2(curves, weights=n_averaged, frame_time_s=self.frame_time_s)
+            reached = lags <= self._denoised_max_lag
+            denoised = fit_g2(
+                one_time.g2_denoised[:, reached],
+                lags=lags[reached],
+                weights=(lags_in_bins(lags, n_frames) * (n_frames - lags))[reached],
+                frame_time_s=self.frame_time_s,
+            )
             denoised = _judged(denoised.replace(width=n_frames), median_rates(rates))
             tables.append(self._named(denoised, RowSource.SERIES_DENOISED))
         return tables
@@ -206,8 +219,8 @@ class SeriesRates:
         size = sums.row_frames
         n_each = max(1, min(LIVE_ROWS_OF_ROI, LIVE_ROWS // self.rois.n_roi))
         newest = (sums.n_frames - PATH_DELAY + 1) // size
-        new = _spread(self._next_of_path // size, newest, n_each)
-        ripe = _spread(first // size, last // size, n_each)
+        new = spread_evenly(self._next_of_path // size, newest, n_each)
+        ripe = spread_evenly(first // size, last // size, n_each)
 
         def of_roi(roi: int) -> list[GammaTable]:
             cuts = self._estimators[roi].estimate(sums, ripe)
@@ -324,23 +337,25 @@ class SeriesRates:
             source=source,
         )
 
-    def estimated_rates(self, table: GammaTable, frames: IntArray) -> FloatArray:
+    def estimated_rates(self, table: GammaTable, frames: FloatArray) -> FloatArray:
         """Return Gamma per frame of each ROI at some frames, (n_roi, n_frame), as best known.
 
         `table` has rows of the estimator; between the ages that it has, ln Gamma is interpolated.
         NaN for a ROI without contrast, whose rate is a limit.
         """
+        return np.array(
+            [self._rates_of(table, label, frames) for label in self.rois.labels.tolist()]
+        )
+
+    def _rates_of(self, table: GammaTable, label: int, frames: FloatArray) -> FloatArray:
         known = table.converged & (table.reason != "no_contrast") & (table.relaxation_rate > 0)
-        rates = np.full((self.rois.n_roi, len(frames)), np.nan)
-        for roi, label in enumerate(self.rois.labels.tolist()):
-            for source in BEST_FIRST:
-                rows = table.select(known & (table.roi == label) & (table.source == source))
-                if len(rows):
-                    order = np.argsort(rows.age_frame)
-                    ln_rate = np.log(rows.relaxation_rate[order] * self.frame_time_s)
-                    rates[roi] = np.exp(np.interp(frames, rows.age_frame[order], ln_rate))
-                    break
-        return rates
+        for source in BEST_FIRST:
+            rows = table.select(known & (table.roi == label) & (table.source == source))
+            if len(rows):
+                order = np.argsort(rows.age_frame)
+                ln_rate = np.log(rows.relaxation_rate[order] * self.frame_time_s)
+                return np.exp(np.interp(frames, rows.age_frame[order], ln_rate))
+        return np.full(len(frames), np.nan)
 
 
 def _judged(
@@ -380,29 +395,36 @@ def static_verdict(
     return judge(test, series.beta, *remaining, baseline_is_high=bool(by_baseline.caution))
 
 
-def defer(table: GammaTable, better: GammaTable) -> GammaTable:
+def defer(table: GammaTable, better: GammaTable, row_frames: int = 1) -> GammaTable:
     """Return rows that leave the recommendation to better ones of the same ROI and age.
 
     All fit the same C2, the path all of it at once and cuts all that belongs to an age: where these
     say that nothing can be trusted, less of it cannot be trusted either, for the same reason. Of
-    ages that a live run has not asked the path about, nothing is recommended yet.
+    ages that a live run has not asked the path about, nothing is recommended yet. `row_frames` are
+    the frames that a better row stands for.
     """
     order = np.lexsort((better.source != RowSource.PATH, ~better.recommended))[::-1]
     verdicts = np.where(
         better.recommended, [f"{name}_is_better" for name in better.source], better.reason
     )
-    keys = zip(better.roi[order].tolist(), better.age_frame[order].tolist(), strict=True)
-    by_key = dict(zip(keys, verdicts[order].tolist(), strict=True))  # the last one of a key stays
-    keys = zip(table.roi.tolist(), table.age_frame.tolist(), strict=True)
-    verdict = np.array([by_key.get(key, NOT_YET) for key in keys], np.str_)
+
+    def keys(rows: GammaTable) -> list[tuple[int, float]]:
+        row = np.floor(rows.age_frame / row_frames)
+        return list(zip(rows.roi.tolist(), row.tolist(), strict=True))
+
+    ordered = zip(keys(better.select(order)), verdicts[order].tolist(), strict=True)
+    by_key = dict(ordered)  # the last one of a key stays
+    verdict = np.array([by_key.get(key, NOT_YET) for key in keys(table)], np.str_)
     return table.replace(
         recommended=False, reason=np.where(table.recommended, verdict, table.reason)
     )
 
 
-def one_time(c2: Array, denoised: DenoisedTwoTime | None, frame_time_s: float) -> OneTime:
-    """Return g2 of the whole series, raw and denoised."""
-    g2, g2_error, _ = g2_from_c2(c2)
+def one_time(
+    c2: Array, denoised: DenoisedTwoTime | None, frame_time_s: float, max_lag: int | None = None
+) -> OneTime:
+    """Return g2 of the whole series, raw and denoised, at lags up to `max_lag`, all by default."""
+    g2, g2_error, _ = g2_from_c2(c2, max_lag)
     g2_denoised = None
     if denoised is not None:
         # Pixels that no window reached still hold raw values there: they do not count.
@@ -413,6 +435,35 @@ def one_time(c2: Array, denoised: DenoisedTwoTime | None, frame_time_s: float) -
         g2_error=g2_error,
         g2_denoised=g2_denoised,
     )
+
+
+def one_time_of_sums(sums: AgeSums, frame_time_s: float) -> OneTime:
+    """Return g2 of a whole series at the mean lags of the bins of its sums."""
+    cuts = [sums.series(roi) for roi in range(sums.n_roi)]
+    number = np.concatenate([one.n_entries for one in cuts])  # (n_roi, n_bin)
+    mean = np.concatenate([one.mean for one in cuts])
+    error = [
+        np.full(len(one.lag), np.nan)
+        if one.left_out is None
+        else np.sqrt(jackknife_variance(one.left_out[:, 0]))
+        for one in cuts
+    ]
+    return OneTime(
+        delay_s=cuts[0].lag * frame_time_s,
+        g2=np.where(number > 0, 1 + mean, np.nan),
+        g2_error=np.where(number > 0, np.array(error), np.nan),
+    )
+
+
+def lags_of(one_time: OneTime, frame_time_s: float) -> FloatArray:
+    """Return the lags of a g2, frames, without the rounding of its delays."""
+    return np.round(one_time.delay_s / frame_time_s, 6)
+
+
+def lags_in_bins(lags: FloatArray, n_frames: int) -> FloatArray:
+    """Return how many lags each value of a g2 stands for: all lags are there, or bins of them."""
+    wide = np.diff(lag_bin_edges(max(n_frames - 1, 1))).astype(np.float64)
+    return wide if len(wide) == len(lags) else np.ones(len(lags))
 
 
 def _at_least(table: GammaTable, errors: list[FloatArray]) -> dict[str, FloatArray]:
@@ -442,7 +493,7 @@ def _without_error_bars(table: GammaTable) -> GammaTable:
     )
 
 
-def _spread(first: int, last: int, most: int) -> IntArray:
+def spread_evenly(first: int, last: int, most: int) -> IntArray:
     """Return at most `most` of the ages in [first, last), the last one always."""
     n = max(last - first, 0)
     steps = np.arange(min(n, most))
