@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from dataclasses import dataclass, field
 
@@ -224,8 +225,7 @@ class AgeSums:
 
     def lag_bins(self) -> tuple[IntArray, FloatArray]:
         """Return edges (n_bin + 1,) and mean lag (n_bin,) of the bins of all cuts, frames."""
-        edges = lag_bin_edges(max(self.n_frames - 1, 1))
-        return edges, mean_level_lags(edges) if self._by_level else (edges[:-1] + edges[1:] - 1) / 2
+        return _lag_bins(max(self.n_frames - 1, 1), self._by_level)
 
     def with_noise(self, factors: FloatArray) -> AgeSums:
         """Return the same sums, the variance of an entry multiplied by a factor a ROI, (n_roi,)."""
@@ -298,6 +298,15 @@ class AgeSums:
             )
         )
         return np.where(pairs > 0, squares / np.where(pairs > 0, pairs, 1.0), np.nan)
+
+
+@functools.lru_cache(maxsize=8)
+def _lag_bins(longest: int, by_level: bool) -> tuple[IntArray, FloatArray]:
+    edges = lag_bin_edges(longest)
+    lag = mean_level_lags(edges) if by_level else (edges[:-1] + edges[1:] - 1) / 2
+    for values in (edges, lag):  # all cuts of a series share them
+        values.flags.writeable = False
+    return edges, lag
 
 
 # The lag bin of each level's lags, for as many levels as any series can have.
