@@ -19,7 +19,6 @@ from xpcs_live_denoise.numerics.estimator.ages import (
 )
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
 from xpcs_live_denoise.numerics.estimator.final_cuts import FinalCuts
-from xpcs_live_denoise.numerics.estimator.grid import kww_grid
 from xpcs_live_denoise.numerics.estimator.path import PathEstimate, PathEstimator
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums, jackknife_variance
 from xpcs_live_denoise.numerics.fits import fit_ages, fit_band_ages, fit_g2, series_errors
@@ -55,24 +54,15 @@ LIVE_DELAY = 25
 class SeriesRates:
     """Fits Gamma of one series: knows its ROIs and its clock, and what its estimators have seen.
 
-    Its state is the estimators of each ROI, the newest fit of the whole series of each (`series`),
-    and the first age that the path has not told yet. `window` and `step`, frames, are those of the
+    Its state is the estimators of each ROI and what is final of their rows already, the newest fit
+    of the whole series of each (`series`), and the first age that the path has not told yet. `window` and `step`, frames, are those of the
     windows that are denoised: fits of denoised C2 stop at the longest lag that they reach at every
     age.
     """
 
-    def __init__(
-        self,
-        rois: RoiMap,
-        frame_time_s: float,
-        *,
-        window: int,
-        step: int,
-        map_frames: int = 1024,
-    ) -> None:
+    def __init__(self, rois: RoiMap, frame_time_s: float, *, window: int, step: int) -> None:
         self.rois = rois
         self.frame_time_s = frame_time_s
-        self._map_frames = map_frames
         self._denoised_max_lag = max(1, window - step - 1)
         self._estimators = [BayesEstimator(roi) for roi in range(rois.n_roi)]
         self.series: list[SeriesFit | None] = [None] * rois.n_roi
@@ -195,17 +185,9 @@ class SeriesRates:
     def advance(self, sums: AgeSums, images: MeanImages | None = None) -> None:  # noqa: ARG002
         """Make final rows of cuts of a long series whose lags are there; others wait for `final`.
 
-        A series that fits the map is fitted at its end, as a whole. To be called every few hundred
-        frames.
+        To be called every few hundred frames, at the same ones however the series is split.
         """
-        if sums.n_frames <= self._map_frames:
-            return
-        grid = kww_grid(*sums.lag_bins())
-
-        def of_roi(roi: int) -> None:
-            self._finals[roi].advance(sums, self._estimators[roi].series(sums, grid))
-
-        spread(of_roi, range(self.rois.n_roi))
+        spread(lambda cuts: cuts.advance(sums), self._finals)
 
     def live(
         self, sums: AgeSums, first: int, last: int, images: MeanImages | None = None

@@ -6,7 +6,6 @@ import pytest
 from xpcs_live_denoise.numerics.estimator import final_cuts, sums
 from xpcs_live_denoise.numerics.estimator.ages import BayesEstimator, coarser, cut_widths
 from xpcs_live_denoise.numerics.estimator.final_cuts import FinalCuts
-from xpcs_live_denoise.numerics.estimator.grid import kww_grid
 from xpcs_live_denoise.numerics.estimator.heterogeneity import heterogeneity
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.simulate import simulate_speckle
@@ -139,12 +138,12 @@ def run(frames):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(final_cuts, "FIRST_FRAMES", 250)
         patch.setattr(final_cuts, "DELAY", 200)
-        two_time, final, live = accumulator(200), FinalCuts(0), BayesEstimator(0)
+        two_time, final = accumulator(200), FinalCuts(0)
         for start in range(0, N_FRAMES, 50):
             two_time.append(frames[start : start + 50])
             so_far = two_time.age_sums
             if so_far.n_frames > 100:
-                final.advance(so_far, live.series(so_far, kww_grid(*so_far.lag_bins())))
+                final.advance(so_far)
         assert so_far.row_frames == 4
         yield final, so_far
 
@@ -174,7 +173,7 @@ def test_rows_that_were_made_while_the_series_ran_are_not_made_again(run):
 
 def test_a_series_that_ends_early_is_fitted_as_a_whole(single, told):
     final = FinalCuts(0)
-    final.advance(single, told.series)
+    final.advance(single)
     found = final.finish(single)
     np.testing.assert_allclose(found.fits.ln_rate, told.fits.ln_rate, rtol=1e-9)
     np.testing.assert_allclose(found.ln_rate_error, told.ln_rate_error, rtol=1e-9)
