@@ -55,9 +55,9 @@ class SeriesRates:
     """Fits Gamma of one series: knows its ROIs and its clock, and what its estimators have seen.
 
     Its state is the estimators of each ROI and what is final of their rows already, the newest fit
-    of the whole series of each (`series`), and the first age that the path has not told yet. `window` and `step`, frames, are those of the
-    windows that are denoised: fits of denoised C2 stop at the longest lag that they reach at every
-    age.
+    of the whole series of each (`series`), and the first age that the path has not told yet.
+    `window` and `step`, frames, are those of the windows that are denoised: fits of denoised C2
+    stop at the longest lag that they reach at every age.
     """
 
     def __init__(self, rois: RoiMap, frame_time_s: float, *, window: int, step: int) -> None:
