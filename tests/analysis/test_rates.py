@@ -168,7 +168,7 @@ def test_rows_of_several_frames_have_their_middle_as_age_and_come_once(rois, fra
     last = last.select((last.source == RowSource.BAYES) & (last.roi == 3))
     np.testing.assert_array_equal(last.age_frame, 2 * np.arange(len(last)) + last.age_frame[0])
     assert last.age_frame[-1] == N_FRAMES - 25.5
-    inside = np.abs(cuts.age_frame - N_FRAMES / 2) < 10  # others are cut off by the ends
+    inside = np.abs(cuts.age_frame - N_FRAMES / 2) < 8  # others are cut off by the ends
     expected = cuts.age_frame[inside] * FRAME_TIME_S
     np.testing.assert_allclose(cuts.age_s[inside], expected, atol=2 * FRAME_TIME_S)
 

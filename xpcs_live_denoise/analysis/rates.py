@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,9 @@ from xpcs_live_denoise.numerics.static import (
 from xpcs_live_denoise.numerics.threads import spread
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime, RowSource
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 # Why a row is not the one to trust where a live run has no better one yet.
 NOT_YET = "no_path_yet"
@@ -179,7 +182,7 @@ class SeriesRates:
             also = cautions[roi] if len(cautions) else ""
             return self._both(cuts, path, sums, images, roi=roi, also=also)
 
-        tables = spread(of_roi, range(self.rois.n_roi))
+        tables = _of_all(of_roi, range(self.rois.n_roi))
         return [table for both in tables for table in both]
 
     def advance(self, sums: AgeSums, images: MeanImages | None = None) -> None:  # noqa: ARG002
@@ -187,7 +190,7 @@ class SeriesRates:
 
         To be called every few hundred frames, at the same ones however the series is split.
         """
-        spread(lambda cuts: cuts.advance(sums), self._finals)
+        _of_all(lambda cuts: cuts.advance(sums), self._finals)
 
     def live(
         self, sums: AgeSums, first: int, last: int, images: MeanImages | None = None
@@ -213,7 +216,7 @@ class SeriesRates:
             of_new, of_ripe = self._both(cuts, path, sums, images, roi=roi)
             return [of_new.select(np.isin(of_new.age_frame, sums.ages(new))), of_ripe]
 
-        tables = spread(of_roi, range(self.rois.n_roi))
+        tables = _of_all(of_roi, range(self.rois.n_roi))
         self._next_of_path = max(self._next_of_path, newest * size)
         return [table for both in tables for table in both]
 
@@ -338,6 +341,14 @@ class SeriesRates:
                 ln_rate = np.log(rows.relaxation_rate[order] * self.frame_time_s)
                 return np.exp(np.interp(frames, rows.age_frame[order], ln_rate))
         return np.full(len(frames), np.nan)
+
+
+def _of_all(function: Callable[[T], R], rois: Sequence[T]) -> list[R]:
+    """Return the result for each ROI, computed on all cores."""
+    from xpcs_live_denoise.numerics.compiled import prepare_fits
+
+    prepare_fits()
+    return spread(function, rois)
 
 
 def _judged(
