@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -177,7 +177,7 @@ class SeriesRates:
         def of_roi(roi: int) -> tuple[GammaTable, GammaTable]:
             cuts = self._finals[roi].finish(sums)
             known = np.isfinite(cuts.fits.ln_rate)
-            curve: Any = (cuts.age[known], cuts.fits.ln_rate[known])
+            curve = (cuts.age[known], cuts.fits.ln_rate[known])
             path = PathEstimator(roi).whole(sums, cuts.series, curve)
             also = cautions[roi] if len(cautions) else ""
             return self._both(cuts, path, sums, images, roi=roi, also=also)
@@ -211,7 +211,7 @@ class SeriesRates:
             cuts = self._estimators[roi].estimate(sums, ripe)
             typical = float(np.median(cuts.fits.ln_rate)) if len(ripe) else self._typical[roi]
             self._typical[roi] = typical
-            rows: Any = sums.ages(np.union1d(ripe, new))
+            rows = sums.ages(np.union1d(ripe, new))
             path = self._paths[roi].newest(sums, cuts.series, rows, typical)
             of_new, of_ripe = self._both(cuts, path, sums, images, roi=roi)
             return [of_new.select(np.isin(of_new.age_frame, sums.ages(new))), of_ripe]
