@@ -124,11 +124,11 @@ class Score:
 
 def score(case: Case, parts: list[AgeEstimates]) -> Score:
     """Compare estimates with the truth at their ages."""
-    age = np.concatenate([part.age for part in parts])
+    row = np.concatenate([part.row for part in parts])
     estimate = np.concatenate([part.fits.ln_rate for part in parts])
     error = np.concatenate([part.ln_rate_error for part in parts])
     why = np.concatenate([reasons(part) for part in parts])
-    truth = np.log(np.broadcast_to(case.rate, N_FRAMES))[age]
+    truth = np.log(np.broadcast_to(case.rate, N_FRAMES))[row]
     good = why == ""
     deviation = (estimate - truth)[good]
     return Score(
