@@ -109,6 +109,7 @@ class SyntheticRun:
     n_expected: int | None = 60
     seed: int = 0
     start: dict[str, Any] = field(default_factory=dict)
+    map_frames: int = 1024  # a longer series has a map of several frames a bin
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(self.seed)
@@ -165,12 +166,34 @@ class SyntheticRun:
         values["final"] = np.full(n, final)
         return GammaTable(**values)
 
+    def map(self, n_frames: int) -> tuple[np.ndarray, int]:
+        """The map of the first frames, and how many of them a bin holds; the last may hold less."""
+        each = 1
+        while n_frames > each * self.map_frames:
+            each *= 2
+        values, bins = self.c2[:, :n_frames, :n_frames].astype(float), range(0, n_frames, each)
+        for axis in (1, 2):
+            counts = np.diff([*bins, n_frames]).reshape([-1, 1] if axis == 1 else [-1])
+            values = np.add.reduceat(values, bins, axis=axis) / counts
+        return values.astype(np.float32), each
+
+    def map_rows(self, start: int, stop: int) -> C2Rows:
+        """The rows of the map that frames [start, stop) change."""
+        values, each = self.map(stop)
+        first = start // each if each == self.map(max(start, 1))[1] else 0
+        return C2Rows(
+            start=first,
+            stop=values.shape[1],
+            values=values[:, first:],
+            frames_per_bin=each,
+        )
+
     def publication(self, start: int, stop: int, **fields: Any) -> Publication:
-        """The rows [start, stop), the block that windows of them cover, and one age a frame."""
+        """The rows [start, stop), those of the band that windows change, and one age a frame."""
         first = max(0, start - 10)
         news = {
             "n_frames": stop,
-            "c2": C2Rows(start=start, stop=stop, values=self.c2[:, start:stop, :stop]),
+            "c2": self.map_rows(start, stop),
             "band": self.band(first, stop),
             "gamma": self.gamma(range(start, stop)),
             "status": Status(n_seen=stop, n_processed=stop, contrast=(0.1, float("nan"))),
@@ -196,8 +219,10 @@ class SyntheticRun:
         return BandRows(start=start, stop=stop, c2=raw, denoised=mean, spread=spread)
 
     def result(self, *, denoised: bool = True, message: str = "") -> Result:
-        """The final result of the whole series."""
+        """The final result of the whole series; of a long one the last rows of the band alone."""
         n, lags = self.n_frames, np.arange(1, self.n_frames)
+        values, frames_per_bin = self.map(n)
+        first = 0 if frames_per_bin == 1 else max(0, n - 30)
         g2 = np.empty((self.n_roi, n - 1))
         for lag in lags:
             g2[:, lag - 1] = np.diagonal(self.c2, lag, 1, 2).mean(-1)
@@ -205,12 +230,13 @@ class SyntheticRun:
         if denoised:
             tables.append(self.gamma(range(n), source="denoised", final=True, rate=3.0))
         return Result(
-            map_values=self.c2,
-            band=self.band(0, n, denoised=denoised),
+            map_values=values,
+            frames_per_bin=frames_per_bin,
+            band=self.band(first, n, denoised=denoised),
             denoised=DenoisedTwoTime(
                 c2=self.denoised, spread=self.spread, contrast=0.1, baseline=1.0
             )
-            if denoised
+            if denoised and frames_per_bin == 1
             else None,
             gamma=GammaTable.concatenate(tables),
             g2=OneTime(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,13 @@ from pydantic import (
 )
 
 from .errors import InvalidInputError
+from .numerics.two_time import MAP_FRAMES
 from .numerics.windows import STEP, WINDOW
 from .records.types import Array
 
 Positive = Annotated[float, Field(gt=0)]
+# Settings of earlier versions that do nothing any more.
+_NO_LONGER_NEEDED = frozenset({"c2_bytes", "history_bytes"})
 
 
 def _ascends(given: tuple[int, int]) -> tuple[int, int]:
@@ -260,13 +264,10 @@ class Settings(_Model):
     """Most bytes of frames that are read at once."""
     queue_bytes: Annotated[int, Field(ge=1)] = 2**30
     """Most bytes of pixels that may wait for the worker; frames beyond it become gaps."""
-    c2_bytes: Annotated[int, Field(ge=1)] = 4 * 2**30
-    """Most bytes of C2 of all ROIs, n_roi n_frames^2 numbers of `precision`; frames for which it
-    has no room are not analysed. While C2 grows the old one is there beside the new, and the final
-    result needs three times as much again: a copy, the denoised C2 and its spread."""
-    history_bytes: Annotated[int, Field(ge=1)] = 32 * 2**30
-    """Most bytes of ROI pixels that are kept to be multiplied with later frames, a number of
-    `precision` for each pixel and frame; frames beyond are not analysed."""
+    map_frames: Annotated[int, Field(ge=2, multiple_of=2)] = MAP_FRAMES
+    """Most bins of the map of C2 a side, an even number; never fewer than a window has frames. A
+    bin is a frame while the series fits; later neighbours are averaged in pairs, again and again,
+    and contrast and baseline stay those of the first `map_frames` frames."""
     spool: Path | None = None
     """Folder that keeps results while the Tiled server is away. Default: a folder
     xpcs-live-denoise/spool for states of programs in the user's home."""
@@ -276,6 +277,13 @@ class Settings(_Model):
     """The Tiled server that results go to."""
 
     def __init__(self, **fields: Any) -> None:
+        if unused := sorted(_NO_LONGER_NEEDED & fields.keys()):
+            fields = {name: value for name, value in fields.items() if name not in unused}
+            warnings.warn(
+                f"Settings: {' and '.join(unused)} no longer needed, a series has any number of "
+                "frames now; take them out.",
+                stacklevel=2,
+            )
         try:
             super().__init__(**fields)
         except ValidationError as error:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from typing import Any
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,6 +24,8 @@ from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.fits import check_frame_time
 from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.records.results import Result
+from xpcs_live_denoise.records.types import Array
+from xpcs_live_denoise.sinks import BandFile
 from xpcs_live_denoise.sources import open_flat_field, open_rois, pixel_mask_of
 
 from .config import Settings
@@ -30,7 +35,12 @@ from .numerics.windows import Denoiser
 
 
 def analyse(
-    frames: Any, settings: Settings, *, rois: RoiMap | None = None, ensemble: Denoiser | None = None
+    frames: Any,
+    settings: Settings,
+    *,
+    rois: RoiMap | None = None,
+    ensemble: Denoiser | None = None,
+    band_file: str | os.PathLike[str] | None = None,
 ) -> Result:
     """Compute C2, denoised C2, g2 and Gamma(t) of a whole series, as the live analysis does.
 
@@ -40,7 +50,8 @@ def analyse(
         Shape (n, rows, cols): an array, a list of frames, or anything with `shape`, `dtype` and
         slices along its first axis, such as an HDF5 dataset, which is read in blocks of
         `settings.block_bytes`. Pixels that `pixel_mask` of a dataset's Eiger file marks are left
-        out.
+        out. Or an iterable of blocks (k, rows, cols), a generator for instance, of any total
+        length: memory does not grow with it. A block of another shape is a gap of as many frames.
     settings
         As for LiveDenoise. `frame_time_s` and `geometry` come from here alone; without a frame
         time rates are per frame, and their rows have the caution "per_frame".
@@ -48,12 +59,16 @@ def analyse(
         The ROI map, instead of the file that `settings.rois` names.
     ensemble
         Instead of the one that `settings.weights` names; anything with `denoise`.
+    band_file
+        An HDF5 file for all rows of the band of C2: datasets `c2`, `denoised` and `spread`, (roi,
+        t, lag) as in `Result.band`, which holds the last rows of a series only that has more than
+        `settings.map_frames` frames. It is written meanwhile and gets its name at the end.
 
     Returns
     -------
     Result
-        `.c2`, `.denoised` (None where nothing was denoised), `.gamma`, `.g2`, `.status`, and
-        `.picture`, the mean frame.
+        `.map`, `.c2`, `.band`, `.denoised` (None where nothing was denoised, and of a series of
+        more than `map_frames` frames), `.gamma`, `.g2`, `.status`, and `.picture`, the mean frame.
 
     Raises
     ------
@@ -62,12 +77,7 @@ def analyse(
     FrameShapeError
         For frames that do not fit the ROIs.
     """
-    if not hasattr(frames, "shape"):
-        frames = np.asarray(frames)
-    if len(frames.shape) != 3 or not len(frames):
-        raise FrameShapeError(
-            f"Series: got shape {tuple(frames.shape)}; expected (n, rows, cols) with n > 0."
-        )
+    series = Series(frames, settings.block_bytes)
     geometry = Geometry(**settings.geometry.model_dump())
     why_not = ""
     if ensemble is None:
@@ -76,26 +86,119 @@ def analyse(
     image, marked = DetectorImage(opened.with_q(geometry), settings.orientation), ()
     if (bad := pixel_mask_of(frames, settings.threshold or 1)) is not None:
         marked = image.leave_out(bad)
-    analysis = Analysis(
-        settings,
-        image.rois,
-        frame_time_s=1.0,  # of what is per frame, until the end
-        n_frames=len(frames),
-        ensemble=ensemble,
-        flat_field=flat_field,
-    )
-    frame_bytes = math.prod(frames.shape[1:]) * frames.dtype.itemsize
-    block = max(1, settings.block_bytes // max(1, frame_bytes))
-    for start in range(0, len(frames), block):
-        piece = np.asarray(frames[start : start + block])
-        analysis.push(piece)
-        image.add(piece)
-    result = analysis.finish().with_frame_time(settings.frame_time_s)
+    with _band_file(band_file, image.rois, settings) as writer:
+        analysis = Analysis(
+            settings,
+            image.rois,
+            frame_time_s=1.0,  # of what is per frame, until the end
+            n_frames=series.n_frames,
+            ensemble=ensemble,
+            flat_field=flat_field,
+            is_published=False,
+            band_writer=writer,
+        )
+        for number, piece in series:
+            try:
+                analysis.push(piece)
+            except FrameShapeError as error:
+                if not analysis.n_taken:
+                    raise
+                analysis.push_gap(len(piece))
+                series.leave_out(number, len(piece), error)
+            else:
+                image.add(piece)
+        if not analysis.n_taken:
+            raise FrameShapeError(f"Series: got no frame; {EXPECTED}.")
+        result = analysis.finish().with_frame_time(settings.frame_time_s)
+        if writer is not None:
+            writer.close({"contrast": result.status.contrast, "baseline": result.status.baseline})
+    notes = (why_not, note, *marked, *series.notes, "" if writer is None else writer.problem)
     return dataclasses.replace(
         result,
-        status=append_note(result.status, why_not, note, *marked),
+        status=append_note(result.status, *notes),
         picture=image.image(negative_is_data=analysis.negative_is_data),
     )
+
+
+@contextlib.contextmanager
+def _band_file(
+    path: str | os.PathLike[str] | None, rois: RoiMap, settings: Settings
+) -> Iterator[BandFile | None]:
+    """Open a file for the band; what was not closed is removed."""
+    if path is None:
+        yield None
+        return
+    file = BandFile(
+        path,
+        roi=rois.labels,
+        q_inv_angstrom=rois.q_inv_angstrom,
+        frame_time_s=settings.frame_time_s or np.nan,
+        window=settings.window,
+        step=settings.step,
+    )
+    try:
+        yield file
+    finally:
+        file.discard()
+
+
+EXPECTED = "expected (n, rows, cols) with n > 0, or an iterable of blocks (k, rows, cols)"
+MOST_NOTES = 5  # blocks that are named
+
+
+class Series:
+    """Frames that are there, or that an iterable brings, in blocks (k, rows, cols) of bounded size.
+
+    `n_frames` is their number where it is known. Its state is what was said of blocks that could
+    not be used. Raises FrameShapeError for what is no series.
+    """
+
+    def __init__(self, frames: Any, block_bytes: int) -> None:
+        self.n_frames: int | None = None
+        self._block_bytes = block_bytes
+        self._notes: list[str] = []
+        self._n_left_out = 0
+        if _is_list_of_frames(frames):
+            frames = np.asarray(frames)
+        self._frames = frames
+        if (shape := getattr(frames, "shape", None)) is not None:
+            if len(shape) != 3 or not shape[0]:
+                raise FrameShapeError(f"Series: got shape {tuple(shape)}; {EXPECTED}.")
+            self.n_frames = shape[0]
+        elif not isinstance(frames, Iterable) or isinstance(frames, str | bytes | Mapping):
+            raise FrameShapeError(f"Series: got {type(frames).__name__}; {EXPECTED}.")
+
+    def __iter__(self) -> Iterator[tuple[int, Array]]:
+        """Yield blocks with the number, from 1, of what they are a part of."""
+        parts: Iterable[Any] = self._frames if self.n_frames is None else [self._frames]
+        for number, part in enumerate(parts, 1):
+            block: Any = part if hasattr(part, "shape") else np.asarray(part)
+            if len(block.shape) < 3:  # a frame, or nothing that is known
+                block = np.asarray(block)[np.newaxis]
+            frame_bytes = math.prod(block.shape[1:]) * block.dtype.itemsize
+            k = max(1, self._block_bytes // max(1, frame_bytes))
+            for start in range(0, len(block), k):
+                yield number, np.asarray(block[start : start + k])
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence for each of the first blocks that could not be used."""
+        more = self._n_left_out - len(self._notes)
+        return [*self._notes, *([f"And {more} more blocks like that."] if more else [])]
+
+    def leave_out(self, number: int, n_frames: int, error: FrameShapeError) -> None:
+        """Take note of frames of a block that could not be used."""
+        self._n_left_out += 1
+        if len(self._notes) < MOST_NOTES:
+            self._notes.append(f"Block {number}: {error} {n_frames} frames are missing for it.")
+
+
+def _is_list_of_frames(frames: Any) -> bool:
+    """Whether a list holds frames, all of one shape, and not blocks of them."""
+    if not isinstance(frames, list | tuple):
+        return False
+    shapes = {np.shape(one) for one in cast("Sequence[Any]", frames)}
+    return len(shapes) == 1 and len(shapes.pop()) == 2
 
 
 def analyse_c2(

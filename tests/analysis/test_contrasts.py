@@ -5,6 +5,7 @@ import pytest
 
 from xpcs_live_denoise import RoiMap, Settings, analyse, analyse_c2, simulate_speckle
 from xpcs_live_denoise.analysis.c2 import contrast_estimates
+from xpcs_live_denoise.analysis.rates import one_time
 
 ROIS = RoiMap.from_labels(np.repeat([1, 2], 2000).reshape(40, 100))
 BETA, RATE = 0.3, 0.1
@@ -50,5 +51,5 @@ def test_only_the_first_frame_is_looked_at(frames):
 
 
 def test_of_one_frame_without_counts_nothing_is_known():
-    found = contrast_estimates(np.ones((2, 1, 1)), [None, None], None)
+    found = contrast_estimates(one_time(np.ones((2, 1, 1)), None, 1.0), [None, None], None)
     assert all(np.isnan(values).all() for values in found.values())

@@ -103,7 +103,7 @@ def test_several_rois_share_one_sentence(synthetic):
     assert made.notes == []
     sums, run = SameForAll(speckle("oscillating", 411)), synthetic(n_frames=9)
     tables = [rows(run, label, relaxation_rate=0.05) for label in (3, 7)]
-    made.whole(sums, GammaTable.concatenate(tables))
+    made.whole(sums, GammaTable.concatenate(tables), np.arange(1.0, 350.0))
     assert re.fullmatch(
         r"ROI 3, 7 are dynamically heterogeneous: ln Gamma fluctuates by "
         r"0\.\d\d \+- 0\.\d\d, 0\.\d\d \+- 0\.\d\d\.",
@@ -114,7 +114,9 @@ def test_several_rois_share_one_sentence(synthetic):
 @pytest.mark.parametrize("columns", [{"reason": "no_contrast"}, {"beta": -0.1}, {"source": "raw"}])
 def test_without_contrast_or_rate_nothing_is_known(synthetic, columns):
     made = RoisHeterogeneity(np.array([1]), 1.0)
-    chi, error = made.whole(speckle("oscillating", 411), rows(synthetic(), 1, **columns))
+    chi, error = made.whole(
+        speckle("oscillating", 411), rows(synthetic(), 1, **columns), np.arange(1.0, 350.0)
+    )
     assert chi.shape == error.shape == (1, 349)
     assert np.isnan(chi).all()
     assert made.newest == (RoiHeterogeneity(),)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import InvalidInputError, RoiMap, Settings, analyse, simulate_speckle
-from xpcs_live_denoise.analysis.series import Analysis, most_frames
+from xpcs_live_denoise.analysis.series import Analysis
+from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
 
 ROIS = RoiMap.from_labels(np.repeat([[3], [7]], 450, axis=1).reshape(30, 30))
 RATE = 0.05
@@ -152,21 +153,38 @@ def test_a_roi_on_dead_pixels_is_an_error_that_names_it():
 
 
 @pytest.mark.parametrize("step", [1, 7, 100])
-def test_frames_for_which_c2_has_no_room_are_counted_and_the_rest_stands(step):
-    result = pushed(FRAMES[:100], step, c2_bytes=2 * 60 * 60 * 4)
-    clean = pushed(FRAMES[:60])
+def test_frames_beyond_the_map_are_counted_where_the_engine_has_no_more(step):
+    result = pushed(FRAMES[:100], step, engine="skbeam", map_frames=60)
+    clean = pushed(FRAMES[:60], engine="skbeam")
     np.testing.assert_allclose(result.c2, clean.c2, rtol=1e-5)
     assert (result.status.n_seen, result.status.n_processed) == (100, 60)
     assert result.status.skipped == ((60, 100),)
     assert result.status.n_masked == 0
-    assert "room for 60 frames: 40 frames from frame 60 on" in result.status.message
-    assert "c2_bytes" in result.status.message
+    assert "40 frames from frame 60 on were not analysed: engine 'skbeam' takes 60 frames" in (
+        result.status.message
+    )
+    assert "engine 'dense' takes any number" in result.status.message
 
 
-def test_the_pixels_that_are_kept_have_a_limit_too():
-    assert most_frames(settings(history_bytes=900 * 4 * 77), ROIS) == 77
-    assert most_frames(settings(c2_bytes=1), ROIS) == 1
-    assert most_frames(settings(precision="float64", c2_bytes=2 * 8 * 100), ROIS) == 10
+@pytest.mark.parametrize("at", [70, 130])
+def test_when_memory_is_refused_what_was_measured_is_kept(monkeypatch, at):
+    whole = TwoTimeAccumulator.append_pixels
+
+    def refused(self, pixels):
+        if self.n_frames + len(pixels) > at:
+            raise MemoryError
+        whole(self, pixels)
+
+    monkeypatch.setattr(TwoTimeAccumulator, "append_pixels", refused)
+    made = analysis(map_frames=100)
+    for frame in FRAMES[:140]:
+        made.push(frame)
+        made.publish(0)
+    result = made.finish()
+    assert result.band.stop == at
+    assert result.status.skipped == ((at, 140),)
+    assert f"frames from frame {at} on were not analysed: the memory" in result.status.message
+    assert set(result.gamma.source) >= {"raw", "path", "bayes", "series_raw"}
 
 
 @pytest.mark.parametrize("n_gap", [10**15, 40_000_000])
@@ -182,17 +200,10 @@ def test_an_absurd_gap_neither_allocates_nor_loops(n_gap):
     assert result.status.skipped == ((60, 60 + 2 * n_gap + 10),)
 
 
-def test_an_absurd_number_of_frames_to_come_reserves_no_more_than_there_is_room():
-    made = Analysis(settings(c2_bytes=2 * 80 * 80 * 4), ROIS, frame_time_s=0.1, n_frames=10**12)
+def test_an_absurd_number_of_frames_to_come_reserves_little():
+    made = Analysis(settings(), ROIS, frame_time_s=0.1, n_frames=10**12)
     made.push(FRAMES[:100])
-    assert made.n_frames == made.most_frames == 80
-    assert made.publish(0).c2.values.base.shape == (2, 80, 80)
-
-
-def test_growing_memory_stops_at_the_limit():
-    made = analysis(c2_bytes=2 * 90 * 90 * 4)
-    made.push(FRAMES[:70])
-    assert made.publish(0).c2.values.base.shape == (2, 90, 90)
+    assert made.publish(0).c2.values.base.nbytes < 2 * 4 * 1024**2 + 1
 
 
 def test_frames_of_booleans_are_counts_of_one_and_none():

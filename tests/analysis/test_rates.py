@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.analysis.rates import LIVE_ROWS, PATH_DELAY
+from xpcs_live_denoise.analysis.rates import LIVE_ROWS_OF_ROI, PATH_DELAY
 from xpcs_live_denoise.analysis.series import Analysis
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.numerics.rois import RoiMap
@@ -111,7 +111,7 @@ def test_many_frames_at_once_bring_no_more_rows_than_there_is_time_for(rois, fra
     tables, _ = run(rois, frames, N_FRAMES)
     table = tables[0][1]
     rows = table.select(table.source == RowSource.BAYES)
-    assert len(rows) == LIVE_ROWS
+    assert len(rows) == rois.n_roi * LIVE_ROWS_OF_ROI
     assert rows.age_frame.max() == N_FRAMES - 25
     assert rows.age_frame.min() < 10
 

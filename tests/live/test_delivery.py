@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.live.delivery import DeliveryThread, RunDelivery, what_is_left
+from xpcs_live_denoise.live.delivery import DeliveryThread, RunDeliveries, RunDelivery, what_is_left
 from xpcs_live_denoise.live.outbox import Timings
 from xpcs_live_denoise.live.worker import Worker
 from xpcs_live_denoise.records.results import C2Rows, Publication, Result
@@ -78,7 +78,7 @@ def piece(start, stop):
     full = np.arange(stop * stop, dtype=float).reshape(stop, stop)
     full = (full + full.T)[None]  # C2 is symmetric
     rows = C2Rows(start=start, stop=stop, values=full[:, start:])
-    return Publication(n_frames=stop, c2=rows, bands=(), gamma=None, status=Status())
+    return Publication(n_frames=stop, c2=rows, band=None, gamma=None, status=Status())
 
 
 def test_the_sink_is_made_once_and_only_when_there_is_something_to_write(thread_to, synthetic):
@@ -152,6 +152,49 @@ def test_provisional_rows_are_dropped_once_the_result_waits(thread_to, synthetic
     assert [record.n_frames for record in sink.records[:-1]] == [10]
     assert sink.records[-1] is result
     assert sink.end is END
+
+
+def test_rows_of_the_band_that_a_long_result_lacks_go_before_it(thread_to, synthetic):
+    gate, run = threading.Event(), synthetic(n_frames=90, map_frames=20)
+    sink = Recorder(gate=gate)
+    delivery = started(thread_to(lambda info: sink), run)
+    delivery.put(run.publication(0, 10))
+    assert sink.asked.wait(5)  # this one is on its way
+    for start in range(10, 90, 20):
+        delivery.put(run.publication(start, start + 20))
+    result = run.result()
+    delivery.finish(result, END)
+    gate.set()
+    until(lambda: delivery.done)
+    _, kept, last = sink.records
+    assert last is result
+    assert result.band.start == 60
+    assert (kept.c2, kept.gamma, kept.picture) == (None, None, None)
+    rows = run.band(kept.band.start, kept.band.stop)
+    assert (rows.start, rows.stop) == (0, 60)
+    np.testing.assert_array_equal(kept.band.denoised, rows.denoised)
+
+
+def test_what_is_taken_back_of_a_long_series_are_all_rows_in_parts_that_take_no_memory(
+    thread_to, synthetic
+):
+    run, sink = synthetic(n_frames=90, map_frames=20), Recorder()
+    deliveries = RunDeliveries([started(thread_to(lambda info: sink), run)])
+    for start in (0, 45):
+        deliveries.put(run.publication(start, start + 45))
+    until(lambda: sink.records and sink.records[-1].n_frames == 90)
+    before = len(sink.records)
+    deliveries.take_back(Status(message="Another series."))
+    until(lambda: len(sink.records) > before and sink.records[-1].band is not None)
+    taken = sink.records[before:]
+    (rows,) = [one.c2 for one in taken if one.c2 is not None]
+    (band,) = [one.band for one in taken if one.band is not None]
+    assert (rows.start, rows.stop, rows.frames_per_bin) == (0, 12, 8)
+    assert (band.start, band.stop) == (0, 90)
+    assert np.isnan(rows.values).all()
+    assert np.isnan(band.denoised).all()
+    (gamma,) = [one.gamma for one in taken if one.gamma is not None]
+    assert set(gamma.reason) == {"another_series"}
 
 
 def test_a_run_without_a_result_keeps_what_was_published(thread_to, synthetic):

@@ -225,7 +225,7 @@ def test_an_absurd_number_of_announced_frames_costs_neither_memory_nor_time(
     detector.describe = lambda: {
         key: {**value, "shape": [10**15, *SHAPE]} for key, value in describe().items()
     }
-    live, sinks = followed(subscribe, detector, c2_bytes=2**20)
+    live, sinks = followed(subscribe, detector)
     engine(bp.count([detector]))
     assert live.wait(30)
     (sink,) = sinks

@@ -59,7 +59,7 @@ class Receiver:
 
 @pytest.fixture
 def receiver(tmp_path):
-    receiver = Receiver(file_roots=[tmp_path], c2_bytes=2**22)
+    receiver = Receiver(file_roots=[tmp_path])
     yield receiver
     assert receiver.live.close(20)
 

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.live.worker import End, NewFrames
-from xpcs_live_denoise.records.frames import EigerFrames, HDF5Frames, InlineFrames, MissingFrames
+from xpcs_live_denoise.records.frames import (
+    EigerFrames,
+    HDF5Frames,
+    InlineFrames,
+    MissingFrames,
+    RoiPixels,
+)
 
 
 def frames(start, stop, path="a.h5", dataset="x"):
@@ -61,7 +67,8 @@ def test_announced_frames_that_are_missing_merge_if_their_reason_is_the_same():
 
 
 def test_only_pixels_count_for_the_bound_of_the_queue():
-    assert NewFrames(frames=np.zeros((2, 3), np.uint16), arrival=0.0).n_bytes == 12
+    pixels = RoiPixels(pixels=np.zeros((2, 3), np.uint16))
+    assert NewFrames(frames=pixels, arrival=0.0).n_bytes == 12
     assert frames(0, 1000).n_bytes == 0
     inline = InlineFrames(frames=np.zeros((1, 2, 2), np.uint16))
     assert NewFrames(frames=inline, arrival=0.0).n_bytes == 8

@@ -31,9 +31,9 @@ def test_the_reason_for_missing_frames_is_theirs_whatever_else_was_told():
 
 
 def test_without_a_reason_of_its_own_the_status_tells():
-    status = Status(n_seen=9, n_processed=7, n_skipped=2, message="There is room for 7 frames.")
+    status = Status(n_seen=9, n_processed=7, n_skipped=2, message="2 frames came too late.")
     told = what_is_missing(status, "", None)
-    assert told == "2 of 9 frames could not be had. There is room for 7 frames."
+    assert told == "2 of 9 frames could not be had. 2 frames came too late."
     assert what_is_missing(Status(n_seen=9, n_processed=9), "", 9) == ""
 
 

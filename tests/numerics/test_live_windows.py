@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.numerics.band import band_of_c2
 from xpcs_live_denoise.numerics.windows import (
     SPREAD,
     RunningBlend,
@@ -42,10 +43,20 @@ class Live:
 
     def push(self, c2, contrast=CONTRAST, baseline=BASELINE):
         scaling = WindowScaling(contrast=contrast, baseline=baseline)
-        return denoise_new_windows(self.blend, c2, self.ensemble, scaling)
+        first = max(0, self.blend.n_windows * 5)  # no more rows than the new windows need
+        band = band_of_c2(c2, first, c2.shape[-1], 50)
+        return denoise_new_windows(self.blend, band, first, self.ensemble, scaling)
+
+    def denoised(self, c2):
+        return self.blend.band(band_of(c2), 0)
 
     def spread(self, c2):
-        return self.blend.over(np.full_like(c2, np.nan), 0, SPREAD)
+        return self.blend.band(np.full_like(band_of(c2), np.nan), 0, SPREAD)
+
+
+def band_of(c2):
+    """C2(t - lag, t), the half that a band of denoised values holds."""
+    return band_of_c2(c2.swapaxes(1, 2), 0, c2.shape[-1], 50)
 
 
 def pushed(c2, ends):
@@ -58,8 +69,8 @@ def test_with_frozen_scales_it_equals_both_passes_over_the_same_windows(ends):
     c2 = growing_c2(120)  # both grids coincide: the final algorithm has the same windows
     live, _ = pushed(c2, ends)
     final = denoise_two_time(c2, FakeEnsemble(), contrast=CONTRAST, baseline=BASELINE)
-    np.testing.assert_allclose(live.blend.over(c2, 0), final.c2, rtol=0, atol=2e-15)
-    np.testing.assert_allclose(live.spread(c2), final.spread, rtol=0, atol=2e-15)
+    np.testing.assert_allclose(live.denoised(c2), band_of(final.c2), rtol=0, atol=2e-15)
+    np.testing.assert_allclose(live.spread(c2), band_of(final.spread), rtol=0, atol=2e-15)
 
 
 def test_between_two_windows_the_frames_behind_the_last_one_stay_raw():
@@ -68,9 +79,9 @@ def test_between_two_windows_the_frames_behind_the_last_one_stay_raw():
     final = denoise_two_time(
         c2[:, :120, :120], FakeEnsemble(), contrast=CONTRAST, baseline=BASELINE
     )
-    got = live.blend.over(c2, 0)
-    np.testing.assert_allclose(got[:, :120, :120], final.c2, rtol=0, atol=2e-15)
-    np.testing.assert_array_equal(got[:, 120:], c2[:, 120:])
+    got = live.denoised(c2)
+    np.testing.assert_allclose(got[:, :120], band_of(final.c2), rtol=0, atol=2e-15)
+    np.testing.assert_array_equal(got[:, 120:], band_of(c2)[:, 120:])
     assert np.isnan(live.spread(c2)[:, 120:]).all()
 
 
@@ -81,38 +92,48 @@ def test_each_window_runs_once_and_all_rois_in_one_call():
     assert live.ensemble.calls == [12]
 
 
-def test_bands_hold_every_change_in_order():
+def test_rows_before_the_first_one_that_is_named_have_not_changed():
     c2 = growing_c2(97)
-    live = Live()
-    shown, spread = c2.copy(), np.full_like(c2, np.nan)
+    live, shown = Live(), np.empty((2, 0, 50))
     for end in (30, 52, 53, 70, 97):
-        for band in live.push(c2[:, :end, :end]):
-            assert band.c2.shape == (2, band.stop - band.start, band.stop - band.start)
-            shown[:, band.start : band.stop, band.start : band.stop] = band.c2
-            spread[:, band.start : band.stop, band.start : band.stop] = band.spread
-    np.testing.assert_array_equal(shown, live.blend.over(c2, 0))
-    np.testing.assert_array_equal(spread, live.spread(c2))
+        same = min(live.push(c2[:, :end, :end]), shown.shape[1])
+        now = live.denoised(c2[:, :end, :end])
+        np.testing.assert_array_equal(now[:, :same], shown[:, :same])
+        shown = now
+    np.testing.assert_array_equal(shown, live.denoised(c2))
 
 
-@pytest.mark.parametrize(("start", "stop"), [(0, 97), (37, 97), (60, 80), (96, 97), (20, 20)])
-def test_a_square_is_cut_from_the_whole(start, stop):
-    c2 = growing_c2(97)
-    live, _ = pushed(c2, [60, 97])
-    square = live.blend.over(c2[:, start:stop, start:stop], start)
-    np.testing.assert_array_equal(square, live.blend.over(c2, 0)[:, start:stop, start:stop])
+def test_rows_that_were_released_change_nothing_of_the_others():
+    c2 = growing_c2(230)
+    live, kept = Live(), Live()
+    for end in (60, 97, 130, 230):
+        for one in (live, kept):
+            one.push(c2[:, :end, :end])
+        final = live.blend.n_windows * 5
+        live.blend.release(final)
+        live.blend.release(final - 7)  # nothing is had back
+    raw = band_of(c2)[:, final:]
+    np.testing.assert_array_equal(live.blend.band(raw, final), kept.blend.band(raw, final))
+
+
+def test_of_windows_without_a_measurement_the_network_is_not_asked():
+    c2 = growing_c2(120)
+    c2[0, 10:], c2[0, :, 10:] = np.nan, np.nan
+    live, _ = pushed(c2, [120])
+    assert live.ensemble.calls == [15 + 2]  # of the first ROI the windows at frames 0 and 5
+    np.testing.assert_array_equal(np.isnan(live.denoised(c2)), np.isnan(band_of(c2)))
 
 
 def test_before_the_first_window_everything_is_raw():
     c2 = growing_c2(30)
     live, _ = pushed(c2, [30])
-    np.testing.assert_array_equal(live.blend.over(c2, 0), c2)
+    np.testing.assert_array_equal(live.denoised(c2), band_of(c2))
     assert np.isnan(live.spread(c2)).all()
 
 
-def test_frames_without_a_new_window_give_no_band():
-    _, bands = pushed(growing_c2(55), [20, 50, 54, 55])
-    assert [len(some) for some in bands] == [0, 1, 0, 1]
-    assert (bands[3][0].start, bands[3][0].stop) == (5, 55)
+def test_frames_without_a_new_window_change_nothing():
+    _, changed = pushed(growing_c2(55), [20, 50, 54, 55])
+    assert changed == [20, 0, 54, 5]
 
 
 def test_gaps_stay_gaps():
@@ -120,21 +141,21 @@ def test_gaps_stay_gaps():
     c2[0, 33], c2[0, :, 33] = np.nan, np.nan
     live, _ = pushed(c2, [60, 80])
     final = denoise_two_time(c2, FakeEnsemble(), contrast=CONTRAST, baseline=BASELINE)
-    np.testing.assert_allclose(live.blend.over(c2, 0), final.c2, rtol=0, atol=2e-15)
-    np.testing.assert_array_equal(np.isnan(live.blend.over(c2, 0)), np.isnan(c2))
+    np.testing.assert_allclose(live.denoised(c2), band_of(final.c2), rtol=0, atol=2e-15)
+    np.testing.assert_array_equal(np.isnan(live.denoised(c2)), np.isnan(band_of(c2)))
 
 
 def test_a_roi_joins_when_its_contrast_is_known():
     c2 = growing_c2(100)
     live = Live()
     live.push(c2[:, :60, :60], contrast=np.array([0.3, np.nan]))
-    np.testing.assert_array_equal(live.blend.over(c2[:, :60, :60], 0)[1], c2[1, :60, :60])
+    np.testing.assert_array_equal(live.denoised(c2[:, :60, :60])[1], band_of(c2)[1, :60])
     live.push(c2)
     joined = denoise_two_time(c2, FakeEnsemble(), contrast=CONTRAST, baseline=BASELINE)
-    np.testing.assert_allclose(live.blend.over(c2, 0)[0], joined.c2[0], rtol=0, atol=2e-15)
+    np.testing.assert_allclose(live.denoised(c2)[0], band_of(joined.c2)[0], rtol=0, atol=2e-15)
     spread = live.spread(c2)
-    assert np.isnan(spread[1, :15, :15]).all()
-    assert np.isfinite(spread[1, 15:60, 15:60]).all()
+    assert np.isnan(spread[1, :15]).all()
+    assert np.isfinite(spread[1, 15:60, 0]).all()
 
 
 def test_a_window_that_cannot_slide_is_refused():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from skbeam.core.correlation import lazy_two_time, two_time_state_to_results
 
 from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
+from xpcs_live_denoise.numerics.band import RowBand
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.two_time import (
     FIRST_CAPACITY,
@@ -236,11 +237,13 @@ def stopped_at(n_calls, call):
     return False
 
 
-@pytest.mark.parametrize("engine", ["dense", "skbeam"])
-def test_an_interruption_anywhere_changes_nothing(engine):
-    frames, lengths = counts(10), set()
+@pytest.mark.parametrize("map_frames", [1024, 4])
+@pytest.mark.parametrize("engine", ["dense", "events"])
+def test_an_interruption_anywhere_changes_nothing(engine, map_frames, monkeypatch):
+    monkeypatch.setenv("XPCS_LIVE_DENOISE_THREADS", "1")  # a pool does not survive everything
+    frames, lengths = counts(10, 0.5), set()
     for n_calls in itertools.count():
-        accumulator = accumulate(frames[:6], [6], engine=engine, dtype="float64")
+        accumulator = accumulate(frames[:6], [6], engine=engine, dtype="float64", map_frames=map_frames)
         if not stopped_at(n_calls, lambda to=accumulator: to.append(frames[2:5])):
             break
         n = accumulator.n_frames
@@ -248,7 +251,9 @@ def test_an_interruption_anywhere_changes_nothing(engine):
         taken = np.concatenate([frames[:6], frames[2:5]])[:n]
         accumulator.append(frames[6:])
         expected = plain_c2(np.concatenate([taken, frames[6:]]), label_image())
-        np.testing.assert_allclose(accumulator.c2, expected, rtol=1e-12)
+        values, frames_per_bin = accumulator.map
+        expected = block_means(expected, frames_per_bin)
+        np.testing.assert_allclose(values, expected, rtol=1e-11)
     assert lengths == {6, 9}, "all of the frames, or none"
 
 
@@ -316,7 +321,7 @@ def test_nothing_appended_gives_an_empty_c2():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"engine": "sparse"}, r"got 'sparse', expected one of \('auto', 'dense', 'skbeam'\)"),
+        ({"engine": "sparse"}, r"got 'sparse', expected one of \('auto', 'dense', 'events', 'skbeam'\)"),
         ({"dtype": "float16"}, r"got 'float16', expected one of \('float32', 'float64'\)"),
         ({"dtype": "single precision"}, r"got 'single precision', expected one of"),
         ({"n_frames": 0}, "got 0, expected at least 1"),
@@ -443,3 +448,21 @@ def test_scikit_beam_stops_where_the_map_is_full():
     with pytest.raises(InvalidInputError, match="got 9 frames, expected at most 8"):
         accumulator.append(counts(1))
     assert accumulator.n_frames == 8
+
+
+def test_a_band_that_is_released_as_it_grows_keeps_its_rows_and_bounded_memory():
+    band = RowBand(1, 3, 8, np.float32)
+    seen = None
+    for frame in range(0, 3000, 5):
+        band.reserve(5)
+        band.new_rows(0, 5)[...] = np.arange(frame, frame + 5)[:, np.newaxis]
+        band.advance(5)
+        band.release(band.stop - 40)
+        if frame == 1000:
+            seen = band.values
+            kept = seen.copy()
+        values = band.values
+        np.testing.assert_array_equal(values[0, :, 0], np.arange(band.start, band.stop))
+        assert values.base is not None
+        assert values.base.nbytes <= 2 * (40 + 5) * 3 * 4
+    np.testing.assert_array_equal(seen, kept)

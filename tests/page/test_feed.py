@@ -46,8 +46,18 @@ def with_hub(server, work, kind=TiledHttp):
     return asyncio.run(main())
 
 
-def shown(feed, index=1, kind="c2"):
-    return feed.state.map_of(index, kind).full(feed.state.n_frames)
+def shown(feed, index=1):
+    return feed.state.map_of(index).full(feed.state.n_frames)
+
+
+def denoised(feed, index=1):
+    return feed.state.band_of(index, 50).square(0, feed.state.n_frames)
+
+
+def near(square, window=50):
+    """A square as far as windows reach."""
+    apart = abs(np.subtract.outer(np.arange(len(square)), np.arange(len(square))))
+    return np.where(apart < window, square, np.nan)
 
 
 def test_a_late_opener_sees_the_whole_of_a_live_run_and_then_what_comes(
@@ -61,22 +71,22 @@ def test_a_late_opener_sees_the_whole_of_a_live_run_and_then_what_comes(
         feed = await hub.open((await hub.find(run.raw_uid))[0])
         await until(lambda: feed.state.loaded)
         np.testing.assert_array_equal(shown(feed), run.c2[1, :30, :30])
-        np.testing.assert_array_equal(shown(feed, kind="c2_denoised"), run.denoised[1, :30, :30])
+        np.testing.assert_array_equal(denoised(feed), run.denoised[1, :30, :30])
         assert len(feed.state.data.gamma) == 2 * 30
-        await until(lambda: len(feed.followed) == 8)
+        await until(lambda: len(feed.followed) == 9)
         await asyncio.to_thread(publish, sink, run.publication(30, 50))
         await until(lambda: np.array_equal(shown(feed), run.c2[1, :50, :50]))
         await until(lambda: len(feed.state.data.gamma) == 100)
         await until(lambda: feed.state.data.status.n_processed == 50)
         feed.want(0)
-        await until(lambda: (0, "c2_denoised") in feed.state.data.maps)
+        await until(lambda: 0 in feed.state.data.bands)
         await asyncio.to_thread(end, sink, run.result())
         await until(lambda: feed.state.complete)
         assert set(feed.state.data.g2) == set(READ["g2"])
         assert feed.state.data.gamma.final.all()
         for index in (0, 1):
             np.testing.assert_array_equal(shown(feed, index), run.c2[index])
-            np.testing.assert_array_equal(shown(feed, index, "c2_denoised"), run.denoised[index])
+            np.testing.assert_array_equal(denoised(feed, index), near(run.denoised[index]))
         assert not feed.followed
         return feed.state.data.gamma
 
@@ -97,12 +107,11 @@ def test_a_run_without_a_frame_is_opened_and_followed(tiled_server, tiled_client
 
     async def work(hub):
         feed = await hub.open(sink.uid)
-        await until(lambda: feed.state.loaded and len(feed.followed) == 8 and not hub.notice)
+        await until(lambda: feed.state.loaded and len(feed.followed) == 9 and not hub.notice)
         await asyncio.to_thread(publish, sink, run.publication(10, 20))
         await until(lambda: feed.state.n_frames == 20)
         await until(lambda: np.array_equal(shown(feed), run.c2[1, :20, :20]))
-        denoised = run.denoised[1, :20, :20]
-        await until(lambda: np.array_equal(shown(feed, kind="c2_denoised"), denoised))
+        await until(lambda: np.array_equal(denoised(feed), run.denoised[1, :20, :20]))
 
     with_hub(tiled_server, work)
 
@@ -166,7 +175,7 @@ def test_a_restart_of_the_server_is_told_and_then_nothing_is_missing(outage_serv
 
     async def work(hub):
         feed = await hub.open(sink.uid)
-        await until(lambda: len(feed.followed) == 8)
+        await until(lambda: len(feed.followed) == 9)
         await asyncio.to_thread(server.stop)
         await until(lambda: "No connection to the Tiled server" in hub.notice)
         np.testing.assert_array_equal(shown(feed), run.c2[1, :20, :20])

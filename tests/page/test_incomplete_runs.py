@@ -14,7 +14,7 @@ from xpcs_live_denoise.page.figures import Figures
 from xpcs_live_denoise.page.page import rois_of, run_texts
 from xpcs_live_denoise.page.run_state import RunState
 from xpcs_live_denoise.records.run import Status
-from xpcs_live_denoise.views import C2Map
+from xpcs_live_denoise.views import C2Band, C2Map
 
 N, N_ROI, ALONE, TOGETHER = 24, 3, 12, 60
 
@@ -39,9 +39,11 @@ def complete():
     xpcs |= {"frame_time_s": 0.5, "n_expected": N, "detector": "eiger"}
     start = {"xpcs": xpcs, "scan_id": 7, "sample": "gel", "time": 5.0}
     made.set_metadata({"start": start, "n_frames": N, "stop": {"exit_status": "success"}})
+    band = run.band(0, N)
     for index in range(N_ROI):
-        for kind in ("c2", "c2_denoised"):
-            made.map_of(index, kind).patch(run.c2[index], (0, 0))
+        made.map_of(index).patch(run.c2[index], (0, 0))
+        own = slice(index, index + 1)
+        made.band_of(index, 50).add(0, band.c2[own], band.denoised[own])
     late = {"seq_num": np.arange(500, 500 + N_ROI * N)}
     made.append("gamma", rows(run))
     made.append("gamma", rows(run, source="bayes", final=True).assign(**late))
@@ -99,21 +101,35 @@ def be_gone(state, rng):
 
 
 def lose_maps(state, rng):
-    for key in list(state.data.maps):
+    for index in list(state.data.maps):
         change = rng.integers(6)
         if change == 0:
-            del state.data.maps[key]
+            del state.data.maps[index]
         elif change < 3:  # made, not read yet, or in part
-            state.data.maps[key] = C2Map(N)
+            state.data.maps[index] = C2Map(N)
             n = rng.integers(N) * (change - 1)
-            state.data.maps[key].patch(np.ones((n, n), np.float32), (0, 0))
+            state.data.maps[index].patch(np.ones((n, n), np.float32), (0, 0))
         elif change == 3:  # gaps
-            state.data.maps[key].full(N)[rng.integers(N, size=5)] = np.nan
-    if not rng.integers(3):
+            state.data.maps[index].full(N)[rng.integers(N, size=5)] = np.nan
+        change = rng.integers(5)
+        if change == 0:
+            del state.data.bands[index]
+        elif change == 1:
+            state.data.bands[index] = C2Band(1, 50)
+        elif change == 2:  # another window
+            state.band_of(index, 7).add(3, np.ones((1, 4, 7), np.float32))
+        elif change == 3:  # as of an earlier version
+            del state.data.bands[index]
+            state.square_of(index).patch(np.ones((9, 9), np.float32), (4, 4))
+    change = rng.integers(6)
+    if change < 2:
         state.data.maps.clear()
-        state.map_of(0, "c2").patch(np.ones((N, N), np.float32), (0, 0))
-        state.metadata["n_frames"] = 2500  # of unknown length, and grown before the other map
-        state.map_of(0, "c2_denoised").patch(np.ones((9, 9), np.float32), (4, 4))
+        state.map_of(0).patch(np.ones((N, N), np.float32), (0, 0))
+        state.metadata["n_frames"] = 2500  # of unknown length, and grown before its band
+    if change == 1:
+        state.data.set_bins(4)
+    elif change == 2:
+        state.band_of(0, 50).add(0, np.ones((1, 9, 50), np.float32), step=100)
 
 
 def change_gamma(state, rng):
@@ -186,14 +202,14 @@ def draw(state, index, figures):
     shown = state.two_time(index)
     assert shown.low < shown.high
     rois = rois_of(state, index)
-    figures.show_c2(shown, "both", roi, state.nothing)
+    figures.show_c2(shown, "both", roi)
     figures.show_g2(state.g2(index), roi)
     figures.show_gamma(state.gamma(index), roi)
     figures.show_heterogeneity(state.heterogeneity(index))
     figures.show_power_law(state.power_law(), rois)
     picture = state.detector(index)
     assert picture is None or 0 < picture.low < picture.high
-    figures.show_detector(picture, rois, "no image")
+    figures.show_detector(picture, rois)
     for source in figures.sources.values():
         assert len({len(column) for column in source.data.values()}) == 1
 

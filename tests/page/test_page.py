@@ -27,7 +27,7 @@ class FakeFeed:
         start = {"xpcs": XPCS, "scan_id": uid, "time": started}
         self.state.set_metadata({"start": start, "n_frames": 10} | stop)
         c2 = 1 + np.random.default_rng(0).random((10, 10), np.float32)
-        self.state.map_of(1, "c2").patch(c2, (0, 0))
+        self.state.map_of(1).patch(c2, (0, 0))
         self.state.loaded = True
 
     def want(self, index):
@@ -131,7 +131,7 @@ def test_a_view_that_fails_is_logged_once_and_takes_no_other_with_it(caplog):
     feed.state.complete = True
     feed.state.set_metadata(feed.state.metadata | {"stop": {"exit_status": "success"}})
     page.update()
-    assert page.title("g2") == "g₂ of the whole series, ROI 2"
+    assert page.title("g2") == "g₂ of 11 frames, ROI 2"
 
 
 def test_a_page_that_is_closed_while_a_run_opens_gives_every_feed_back_once():

@@ -29,12 +29,12 @@ def decay(n=N, rate=0.05, beta=0.2):
 
 
 def with_c2(made, denoised=False):
-    made.map_of(0, "c2")
-    made.data.patch_c2("c2", decay(made.n_frames)[np.newaxis], (0, 0, 0))
+    made.map_of(0)
+    made.data.patch_c2(decay(made.n_frames)[np.newaxis], (0, 0, 0))
     if denoised:
-        made.map_of(0, "c2_denoised")
+        made.band_of(0, 10)
         block = np.full((1, 10, 10), 1.5, np.float32)
-        made.data.patch_c2("c2_denoised", block, (0, 5, 5))
+        made.data.patch_band("c2_band_denoised", block, (0, 5, 0))
     return made
 
 
@@ -44,23 +44,66 @@ def rows(synthetic, **columns):
     return frame if "seq_num" in frame else frame.assign(seq_num=np.arange(1, len(frame) + 1))
 
 
-def test_a_block_reaches_the_maps_of_the_rois_that_someone_looks_at():
+def test_a_block_reaches_the_maps_and_bands_of_the_rois_that_someone_looks_at():
     shown = with_c2(state(), denoised=True).two_time(0)
     np.testing.assert_allclose(shown.raw, decay())
-    assert (shown.denoised[5:15, 5:15] == 1.5).all()
+    assert (np.diagonal(shown.denoised)[5:15] == 1.5).all()
+    assert (shown.denoised[14, 5:15] == shown.denoised[5:15, 14]).all()
+    assert (shown.denoised[14, 5:15] == 1.5).all()
     np.testing.assert_array_equal(shown.denoised[20:, :], shown.raw[20:, :])
     assert shown.edge_s == 20.0  # 40 frames of 0.5 s
     assert len(with_c2(state()).two_time(1).raw) == 0
 
 
-def test_maps_of_a_series_of_unknown_length_keep_one_stride():
-    made = state(10, n_expected=None)
-    made.map_of(0, "c2").patch(decay(10), (0, 0))
-    made.set_metadata(made.metadata | {"n_frames": 5000})
-    made.map_of(0, "c2_denoised").patch(np.ones((8, 8), np.float32), (0, 0))
-    assert {c2.stride for c2 in made.data.maps.values()} == {4}
-    assert made.two_time(0).edge_s == pytest.approx(2500.0, rel=0.01)
-    np.testing.assert_array_equal(made.map_of(0, "c2").full(10), decay(10)[::4, ::4])
+def test_a_result_of_an_earlier_version_has_its_denoised_square_over_the_map():
+    made = with_c2(state(5000, n_expected=None))
+    made.square_of(0).patch(np.full((40, 40), 1.5, np.float32), (0, 0))
+    shown = made.two_time(0)
+    assert made.map_of(0).stride == made.square_of(0).stride == 4
+    assert shown.edge_s == pytest.approx(2500.0, rel=0.01)
+    assert shown.strip is None
+    assert shown.denoised.shape == shown.raw.shape
+    assert np.nanmax(shown.denoised) == 1.5
+
+
+def long_state(n=5000, n_expected=100_000):
+    """A live series in bins of 8 frames, with its band."""
+    made = state(n, n_expected=n_expected)
+    made.map_of(0).patch(decay(n=1024), (0, 0))  # of before
+    assert made.data.set_bins(8)
+    made.map_of(0)
+    made.data.patch_c2(decay(n // 8)[np.newaxis] + 1, (0, 0, 0))
+    band = made.band_of(0, 50)
+    rows = np.random.default_rng(0).normal(1.2, 0.01, (1, n, 50)).astype(np.float32)
+    band.add(0, rows[:, :4992:16], rows[:, :4992:16] + np.float32(0.1), step=16)
+    for name, by in (("c2_band", 0.0), ("c2_band_denoised", 0.1)):
+        made.data.patch_band(name, rows[:, -300:] + np.float32(by), (0, n - 300, 0))
+        made.data.patch_band(name, np.zeros((1, 1, 1), np.float32), (0, 2 * n, 49))  # it grew
+    return made
+
+
+def test_a_map_that_got_larger_bins_has_short_lags_beside_it():
+    made = long_state()
+    shown = made.two_time(0)
+    assert shown.raw_title == "Raw C2, 8 frames/bin"
+    assert (shown.edge_s, shown.series_s) == (2504.0, 50_000.0)  # 313 squares of 16 frames
+    assert shown.raw.shape == (313, 313)
+    assert np.nanmin(shown.raw) > 1.9, "rows of before are gone"
+    assert shown.denoised is None
+    assert shown.title == "Short lags, denoised"
+    assert shown.strip.values.shape[0] == 49
+    assert shown.strip.end_s == pytest.approx(2500, rel=0.01)
+    assert np.isfinite(shown.strip.values).all()
+    np.testing.assert_allclose(shown.strip.values, 1.3, atol=0.05)
+
+
+def test_g2_of_a_long_live_series_has_short_lags_of_its_band_and_long_ones_of_its_map():
+    shown = long_state().g2(0)
+    assert shown.raw.delay_s[0] == 0.5
+    near = shown.raw.delay_s < 25
+    np.testing.assert_allclose(shown.raw.g2[near], 1.2, atol=0.01)
+    np.testing.assert_allclose(shown.raw.g2[~near][-20:], 2.0, atol=0.05)
+    np.testing.assert_allclose(shown.denoised.g2, 1.3, atol=0.02)
 
 
 def test_nothing_is_shown_before_the_first_frame():
@@ -150,7 +193,7 @@ def test_the_model_stands_in_the_place_of_the_denoised_c2(synthetic):
 
 def test_the_model_of_a_long_series_is_thinned_as_its_map(synthetic):
     made = state(n_frames=5000, n_expected=5000)
-    made.map_of(0, "c2").patch(decay(), (0, 0))
+    made.map_of(0).patch(decay(), (0, 0))
     made.append("gamma", rows(synthetic, source="path", relaxation_rate=0.1, beta=0.2, alpha=1.0))
     shown = made.two_time(0, model=True)
     assert shown.denoised.shape == shown.raw.shape

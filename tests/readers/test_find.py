@@ -56,7 +56,7 @@ class Beamline:
         if ended:
             sink.finish(END)
         else:
-            sink.write(run.publication(0, 4, bands=(), c2=None, gamma=None))
+            sink.write(run.publication(0, 4, band=None, c2=None, gamma=None))
         return sink.uid
 
     def found(self, run, **options):

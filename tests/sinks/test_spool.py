@@ -138,6 +138,46 @@ def test_a_spool_of_an_earlier_version_can_still_be_delivered(tmp_path, syntheti
     assert_identical(records_in(tmp_path)[1], [run.publication(0, 10), END])
 
 
+def test_of_a_long_series_rows_of_the_band_that_the_result_lacks_stay_in_the_spool(
+    tmp_path, synthetic
+):
+    run = synthetic(n_frames=90, map_frames=20)
+    box = Outbox(Destination(tmp_path, None), timings=QUICK)
+    box.begin(run.info)
+    for start in range(0, 90, 30):
+        box.put(run.publication(start, start + 30), on_disk=start < 60)
+    result = run.result()
+    assert result.band.start == 60
+    box.put_end(result, END, on_disk=True)
+    kept = box.read(box.first())  # by the session itself
+    assert (kept.c2, kept.gamma) == (None, None)
+    assert_identical(kept.band, run.band(0, 60))
+    box.close()
+    *rows, last, end = records_in(tmp_path)[1]  # by another process
+    assert [(one.band.start, one.band.stop) for one in rows] == [(0, 30), (20, 60), (50, 60)]
+    assert all(one.c2 is None and one.gamma is None for one in rows)
+    assert_identical([last, end], [result, END])
+
+
+def test_a_result_of_before_the_band_can_still_be_delivered(tmp_path, synthetic):
+    run = synthetic()
+    result = run.result()
+    path = tmp_path / "record.npz"
+    write_record(path, result)
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    text = json.loads(arrays["json"].tobytes())
+    for name in ("band", "frames_per_bin"):
+        del text["fields"][name]
+    text["fields"]["c2"] = text["fields"].pop("map_values")
+    arrays["json"] = np.frombuffer(json.dumps(text).encode(), np.uint8)
+    np.savez(path, **arrays)
+    again = read_record(path)
+    for name in ("c2", "denoised", "spread"):
+        np.testing.assert_array_equal(getattr(again.band, name), getattr(result.band, name))
+    np.testing.assert_array_equal(again.c2, result.c2)
+
+
 def test_nobody_else_may_look_into_the_spool(tmp_path, synthetic):
     box = Spool(tmp_path / "spool", synthetic().info, uid="derived", time=5.0, path="processed")
     box.put(synthetic().publication(0, 5))
@@ -192,7 +232,7 @@ def test_what_is_delivered_is_gone_and_its_lock_with_it(tmp_path, synthetic):
 def outbox(tmp_path, synthetic):
     """The outbox of a run that has begun, with little room in memory."""
     run = synthetic()
-    box = Outbox(Destination(tmp_path / "spool", None), timings=QUICK, most_bytes=50_000)
+    box = Outbox(Destination(tmp_path / "spool", None), timings=QUICK, most_bytes=80_000)
     box.begin(run.info)
     yield run, box
     box.close()
@@ -237,14 +277,14 @@ def test_pieces_whose_place_a_result_has_taken_are_not_read(outbox):
     assert_identical(box.read_result(), run.result())
 
 
-def test_bands_that_a_later_one_covers_are_left_out(synthetic):
+def test_rows_of_the_band_that_come_again_are_kept_once(synthetic):
     run = synthetic(n_frames=60)
     box = Outbox(MemorySink, timings=QUICK)
     box.begin(run.info)
     for stop in range(21, 61):
         box.put(run.publication(20, stop, c2=None), on_disk=True)  # bands [10, stop)
     joined = box.read(box.first())
-    assert [(band.start, band.stop) for band in joined.bands] == [(10, 60)]
+    assert (joined.band.start, joined.band.stop) == (10, 60)
 
 
 # --- the delivery with a spool -------------------------------------------------------------

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from tiled.utils import safe_json_dump
 
 from tests.support.hostile_documents import deep, endless
-from xpcs_live_denoise.catalog import schema
+from xpcs_live_denoise.catalog import ARRAY_DIMS, schema
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS
 from xpcs_live_denoise.records.run import RunEnd, Status
-from xpcs_live_denoise.sinks.nodes import boxes, exact_chunks, largest_divisor, live_edge
+from xpcs_live_denoise.sinks.nodes import boxes, exact_chunks, largest_divisor, live_layout
 
 
 @given(st.integers(1, 3000), st.integers(1, 300))
@@ -25,28 +25,18 @@ def test_largest_divisor_divides_and_no_larger_one_does(number, limit):
     assert not any(number % d == 0 for d in range(divisor + 1, min(number, limit) + 1))
 
 
-@given(st.integers(1, 20_000))
-def test_a_live_capacity_holds_the_series_in_whole_chunks_of_a_sensible_size(n_expected):
-    capacity, edge = live_edge(n_expected)
-    assert n_expected <= capacity < n_expected + 50
-    assert capacity % edge == 0
-    assert edge <= 100
-    assert edge >= min(25, n_expected)
+@given(st.sampled_from(["c2", "c2_band"]), st.integers(1, 150), st.integers(1, 20_000))
+def test_a_live_array_has_room_for_what_comes_and_its_chunks_fit_a_message(name, n_roi, n_frames):
+    dims, _ = ARRAY_DIMS[name]
+    shape = (n_roi, n_frames, 50 if "lag_s" in dims else n_frames)
+    capacity, chunks = live_layout(dims, shape, 4, 900_000)
+    assert capacity[0] == n_roi
+    assert n_frames <= capacity[1] < max(201, 2 * n_frames)
+    assert all(n % edge == 0 for n, edge in zip(capacity, chunks, strict=True))
+    assert math.prod(chunks) * 4 <= 900_000
 
 
-@pytest.mark.parametrize("n_expected", [3, 60, 200, 350, 1000])
-def test_common_lengths_need_no_spare_capacity(n_expected):
-    assert live_edge(n_expected)[0] == n_expected
-
-
-def test_an_unknown_length_starts_with_a_capacity_of_some_windows():
-    assert live_edge(None) == (200, 50)
-
-
-@given(
-    st.tuples(st.integers(1, 30), st.integers(1, 400), st.integers(1, 400)),
-    st.integers(2_000, 900_000),
-)
+@given(st.tuples(st.integers(1, 3000), st.integers(1, 400)), st.integers(2_000, 900_000))
 @settings(deadline=None)
 def test_exact_chunks_divide_the_shape_and_fit_a_message(shape, max_bytes):
     chunks = exact_chunks(shape, 4, max_bytes)

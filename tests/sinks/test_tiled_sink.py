@@ -63,12 +63,12 @@ def test_a_live_run_can_be_read_validated_and_replayed(tiled_client, synthetic):
     np.testing.assert_array_equal(
         stored["c2"].values[:, :40, :40][:, lower], run.c2[:, :40, :40][:, lower]
     )
-    np.testing.assert_array_equal(
-        stored["c2_denoised"].values[:, 15:40, 15:40], run.denoised[:, 15:40, 15:40]
-    )
-    np.testing.assert_array_equal(
-        stored["c2_spread"].values[:, 15:40, 15:40], run.spread[:, 15:40, 15:40]
-    )
+    band = run.band(0, 40)
+    for name in ("c2", "denoised", "spread"):
+        found = stored["c2_band" if name == "c2" else f"c2_band_{name}"]
+        assert found.dims == ("roi", "t_s", "lag_s")
+        np.testing.assert_array_equal(found.values[:, :40], getattr(band, name))
+    assert "c2_denoised" not in stored
     assert "g2" not in live
     assert live.validate(raise_on_error=False)
     documents = assert_documents_are_valid(live, finished=False)
@@ -111,10 +111,13 @@ def test_the_streams_of_a_finished_run_carry_their_coordinates(tiled_client, syn
     sink.finish(ended(run.result().status))
     done = derived(tiled_client, sink)
     c2, g2 = done["two_time"].read(), done["g2"].read()
-    assert set(c2.indexes) == {"roi", "t1_s", "t2_s"}
+    assert set(c2.indexes) == {"roi", "t1_s", "t2_s", "t_s", "lag_s"}
     assert set(g2.indexes) == {"roi", "delay_s"}
     np.testing.assert_allclose(c2["t1_s"], np.arange(60) * 0.5)
     np.testing.assert_allclose(c2["t2_s"], np.arange(60) * 0.5)
+    np.testing.assert_allclose(c2["t_s"], np.arange(60) * 0.5)
+    np.testing.assert_allclose(c2["lag_s"], np.arange(50) * 0.5)
+    assert c2["c2_band"].sel(roi=2, t_s=10.0, lag_s=7.5).item() == run.c2[1, 20, 5]
     np.testing.assert_allclose(g2["delay_s"], np.arange(1, 60) * 0.5)
     for stored in (c2, g2):
         assert stored["roi"].values.tolist() == [1, 2]
@@ -129,12 +132,13 @@ def test_a_live_run_of_unknown_length_can_be_read_while_windows_lag_behind(tiled
     run = synthetic(n_frames=230, n_roi=1, n_expected=None)
     sink = TiledSink(run.info, client=tiled_client)
     sink.write(run.publication(0, 190))
-    sink.write(run.publication(190, 205, bands=()))
+    sink.write(run.publication(190, 205, band=run.band(180, 205, denoised=False)))
     live = derived(tiled_client, sink)
-    assert live["two_time"].read()["c2_denoised"].shape == (1, 400, 400)
+    assert live["two_time"].read()["c2_band_denoised"].shape == (1, 400, 50)
     sink.finish(ended(Status(message="The worker failed."), analysis="fail", reason="It failed."))
     left = derived(tiled_client, sink)["two_time"].read()
-    np.testing.assert_allclose(left["t1_s"], np.arange(400) * 0.5)
+    np.testing.assert_allclose(left["t1_s"], np.arange(205) * 0.5)
+    np.testing.assert_allclose(left["t_s"], np.arange(205) * 0.5)
     assert left["c2"].sel(roi=1, t1_s=100.0, t2_s=1.0).item() == run.c2[0, 200, 2]
 
 
@@ -203,7 +207,7 @@ def test_a_table_has_exactly_the_columns_of_the_schema(tiled_client, synthetic, 
 
 
 @pytest.mark.parametrize(
-    ("n_frames", "n_expected", "capacity"), [(60, None, 200), (61, 90, 90), (130, 60, 240)]
+    ("n_frames", "n_expected", "capacity"), [(60, None, 200), (61, 10_000, 200), (230, 60, 400)]
 )
 def test_an_array_of_another_capacity_ends_with_the_exact_size(
     tiled_client, synthetic, n_frames, n_expected, capacity
@@ -235,7 +239,7 @@ def test_growing_keeps_what_was_written_and_needs_nothing_again(tiled_client, sy
     run = synthetic(n_frames=450, n_roi=1, n_expected=None)
     sink = TiledSink(run.info, client=tiled_client)
     for start, stop in ((0, 150), (150, 260), (260, 450)):
-        sink.write(run.publication(start, stop, gamma=None, bands=()))
+        sink.write(run.publication(start, stop, gamma=None, band=None))
     c2 = derived(tiled_client, sink)["two_time", "c2"]
     assert c2.shape == (1, 800, 800)
     np.testing.assert_array_equal(np.tril(c2.read()[:, :450, :450]), np.tril(run.c2))
@@ -264,13 +268,13 @@ def test_every_message_stays_below_the_limit(tiled_client, synthetic):
 def test_what_was_not_computed_is_not_created(tiled_client, synthetic):
     run = synthetic(n_frames=3, n_expected=60)
     sink = TiledSink(run.info, client=tiled_client)
-    sink.write(run.publication(0, 3, bands=(), gamma=None))
+    sink.write(run.publication(0, 3, band=run.band(0, 3, denoised=False), gamma=None))
     message = "3 frames; denoising needs 50."
     sink.write(run.result(denoised=False, message=message))
     sink.finish(ended(Status(n_seen=3, message=message), raw="abort", reason="Aborted by user."))
     done = derived(tiled_client, sink)
-    coordinates = {"roi", "q_inv_angstrom", "t1_s", "t2_s"}
-    assert set(done["two_time"].base) == {"c2"} | coordinates
+    coordinates = {"roi", "q_inv_angstrom", "t1_s", "t2_s", "t_s", "lag_s"}
+    assert set(done["two_time"].base) == {"c2", "c2_band"} | coordinates
     kept = {"g2", "g2_error", "heterogeneity", "heterogeneity_error", "delay_s"}
     kept |= {"roi", "q_inv_angstrom"}
     assert set(done["g2"].base) == kept
@@ -315,7 +319,8 @@ def test_an_aborted_analysis_leaves_a_readable_run_of_its_live_arrays(tiled_clie
     sink.finish(ended(Status(message="The worker failed."), analysis="fail", reason="It failed."))
     done = derived(tiled_client, sink)
     assert done.metadata["n_frames"] == 40
-    assert done["two_time", "c2"].shape == (2, 60, 60)
+    assert done["two_time", "c2"].shape == (2, 40, 40)
+    assert done["two_time", "c2_band_spread"].shape == (2, 40, 50)
     assert done["status"].read()["message"].values.tolist() == ["", "The worker failed."]
     assert done.validate(fix_errors=False, raise_on_error=True)
     assert_documents_are_valid(done)
@@ -350,7 +355,8 @@ def test_every_node_gets_the_access_tags(tiled_client, synthetic, monkeypatch):
     sink.write(run.result())
     sink.finish(ended())
     arrays = {"c2", "c2_denoised", "c2_spread", *OneTime.__slots__}
-    arrays |= {"roi", "q_inv_angstrom", "t1_s", "t2_s"}
+    arrays |= {"c2_band", "c2_band_denoised", "c2_band_spread"}
+    arrays |= {"roi", "q_inv_angstrom", "t1_s", "t2_s", "t_s", "lag_s"}
     streams = {"two_time", "gamma", "g2", "status", "internal"}
     assert set(asked) == {"tagged", "runs", sink.uid} | arrays | streams
     assert all(tags == ["chx"] for tags in asked.values())
@@ -378,6 +384,11 @@ def test_every_node_is_closed_for_subscribers_before_the_stop(tiled_client, synt
         "/two_time/q_inv_angstrom",
         "/two_time/t1_s",
         "/two_time/t2_s",
+        "/two_time/c2_band",
+        "/two_time/c2_band_denoised",
+        "/two_time/c2_band_spread",
+        "/two_time/t_s",
+        "/two_time/lag_s",
         "/g2",
         "/g2/g2",
         "/g2/g2_error",

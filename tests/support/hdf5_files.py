@@ -18,7 +18,7 @@ def write(path, frames, **options):
 
 
 @contextlib.contextmanager
-def swmr_writer(path, frame_shape=(4, 6), *, n_allocated=0, chunk=1):
+def swmr_writer(path, frame_shape=(4, 6), *, n_allocated=0, chunk=1, **options):
     with h5py.File(path, "w", libver="latest") as file:
         dataset = file.create_dataset(
             DATASET,
@@ -26,6 +26,7 @@ def swmr_writer(path, frame_shape=(4, 6), *, n_allocated=0, chunk=1):
             maxshape=(None, *frame_shape),
             chunks=(chunk, *frame_shape),
             dtype="u2",
+            **options,
         )
         file.swmr_mode = True
         yield dataset

@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from xpcs_live_denoise import views
-from xpcs_live_denoise.records.results import GammaTable, Picture
+from xpcs_live_denoise.records.results import BandRows, C2Rows, GammaTable, Picture
 from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.window.axes import logarithmic, number
 from xpcs_live_denoise.window.figure import RunFigure
@@ -113,19 +113,74 @@ def test_zeros_of_a_sparse_c2_are_values_and_no_gaps(synthetic):
     run = synthetic(n_frames=60)
     run.c2 = run.c2.copy()
     run.c2[0, 20, 10] = run.c2[0, 10, 20] = 0.0
-    shown = drawn(live_run(run, run.publication(0, 60, bands=())))
+    shown = drawn(live_run(run, run.publication(0, 60, band=None)))
     assert shown.axes["c2_raw"].images[0].get_array()[10, 20] == 0.0
 
 
-def test_a_long_series_of_unknown_length_is_thinned(synthetic):
-    n = 2 * MOST_EDGE + 10
+def test_a_large_map_of_a_series_of_unknown_length_is_drawn_as_means_of_its_squares(synthetic):
+    n = 2 * MOST_EDGE
     run = synthetic(n_frames=n, n_expected=None, n_roi=1)
     live = live_run(run, *(run.publication(at, min(n, at + 130)) for at in range(0, n, 130)))
     (raw,) = drawn(live).axes["c2_raw"].images
-    np.testing.assert_allclose(raw.get_array(), run.c2[0, ::4, ::4].T)
+    squares = run.c2[0].reshape(n // 2, 2, n // 2, 2).mean(axis=(1, 3)).T
+    off = ~np.eye(n // 2, dtype=bool)
+    np.testing.assert_allclose(raw.get_array()[off], squares[off], rtol=1e-5)
     assert raw.get_extent()[1] == pytest.approx(n * 0.5, rel=0.01)
     live.write(run.result())
     assert max(live.view(0).two_time.raw.shape) <= MOST_EDGE
+
+
+def binned_run(synthetic, *, denoised=True, n_bins=20, frames_per_bin=128):
+    """A live run of 2,560 frames after its map was binned, and the band's rows."""
+    run, rng = synthetic(n_roi=1, n_expected=None), np.random.default_rng(0)
+    n = n_bins * frames_per_bin
+    band = rng.normal(1.2, 0.01, (1, n, 50)).astype(np.float32)
+    live = live_run(run)
+    for start in range(0, n, 256):
+        stop = start + 256
+        rows = BandRows(
+            start=start,
+            stop=stop,
+            c2=band[:, start:stop],
+            denoised=band[:, start:stop] + np.float32(0.1) if denoised else None,
+        )
+        bins = run.c2[:, :2, :2] + 1 if start < 256 else run.c2[:, :20, :20]
+        of_map = C2Rows(
+            start=0, stop=bins.shape[1], values=bins,
+            frames_per_bin=1 if start < 256 else frames_per_bin,
+        )  # fmt: skip
+        live.write(run.publication(0, 2, n_frames=stop, c2=of_map, band=rows, gamma=None))
+    return live, run.c2[0, :20, :20], band[0]
+
+
+@pytest.mark.parametrize("denoised", [True, False])
+def test_a_map_in_bins_of_several_frames_has_its_short_lags_beside_it(synthetic, denoised):
+    live, bins, band = binned_run(synthetic, denoised=denoised)
+    shown = drawn(live)
+    raw, strip = shown.axes["c2_raw"], shown.axes["c2_denoised"]
+    np.testing.assert_allclose(raw.images[0].get_array(), bins.T)
+    assert raw.images[0].get_extent() == [0, 1280, 0, 1280]
+    assert raw.get_title(loc="left") == "Raw C2, 128 frames/bin"
+    kind = "denoised" if denoised else "raw"
+    assert strip.get_title(loc="left") == f"Short lags, {kind}"
+    assert strip.get_ylabel() == "lag (s)"
+    assert strip.get_ylim() == (0.25, 24.75)
+    values = strip.images[0].get_array()
+    by = 2560 // values.shape[1]
+    assert values.shape[0] == 49
+    expected = band[:, 1:].reshape(-1, by, 49).mean(axis=1).T + 0.1 * denoised
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+    strip.set_xlim(100, 200)
+    assert raw.get_xlim() == (100, 200), "they are looked at together"
+    strip.set_ylim(1, 2)
+    assert raw.get_ylim() == (0, 1280), "a lag is no frame"
+
+
+def test_a_zoom_into_one_map_of_c2_shows_the_same_rows_of_the_other(synthetic):
+    shown = drawn(live_run(run := synthetic(), run.publication(0, 60)))
+    shown.axes["c2_denoised"].set(xlim=(2, 5), ylim=(3, 6))
+    assert shown.axes["c2_raw"].get_ylim() == (3, 6)
+    assert shown.axes["c2_raw"].get_xlim() == (2, 5)
 
 
 def gamma_rows(run, reasons, *, final, source="bayes"):
@@ -294,7 +349,7 @@ def test_g2_so_far_and_its_fit_are_drawn_while_the_run_is_on(synthetic):
     t = np.arange(60)
     decay = 1 + 0.3 * np.exp(-0.2 * abs(np.subtract.outer(t, t)))
     run.c2 = np.broadcast_to(decay, (2, 60, 60)).astype(np.float32)
-    axes = drawn(live_run(run, run.publication(0, 60, bands=()))).axes["g2"]
+    axes = drawn(live_run(run, run.publication(0, 60, band=None))).axes["g2"]
     assert axes.get_title(loc="left") == "g₂ so far"
     curves = {line.get_label(): line.get_xydata() for line in axes.lines}
     for name in ("raw", "fit of raw"):
@@ -306,7 +361,7 @@ def test_g2_so_far_and_its_fit_are_drawn_while_the_run_is_on(synthetic):
 
 def test_a_series_that_is_not_denoised_says_so(synthetic):
     run = synthetic(n_expected=200)
-    begun = run.publication(0, 30, bands=(), gamma=None)
+    begun = run.publication(0, 30, band=None, gamma=None)
     shown = drawn(live_run(run, begun))
     assert shown.axes["c2_denoised"].texts[0].get_text() == "no denoiser"
     shown = drawn(live_run(run, begun, model={"name": "fake"}))

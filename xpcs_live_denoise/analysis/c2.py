@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.numerics.band import band_of_c2
 from xpcs_live_denoise.numerics.coarsening import denoise_coarse, noise_at_ages
 from xpcs_live_denoise.numerics.contrast import estimate_contrast
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
 from xpcs_live_denoise.numerics.estimator.inflation import LEAST_BLOCKS, inflated
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
-from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.static import MeanImages
-from xpcs_live_denoise.numerics.two_time import band_of_c2
+from xpcs_live_denoise.numerics.threads import one_thread
 from xpcs_live_denoise.numerics.windows import Denoiser, WindowScaling, denoise_scaled
-from xpcs_live_denoise.records.results import BandRows, DenoisedTwoTime, GammaTable, Result
+from xpcs_live_denoise.records.results import (
+    BandRows,
+    DenoisedTwoTime,
+    GammaTable,
+    OneTime,
+    Result,
+)
 from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
 from .heterogeneity import RoisHeterogeneity
-from .rates import SeriesRates, defer, one_time
+from .rates import SeriesRates, defer, lags_of, one_time
 
 # beta and its standard error from the counts of one frame, each (n_roi,).
 PhotonContrast = tuple[FloatArray, FloatArray]
@@ -73,15 +75,15 @@ class C2Analysis:
                 denoised = denoise_scaled(c2, self.ensemble, scaling)
             g2 = one_time(c2, denoised, self.rates.frame_time_s)
             estimates = GammaTable.concatenate(self.rates.final(sums, images, cautions))
-            chi, chi_error = self.heterogeneity.whole(sums, estimates)
-            g2 = dataclasses.replace(g2, heterogeneity=chi, heterogeneity_error=chi_error)
-            rates = self.rates.estimated_rates(estimates, np.arange(c2.shape[-1], dtype=np.int64))
+            g2 = self.with_heterogeneity(g2, sums, estimates)
+            rates = self.rates.estimated_rates(estimates, np.arange(c2.shape[-1], dtype=np.float64))
             raw = self.rates.raw(c2, scaling.contrast)
-            tables = [defer(raw, estimates), estimates]
-            if denoised is not None and self.ensemble is not None:
-                tables += self._denoised_rows(c2, rates, denoised, self.ensemble, scaling)
+            tables = [defer(raw, estimates, sums.row_frames), estimates]
+            if denoised is not None:
+                tables.append(self._denoised_rows(c2, rates, denoised, scaling))
+            tables += self.coarse_rows(c2, rates, scaling)
             tables += self.rates.whole_series(g2, sums, rates)
-            status = self.status(c2, scaling, photon)
+            status = self.status(c2.shape[-1], scaling, g2, photon)
             return Result(
                 map_values=c2,
                 band=self._band(c2, denoised),
@@ -90,6 +92,12 @@ class C2Analysis:
                 g2=g2,
                 status=dataclasses.replace(status, message=f"{status.message} {note}".strip()),
             )
+
+    def with_heterogeneity(self, g2: OneTime, sums: AgeSums, estimates: GammaTable) -> OneTime:
+        """Return g2 of a whole series with the dynamical heterogeneity at its lags."""
+        lags = lags_of(g2, self.rates.frame_time_s)
+        chi, error = self.heterogeneity.whole(sums, estimates, lags)
+        return dataclasses.replace(g2, heterogeneity=chi, heterogeneity_error=error)
 
     def _band(self, c2: Array, denoised: DenoisedTwoTime | None) -> BandRows:
         """Return the band of a whole C2."""
@@ -121,18 +129,27 @@ class C2Analysis:
         )
 
     def status(
-        self, c2: Array, scaling: WindowScaling, photon: PhotonContrast | None = None
+        self,
+        n_frames: int,
+        scaling: WindowScaling,
+        g2: OneTime,
+        photon: PhotonContrast | None = None,
+        *,
+        n_scaled: int | None = None,
     ) -> Status:
-        """Return where a series stands of which all frames are in C2."""
-        n_frames = c2.shape[-1]
+        """Return where a series of `n_frames` stands of which all frames are in C2.
+
+        Of `g2` the first lag is read. beta* and baseline* are those of the first `n_scaled` frames;
+        None: of all.
+        """
         return Status(
             n_seen=n_frames,
             n_processed=n_frames,
             contrast=tuple(scaling.contrast.tolist()),
             baseline=tuple(scaling.baseline.tolist()),
-            contrast_estimates=contrast_estimates(c2, self.rates.series, photon),
+            contrast_estimates=contrast_estimates(g2, self.rates.series, photon),
             heterogeneity=self.heterogeneity.newest,
-            message=" ".join(self._notes(n_frames, scaling.contrast)),
+            message=" ".join(self._notes(n_frames, n_scaled or n_frames, scaling.contrast)),
         )
 
     def _reached(self, name: str, n_frames: int) -> tuple[int, int] | None:
@@ -141,24 +158,31 @@ class C2Analysis:
         return bounds if bounds is None or bounds[1] <= n_frames else None
 
     def _denoised_rows(
-        self,
-        c2: Array,
-        rates: FloatArray,
-        denoised: DenoisedTwoTime,
-        ensemble: Denoiser,
-        scaling: WindowScaling,
-    ) -> list[GammaTable]:
-        """Fit the denoised C2, and where it is too slow for the ensemble a coarser one as well."""
+        self, c2: Array, rates: FloatArray, denoised: DenoisedTwoTime, scaling: WindowScaling
+    ) -> GammaTable:
+        """Fit the denoised C2."""
         noise = noise_at_ages(c2, scaling, np.arange(c2.shape[-1], dtype=np.float64))
+        return self.rates.denoised(denoised.c2, scaling.contrast, noise=noise, rates=rates)
+
+    def coarse_rows(
+        self, c2: Array, rates: FloatArray, scaling: WindowScaling, frames_per_bin: int = 1
+    ) -> list[GammaTable]:
+        """Fit C2, or a map of it, denoised on a coarser grid where it is too slow for the ensemble.
+
+        `rates` (n_roi, n) are those of `estimated_rates` at each frame, or bin. Without an ensemble
+        there is no table.
+        """
+        if self.ensemble is None:
+            return []
         coarse = denoise_coarse(
             c2,
-            ensemble,
+            self.ensemble,
             scaling,
             relaxation_rate=rates,
             frame_time_s=self.rates.frame_time_s,
+            frames_per_bin=frames_per_bin,
         )
-        rows = self.rates.denoised(denoised.c2, scaling.contrast, noise=noise, rates=rates)
-        return [rows, self.rates.coarse(coarse)]
+        return [self.rates.coarse(coarse)]
 
     def _uncertain_errors(self, n_blocks: IntArray) -> str:
         """Return for which ROIs a C2 alone hardly tells the errors, "" for none."""
@@ -171,14 +195,19 @@ class C2Analysis:
             "series is too short or too slow for such frames. Pixels tell them better."
         )
 
-    def _notes(self, n: int, contrast: FloatArray) -> list[str]:
+    def _notes(self, n: int, n_scaled: int, contrast: FloatArray) -> list[str]:
         window = self.settings.window
         notes: list[str] = []
         if n < window:
             notes.append(f"{n} frames, fewer than one window of {window}: nothing denoised.")
+        if n_scaled < n:
+            notes.append(
+                f"contrast and baseline are those of the first {n_scaled} frames: a longer series "
+                "keeps them."
+            )
         for name in ("baseline_lags", "contrast_frames"):
-            if getattr(self.settings, name) != self._reached(name, n):
-                notes.append(f"{name} lies beyond the {n} frames: its default is used.")
+            if getattr(self.settings, name) != self._reached(name, n_scaled):
+                notes.append(f"{name} lies beyond the {n_scaled} frames: its default is used.")
         bad = self.rates.rois.labels[~(contrast > 0)]
         if len(bad) and n >= window:
             names = ", ".join(str(label) for label in bad)
@@ -187,38 +216,23 @@ class C2Analysis:
 
 
 def contrast_estimates(
-    c2: Array, series: Sequence[SeriesFit | None], photon: PhotonContrast | None
+    g2: OneTime, series: Sequence[SeriesFit | None], photon: PhotonContrast | None
 ) -> dict[str, tuple[float, ...]]:
     """Return beta of every ROI by three methods: where they differ, a scale may be wrong.
 
-    "intercept" (lag 0 of `series`, the whole-series fits), "lag_1" (g2(1) - 1 of `c2`, below beta
-    where the dynamics are fast), "photon" (`photon`: negative binomial counts of the first frame),
-    and the same with "_error". Each (n_roi,), NaN where unknown.
+    "intercept" (lag 0 of `series`, the whole-series fits), "lag_1" (g2(1) - 1, below beta where the
+    dynamics are fast), "photon" (`photon`: negative binomial counts of the first frame), and the
+    same with "_error". Each (n_roi,), NaN where unknown.
     """
-    g2, error, _ = g2_from_c2(c2, max_lag=1)
-    some = g2.shape[1] > 0
-    nothing = np.full(len(c2), np.nan)
+    some = g2.g2.shape[1] > 0
+    nothing = np.full(len(g2.g2), np.nan)
     beta, beta_error = photon or (nothing, nothing)
     found = {
         "intercept": [np.nan if fit is None else fit.beta for fit in series],
         "intercept_error": [np.nan if fit is None else fit.beta_error for fit in series],
-        "lag_1": g2[:, 0] - 1 if some else nothing,
-        "lag_1_error": error[:, 0] if some else nothing,
+        "lag_1": g2.g2[:, 0] - 1 if some else nothing,
+        "lag_1_error": g2.g2_error[:, 0] if some else nothing,
         "photon": beta,
         "photon_error": beta_error,
     }
     return {name: tuple(float(value) for value in values) for name, values in found.items()}
-
-
-def one_thread() -> AbstractContextManager[Any]:
-    """Return a context in which numpy's BLAS uses one thread.
-
-    The fits multiply thousands of small matrices. On a machine whose cores are busy (the detector,
-    the server, the scan) two threads took ten times as long for them as one.
-    """
-    return _controller().limit(limits=1, user_api="blas")
-
-
-@functools.cache
-def _controller() -> ThreadpoolController:
-    return ThreadpoolController()

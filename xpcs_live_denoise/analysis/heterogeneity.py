@@ -56,18 +56,20 @@ class RoisHeterogeneity:
         if sums.n_frames >= max(self._n_frames[roi] + _LEAST_FRAMES, _GROWTH * self._n_frames[roi]):
             self._look_at(roi, sums, gamma)
 
-    def whole(self, sums: AgeSums, gamma: GammaTable) -> tuple[FloatArray, FloatArray]:
+    def whole(
+        self, sums: AgeSums, gamma: GammaTable, lags: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
         """Look at every ROI of a whole series.
 
-        Returns chi at the lags 1, 2, ... and its standard error, each (n_roi, n_frames - 1).
+        Returns chi at some lags, frames, and its standard error, each (n_roi, n_lag).
         """
-        n_lag = max(sums.n_frames - 1, 0)
-        chi, error = np.full((2, len(self._labels), n_lag), np.nan)
+        at = np.rint(lags).astype(np.int64) - 1
+        chi, error = np.full((2, len(self._labels), len(lags)), np.nan)
         for roi in range(len(self._labels)):
             found = self._look_at(roi, sums, gamma)
-            if found is not None:
-                chi[roi] = found.at_lags(found.fast, n_lag)
-                error[roi] = found.at_lags(found.fast_error, n_lag)
+            if found is not None and at.size:
+                chi[roi] = found.at_lags(found.fast, int(at[-1]) + 1)[at]
+                error[roi] = found.at_lags(found.fast_error, int(at[-1]) + 1)[at]
         return chi, error
 
     def _look_at(self, roi: int, sums: AgeSums, gamma: GammaTable) -> Heterogeneity | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.numerics.arrays import LEVEL_LAGS
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.profile import Profile, fit_profile
 from xpcs_live_denoise.numerics.rois import RoiMap
@@ -30,19 +31,20 @@ class ProfiledTwoTime:
         settings: Settings,
         *,
         n_expected: int | None,
-        most_frames: int,
         flat_field: FloatArray | None = None,
     ) -> None:
         self.roi_map = rois
         self._settings = settings
         self._n_expected = n_expected
-        self._most = most_frames
+        # A window is whole before anything is averaged.
+        self.map_frames = max(settings.map_frames, settings.window + settings.window % 2)
         self._flat_field = flat_field
         self._two_time = self._empty(flat_field)
         # Pixels of the first window as they came, and numbers of missing frames between them; None
         # once the profile is settled.
         self._first: list[Array | int] | None = [] if settings.profile == "auto" else None
         self._begun_anew = False
+        self._frames_per_bin = 1  # of the map that was handed out last
         self.notes: tuple[str, ...] = ()
 
     def _empty(self, profile: FloatArray | None) -> TwoTimeAccumulator:
@@ -50,9 +52,9 @@ class ProfiledTwoTime:
             self.roi_map,
             engine=self._settings.engine,
             dtype=self._settings.precision,
-            window=self._settings.window,
+            window=max(self._settings.window, LEVEL_LAGS[1]),
             n_frames=self._n_expected,
-            map_frames=self._most + self._most % 2,
+            map_frames=self.map_frames,
             sums=True,
             profile=profile,
         )
@@ -68,13 +70,35 @@ class ProfiledTwoTime:
         return self._two_time.n_frames
 
     @property
+    def most_frames(self) -> int | None:
+        """Frames that the engine can take; None: any number."""
+        return self.map_frames if self.engine == "skbeam" else None
+
+    @property
     def c2(self) -> FloatArray:
-        """C2 so far, (n_roi, n_frames, n_frames); a read-only view."""
+        """C2 so far, (n_roi, n_frames, n_frames), of at most `map_frames`; a read-only view."""
         return self._two_time.c2
 
+    @property
+    def map(self) -> tuple[FloatArray, int]:
+        """C2 in bins, (n_roi, m, m), and how many frames a bin holds; read-only."""
+        return self._two_time.map
+
+    @property
+    def band_start(self) -> int:
+        """The first frame of which the band is kept."""
+        return self._two_time.band_start
+
     def band_rows(self, start: int, stop: int) -> FloatArray:
-        """Return the band of frames [start, stop), (n_roi, stop - start, window); read-only."""
+        """Return the band of frames [start, stop), (n_roi, stop - start, width); read-only.
+
+        It is as wide as a window, 50 lags at least.
+        """
         return self._two_time.band_rows(start, stop)
+
+    def release(self, before: int) -> None:
+        """Forget the band of frames before `before`."""
+        self._two_time.release(before)
 
     @property
     def age_sums(self) -> AgeSums:
@@ -106,13 +130,24 @@ class ProfiledTwoTime:
             self._two_time.append_gap(n_frames - first)
 
     def new_rows(self, since: int) -> C2Rows | None:
-        """Return the rows of C2 from frame `since` on, all of them if C2 was begun anew.
+        """Return the rows of the map from the bin of frame `since` on; None without new frames.
 
-        The rows before are handed out anew once; None where there are no rows.
+        They are all rows, once, where C2 was begun anew or bins hold more frames than before.
         """
-        start = 0 if self._begun_anew else since
-        self._begun_anew = False
-        return self._two_time.rows(start, self.n_frames) if self.n_frames > start else None
+        values, frames_per_bin = self.map
+        if frames_per_bin != self._frames_per_bin:
+            since, self._frames_per_bin = 0, frames_per_bin
+        if since >= self.n_frames:
+            return None
+        start, stop = since // frames_per_bin, values.shape[-1]
+        return C2Rows(
+            start=start, stop=stop, values=values[:, start:], frames_per_bin=frames_per_bin
+        )
+
+    def unchanged(self, since: int) -> int:
+        """Return the first frame that has changed: `since`, or once 0 if C2 was begun anew."""
+        begun_anew, self._begun_anew = self._begun_anew, False
+        return 0 if begun_anew else since
 
     def settle(self) -> None:
         """Fit the profile to the frames that are there, if that has not been done."""

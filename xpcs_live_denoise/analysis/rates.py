@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from xpcs_live_denoise.numerics.arrays import lag_bin_edges
 from xpcs_live_denoise.numerics.coarsening import median_rates, range_reasons
 from xpcs_live_denoise.numerics.estimator.ages import (
     AgeEstimates,
@@ -16,9 +18,11 @@ from xpcs_live_denoise.numerics.estimator.ages import (
     reasons,
 )
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
+from xpcs_live_denoise.numerics.estimator.final_cuts import FinalCuts
+from xpcs_live_denoise.numerics.estimator.grid import kww_grid
 from xpcs_live_denoise.numerics.estimator.path import PathEstimate, PathEstimator
-from xpcs_live_denoise.numerics.estimator.sums import AgeSums
-from xpcs_live_denoise.numerics.fits import fit_age_cuts, fit_ages, fit_g2, series_errors
+from xpcs_live_denoise.numerics.estimator.sums import AgeSums, jackknife_variance
+from xpcs_live_denoise.numerics.fits import fit_ages, fit_band_ages, fit_g2, series_errors
 from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.static import (
@@ -29,6 +33,7 @@ from xpcs_live_denoise.numerics.static import (
     judge_baseline,
     remaining_correlation,
 )
+from xpcs_live_denoise.numerics.threads import spread
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime, RowSource
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
@@ -40,8 +45,9 @@ NOT_CONVERGED = "not_converged"
 WHOLE_SERIES = "whole_series"
 # Sources of the estimator's rows, the one to believe first.
 BEST_FIRST = (RowSource.PATH, RowSource.BAYES)
-# Frames behind an age when the path first tells it, and most rows of one source in a publication.
-PATH_DELAY, LIVE_ROWS = 5, 40
+# Frames behind an age when the path first tells it, and most rows of one source in a publication,
+# of one ROI and of all.
+PATH_DELAY, LIVE_ROWS_OF_ROI, LIVE_ROWS = 5, 50, 2000
 # A provisional row is fitted once its age is this many frames old, so that lags to 50 exist.
 LIVE_DELAY = 25
 
@@ -55,40 +61,57 @@ class SeriesRates:
     age.
     """
 
-    def __init__(self, rois: RoiMap, frame_time_s: float, *, window: int, step: int) -> None:
+    def __init__(
+        self,
+        rois: RoiMap,
+        frame_time_s: float,
+        *,
+        window: int,
+        step: int,
+        map_frames: int = 1024,
+    ) -> None:
         self.rois = rois
         self.frame_time_s = frame_time_s
+        self._map_frames = map_frames
         self._denoised_max_lag = max(1, window - step - 1)
         self._estimators = [BayesEstimator(roi) for roi in range(rois.n_roi)]
         self.series: list[SeriesFit | None] = [None] * rois.n_roi
+        self._finals = [FinalCuts(roi) for roi in range(rois.n_roi)]
+        self._typical = [math.nan] * rois.n_roi
         self._paths = [PathEstimator(roi) for roi in range(rois.n_roi)]
         self._next_of_path = 0
 
     # --- the paper's fits ------------------------------------------------------------------
 
-    def some_ages(
-        self,
-        c2: Array,
-        ages: IntArray,
-        source: RowSource,
-        contrast: FloatArray,
-        *,
-        offset: int,
-        estimated: GammaTable | None = None,
+    def band_ages(
+        self, band: Array, start: int, ages: IntArray, source: RowSource, contrast: FloatArray
     ) -> GammaTable:
-        """Fit cuts of one frame at `ages` of a square of C2 that starts at frame `offset`.
+        """Fit cuts of one frame at `ages` of a band, raw or denoised, whose range is not judged.
 
-        The source is raw, or denoised, whose range the rows of the estimator (`estimated`) tell;
-        nothing is known then of the noise of its windows.
+        `band` (n_roi, k, width) are rows from frame `start` on.
         """
-        max_lag = self._denoised_max_lag if source.is_denoised else 2 * LIVE_DELAY
-        time = self.frame_time_s
-        table = fit_age_cuts(c2, ages, beta=contrast, frame_time_s=time, max_lag=max_lag)
-        table = table.replace(age_frame=table.age_frame + offset, age_s=table.age_s + offset * time)
-        if estimated is not None:
-            rates = self.estimated_rates(estimated, ages + offset)
-            table = _judged(table, rates.reshape(-1))
+        table = fit_band_ages(
+            band,
+            start,
+            ages,
+            beta=contrast,
+            frame_time_s=self.frame_time_s,
+            max_lag=self._denoised_max_lag if source.is_denoised else 2 * LIVE_DELAY,
+        )
         return self._named(table, source)
+
+    def judged(
+        self, table: GammaTable, estimated: GammaTable, noise: FloatArray | float = math.nan
+    ) -> GammaTable:
+        """Say where denoised rows can be trusted, by the rows of the estimator.
+
+        `noise` is that of `band_noise` at each row.
+        """
+        rates = np.full(len(table), np.nan)
+        for label in self.rois.labels.tolist():
+            rows = table.roi == label
+            rates[rows] = self._rates_of(estimated, label, table.age_frame[rows])
+        return _judged(table, rates, noise)
 
     def raw(self, c2: Array, contrast: FloatArray) -> GammaTable:
         """Fit a cut of one frame at every frame of the series."""
@@ -117,8 +140,10 @@ class SeriesRates:
 
         `rates` (n_roi, n) are those of `estimated_rates`.
         """
-        n_frames = sums.n_frames
-        raw = fit_g2(one_time.g2, g2_error=one_time.g2_error, frame_time_s=self.frame_time_s)
+        n_frames, lags = sums.n_frames, lags_of(one_time, self.frame_time_s)
+        raw = fit_g2(
+            one_time.g2, lags=lags, g2_error=one_time.g2_error, frame_time_s=self.frame_time_s
+        )
         raw = raw.replace(
             **_at_least(
                 raw,
@@ -134,9 +159,13 @@ class SeriesRates:
         )
         tables = [self._named(raw, RowSource.SERIES_RAW)]
         if one_time.g2_denoised is not None:
-            curves = one_time.g2_denoised[:, : self._denoised_max_lag]
-            n_averaged = n_frames - np.arange(1.0, curves.shape[1] + 1)
-            denoised = fit_g2(curves, weights=n_averaged, frame_time_s=self.frame_time_s)
+            reached = lags <= self._denoised_max_lag
+            denoised = fit_g2(
+                one_time.g2_denoised[:, reached],
+                lags=lags[reached],
+                weights=(lags_in_bins(lags, n_frames) * (n_frames - lags))[reached],
+                frame_time_s=self.frame_time_s,
+            )
             denoised = _judged(denoised.replace(width=n_frames), median_rates(rates))
             tables.append(self._named(denoised, RowSource.SERIES_DENOISED))
         return tables
@@ -151,39 +180,60 @@ class SeriesRates:
         `images` are those of the pixels, where there are any; `cautions` what else to be careful
         with in each ROI.
         """
-        ages = np.arange(sums.n_frames)
-        tables: list[GammaTable] = []
-        for roi in range(self.rois.n_roi):
-            cuts = BayesEstimator(roi).estimate(sums, ages)
+
+        def of_roi(roi: int) -> tuple[GammaTable, GammaTable]:
+            cuts = self._finals[roi].finish(sums)
             known = np.isfinite(cuts.fits.ln_rate)
-            curve = (cuts.age[known], cuts.fits.ln_rate[known])
+            curve: Any = (cuts.age[known], cuts.fits.ln_rate[known])
             path = PathEstimator(roi).whole(sums, cuts.series, curve)
             also = cautions[roi] if len(cautions) else ""
-            tables += self._both(cuts, path, sums, images, roi=roi, also=also)
-        return tables
+            return self._both(cuts, path, sums, images, roi=roi, also=also)
+
+        tables = spread(of_roi, range(self.rois.n_roi))
+        return [table for both in tables for table in both]
+
+    def advance(self, sums: AgeSums, images: MeanImages | None = None) -> None:  # noqa: ARG002
+        """Make final rows of cuts of a long series whose lags are there; others wait for `final`.
+
+        A series that fits the map is fitted at its end, as a whole. To be called every few hundred
+        frames.
+        """
+        if sums.n_frames <= self._map_frames:
+            return
+        grid = kww_grid(*sums.lag_bins())
+
+        def of_roi(roi: int) -> None:
+            self._finals[roi].advance(sums, self._estimators[roi].series(sums, grid))
+
+        spread(of_roi, range(self.rois.n_roi))
 
     def live(
         self, sums: AgeSums, first: int, last: int, images: MeanImages | None = None
     ) -> list[GammaTable]:
         """Return rows of cuts at ages in [first, last), which are ripe, and of the path to the end.
 
-        Where many ages are new at once, rows are spread evenly over them and the newest is always
-        there: a publication must not take longer the faster frames come. The final rows are there
-        for all.
+        Ages are frames; there is a row for each row of the sums that ends there. Where many are new
+        at once, rows are spread evenly over them and the newest is always there: a publication must
+        not take longer the faster frames come. The final rows are there for all.
         """
-        n_each = max(1, LIVE_ROWS // self.rois.n_roi)
-        newest = sums.n_frames - PATH_DELAY + 1
-        new = _spread(self._next_of_path, newest, n_each)
-        ripe = _spread(first, last, n_each)
-        tables: list[GammaTable] = []
-        for roi, (of_cuts, of_path) in enumerate(zip(self._estimators, self._paths, strict=True)):
-            cuts = of_cuts.estimate(sums, ripe)
-            ages = np.union1d(ripe, new)
-            path = of_path.newest(sums, cuts.series, ages, float(np.median(cuts.fits.ln_rate)))
+        size = sums.row_frames
+        n_each = max(1, min(LIVE_ROWS_OF_ROI, LIVE_ROWS // self.rois.n_roi))
+        newest = (sums.n_frames - PATH_DELAY + 1) // size
+        new = spread_evenly(self._next_of_path // size, newest, n_each)
+        ripe = spread_evenly(first // size, last // size, n_each)
+
+        def of_roi(roi: int) -> list[GammaTable]:
+            cuts = self._estimators[roi].estimate(sums, ripe)
+            typical = float(np.median(cuts.fits.ln_rate)) if len(ripe) else self._typical[roi]
+            self._typical[roi] = typical
+            rows: Any = sums.ages(np.union1d(ripe, new))
+            path = self._paths[roi].newest(sums, cuts.series, rows, typical)
             of_new, of_ripe = self._both(cuts, path, sums, images, roi=roi)
-            tables += [of_new.select(np.isin(of_new.age_frame, new)), of_ripe]
-        self._next_of_path = max(self._next_of_path, newest)
-        return tables
+            return [of_new.select(np.isin(of_new.age_frame, sums.ages(new))), of_ripe]
+
+        tables = spread(of_roi, range(self.rois.n_roi))
+        self._next_of_path = max(self._next_of_path, newest * size)
+        return [table for both in tables for table in both]
 
     def _both(
         self,
@@ -249,17 +299,16 @@ class SeriesRates:
         rate = np.exp(fitted.ln_rate) / self.frame_time_s
         alpha = np.exp(fitted.ln_alpha)
         why_not = reasons(estimates, is_static=verdict.is_static)
-        by_blocks = estimates.cuts.left_out is not None
         return GammaTable(
             roi=np.full(n, roi + 1),
             q_inv_angstrom=np.full(n, math.nan),
-            age_s=estimates.cuts.mean_age * self.frame_time_s,
-            age_frame=estimates.age.astype(np.float64),
+            age_s=estimates.mean_age * self.frame_time_s,
+            age_frame=estimates.age,
             source=np.full(n, RowSource.BAYES),
             width=estimates.width.astype(np.int64),
             relaxation_rate=rate,
             relaxation_rate_error=rate * estimates.ln_rate_error,
-            error_kind=np.full(n, "jackknife" if by_blocks else "residual"),
+            error_kind=np.full(n, "jackknife" if estimates.by_blocks else "residual"),
             alpha=alpha,
             alpha_error=alpha * estimates.ln_alpha_error,
             baseline=1 + fitted.linear[:, 1],
@@ -267,9 +316,9 @@ class SeriesRates:
             beta=fitted.linear[:, 0],
             beta_error=estimates.beta_error,
             reduced_chi_square=estimates.reduced_chi_square,
-            n_lags=(estimates.weights > 0).sum(axis=1),
+            n_lags=estimates.n_lags,
             n_effective=np.full(n, estimates.n_effective),
-            converged=np.isfinite(estimates.cuts.mean_age),
+            converged=np.isfinite(estimates.mean_age),
             in_range=~np.isin(why_not, ("no_contrast", "too_slow", "grid_edge")),
             recommended=why_not == "",
             reason=why_not,
@@ -288,23 +337,25 @@ class SeriesRates:
             source=source,
         )
 
-    def estimated_rates(self, table: GammaTable, frames: IntArray) -> FloatArray:
+    def estimated_rates(self, table: GammaTable, frames: FloatArray) -> FloatArray:
         """Return Gamma per frame of each ROI at some frames, (n_roi, n_frame), as best known.
 
         `table` has rows of the estimator; between the ages that it has, ln Gamma is interpolated.
         NaN for a ROI without contrast, whose rate is a limit.
         """
+        return np.array(
+            [self._rates_of(table, label, frames) for label in self.rois.labels.tolist()]
+        )
+
+    def _rates_of(self, table: GammaTable, label: int, frames: FloatArray) -> FloatArray:
         known = table.converged & (table.reason != "no_contrast") & (table.relaxation_rate > 0)
-        rates = np.full((self.rois.n_roi, len(frames)), np.nan)
-        for roi, label in enumerate(self.rois.labels.tolist()):
-            for source in BEST_FIRST:
-                rows = table.select(known & (table.roi == label) & (table.source == source))
-                if len(rows):
-                    order = np.argsort(rows.age_frame)
-                    ln_rate = np.log(rows.relaxation_rate[order] * self.frame_time_s)
-                    rates[roi] = np.exp(np.interp(frames, rows.age_frame[order], ln_rate))
-                    break
-        return rates
+        for source in BEST_FIRST:
+            rows = table.select(known & (table.roi == label) & (table.source == source))
+            if len(rows):
+                order = np.argsort(rows.age_frame)
+                ln_rate = np.log(rows.relaxation_rate[order] * self.frame_time_s)
+                return np.exp(np.interp(frames, rows.age_frame[order], ln_rate))
+        return np.full(len(frames), np.nan)
 
 
 def _judged(
@@ -344,29 +395,36 @@ def static_verdict(
     return judge(test, series.beta, *remaining, baseline_is_high=bool(by_baseline.caution))
 
 
-def defer(table: GammaTable, better: GammaTable) -> GammaTable:
+def defer(table: GammaTable, better: GammaTable, row_frames: int = 1) -> GammaTable:
     """Return rows that leave the recommendation to better ones of the same ROI and age.
 
     All fit the same C2, the path all of it at once and cuts all that belongs to an age: where these
     say that nothing can be trusted, less of it cannot be trusted either, for the same reason. Of
-    ages that a live run has not asked the path about, nothing is recommended yet.
+    ages that a live run has not asked the path about, nothing is recommended yet. `row_frames` are
+    the frames that a better row stands for.
     """
     order = np.lexsort((better.source != RowSource.PATH, ~better.recommended))[::-1]
     verdicts = np.where(
         better.recommended, [f"{name}_is_better" for name in better.source], better.reason
     )
-    keys = zip(better.roi[order].tolist(), better.age_frame[order].tolist(), strict=True)
-    by_key = dict(zip(keys, verdicts[order].tolist(), strict=True))  # the last one of a key stays
-    keys = zip(table.roi.tolist(), table.age_frame.tolist(), strict=True)
-    verdict = np.array([by_key.get(key, NOT_YET) for key in keys], np.str_)
+
+    def keys(rows: GammaTable) -> list[tuple[int, float]]:
+        row = np.floor(rows.age_frame / row_frames)
+        return list(zip(rows.roi.tolist(), row.tolist(), strict=True))
+
+    ordered = zip(keys(better.select(order)), verdicts[order].tolist(), strict=True)
+    by_key = dict(ordered)  # the last one of a key stays
+    verdict = np.array([by_key.get(key, NOT_YET) for key in keys(table)], np.str_)
     return table.replace(
         recommended=False, reason=np.where(table.recommended, verdict, table.reason)
     )
 
 
-def one_time(c2: Array, denoised: DenoisedTwoTime | None, frame_time_s: float) -> OneTime:
-    """Return g2 of the whole series, raw and denoised."""
-    g2, g2_error, _ = g2_from_c2(c2)
+def one_time(
+    c2: Array, denoised: DenoisedTwoTime | None, frame_time_s: float, max_lag: int | None = None
+) -> OneTime:
+    """Return g2 of the whole series, raw and denoised, at lags up to `max_lag`, all by default."""
+    g2, g2_error, _ = g2_from_c2(c2, max_lag)
     g2_denoised = None
     if denoised is not None:
         # Pixels that no window reached still hold raw values there: they do not count.
@@ -377,6 +435,35 @@ def one_time(c2: Array, denoised: DenoisedTwoTime | None, frame_time_s: float) -
         g2_error=g2_error,
         g2_denoised=g2_denoised,
     )
+
+
+def one_time_of_sums(sums: AgeSums, frame_time_s: float) -> OneTime:
+    """Return g2 of a whole series at the mean lags of the bins of its sums."""
+    cuts = [sums.series(roi) for roi in range(sums.n_roi)]
+    number = np.concatenate([one.n_entries for one in cuts])  # (n_roi, n_bin)
+    mean = np.concatenate([one.mean for one in cuts])
+    error = [
+        np.full(len(one.lag), np.nan)
+        if one.left_out is None
+        else np.sqrt(jackknife_variance(one.left_out[:, 0]))
+        for one in cuts
+    ]
+    return OneTime(
+        delay_s=cuts[0].lag * frame_time_s,
+        g2=np.where(number > 0, 1 + mean, np.nan),
+        g2_error=np.where(number > 0, np.array(error), np.nan),
+    )
+
+
+def lags_of(one_time: OneTime, frame_time_s: float) -> FloatArray:
+    """Return the lags of a g2, frames, without the rounding of its delays."""
+    return np.round(one_time.delay_s / frame_time_s, 6)
+
+
+def lags_in_bins(lags: FloatArray, n_frames: int) -> FloatArray:
+    """Return how many lags each value of a g2 stands for: all lags are there, or bins of them."""
+    wide = np.diff(lag_bin_edges(max(n_frames - 1, 1))).astype(np.float64)
+    return wide if len(wide) == len(lags) else np.ones(len(lags))
 
 
 def _at_least(table: GammaTable, errors: list[FloatArray]) -> dict[str, FloatArray]:
@@ -406,7 +493,7 @@ def _without_error_bars(table: GammaTable) -> GammaTable:
     )
 
 
-def _spread(first: int, last: int, most: int) -> IntArray:
+def spread_evenly(first: int, last: int, most: int) -> IntArray:
     """Return at most `most` of the ages in [first, last), the last one always."""
     n = max(last - first, 0)
     steps = np.arange(min(n, most))

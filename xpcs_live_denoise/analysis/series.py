@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -13,15 +13,11 @@ from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError
 from xpcs_live_denoise.numerics.arrays import merged_ranges
 from xpcs_live_denoise.numerics.bad_pixels import BadPixels
 from xpcs_live_denoise.numerics.contrast import photon_contrast
+from xpcs_live_denoise.numerics.g2 import NOISE_REACH
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
-from xpcs_live_denoise.numerics.windows import (
-    SPREAD,
-    Denoiser,
-    RunningBlend,
-    denoise_new_windows,
-)
+from xpcs_live_denoise.numerics.threads import one_thread
+from xpcs_live_denoise.numerics.windows import Denoiser, WindowScaling
 from xpcs_live_denoise.records.results import (
-    BandRows,
     GammaTable,
     Publication,
     Result,
@@ -30,20 +26,30 @@ from xpcs_live_denoise.records.results import (
 from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import Array, FloatArray
 
-from .c2 import C2Analysis, PhotonContrast, one_thread
+from .c2 import C2Analysis, PhotonContrast
+from .growing_band import BandWriter, GrowingBand
+from .long_series import finish_long
 from .profiled import ProfiledTwoTime
-from .rates import LIVE_DELAY, defer
+from .rates import LIVE_DELAY, defer, one_time, one_time_of_sums, spread_evenly
 from .screening import FrameScreen, Screened
 
 logger = logging.getLogger(__name__)
 
+# Most ages of which a publication has rows of the paper's fits, of each ROI.
+MOST_AGES = 50
+# Missing frames in a row beyond which nobody measures any more: the number must be wrong.
+LONGEST_GAP = 1_000_000
+
 
 class Analysis:
-    """The state of one series: C2 so far, its windows, and which ages have been reported.
+    """The state of one series: C2 so far, its band, and which ages have been reported.
 
-    `n_frames` is the number of frames to come, where known: C2 is then allocated once. Without an
-    `ensemble` nothing is denoised. `flat_field` (rows, cols) is what pixels are divided by, above 0
-    in the ROIs.
+    `n_frames` is the number of frames to come, where known: a hint. Without an `ensemble` nothing
+    is denoised. `flat_field` (rows, cols) is what pixels are divided by, above 0 in the ROIs.
+
+    A series has any number of frames. Memory and cost a frame do not grow beyond `map_frames`, if
+    it is published again and again, or, `is_published` False, not at all; `band_writer` then takes
+    what no longer changes.
     """
 
     def __init__(
@@ -55,23 +61,25 @@ class Analysis:
         n_frames: int | None = None,
         ensemble: Denoiser | None = None,
         flat_field: FloatArray | None = None,
+        is_published: bool = True,
+        band_writer: BandWriter | None = None,
     ) -> None:
         self._settings = settings
         self._flat_field = flat_field
         self._given = roi_map
         self._frame_time_s = frame_time_s
         self._ensemble = ensemble
-        self._most = most_frames(settings, roi_map)
-        self._n_expected = None if n_frames is None else min(n_frames, self._most)
+        self._n_expected = n_frames
+        self._is_published, self._band_writer = is_published, band_writer
         # ROI pixels of the first window, and numbers of missing frames between them, until what is
         # to be learned from them is; None from then on.
         self._first: list[Array | int] | None = []
         self._n_learned = 0
         self._n_published = 0
         self._begin(BadPixels(roi_map, np.zeros((0, len(roi_map.pixels)), np.uint8)))
-        self._blend = RunningBlend(roi_map.n_roi, window=settings.window, step=settings.step)
         self._next_age = 0
-        self._n_beyond = 0
+        self._n_beyond = 0  # frames after the last one that could be analysed
+        self._why_beyond = ""
 
     def _begin(self, bad: BadPixels) -> None:
         """Begin the series without the pixels that are bad."""
@@ -89,8 +97,13 @@ class Analysis:
             rois,
             settings,
             n_expected=self._n_expected,
-            most_frames=self._most,
             flat_field=None if flat is None else flat.reshape(-1)[rois.pixels],
+        )
+        self._band = GrowingBand(
+            self._two_time,
+            self._of_c2,
+            writer=self._band_writer,
+            is_published=self._is_published,
         )
 
     @property
@@ -110,13 +123,8 @@ class Analysis:
 
     @property
     def n_taken(self) -> int:
-        """Frames that were pushed: in C2, waiting for the next to be judged, without room."""
+        """Frames that were pushed: in C2, waiting for the next to be judged, not analysed."""
         return self.n_frames + self._screen.n_held + self._n_beyond
-
-    @property
-    def most_frames(self) -> int:
-        """Frames for which there is room."""
-        return self._most
 
     def push(self, frames: Array) -> None:
         """Add frames, shape (k, rows, cols) or (rows, cols); raises as `push_pixels`."""
@@ -132,15 +140,15 @@ class Analysis:
         InvalidInputError when the first frames leave a ROI without good pixels.
         """
         check_pixels(pixels, len(self._given.pixels))
-        room = self._room()
-        fitting = pixels[:room]
-        if self._first is not None and len(fitting):
+        if self._why_beyond:
+            self._n_beyond += len(pixels)
+            return
+        if self._first is not None and len(pixels):
             n_first = max(1, self._settings.window - self.n_taken)
-            self._first.append(fitting[:n_first].copy())
-            self._take_first(fitting[:n_first])
-            fitting = fitting[n_first:]
-        self._append(self._screen.push(fitting))
-        self._n_beyond += max(0, len(pixels) - room)
+            self._first.append(pixels[:n_first].copy())
+            self._take_first(pixels[:n_first])
+            pixels = pixels[n_first:]
+        self._append(self._screen.push(pixels))
 
     def _take_first(self, pixels: Array) -> None:
         """Add frames of the first window, which are kept already."""
@@ -188,10 +196,11 @@ class Analysis:
 
     def push_gap(self, n_frames: int) -> None:
         """Add frames that could not be had: rows and columns of NaN."""
-        if not n_frames:
-            return
-        room = self._room()
-        if n_frames > room:
+        if n_frames > LONGEST_GAP and not self._why_beyond:
+            self._append(self._screen.interrupt())
+            self._learn_at_last()
+            self._why_beyond = f"{n_frames} frames in a row are missing, more than any series lacks"
+        if self._why_beyond or not n_frames:
             self._n_beyond += n_frames
             return
         if self._first is not None:
@@ -203,19 +212,47 @@ class Analysis:
     def _append_gap(self, n_frames: int) -> None:
         self._append(self._screen.interrupt(n_frames))
         start = self.n_frames
-        self._two_time.append_gap(n_frames)
+        self._extend(n_frames, lambda first, stop: self._two_time.append_gap(stop - first))
         self._gaps.append((start, self.n_frames))
-
-    def _room(self) -> int:
-        return 0 if self._n_beyond else self._most - self.n_frames - self._screen.n_held
 
     def _append(self, screened: Screened) -> None:
         pixels, left_out = screened
-        if len(pixels):
-            self._two_time.append_pixels(pixels)
-            good = pixels[~left_out]
-            if self._photon is None and len(good):
-                self._photon = photon_contrast(good[:1], self._two_time.roi_map)
+        self._extend(
+            len(pixels), lambda first, stop: self._two_time.append_pixels(pixels[first:stop])
+        )
+        good = pixels[~left_out]
+        if self._photon is None and len(good):
+            self._photon = photon_contrast(good[:1], self._two_time.roi_map)
+
+    def _extend(self, n_new: int, append: Callable[[int, int], None]) -> None:
+        """Append new frames, frames [first, stop) of them at a time, and keep the band up to date.
+
+        How they are split has no influence: what is frozen is so at the same frame.
+        """
+        begun, stop = self.n_frames, self.n_frames + n_new
+        if self._why_beyond:
+            self._n_beyond += n_new
+            return
+        try:
+            while (n := self.n_frames) < stop:
+                room = self._band.until_due
+                if room > 0:
+                    append(n - begun, min(n + room, stop) - begun)
+                elif self._two_time.most_frames is None:
+                    with one_thread():
+                        self._band.keep_up()
+                else:
+                    self._why_beyond = (
+                        f"engine '{self.engine}' takes {n} frames, as `map_frames` says; "
+                        "engine 'dense' takes any number"
+                    )
+                    break
+        except MemoryError:
+            self._why_beyond = (
+                "the memory that they need was refused; use fewer or smaller ROIs, or a machine "
+                "with more"
+            )
+        self._n_beyond += stop - self.n_frames
 
     def publish(self, since: int) -> Publication:
         """Return what is new: rows of C2 from frame `since` on, windows and ages that got ripe.
@@ -224,52 +261,54 @@ class Analysis:
         the first window anew when its profile is known.
         """
         with one_thread():
-            n, c2, of_c2 = self.n_frames, self._two_time.c2, self._of_c2
+            n, two_time = self.n_frames, self._two_time
             # Rows that have been handed out are to be replaced where the series was begun anew.
-            since = 0 if self._begun_anew else since
+            since = two_time.unchanged(0 if self._begun_anew else since)
             self._begun_anew = self._begun_anew and n < self._n_published
             self._n_published = max(self._n_published, n)
-            scaling = of_c2.scaling(c2)
-            changed = n
-            if of_c2.ensemble is not None:
-                changed = denoise_new_windows(self._blend, c2, of_c2.ensemble, scaling)
+            scaling = self._band.advance()
+            rows = self._band.take(since)
             gamma = self._fit_ripe_ages(scaling.contrast)
-            rows = self._two_time.new_rows(since)
-            changed = min(changed, n if rows is None else rows.start)
+            self._band.release(self._next_age - NOISE_REACH)
             return Publication(
                 n_frames=n,
-                c2=rows,
-                band=self._band(changed, n) if changed < n else None,
+                c2=two_time.new_rows(since),
+                band=rows,
                 gamma=gamma,
-                status=self._complete(of_c2.status(c2, scaling, self._photon)),
+                status=self._status(scaling),
             )
 
-    def _band(self, start: int, stop: int) -> BandRows:
-        """Return rows of the band as they are now."""
-        raw = self._two_time.band_rows(start, stop)
-        denoised = spread = None
-        if self._blend.n_windows:
-            denoised = self._blend.band(raw, start)
-            spread = self._blend.band(np.full_like(raw, np.nan), start, SPREAD)
-        return BandRows(start=start, stop=stop, c2=raw.copy(), denoised=denoised, spread=spread)
+    def _status(self, scaling: WindowScaling) -> Status:
+        """Return where the series stands."""
+        paper, photon, time = self._band.paper, self._photon, self._frame_time_s
+        if paper is None:
+            g2 = one_time(self._two_time.c2, None, time, max_lag=1)
+            status = self._of_c2.status(self.n_frames, scaling, g2, photon)
+        else:
+            g2 = one_time_of_sums(self._two_time.age_sums, time)
+            status = self._of_c2.status(self.n_frames, scaling, g2, photon, n_scaled=paper.n_scaled)
+        return self._complete(status)
 
     def finish(self) -> Result:
         """Return the final results; everything that was provisional is computed anew."""
         self._learn_at_last()
         self._append(self._screen.interrupt())
-        self._two_time.settle()
-        result = self._of_c2.finish(
-            self._two_time.c2.copy(),
-            self._two_time.age_sums,
-            images=self._two_time.images,
-            photon=self._photon,
-        )
+        two_time, of_c2, paper = self._two_time, self._of_c2, self._band.paper
+        two_time.settle()
+        if paper is not None:
+            result = finish_long(of_c2, two_time, self._band, paper, self._photon)
+        else:
+            result = of_c2.finish(
+                two_time.c2.copy(), two_time.age_sums, images=two_time.images, photon=self._photon
+            )
+            if self._band_writer is not None:
+                self._band_writer.write(result.band)
         return dataclasses.replace(result, status=self._complete(result.status))
 
     def _complete(self, status: Status) -> Status:
         """Add to a status what became of frames that are not in C2, or only as gaps."""
         n, n_beyond = self.n_frames, self._n_beyond
-        left_out = self._screen.left_out
+        left_out = [index for index in self._screen.left_out if index < n]
         ranges = [*self._gaps, *((index, index + 1) for index in left_out)]
         skipped = merged_ranges([*ranges, (n, n + n_beyond)] if n_beyond else ranges)
         n_skipped = sum(stop - start for start, stop in skipped)
@@ -284,41 +323,35 @@ class Analysis:
             n_masked=len(left_out),
             skipped=skipped,
         )
-        no_room = (
-            f"There is room for {self._most} frames: {n_beyond} frames from frame {n} on were not "
-            "analysed. Raise c2_bytes or history_bytes, or use fewer or smaller ROIs."
+        beyond = (
+            f"{n_beyond} frames from frame {n} on were not analysed: {self._why_beyond}. What was "
+            "measured before stands."
         )
         notes = (*self._screen.notes(), *self._two_time.notes)
-        return append_note(status, *notes, *([no_room] if n_beyond else []))
+        return append_note(status, *notes, *([beyond] if n_beyond else []))
 
     def _fit_ripe_ages(self, contrast: FloatArray) -> GammaTable | None:
         """Fit the ages that have LIVE_DELAY frames behind them and were not reported yet.
 
-        Nothing is fitted before the first window is complete. Only the square of C2 around the new
-        ages is touched, so that a publication costs the same late in a series as early.
+        Nothing is fitted before the first window is complete. Where many ages are new at once, the
+        paper's fits are spread evenly over them: a publication costs the same whenever it comes.
         """
-        n = self.n_frames
+        n, two_time, rates = self.n_frames, self._two_time, self._of_c2.rates
         first, last = self._next_age, n - LIVE_DELAY + 1
         if n < self._settings.window or last <= first:
             return None
         self._next_age = last
-        start = max(0, first - LIVE_DELAY - 1)
-        ages = np.arange(first, last) - start
-        square = self._two_time.c2[:, start:, start:]
-        rates = self._of_c2.rates
-        raw = rates.some_ages(square, ages, RowSource.RAW, contrast, offset=start)
-        two_time = self._two_time
-        tables = rates.live(two_time.age_sums, first, last, two_time.images)
-        estimates = GammaTable.concatenate(tables)
-        self._of_c2.heterogeneity.look(two_time.age_sums, estimates)
-        tables = [defer(raw, estimates), estimates]
-        if self._of_c2.ensemble is not None:
-            denoised = self._blend.over(square, start)
-            tables.append(
-                rates.some_ages(
-                    denoised, ages, RowSource.DENOISED, contrast, offset=start, estimated=estimates
-                )
-            )
+        sums = two_time.age_sums
+        step = sums.row_frames
+        ages = spread_evenly(-(-first // step), -(-last // step), MOST_AGES) * step
+        start = max(two_time.band_start, first - NOISE_REACH)
+        raw = rates.band_ages(two_time.band_rows(start, n), start, ages, RowSource.RAW, contrast)
+        estimates = GammaTable.concatenate(rates.live(sums, first, last, two_time.images))
+        self._of_c2.heterogeneity.look(sums, estimates)
+        tables = [defer(raw, estimates, step), estimates]
+        if (band := self._band.rows(start, n).denoised) is not None:
+            denoised = rates.band_ages(band, start, ages, RowSource.DENOISED, contrast)
+            tables.append(rates.judged(denoised, estimates))
         return GammaTable.concatenate(tables).replace(final=False)
 
 
@@ -335,14 +368,6 @@ def open_ensemble(settings: Settings) -> tuple[Denoiser | None, str]:
     except InvalidInputError as error:
         logger.warning("Nothing will be denoised: %s", error)  # at once, not at the first run only
         return None, f"Nothing denoised: {error}"
-
-
-def most_frames(settings: Settings, roi_map: RoiMap) -> int:
-    """Return how many frames the settings' limits of memory leave room for, at least one."""
-    itemsize = np.dtype(settings.precision).itemsize
-    by_c2 = math.isqrt(settings.c2_bytes // (roi_map.n_roi * itemsize))
-    by_history = settings.history_bytes // (len(roi_map.pixels) * itemsize)
-    return max(1, min(by_c2, by_history))
 
 
 def append_note(status: Status, *notes: str) -> Status:

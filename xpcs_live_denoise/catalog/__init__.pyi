@@ -23,6 +23,7 @@ from .schema import STREAM_SPECS as STREAM_SPECS
 from .schema import TABLES as TABLES
 from .schema import array_data_key as array_data_key
 from .schema import arrow_schema as arrow_schema
+from .schema import bin_centres as bin_centres
 from .schema import descriptor_metadata as descriptor_metadata
 from .schema import json_safe as json_safe
 from .schema import pixel_centres as pixel_centres

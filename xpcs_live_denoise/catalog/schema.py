@@ -102,6 +102,9 @@ ARRAY_DIMS: dict[str, tuple[tuple[str, ...], str]] = {
     "c2": (("roi", "t1_s", "t2_s"), ""),
     "c2_denoised": (("roi", "t1_s", "t2_s"), ""),
     "c2_spread": (("roi", "t1_s", "t2_s"), ""),
+    "c2_band": (("roi", "t_s", "lag_s"), ""),
+    "c2_band_denoised": (("roi", "t_s", "lag_s"), ""),
+    "c2_band_spread": (("roi", "t_s", "lag_s"), ""),
     "g2": (("roi", "delay_s"), ""),
     "g2_error": (("roi", "delay_s"), ""),
     "g2_denoised": (("roi", "delay_s"), ""),
@@ -114,12 +117,15 @@ ARRAY_DIMS: dict[str, tuple[tuple[str, ...], str]] = {
     "q_inv_angstrom": (("roi",), "1/angstrom"),
     "t1_s": (("t1_s",), "s"),
     "t2_s": (("t2_s",), "s"),
+    "t_s": (("t_s",), "s"),
+    "lag_s": (("lag_s",), "s"),
     "row": (("row",), "pixels"),
     "col": (("col",), "pixels"),
 }
 # array -> type of its entries; all others are float64
 ARRAY_DTYPES = {
     **dict.fromkeys(("c2", "c2_denoised", "c2_spread", "image"), "<f4"),
+    **dict.fromkeys(("c2_band", "c2_band_denoised", "c2_band_spread"), "<f4"),
     "roi_labels": "<i4",
     "roi": "<i8",
 }
@@ -285,6 +291,13 @@ def array_data_key(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> D
 def pixel_centres(length: int, binning: int) -> FloatArray:
     """Return where the pixels of a binned edge lie, in pixels of the frames ROIs are drawn on."""
     return (np.arange(length) + 0.5) * binning - 0.5
+
+
+def bin_centres(n_bins: int, frames_per_bin: int, n_frames: int) -> FloatArray:
+    """Return where the bins of a map lie, in frames; the last may hold fewer than the others."""
+    first = np.arange(n_bins) * float(frames_per_bin)
+    last = np.minimum(first + frames_per_bin, np.maximum(n_frames, first + 1)) - 1
+    return (first + last) / 2
 
 
 def arrow_schema(schema: Mapping[str, tuple[str, str]]) -> Any:

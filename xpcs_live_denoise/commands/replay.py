@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from xpcs_live_denoise.live import LiveDenoise, Timings
     from xpcs_live_denoise.numerics.rois import RoiMap
     from xpcs_live_denoise.readers import XPCSResult
-    from xpcs_live_denoise.records.types import Fields
+    from xpcs_live_denoise.records.types import Fields, FloatArray
     from xpcs_live_denoise.sources import FileRoots
 
 KEYS = ["roi", "age_frame", "source", "width"]
 UNFINISHED = "unfinished"
+BAND_ROWS = 20_000  # frames of the band that are compared at a time
 LOOK_S = 0.5  # how often a wait looks for what the server says
 
 Differences: TypeAlias = dict[str, float]  # see `compare`
@@ -117,8 +118,9 @@ def compare(new: XPCSResult, earlier: XPCSResult) -> Differences:
     -------
     dict
         `n_compared`: frames whose C2 both have. `c2_difference`: largest |dC2| where both have a
-        number, NaN where nowhere. `n_one_sided`: elements of C2 that are a number in one of them
-        only. `n_rates`: recommended rows that both have. `rate_difference`: largest
+        number, NaN where nowhere: of their maps where those have the same bins, and of their bands
+        where a map averages several frames. `n_one_sided`: elements of these that are a number in
+        one of them only. `n_rates`: recommended rows that both have. `rate_difference`: largest
         |dGamma| / Gamma of them, NaN without any.
     """
     import numpy as np
@@ -126,13 +128,10 @@ def compare(new: XPCSResult, earlier: XPCSResult) -> Differences:
     n_compared = min(new.n_frames, earlier.n_frames)
     difference, n_one_sided = -math.inf, 0
     for roi in sorted({*new.xpcs["roi"]} & {*earlier.xpcs["roi"]}) if n_compared else ():
-        ours, theirs = (
-            result.c2(roi, denoised=False).values[:n_compared, :n_compared]
-            for result in (new, earlier)
-        )
-        both = np.isfinite(ours) & np.isfinite(theirs)
-        n_one_sided += int((np.isfinite(ours) != np.isfinite(theirs)).sum())
-        difference = max(difference, float(np.abs(ours - theirs)[both].max(initial=-math.inf)))
+        for ours, theirs in _pairs_of_c2(new, earlier, roi, n_compared):
+            both = np.isfinite(ours) & np.isfinite(theirs)
+            n_one_sided += int((np.isfinite(ours) != np.isfinite(theirs)).sum())
+            difference = max(difference, float(np.abs(ours - theirs)[both].max(initial=-math.inf)))
     n_rates, rate_difference = _compare_rates(new, earlier)
     return {
         "n_compared": n_compared,
@@ -141,6 +140,29 @@ def compare(new: XPCSResult, earlier: XPCSResult) -> Differences:
         "n_rates": n_rates,
         "rate_difference": rate_difference,
     }
+
+
+def _pairs_of_c2(
+    new: XPCSResult, earlier: XPCSResult, roi: int, n_frames: int
+) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """Yield what both have of C2 of a ROI over so many frames: parts of one shape."""
+    maps = [result.c2(roi, denoised=False) for result in (new, earlier)]
+    bins = [int(one.attrs.get("frames_per_bin", 1)) for one in maps]
+    if bins[0] == bins[1]:
+        # The last bin of the shorter series may hold fewer frames than that of the other.
+        same = new.n_frames == earlier.n_frames
+        n = -(-n_frames // bins[0]) if same else n_frames // bins[0]
+        yield maps[0].values[:n, :n], maps[1].values[:n, :n]
+    if max(bins) == 1:
+        return  # the band is a part of it
+    for start in range(0, n_frames, BAND_ROWS):
+        stop = min(start + BAND_ROWS, n_frames)
+        bands = [
+            result.band(roi, denoised=False, start=start, stop=stop).values
+            for result in (new, earlier)
+        ]
+        n_lags = min(band.shape[1] for band in bands)
+        yield bands[0][:, :n_lags], bands[1][:, :n_lags]
 
 
 def _replay_one(

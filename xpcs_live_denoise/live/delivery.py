@@ -7,7 +7,7 @@ import logging
 import shlex
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -152,7 +152,7 @@ class RunDelivery:
         if publication is not None:
             self._sink.write(publication)
             outbox.delivered(pieces)
-        elif outbox.end is not None:
+        elif outbox.end is not None and not outbox.first():
             self._deliver_end(self._sink, outbox.end)
 
     def _deliver_end(self, sink: Sink, end: RunEnd) -> None:
@@ -238,8 +238,8 @@ class RunDeliveries:
 
     def take_back(self, status: Status) -> None:
         """Write over what was published so far: no numbers, and rows that say why."""
-        nothing, self._published = self._published.taken_back(status), Published()
-        if nothing is not None:
+        published, self._published = self._published, Published()
+        for nothing in published.taken_back(status):
             for delivery in self._deliveries:
                 delivery.put(nothing)
         self.n_frames = 0
@@ -269,36 +269,55 @@ class Published:
         if publication.gamma is not None:
             self._gamma.append(publication.gamma)
 
-    def taken_back(self, status: Status) -> Publication | None:
-        """Return what replaces all of it, None where there is nothing."""
-        if self._rows is None:
-            return None
-        n = self._rows.stop
-        values = self._rows.values
-        empty = np.full((len(values), n, n), np.nan, values.dtype)
+    def taken_back(self, status: Status) -> Iterator[Publication]:
+        """Yield what replaces all of it, in parts that need no memory; nothing if nothing was."""
         table = GammaTable.concatenate(self._gamma) if self._gamma else None
-        return Publication(
-            n_frames=self._n_frames,
-            c2=dataclasses.replace(self._rows, start=0, values=empty),
-            band=None if self._band is None else empty_band(self._band),
-            gamma=table
-            and table.replace(
-                relaxation_rate=np.nan,
-                relaxation_rate_error=np.nan,
-                converged=False,
-                recommended=False,
-                reason="another_series",
-            ),
-            status=status,
+        gone = table and table.replace(
+            relaxation_rate=np.nan,
+            relaxation_rate_error=np.nan,
+            converged=False,
+            recommended=False,
+            reason="another_series",
         )
+        parts = [(rows, None) for rows in self._empty_map()]
+        parts += [(None, rows) for rows in self._empty_band()]
+        for rows, band in parts:
+            yield Publication(
+                n_frames=self._n_frames, c2=rows, band=band, gamma=gone, status=status
+            )
+            gone = None
+
+    def _empty_map(self) -> Iterator[C2Rows]:
+        """Yield the rows of the map up to the last ones, without a number."""
+        last = self._rows
+        if last is None:
+            return
+        n_roi, dtype = len(last.values), last.values.dtype
+        for start, stop in _parts(last.stop, n_roi * last.stop * dtype.itemsize):
+            nothing = np.broadcast_to(np.array(np.nan, dtype), (n_roi, stop - start, stop))
+            yield dataclasses.replace(last, start=start, stop=stop, values=nothing)
+
+    def _empty_band(self) -> Iterator[BandRows]:
+        """Yield the rows of the band up to the last ones, without a number."""
+        last = self._band
+        if last is None:
+            return
+        n_roi, _, window = last.c2.shape
+        for start, stop in _parts(last.stop, 3 * n_roi * window * last.c2.itemsize):
+            shape = (n_roi, stop - start, window)
+            nothing = np.broadcast_to(np.array(np.nan, last.c2.dtype), shape)
+            denoised = None if last.denoised is None else nothing
+            yield BandRows(start=start, stop=stop, c2=nothing, denoised=denoised, spread=denoised)
 
 
-def empty_band(last: BandRows) -> BandRows:
-    """Return the rows of a band up to those of `last`, without a value."""
-    n_roi, _, window = last.c2.shape
-    empty = np.full((n_roi, last.stop, window), np.nan, last.c2.dtype)
-    denoised = None if last.denoised is None else empty
-    return BandRows(start=0, stop=last.stop, c2=empty, denoised=denoised, spread=denoised)
+# Of rows that are written over, in one publication: what a sink or a disk makes of them.
+MOST_PART_BYTES = 16 * 2**20
+
+
+def _parts(n_rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
+    edge = max(1, MOST_PART_BYTES // row_bytes)
+    for start in range(0, n_rows, edge):
+        yield start, min(start + edge, n_rows)
 
 
 class DeliveryThread:

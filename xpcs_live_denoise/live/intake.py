@@ -18,6 +18,7 @@ from xpcs_live_denoise.records.frames import (
     Geometry,
     InlineFrames,
     MissingFrames,
+    RoiPixels,
 )
 from xpcs_live_denoise.records.types import Document, Fields
 from xpcs_live_denoise.sources import (
@@ -265,7 +266,7 @@ class DocumentIntake:
         except FrameShapeError as error:
             return _missing(reference, str(error), arrival)
         image.offer(reference.frames)
-        return NewFrames(frames=pixels, arrival=arrival)
+        return NewFrames(frames=RoiPixels(pixels=pixels), arrival=arrival)
 
     def _send_end(self, stop: Document) -> None:
         if self._begin is None:

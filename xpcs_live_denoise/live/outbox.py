@@ -67,20 +67,43 @@ class Timings:
 
 @dataclass(slots=True, eq=False)
 class Piece:
-    """A publication that waits, in memory or in a file of the spool; `n_bytes` of its arrays."""
+    """A publication that waits, in memory or in a file of the spool; `n_bytes` of its arrays.
+
+    `first_row` is the first of the band's, None without any. `rows_before`: once the final result
+    waits, only rows of the band before that frame count; it does not hold them.
+    """
 
     publication: Publication | None
     path: Path | None
     n_bytes: int
+    first_row: int | None = None
+    rows_before: int | None = None
+
+    @classmethod
+    def of(cls, publication: Publication) -> Piece:
+        """Return the piece of a publication that is in memory."""
+        first_row = None if publication.band is None else publication.band.start
+        return cls(publication, None, _n_bytes(publication), first_row)
 
     def read(self) -> Publication:
         """Return the publication."""
         publication = self.publication  # the other thread may write it to the disk just now
-        if publication is not None:
-            return publication
-        if self.path is None:
-            raise RuntimeError("A piece is neither in memory nor on disk.")
-        return read_record(self.path)
+        if publication is None:
+            if self.path is None:
+                raise RuntimeError("A piece is neither in memory nor on disk.")
+            publication = read_record(self.path)
+        before = self.rows_before
+        return publication if before is None else publication.rows_before(before)
+
+    def keep_rows_before(self, frame: int) -> bool:
+        """Keep of the publication only rows of the band before a frame; False if it has none."""
+        if self.first_row is None or self.first_row >= frame:
+            return False
+        self.rows_before = frame
+        if self.publication is not None:
+            self.publication = self.publication.rows_before(frame)
+            self.n_bytes = _n_bytes(self.publication)
+        return True
 
 
 class Outbox:
@@ -146,15 +169,19 @@ class Outbox:
     def put(self, publication: Publication, *, on_disk: bool) -> None:
         """Add a publication. `on_disk`: the destination may not take it soon."""
         with self._lock:
-            self._pieces.append(Piece(publication, None, _n_bytes(publication)))
+            self._pieces.append(Piece.of(publication))
             if on_disk or self._bytes_in_memory() > self._most_bytes:
                 self.spill()
 
     def put_end(self, result: Result | None, end: RunEnd, *, on_disk: bool) -> None:
-        """Add the end; a final result takes the place of everything provisional."""
+        """Add the end; a final result takes the place of everything provisional.
+
+        Of a long series it holds the last rows of the band alone: those before it stay.
+        """
         with self._lock:
             if result is not None:
-                self._pieces = []
+                first = result.band.start
+                self._pieces = [piece for piece in self._pieces if piece.keep_rows_before(first)]
             self._result, self.end = result, end
             if on_disk:
                 self.spill(last_chance=True)

@@ -29,6 +29,7 @@ from xpcs_live_denoise.numerics.windows import Denoiser
 from xpcs_live_denoise.records.frames import (
     FrameReference,
     MissingFrames,
+    RoiPixels,
     StartOver,
 )
 from xpcs_live_denoise.records.results import Result
@@ -39,8 +40,10 @@ from xpcs_live_denoise.sources import (
     Followed,
     Following,
     FrameReader,
+    RoiSelection,
     open_flat_field,
     open_rois,
+    read_ahead,
     read_with_gaps,
 )
 
@@ -59,6 +62,8 @@ _LIBRARIES = (
     "tiled",
     "torch",
 )
+
+NO_DESCRIPTOR = "Frames came before the descriptor of the detector."
 
 
 class Session:
@@ -167,12 +172,9 @@ class LiveRun:
                 self._start_over(message)  # another stream is the series
         elif not isinstance(message, NewFrames):
             self._notes.add(*message.notes)
-        elif isinstance(message.frames, np.ndarray):
+        elif isinstance(message.frames, RoiPixels):
             n_known = self._followed.already(len(message.frames), came=True)
-            self._require_analysis().push_pixels(message.frames[n_known:])
-            if self.image is not None:
-                self.image.add_offered()
-            self._note_lag(message.arrival)
+            self._take(message.frames.after(n_known), message.arrival)
         else:
             self._read(self._followed.reconcile(message.frames), message.arrival)
 
@@ -243,11 +245,11 @@ class LiveRun:
             ensemble=ensemble,
             flat_field=begun.flat_field,
         )
+        begun.selection = RoiSelection(rois)
         info = run_info(begin, self._session, rois)
         begun.info = dataclasses.replace(
             info,
             engine=analysis.engine,
-            n_expected=info.n_expected and min(info.n_expected, analysis.most_frames),
             model=getattr(ensemble, "info", None),
         )
         return analysis
@@ -264,7 +266,7 @@ class LiveRun:
         if self._analysis is None and self._begun is not None and self.image is not None:
             return self._begin_analysis(self._begun, self.image.rois)
         if self._analysis is None:
-            raise UnreadableFramesError("Frames came before the descriptor of the detector.")
+            raise UnreadableFramesError(NO_DESCRIPTOR)
         return self._analysis
 
     def _read(self, references: Sequence[Followed], arrival: float) -> None:
@@ -278,32 +280,47 @@ class LiveRun:
         """Forget what was analysed, and take back what was published of it."""
         self._analysis = None
         self._notes = Notes(self.uid)
-        self._start(begin)
         self._notes.add(*reasons)
         self._status = append_note(self._counted(Status()), *self._notes)
-        self.deliveries.take_back(self._status)
+        self.deliveries.take_back(self._status)  # first: the new start may fail
+        self._start(begin)
+        self._status = append_note(self._counted(Status()), *self._notes)
 
     def _read_frames(self, reference: FrameReference, arrival: float) -> None:
         """Read the frames behind a reference block by block; what cannot be had becomes a gap."""
         if self._analysis is None:
             self._leave_out_bad_pixels(reference)
-        analysis, n_done = self._require_analysis(), 0
-        block_bytes = self._session.settings.block_bytes
+        n_done, block_bytes = 0, self._session.settings.block_bytes
+        pieces = read_with_gaps(self._source, reference, block_bytes, self._selection())
         try:
-            for piece in read_with_gaps(self._source, reference, block_bytes):
-                if isinstance(piece, MissingFrames):
-                    self._skip(piece.n_frames, piece.reason)
-                    n_done += piece.n_frames
-                    continue
-                analysis.push(piece)
-                n_done += len(piece)
-                if self.image is not None:
-                    self.image.add(piece)
-                self._notes.add(*self._source.notes)
-                self._note_lag(arrival)
-                self._publish_if_due()
+            with contextlib.closing(read_ahead(pieces)) as read:
+                for piece in read:
+                    if isinstance(piece, MissingFrames):
+                        self._skip(piece.n_frames, piece.reason)
+                        n_done += piece.n_frames
+                        continue
+                    self._take(piece, arrival)
+                    n_done += len(piece)
+                    self._notes.add(*self._source.notes)
+                    self._publish_if_due()
         except FrameShapeError as error:
             self._skip(max(0, reference.n_frames - n_done), str(error))
+
+    def _selection(self) -> RoiSelection:
+        """Return what is wanted of frames: the ROI pixels of the analysis, which begins with it."""
+        self._require_analysis()
+        if self._begun is None or self._begun.selection is None:
+            raise UnreadableFramesError(NO_DESCRIPTOR)
+        return self._begun.selection
+
+    def _take(self, frames: RoiPixels, arrival: float) -> None:
+        """Analyse frames, and add to the picture those that are there whole."""
+        self._require_analysis().push_pixels(frames.pixels)
+        if self.image is not None:
+            self.image.add_offered()
+            if frames.whole is not None:
+                self.image.add(frames.whole)
+        self._note_lag(arrival)
 
     def _leave_out_bad_pixels(self, reference: FrameReference) -> None:
         """Take the pixels out of the ROIs that the file of the first frames marks as bad."""
@@ -332,7 +349,7 @@ class LiveRun:
             self._decide_time_axis(begun)
         publication = begun.axis.publication(analysis.publish(self.deliveries.n_frames))
         rows = publication.c2
-        if rows is not None:  # of an array that goes on growing
+        if rows is not None:  # of an array that goes on growing; rows of the band are copies
             rows = dataclasses.replace(rows, values=rows.values.copy())
         self._status = append_note(self._counted(publication.status), *self._notes)
         picture = None
@@ -384,11 +401,12 @@ SAME = 1e-5
 
 @dataclass(slots=True)
 class Begun:
-    """What a run that has begun is analysed with."""
+    """What a run that has begun is analysed with; the selection from its first frames on."""
 
     info: RunInfo
     axis: TimeAxis
     flat_field: FloatArray | None = None
+    selection: RoiSelection | None = None
 
 
 def run_info(begin: Begin, session: Session, rois: RoiMap | None = None) -> RunInfo:
@@ -450,7 +468,7 @@ def what_is_missing(status: Status, why: str, n_expected: int | None) -> str:
 
 def why_no_success(result: Result, window: int) -> str:
     """Return why a result of a run that was analysed to its end is none to rely on, "" if it is."""
-    n_used, n_all = result.status.n_processed, result.c2.shape[-1]
+    n_used, n_all = result.status.n_processed, result.band.stop
     n_wanted = min(window, max(2, n_all / 2))
     if not n_used:
         return ""  # told already
@@ -460,7 +478,7 @@ def why_no_success(result: Result, window: int) -> str:
             f"Only {n_used} of {n_all} frames could be used{left_out}: too few, expected at least "
             f"{math.ceil(n_wanted)}."
         )
-    varies = _varies(result.c2)
+    varies = _varies(result.map_values)
     if varies is None:
         return (
             "No ROI has counts in two of the frames: there is nothing to correlate. Check the "
@@ -475,7 +493,7 @@ def why_no_success(result: Result, window: int) -> str:
 
 
 def _varies(c2: FloatArray) -> bool | None:
-    """Whether C2 off its diagonal is more than one number a ROI; None where it is NaN."""
+    """Whether C2, or its map, off the diagonal is more than one number a ROI; None where NaN."""
     low, high = np.full(len(c2), np.inf), np.full(len(c2), -np.inf)
     for row in range(1, c2.shape[-1]):  # C2 may be as large as the memory
         values = c2[:, row, :row]

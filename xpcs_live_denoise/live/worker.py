@@ -12,8 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from xpcs_live_denoise.records.frames import (
     EigerFrames,
     FrameReference,
@@ -21,9 +19,10 @@ from xpcs_live_denoise.records.frames import (
     HDF5Frames,
     InlineFrames,
     MissingFrames,
+    RoiPixels,
     TiledFrames,
 )
-from xpcs_live_denoise.records.types import Array, Fields
+from xpcs_live_denoise.records.types import Fields
 from xpcs_live_denoise.sources import Following, RunDocuments
 
 logger = logging.getLogger(__name__)
@@ -87,17 +86,18 @@ class Begin(Message):
 class NewFrames(Message):
     """Frames that a document announced; `arrival` is its time.monotonic().
 
-    `frames` is where they are to be read, or, of inline frames, their ROI pixels (k, n_pixels).
+    `frames` is where they are to be read, or, of inline frames, their ROI pixels.
     """
 
-    frames: FrameReference | Array
+    frames: FrameReference | RoiPixels
     arrival: float
 
     @property
     def n_bytes(self) -> int:
         """Bytes of pixels and of inline frames; 0 for files."""
-        pixels = self.frames.frames if isinstance(self.frames, InlineFrames) else self.frames
-        return pixels.nbytes if isinstance(pixels, np.ndarray) else 0
+        if isinstance(self.frames, InlineFrames):
+            return self.frames.frames.nbytes
+        return self.frames.n_bytes if isinstance(self.frames, RoiPixels) else 0
 
     def merge(self, later: Message) -> NewFrames | None:
         """Join frames of the same dataset or series that follow directly, or of one reason."""

@@ -9,7 +9,10 @@ import numpy as np
 from xpcs_live_denoise.records.types import Array, FloatArray
 
 from .arrays import enlarged, next_capacity
+from .events import RoiEvents
 from .frame_rings import FrameRing, PixelBlocks
+from .map_history import MOST_IN_LISTS, BinLists, BinRows, MapBins
+from .threads import spread
 
 _TOGETHER = 32  # rows that are multiplied at once: the history is then read once for all of them
 
@@ -19,35 +22,48 @@ class C2Map:
 
     A bin is a frame until all bins are used; then neighbours are averaged in pairs. As C2 of summed
     normalised frames is the sum of their C2, an entry stays the mean of C2 over its block, gaps
-    left out (on the diagonal, lag 0 among it). Its state is the history, sums of normalised frames
-    a bin, how many are in each, and the entries of those that were multiplied; rows wait until
-    there are 32 or until they are asked for. Reading consumes nothing.
+    left out (on the diagonal, lag 0 among it). Its state is the history of each ROI and the entries
+    of the bins that were multiplied; rows wait until there are 32 or until they are asked for.
+    Reading consumes nothing.
+
+    `sparse`: the history of a ROI begins as lists of non-zero pixels. It becomes rows for good
+    where a frame comes that is no list of events, or 8 % of the pixels of a bin hold counts: bins
+    that hold more and more frames fill up.
     """
 
     def __init__(
-        self, blocks: PixelBlocks, most_bins: int, dtype: np.dtype[Any], capacity: int
+        self,
+        blocks: PixelBlocks,
+        most_bins: int,
+        dtype: np.dtype[Any],
+        capacity: int,
+        *,
+        sparse: bool = False,
     ) -> None:
         self.frames_per_bin = 1
         self.n_frames = 0
         self._blocks = blocks
         self._most = most_bins
         self._capacity = min(capacity, most_bins)
-        self._history: list[Array] = [
-            np.zeros((blocks.n_block, self._capacity, int(width)), dtype) for width in blocks.widths
+        self._history: list[MapBins] = [
+            BinLists(n, self._capacity, dtype)
+            if sparse
+            else BinRows(blocks.n_block, self._capacity, width, dtype)
+            for n, width in zip(blocks.n_pixels.tolist(), blocks.widths.tolist(), strict=True)
         ]
-        self._number = np.zeros((blocks.n_roi, self._capacity))
         self._values = np.empty((blocks.n_roi, self._capacity, self._capacity), dtype)
-        self._n_done = 0  # full bins of which all entries are there
-        self._settled_at = 0  # frames that had come then
+        self._merged: Array | None = None  # entries of wider bins, while these are made
+        self._settled_at = 0  # frames that had come when entries were multiplied
 
     @property
     def n_bins(self) -> int:
         """Bins that hold frames; the last one may not be full."""
-        return self._bins(0)
+        return -(-self.n_frames // self.frames_per_bin)
 
-    def is_due(self, n_new: int) -> bool:
-        """Whether, with new frames, enough bins wait to be multiplied together."""
-        return self._bins(n_new) - self._n_done >= _TOGETHER
+    @property
+    def is_due(self) -> bool:
+        """Whether enough bins wait to be multiplied together."""
+        return self.n_bins - min(one.n_done for one in self._history) >= _TOGETHER
 
     @property
     def is_behind(self) -> bool:
@@ -61,32 +77,36 @@ class C2Map:
         view.flags.writeable = False
         return view
 
+    def takes_events(self, roi: int) -> bool:
+        """Whether the history of a ROI is lists of non-zero pixels."""
+        return isinstance(self._history[roi], BinLists)
+
     def reserve(self, n_new: int) -> None:
         """Make room for new frames."""
         needed = self.n_frames + n_new
         while needed > self._most * self.frames_per_bin:
             self._merge()
         bins = -(-needed // self.frames_per_bin)
-        if bins <= self._capacity:
+        capacity = next_capacity(self._capacity, bins, self._most)
+        if capacity == self._capacity:
             return
-        self._capacity = next_capacity(self._capacity, bins, self._most)
-        n_roi = self._blocks.n_roi
-        for roi, old in enumerate(self._history):
-            self._history[roi] = enlarged(old, (len(old), self._capacity, old.shape[2]), 0)
-        self._number = enlarged(self._number, (n_roi, self._capacity), 0)
-        self._values = enlarged(self._values, (n_roi, self._capacity, self._capacity))
+        for one in self._history:
+            one.reserve(capacity)
+        self._values = enlarged(self._values, (self._blocks.n_roi, capacity, capacity))
+        self._capacity = capacity
 
-    def add(self, roi: int, ring: FrameRing, n_new: int) -> None:
-        """Add the rows of a ring that have been filled last to one ROI; then `advance` for all."""
-        of, history, number = ring.pixels[roi], self._history[roi], self._number[roi]
-        for k in range(n_new):
-            into, place = divmod(self.n_frames + k, self.frames_per_bin)
-            if place:
-                history[:, into] += of[:, ring.used + k]
-                number[into] += ring.number[roi, ring.used + k]
-            else:
-                history[:, into] = of[:, ring.used + k]
-                number[into] = ring.number[roi, ring.used + k]
+    def add(
+        self, roi: int, ring: FrameRing, events: RoiEvents | None, weights: Array, n_new: int
+    ) -> None:
+        """Add the rows of a ring that have been filled last to one ROI; then `advance` for all.
+
+        `events` are the same frames, where they are known so.
+        """
+        history = self._history[roi]
+        if isinstance(history, BinLists) and (events is None or history.share > MOST_IN_LISTS):
+            history = history.as_rows(self._blocks.edges[roi], ring.stop)
+            self._history[roi] = history
+        history.add(ring, roi, events, weights, n_new)
 
     def advance(self, n_new: int) -> None:
         """Say that new frames have been added to all ROIs, or are missing."""
@@ -95,24 +115,15 @@ class C2Map:
     def rewind(self, n_frames: int) -> None:
         """Forget frames from `n_frames` on, which were added by a call that was interrupted."""
         self.n_frames = n_frames
-        self._n_done = min(self._n_done, n_frames // self.frames_per_bin)
-        self._settled_at = min(self._settled_at, n_frames)
 
-    def multiply(self, roi: int, n_new: int) -> None:
-        """Compute the entries of the bins of one ROI that wait, `n_new` frames not yet advanced.
-
-        Then `settle` for all.
-        """
-        from .two_time_kernels import block_products
-
-        first, stop = self._n_done, self._bins(n_new)
+    def multiply(self, roi: int) -> None:
+        """Compute the entries of the bins of one ROI that wait; then `settle` for all."""
         history = self._history[roi]
-        number = self._number[roi]
-        for start in range(first, stop, _TOGETHER):
+        n_full, stop = self.n_frames // self.frames_per_bin, self.n_bins
+        for start in range(history.n_done, stop, _TOGETHER):
             end = min(start + _TOGETHER, stop)
-            sums = np.zeros((1, end, end - start), history.dtype)
-            block_products(history, 0, history, start, end, 0, sums)
-            columns = sums[0]
+            columns = history.products(start, end, n_full)
+            number = history.number
             pairs = np.multiply.outer(number[:end], number[start:end]) * self._blocks.n_pixels[roi]
             with np.errstate(divide="ignore", invalid="ignore"):
                 columns /= np.where(pairs > 0, pairs, np.nan).astype(columns.dtype)
@@ -122,31 +133,32 @@ class C2Map:
             corner[row, col] = corner[col, row]
             self._values[roi, :end, start:end] = columns
             self._values[roi, start:end, :end] = columns.T
+            history.settle(min(end, n_full))
 
     def settle(self) -> None:
         """Say that all bins have been multiplied; one that is not full will be so again."""
-        self._n_done = self.n_frames // self.frames_per_bin
         self._settled_at = self.n_frames
-
-    def _bins(self, n_new: int) -> int:
-        return -(-(self.n_frames + n_new) // self.frames_per_bin)
 
     def _merge(self) -> None:
         """Average neighbouring bins in pairs."""
-        half, bins, done = self._most // 2, self.n_bins, self._n_done // 2
-        merged = np.empty_like(self._values)  # what was read before stays as it is
-        for roi, history in enumerate(self._history):
-            n = self._number[roi]
-            pairs = np.multiply.outer(n[: 2 * done], n[: 2 * done])
-            total = np.nan_to_num(self._values[roi, : 2 * done, : 2 * done]) * pairs
-            blocks = total.reshape(done, 2, done, 2).sum(axis=(1, 3))
-            count = pairs.reshape(done, 2, done, 2).sum(axis=(1, 3))
-            into = merged[roi, :done, :done]
-            into[...] = np.nan
-            np.divide(blocks, count, out=into, where=count > 0, casting="same_kind")
-            for old in (*history, n):
-                old[bins:] = 0
-                old[:half] = old[0 : 2 * half : 2] + old[1 : 2 * half : 2]
-        self._values = merged
+        if self._merged is None:
+            self._merged = np.empty_like(self._values)  # what was read before stays as it is
+        spread(self._merge_roi, range(self._blocks.n_roi))
+        self._values, self._merged = self._merged, None
         self.frames_per_bin *= 2
-        self._n_done = done
+
+    def _merge_roi(self, roi: int) -> None:
+        history = self._history[roi]
+        if history.size > self.frames_per_bin or self._merged is None:
+            return  # by a call that was interrupted
+        history.rewind(self.n_frames)
+        done = history.n_done // 2
+        n = history.number[: 2 * done]
+        pairs = np.multiply.outer(n, n)
+        total = np.nan_to_num(self._values[roi, : 2 * done, : 2 * done]) * pairs
+        blocks = total.reshape(done, 2, done, 2).sum(axis=(1, 3))
+        count = pairs.reshape(done, 2, done, 2).sum(axis=(1, 3))
+        into = self._merged[roi, :done, :done]
+        into[...] = np.nan
+        np.divide(blocks, count, out=into, where=count > 0, casting="same_kind")
+        history.halve()

@@ -9,12 +9,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import GammaTable, RowSource
-from xpcs_live_denoise.records.types import BoolArray, FloatArray
+from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
 
 from .arrays import as_stack, mean_or_nan, per_roi
+from .band import band_of_c2
 from .fits import fit_age_cuts
 from .window_bayes import window_noise
-from .windows import WINDOW, Denoiser, WindowScaling, denoise_scaled, window_inputs
+from .windows import (
+    WINDOW,
+    Denoiser,
+    WindowScaling,
+    denoise_scaled,
+    window_inputs,
+    windows_of_band,
+)
 
 # Gamma a frame. The authors give 0.01 to 0.15 (Konstantinova et al., Sci. Rep. 11, 14756 (2021));
 # below 0.02 windows of 50 frames hold too little of the decay, and rates come out too high. In this
@@ -32,23 +40,46 @@ def noise_at_ages(c2: ArrayLike, scaling: WindowScaling, ages: FloatArray) -> Fl
     one. NaN where a ROI has no scale or no window holds the age.
     """
     stack = as_stack(c2)
-    n_roi, n = stack.shape[:2]
-    window, start = scaling.window, scaling.starts(stack.shape[-1])
-    if start.size and start[-1] < n - window:
-        start = np.append(start, n - window)
-    noise = np.full((n_roi, start.size), np.nan)
-    for roi in np.flatnonzero(scaling.known & bool(start.size)):  # at a time: a few MB of windows
+    n = stack.shape[-1]
+    starts = scaling.starts(n)
+    if starts.size and starts[-1] < n - scaling.window:
+        starts = np.append(starts, n - scaling.window)
+    band = band_of_c2(stack.swapaxes(1, 2), 0, n, scaling.window)
+    return _noise_at(band, 0, starts, scaling, ages)
+
+
+def band_noise(
+    band: FloatArray, start: int, scaling: WindowScaling, ages: FloatArray
+) -> FloatArray:
+    """Return the noise as `noise_at_ages` from rows of a band, of the forward pass's windows alone.
+
+    `band` are C2(t, t - lag), (n_roi, k, window or more), rows from frame `start` on; windows that
+    begin before it do not count.
+    """
+    starts = scaling.starts(start + band.shape[1])
+    if not ages.size:
+        return np.full((len(band), 0), np.nan)
+    first = max(start, float(ages.min()) - scaling.window + 1)
+    starts = starts[(starts >= first) & (starts <= ages.max())]
+    return _noise_at(band, start, starts, scaling, ages)
+
+
+def _noise_at(
+    band: FloatArray, start: int, starts: IntArray, scaling: WindowScaling, ages: FloatArray
+) -> FloatArray:
+    noise = np.full((len(band), starts.size), np.nan)
+    for roi in np.flatnonzero(scaling.known & bool(starts.size)):  # at a time: a few MB of windows
         scaled = window_inputs(
-            np.stack([stack[roi, s : s + window, s : s + window] for s in start]),
-            start,
-            np.full(start.size, roi),
-            contrast=np.full(start.size, scaling.contrast[roi]),
-            baseline=np.full(start.size, scaling.baseline[roi]),
+            windows_of_band(band[[roi]], start, starts, scaling.window)[:, 0],
+            starts,
+            np.full(starts.size, roi),
+            contrast=np.full(starts.size, scaling.contrast[roi]),
+            baseline=np.full(starts.size, scaling.baseline[roi]),
             seed=scaling.seed,
         )
         noise[roi] = np.sqrt(window_noise(scaled))
-    offset = ages[:, np.newaxis] - start  # (n_age, n_window)
-    holds = ((offset >= 0) & (offset <= window - 1)).astype(np.float64)
+    offset = ages[:, np.newaxis] - starts  # (n_age, n_window)
+    holds = ((offset >= 0) & (offset <= scaling.window - 1)).astype(np.float64)
     finite = np.isfinite(noise)
     total = np.where(finite, noise, 0.0) @ holds.T  # (n_roi, n_age)
     return mean_or_nan(total, finite.astype(np.float64) @ holds.T)
@@ -138,12 +169,15 @@ def coarsen(c2: ArrayLike, factor: int) -> FloatArray:
     return coarse if np.ndim(c2) == 3 else coarse[0]
 
 
-def choose_factor(relaxation_rate: float, n_frames: int, *, window: int = WINDOW) -> int:
+def choose_factor(
+    relaxation_rate: float, n_frames: int, *, window: int = WINDOW, frames_per_bin: int = 1
+) -> int:
     """Return the power of two that brings Gamma a coarse frame into the denoiser's range.
 
-    Of those that bring it into 0.02 to 0.15 and leave a whole window, the one that brings it
-    nearest to the middle, 0.055: at the lower end the denoiser makes slow dynamics faster. 1 where
-    none is needed (Gamma a frame is in range, or above) or possible, or Gamma is not known (NaN).
+    Of multiples of `frames_per_bin` that bring it into 0.02 to 0.15 and leave a whole window, the
+    one that brings it nearest to the middle, 0.055: at the lower end the denoiser makes slow
+    dynamics faster. 1 where none is needed (Gamma a frame is in range, or above) or possible, or
+    Gamma is not known (NaN).
     """
     low, high = TRUSTED_RATES
     if not 0 < relaxation_rate < low:
@@ -152,7 +186,7 @@ def choose_factor(relaxation_rate: float, n_frames: int, *, window: int = WINDOW
     possible = [
         factor
         for factor in (2**power for power in range(1, longest))
-        if low <= relaxation_rate * factor <= high
+        if low <= relaxation_rate * factor <= high and factor % frames_per_bin == 0
     ]
     middle = math.sqrt(low * high)
     return min(possible, key=lambda f: abs(math.log(relaxation_rate * f / middle)), default=1)
@@ -165,6 +199,7 @@ def denoise_coarse(
     *,
     relaxation_rate: ArrayLike,
     frame_time_s: float = 1.0,
+    frames_per_bin: int = 1,
 ) -> GammaTable:
     """Denoise and fit the ROIs whose dynamics are too slow for the denoiser frame by frame.
 
@@ -180,9 +215,12 @@ def denoise_coarse(
         Window and step in coarse frames, contrast and baseline of C2.
     relaxation_rate
         Shape (n_roi,) or (n_roi, n): Gamma per frame as the estimator knows it, of each ROI or at
-        each frame; NaN where it is not known.
+        each frame (each bin) of C2; NaN where it is not known.
     frame_time_s
-        Frame period of C2, s.
+        Frame period, s.
+    frames_per_bin
+        Where C2 is a map: frames that are averaged in it already, a power of two. A ROI for which
+        this is too coarse has no rows.
 
     Returns
     -------
@@ -203,9 +241,18 @@ def denoise_coarse(
         rates = np.repeat(per_roi(rates, len(stack), "relaxation_rate")[:, np.newaxis], n, axis=1)
     tables = [fit_age_cuts(stack, (), beta=1.0)]  # no row, all columns
     for roi, typical in enumerate(median_rates(rates)):
-        factor = choose_factor(float(typical), n, window=scaling.window)
+        factor = choose_factor(
+            float(typical), n * frames_per_bin, window=scaling.window, frames_per_bin=frames_per_bin
+        )
         if factor > 1:
-            rows = _coarse_rows(stack[[roi]], ensemble, scaling.of_roi(roi), factor, rates[roi])
+            rows = _coarse_rows(
+                stack[[roi]],
+                ensemble,
+                scaling.of_roi(roi),
+                factor,
+                rates[roi],
+                frames_per_bin=frames_per_bin,
+            )
             rows = rows.replace(
                 roi=roi + 1,
                 age_s=rows.age_s * frame_time_s,
@@ -223,13 +270,19 @@ def median_rates(rates: FloatArray) -> FloatArray:
 
 
 def _coarse_rows(
-    c2: FloatArray, ensemble: Denoiser, scaling: WindowScaling, factor: int, rates: FloatArray
+    c2: FloatArray,
+    ensemble: Denoiser,
+    scaling: WindowScaling,
+    factor: int,
+    rates: FloatArray,
+    *,
+    frames_per_bin: int,
 ) -> GammaTable:
     """Fit every age of the coarse C2 of one ROI; ages, times and rates are in frames.
 
-    `rates` (n,) are those of the estimator at each frame.
+    `rates` (n,) are those of the estimator at each bin of C2.
     """
-    coarse = coarsen(c2, factor)
+    coarse = coarsen(c2, factor // frames_per_bin)
     ages = np.arange(coarse.shape[-1], dtype=np.float64)
     rows = fit_age_cuts(
         denoise_scaled(coarse, ensemble, scaling).c2,
@@ -240,7 +293,7 @@ def _coarse_rows(
     )
     middle = (factor - 1) / 2  # of the frames in a coarse frame, whose first has its age times f
     reason = range_reasons(
-        rates[(ages * factor + middle).astype(np.int64)],
+        rates[((ages * factor + middle) / frames_per_bin).astype(np.int64)],
         converged=rows.converged,
         noise=noise_at_ages(coarse, scaling, ages)[0],
         factor=factor,

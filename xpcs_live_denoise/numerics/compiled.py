@@ -17,9 +17,10 @@ _MODULES = (
     "fit_kernels",
     "estimator.grid_kernels",
     "estimator.path_kernels",
+    "estimator.sums_kernels",
 )
 # Modules whose kernels are compiled for each type of frame, when they are called.
-_BY_TYPE = ("two_time", "mean_image")
+_BY_TYPE = ("two_time", "mean_image", "bslz4")
 
 Function: TypeAlias = Callable[..., Any]
 

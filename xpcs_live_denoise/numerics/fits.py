@@ -16,7 +16,7 @@ from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
 
 from .arrays import as_stack, mean_or_nan, per_roi
 from .estimator.sums import BinnedCuts, jackknife_variance, n_effective
-from .g2 import age_cuts
+from .g2 import AgeCuts, age_cuts, band_cuts
 from .kww import KwwFit, fit_kww
 
 # A row is recommended up to this standard error of ln Gamma.
@@ -94,32 +94,62 @@ def fit_age_cuts(
     """
     stack = as_stack(c2)
     check_frame_time(frame_time_s)
-    n_roi = len(stack)
-    contrast = per_roi(beta, n_roi, "beta")
+    contrast = per_roi(beta, len(stack), "beta")
+    parts = [
+        _fit_cuts(age_cuts(stack, width=width, ages=some, max_lag=max_lag), contrast, frame_time_s)
+        for some in _some_at_once(ages)
+    ]
+    return _by_roi(parts).replace(width=width)
+
+
+def fit_band_ages(
+    band: FloatArray,
+    start: int,
+    ages: ArrayLike,
+    *,
+    beta: ArrayLike,
+    frame_time_s: float = 1.0,
+    max_lag: int | None = None,
+) -> GammaTable:
+    """Fit cuts of one frame as `fit_age_cuts` does, where only the band of C2 is known.
+
+    `band` and `start` are those of `band_cuts`: lags up to the width of the band - 1 are fitted.
+    """
+    contrast = per_roi(beta, len(band), "beta")
+    parts = [
+        _fit_cuts(band_cuts(band, start, some, max_lag=max_lag), contrast, frame_time_s)
+        for some in _some_at_once(ages)
+    ]
+    return _by_roi(parts)
+
+
+def _some_at_once(ages: ArrayLike) -> list[FloatArray]:
+    """Split ages into groups; an empty list of ages still makes one, and a table with columns."""
     centres = np.asarray(ages, np.float64).reshape(-1)
-    tables: list[GammaTable] = []
-    # An empty list of ages still makes one (empty) table, with the right columns.
-    for first in range(0, max(centres.size, 1), _AGES):
-        some = centres[first : first + _AGES]
-        cuts = age_cuts(stack, width=width, ages=some, max_lag=max_lag)
-        variance = np.maximum(cuts.noise, _LEAST_VARIANCE)[:, :, np.newaxis]
-        shape = (n_roi * some.size, cuts.lag.size)
-        weights = (cuts.n_pixels / variance).reshape(shape)
-        fixed = np.repeat(contrast, some.size)
-        fit = fit_kww(cuts.lag, cuts.mean.reshape(shape), weights, beta=fixed)
-        fit = _widened(fit)
-        table = _table(fit, frame_time_s, source=RowSource.RAW, width=width, error_kind="residual")
-        tables.append(
-            table.replace(
-                roi=np.repeat(np.arange(1, n_roi + 1), some.size),
-                # A cut without pixels still has its centre.
-                age_s=np.where(np.isnan(cuts.mean_age), some, cuts.mean_age).reshape(-1)
-                * frame_time_s,
-                age_frame=np.tile(some, n_roi),
-            )
-        )
-    joined = GammaTable.concatenate(tables)
+    return [centres[k : k + _AGES] for k in range(0, max(centres.size, 1), _AGES)]
+
+
+def _by_roi(parts: list[GammaTable]) -> GammaTable:
+    joined = GammaTable.concatenate(parts)
     return joined.select(np.argsort(joined.roi, kind="stable"))
+
+
+def _fit_cuts(cuts: AgeCuts, contrast: FloatArray, frame_time_s: float) -> GammaTable:
+    """Fit cuts of some ages of every ROI, beta fixed to `contrast`, (n_roi,)."""
+    n_roi, n_age = cuts.noise.shape
+    variance = np.maximum(cuts.noise, _LEAST_VARIANCE)[:, :, np.newaxis]
+    shape = (n_roi * n_age, cuts.lag.size)
+    weights = (cuts.n_pixels / variance).reshape(shape)
+    fixed: FloatArray = np.repeat(contrast, n_age)
+    fit = _widened(fit_kww(cuts.lag, cuts.mean.reshape(shape), weights, beta=fixed))
+    table = _table(fit, frame_time_s, source=RowSource.RAW, width=1, error_kind="residual")
+    # A cut without pixels still has its centre.
+    mean_age = np.where(np.isnan(cuts.mean_age), cuts.age, cuts.mean_age)
+    return table.replace(
+        roi=np.repeat(np.arange(1, n_roi + 1, dtype=np.int64), n_age),
+        age_s=mean_age.reshape(-1) * frame_time_s,
+        age_frame=np.tile(cuts.age, n_roi),
+    )
 
 
 def fit_g2(
@@ -228,7 +258,8 @@ def series_errors(series: BinnedCuts, g2_error: ArrayLike) -> FloatArray:
     series
         One cut, of the whole series (`AgeSums.series`).
     g2_error
-        Shape (n_lag,): standard error of g2 at the lags 1..n_lag, which weighs them.
+        Standard error of g2, which weighs its lags: (n_lag,) at the lags 1..n_lag, or (n_bin,) at
+        the bins of `series`.
 
     Returns
     -------
@@ -245,8 +276,10 @@ def series_errors(series: BinnedCuts, g2_error: ArrayLike) -> FloatArray:
         errors = (rate_error, fit.alpha_error, fit.beta_error, fit.baseline_error)
         return np.array(errors)[:, 0]
     variance = np.maximum(np.asarray(g2_error, np.float64) ** 2, _LEAST_VARIANCE)
-    each = np.nan_to_num(1 / np.append(variance, np.full(series.edges[-1], np.nan)))
-    weights = np.add.reduceat(each[: series.edges[-1] - 1], series.edges[:-1] - 1)
+    weights = np.nan_to_num(1 / variance)
+    if len(variance) != len(lag):
+        each = np.append(weights, np.zeros(series.edges[-1]))
+        weights = np.add.reduceat(each[: series.edges[-1] - 1], series.edges[:-1] - 1)
     fit = fit_kww(lag, 1 + series.left_out[:, 0], np.where(counted, weights, 0.0))
     found = (np.log(fit.relaxation_rate), fit.alpha, fit.beta, fit.baseline)
     return np.sqrt(_BLOCK_FACTOR * jackknife_variance(np.array(found).T))

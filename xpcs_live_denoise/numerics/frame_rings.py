@@ -25,11 +25,17 @@ class PixelBlocks:
     edges: IntArray  # (n_roi, n_block + 1): of the blocks, among the pixels of the ROI
     widths: IntArray  # (n_roi,): pixels of the largest block
     n_left: FloatArray  # (n_roi, n_block): pixels that remain when a block is left out
+    # Of each ROI, (n_run, 3): pixels that stand side by side in a frame, and in what
+    # `RoiMap.gather` returns: the first one, how many, and their block.
+    in_frames: tuple[IntArray, ...]
+    gathered: tuple[IntArray, ...]
 
     @classmethod
     def of(cls, rois: RoiMap, n_block: int) -> PixelBlocks:
         """Split each ROI into `n_block` blocks."""
         edges = rois.n_pixels[:, np.newaxis] * np.arange(n_block + 1) // n_block
+        places = np.arange(len(rois.pixels), dtype=np.int64)
+        of_roi = list(zip(rois.slices, edges, strict=True))
         return cls(
             n_block=n_block,
             n_pixels=rois.n_pixels,
@@ -37,6 +43,8 @@ class PixelBlocks:
             edges=edges,
             widths=np.diff(edges, axis=1).max(axis=1),
             n_left=(rois.n_pixels[:, np.newaxis] - np.diff(edges, axis=1)).astype(np.float64),
+            in_frames=tuple(_runs(rois.pixels[own], some) for own, some in of_roi),
+            gathered=tuple(_runs(places[own], some) for own, some in of_roi),
         )
 
     @property
@@ -44,13 +52,69 @@ class PixelBlocks:
         """Number of ROIs."""
         return len(self.n_pixels)
 
+    @property
+    def slices(self) -> list[slice]:
+        """Where the pixels of each ROI stand among all."""
+        return [slice(a, a + n) for a, n in zip(self.starts.tolist(), self.n_pixels.tolist(), strict=True)]
+
+    @property
+    def by_size(self) -> list[int]:
+        """The ROIs, the largest first, as `spread` wants them."""
+        return np.argsort(-self.n_pixels, kind="stable").tolist()
+
+
+def _runs(places: IntArray, edges: IntArray) -> IntArray:
+    """Split places, ascending, where they are not side by side or another block begins."""
+    block = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+    begins = np.flatnonzero(np.diff(places, prepend=-2) + np.diff(block, prepend=0) != 1)
+    lengths = np.diff(begins, append=len(places))
+    return np.stack([places[begins], lengths, block[begins]], axis=1)
+
+
+# Types of frames that the compiled code reads as they are.
+_KNOWN = ("uint8", "uint16", "uint32", "float32", "float64")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameValues:
+    """New frames as they came, and where the pixels of each ROI stand in them."""
+
+    values: Array  # (k, n), in one piece, of a type that the compiled code knows
+    runs: tuple[IntArray, ...]  # PixelBlocks.in_frames or .gathered
+
+    @classmethod
+    def of_frames(cls, frames: Array, blocks: PixelBlocks) -> FrameValues | None:
+        """Return whole frames (k, rows, cols); None where only their ROI pixels can be read."""
+        if frames.dtype not in _KNOWN or not frames.flags.c_contiguous:
+            return None
+        return cls(values=frames.reshape(len(frames), frames.shape[1] * frames.shape[2]), runs=blocks.in_frames)
+
+    @classmethod
+    def of_pixels(cls, pixels: Array, blocks: PixelBlocks) -> FrameValues:
+        """Return the ROI pixels of frames, (k, n_pixels), as `RoiMap.gather` returns them."""
+        if pixels.dtype not in _KNOWN:
+            pixels = pixels.astype(_precise(pixels.dtype))
+        return cls(values=np.ascontiguousarray(pixels), runs=blocks.gathered)
+
+    @property
+    def room(self) -> np.dtype[Any]:
+        """The precision in which pixels are divided."""
+        return _precise(self.values.dtype)
+
+
+def _precise(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    # Counts of more than 24 bits keep their digits until they are divided.
+    exact = dtype.itemsize > 2 and dtype != np.float32
+    return np.dtype(np.float64 if exact else np.float32)
+
 
 class FrameRing:
     """The newest frames of one resolution, each the sum of 2^power normalised frames.
 
-    Its state is, for each ROI, the pixels of the newest `reach` frames and of those that came
-    since, how many normalised frames are in each, and what turns products into C2 without one
-    block of pixels. Rows are filled from `used` on by functions of one ROI at a time (`scale`,
+    Its state is, for each ROI, how many normalised frames are in each of the newest `reach` frames
+    and of those that came since, 1 / mean of these where they are single frames, what turns
+    products into C2 without one block of pixels, and the pixels, unless another keeps them
+    (`drop_pixels`). Rows are filled from `used` on by functions of one ROI at a time (`scale`,
     `pair`), so that ROIs may go on in threads of their own; `advance` says for all that they are
     there.
     """
@@ -62,15 +126,18 @@ class FrameRing:
         self.first = 0  # index of the frame in row 0
         self.used = 0  # rows that are there
         self.reach = reach
-        self._blocks = blocks
+        self.blocks = blocks
+        self._dtype = dtype
         rooms = reach + most_new + _SLACK
-        self.pixels: list[Array] = [
-            np.zeros((blocks.n_block, rooms, int(width)), dtype) for width in blocks.widths
-        ]
         self.number = np.zeros((blocks.n_roi, rooms))
+        self.per_mean = np.zeros((blocks.n_roi, rooms))
         # sqrt(pixels left) / (sum over the pixels left) for each block that may be left out.
         self.inverse = np.zeros((blocks.n_roi, blocks.n_block, rooms))
         self.sums = np.zeros((blocks.n_roi, blocks.n_block, rooms))
+        self.pixels: list[Array] = [self._empty(roi, rooms) for roi in range(blocks.n_roi)]
+
+    def _empty(self, roi: int, rooms: int) -> Array:
+        return np.zeros((self.blocks.n_block, rooms, int(self.blocks.widths[roi])), self._dtype)
 
     @property
     def stop(self) -> int:
@@ -80,7 +147,19 @@ class FrameRing:
     @property
     def n_pixels(self) -> IntArray:
         """Pixels of each ROI, (n_roi,)."""
-        return self._blocks.n_pixels
+        return self.blocks.n_pixels
+
+    def has_pixels(self, roi: int) -> bool:
+        """Whether the pixels of a ROI are kept here."""
+        return self.pixels[roi].shape[1] > 0
+
+    def drop_pixels(self, roi: int) -> None:
+        """Keep the pixels of a ROI no more."""
+        self.pixels[roi] = self._empty(roi, 0)
+
+    def empty_pixels(self, roi: int) -> Array:
+        """Return rows of zeros, (n_block, rows, width), to be filled and set as `pixels[roi]`."""
+        return self._empty(roi, self.number.shape[1])
 
     def make_room(self, n_new: int, oldest: int) -> None:
         """Make room for new rows; frames before index `oldest` are no longer needed."""
@@ -90,66 +169,59 @@ class FrameRing:
         kept = slice(drop, self.used)
         left = self.used - drop
         for pixels in self.pixels:
-            pixels[:, :left] = pixels[:, kept].copy()
-        for values in (self.number, self.inverse, self.sums):
+            if pixels.shape[1]:
+                pixels[:, :left] = pixels[:, kept].copy()
+        for values in (self.number, self.per_mean, self.inverse, self.sums):
             values[..., :left] = values[..., kept].copy()
         self.first += drop
         self.used = left
 
-    def scale(self, roi: int, pixels: Array, weights: Array | None) -> None:
-        """Fill the next rows of one ROI with new frames, its pixels (k, n_pixels) of them.
+    def scale(self, roi: int, new: FrameValues, weights: Array) -> None:
+        """Fill the next rows of one ROI with new frames.
 
-        Pixels are multiplied by `weights`, then divided by their mean. Where that is no positive
-        number they are 0, and the number of frames as well.
+        Pixels are multiplied by `weights`, where there are any, then divided by their mean. Where
+        that is no positive number they are 0, and the number of frames as well.
         """
         from .two_time_kernels import scale_frames
 
         scale_frames(
-            pixels,
-            np.empty(0, pixels.dtype) if weights is None else weights,
-            self._blocks.edges[roi],
-            self._blocks.n_left[roi],
+            new.values,
+            new.runs[roi],
+            weights,
+            self.blocks.edges[roi],
+            self.blocks.n_left[roi],
+            np.empty(self.blocks.n_pixels[roi], new.room),
             self.pixels[roi],
             self.number[roi],
+            self.per_mean[roi],
             self.sums[roi],
             self.inverse[roi],
             self.used,
         )
 
-    def newest(self, roi: int, n_new: int) -> tuple[Array, Array]:
-        """Return the next rows of one ROI as they were filled: (n_new, n_pixels), and numbers."""
-        rows = slice(self.used, self.used + n_new)
-        widths = np.diff(self._blocks.edges[roi]).tolist()
-        of = self.pixels[roi][:, rows]
-        parts = [of[block, :, :width] for block, width in enumerate(widths)]
-        return np.concatenate(parts, axis=1), self.number[roi, rows]
-
-    def leave_empty(self, n_new: int) -> None:
-        """Fill the next rows of all ROIs with frames that could not be had."""
-        rows = slice(self.used, self.used + n_new)
-        for pixels in self.pixels:
-            pixels[:, rows] = 0
-        for values in (self.number, self.inverse, self.sums):
-            values[..., rows] = 0
-
     def pair(self, roi: int, finer: FrameRing, n_new: int) -> None:
-        """Fill the next rows of one ROI with sums of two frames each of the next finer ring."""
-        from .two_time_kernels import pair_frames
+        """Fill the next rows of one ROI with sums of two frames each of the next finer ring.
+
+        The pixels as well, where the finer ring has them.
+        """
+        from .two_time_kernels import add_rows, pair_numbers
 
         begin = 2 * self.stop - finer.first
-        pair_frames(
-            finer.pixels[roi],
+        pair_numbers(
             finer.number[roi],
             finer.sums[roi],
             begin,
-            self.pixels[roi],
             self.number[roi],
             self.sums[roi],
             self.inverse[roi],
             self.used,
             n_new,
-            self._blocks.n_left[roi],
+            self.blocks.n_left[roi],
         )
+        if finer.has_pixels(roi):
+            add_rows(
+                finer.pixels[roi], begin, 2 * n_new, 2 * self.stop, 2, self.first, self.pixels[roi]
+            )
 
     def advance(self, n_new: int) -> None:
         """Say that new rows of all ROIs have been filled."""

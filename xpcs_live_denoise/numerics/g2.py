@@ -197,7 +197,39 @@ def age_cuts(
         )
     if max_lag is not None and max_lag < 1:
         raise InvalidInputError(f"Age cuts: got max_lag {max_lag}; expected at least 1 frame.")
-    # Rows of the layout below that a cut takes, [first, stop), by the lag's parity (even, odd).
+    low, high, first, stop = _rows_of_cuts(centres, width, n)
+    rows = _by_age(stack, low, high, max(longest, 0))
+    return _sum_cuts(rows, centres, low, first, stop)
+
+
+def band_cuts(
+    band: FloatArray, start: int, ages: ArrayLike, *, max_lag: int | None = None
+) -> AgeCuts:
+    """Average C2 over cuts of one frame, as `age_cuts`, where only its band is known.
+
+    `band` are C2(t, t - lag), (n_roi, k, width), rows from frame `start` on up to the newest; lags
+    beyond width - 1 are not there. A cut and its noise need the rows from NOISE_REACH frames before
+    its age to NOISE_REACH and half the longest lag after it.
+    """
+    centres = np.asarray(ages, np.float64).reshape(-1)
+    n, longest = start + band.shape[1], band.shape[2] - 1
+    low, high, first, stop = _rows_of_cuts(centres, 1, n)
+    lag = np.arange(1, min(longest, max_lag or longest) + 1, dtype=np.int64)
+    age = np.arange(low, high)[:, np.newaxis]
+    earlier, later = age - lag // 2, age + (lag + 1) // 2
+    known = (earlier >= 0) & (later >= start) & (later < n)
+    rows = np.full((len(band), *known.shape), np.nan)
+    if known.any():
+        read = band[:, np.clip(later - start, 0, band.shape[1] - 1), lag]
+        np.copyto(rows, read, where=known)
+    return _sum_cuts(rows, centres, low, first, stop)
+
+
+def _rows_of_cuts(centres: FloatArray, width: float, n: int) -> tuple[int, int, IntArray, IntArray]:
+    """Return which rows of a layout by age are needed, [low, high), and which each cut takes.
+
+    Those are [first, stop), each (2, n_age), by the lag's parity (even, odd).
+    """
     half_step = np.array([[0.0], [0.5]])
     first = np.floor(centres - width / 2 - half_step).astype(np.int64) + 1  # (2, n_age)
     stop = np.floor(centres + width / 2 - half_step).astype(np.int64) + 1
@@ -206,8 +238,7 @@ def age_cuts(
     if centres.size:
         low = int(np.clip(np.floor(min(first.min(), centres.min() - NOISE_REACH)), 0, n))
         high = int(np.clip(max(stop.max(), centres.max() + NOISE_REACH + 1), low, n))
-    rows = _by_age(stack, low, high, max(longest, 0))
-    return _sum_cuts(rows, centres, low, first, stop)
+    return low, high, first, stop
 
 
 def _by_age(stack: FloatArray, low: int, high: int, n_lag: int) -> FloatArray:

@@ -180,24 +180,17 @@ class RoiMap:
         flat[self.pixels] = np.repeat(self.labels, self.n_pixels)
         return flat.reshape(self.shape)
 
-    def gather(self, frames: ArrayLike) -> Array:
-        """Copy the ROI pixels out of frames.
+    @property
+    def pixel_numbers(self) -> IntArray:
+        """Shape (rows * cols,): where each pixel stands in `pixels`, -1: in no ROI. A new array."""
+        numbers = np.full(self.shape[0] * self.shape[1], -1, dtype=np.int64)
+        numbers[self.pixels] = np.arange(len(self.pixels))
+        return numbers
 
-        Parameters
-        ----------
-        frames
-            Shape (k, rows, cols) or (rows, cols), any real dtype.
+    def checked_frames(self, frames: ArrayLike) -> Array:
+        """Return frames as (k, rows, cols) real numbers, or raise FrameShapeError; not a copy.
 
-        Returns
-        -------
-        pixels
-            Shape (k, sum of n_pixels), in the order of `pixels`, the frames' dtype (booleans become
-            uint8); never a view.
-
-        Raises
-        ------
-        FrameShapeError
-            When the shape is another one than the map's, or the dtype holds no real numbers.
+        Booleans become uint8.
         """
         stack = np.asarray(frames)
         if stack.ndim == 2:
@@ -218,6 +211,28 @@ class RoiMap:
                 f"Frames: got dtype {stack.dtype}, expected integers or floating point numbers. "
                 "Convert the frames to counts a pixel."
             )
+        return stack
+
+    def gather(self, frames: ArrayLike) -> Array:
+        """Copy the ROI pixels out of frames.
+
+        Parameters
+        ----------
+        frames
+            Shape (k, rows, cols) or (rows, cols), any real dtype.
+
+        Returns
+        -------
+        pixels
+            Shape (k, sum of n_pixels), in the order of `pixels`, the frames' dtype (booleans become
+            uint8); never a view.
+
+        Raises
+        ------
+        FrameShapeError
+            When the shape is another one than the map's, or the dtype holds no real numbers.
+        """
+        stack = self.checked_frames(frames)
         gathered = np.empty((len(stack), len(self.pixels)), dtype=stack.dtype)
         # Frame by frame: where frames are flipped views, only one at a time is made contiguous.
         for frame, row in zip(stack, gathered, strict=True):

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xpcs_live_denoise.records.types import FloatArray, IntArray
+from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
+from .events import RoiEvents
+from .frame_rings import FrameRing
 from .rois import RoiMap
 
 N_BLOCK = 8  # pixel blocks, for the jackknife
@@ -165,20 +167,71 @@ class MeanImages:
         `measured` (k,) is 1, or 0 for a frame without counts, whose pixels are 0. How frames are
         split over calls changes nothing beyond rounding.
         """
-        from .two_time_kernels import add_neighbours
+        self._add_rows(roi, scaled[np.newaxis], 0, measured, np.array([0, scaled.shape[1]]))
+
+    def add_newest(
+        self, roi: int, ring: FrameRing, events: RoiEvents | None, weights: Array, n_new: int
+    ) -> None:
+        """Add the `n_new` rows of a ring that were filled last, as `add`.
+
+        `events` are the same frames, which are read where the ring has no pixels.
+        """
+        from .event_kernels import add_event_images
+
+        measured = ring.number[roi, ring.used : ring.used + n_new]
+        if events is None or ring.has_pixels(roi):
+            self._add_rows(roi, ring.pixels[roi], ring.used, measured, ring.blocks.edges[roi])
+            return
+        own = self._rois.slices[roi]
+        add_event_images(
+            events.counts,
+            events.pixels,
+            events.bounds,
+            weights,
+            ring.per_mean[roi],
+            ring.used,
+            self._pair(roi, measured),
+            self._waiting[own],
+            *self._products[:, own],
+            self._images,
+            own.start,
+            self._n_frames,
+            self._length,
+        )
+        self._count(roi, measured)
+
+    def _add_rows(
+        self, roi: int, rows: Array, row: int, measured: FloatArray, edges: IntArray
+    ) -> None:
+        """Add frames (n_block, rows, width) from `row` on."""
+        from .two_time_kernels import add_images
 
         own = self._rois.slices[roi]
-        before, known = self._waiting[own], bool(self._is_waiting[roi])
+        add_images(
+            rows,
+            row,
+            measured,
+            edges,
+            self._pair(roi, measured),
+            self._waiting[own],
+            *self._products[:, own],
+            self._images,
+            own.start,
+            self._n_frames,
+            self._length,
+        )
+        self._count(roi, measured)
+
+    def _pair(self, roi: int, measured: FloatArray) -> bool:
+        """Count pairs of neighbouring frames; return whether the first of these has one before."""
+        known = bool(self._is_waiting[roi])
         self._n_pairs[roi] += (measured[:-1] * measured[1:]).sum() + known * measured[0]
-        add_neighbours(scaled, before, known, self._products[0, own], self._products[1, own])
-        self._waiting[own], self._is_waiting[roi] = scaled[-1], measured[-1]
-        start = 0
-        while start < len(scaled):
-            segment, inside = divmod(self._n_frames + start, self._length)
-            stop = min(len(scaled), start + self._length - inside)
-            self._images[segment, own] += scaled[start:stop].sum(axis=0)
-            self._n_measured[segment, roi] += measured[start:stop].sum()
-            start = stop
+        self._is_waiting[roi] = measured[-1]
+        return known
+
+    def _count(self, roi: int, measured: FloatArray) -> None:
+        segments = (self._n_frames + np.arange(len(measured))) // self._length
+        np.add.at(self._n_measured[:, roi], segments, measured)
 
     def add_gap(self) -> None:
         """Say that the next frames, which `advance` counts, could not be had."""

@@ -13,16 +13,17 @@ from xpcs_live_denoise.records.results import C2Rows
 from xpcs_live_denoise.records.types import Array, FloatArray
 
 from .arrays import LEVEL_LAGS
-from .band import RowBand
+from .band import RowBand, band_of_c2
 from .c2_map import C2Map
-from .dense_two_time import TOGETHER, DenseTwoTime
-from .frame_rings import PixelBlocks
+from .events import EventSorter, NewFrames, checked_events
+from .frame_rings import FrameValues, PixelBlocks
 from .rois import RoiMap, check_pixels
 from .skbeam_two_time import SkbeamTwoTime
 from .static import MeanImages
+from .streamed_two_time import TOGETHER, StreamedTwoTime
 
-# Names of the ways to compute C2; "auto" takes the fastest, which is "dense".
-ENGINES = ("auto", "dense", "skbeam")
+# Names of the ways to compute C2; "auto" takes the faster of "dense" and "events", ROI by ROI.
+ENGINES = ("auto", "dense", "events", "skbeam")
 DTYPES = ("float32", "float64")  # precisions of C2
 FIRST_CAPACITY = 64  # frames for which memory is reserved where the length of the series is unknown
 # Most frames for which memory is reserved in advance: an announced length can be wrong.
@@ -47,8 +48,12 @@ class TwoTimeAccumulator:
         The ROIs.
     engine
         "dense": pixels are divided by their ROI's mean once, then new frames are multiplied with
-        those before, in matrix products. "skbeam": scikit-beam's own `lazy_two_time`, for
-        comparison, much slower, and for series of at most `map_frames`. "auto": "dense".
+        those before, in matrix products. "events": only pixels that hold counts are multiplied,
+        for data with few photons; frames of a ROI that are no whole numbers from 0 to 255 are taken
+        as by "dense". "auto": the faster of the two for each ROI, by the share of its pixels that
+        held counts lately (2.5 %), which may change at any time; the map, whose bins hold more and
+        more frames, by its own (8 %). The result does not depend on it. "skbeam": scikit-beam's
+        own `lazy_two_time`, for comparison, much slower, and for series of at most `map_frames`.
     dtype
         "float32" or "float64": precision of C2 and of the frames that are kept.
     window
@@ -71,7 +76,7 @@ class TwoTimeAccumulator:
     roi_map
         The ROIs.
     engine
-        The engine that computes: what "auto" has become.
+        The engine that computes now: where it may change, that of most pixels' band.
     n_frames
         Frames in C2 so far, gaps included.
 
@@ -104,30 +109,37 @@ class TwoTimeAccumulator:
         numbers = _checked_dtype(dtype)
         _check_lengths(n_frames=n_frames, window=window, map_frames=map_frames)
         self.roi_map = roi_map
-        self.engine = "dense" if engine == "auto" else engine
         self._window = window
-        self._most_frames = map_frames if self.engine == "skbeam" else None
+        self._most_frames = map_frames if engine == "skbeam" else None
         reserve = min(n_frames or FIRST_CAPACITY, LARGEST_RESERVE)
         self._weights = None if profile is None else (1 / profile).astype(numbers)
         self._sums: AgeSums | None = None
         self._images: MeanImages | None = None
-        self._products: DenseTwoTime | SkbeamTwoTime
-        if self.engine == "skbeam":
+        self._products: StreamedTwoTime | SkbeamTwoTime
+        self._sorter: EventSorter | None = None
+        if engine == "skbeam":
             self._products = SkbeamTwoTime(roi_map.n_pixels, min(reserve, map_frames), numbers)
             return
         if sums:
             self._sums = AgeSums(roi_map.n_roi, N_BLOCK, reserve)
             self._images = MeanImages(roi_map)
-        blocks = PixelBlocks.of(roi_map, N_BLOCK if sums else 1)
-        self._products = DenseTwoTime(
+        blocks = PixelBlocks.of(roi_map, N_BLOCK)
+        self._products = StreamedTwoTime(
             blocks,
             RowBand(roi_map.n_roi, window, reserve, numbers),
-            C2Map(blocks, map_frames, numbers, reserve),
+            C2Map(blocks, map_frames, numbers, reserve, sparse=engine != "dense"),
+            engine=engine,
             dtype=numbers,
             sums=self._sums,
             images=self._images,
             weights=self._weights,
         )
+
+    @property
+    def engine(self) -> str:
+        """The engine that computes now: where it may change, that of most pixels' band."""
+        products = self._products
+        return products.engine if isinstance(products, StreamedTwoTime) else "skbeam"
 
     @property
     def n_frames(self) -> int:
@@ -145,7 +157,7 @@ class TwoTimeAccumulator:
     @property
     def band_start(self) -> int:
         """The first frame of which the band is kept."""
-        return self._products.band.start if isinstance(self._products, DenseTwoTime) else 0
+        return self._products.band.start if isinstance(self._products, StreamedTwoTime) else 0
 
     def band_rows(self, start: int, stop: int) -> FloatArray:
         """Return the band of frames [start, stop), (n_roi, stop - start, window); read-only.
@@ -160,13 +172,13 @@ class TwoTimeAccumulator:
                 f"Band of C2: got frames [{start}, {stop}), expected a range within "
                 f"[{self.band_start}, {self.n_frames}): what was released is no longer there."
             )
-        if isinstance(self._products, DenseTwoTime):
+        if isinstance(self._products, StreamedTwoTime):
             return self._products.band.rows(start, stop)
         return band_of_c2(self._products.values, start, stop, self._window)
 
     def release(self, before: int) -> None:
         """Forget the band of frames before `before`."""
-        if isinstance(self._products, DenseTwoTime):
+        if isinstance(self._products, StreamedTwoTime):
             self._products.band.release(before)
 
     @property
@@ -177,7 +189,7 @@ class TwoTimeAccumulator:
         the mean of C2 over a block of frames, gaps left out; blocks on the diagonal hold lag 0,
         too. The last bin may not be full.
         """
-        if isinstance(self._products, DenseTwoTime):
+        if isinstance(self._products, StreamedTwoTime):
             self._products.catch_up()
             return self._products.map.values, self._products.map.frames_per_bin
         return self._products.values, 1
@@ -186,7 +198,7 @@ class TwoTimeAccumulator:
     def frames_per_bin(self) -> int:
         """Frames in a bin of the map."""
         products = self._products
-        return products.map.frames_per_bin if isinstance(products, DenseTwoTime) else 1
+        return products.map.frames_per_bin if isinstance(products, StreamedTwoTime) else 1
 
     @property
     def c2(self) -> FloatArray:
@@ -247,7 +259,14 @@ class TwoTimeAccumulator:
         InvalidInputError
             When scikit-beam's engine gets more frames than the map has bins.
         """
-        self.append_pixels(self.roi_map.gather(frames))
+        stack = self.roi_map.checked_frames(frames)
+        products = self._products
+        if isinstance(products, StreamedTwoTime):
+            values = FrameValues.of_frames(stack, products.blocks)
+            if values is not None:
+                self._append_values(products, values)
+                return
+        self.append_pixels(self.roi_map.gather(stack))
 
     def append_pixels(self, pixels: Array) -> None:
         """Take the ROI pixels of new frames, (k, sum of n_pixels), as `RoiMap.gather` returns them.
@@ -255,13 +274,67 @@ class TwoTimeAccumulator:
         They are not kept and not changed. Raises as `append`.
         """
         check_pixels(pixels, len(self.roi_map.pixels))
-        if isinstance(self._products, DenseTwoTime):
-            for first in range(0, len(pixels), TOGETHER):
-                some = pixels[first : first + TOGETHER]
-                self._products.append(some, len(some))
+        products = self._products
+        if isinstance(products, StreamedTwoTime):
+            self._append_values(products, FrameValues.of_pixels(pixels, products.blocks))
         elif len(pixels):
             self._check_room(len(pixels))
-            self._products.append(pixels if self._weights is None else pixels * self._weights)
+            products.append(pixels if self._weights is None else pixels * self._weights)
+
+    @staticmethod
+    def _append_values(products: StreamedTwoTime, new: FrameValues) -> None:
+        for first in range(0, len(new.values), TOGETHER):
+            some = FrameValues(values=new.values[first : first + TOGETHER], runs=new.runs)
+            products.append(NewFrames(n_frames=len(some.values), values=some))
+
+    def append_events(self, counts: ArrayLike, pixels: ArrayLike, starts: ArrayLike) -> None:
+        """Take new frames as their non-zero pixels: sparse data (COO) never become dense images.
+
+        Parameters
+        ----------
+        counts
+            Shape (n,), real numbers: what the pixels hold. Where one pixel comes twice in a frame
+            its counts are added.
+        pixels
+            Shape (n,), whole numbers: which ROI pixel, an index into `RoiMap.pixels`, in any order
+            inside a frame; below 0: in no ROI, left out. For flat indices into the detector they
+            are `roi_map.pixel_numbers[index]`, for rows and columns `index = row * n_cols + col`.
+        starts
+            Shape (k + 1,), whole numbers: frame j holds the events starts[j] .. starts[j + 1] - 1.
+            For events in the order of their frames 0 .. k - 1 they are
+            `np.searchsorted(frame, np.arange(k + 1))`. A frame without events holds no counts; one
+            that could not be had is `append_gap`.
+
+        Raises
+        ------
+        FrameShapeError
+            For arrays that do not fit together, and pixels that do not exist; C2 is then as before.
+        InvalidInputError
+            As `append`.
+
+        Notes
+        -----
+        Equal to `append` of the same frames. With engine "dense", and where a ROI's numbers are no
+        photon counts up to 255, its pixels are filled in for the product.
+        """
+        n_pixels = len(self.roi_map.pixels)
+        values, places, begins = checked_events(counts, pixels, starts, n_pixels)
+        k = len(begins) - 1
+        products = self._products
+        if not isinstance(products, StreamedTwoTime):
+            whole = np.zeros((k, n_pixels))
+            frame = np.repeat(np.arange(k, dtype=np.int64), np.diff(begins))
+            some = slice(int(begins[0]), int(begins[-1]))
+            inside = places[some] >= 0
+            np.add.at(whole, (frame[inside], places[some][inside]), values[some][inside])
+            self.append_pixels(whole)
+            return
+        if self._sorter is None:
+            self._sorter = EventSorter(products.blocks)
+        for first in range(0, k, TOGETHER):
+            products.append(
+                self._sorter.sorted(values, places, begins[first : first + TOGETHER + 1])
+            )
 
     def append_gap(self, n_frames: int) -> None:
         """Add frames that could not be had: no measurement for any ROI.
@@ -273,9 +346,9 @@ class TwoTimeAccumulator:
         """
         if n_frames < 0:
             raise InvalidInputError(f"Gap: got {n_frames} frames, expected 0 or more.")
-        if isinstance(self._products, DenseTwoTime):
+        if isinstance(self._products, StreamedTwoTime):
             for first in range(0, n_frames, TOGETHER):
-                self._products.append(None, min(TOGETHER, n_frames - first))
+                self._products.append(NewFrames(n_frames=min(TOGETHER, n_frames - first)))
         elif n_frames:
             self._check_room(n_frames)
             self._products.append_gap(n_frames)
@@ -310,13 +383,6 @@ def compile_kernels() -> None:
         accumulator = TwoTimeAccumulator(rois, sums=True)
         accumulator.append(np.ones((2 * LEVEL_LAGS[1], *rois.shape), dtype))
         accumulator.age_sums  # noqa: B018 (reading multiplies what waits)
-
-
-def band_of_c2(c2: FloatArray, start: int, stop: int, width: int) -> FloatArray:
-    """Return C2(t, t - lag), (n_roi, stop - start, width), of C2 (n_roi, n, n), NaN outside."""
-    frame = np.arange(start, stop, dtype=np.int64)[:, np.newaxis]
-    other = frame - np.arange(width)
-    return np.where(other >= 0, c2[:, frame, np.maximum(other, 0)], np.nan).astype(c2.dtype)
 
 
 def _checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:

@@ -11,69 +11,120 @@ from .compiled import kernel
 
 @kernel()
 def scale_frames(
-    pixels: Any, weights: Any, edges: Any, n_left: Any, out: Any, number: Any, sums: Any,
-    inverse: Any, row: int,
+    values: Any, runs: Any, weights: Any, edges: Any, n_left: Any, room: Any, out: Any,
+    number: Any, per_mean: Any, sums: Any, inverse: Any, row: int,
 ) -> None:  # fmt: skip  # pragma: no cover (compiled)
-    """Divide the pixels of frames by weights and their mean, block by block, from `row` on."""
-    n_frames, n_pixels = pixels.shape
+    """Divide one ROI's pixels of frames (k, n) by weights and their mean, into rows from `row` on.
+
+    `runs` (n_run, 3) are the ROI's pixels: first in a frame, how many side by side, their block.
+    `room` (n_pixels,) holds those of a frame, in its precision, so that frames are read once.
+    """
+    n_pixels = len(room)
     n_block = len(edges) - 1
-    for frame in range(n_frames):
-        values = pixels[frame]
+    for frame in range(len(values)):
+        at = 0
+        for run in range(len(runs)):
+            start, length = runs[run, 0], runs[run, 1]
+            for x in range(length):
+                room[at + x] = values[frame, start + x]
+            at += length
         total = 0.0
         if len(weights):
             for x in range(n_pixels):
-                total += values[x] * weights[x]
-        else:
-            for x in range(n_pixels):
-                total += values[x]
+                room[x] *= weights[x]
+        for x in range(n_pixels):
+            total += room[x]
         mean = total / n_pixels
         measured = np.isfinite(mean) and mean > 0
         number[row + frame] = 1.0 if measured else 0.0
-        per_mean = 1.0 / mean if measured else 0.0
+        scale = 1.0 / mean if measured else 0.0
+        per_mean[row + frame] = scale
         for block in range(n_block):
             start, stop = edges[block], edges[block + 1]
             part = 0.0
             scaled = out[block, row + frame]
-            if not measured:
-                scaled[:] = 0
-            elif len(weights):
-                for x in range(start, stop):
-                    value = values[x] * weights[x] * per_mean
-                    scaled[x - start] = value
+            if measured:
+                for x in range(stop - start):
+                    value = room[start + x] * scale
+                    scaled[x] = value
                     part += value
             else:
-                for x in range(start, stop):
-                    value = values[x] * per_mean
-                    scaled[x - start] = value
-                    part += value
+                scaled[:] = 0
             sums[block, row + frame] = part
-    for frame in range(row, row + n_frames):
-        whole = sums[:, frame].sum()
+        whole = sums[:, row + frame].sum()
         for block in range(n_block):
-            rest = whole - sums[block, frame]
-            inverse[block, frame] = np.sqrt(max(n_left[block], 1.0)) / rest if rest > 0 else 0.0
+            rest = whole - sums[block, row + frame]
+            known = rest > 0
+            inverse[block, row + frame] = np.sqrt(max(n_left[block], 1.0)) / rest if known else 0.0
 
 
 @kernel()
-def pair_frames(
-    finer: Any, finer_number: Any, finer_sums: Any, begin: int, out: Any, number: Any, sums: Any,
-    inverse: Any, row: int, n_new: int, n_left: Any,
+def pair_numbers(
+    finer_number: Any, finer_sums: Any, begin: int, number: Any, sums: Any, inverse: Any, row: int,
+    n_new: int, n_left: Any,
 ) -> None:  # fmt: skip  # pragma: no cover (compiled)
-    """Add rows of a finer ring in pairs, from its row `begin` on, into the rows from `row` on."""
-    n_block, _, width = out.shape
+    """Add numbers and sums of frames of a finer ring in pairs, from its row `begin` on."""
+    n_block = len(sums)
     for k in range(n_new):
         at, one = row + k, begin + 2 * k
         number[at] = finer_number[one] + finer_number[one + 1]
         whole = 0.0
         for block in range(n_block):
-            into, first, second = out[block, at], finer[block, one], finer[block, one + 1]
-            for x in range(width):
-                into[x] = first[x] + second[x]
             sums[block, at] = finer_sums[block, one] + finer_sums[block, one + 1]
             whole += sums[block, at]
         for block in range(n_block):
             rest = whole - sums[block, at]
             inverse[block, at] = np.sqrt(max(n_left[block], 1.0)) / rest if rest > 0 else 0.0
+
+
+@kernel()
+def add_rows(
+    rows: Any, row: int, n_new: int, first: int, frames_per_row: int, first_row: int, out: Any
+) -> None:  # pragma: no cover (compiled)
+    """Add frames (n_block, rows, width), from `row` on, to rows of `out` for several frames each.
+
+    Row r holds the sum of `frames_per_row` frames from (r + first_row) frames_per_row on; the first
+    of them empties it. `first` is the index of the first frame.
+    """
+    n_block, _, width = out.shape
+    for k in range(n_new):
+        at, place = divmod(first + k, frames_per_row)
+        for block in range(n_block):
+            into, new = out[block, at - first_row], rows[block, row + k]
+            if place == 0:
+                for x in range(width):
+                    into[x] = new[x]
+            else:
+                for x in range(width):
+                    into[x] += new[x]
+
+
+@kernel()
+def add_images(
+    rows: Any, row: int, measured: Any, edges: Any, is_known: bool, waiting: Any, same: Any,
+    right: Any, images: Any, start: int, first: int, length: int,
+) -> None:  # fmt: skip  # pragma: no cover (compiled)
+    """Add frames (n_block, rows, width), from `row` on, to images, and products with those before.
+
+    `waiting` (n_pixels,) is the frame before the first, and becomes the newest. Pixel 0 of the ROI
+    is column `start` of `images`, of which each holds `length` frames; `first` is the frame's index.
+    """
+    n_pixels = len(waiting)
+    for frame in range(len(measured)):
+        image = images[(first + frame) // length]
+        if is_known or frame:
+            for block in range(len(edges) - 1):
+                begin, later = edges[block], rows[block, row + frame]
+                for x in range(edges[block + 1] - begin):
+                    same[begin + x] += waiting[begin + x] * later[x]
+                for x in range(1 if begin == 0 else 0, edges[block + 1] - begin):
+                    right[begin + x - 1] += waiting[begin + x - 1] * later[x]
+        for block in range(len(edges) - 1):
+            begin, later = edges[block], rows[block, row + frame]
+            for x in range(edges[block + 1] - begin):
+                waiting[begin + x] = later[x]
+        for x in range(n_pixels):
+            image[start + x] += waiting[x]
 
 
 @kernel()
@@ -266,18 +317,3 @@ def add_square(
                 if np.isfinite(change):
                     squares[row] += change * change / 2
                     pairs[row] += 1
-
-
-@kernel()
-def add_neighbours(
-    scaled: Any, before: Any, is_known: bool, same: Any, right: Any
-) -> None:  # pragma: no cover (compiled)
-    """Add the products of frames (k, n_pixels) with those before, pixel by pixel."""
-    n_frames, n_pixels = scaled.shape
-    for frame in range(0 if is_known else 1, n_frames):
-        earlier = scaled[frame - 1] if frame else before
-        later = scaled[frame]
-        for x in range(n_pixels):
-            same[x] += earlier[x] * later[x]
-        for x in range(n_pixels - 1):
-            right[x] += earlier[x] * later[x + 1]

@@ -16,6 +16,7 @@ from xpcs_live_denoise.records.results import DenoisedTwoTime
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
 
 from .arrays import as_stack, enlarged, next_capacity, per_roi
+from .band import band_of_c2
 from .contrast import MODES, check_mode, estimate_contrast
 
 WINDOW = 50  # frames
@@ -145,11 +146,12 @@ def denoise_scaled(
     n_roi, n = stack.shape[:2]
     ahead = scaling.starts(n)
     back = ahead + (n - scaling.window - ahead[-1]) if ahead.size else ahead
+    band = band_of_c2(stack.swapaxes(1, 2), 0, n, scaling.window)
     passes: list[RunningBlend] = []
     # Both passes share their windows where the grids coincide; each window then runs once.
     for starts in (ahead,) if np.array_equal(ahead, back) else (ahead, back):
         blend = RunningBlend(n_roi, window=scaling.window, step=scaling.step, n_frames=n)
-        for start, values in denoised_windows(stack, starts, ensemble, scaling):
+        for start, values in denoised_windows(band, 0, starts, ensemble, scaling):
             blend.add(start, values, np.isfinite(scaling.contrast))
         passes.append(blend)
     denoised = stack.astype(stack.dtype if stack.dtype == np.float32 else np.float64)  # a copy
@@ -163,64 +165,86 @@ def denoise_scaled(
 
 
 def denoise_new_windows(
-    blend: RunningBlend, c2: FloatArray, ensemble: Denoiser, scaling: WindowScaling
+    blend: RunningBlend, band: FloatArray, start: int, ensemble: Denoiser, scaling: WindowScaling
 ) -> int:
     """Denoise and blend every window that has become complete while a series grows.
 
     The windows are those of the forward pass; the backward pass goes over the same ones. While
     beta* and baseline* do not change, the blend equals both passes over these windows. Each window
-    is put back with the beta* and baseline* of its time, so everything is provisional;
-    `denoise_two_time` on the whole C2 is final. A ROI without a scale is left out; when it has one
-    later, its blending begins there.
+    is put back with the beta* and baseline* of its time: with others `denoise_two_time` on the
+    whole C2 is final. A ROI without a scale is left out; when it has one later, its blending begins
+    there.
 
-    `c2` are all frames so far, (n_roi, n, n); a view is enough. Returns the first frame of the new
-    windows: rows of the band before it have not changed. n if no window was ready.
+    `band` are the rows C2(t, t - lag) from frame `start` on up to the newest, (n_roi, k, window or
+    more), those of windows that are blended already left out or not. Returns the first frame of the
+    new windows: rows of the band before it have not changed. The frame after the newest if no
+    window was ready.
     """
-    starts = scaling.starts(c2.shape[-1])[blend.n_windows :]
+    stop = start + band.shape[1]
+    starts = scaling.starts(stop)[blend.n_windows :]
     if not starts.size:
-        return c2.shape[-1]
-    for start, values in denoised_windows(c2, starts, ensemble, scaling):
-        blend.add(start, values, scaling.known)
+        return stop
+    for first, values in denoised_windows(band, start, starts, ensemble, scaling):
+        blend.add(first, values, scaling.known)
     return int(starts[0])
 
 
 def denoised_windows(
-    stack: FloatArray, starts: IntArray, ensemble: Denoiser, scaling: WindowScaling
+    band: FloatArray, start: int, starts: IntArray, ensemble: Denoiser, scaling: WindowScaling
 ) -> Iterator[tuple[int, FloatArray]]:
     """Denoise the windows that begin at `starts`, of all ROIs together, in bounded batches.
 
-    Yields start and values in the order of `starts`; values (2, n_roi, window, window) are mean and
-    spread in units of C2, NaN where C2 is and for ROIs without a scale. Raises InvalidInputError
-    when the ensemble returns arrays of another shape.
+    `band` are C2(t, t - lag), (n_roi, k, window or more), rows from frame `start` on. Yields start
+    and values in the order of `starts`; values (2, n_roi, window, window) are mean and spread in
+    units of C2, NaN where C2 is and for ROIs without a scale. Raises InvalidInputError when the
+    ensemble returns arrays of another shape.
     """
-    rois, window = np.flatnonzero(scaling.known), scaling.window
+    rois = np.flatnonzero(scaling.known)
     block = max(1, _BATCH // max(1, rois.size))
     for first in range(0, len(starts), block):
         some = starts[first : first + block]
-        values = np.full((2, len(some), stack.shape[0], window, window), np.nan)
-        if rois.size:
-            raw = np.stack([stack[rois, s : s + window, s : s + window] for s in some])
-            flat = raw.reshape(-1, window, window)  # (len(some) * rois.size, window, window)
-            which = np.tile(rois, len(some))
-            contrast, baseline = scaling.contrast[which], scaling.baseline[which]
-            scaled = window_inputs(
-                flat,
-                np.repeat(some, rois.size),
-                which,
-                contrast=contrast,
-                baseline=baseline,
-                seed=scaling.seed,
-            )
-            mean, spread = (np.asarray(output) for output in ensemble.denoise(scaled))
-            if mean.shape != scaled.shape or spread.shape != scaled.shape:
-                raise InvalidInputError(
-                    f"Ensemble: got mean and spread of shapes {mean.shape} and {spread.shape} for "
-                    f"windows of shape {scaled.shape}; expected that shape twice."
-                )
-            restored = restore(mean, spread, contrast=contrast, baseline=baseline)
-            restored[:, np.isnan(flat)] = np.nan
-            values[:, :, rois] = restored.reshape(2, *raw.shape)
-        yield from ((int(start), values[:, i]) for i, start in enumerate(some))
+        raw = windows_of_band(band, start, some, scaling.window)
+        values = np.full((2, *raw.shape), np.nan)
+        # What was never measured stays so: of it the network is not asked.
+        at, roi = np.nonzero(np.isfinite(raw).any(axis=(2, 3)) & scaling.known)
+        if at.size:
+            flat = raw[at, roi]  # (m, window, window)
+            values[:, at, roi] = _denoised(flat, some[at], roi, ensemble, scaling)
+        yield from ((int(begin), values[:, i]) for i, begin in enumerate(some))
+
+
+def _denoised(
+    windows: FloatArray,
+    starts: IntArray,
+    rois: IntArray,
+    ensemble: Denoiser,
+    scaling: WindowScaling,
+) -> FloatArray:
+    """Return mean and spread, (2, m, w, w), of windows (m, w, w) of C2 and some ROIs."""
+    contrast, baseline = scaling.contrast[rois], scaling.baseline[rois]
+    scaled = window_inputs(
+        windows, starts, rois, contrast=contrast, baseline=baseline, seed=scaling.seed
+    )
+    mean, spread = (np.asarray(output) for output in ensemble.denoise(scaled))
+    if mean.shape != scaled.shape or spread.shape != scaled.shape:
+        raise InvalidInputError(
+            f"Ensemble: got mean and spread of shapes {mean.shape} and {spread.shape} for "
+            f"windows of shape {scaled.shape}; expected that shape twice."
+        )
+    restored = restore(mean, spread, contrast=contrast, baseline=baseline)
+    restored[:, np.isnan(windows)] = np.nan
+    return restored
+
+
+def windows_of_band(band: FloatArray, start: int, starts: IntArray, window: int) -> FloatArray:
+    """Return windows of C2, (m, n_roi, window, window), that begin at `starts`, from its band.
+
+    `band` are C2(t, t - lag), (n_roi, k, window or more), rows from frame `start` on.
+    """
+    frame = np.arange(window, dtype=np.int64)
+    late = np.maximum.outer(frame, frame)
+    row = (starts - start)[:, np.newaxis, np.newaxis] + late
+    return band[:, row, np.abs(np.subtract.outer(frame, frame))].swapaxes(0, 1)
 
 
 def _scales(
@@ -271,6 +295,7 @@ class RunningBlend:
         self._bands = np.full((2, 2, n_roi, n_frames, 2 * window - 1), np.nan)
         self._last = np.zeros((2, n_roi, window, window))  # the newest window's values
         self._streak = np.zeros(n_roi, dtype=np.int64)  # windows in a row, per ROI
+        self._start = 0  # the first t1 that is kept
         edge = np.maximum.outer(np.arange(window), np.arange(window))
         self._reach = (window - 1 - edge) // step  # how many windows back still cover a pixel
         self.n_frames = 0
@@ -300,18 +325,6 @@ class RunningBlend:
         self.n_frames = stop
         self.n_windows += 1
 
-    def over(self, below: FloatArray, start: int, quantity: int = MEAN) -> FloatArray:
-        """Return a copy of C2 (n_roi, k, k) from frame `start` on, the blend written over it.
-
-        Outside the windows `below` stays, raw for instance; its NaN stay, as no window has values
-        there.
-        """
-        result = below.copy()
-        size = max(min(start + below.shape[-1], self.n_frames) - start, 0)
-        forward, backward = self.passes(start, start + size)[:, quantity]
-        scatter(mean_of_passes(forward, backward), result[:, :size, :size])
-        return result
-
     def band(self, below: FloatArray, start: int, quantity: int = MEAN) -> FloatArray:
         """Return a copy of rows of a band from frame `start` on, the blend written over it.
 
@@ -323,7 +336,8 @@ class RunningBlend:
         lag = np.arange(below.shape[2], dtype=np.int64)
         first = frame[:, np.newaxis] - lag
         passes = self._bands[:, quantity]
-        forward, backward = passes[:, :, np.maximum(first, 0), lag + self._window - 1]
+        row = np.maximum(first - self._start, 0)
+        forward, backward = passes[:, :, row, lag + self._window - 1]
         blended = np.where(first >= 0, mean_of_passes(forward, backward), np.nan)
         some = result[:, : len(frame)]
         np.copyto(some, blended, where=np.isfinite(blended), casting="same_kind")
@@ -331,11 +345,24 @@ class RunningBlend:
 
     def passes(self, start: int, stop: int) -> FloatArray:
         """Return rows [start, stop): pass, quantity, ROI, t1, t2 - t1 + window - 1. A view."""
-        return self._bands[:, :, :, start:stop]
+        return self._bands[:, :, :, start - self._start : stop - self._start]
+
+    def release(self, before: int) -> None:
+        """Forget what only rows of the band before frame `before` need.
+
+        These must have left every window: none that comes begins before them.
+        """
+        drop = min(before - self._window + 1, self.n_frames) - self._start
+        if drop <= 0:
+            return
+        kept = self._bands[:, :, :, drop : self.n_frames - self._start].copy()
+        self._bands[:, :, :, : kept.shape[3]] = kept
+        self._bands[:, :, :, kept.shape[3] :] = np.nan
+        self._start += drop
 
     def _block(self, start: int) -> FloatArray:
         """Return a view of the square of one window: (2, 2, n_roi, window, window)."""
-        corner = self._bands[:, :, :, start:, self._window - 1 :]
+        corner = self._bands[:, :, :, start - self._start :, self._window - 1 :]
         # One row down at the same t2 is one row further and one step back in t2 - t1.
         row, item = corner.strides[-2:]
         return as_strided(
@@ -346,8 +373,8 @@ class RunningBlend:
 
     def _reserve(self, n_frames: int) -> None:
         *before, capacity, width = self._bands.shape
-        if n_frames > capacity:
-            shape = (*before, next_capacity(capacity, n_frames), width)
+        if (needed := n_frames - self._start) > capacity:
+            shape = (*before, next_capacity(capacity, needed), width)
             self._bands = enlarged(self._bands, shape, np.nan)
 
 

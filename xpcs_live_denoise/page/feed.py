@@ -14,7 +14,8 @@ from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import ResultNotFoundError, XpcsError
 from xpcs_live_denoise.records.types import Document, Fields
 
-from .run_state import RunState
+from .c2_node import C2Node, bins_of, c2_to_read
+from .run_state import BAND_FIELDS, RunState
 from .tiled_http import (
     FIRST_DELAY_S,
     LAST_DELAY_S,
@@ -27,7 +28,7 @@ from .tiled_http import (
 
 logger = logging.getLogger(__name__)
 
-C2_KINDS = ("c2", "c2_denoised")
+C2_KINDS = ("c2", *BAND_FIELDS)
 # stream -> what in it is followed.
 FOLLOWED = {
     "two_time": C2_KINDS,
@@ -228,12 +229,25 @@ class RunFeed:
                 self._follow_node(stream, name, again=False)
 
         def message(update: Document) -> None:
+            metadata = update.get("metadata") or {}
             if update["type"] == "container-child-created":
                 self._follow_node(stream, update["key"], again=True)
             elif update["key"] == "image":
-                self.state.data.picture_facts = update.get("metadata") or {}
+                self.state.data.picture_facts = metadata
+            elif update["key"] == "c2":
+                version, frames_per_bin = bins_of(metadata)
+                if version % 2 == 0 and frames_per_bin != self.state.data.frames_per_bin:
+                    self._start(self._read_again())
 
         self._follow(path, opened, message)
+
+    async def _read_again(self) -> None:
+        """Read the map, whose bins hold another number of frames from now on."""
+        try:
+            await read_stream(self._http, f"{self._path}/two_time", self.state, ("c2",))
+        except XpcsError as error:
+            self._remember_late(0)  # again with the next update
+            logger.info("Run %s, its map: %s", self.state.uid, error)
 
     def _follow_node(self, stream: str, name: str, *, again: bool) -> None:
         path = f"{self._path}/{stream}/{name}"
@@ -286,6 +300,8 @@ async def read_stream(
     """Read into the state those nodes of the stream at a path that are there."""
     children = await http.children(path)
     known = [name for name in names if name in children]
+    if path.endswith("/two_time"):
+        known = c2_to_read(children, known, live=state.live)
     await asyncio.gather(
         *(_read_node(http, f"{path}/{name}", state, children[name], first_frame) for name in known)
     )
@@ -294,10 +310,10 @@ async def read_stream(
 async def read_roi(http: TiledHttp, path: str, state: RunState, index: int) -> None:
     """Read into the state C2 of one ROI (its index) of the run at a path."""
     children = await http.children(f"{path}/two_time")
-    for name in C2_KINDS:
-        if name in children:
-            node = f"{path}/two_time/{name}"
-            await _read_c2(http, node, state, children[name]["structure"], index=index)
+    known = [name for name in C2_KINDS if name in children]
+    for name in c2_to_read(children, known, live=state.live):
+        node = C2Node(http, f"{path}/two_time/{name}", children[name], state)
+        await node.read([index])
 
 
 def take_update(state: RunState, stream: str, name: str, update: Document) -> None:
@@ -313,14 +329,18 @@ def take_update(state: RunState, stream: str, name: str, update: Document) -> No
     values = np.frombuffer(update["payload"], dtype).reshape(update["shape"])
     offset = tuple(update["offset"] or (0,) * values.ndim)  # None: it is all of the array
     if stream == "two_time":
-        data.patch_c2(name, values, (offset[0], offset[1], offset[2]))
+        at = (offset[0], offset[1], offset[2])
+        if name == "c2":
+            data.patch_c2(values, at)
+        else:
+            data.patch_band(name, values, at)
     else:
         data.patch_picture(name, values, offset)
     state.touch()
 
 
 async def _read_node(
-    http: TiledHttp, path: str, state: RunState, node: Fields, first_frame: int
+    http: TiledHttp, path: str, state: RunState, node: Document, first_frame: int
 ) -> None:
     try:
         await _read_values(http, path, state, node, first_frame)
@@ -331,44 +351,17 @@ async def _read_node(
 
 
 async def _read_values(
-    http: TiledHttp, path: str, state: RunState, node: Fields, first_frame: int
+    http: TiledHttp, path: str, state: RunState, node: Document, first_frame: int
 ) -> None:
     *_, stream, name = path.split("/")
     structure = node["structure"]
     if name == "internal":
         state.append(stream, await http.table(path), afresh=True)
     elif stream == "two_time":
-        for index in sorted(state.wanted):
-            await _read_c2(http, path, state, structure, index=index, first_frame=first_frame)
+        await C2Node(http, path, node, state).read(sorted(state.wanted), first_frame)
     else:
         values, data = await http.array(path, structure), state.data
         if name == "image":
             data.picture_facts = node.get("metadata") or {}
         (data.picture if stream == "image" else data.g2)[name] = values
         state.touch()
-
-
-async def _read_c2(
-    http: TiledHttp,
-    path: str,
-    state: RunState,
-    structure: Fields,
-    *,
-    index: int,
-    first_frame: int = 0,
-) -> None:
-    name = path.rpartition("/")[2]
-    c2 = state.map_of(index, name)
-    while True:
-        n_frames = min(state.n_frames, structure["shape"][1])
-        k, first = c2.stride, -(-first_frame // c2.stride)
-        rows = slice(first * k, n_frames, k)
-        # Raw rows reach back to the first frame; what is denoised lies near the diagonal.
-        cols = slice(0, n_frames, k) if name == "c2" else rows
-        if rows.start >= n_frames:
-            return  # Tiled answers an empty slice with an error
-        values = await http.array(path, structure, (index, rows, cols))
-        if c2.stride == k:  # the map was not thinned meanwhile
-            break
-    c2.place(values, (first, first if cols == rows else 0))
-    state.touch()

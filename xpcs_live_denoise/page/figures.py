@@ -8,7 +8,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from bokeh.events import MouseLeave, MouseMove, Tap
 from bokeh.models import (
+    AdaptiveTicker,
     BasicTicker,
+    BasicTickFormatter,
     ColorBar,
     ColumnDataSource,
     CustomJS,
@@ -75,6 +77,9 @@ const power = 10 ** Math.floor(Math.log10((high - low) / most));
 const step = power * [1, 2, 5, 10].find((digit) => (high - low) / (digit * power) <= most);
 return between(Array.from({ length: most + 2 }, (_, i) => (Math.floor(low / step) + i) * step));
 """
+# Ticks of an axis of times in s that are round in min and h, too, and their labels.
+SIXTIES = {"base": 60, "mantissas": [1, 2, 5, 10, 15, 30], "desired_num_ticks": 5}
+IN_UNIT = "return String(Number((tick / unit).toPrecision(6)));"
 MOST_ALONG, MOST_UP = 4, 5  # of a panel on a laptop
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 INK, PALE_INK, LINE = "#16202a", "#33404d", "#c6ccd2"
@@ -121,8 +126,9 @@ class Figures:
         self.sources: dict[str, ColumnDataSource] = {}
         self._labels: Array | None = None  # of the detector, as they are drawn
         self._thin = False
-        self._unit = "s"  # of all times
+        self._unit, self._series_s = "s", 0.0  # of all times
         self._c2_hovers: list[HoverTool] = []
+        self._lags = DataRange1d(range_padding=0)
         self._edges, self._chosen = (LinearColorMapper(palette=[NOT_DRAWN] * 2) for _ in range(2))
         self._c2_colours = LinearColorMapper(
             palette=viridis(256), low=1.0, high=1.5, nan_color=views.UNKNOWN
@@ -260,35 +266,66 @@ class Figures:
 
     # --- filling them ----------------------------------------------------------------------
 
-    def show_unit(self, time_unit: str) -> None:
-        """Label all axes for times in "s" or another unit, "frame"."""
-        if time_unit == self._unit:
+    def show_unit(self, time_unit: str, series_s: float) -> None:
+        """Label all axes for times in "s" or another unit, "frame", of a series so long."""
+        known = (time_unit, views.axis_unit(time_unit, series_s))
+        if known == (self._unit, views.axis_unit(self._unit, self._series_s)):
             return
-        self._unit = time_unit
-        for name, (_, x_label, y_label) in views.PANELS.items():
-            self.plots[name].xaxis.axis_label = views.in_unit(x_label, time_unit)
-            self.plots[name].yaxis.axis_label = views.in_unit(y_label, time_unit)
-        for tool in self._c2_hovers:
-            tool.tooltips = list(c2_tooltips(time_unit).items())
+        self._unit, self._series_s = time_unit, series_s
+        self._label_times()
 
-    def show_c2(self, view: views.TwoTimeView, shown: str, roi: str, nothing: str) -> None:
-        """Show the C2 of a ROI, or `nothing`; what is hidden (`shown`) is not sent."""
+    def _label_times(self) -> None:
+        """Label all axes; ages have a unit that suits the length of the series, delays s."""
+        of_lags = self.plots["c2_denoised"].y_range is self._lags
+        ages = {("c2_raw", 0), ("c2_raw", 1), ("c2_denoised", 0), ("gamma", 0)}
+        ages |= set() if of_lags else {("c2_denoised", 1)}
+        unit_s = views.axis_unit(self._unit, self._series_s)[1]
+        for name, (_, *labels) in views.PANELS.items():
+            plot = self.plots[name]
+            for at, (axis, label) in enumerate(zip((plot.xaxis, plot.yaxis), labels, strict=True)):
+                end_s = self._series_s if (name, at) in ages else 0.0
+                axis.axis_label = views.in_unit(label, self._unit, end_s)
+                if (name, at) in ages:
+                    axis.ticker = BasicTicker() if unit_s == 1 else AdaptiveTicker(**SIXTIES)
+                    axis.formatter = CustomJSTickFormatter(code=IN_UNIT, args={"unit": unit_s})
+        if of_lags:
+            lags = self.plots["c2_denoised"].yaxis
+            lags.axis_label = views.in_unit(views.SHORT_LAGS_LABEL, self._unit)
+            lags.ticker, lags.formatter = BasicTicker(), BasicTickFormatter()
+        for tool, second in zip(self._c2_hovers, ("t2", "lag" if of_lags else "t2"), strict=True):
+            tool.tooltips = list(c2_tooltips(self._unit, second).items())
+
+    def show_c2(self, view: views.TwoTimeView, shown: str, roi: str) -> None:
+        """Show the C2 of a ROI; what is hidden (`shown`) is not sent."""
         self._c2_colours.update(low=view.low, high=view.high)
-        for kind, values in (("raw", view.raw), ("denoised", view.denoised)):
+        self._show_lags(view.strip is not None)
+        for kind, values, title in (
+            ("raw", view.raw, view.raw_title),
+            ("denoised", view.denoised if view.strip is None else view.strip.values, view.title),
+        ):
             plot, source = self.plots[f"c2_{kind}"], self.sources[f"c2_{kind}"]
-            title = views.PANELS[plot.name][0] if kind == "raw" else view.title
             plot.title.text = f"{title}, {roi}"
-            if values is None or not len(values):
-                missing = view.note if len(view.raw) and kind == "denoised" else nothing
-                plot.title.text += f": {missing}"
+            if values is None or not values.size:
+                plot.title.text += f": {view.empty or view.note}"
                 source.data = empty(IMAGE_COLUMNS)
+            elif kind == "denoised" and view.strip is not None:
+                source.data = strip_columns(view.strip)
             elif shown in ("both", "model", kind):
                 source.data = image_columns(values, (view.edge_s, view.edge_s))
 
-    def show_detector(self, view: views.DetectorView | None, rois: Rois, missing: str) -> None:
-        """Show the image with its ROIs, or, for None, what is `missing`."""
+    def _show_lags(self, of_lags: bool) -> None:
+        """Let the second picture of C2 have an axis of lags, or that of the first one."""
+        plot = self.plots["c2_denoised"]
+        wanted = self._lags if of_lags else self.plots["c2_raw"].y_range
+        if plot.y_range is wanted:
+            return
+        plot.y_range = wanted
+        self._label_times()
+
+    def show_detector(self, view: views.DetectorView | None, rois: Rois) -> None:
+        """Show the image with its ROIs, or, for None, that there is none."""
         if view is None:
-            self.plots["detector"].title.text = f"Detector: {missing}"
+            self.plots["detector"].title.text = f"Detector: {views.NO_IMAGE}"
             self.sources["detector"].data = empty(IMAGE_COLUMNS)
             self.sources["rois"].data = empty(ROI_COLUMNS)
             self._labels = None
@@ -343,7 +380,9 @@ class Figures:
         """Show the rates of a ROI; what may still change is hollow."""
         title = f"{views.PANELS['gamma'][0]}, {roi}"
         self.plots["gamma"].title.text = f"{title}: {view.note}" if view.note else title
-        self.plots["gamma"].xaxis.axis_label = views.in_unit(view.age_label, self._unit)
+        self.plots["gamma"].xaxis.axis_label = views.in_unit(
+            view.age_label, self._unit, self._series_s
+        )
         for kind, points in view.points.items():
             self.sources[kind].data = rate_columns(kind, points)
         corners: Columns = {
@@ -490,10 +529,16 @@ def hover(plot: Plot, renderers: list[Plot], **tooltips: str) -> HoverTool:
     return tool
 
 
-def c2_tooltips(time_unit: str) -> dict[str, str]:
-    """Return what is told of a place in C2."""
+def strip_columns(strip: views.C2Strip) -> Columns:
+    """Return the columns of the image of short lags against age."""
+    columns = image_columns(strip.values, (strip.end_s, strip.high_s - strip.low_s))
+    return {**columns, "y": [strip.low_s]}
+
+
+def c2_tooltips(time_unit: str, second: str = "t2") -> dict[str, str]:
+    """Return what is told of a place in C2; `second` is what its y axis is."""
     time = "{0.000} s" if time_unit == "s" else f"{{0}} {time_unit}s"
-    return {"t1": f"$x{time}", "t2": f"$y{time}", "C2": "@image{0.0000}"}
+    return {"t1": f"$x{time}", second: f"$y{time}", "C2": "@image{0.0000}"}
 
 
 def colour_bar(mapper: Plot, title: str | None = None) -> ColorBar:

@@ -229,11 +229,11 @@ class Screen:
         """Draw what the browser does not have yet of a ROI (its index)."""
         figures, label, live = self._figures, state.labels[index], state.live
         roi, rois = f"ROI {label}", rois_of(state, index)
-        figures.show_unit(state.time_unit)
+        figures.show_unit(state.time_unit, state.series_s)
         self._draw(
             "C2",
             lambda: state.two_time(index, model=shown == "model"),
-            lambda view: figures.show_c2(view, shown, roi, state.nothing),
+            lambda view: figures.show_c2(view, shown, roi),
             (shown, live),
         )
         self._draw("g2", lambda: state.g2(index), lambda view: figures.show_g2(view, roi))
@@ -258,10 +258,8 @@ class Screen:
             self._draw(
                 "the detector",
                 lambda: state.detector(index),
-                lambda view: figures.show_detector(
-                    view, rois, "no image yet" if live else "no image in this result"
-                ),
-                (live, rois),
+                lambda view: figures.show_detector(view, rois),
+                rois,
             )
 
     def _draw(

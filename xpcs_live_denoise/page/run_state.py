@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -24,6 +23,8 @@ G2Arrays: TypeAlias = tuple[FloatArray, FloatArray | None, FloatArray | None, Fl
 # A live run is silent when nothing new came for this long, s, and for this many frames.
 SILENT_S, SILENT_FRAMES = 60.0, 10
 SCREEN_EDGE = 320  # pixels of C2: more would be sent than a panel of the page shows
+# The arrays of the band in the stream `two_time`, and what they are called here.
+BAND_FIELDS = {"c2_band": "raw", "c2_band_denoised": "denoised"}
 LEAST_FRAMES = 5  # below it g2 has no shape
 
 
@@ -32,8 +33,12 @@ class RunData:
 
     Attributes
     ----------
-    maps
-        (index of the ROI, "c2" or "c2_denoised") -> C2Map; only of ROIs that someone looks at.
+    maps, bands
+        Index of the ROI -> C2Map, and C2Band of this ROI alone; only of ROIs that someone looks at.
+    frames_per_bin
+        Of the maps.
+    squares
+        Index of the ROI -> the denoised C2 of a result of earlier versions, which has no band.
     gamma
         The rows that count, None before the first.
     status
@@ -47,7 +52,10 @@ class RunData:
     """
 
     def __init__(self) -> None:
-        self.maps: dict[tuple[int, str], views.C2Map] = {}
+        self.maps: dict[int, views.C2Map] = {}
+        self.bands: dict[int, views.C2Band] = {}
+        self.squares: dict[int, views.C2Map] = {}
+        self.frames_per_bin = 1
         self.gamma: GammaTable | None = None
         self.status: Status | None = None
         self.picture: dict[str, Array] = {}
@@ -58,15 +66,32 @@ class RunData:
 
     def make_room(self, n_frames: int) -> None:
         """Thin all maps to the one stride at which so many frames fit: they are compared."""
-        for c2 in self.maps.values():
-            c2.make_room(n_frames)
+        for c2 in (*self.maps.values(), *self.squares.values()):
+            c2.make_room(-(-n_frames // c2.frames_per_bin))
 
-    def patch_c2(self, kind: str, values: FloatArray, offset: tuple[int, int, int]) -> None:
-        """Take a block of a two-time array, shape (n_roi, k, m), for the ROIs someone looks at."""
-        for index, wanted in list(self.maps):
+    def set_bins(self, frames_per_bin: int) -> bool:
+        """Take how many frames a bin of the maps holds; return whether all must be read anew."""
+        if frames_per_bin == self.frames_per_bin:
+            return False
+        self.frames_per_bin = frames_per_bin
+        self.maps.clear()
+        return True
+
+    def patch_c2(self, values: FloatArray, offset: tuple[int, int, int]) -> None:
+        """Take a block of the map, shape (n_roi, k, m), for the ROIs someone looks at."""
+        for index, c2_map in self.maps.items():
+            if 0 <= (at := index - offset[0]) < len(values):
+                c2_map.patch(values[at], offset[1:])
+
+    def patch_band(self, name: str, values: FloatArray, offset: tuple[int, int, int]) -> None:
+        """Take rows of the band, "c2_band" or "c2_band_denoised", for the ROIs someone looks at."""
+        for index, band in self.bands.items():
             at = index - offset[0]
-            if wanted == kind and 0 <= at < len(values):
-                self.maps[index, kind].patch(values[at], offset[1:])
+            # Where the array only grew there are no rows.
+            if 0 <= at < len(values) and values.shape[2] == band.window:
+                rows = written(values[at : at + 1])
+                raw, denoised = (rows, None) if BAND_FIELDS[name] == "raw" else (None, rows)
+                band.add(offset[1], raw, denoised)
 
     def patch_picture(self, name: str, values: Array, offset: tuple[int, ...]) -> None:
         """Take a part of the image or of the labels."""
@@ -102,6 +127,11 @@ class RunData:
             message=str(newest.get("message") or ""),
         )
         return number(newest.get("time"), 0)
+
+
+def written(rows: FloatArray) -> FloatArray:
+    """Return rows of a band, NaN where nothing was written: Tiled reads zeros there."""
+    return np.where(np.any(rows != 0, axis=-1, keepdims=True), rows, np.float32(np.nan))
 
 
 def number(value: object, otherwise: float = math.nan) -> float:
@@ -210,6 +240,11 @@ class RunState:
         return int(self.xpcs.get("window") or 50)
 
     @property
+    def has_denoiser(self) -> bool:
+        """Whether the analysis has an ensemble; earlier versions did not tell."""
+        return self.xpcs.get("model", True) is not None
+
+    @property
     def live(self) -> bool:
         """Whether the run has not ended, as far as can be read."""
         return "stop" not in self.metadata and not self.gone
@@ -234,7 +269,7 @@ class RunState:
         if (metadata.get("n_frames") or 0) < self.n_frames and "stop" not in metadata:
             metadata = {**metadata, "n_frames": self.n_frames}
         self.metadata, self.gone = dict(metadata), ""
-        self.data.make_room(self._n_frames_to_hold)
+        self.data.make_room(self.n_frames)
         self.hear(self.start.get("time") or 0.0)
         self.touch()
 
@@ -247,16 +282,23 @@ class RunState:
         self.gone = why
         self.touch()
 
-    def map_of(self, index: int, kind: str) -> views.C2Map:
+    def map_of(self, index: int) -> views.C2Map:
         """Return the map of a ROI, made if there is none."""
-        key = (index, kind)
-        if key not in self.data.maps:
-            self.data.maps[key] = views.C2Map(self._n_frames_to_hold)
-        return self.data.maps[key]
+        bins = self.data.frames_per_bin
+        if index not in self.data.maps:
+            self.data.maps[index] = views.C2Map(-(-self.n_frames // bins), frames_per_bin=bins)
+        return self.data.maps[index]
 
-    @property
-    def _n_frames_to_hold(self) -> int:
-        return max(self.n_frames, self.n_expected or 0)
+    def band_of(self, index: int, window: int) -> views.C2Band:
+        """Return the band of a ROI, made if there is none of so many lags."""
+        band = self.data.bands.get(index)
+        if band is None or band.window != window:
+            band = self.data.bands[index] = views.C2Band(1, window)
+        return band
+
+    def square_of(self, index: int) -> views.C2Map:
+        """Return the denoised C2 of a ROI of a result without a band, made if there is none."""
+        return self.data.squares.setdefault(index, views.C2Map(self.n_frames))
 
     def append(self, stream: str, rows: Any, *, afresh: bool = False) -> None:
         """Take rows of a table, a DataFrame; `afresh`: all that there are."""
@@ -265,11 +307,6 @@ class RunState:
         else:
             self.hear(self.data.add_status(rows, afresh=afresh))
         self.touch()
-
-    @property
-    def nothing(self) -> str:
-        """What to say where a panel is empty."""
-        return "nothing yet" if self.live else "nothing measured"
 
     @property
     def empty(self) -> bool:
@@ -290,26 +327,37 @@ class RunState:
         return self._once(("two_time", index, model), lambda: self._two_time(index, model))
 
     def _two_time(self, index: int, model: bool) -> views.TwoTimeView:
-        raw, note = self._c2(index, "c2"), "no path"
+        c2_map, band = self.data.maps.get(index), self.data.bands.get(index)
+        second = None
         if model:
-            denoised, title = self._model(index), views.MODEL_TITLE
+            second, title, note = self._model(index, c2_map), views.MODEL_TITLE, "no path"
         else:
-            denoised, title = self._c2(index, "c2_denoised"), views.PANELS["c2_denoised"][0]
-            note = views.why_not_denoised(self.n_frames, self.window, final=not self.live)
-        return views.two_time_view(
-            np.empty((0, 0), np.float32) if raw is None else raw,
-            None if raw is None else denoised,
-            entry_s=self._stride * self.frame_time_s,
+            if index in self.data.squares and band is None:
+                second = self.data.squares[index].full(self.n_frames)
+            title = views.PANELS["c2_denoised"][0]
+            note = views.why_not_denoised(
+                self.n_frames,
+                self.window,
+                final=not self.live,
+                has_denoiser=self.has_denoiser,
+            )
+        return views.measured_view(
+            c2_map or views.C2Map(0),
+            None if model or second is not None else band,
+            second,
+            n_frames=self.n_frames if c2_map else 0,
+            frame_time_s=self.frame_time_s,
             most=SCREEN_EDGE,
-            series_s=self._series_s,
+            series_s=self.series_s,
             status=self.data.status,
             roi=index,
             note=note,
             title=title,
+            final=not self.live,
         )
 
-    def _model(self, index: int) -> FloatArray | None:
-        if self.data.gamma is None:
+    def _model(self, index: int, c2_map: views.C2Map | None) -> FloatArray | None:
+        if self.data.gamma is None or c2_map is None:
             return None
         try:
             return c2_model(
@@ -317,24 +365,16 @@ class RunState:
                 self.labels[index],
                 frame_time_s=self.frame_time_s,
                 n_frames=self.n_frames,
-                stride=self._stride,
+                stride=c2_map.entry_frames,
             )
         except InvalidInputError:  # no path of this ROI, or not yet
             return None
 
-    def _c2(self, index: int, kind: str) -> FloatArray | None:
-        if not self.n_frames or (index, kind) not in self.data.maps:
-            return None
-        return self.data.maps[index, kind].full(self.n_frames)
-
     @property
-    def _stride(self) -> int:
-        return next((c2.stride for c2 in self.data.maps.values()), 1)
-
-    @property
-    def _series_s(self) -> float:
-        n_frames = self._n_frames_to_hold if self.live else self.n_frames
-        return n_frames * self.frame_time_s
+    def series_s(self) -> float:
+        """Time of the whole series as far as it is known, s."""
+        to_come = (self.n_expected or 0) if self.live else 0
+        return max(self.n_frames, to_come) * self.frame_time_s
 
     def detector(self, index: int) -> views.DetectorView | None:
         """Return the detector image with a chosen ROI, None where the run has none."""
@@ -363,20 +403,21 @@ class RunState:
         return self._once(("g2", index), lambda: self._g2(index))
 
     def _g2(self, index: int) -> views.G2View:
-        delay_s, raw, error, denoised = self._stored_g2(index) or self._g2_so_far(index)
-        view = views.g2_view(
+        stored = self._stored_g2(index)
+        delay_s, raw, error, denoised = stored or self._g2_so_far(index)
+        return views.g2_view(
             delay_s,
             raw,
             denoised,
             raw_error=error,
             table=self.data.gamma,
             label=self.labels[index],
-            series_s=self._series_s,
-            final=self.complete,
+            n_frames=self.n_frames,
+            frame_time_s=self.frame_time_s,
+            series_s=self.series_s,
+            whole=stored is not None,
+            final=not self.live,
         )
-        if not self.complete and not self.live:  # "so far" would promise more
-            return dataclasses.replace(view, title=f"g₂ of {self.n_frames} frames")
-        return view
 
     def _stored_g2(self, index: int) -> G2Arrays | None:
         """Return g2 of a finished run; None where an analysis that broke off has left it out."""
@@ -390,12 +431,15 @@ class RunState:
         return delay_s, stored["g2"], stored.get("g2_error"), stored.get("g2_denoised")
 
     def _g2_so_far(self, index: int) -> G2Arrays:
-        raw, denoised = (self._c2(index, kind) for kind in ("c2", "c2_denoised"))
-        if raw is None or self.n_frames < LEAST_FRAMES:
+        c2_map, near, denoised = self.data.maps.get(index), None, None
+        if c2_map is None or self.n_frames < LEAST_FRAMES:
             return np.empty(0), None, None, None
-        g2, error = views.g2_so_far(raw)
-        near = None if denoised is None else views.g2_so_far(denoised)[0]
-        return np.arange(1, len(raw)) * self._stride * self.frame_time_s, g2, error, near
+        if index in self.data.bands:
+            near, denoised = self.data.bands[index].g2(0)
+        elif index in self.data.squares:
+            denoised = views.g2_so_far(self.data.squares[index].full(self.n_frames))[1]
+        lags, g2 = views.g2_so_far(c2_map.full(self.n_frames), c2_map.entry_frames, near)
+        return lags * self.frame_time_s, g2, None, denoised
 
     def heterogeneity(self, index: int) -> views.HeterogeneityView:
         """Return the heterogeneity of a ROI."""
@@ -413,7 +457,7 @@ class RunState:
             lambda: views.gamma_view(
                 self.data.gamma,
                 self.labels[index],
-                end_s=self._series_s,
+                end_s=self.series_s,
                 window=self.window,
                 final=not self.live,
             ),

@@ -15,15 +15,17 @@ from xpcs_live_denoise import views
 from xpcs_live_denoise.catalog import (
     TABLES,
     arrow_schema,
+    bin_centres,
     catalogs_of_runs,
     pixel_centres,
     time_units,
 )
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
-from xpcs_live_denoise.numerics.estimator.model_image import c2_model, c2_residual
-from xpcs_live_denoise.records.results import GAMMA_COLUMNS, GammaTable, Picture
-from xpcs_live_denoise.records.run import RoiHeterogeneity, Status
+from xpcs_live_denoise.numerics.estimator.model_image import c2_residual
+from xpcs_live_denoise.records.results import GAMMA_COLUMNS
 from xpcs_live_denoise.records.types import Array, Document, FloatArray
+
+from .two_time import BINNED, LONG_NAMES, SQUARES, model_of_bins, read_band, read_map, with_band
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,13 +33,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from xpcs_live_denoise.catalog import Node
-    from xpcs_live_denoise.window import RunView
 
 RESULT_SPEC = "XPCSResult"
 JSON_COLUMNS = ("skipped", "contrast", "baseline", "contrast_estimates", "heterogeneity")
 # What stands for a value of each kind that an earlier version did not store.
 NOTHING = {"float": math.nan, "int": 0, "bool": False, "str": ""}
-LONG_NAMES = {"c2": "C2", "c2_denoised": "denoised C2"}
 G2_COLUMNS = ("g2", "g2_error", "g2_denoised", "heterogeneity", "heterogeneity_error")
 
 
@@ -74,7 +74,11 @@ class XPCSResult(BlueskyRunV3):
         return metadata.get("n_frames", 0)
 
     def c2(self, roi: int | None = None, denoised: bool = True) -> xr.DataArray:
-        """Return the two-time correlation.
+        """Return the two-time correlation over the whole series.
+
+        A series with more frames than the map has bins is averaged over blocks of
+        `.attrs["frames_per_bin"]` x `frames_per_bin` frames, always raw; `band` has the short lags
+        of every frame, also denoised.
 
         Parameters
         ----------
@@ -87,9 +91,9 @@ class XPCSResult(BlueskyRunV3):
         -------
         xarray.DataArray
             Dims (roi, t1_s, t2_s), or (t1_s, t2_s) for one ROI, each with its coordinate: label of
-            the ROI, times of the frames in `time_unit`; `q_inv_angstrom` beside `roi`. So
-            `.sel(t1_s=2.5, method="nearest")` is the row of that time. NaN where nothing was
-            measured.
+            the ROI, times of the frames, or of the middle of their bins, in `time_unit`;
+            `q_inv_angstrom` beside `roi`. So `.sel(t1_s=2.5, method="nearest")` is the row of that
+            time. NaN where nothing was measured.
 
         Raises
         ------
@@ -98,15 +102,76 @@ class XPCSResult(BlueskyRunV3):
         ResultNotFoundError
             When there is no (denoised) C2; says why.
         """
-        n_frames = self.n_frames
-        which = self._index(roi)
-        window = (which, slice(0, n_frames), slice(0, n_frames))
-        raw = mirrored(np.asarray(self._array("two_time", "c2", n_frames)[window]))
-        if not denoised:
-            return self._labelled(raw, roi, "c2")
-        values = np.asarray(self._array("two_time", "c2_denoised", n_frames)[window])
-        # Tiled reads 0 where nothing was written, and a denoised C2 is never exactly 0.
-        return self._labelled(np.where(values == 0, raw, values), roi, "c2_denoised")
+        n_frames, which = self.n_frames, self._index(roi)
+        stream = self._two_time(n_frames, "c2")
+        raw, frames_per_bin = read_map(stream, which, n_frames)
+        if not denoised or frames_per_bin > 1:
+            return self._map(raw, roi, "c2", frames_per_bin, n_frames)
+        stream = self._two_time(n_frames, "c2_denoised", "c2_band_denoised")
+        if "c2_denoised" in stream:
+            whole = slice(0, n_frames)
+            values = np.asarray(stream["c2_denoised"][which, whole, whole])
+            # Tiled reads 0 where nothing was written, and a denoised C2 is never exactly 0.
+            values = np.where(values == 0, raw, values)
+        else:  # the run is on
+            values = with_band(raw, self.band(roi, stop=n_frames).values)
+        return self._map(values, roi, "c2_denoised", 1, n_frames)
+
+    def band(
+        self,
+        roi: int | None = None,
+        denoised: bool = True,
+        *,
+        spread: bool = False,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> xr.DataArray:
+        """Return C2 at the short lags of every frame, the frames [start, stop) alone.
+
+        Only these rows are read: of a long series ask for some thousands of frames at a time.
+
+        Parameters
+        ----------
+        roi
+            Label of one ROI; default: all.
+        denoised
+            The denoised C2, which holds raw values where no window reached, or the raw one.
+        spread
+            In its place the standard deviation over the ensemble's members, NaN where no window
+            reached.
+        start, stop
+            Frames, as of a slice: -100 is 100 frames before the end. Default: all.
+
+        Returns
+        -------
+        xarray.DataArray
+            Dims (roi, t_s, lag_s), or (t_s, lag_s) for one ROI, with coordinates in `time_unit`:
+            the time t of a frame, and the lag of the frame at t - lag. NaN before the series.
+
+        Raises
+        ------
+        InvalidInputError
+            For a label that the result does not have.
+        ResultNotFoundError
+            When there is no (denoised) C2; says why.
+        """
+        n_frames, which = self.n_frames, self._index(roi)
+        name = "c2_band_spread" if spread else "c2_band_denoised" if denoised else "c2_band"
+        stream = self._two_time(n_frames, name, SQUARES[name])
+        first, last, _ = slice(start, stop).indices(n_frames)
+        frames, window = range(first, max(first, last)), int(self.xpcs["window"])
+        values = read_band(stream, name, which, frames, window)
+        if name == "c2_band_denoised" and (values == 0).any():
+            # Tiled reads 0 where nothing was written, and a denoised C2 is never exactly 0.
+            values = np.where(
+                values == 0, read_band(stream, "c2_band", which, frames, window), values
+            )
+        frame_time_s = self.xpcs["frame_time_s"]
+        dims = {
+            "t_s": np.array(frames, np.float64) * frame_time_s,
+            "lag_s": np.arange(values.shape[-1]) * frame_time_s,
+        }
+        return self._labelled(values, roi, name, dims)
 
     def c2_model(self, roi: int | None = None) -> xr.Dataset:
         """Return C2 as the path of Gamma explains it, and what that leaves of the measured one.
@@ -135,17 +200,15 @@ class XPCSResult(BlueskyRunV3):
         import xarray as xr
 
         raw = self.c2(roi, denoised=False)
+        frames_per_bin = raw.attrs.get("frames_per_bin", 1)
         labels, table = self.xpcs["roi"] if roi is None else [roi], self.gamma_table("path")
-        measured = raw.values.astype(np.float64).reshape(len(labels), self.n_frames, -1)
+        measured = raw.values.astype(np.float64).reshape(len(labels), *raw.shape[-2:])
         model, residual = np.full((2, *measured.shape), np.nan)
         failures: list[InvalidInputError] = []
         for index, label in enumerate(labels):
             try:
-                model[index] = c2_model(
-                    table,
-                    label,
-                    frame_time_s=self.xpcs["frame_time_s"],
-                    n_frames=measured.shape[-1],
+                model[index] = model_of_bins(
+                    table, label, frames_per_bin, self.xpcs["frame_time_s"], self.n_frames
                 )
             except InvalidInputError as error:
                 failures.append(error)
@@ -328,6 +391,8 @@ class XPCSResult(BlueskyRunV3):
         """
         from xpcs_live_denoise.window import plot_view
 
+        from .view import result_view
+
         labels = self.xpcs["roi"]
         label = labels[views.default_roi(labels)] if roi is None else roi
         return plot_view(result_view(self, label, model=model))
@@ -351,33 +416,49 @@ class XPCSResult(BlueskyRunV3):
         """Return q of every ROI, inverse Angstrom; NaN where unknown."""
         return np.array(self.xpcs["q_inv_angstrom"], dtype=float)
 
-    def _labelled(self, values: Array, roi: int | None, name: str) -> xr.DataArray:
-        """Return C2 of all ROIs, (n_roi, n, n), or of one, (n, n), with dims and coordinates."""
+    def _map(
+        self, values: Array, roi: int | None, name: str, frames_per_bin: int, n_frames: int
+    ) -> xr.DataArray:
+        """Return a map of all ROIs, (n_roi, m, m), or of one, (m, m), with its coordinates."""
+        centres = bin_centres(values.shape[-1], frames_per_bin, n_frames)
+        times = centres * self.xpcs["frame_time_s"]
+        c2 = self._labelled(values, roi, name, {"t1_s": times, "t2_s": times})
+        if frames_per_bin > 1:
+            c2.attrs |= {"frames_per_bin": frames_per_bin, "note": BINNED}
+        return c2
+
+    def _labelled(
+        self, values: Array, roi: int | None, name: str, times: dict[str, FloatArray]
+    ) -> xr.DataArray:
+        """Return an array of all ROIs, or of one, with its dims behind that of the ROIs."""
         import xarray as xr
 
-        times = np.arange(values.shape[-1]) * self.xpcs["frame_time_s"]
         which = self._index(roi)
         labels, q = np.array(self.xpcs["roi"], np.int64)[which], self._q()[which]
         along_roi = () if roi is not None else ("roi",)
         coords: Document = {
-            "t1_s": ("t1_s", times, {"long_name": "t1", "units": self.time_unit}),
-            "t2_s": ("t2_s", times, {"long_name": "t2", "units": self.time_unit}),
+            dim: (dim, values, {"long_name": dim.removesuffix("_s"), "units": self.time_unit})
+            for dim, values in times.items()
+        }
+        coords |= {
             "roi": (along_roi, labels, {"long_name": "ROI"}),
             "q_inv_angstrom": (along_roi, q, {"long_name": "q", "units": "1/angstrom"}),
         }
         attrs = {"long_name": LONG_NAMES[name], "units": "1"}
         return xr.DataArray(
-            values, dims=(*along_roi, "t1_s", "t2_s"), coords=coords, name=name, attrs=attrs
+            values, dims=(*along_roi, *times), coords=coords, name=name, attrs=attrs
         )
 
-    def _array(self, stream: str, name: str, n_frames: int) -> Node:
-        if n_frames and self.has(stream, name):
-            return self.base[stream].base[name]
+    def _two_time(self, n_frames: int, *names: str) -> Node:
+        """Return the stream of C2, which has one of these arrays."""
+        if n_frames and any(self.has("two_time", name) for name in names):
+            return self.base["two_time"].base
         status = self.status_table()
         message = status["message"].iloc[-1] if len(status) else "the analysis has just begun"
-        hint = "; the raw one is c2(denoised=False)" if name != "c2" else ""
+        ask = "band" if "band" in names[0] else "c2"
+        hint = "" if names[-1] == "c2" else f"; the raw one is {ask}(denoised=False)"
         raise ResultNotFoundError(
-            f"Result {self.start['uid']}: no {stream}/{name} after {n_frames} frames"
+            f"Result {self.start['uid']}: no two_time/{names[0]} after {n_frames} frames"
             f"{hint}. Last status: {message or 'no message'}"
         )
 
@@ -396,129 +477,3 @@ class XPCSResult(BlueskyRunV3):
         # A retried append may have doubled rows.
         table = table[names].astype(empty.dtypes).drop_duplicates("seq_num", keep="last")
         return table.sort_values("seq_num")
-
-
-def mirrored(lower: Array) -> Array:
-    """Return the symmetric array of a lower triangle; what is above the diagonal is ignored."""
-    below = np.tril(lower, -1)
-    return np.tril(lower) + np.swapaxes(below, -1, -2)
-
-
-def result_view(result: XPCSResult, label: int, *, model: bool = False) -> RunView:
-    """Return all that a figure shows of the ROI with this label; `model`: the path's C2, too."""
-    from xpcs_live_denoise.window import MOST_EDGE, RunView
-
-    xpcs, start = result.xpcs, result.start
-    labels, n_frames = list(xpcs["roi"]), result.n_frames
-    roi, frame_time_s = labels.index(label), xpcs["frame_time_s"]
-    raw = result.c2(label, denoised=False).values
-    metadata: Document = dict(result.metadata)
-    stop: Document | None = metadata.get("stop")
-    status, rows = _status(result), result.gamma_table()
-    series_s = n_frames * frame_time_s
-    gamma = views.table_from_columns({name: rows[name] for name in rows})
-    q = np.array(xpcs["q_inv_angstrom"], np.float64)
-    picture = _picture(result)
-    state = "" if stop is None else views.STATES.get(stop.get("exit_status", ""), "ended")
-    reason = "" if stop is None else stop.get("reason") or ""
-    window = xpcs.get("window", 0)
-    second, title = None, views.PANELS["c2_denoised"][0]
-    if model:
-        second, title = result.c2_model(label)["model"].values, views.MODEL_TITLE
-    elif result.has("two_time", "c2_denoised"):
-        second = result.c2(label).values
-    shown = views.gamma_view(gamma, label, end_s=series_s, window=window, final=stop is not None)
-    return RunView(
-        title=views.run_title(start, start["original_run_uid"], xpcs.get("detector", ""), state),
-        roi=f"{views.roi_title(label, q[roi])} ({roi + 1} of {len(labels)})",
-        message=views.message(reason, status.message, shown.caution),
-        facts=views.facts(
-            status,
-            roi,
-            n_frames=n_frames,
-            n_expected=None if stop is not None else xpcs.get("n_expected"),
-            frame_time_s=frame_time_s,
-            time_unit=result.time_unit,
-            counts=views.mean_counts(picture, label),
-            live=stop is None,
-        ),
-        label=label,
-        detector=views.detector_view(picture, label),
-        two_time=views.two_time_view(
-            raw,
-            second,
-            entry_s=frame_time_s,
-            most=MOST_EDGE,
-            series_s=series_s,
-            status=status,
-            roi=roi,
-            note=views.why_not_denoised(n_frames, window, final=stop is not None),
-            final=stop is not None,
-            title=title,
-        ),
-        g2=_g2(result, label, raw, gamma, final=stop is not None),
-        heterogeneity=views.heterogeneity_view(status, roi, frame_time_s, final=stop is not None),
-        gamma=shown,
-        power_law=views.power_law_view(gamma, labels, q),
-        n_roi=len(labels),
-        time_unit=result.time_unit,
-    )
-
-
-def _status(result: XPCSResult) -> Status:
-    """Return the newest row of the status stream."""
-    table: Any = result.status_table()
-    if not len(table):
-        return Status()
-    newest = table.iloc[-1].to_dict()
-    contrast, baseline = (
-        tuple(math.nan if value is None else float(value) for value in newest[name])
-        for name in ("contrast", "baseline")
-    )
-    return Status(
-        n_seen=int(newest["n_seen"]),
-        n_processed=int(newest["n_processed"]),
-        n_skipped=int(newest["n_skipped"]),
-        lag_s=float(newest["lag_s"]),
-        contrast=contrast,
-        baseline=baseline,
-        heterogeneity=tuple(map(RoiHeterogeneity.from_fields, newest["heterogeneity"])),
-        message=str(newest["message"]),
-    )
-
-
-def _picture(result: XPCSResult) -> Picture | None:
-    """Return the picture of the detector; None where nobody looked."""
-    try:
-        mean, labels = result.image()
-    except ResultNotFoundError:
-        return None
-    picture = Picture(mean=mean.values, labels=labels.values, **mean.attrs)
-    return views.for_screen(picture)
-
-
-def _g2(
-    result: XPCSResult, label: int, c2: FloatArray, gamma: GammaTable, *, final: bool
-) -> views.G2View:
-    table: Any = result.g2_table()
-    table = table[table["roi"] == label]
-    frame_time_s = result.xpcs["frame_time_s"]
-    if len(table):
-        delay_s, raw, error, denoised = (
-            table[name].to_numpy(np.float64)
-            for name in ("delay_s", "g2", "g2_error", "g2_denoised")
-        )
-    else:
-        (raw, error), denoised = views.g2_so_far(c2), None
-        delay_s = np.arange(1, len(c2)) * frame_time_s
-    return views.g2_view(
-        delay_s,
-        raw,
-        denoised,
-        raw_error=error,
-        table=gamma,
-        label=label,
-        series_s=len(c2) * frame_time_s,
-        final=final,
-        n_frames=len(c2),
-    )

@@ -155,6 +155,36 @@ class MissingFrames:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoiPixels:
+    """Frames that were read, as far as the analysis needs them.
+
+    Attributes
+    ----------
+    pixels
+        Shape (k, n_pixels): of every frame the pixels of the ROIs, as `RoiMap.gather` gives them.
+    whole
+        Shape (m, rows, cols): those of the frames that are there whole, for the picture of the
+        detector; None where that gets its frames another way.
+    """
+
+    pixels: Array
+    whole: Array | None = None
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.pixels)
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that this holds on to."""
+        return self.pixels.nbytes + (0 if self.whole is None else self.whole.nbytes)
+
+    def after(self, n_frames: int) -> RoiPixels:
+        """Return what follows the first frames; of the whole ones all."""
+        return dataclasses.replace(self, pixels=self.pixels[n_frames:])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StartOver:
     """What was read of a run so far is not of it; the references that follow are, from frame 0 on.
 

@@ -107,6 +107,17 @@ class BandRows:
     denoised: FloatArray | None = None
     spread: FloatArray | None = None
 
+    def rows(self, start: int, stop: int) -> BandRows:
+        """Return the rows of the frames [start, stop), which are among these."""
+        kept = slice(start - self.start, stop - self.start)
+        return BandRows(
+            start=start,
+            stop=stop,
+            c2=self.c2[:, kept],
+            denoised=None if self.denoised is None else self.denoised[:, kept],
+            spread=None if self.spread is None else self.spread[:, kept],
+        )
+
     @staticmethod
     def concatenate(parts: Sequence[BandRows]) -> BandRows:
         """Join rows that follow each other or overlap, in order. At least one part is needed.
@@ -212,6 +223,13 @@ class Publication:
     gamma: GammaTable | None
     status: Status
     picture: Picture | None = None
+
+    def rows_before(self, frame: int) -> Publication:
+        """Return its rows of the band before a frame, and nothing else that is provisional."""
+        band = self.band
+        if band is not None:
+            band = band.rows(band.start, min(band.stop, frame)) if band.start < frame else None
+        return dataclasses.replace(self, c2=None, band=band, gamma=None, picture=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
-"""Where the results of a run go: Tiled, the spool on disk, the terminal, memory."""
+"""Where the results of a run go: Tiled, the spool on disk, a file, the terminal, memory."""
 
+from .band_file import BandFile as BandFile
 from .destination import TiledDestination as TiledDestination
 from .memory import MemorySink as MemorySink
 from .run import TiledSink as TiledSink

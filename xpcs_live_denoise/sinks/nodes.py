@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow  # pyright: ignore[reportMissingTypeStubs]
+from tiled import utils  # pyright: ignore[reportMissingTypeStubs]
+from tiled.client import utils as client_utils  # pyright: ignore[reportMissingTypeStubs]
 from tiled.structures.array import ArrayStructure, BuiltinDtype  # pyright: ignore[reportMissingTypeStubs]
 from tiled.structures.core import StructureFamily  # pyright: ignore[reportMissingTypeStubs]
 from tiled.structures.data_source import DataSource  # pyright: ignore[reportMissingTypeStubs]
@@ -30,16 +32,20 @@ from xpcs_live_denoise.catalog import (
 )
 from xpcs_live_denoise.records.types import Array, BoolArray, Document, Fields
 
-pa: Any = pyarrow  # has no types
+# Without types.
+pa: Any = pyarrow
+tiled_utils: Any = utils
+tiled_client: Any = client_utils
 Table: TypeAlias = Any
 
 TABLE_KEY = "internal"
+HTTP_FORBIDDEN = 403
 # Room for what a message holds besides its rows: names and types of fifty columns.
 MESSAGE_OVERHEAD = 64_000
 
-# Frames along the edge of a chunk: about a window, so that a live row touches few chunks and a
-# thousand frames make few files.
-MIN_EDGE, DEFAULT_EDGE, MAX_EDGE = 25, 50, 100
+# Dims that grow while a series is taken, and frames along the edge of a chunk of each: so that a
+# live row touches few chunks and a long series makes few files.
+LIVE_EDGES = {"t1_s": 50, "t2_s": 50, "t_s": 100}
 FIRST_CAPACITY = 200
 
 
@@ -48,31 +54,34 @@ def largest_divisor(number: int, limit: int) -> int:
     return max(d for d in range(1, max(1, min(number, limit)) + 1) if number % d == 0)
 
 
-def live_edge(n_expected: int | None) -> tuple[int, int]:
-    """Return (capacity, chunk edge) in frames for a series that is still being taken.
+def live_layout(
+    dims: Sequence[str], shape: Sequence[int], itemsize: int, max_bytes: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return (capacity, chunks) of a new array (roi, ...) that has to hold `shape` and may grow."""
+    capacity, chunks = list(shape), list(shape)
+    for axis, dim in enumerate(dims):
+        if dim in LIVE_EDGES:
+            chunks[axis] = LIVE_EDGES[dim]
+            capacity[axis] = doubled(FIRST_CAPACITY, shape[axis])
+    others = math.prod(chunks[1:]) * itemsize
+    chunks[0] = largest_divisor(shape[0], max_bytes // others)
+    return tuple(capacity), tuple(chunks)
 
-    The capacity is the expected number itself where it has a divisor that makes a good chunk: the
-    array then never needs to be made anew. Otherwise it is the next multiple of 50 frames, and 200
-    where nobody told how many to expect.
-    """
-    if not n_expected:
-        return FIRST_CAPACITY, DEFAULT_EDGE
-    edge = largest_divisor(n_expected, MAX_EDGE)
-    if edge >= min(MIN_EDGE, n_expected):
-        return n_expected, edge
-    return math.ceil(n_expected / DEFAULT_EDGE) * DEFAULT_EDGE, DEFAULT_EDGE
+
+def doubled(capacity: int, needed: int) -> int:
+    """Return the capacity, doubled as often as it takes to hold what is needed."""
+    while capacity < needed:
+        capacity *= 2
+    return capacity
 
 
 def exact_chunks(shape: Sequence[int], itemsize: int, max_bytes: int) -> tuple[int, ...]:
-    """Return chunks for a finished array: whole rows, as many as `max_bytes` holds.
+    """Return chunks for a small array that is written at once: rows, as many as `max_bytes` holds.
 
     Every edge divides the shape: a patch of an array with a ragged last chunk would grow it.
     """
-    chunks = list(shape)
-    for axis in (1, 0) if len(shape) == 3 else (0,):
-        others = math.prod(chunks) // chunks[axis] * itemsize
-        chunks[axis] = largest_divisor(shape[axis], max_bytes // others)
-    return tuple(chunks)
+    row_bytes = max(1, math.prod(shape[1:]) * itemsize)
+    return (largest_divisor(shape[0], max_bytes // row_bytes), *shape[1:])
 
 
 def boxes(
@@ -115,7 +124,7 @@ class TiledArray:
         self._dtype = np.dtype(dtype)
         self._access_tags = access_tags
         self._max_bytes = max_message_bytes
-        self._node: Node = None
+        self._node: Any = None
         self._shape: tuple[int, ...] = ()
         self._chunks: tuple[int, ...] = ()
 
@@ -124,37 +133,63 @@ class TiledArray:
         """The length of each dim; empty before the node is there."""
         return dict(zip(ARRAY_DIMS[self._name][0], self._shape, strict=False))
 
-    def patch_frames(
-        self, values: Array, offset: tuple[int, int], *, n_frames: int, n_expected: int | None
-    ) -> None:
-        """Write a block (n_roi, n_t1, n_t2) of a two-time array while the series is being taken.
+    @property
+    def metadata(self) -> Document:
+        """The node's own metadata as they were when it was made or taken over."""
+        return {} if self._node is None else dict(self._node.metadata)
 
-        `offset` are the frames (t1, t2) of its first entry; the frames that are expected decide the
-        capacity of a new node, which has room for `n_frames`.
+    def reserve(self, shape: tuple[int, ...], **metadata: Any) -> None:
+        """Make room for `shape`: make the node, with `metadata`, or let it grow by doubling."""
+        if not self._shape:
+            dims = ARRAY_DIMS[self._name][0]
+            self._create(*live_layout(dims, shape, self._dtype.itemsize, self._max_bytes), metadata)
+        room = zip(self._shape, shape, strict=True)
+        larger = tuple(have if have >= n else doubled(max(have, 1), n) for have, n in room)
+        if larger != self._shape:
+            self._describe(larger)
+            # One zero in the far corner: Zarr changes its shape and copies nothing.
+            corner = np.zeros((1,) * len(larger), self._dtype)
+            self._node.patch(corner, offset=tuple(n - 1 for n in larger), extend=True)
+            self._shape = larger
+
+    def patch(self, values: Array, offset: tuple[int, ...]) -> None:
+        """Write a block into the room that is there; `offset` is where its first entry stands."""
+        for box in boxes(values.shape, self._chunks, self._dtype.itemsize, self._max_bytes):
+            block = np.ascontiguousarray(values[box], dtype=self._dtype)
+            at = tuple(o + s.start for o, s in zip(offset, box, strict=True))
+            self._node.patch(block, offset=at)
+        # What an earlier process had cut to its length has its whole capacity again.
+        self._shape = tuple(self._node.shape)
+
+    def trim(self, shape: tuple[int, ...]) -> None:
+        """Cut the array to its final shape; nothing is copied. A later `patch` undoes it.
+
+        Where the key may not, what lies beyond the shape stays, and reads 0.
         """
-        needed, n_roi = n_frames, values.shape[0]
-        if self._node is None:
-            capacity, edge = live_edge(n_expected)
-            while capacity < needed:
-                capacity *= 2
-            room = self._max_bytes // (edge * edge * self._dtype.itemsize)
-            chunks = (largest_divisor(n_roi, max(1, room)), edge, edge)
-            self._create((n_roi, capacity, capacity), chunks)
-        self.hold(needed)
-        self._patch(values, (0, *offset))
-
-    def hold(self, n_frames: int) -> None:
-        """Make room for so many frames, if the node is there."""
-        if self._shape and n_frames > self._shape[1]:
-            self._grow(n_frames)
+        if self._node is None or self._shape == shape:
+            return
+        chunks = tuple(_ragged(n, edge) for n, edge in zip(shape, self._chunks, strict=True))
+        source = self._node.data_sources()[0]
+        source.structure = self._structure(shape, chunks)
+        body = tiled_utils.safe_json_dump({"data_source": source})
+        uri = self._node.uri.replace("/metadata/", "/data_source/", 1)
+        self._describe(shape)
+        for attempt in tiled_client.retry_context():
+            with attempt:
+                answer = self._node.context.http_client.put(uri, content=body)
+                if answer.status_code == HTTP_FORBIDDEN:  # a key without the scope `register`
+                    self._describe(self._shape)
+                    return
+                tiled_client.handle_error(answer)
+        self._shape = shape
 
     def replace(self, values: Array) -> None:
-        """Make the array exactly `values`; the node is made anew only where its shape differs."""
+        """Make a small array exactly `values`; the node is made anew where its shape differs."""
         if self._node is None or self._shape != values.shape:
             chunks = exact_chunks(values.shape, self._dtype.itemsize, self._max_bytes)
             self._delete()
-            self._create(values.shape, chunks)
-        self._patch(values, (0,) * values.ndim)
+            self._create(values.shape, chunks, {})
+        self.patch(values, (0,) * values.ndim)
 
     def adopt(self) -> None:
         """Go on with the node that another process left."""
@@ -169,13 +204,10 @@ class TiledArray:
         if self._node is not None:
             self._node.close_stream()
 
-    def _create(self, shape: tuple[int, ...], chunks: tuple[int, ...]) -> None:
+    def _create(self, shape: tuple[int, ...], chunks: tuple[int, ...], metadata: Document) -> None:
         self._describe(shape)
-        structure = ArrayStructure(
-            data_type=BuiltinDtype.from_numpy_dtype(self._dtype),
-            shape=shape,
-            chunks=tuple((c,) * (n // c) for n, c in zip(shape, chunks, strict=True)),
-            dims=ARRAY_DIMS[self._name][0],
+        structure = self._structure(
+            shape, tuple((c,) * (n // c) for n, c in zip(shape, chunks, strict=True))
         )
         source = DataSource(structure=structure, structure_family=StructureFamily.array)
         node = create_or_adopt(
@@ -185,13 +217,21 @@ class TiledArray:
                 StructureFamily.array,
                 [source],
                 key=self._name,
-                metadata={},
+                metadata=metadata,
                 access_tags=self._access_tags,
             ),
         )
         self._take(node)
         if self._shape != shape:
             self._describe(self._shape)
+
+    def _structure(self, shape: tuple[int, ...], chunks: tuple[tuple[int, ...], ...]) -> Any:
+        return ArrayStructure(
+            data_type=BuiltinDtype.from_numpy_dtype(self._dtype),
+            shape=shape,
+            chunks=chunks,
+            dims=ARRAY_DIMS[self._name][0],
+        )
 
     def _take(self, node: Node) -> None:
         self._node, self._shape = node, tuple(node.shape)
@@ -202,27 +242,16 @@ class TiledArray:
         if self._name in self._stream:
             self._stream.delete_contents(self._name, external_only=False)
 
-    def _grow(self, needed: int) -> None:
-        capacity = self._shape[1]
-        while capacity < needed:
-            capacity *= 2
-        shape = (self._shape[0], capacity, capacity)
-        self._describe(shape)
-        # One zero in the far corner: Zarr changes its shape and copies nothing.
-        corner = np.zeros((1, 1, 1), self._dtype)
-        self._node.patch(corner, offset=tuple(n - 1 for n in shape), extend=True)
-        self._shape = shape
-
     def _describe(self, shape: tuple[int, ...]) -> None:
         # Before the node: documents() looks up the data key of every array that it finds.
         data_key = array_data_key(self._name, shape, self._dtype)
         self._stream.update_metadata({"data_keys": {self._name: data_key}}, drop_revision=True)
 
-    def _patch(self, values: Array, offset: tuple[int, ...]) -> None:
-        for box in boxes(values.shape, self._chunks, self._dtype.itemsize, self._max_bytes):
-            block = np.ascontiguousarray(values[box], dtype=self._dtype)
-            at = tuple(o + s.start for o, s in zip(offset, box, strict=True))
-            self._node.patch(block, offset=at)
+
+def _ragged(length: int, edge: int) -> tuple[int, ...]:
+    """Return the edges of chunks that end with the array."""
+    rest = length % edge
+    return (edge,) * (length // edge) + ((rest,) if rest else ())
 
 
 class TiledTable:

@@ -10,7 +10,7 @@ import logging
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -35,11 +35,11 @@ from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
 from xpcs_live_denoise.records.types import IntArray
 
 from .nodes import RunNodes
+from .two_time import STREAM, TwoTimeStream
 
 logger = logging.getLogger(__name__)
 
 PICTURE_PERIOD_S = 5.0  # an image of the detector is as large as thousands of rows
-TWO_TIME = {("two_time", name) for name in ("c2", "c2_denoised", "c2_spread")}
 MAX_MESSAGE_BYTES = 900_000  # subscribers' connections end at a message of 1 MB
 
 
@@ -89,9 +89,8 @@ class TiledSink:
         self._tags = list(access_tags) or None
         self._max_bytes = max_message_bytes
         self._nodes: RunNodes | None = None
-        self._n_frames: int | None = None  # as the run's metadata tell it
-        self._last_status: Status | None = None
-        self._finished = False
+        self._two_time: TwoTimeStream | None = None
+        self._stored = Stored()
         self._picture = NewestPicture(picture_period_s)
         self._start = start_document(
             info, uid=uid or str(uuid.uuid4()), time=created or time.time(), raw_path=raw_path
@@ -108,13 +107,14 @@ class TiledSink:
         Raises TiledUnavailableError when the server does not answer, httpx.HTTPError when it
         refuses, InvalidInputError when the container holds raw runs.
         """
-        nodes = self._open()
-        if self._finished:
+        nodes, two_time = self._open()
+        if self._stored.is_finished:
             return
         if isinstance(record, Publication):
-            self._publish(nodes, record)
-        else:
-            self._finalise(nodes, record)
+            self._publish(nodes, two_time, record)
+        elif not self._stored.has_result:
+            self._finalise(nodes, two_time, record)
+            self._stored.has_result = True
         for table in nodes.tables.values():
             table.settle()
 
@@ -123,54 +123,44 @@ class TiledSink:
 
         Raises as `write`; calling it again resumes.
         """
-        if self._finished:
+        if self._stored.is_finished:
             return
-        nodes = self._open()
-        if self._finished:  # by another process
+        nodes, two_time = self._open()
+        if self._stored.is_finished:  # by another process
             return
         self._picture.write(nodes)
-        self._write_coordinates(nodes)
-        if end.status != self._last_status:
+        two_time.trim(self._stored.n_frames or 0)
+        self._write_coordinates(nodes, two_time)
+        if end.status != self._stored.status:
             self._append_status(nodes, end.status)
         counts = nodes.close()
         stop = stop_document(end, start_uid=self.uid, time=time.time(), num_events=counts)
         nodes.run.update_metadata({"stop": stop}, drop_revision=True)
         nodes.run.close_stream()
-        self._finished = True
+        self._stored.is_finished = True
 
     # --- records ---------------------------------------------------------------------------
 
-    def _publish(self, nodes: RunNodes, news: Publication) -> None:
-        n_frames = max(news.n_frames, self._n_frames or 0)
-        room: Any = {"n_frames": n_frames, "n_expected": self._info.n_expected}
+    def _publish(self, nodes: RunNodes, two_time: TwoTimeStream, news: Publication) -> None:
         # First of all: this is what somebody waits for.
         if news.gamma is not None and len(news.gamma):
             _append_gamma(nodes, news.gamma)
-            if self._info.time_unit != "s":  # of what the streams say by themselves
-                _describe_times(nodes, self._info)
-        for stream, name in TWO_TIME & set(nodes.arrays):  # of one length, or nobody can read them
-            nodes.array(stream, name).hold(n_frames)
+            self._describe_times(nodes)
+        if news.band is not None:
+            two_time.write_band(news.band)
         if news.c2 is not None:
-            rows = nodes.array("two_time", "c2")
-            rows.patch_frames(news.c2.values, (news.c2.start, 0), **room)
-        for band in news.bands:
-            at = (band.start, band.start)
-            nodes.array("two_time", "c2_denoised").patch_frames(band.c2, at, **room)
-            nodes.array("two_time", "c2_spread").patch_frames(band.spread, at, **room)
+            two_time.write_map(news.c2)
         # After the arrays: what n_frames promises is there to be read.
-        self._set_n_frames(nodes, n_frames)
+        self._set_n_frames(nodes, max(news.n_frames, self._stored.n_frames or 0))
         self._picture.take(news.picture)
         if self._picture.is_due:
             self._picture.write(nodes)
         self._append_status(nodes, news.status)
 
-    def _finalise(self, nodes: RunNodes, result: Result) -> None:
-        n_frames = result.c2.shape[1]
+    def _finalise(self, nodes: RunNodes, two_time: TwoTimeStream, result: Result) -> None:
+        n_frames = result.band.stop
         if n_frames:
-            nodes.array("two_time", "c2").replace(result.c2)
-        if n_frames and result.denoised is not None:
-            nodes.array("two_time", "c2_denoised").replace(result.denoised.c2)
-            nodes.array("two_time", "c2_spread").replace(result.denoised.spread)
+            two_time.write_result(result)
         if len(result.g2.delay_s):
             for name in OneTime.__slots__:
                 values = getattr(result.g2, name)
@@ -185,10 +175,10 @@ class TiledSink:
         self._picture.write(nodes)
         self._append_status(nodes, result.status)
 
-    def _write_coordinates(self, nodes: RunNodes) -> None:
-        """Write what `t1_s`, `delay_s`, ... of the arrays are, beside them; the lengths are final.
+    def _write_coordinates(self, nodes: RunNodes, two_time: TwoTimeStream) -> None:
+        """Write what `t_s`, `lag_s`, `t1_s` ... of the arrays are, beside them.
 
-        The coordinates of images are written with them.
+        The lengths are final. The coordinates of images are written with them.
         """
         lengths: dict[str, dict[str, int]] = {}
         for (stream, _), array in nodes.arrays.items():
@@ -198,54 +188,75 @@ class TiledSink:
                 nodes.array(stream, "roi").replace(np.array(self._info.roi, np.int64))
                 q = np.array(self._info.q_inv_angstrom, np.float64)
                 nodes.array(stream, "q_inv_angstrom").replace(q)
-            for dim in ("t1_s", "t2_s"):
-                if dim in of_dims:
-                    times = np.arange(of_dims[dim]) * self._info.frame_time_s
-                    nodes.array(stream, dim).replace(times)
-                    if self._info.time_unit != "s":
-                        nodes.describe_keys(stream, {dim: {"units": self._info.time_unit}})
+        for dim, length in lengths.get(STREAM, {}).items():
+            if dim != "roi":
+                frames = two_time.times(dim, length, self._stored.n_frames or 0)
+                nodes.array(STREAM, dim).replace(frames * self._info.frame_time_s)
+                if self._info.time_unit != "s":
+                    nodes.describe_keys(STREAM, {dim: {"units": self._info.time_unit}})
 
     def _append_status(self, nodes: RunNodes, status: Status) -> None:
         nodes.table("status").append(status_columns(status))
-        self._last_status = status
+        self._stored.status = status
+
+    def _describe_times(self, nodes: RunNodes) -> None:
+        """Let the streams that are there say in which unit times and rates are; once a unit."""
+        if self._stored.time_unit != self._info.time_unit:
+            for stream, data_keys in time_units(self._info.time_unit).items():
+                nodes.describe_keys(stream, data_keys)
+            self._stored.time_unit = self._info.time_unit
 
     # --- the run's own node ------------------------------------------------------------------
 
-    def _open(self) -> RunNodes:
+    def _open(self) -> tuple[RunNodes, TwoTimeStream]:
         """Connect, and create the derived run or take over what is there of it."""
         if callable(self._client):
             self._client = self._client()
         probe(self._client)
-        if self._nodes is not None:
-            return self._nodes
+        if self._nodes is not None and self._two_time is not None:
+            return self._nodes, self._two_time
         parent = results_container(
             self._client, self._segments, CATALOG_SPEC, self._tags, self._info.uid
         )
         start = {"start": self._start}
         run = plain(create_container(parent, self.uid, start, RUN_SPECS, self._tags))
         nodes = RunNodes(run, self._tags, self._max_bytes)
-        self._n_frames = run.metadata.get("n_frames")
-        self._finished = "stop" in run.metadata
+        self._stored.n_frames = run.metadata.get("n_frames")
+        self._stored.is_finished = "stop" in run.metadata
         self._start = dict(run.metadata["start"])
-        self._nodes = nodes
+        if self._start["xpcs"].get("time_unit", "s") == "s":
+            self._stored.time_unit = "s"
+        self._nodes, self._two_time = nodes, TwoTimeStream(nodes)
         place = "/".join((*self._segments, self.uid))
         logger.info("Results of run %s go to Tiled as %s.", self._info.uid, place)
-        return nodes
+        return self._nodes, self._two_time
 
     def _complete_start(self, nodes: RunNodes) -> None:
         """Say in the start document how far apart frames are, as is known at the end."""
         stored, info = self._start["xpcs"], self._info
         known = {"frame_time_s": info.frame_time_s, "time_unit": info.time_unit}
-        if {"s"} != {info.time_unit, stored.get("time_unit", "s")}:
-            _describe_times(nodes, info)
+        if info.time_unit != "s":
+            self._stored.time_unit = None  # g2 came just now
+        self._describe_times(nodes)
         if any(stored.get(name) != value for name, value in known.items()):
             nodes.run.update_metadata({"start": {"xpcs": known}}, drop_revision=True)
             self._start["xpcs"] = {**stored, **known}
 
     def _set_n_frames(self, nodes: RunNodes, n_frames: int) -> None:
-        if self._n_frames != n_frames:
+        if self._stored.n_frames != n_frames:
             nodes.run.update_metadata({"n_frames": n_frames}, drop_revision=True)
-            self._n_frames = n_frames
+            self._stored.n_frames = n_frames
+
+
+@dataclass(slots=True)
+class Stored:
+    """How far a derived run has come in Tiled, as its sink knows."""
+
+    n_frames: int | None = None  # as the run's metadata tell it
+    status: Status | None = None  # the last row
+    time_unit: str | None = None  # that the data keys of the streams name; None: not known
+    has_result: bool = False
+    is_finished: bool = False
 
 
 class NewestPicture:
@@ -281,11 +292,6 @@ class NewestPicture:
         image.describe({"binning": picture.binning, "n_frames": picture.n_frames})
         self._waiting = None
         self._next = time.monotonic() + self._period_s
-
-
-def _describe_times(nodes: RunNodes, info: RunInfo) -> None:
-    for stream, data_keys in time_units(info.time_unit).items():
-        nodes.describe_keys(stream, data_keys)
 
 
 def _append_gamma(nodes: RunNodes, gamma: GammaTable) -> None:

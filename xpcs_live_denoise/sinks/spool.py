@@ -114,10 +114,11 @@ class Spool:
     def put_end(self, result: Result | None, end: RunEnd) -> Path:
         """Keep how the run ended, in the place of all that was `put` if there is a final result.
 
-        Returns the file; raises as `put`.
+        Of that, only rows of the band count that the result does not hold. Returns the file; raises
+        as `put`.
         """
         path = self._write(END, {"result": result, "end": end})
-        if result is not None:
+        if result is not None and not result.band.start:
             for old in self.folder.glob(f"*-{PUBLICATION}.npz"):
                 old.unlink()
         return path
@@ -127,9 +128,16 @@ class Spool:
 
         A RunEnd comes last; there is none if the run's process died before.
         """
+        ends = sorted(self.folder.glob(f"*-{END}.npz"))[-1:]
+        rows_before = first_row_of_result(ends[0]) if ends else None
         for path in sorted(self.folder.glob(f"*-{PUBLICATION}.npz")):
-            yield read_record(path)
-        for path in sorted(self.folder.glob(f"*-{END}.npz"))[-1:]:
+            publication: Publication = read_record(path)
+            if rows_before is not None:
+                publication = publication.rows_before(rows_before)
+                if publication.band is None:
+                    continue
+            yield publication
+        for path in ends:
             stored = read_record(path)
             # "facts" was written before a result by versions before 2.
             for name in ("facts", "result", "end"):
@@ -270,6 +278,15 @@ def read_record(path: Path) -> Any:
         ) from error
 
 
+def first_row_of_result(path: Path) -> int | None:
+    """Return the first row of the band that the final result in a file holds; None without one."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        coded: Any = json.loads(stored[TEXT].tobytes())
+    result = coded.get("result")
+    band = None if result is None else result["fields"].get("band")
+    return None if band is None else band["fields"]["start"]
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -316,12 +333,39 @@ def _decode(value: Any, arrays: Mapping[str, Array]) -> Any:
         stored = arrays[coded[code]]
         return stored if code == ARRAY else stored[()]
     if code == RECORD:
-        record, fields = _RECORDS[coded[RECORD]], _decode(coded["fields"], arrays)
-        if record is GammaTable:  # a version before schema 2 knew no cautions
-            fields.setdefault("caution", np.full(len(fields["roi"]), ""))
-        # An earlier version may have known a field more.
-        return record(**{name: fields[name] for name in record.__slots__ if name in fields})
+        return _decode_record(coded, arrays)
     decoded = {key: _decode(item, arrays) for key, item in coded.items()}
     if code == TUPLE:
         return tuple(decoded[TUPLE])
     return dict(decoded[PAIRS]) if code == PAIRS else decoded
+
+
+WINDOW_BEFORE = 50  # of versions that knew no band
+
+
+def _decode_record(coded: dict[str, Any], arrays: Mapping[str, Array]) -> Any:
+    if coded[RECORD] == "Band":  # a provisional square, of before the band
+        return None
+    record = _RECORDS[coded[RECORD]]
+    fields = _as_of_now(record, _decode(coded["fields"], arrays))
+    # An earlier version may have known a field more.
+    return record(**{name: fields[name] for name in record.__slots__ if name in fields})
+
+
+def _as_of_now(record: type, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a record that an earlier version may have written, as they are now."""
+    if record is GammaTable:
+        fields.setdefault("caution", np.full(len(fields["roi"]), ""))
+    elif record is Publication:
+        fields.setdefault("band", None)
+    elif record is Result and "c2" in fields:
+        from xpcs_live_denoise.numerics.two_time import band_of_c2
+
+        c2, made = fields["c2"], fields["denoised"]
+        squares = {"c2": c2}
+        if made is not None:
+            squares |= {"denoised": made.c2.swapaxes(1, 2), "spread": made.spread.swapaxes(1, 2)}
+        n = c2.shape[1]
+        bands = {name: band_of_c2(values, 0, n, WINDOW_BEFORE) for name, values in squares.items()}
+        fields |= {"map_values": c2, "band": BandRows(start=0, stop=n, **bands)}
+    return fields

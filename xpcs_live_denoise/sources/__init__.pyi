@@ -20,6 +20,7 @@ from .metadata import find_exposure as find_exposure
 from .metadata import find_frame_time as find_frame_time
 from .metadata import find_geometry as find_geometry
 from .metadata import geometry_conflicts as geometry_conflicts
+from .reading_thread import read_ahead as read_ahead
 from .remote.publisher import document_publisher as document_publisher
 from .remote.receiver import RemoteDocuments as RemoteDocuments
 from .roi_files import load_mask as load_mask
@@ -27,6 +28,7 @@ from .roi_files import load_rois as load_rois
 from .roi_files import open_flat_field as open_flat_field
 from .roi_files import open_rois as open_rois
 from .roi_files import save_rois as save_rois
+from .selection import RoiSelection as RoiSelection
 from .stored.chosen import ChosenSeries as ChosenSeries
 from .stored.chosen import listed_series as listed_series
 from .stored.chosen import series_during as series_during

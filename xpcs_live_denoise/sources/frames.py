@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import hdf5plugin  # noqa: F401 - registers the filters of compressed Eiger files
 
@@ -18,6 +18,7 @@ from xpcs_live_denoise.records.frames import (
     HDF5Frames,
     InlineFrames,
     MissingFrames,
+    RoiPixels,
     TiledFrames,
 )
 from xpcs_live_denoise.records.types import Array, BoolArray
@@ -26,6 +27,7 @@ from .eiger.files import read_eiger, read_pixel_mask
 from .file_roots import FileRoots
 from .handlers import AssetReader
 from .hdf5 import HDF5Reader, Patience, ThresholdChoice
+from .selection import RoiSelection
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.catalog import Node
@@ -35,8 +37,8 @@ class FrameReader:
     """Reads the frames behind references.
 
     HDF5 files in SWMR mode stay open between reads (0.1 ms a read instead of 2.5 ms), and so do
-    the handlers of legacy assets, until `close` or until others took their place. Used from one
-    thread.
+    the handlers of legacy assets, until `close` or until others took their place. Used by one
+    thread at a time.
 
     Parameters
     ----------
@@ -87,40 +89,60 @@ class FrameReader:
         except UnreadableFramesError:
             return None  # reading the frames says so
 
-    def read(self, reference: FrameReference, max_bytes: int) -> Iterator[Array]:
+    @overload
+    def read(self, reference: FrameReference, max_bytes: int) -> Iterator[Array]: ...
+
+    @overload
+    def read(
+        self, reference: FrameReference, max_bytes: int, selection: RoiSelection
+    ) -> Iterator[RoiPixels]: ...
+
+    def read(
+        self, reference: FrameReference, max_bytes: int, selection: RoiSelection | None = None
+    ) -> Iterator[Array | RoiPixels]:
         """Yield the frames of `reference` in order, as arrays (k, rows, cols).
 
-        A block has at most `max_bytes`, but one frame. Inline frames are yielded as views. Where
-        frames cannot be read, an UnreadableFramesError; those yielded before are good.
+        With a selection as RoiPixels, which need fewer bytes of a file to be decompressed. A block
+        has at most `max_bytes`, but one frame. Inline frames are yielded as views. Where frames
+        cannot be read, an UnreadableFramesError; those yielded before are good. A FrameShapeError
+        where they do not fit the selection.
         """
-        if isinstance(reference, InlineFrames):
-            yield from _split(reference.frames, max_bytes)
-        elif isinstance(reference, MissingFrames):
-            raise UnreadableFramesError(reference.reason)
-        elif isinstance(reference, EigerFrames):
+        if isinstance(reference, EigerFrames):
             yield from read_eiger(
                 reference,
                 max_bytes,
                 timeout_s=self._timeout_s,
                 roots=self._roots,
                 threshold=self._threshold,
+                selection=selection,
             )
+        elif isinstance(reference, HDF5Frames):
+            yield from self._hdf5.read(reference, max_bytes, selection)
+        else:
+            for frames in self._read_whole(reference, max_bytes):
+                yield frames if selection is None else selection.of_frames(frames)
+
+    def _read_whole(
+        self, reference: InlineFrames | MissingFrames | AssetFrames | TiledFrames, max_bytes: int
+    ) -> Iterator[Array]:
+        if isinstance(reference, InlineFrames):
+            yield from _split(reference.frames, max_bytes)
+        elif isinstance(reference, MissingFrames):
+            raise UnreadableFramesError(reference.reason)
         elif isinstance(reference, AssetFrames):
             yield from self._assets.read(reference, max_bytes)
-        elif isinstance(reference, TiledFrames) and self._tiled is not None:
+        elif self._tiled is not None:
             n = reference.n_thresholds or 1
             (place,) = self._threshold.place((0, n, 0, 0), f"Array {reference.path!r} in Tiled")
             flat = dataclasses.replace(
                 reference, start=reference.start * n, stop=reference.stop * n, n_thresholds=None
             )
             yield from _every(n, self._tiled(flat, max_bytes), place)
-        elif isinstance(reference, TiledFrames):
+        else:
             raise UnreadableFramesError(
                 f"Array {reference.path!r} in Tiled: no client to read it with was given. Let "
                 "`xpcs-live-denoise replay` or `serve` analyse runs whose frames are in Tiled."
             )
-        else:
-            yield from self._hdf5.read(reference, max_bytes)
 
     def close(self) -> None:
         """Close every file that is held open."""
@@ -129,8 +151,11 @@ class FrameReader:
 
 
 def read_with_gaps(
-    source: FrameReader, reference: FrameReference, max_bytes: int
-) -> Iterator[Array | MissingFrames]:
+    source: FrameReader,
+    reference: FrameReference,
+    max_bytes: int,
+    selection: RoiSelection,
+) -> Generator[RoiPixels | MissingFrames, None, None]:
     """Yield the frames of `reference` in order, with MissingFrames in the place of those.
 
     Reading goes on behind them where the source says that it can.
@@ -138,9 +163,9 @@ def read_with_gaps(
     n_done = 0
     rest: FrameReference | None = reference
     while rest is not None:
-        position = rest.start if isinstance(rest, EigerFrames) else 0
+        position = rest.start if isinstance(rest, EigerFrames | HDF5Frames) else 0
         try:
-            for frames in source.read(rest, max_bytes):
+            for frames in source.read(rest, max_bytes, selection):
                 n_done += len(frames)
                 position += len(frames)
                 yield frames
@@ -150,10 +175,11 @@ def read_with_gaps(
             return
         except UnreadableFramesError as error:
             until, reason = error.missing_until, str(error)
-        if isinstance(rest, EigerFrames) and until is not None and until > position:
+        if isinstance(rest, EigerFrames | HDF5Frames) and until is not None and until > position:
             n_done += until - position
             yield MissingFrames(n_frames=until - position, reason=reason)
-            more = rest.stop is None or rest.open_ended or until < rest.stop
+            goes_on = isinstance(rest, EigerFrames) and rest.open_ended
+            more = rest.stop is None or goes_on or until < rest.stop
             rest = dataclasses.replace(rest, start=until) if more else None
         else:
             yield MissingFrames(n_frames=max(0, reference.n_frames - n_done), reason=reason)

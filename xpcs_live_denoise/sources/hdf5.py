@@ -13,11 +13,12 @@ from pathlib import Path
 import h5py
 import hdf5plugin  # noqa: F401 - registers the filters of compressed Eiger files
 
-from xpcs_live_denoise.errors import UnreadableFramesError, short_repr
-from xpcs_live_denoise.records.frames import HDF5Frames
+from xpcs_live_denoise.errors import FrameShapeError, UnreadableFramesError, short_repr
+from xpcs_live_denoise.records.frames import HDF5Frames, RoiPixels
 from xpcs_live_denoise.records.types import Array
 
 from .file_roots import FileRoots
+from .selection import MOST_AT_ONCE, DamagedChunkError, RoiSelection, read_frames
 
 MAX_OPEN_FILES = 8
 # A dataset whose frames are larger is no detector's.
@@ -114,20 +115,23 @@ class HDF5Reader:
         while self._files:
             self._forget(next(iter(self._files)))
 
-    def read(self, reference: HDF5Frames, max_bytes: int) -> Iterator[Array]:
+    def read(
+        self, reference: HDF5Frames, max_bytes: int, selection: RoiSelection | None = None
+    ) -> Iterator[Array | RoiPixels]:
         """Yield the frames in order, as `FrameReader.read` does."""
         position = reference.start
         patience = Patience(0.0 if reference.path in self._failed else self._timeout_s)
         while position < reference.stop:
             try:
-                block = self._read_block(reference, position, max_bytes)
+                block = self._read_block(reference, position, max_bytes, selection)
+            except FrameShapeError:
+                raise  # they are there, and are not those of the ROIs
             except (*NOT_YET, ValueError) as error:
                 # What is open may be stale: only a file opened anew shows all there is.
                 self._forget(reference.path)
-                may_come = not isinstance(error, UnreadableFramesError)
-                if may_come and patience.wait():
+                if (waited := may_come(error)) and patience.wait():
                     continue
-                if may_come:
+                if waited:
                     self._failed.add(reference.path)
                 raise _unreadable(reference, position, error) from error
             self._failed.discard(reference.path)
@@ -135,7 +139,13 @@ class HDF5Reader:
             yield block
             patience = Patience(self._timeout_s)
 
-    def _read_block(self, reference: HDF5Frames, position: int, max_bytes: int) -> Array:
+    def _read_block(
+        self,
+        reference: HDF5Frames,
+        position: int,
+        max_bytes: int,
+        selection: RoiSelection | None,
+    ) -> Array | RoiPixels:
         """Return the next frames that the file already holds, at least one."""
         file = self._open(reference)
         try:
@@ -147,7 +157,8 @@ class HDF5Reader:
             # Frames of several thresholds may lie one after the other.
             n = (reference.n_thresholds or 1) if dataset.ndim == 3 else 1
             least = n * math.prod(dataset.shape[-2:]) * dataset.dtype.itemsize
-            stop = block_end(dataset, n * position, n * reference.stop, max(least, max_bytes))
+            stop = n * reference.stop
+            stop = block_end(dataset, n * position, stop, max(least, max_bytes), selection)
             stop = end_of_written(dataset, n * position, stop, os.stat(path).st_size) // n
             if stop <= position:
                 raise EOFError(f"the dataset holds {min(position, dataset.shape[0])} frames")
@@ -155,8 +166,9 @@ class HDF5Reader:
             shape = dataset.shape if n == 1 else (stop, n, *dataset.shape[1:])
             place = self._threshold.place(shape, reference.dataset, required=True)
             if n > 1:
-                return dataset[n * position + place[0] : n * stop : n]
-            return dataset[(slice(position, stop), *place)]
+                frames = range(n * position + place[0], n * stop, n)
+                return read_frames(dataset, frames, selection=selection)
+            return read_frames(dataset, range(position, stop), place, selection)
         finally:
             if not reference.swmr:
                 file.close()
@@ -217,10 +229,19 @@ def _dataset(file: h5py.File, reference: HDF5Frames) -> h5py.Dataset:
     return node
 
 
-def block_end(dataset: h5py.Dataset, position: int, stop: int, max_bytes: int) -> int:
+def block_end(
+    dataset: h5py.Dataset,
+    position: int,
+    stop: int,
+    max_bytes: int,
+    selection: RoiSelection | None = None,
+) -> int:
     """Return where a block of at most `max_bytes` ends, if possible at the end of a chunk."""
     rows, cols = dataset.shape[-2:]
-    end = min(stop, position + max(1, max_bytes // max(1, rows * cols * dataset.dtype.itemsize)))
+    n = max(1, max_bytes // max(1, rows * cols * dataset.dtype.itemsize))
+    if selection is not None and selection.takes_blocks(dataset):
+        n = max(n, min(MOST_AT_ONCE, max_bytes // selection.frame_bytes(dataset)))
+    end = min(stop, position + n)
     frames_per_chunk = dataset.chunks[0] if dataset.chunks else 1
     aligned = end // frames_per_chunk * frames_per_chunk
     # A compressed chunk that is read in two parts is decompressed twice.
@@ -245,8 +266,29 @@ def end_of_written(dataset: h5py.Dataset, position: int, stop: int, file_bytes: 
     return stop
 
 
+def may_come(error: Exception) -> bool:
+    """Whether what could not be read may be there a moment later."""
+    if isinstance(error, DamagedChunkError):
+        return error.may_come
+    return not isinstance(error, UnreadableFramesError)
+
+
+def damaged(subject: str, position: int, error: DamagedChunkError) -> UnreadableFramesError:
+    """Return the error for the frames of a chunk, of which the first is the `position`-th."""
+    until = position + error.n_frames
+    frames = f"frame {position}" if error.n_frames == 1 else f"frames {position}-{until - 1}"
+    return UnreadableFramesError(
+        f"{subject}: {frames}: the chunk cannot be decompressed "
+        f"({str(error)[:300].rstrip('.')}). These frames are gaps; copy the file anew, or check "
+        "the disk.",
+        missing_until=until,
+    )
+
+
 def _unreadable(reference: HDF5Frames, position: int, error: Exception) -> UnreadableFramesError:
     path, dataset = reference.path[:500], reference.dataset[:200]
+    if isinstance(error, DamagedChunkError):
+        return damaged(f"{path}, dataset {dataset!r}", position, error)
     reason = str(error)[:1000].rstrip(".")
     return UnreadableFramesError(
         f"{path}, dataset {dataset!r}: frames [{position}, {reference.stop}) cannot be read "

@@ -1,6 +1,6 @@
 """What a run shows, whoever draws it: the data of each panel, its words, its colours."""
 
-from .g2 import DiagonalSums as DiagonalSums
+from .band import C2Band as C2Band
 from .g2 import G2Curve as G2Curve
 from .g2 import G2View as G2View
 from .g2 import g2_so_far as g2_so_far
@@ -21,11 +21,13 @@ from .images import CHOSEN_INSIDE as CHOSEN_INSIDE
 from .images import NO_EDGE as NO_EDGE
 from .images import ROI_EDGE as ROI_EDGE
 from .images import C2Map as C2Map
+from .images import C2Strip as C2Strip
 from .images import DetectorView as DetectorView
 from .images import TwoTimeView as TwoTimeView
 from .images import detector_view as detector_view
 from .images import for_screen as for_screen
 from .images import mean_counts as mean_counts
+from .images import measured_view as measured_view
 from .images import two_time_view as two_time_view
 from .words import C2_COLOURS as C2_COLOURS
 from .words import DENOISED as DENOISED
@@ -34,11 +36,14 @@ from .words import DOUBTFUL as DOUBTFUL
 from .words import FIT as FIT
 from .words import KINDS as KINDS
 from .words import MODEL_TITLE as MODEL_TITLE
+from .words import NO_IMAGE as NO_IMAGE
 from .words import PANELS as PANELS
 from .words import RAW as RAW
 from .words import RECOMMENDED as RECOMMENDED
+from .words import SHORT_LAGS_LABEL as SHORT_LAGS_LABEL
 from .words import STATES as STATES
 from .words import UNKNOWN as UNKNOWN
+from .words import axis_unit as axis_unit
 from .words import caution_words as caution_words
 from .words import default_roi as default_roi
 from .words import facts as facts

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from xpcs_live_denoise.numerics.fits import fit_g2
-from xpcs_live_denoise.numerics.g2 import g2_from_c2
 from xpcs_live_denoise.numerics.kww import kww
-from xpcs_live_denoise.records.results import Band, C2Rows, GammaTable, RowSource
-from xpcs_live_denoise.records.types import Array, FloatArray
+from xpcs_live_denoise.records.results import GammaTable, RowSource
+from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
 from .gamma import series_fit
 from .words import why_no_frames
@@ -19,17 +18,26 @@ SHOWN_LAGS = 0.8  # of the series: the last lags rest on a handful of pairs of f
 LEAST_LAGS = 5  # fewer are not fitted
 MOST_POINTS = 120  # evenly on the logarithmic axis
 CURVE_POINTS = 200
-MOST_WITH_ERRORS = 600  # frames: a longer live series gets its error bars at its end
 
 
-def g2_so_far(c2: FloatArray) -> tuple[FloatArray, FloatArray | None]:
-    """Return g2 of C2 (n, n) at lags 1..n-1 and its error; None where it would take too long."""
-    if len(c2) <= MOST_WITH_ERRORS:
-        g2, error, _ = g2_from_c2(c2)
-        return g2[0], error[0]
+def g2_so_far(
+    c2: FloatArray, entry_frames: int = 1, near: FloatArray | None = None
+) -> tuple[IntArray, FloatArray]:
+    """Return lags in frames and g2 of C2 (n, n) with so many frames from one entry to the next.
+
+    Where entries are several frames apart, `near` has g2 at the lags 1, 2, ... of the band.
+    """
+    if not len(c2):
+        return np.empty(0, np.int64), np.empty(0)
     finite = np.isfinite(c2)
     sums, count = (_sums_of_diagonals(part) for part in (np.where(finite, c2, 0.0), finite))
-    return np.divide(sums, count, where=count > 0, out=np.full(len(c2) - 1, np.nan)), None
+    g2 = np.divide(sums, count, where=count > 0, out=np.full(len(sums), np.nan))
+    lags = entry_frames * np.arange(1, len(g2) + 1)
+    if entry_frames == 1 or near is None:
+        return lags, g2
+    # Bins beside each other share lags from 1 frame on: their mean is no g2 at one lag.
+    far = lags > max(len(near), entry_frames)
+    return np.r_[np.arange(1, len(near) + 1), lags[far]], np.r_[near, g2[far]]
 
 
 def _sums_of_diagonals(values: Array) -> FloatArray:
@@ -38,70 +46,6 @@ def _sums_of_diagonals(values: Array) -> FloatArray:
     padded[:, :n] = values[::-1]
     # One column less shears the rows: diagonals become columns, in the order of their lags.
     return padded.ravel()[:-n].reshape(n, 2 * n - 1).sum(axis=0)[n:]
-
-
-class DiagonalSums:
-    """Sums along the diagonals of C2 of every ROI while it grows, raw and denoised.
-
-    Beyond `window` frames, the edge of the denoiser's windows, nothing is denoised.
-    """
-
-    def __init__(self, n_roi: int, window: int) -> None:
-        self._n_summed = 0
-        self._sum = np.zeros((n_roi, 0))
-        self._count = np.zeros((n_roi, 0))
-        self._near = np.full((n_roi, 0, window), np.nan, np.float32)  # [roi, t, lag], denoised
-
-    def add_rows(self, rows: C2Rows) -> None:
-        """Take new rows; those that were taken before count once, all of them anew from row 0."""
-        if rows.start == 0:
-            self._n_summed = 0
-            self._sum[:], self._count[:] = 0, 0
-            self._near[:] = np.nan
-        if rows.stop > self._sum.shape[1]:
-            self._sum, self._count = (
-                _longer(array, rows.stop, 0.0) for array in (self._sum, self._count)
-            )
-        for t1 in range(max(rows.start, self._n_summed), rows.stop):
-            by_lag = rows.values[:, t1 - rows.start, :t1][:, ::-1]
-            known = np.isfinite(by_lag)
-            self._sum[:, :t1] += np.where(known, by_lag, 0)
-            self._count[:, :t1] += known
-        self._n_summed = max(self._n_summed, rows.stop)
-
-    def add_band(self, band: Band) -> None:
-        """Take a square of denoised values, in place of older ones of the same frames."""
-        if band.stop > self._near.shape[1]:
-            self._near = _longer(self._near, band.stop, np.nan)
-        values = np.where(np.isfinite(band.spread), band.c2, np.nan)
-        for lag in range(1, min(self._near.shape[2], band.stop - band.start)):
-            diagonal = np.diagonal(values, -lag, 1, 2)
-            old = self._near[:, band.start + lag : band.stop, lag]
-            np.copyto(old, diagonal, where=np.isfinite(diagonal))
-
-    def raw(self, roi: int) -> FloatArray:
-        """Return g2 of the ROI with this index, at lags 1, 2, ..."""
-        n_lag = max(0, self._n_summed - 1)
-        count = self._count[roi, :n_lag]
-        return np.divide(self._sum[roi, :n_lag], count, out=np.full(n_lag, np.nan), where=count > 0)
-
-    def denoised(self, roi: int) -> FloatArray | None:
-        """Return the denoised g2 at the lags of a window; None before a window has reached any."""
-        near = self._near[roi, :, 1:]
-        known = np.isfinite(near).sum(axis=0)
-        if not known.any():
-            return None
-        return np.divide(
-            np.nansum(near, axis=0), known, out=np.full(len(known), np.nan), where=known > 0
-        )
-
-
-def _longer(array: Array, n: int, value: float) -> Array:
-    """Return the array with its second axis at least n long, and twice what it was."""
-    shape = (len(array), max(n, 2 * array.shape[1]), *array.shape[2:])
-    grown = np.full(shape, value, array.dtype)
-    grown[:, : array.shape[1]] = array
-    return grown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,30 +78,32 @@ def g2_curve(
     *,
     fit: GammaTable | None = None,
     fit_now: bool = True,
-    n_frames: int | None = None,
+    measured_s: float | None = None,
 ) -> G2Curve:
     """Return what is drawn of one g2 (n_lag,); NO_CURVE where there is nothing to draw.
 
-    `delay_s` holds at least the delays of lags 1, 2, ... in s, evenly spaced; `fit` is the row of
-    the fit of the whole series, see `series_fit`. Where there is none, `fit_now` makes one. Lags
-    above SHOWN_LAGS of the series, `n_frames` in units of lags, are not drawn; by default it is one
-    more than lags.
+    `delay_s` holds the delays of its lags in s, rising, the first that of one frame; `fit`
+    is the row of the fit of the whole series, see `series_fit`. Where there is none, `fit_now`
+    makes one. Delays above SHOWN_LAGS of the frames so far, `measured_s`, are not drawn; by default
+    those are one more than lags.
     """
-    if g2 is None or not len(g2):
+    if g2 is None or not len(g2) or not len(delay_s):
         return NO_CURVE
-    delay_s, n = delay_s[: len(g2)], (n_frames or len(g2) + 1) - 1
-    inner = np.arange(len(g2)) < max(SHOWN_LAGS * n, 2)
-    kept = np.flatnonzero(inner & np.isfinite(g2))
+    n_lag = min(len(delay_s), len(g2))  # a window may be longer than the series
+    delay_s, g2 = delay_s[:n_lag], g2[:n_lag]
+    step_s = float(delay_s[0])
+    longest_s = delay_s[-1] if measured_s is None else measured_s - step_s
+    last_s = max(SHOWN_LAGS * float(longest_s) + step_s, 2.5 * step_s)
+    kept = np.flatnonzero((delay_s < last_s * (1 - 1e-9)) & np.isfinite(g2))
     if not len(kept):
         return NO_CURVE
-    last = int(kept[-1])
     if len(kept) > MOST_POINTS:
-        kept = kept[np.isin(kept, np.rint(np.geomspace(1, last + 1, MOST_POINTS)) - 1)]
+        kept = kept[_evenly(delay_s[kept])]
     if fit is None and fit_now:
-        fit = _fit_now(g2, g2_error, float(delay_s[0]), n + 1)
+        fit = _fit_now(delay_s, g2, g2_error, float(longest_s))
     x = y = _NOTHING
     if fit is not None and len(fit):
-        x = np.geomspace(delay_s[0], delay_s[last], CURVE_POINTS)
+        x = np.geomspace(delay_s[0], delay_s[kept[-1]], CURVE_POINTS)
         y = kww(x, fit.relaxation_rate[0], fit.alpha[0], fit.beta[0], fit.baseline[0])
     bar = np.zeros(len(kept)) if g2_error is None else np.nan_to_num(g2_error[kept])
     return G2Curve(
@@ -170,24 +116,35 @@ def g2_curve(
     )
 
 
+def _evenly(delay_s: FloatArray) -> IntArray:
+    """Return the indices of about MOST_POINTS delays, evenly on a logarithmic axis."""
+    places = np.geomspace(delay_s[0], delay_s[-1], MOST_POINTS)
+    after = np.clip(np.searchsorted(delay_s, places), 1, len(delay_s) - 1)
+    nearer = places - delay_s[after - 1] < delay_s[after] - places
+    return np.unique(after - nearer)
+
+
 def _fit_now(
-    g2: FloatArray, g2_error: FloatArray | None, step_s: float, n_frames: int
+    delay_s: FloatArray, g2: FloatArray, g2_error: FloatArray | None, longest_s: float
 ) -> GammaTable | None:
     """Return the row of a fit, None where it does not converge."""
     if np.isfinite(g2).sum() < LEAST_LAGS:
         return None
+    step_s = float(delay_s[0])
+    lags = delay_s / step_s
     known = np.zeros(len(g2), np.bool_)
     if g2_error is not None:
         known = np.isfinite(g2_error) & (g2_error > 0)
     if known.any() and g2_error is not None:
         row = fit_g2(
             np.where(known, g2, np.nan),
+            lags=lags,
             g2_error=np.where(known, g2_error, 1.0),
             frame_time_s=step_s,
         )
     else:
-        n_averaged = np.maximum(n_frames - np.arange(1.0, len(g2) + 1), 1.0)
-        row = fit_g2(g2, weights=n_averaged, frame_time_s=step_s)
+        n_averaged = np.maximum(longest_s / step_s + 1 - lags, 1.0)
+        row = fit_g2(g2, lags=lags, weights=n_averaged, frame_time_s=step_s)
     return row if row.converged[0] else None
 
 
@@ -216,15 +173,18 @@ def g2_view(
     raw_error: FloatArray | None = None,
     table: GammaTable | None,
     label: int,
+    n_frames: int,
+    frame_time_s: float,
     series_s: float,
+    whole: bool,
     final: bool,
-    n_frames: int | None = None,
 ) -> G2View:
-    """Return what is drawn of g2 at the lags 1, 2, ..., each array (n_lag,) or None.
+    """Return what is drawn of g2 at some delays, each array (n_lag,) or None.
 
-    `table` holds rows of any ROIs, with the fits of the whole series among them; while the results
-    are not final, g2 is fitted here. `series_s` is the time of the whole series as far as it is
-    known; for `n_frames` see `g2_curve`.
+    The denoised one may have the first lags only. `table` holds rows of any ROIs, with the fits of
+    the whole series among them; unless g2 is that of the `whole` series, it is fitted here.
+    `n_frames` are measured, `series_s` is the time of the whole series as far as it is known;
+    `final` says that nothing more will come.
     """
     curves = [
         g2_curve(
@@ -232,8 +192,8 @@ def g2_view(
             g2,
             error,
             fit=series_fit(table, label, source),
-            fit_now=not final,
-            n_frames=n_frames,
+            fit_now=not whole,
+            measured_s=n_frames * frame_time_s,
         )
         for g2, error, source in (
             (raw, raw_error, RowSource.SERIES_RAW),
@@ -256,6 +216,13 @@ def g2_view(
         high=high,
         first_s=first_s,
         last_s=last_s,
-        title="g₂ of the whole series" if final else "g₂ so far",
+        title=_title(n_frames, whole=whole, final=final),
         note="" if len(values) else why_no_frames(final=final),
     )
+
+
+def _title(n_frames: int, *, whole: bool, final: bool) -> str:
+    if whole:
+        return "g₂ of the whole series"
+    # "so far" would promise more.
+    return f"g₂ of {n_frames} frames" if final else "g₂ so far"

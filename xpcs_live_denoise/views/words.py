@@ -31,6 +31,10 @@ PANELS: Mapping[str, tuple[str, str, str]] = {
 }
 
 MODEL_TITLE = "Model C2, of the path"  # in the place of the denoised one where a user asks for it
+# In its place where a bin of the map holds several frames: by whether anything was denoised.
+SHORT_LAGS_TITLES = ("Short lags, raw", "Short lags, denoised")
+SHORT_LAGS_LABEL = "lag (s)"
+NO_IMAGE = "no image"  # of the detector
 
 # Kinds of points of Gamma(t), later ones over earlier ones: legend, colour, marker of matplotlib.
 KINDS: Mapping[str, tuple[str, str, str]] = {
@@ -64,15 +68,31 @@ CAUTIONS: Mapping[str, str] = {
     "errors_uncertain": "errors may be off by a factor of 2",
 }
 
+# Units of an axis of times: name, s, and the end from which on it has this unit, s.
+LONG_UNITS = (("h", 3600.0, 10_800.0), ("min", 60.0, 600.0), ("s", 1.0, -math.inf))
+
 # What the exit status of a run is called; a run without one is live.
 STATES: Mapping[str, str] = {"success": "finished", "fail": "failed", "abort": "aborted"}
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
 
-def in_unit(label: str, time_unit: str) -> str:
-    """Return the label of an axis for times in "s", or in another unit: "frame"."""
+def axis_unit(time_unit: str, end_s: float) -> tuple[str, float]:
+    """Return the unit of an axis of times that ends at `end_s`, and how many of `time_unit` it is.
+
+    Long series are read in minutes or hours; "frame" stays "frame".
+    """
+    if time_unit != "s":
+        return time_unit, 1.0
+    return next((name, long) for name, long, least in LONG_UNITS if end_s >= least)
+
+
+def in_unit(label: str, time_unit: str, end_s: float = 0.0) -> str:
+    """Return the label of an axis for times in "s", or in another unit: "frame".
+
+    An axis that ends late has the unit of `axis_unit`.
+    """
     if time_unit == "s":
-        return label
+        return label.replace("(s)", f"({axis_unit(time_unit, end_s)[0]})")
     return label.replace("(s)", f"({time_unit}s)").replace("(1/s)", f"(1/{time_unit})")
 
 
@@ -123,6 +143,12 @@ def run_title(start: Fields, uid: str, *parts: str) -> str:
     scan = start.get("scan_id")
     known = (f"Scan {scan}" if scan else "Run", uid[:8], sample_name(start))
     return " · ".join(part for part in (*known, *parts) if part)
+
+
+def map_title(frames_per_bin: int) -> str:
+    """Return what the map of C2 is called."""
+    title = PANELS["c2_raw"][0]
+    return title if frames_per_bin == 1 else f"{title}, {frames_per_bin} frames/bin"
 
 
 def roi_title(label: int, q_inv_angstrom: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -29,6 +30,8 @@ PLAIN = (1e-3, 1e5)  # numbers between these are written without an exponent
 LETTERS = 4.5  # that have the room which matplotlib gives a number of an x axis
 BAR_GAP, BAR_WIDTH, BAR_HEIGHT = 0.09, 0.13, 1.25  # inches, the least height
 BELOW = 0.09  # the top of a panel a bar ends: its highest number must not touch the title
+# Steps between times that are round in s, min and h.
+SIXTIES = [digits * 60.0**power for power in range(4) for digits in (1, 2, 5, 10, 15, 30)]
 ROI_OPACITY = 0.55
 COVERED = 0.1  # share of the image that outlines may cover before they fade
 
@@ -38,15 +41,9 @@ def panels(figure: Figure) -> dict[str, Axes]:
     found: dict[str, Axes] = {}
     for name, (title, _, _) in views.PANELS.items():
         # Who looks closely at one C2 compares it with the other.
-        x_of, y_of = {"heterogeneity": ("g2", ""), "c2_denoised": ("c2_raw",) * 2}.get(
-            name, ("", "")
-        )
+        x_of = {"heterogeneity": "g2", "c2_denoised": "c2_raw"}.get(name, "")
         axes = figure.add_axes(
-            (0.1, 0.1, 0.1, 0.1),
-            label=name,
-            facecolor="white",
-            sharex=found.get(x_of),
-            sharey=found.get(y_of),
+            (0.1, 0.1, 0.1, 0.1), label=name, facecolor="white", sharex=found.get(x_of)
         )
         found[name] = axes
         if name != "heterogeneity":  # its words stand inside: g2 is above it
@@ -84,6 +81,32 @@ def colour_bar(axes: Axes, image: AxesImage, label: str) -> ColorBar:
     bar.set_label(label, fontsize=LABEL_SIZE, color="black")
     bar.ax.tick_params(labelsize=SMALL, color="black", labelcolor="black")
     return bar
+
+
+class Times(MaxNLocator):
+    """Ticks of an axis of times in s: round numbers of minutes or hours on one in that unit."""
+
+    def __init__(self, unit_s: float) -> None:
+        super().__init__(6, steps=[1, 2, 2.5, 5, 10])
+        self.unit_s = unit_s
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        """Return the places of the ticks between two values."""
+        steps = (step for step in SIXTIES if abs(vmax - vmin) <= 6 * step)
+        step = next(steps, 0.0)
+        if self.unit_s == 1 or not step:
+            return super().tick_values(vmin, vmax)
+        first, last = (math.ceil(min(vmin, vmax) / step), math.floor(max(vmin, vmax) / step))
+        return step * np.arange(first, last + 1)
+
+
+def show_times(axis: Axis, unit_s: float) -> None:
+    """Label an axis of times in s in a unit of so many s."""
+    locator = axis.get_major_locator()
+    if isinstance(locator, Times) and locator.unit_s == unit_s:
+        return
+    axis.set_major_locator(Times(unit_s))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / unit_s:.6g}"))
 
 
 class Decades(LogLocator):

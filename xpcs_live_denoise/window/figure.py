@@ -22,6 +22,7 @@ from .run_view import RunView
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
     from matplotlib.text import Text
@@ -79,7 +80,11 @@ class RunFigure:
         self._listed: dict[str, list[str]] = {}  # in the legend of a panel
         self._make_images()
         self._make_curves()
-        # matplotlib keeps only weak references to methods: this keeps the whole object.
+        # matplotlib keeps only weak references to methods: these keep the whole object.
+        for name in ("c2_raw", "c2_denoised"):
+            self.axes[name].callbacks.connect(
+                "ylim_changed", lambda _axes, name=name: self._zoom_together(name)
+            )
         figure.canvas.mpl_connect("resize_event", lambda _event: self._resized())
         if step is not None and choose is not None:
             self._listen(step, choose)
@@ -91,6 +96,9 @@ class RunFigure:
                 self._limits.pop((name, "y"), None)
         self.view = view
         self.layout.arrange(view, grow=grow)
+        _, unit_s = views.axis_unit(view.time_unit, view.two_time.series_s)
+        for axis in self._axes_of_times(view):
+            drawing.show_times(axis, unit_s)
         self._show_detector(view.detector)
         self._show_two_time(view.two_time)
         self._show_g2(view.g2)
@@ -98,6 +106,11 @@ class RunFigure:
         self._show_gamma(view.gamma)
         self._show_power_law(view.power_law, view.label)
         letter(self.figure)
+
+    def _axes_of_times(self, view: RunView) -> list[Axis]:
+        raw, second, gamma = (self.axes[name] for name in ("c2_raw", "c2_denoised", "gamma"))
+        found = [raw.xaxis, raw.yaxis, gamma.xaxis]
+        return found if view.two_time.strip is not None else [*found, second.yaxis]
 
     def show_all(self) -> None:
         """Forget the limits that a user has chosen, from the next update on."""
@@ -232,7 +245,7 @@ class RunFigure:
             self._images["detector"],
             self._images["outline"],
         )
-        self._texts["detector"].set_text("" if view is not None else "no image")
+        self._texts["detector"].set_text("" if view is not None else views.NO_IMAGE)
         for shown in (image, outline, self._bars["detector"]):
             shown.set_visible(view is not None)
         drawing.blank(axes, view is None)
@@ -256,17 +269,46 @@ class RunFigure:
             if values is not None and values.size:
                 self._images[name].set_data(values.T)
             self._images[name].set_extent((0, end, 0, end))
-            self._show_limits(name, (0, view.series_s or end), (0, view.series_s or end))
+        self._show_strip(view.strip)
+        series = (0, view.series_s or end)
+        self._show_limits("c2_raw", series, series)
+        self._show_limits(
+            "c2_denoised",
+            series,
+            series if view.strip is None else (view.strip.low_s, view.strip.high_s),
+        )
         self._images["c2_raw"].set_clim(view.low, view.high)
+        for name, title in (("c2_raw", view.raw_title), ("c2_denoised", view.title)):
+            self.axes[name].set_title(title, fontsize=TITLE_SIZE, loc="left", pad=6)
         for name, note in (("c2_raw", view.empty), ("c2_denoised", view.note)):
             self._texts[name].set_text(wrapped(note, self.axes[name], LABEL_SIZE))
         to_come = view.series_s - view.edge_s > LEAST_AHEAD * view.series_s
         self._texts["ahead"].set_text("to come" if to_come and not view.empty else "")
         self._bars["c2"].set_visible(not view.empty)
-        self.axes["c2_denoised"].set_title(view.title, fontsize=TITLE_SIZE, loc="left", pad=6)
         marks = view.marks or (np.nan, np.nan)
         for name, height in zip(("baseline", "top"), marks, strict=True):
             self._lines[name].set_ydata([height, height])
+
+    def _show_strip(self, strip: views.C2Strip | None) -> None:
+        """Show short lags against age in the place of the denoised map, or the map again."""
+        axes, image = self.axes["c2_denoised"], self._images["c2_denoised"]
+        of_lags = strip is not None
+        if of_lags != (axes.get_aspect() == "auto"):  # the y axis is another one from now on
+            self._limits.pop(("c2_denoised", "y"), None)
+            axes.set_aspect("auto" if of_lags else "equal")
+            drawing.show_times(axes.yaxis, 1.0)
+        if strip is not None:
+            image.set_visible(True)
+            image.set_data(strip.values)
+            image.set_extent((0, strip.end_s, strip.low_s, strip.high_s))
+
+    def _zoom_together(self, changed: str) -> None:
+        """Show in one map of C2 the rows that a user has chosen in the other."""
+        other = {"c2_raw": "c2_denoised", "c2_denoised": "c2_raw"}[changed]
+        both_maps = self.view is not None and self.view.two_time.strip is None
+        limits = self.axes[changed].get_ylim()
+        if both_maps and self.axes[other].get_ylim() != limits:
+            self.axes[other].set_ylim(limits)
 
     def _show_g2(self, view: views.G2View) -> None:
         self.axes["g2"].set_title(view.title, fontsize=TITLE_SIZE, loc="left", pad=6)

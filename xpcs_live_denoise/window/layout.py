@@ -216,11 +216,19 @@ class Layout:
         for name, axes in self._axes.items():
             _, x, y = views.PANELS[name]
             x = view.gamma.age_label if name == "gamma" else x
-            lines = lines_of(views.in_unit(x, view.time_unit), panel, LABEL_SIZE)
-            axes.set_xlabel("\n".join(lines), fontsize=LABEL_SIZE, labelpad=3, color="black")
-            axes.set_ylabel(
-                views.in_unit(y, view.time_unit), fontsize=LABEL_SIZE, labelpad=3, color="black"
+            # Delays keep their unit; ages have one to suit the length of the series.
+            x_end, y_end = {"c2_raw": (1, 1), "c2_denoised": (1, 1), "gamma": (1, 0)}.get(
+                name, (0, 0)
             )
+            if name == "c2_denoised" and view.two_time.strip is not None:
+                y, y_end = views.SHORT_LAGS_LABEL, 0
+            x, y = (
+                views.in_unit(label, view.time_unit, long * view.two_time.series_s)
+                for label, long in ((x, x_end), (y, y_end))
+            )
+            lines = lines_of(x, panel, LABEL_SIZE)
+            axes.set_xlabel("\n".join(lines), fontsize=LABEL_SIZE, labelpad=3, color="black")
+            axes.set_ylabel(y, fontsize=LABEL_SIZE, labelpad=3, color="black")
             most = max(most, len(lines))
         return most
 

@@ -11,14 +11,22 @@ from typing import Protocol
 import numpy as np
 
 from xpcs_live_denoise import views
-from xpcs_live_denoise.records.results import GammaTable, Picture, Publication, Result
+from xpcs_live_denoise.records.results import (
+    BandRows,
+    C2Rows,
+    GammaTable,
+    Picture,
+    Publication,
+    Result,
+)
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
-from xpcs_live_denoise.records.types import FloatArray
 
 logger = logging.getLogger(__name__)
 
 NO_ROI = (0,)  # the labels of a run that has none
-MOST_EDGE = 512  # entries along an edge of a C2 that is kept for drawing, a screen's pixels
+MOST_EDGE = 512  # pixels along an edge of a C2 that is drawn
+# Entries along an edge of a map that is kept, and of how many ROIs so many: 64 MB.
+KEPT_EDGE, MANY_ROIS = 1024, 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,107 +185,92 @@ class ShownRun:
 
 
 class LiveC2:
-    """C2 of every ROI of a run while it grows, raw and denoised, as much as a screen shows.
-
-    The `result`, once it is there, replaces what was provisional.
-    """
+    """C2 of every ROI of a run while it grows, map and band, as much as a screen shows."""
 
     def __init__(self, info: RunInfo) -> None:
         self.result: Result | None = None
+        self.n_frames = 0
         self._info = info
-        self._n_frames = 0
-        n_expected = info.n_expected or 0
-        self._raw = [views.C2Map(n_expected, MOST_EDGE) for _ in info.roi]
-        self._denoised = [views.C2Map(n_expected, MOST_EDGE) for _ in info.roi]
-        self._sums = views.DiagonalSums(len(info.roi), info.window)
+        self._maps = self._empty_maps(1)
+        self._band = views.C2Band(len(info.roi), info.window)
 
-    @property
-    def n_frames(self) -> int:
-        """Frames so far."""
-        return self._n_frames if self.result is None else self.result.c2.shape[-1]
+    def _empty_maps(self, frames_per_bin: int) -> list[views.C2Map]:
+        most = KEPT_EDGE if len(self._info.roi) <= MANY_ROIS else MOST_EDGE
+        return [views.C2Map(0, most, frames_per_bin=frames_per_bin) for _ in self._info.roi]
 
     def take_result(self, result: Result, info: RunInfo) -> None:
         """Take the final result, and what is known of the run by then."""
         self.result, self._info = result, info
+        values, frames_per_bin = result.map
+        self._take_rows(
+            C2Rows(start=0, stop=values.shape[1], values=values, frames_per_bin=frames_per_bin)
+        )
+        self._take_band(result.band)
+        self.n_frames = result.band.stop
 
     def add(self, publication: Publication) -> None:
-        """Take new rows and changed squares; frames that were taken before are written over."""
-        rows = publication.c2
-        stops = [part.stop for part in (rows, *publication.bands) if part is not None]
-        self._n_frames = max([self._n_frames, *stops])
-        for c2_map in (*self._raw, *self._denoised):
-            c2_map.make_room(self._n_frames)
-        if rows is not None:
-            self._sums.add_rows(rows)
-            for c2_map, values in zip(self._raw, rows.values, strict=True):
-                c2_map.patch(values, (rows.start, 0), zero_is_gap=False)
-        for band in publication.bands:
-            self._sums.add_band(band)
-            # What no window reached is raw in a band: it keeps what an earlier one wrote, unless
-            # there is nothing raw either.
-            reached = np.where(np.isfinite(band.spread) | np.isnan(band.c2), band.c2, 0)
-            for c2_map, values in zip(self._denoised, reached, strict=True):
-                c2_map.patch(values, (band.start, band.start))
+        """Take new rows; bins and frames that were taken before are written over."""
+        self.n_frames = max(self.n_frames, publication.n_frames)
+        if publication.c2 is not None:
+            self._take_rows(publication.c2)
+        if publication.band is not None:
+            self._take_band(publication.band)
+
+    def _take_rows(self, rows: C2Rows) -> None:
+        if rows.frames_per_bin != self._maps[0].frames_per_bin:
+            self._maps = self._empty_maps(rows.frames_per_bin)
+        for c2_map, values in zip(self._maps, rows.values, strict=True):
+            c2_map.make_room(rows.stop)
+            c2_map.patch(values, (rows.start, 0), zero_is_gap=False)
+
+    def _take_band(self, rows: BandRows) -> None:
+        self._band.add(rows.start, rows.c2, rows.denoised)
 
     def two_time(
         self, roi: int, status: Status, series_s: float, *, final: bool
     ) -> views.TwoTimeView:
         """Return what is drawn of C2 of the ROI with this index."""
-        raw, denoised, stride = self._images(roi)
-        return views.two_time_view(
-            raw,
-            denoised,
-            entry_s=stride * self._info.frame_time_s,
+        info, c2_map = self._info, self._maps[roi]
+        return views.measured_view(
+            c2_map,
+            self._band,
+            roi_of_band=roi,
+            n_frames=self.n_frames,
+            frame_time_s=info.frame_time_s,
             most=MOST_EDGE,
             series_s=series_s,
             status=status,
             roi=roi,
             note=views.why_not_denoised(
-                self.n_frames,
-                self._info.window,
-                final=final,
-                has_denoiser=self._info.model is not None,
+                self.n_frames, info.window, final=final, has_denoiser=info.model is not None
             ),
             final=final,
         )
-
-    def _images(self, roi: int) -> tuple[FloatArray, FloatArray | None, int]:
-        """Return raw and denoised C2 (NaN where no window reached), and the stride of both."""
-        if self.result is None:
-            n, raw = self._n_frames, self._raw[roi]
-            return raw.full(n), self._denoised[roi].full(n), raw.stride
-        made = self.result.denoised
-        if made is None:
-            return self.result.c2[roi], None, 1
-        reached = np.isfinite(made.spread[roi])
-        return self.result.c2[roi], np.where(reached, made.c2[roi], np.nan), 1
 
     def g2(
         self, roi: int, gamma: GammaTable | None, series_s: float, *, final: bool
     ) -> views.G2View:
         """Return what is drawn of g2 of the ROI with this index, with the fits among its rows."""
+        frame_time_s, error = self._info.frame_time_s, None
         if self.result is not None:
             one_time = self.result.g2
-            delay_s, error = one_time.delay_s, one_time.g2_error[roi]
-            raw = one_time.g2[roi]
+            delay_s, raw, error = one_time.delay_s, one_time.g2[roi], one_time.g2_error[roi]
             denoised = None if one_time.g2_denoised is None else one_time.g2_denoised[roi]
         else:
-            raw, denoised, error = self._sums.raw(roi), self._sums.denoised(roi), None
-            n_lags = max(len(raw), self._info.window)
-            delay_s = np.arange(1, n_lags + 1) * self._info.frame_time_s
-        shown = views.g2_view(
+            c2_map = self._maps[roi]
+            near, denoised = self._band.g2(roi)
+            lags, raw = views.g2_so_far(c2_map.full(self.n_frames), c2_map.entry_frames, near)
+            delay_s = lags * frame_time_s
+        return views.g2_view(
             delay_s,
             raw,
             denoised,
             raw_error=error,
             table=gamma,
             label=self._info.roi[roi],
-            series_s=series_s,
-            final=self.result is not None,
             n_frames=self.n_frames,
+            frame_time_s=frame_time_s,
+            series_s=series_s,
+            whole=self.result is not None,
+            final=final,
         )
-        if final and self.result is None:  # "so far" would promise more
-            shown = dataclasses.replace(
-                shown, title=f"g₂ of {self.n_frames} frames", note=shown.note and "no frames"
-            )
-        return shown

@@ -4,7 +4,7 @@ import numpy as np
 
 from xpcs_live_denoise.numerics.estimator.ages import (
     WIDTHS,
-    cut_rows,
+    cut_frames,
     slope_and_curvature,
     width_bias,
 )
@@ -42,6 +42,6 @@ def test_the_bias_of_a_cut_is_that_of_the_mean_over_it():
 
 
 def test_a_cut_that_reaches_out_of_its_bounds_has_less_rows():
-    rows = cut_rows(np.array([50, 10]), np.array([0, 10]), np.array([100, 100]))
+    rows = cut_frames(np.array([50.0, 10.0]), np.array([[0, 10], [100, 100]]))
     np.testing.assert_array_equal(rows[0], WIDTHS)
     np.testing.assert_array_equal(rows[1], [(width + 1) // 2 for width in WIDTHS])

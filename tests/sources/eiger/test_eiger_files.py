@@ -16,11 +16,14 @@ from tests.support.eiger_series import (
     write_series,
 )
 from tests.support.file_roots import ANYWHERE
+from tests.support.pieces import read_pieces
 from xpcs_live_denoise.errors import UnreadableFramesError
 from xpcs_live_denoise.records.frames import MissingFrames
 from xpcs_live_denoise.sources.eiger.files import data_path, read_eiger, read_master
 from xpcs_live_denoise.sources.file_roots import FileRoots
-from xpcs_live_denoise.sources.frames import FrameReader, read_with_gaps
+from xpcs_live_denoise.sources.frames import FrameReader
+
+SHAPE = FRAMES.shape[1:]
 
 
 def read(reference, max_bytes=10**6, **options):
@@ -109,7 +112,7 @@ def test_a_missing_file_says_where_reading_can_go_on(tmp_path):
 def test_each_missing_file_is_a_gap_of_its_own_frames(tmp_path, without, expected):
     write_series(tmp_path, without=without)
     reader = FrameReader(roots=ANYWHERE, timeout_s=0.05)
-    pieces = list(read_with_gaps(reader, frames_of(tmp_path), 10**6))
+    pieces = read_pieces(reader, frames_of(tmp_path), SHAPE)
     assert [
         MissingFrames if isinstance(piece, MissingFrames) else len(piece) for piece in pieces
     ] == expected
@@ -122,7 +125,7 @@ def test_each_missing_file_is_a_gap_of_its_own_frames(tmp_path, without, expecte
 def test_absurdly_many_announced_frames_are_one_gap(tmp_path):
     write_series(tmp_path)
     reader = FrameReader(roots=ANYWHERE, timeout_s=0.05)
-    pieces = list(read_with_gaps(reader, frames_of(tmp_path, stop=10**15), 10**6))
+    pieces = read_pieces(reader, frames_of(tmp_path, stop=10**15), SHAPE)
     assert [len(piece) for piece in pieces[:-1]] == [10, 10, 3]
     assert pieces[-1].n_frames == 10**15 - 23
 
@@ -130,9 +133,7 @@ def test_absurdly_many_announced_frames_are_one_gap(tmp_path):
 def test_a_truncated_file_loses_its_own_frames_only(tmp_path):
     files = write_series(tmp_path)
     os.truncate(files.data_path(2), files.data_path(2).stat().st_size // 2)
-    pieces = list(
-        read_with_gaps(FrameReader(roots=ANYWHERE, timeout_s=0.05), frames_of(tmp_path), 10**6)
-    )
+    pieces = read_pieces(FrameReader(roots=ANYWHERE, timeout_s=0.05), frames_of(tmp_path), SHAPE)
     assert [isinstance(piece, MissingFrames) for piece in pieces] == [False, True, False]
     assert pieces[1].n_frames == 10
     np.testing.assert_array_equal(pieces[2], FRAMES[20:])
@@ -145,9 +146,7 @@ def test_frames_that_were_allocated_and_never_written_are_missing(tmp_path):
             "entry/data/data", (10, 12, 16), "u2", chunks=(1, 12, 16), fillvalue=0
         )
         dataset[:4] = FRAMES[:4]
-    pieces = list(
-        read_with_gaps(FrameReader(roots=ANYWHERE, timeout_s=0.05), frames_of(tmp_path), 10**6)
-    )
+    pieces = read_pieces(FrameReader(roots=ANYWHERE, timeout_s=0.05), frames_of(tmp_path), SHAPE)
     np.testing.assert_array_equal(pieces[0], FRAMES[:4])
     assert pieces[1].n_frames == 6
     np.testing.assert_array_equal(np.concatenate(pieces[2:]), FRAMES[10:])
@@ -180,7 +179,7 @@ def test_files_outside_the_roots_are_not_read(tmp_path):
         shutil.copy(data_path(str(outside / "gel_3"), number), inside)
     (inside / "gel_3_data_000002.h5").symlink_to(outside / "gel_3_data_000002.h5")
     reader = FrameReader(timeout_s=0.05, roots=roots)
-    pieces = list(read_with_gaps(reader, frames_of(inside), 10**6))
+    pieces = read_pieces(reader, frames_of(inside), SHAPE)
     assert [isinstance(piece, MissingFrames) for piece in pieces] == [False, True, False]
     assert "file_roots" in pieces[1].reason
 

@@ -22,12 +22,13 @@ from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
     series,
     subscribe,
 )
+from tests.support.pieces import read_pieces
 from xpcs_live_denoise.records.frames import MissingFrames
 from xpcs_live_denoise.simulation import SimulatedClassicEiger, recorded
 from xpcs_live_denoise.sources.eiger.files import read_eiger
 from xpcs_live_denoise.sources.eiger.follow import EigerFollower, new_masters
 from xpcs_live_denoise.sources.eiger.reconcile import Following
-from xpcs_live_denoise.sources.frames import FrameReader, read_with_gaps
+from xpcs_live_denoise.sources.frames import FrameReader
 
 
 @pytest.fixture
@@ -138,9 +139,8 @@ def test_without_a_master_the_document_is_believed(tmp_path):
 
 def test_a_master_that_tells_fewer_frames_than_the_document_changes_nothing(tmp_path):
     triggered(tmp_path, 1)
-    pieces = list(
-        read_with_gaps(FrameReader(roots=ANYWHERE, timeout_s=0.05), open_ended(tmp_path, 30), 10**6)
-    )
+    reader = FrameReader(roots=ANYWHERE, timeout_s=0.05)
+    pieces = read_pieces(reader, open_ended(tmp_path, 30), FRAMES.shape[1:])
     assert lengths_of(pieces) == [10, 10, 3, 7]
 
 
@@ -153,7 +153,7 @@ def test_a_file_that_is_missing_behind_the_documents_end_is_a_gap(
 ):
     triggered(tmp_path, 1, without)
     reader = FrameReader(roots=ANYWHERE, timeout_s=0.05)
-    pieces = list(read_with_gaps(reader, open_ended(tmp_path, stop), 10**6))
+    pieces = read_pieces(reader, open_ended(tmp_path, stop), FRAMES.shape[1:])
     assert [
         MissingFrames if isinstance(piece, MissingFrames) else len(piece) for piece in pieces
     ] == expected

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ from xpcs_live_denoise.denoising.model import (
     TiedEncoderDecoder,
 )
 from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.numerics.threads import one_thread
 from xpcs_live_denoise.records.types import Document
 
 from .data import WindowData, load_windows, simulate_windows
@@ -166,7 +166,7 @@ def train_member(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: recipe.rate(s, len(data)))
     epochs: list[Epoch] = []
     best, best_state = 0, copy.deepcopy(network.state_dict())
-    with _one_thread():
+    with one_thread():  # the products are too small for two
         for number, losses in enumerate(losses_of_epochs, start=1):
             epoch = Epoch(epoch=number, loss=_learn(losses, optimizer, schedule))
             if choosing is not None:
@@ -210,17 +210,6 @@ def _validated(
     cost, mse_g2 = (float(values.mean()) for values in errors(output, choosing.targets))
     lowest = min((e.cost for e in before if e.cost is not None), default=float("inf"))
     return replace(epoch, cost=cost, mse_g2=mse_g2, best=cost < lowest)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: the products are too small for two, which are slower."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def validation_parts(data: WindowData) -> dict[str, WindowData]:

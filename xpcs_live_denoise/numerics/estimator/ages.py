@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xpcs_live_denoise.records.types import (
     SHARED,
+    BoolArray,
     FloatArray,
     IntArray,
     concatenate_rows,
@@ -30,10 +32,14 @@ from .cuts import (
 from .grid import KwwGrid, Posterior, alpha_is_prior, kww_grid
 from .jumps import Jump, bounds, find_jumps
 from .path import PathEstimate
-from .sums import AgeSums, BinnedCuts, StackedResiduals, jackknife_variance, n_effective
+from .sums import MOST_ROWS, AgeSums, BinnedCuts, StackedResiduals, jackknife_variance, n_effective
 
 # Every so many ages of the curve that tells slope and curvature: neighbours are much alike.
 _CURVE_STEP = 4
+# Rows on either side that tell them at least, where a row is wide.
+_LEAST_STEPS = 2.5
+# A long series is fitted anew when it has grown by this factor.
+_GROWTH = 1.02
 # Ages on either side over which the jackknife variance is averaged: 8 blocks tell one to 50 %.
 _SMOOTH_REACH = 20
 # Ages that are cut and fitted at once: bounds the memory.
@@ -48,11 +54,14 @@ _BLOCK_FACTOR = 1.35
 class AgeEstimates:
     """What the estimator says of n ages of one ROI; rates per frame."""
 
-    age: IntArray  # (n,), as all where nothing else is said; frames
-    width: IntArray  # of the chosen cuts, frames
-    cuts: BinnedCuts  # the chosen cuts
-    fits: Posterior  # of these
-    weights: FloatArray  # (n, n_bin) of their lags
+    row: IntArray  # (n,), as all where nothing else is said; of the sums
+    age: FloatArray  # the middle of that row, frames
+    mean_age: FloatArray  # of the entries of the chosen cut, frames; NaN where there are none
+    width: IntArray  # of that cut, frames
+    longest_lag: IntArray  # first lag of the last bin that has an entry, frames
+    n_lags: IntArray  # bins that were fitted
+    noise_known: BoolArray
+    fits: Posterior  # without curves
     reduced_chi_square: FloatArray
     # Bias of ln Gamma that the width may bring, and an age on the wrong side of a jump: its change
     # times the root of how probable that is.
@@ -62,10 +71,21 @@ class AgeEstimates:
     ln_alpha_error: FloatArray
     beta_error: FloatArray
     baseline_error: FloatArray
+    by_blocks: bool = field(metadata=SHARED)  # errors are those of pixel blocks
     # T over all ages so far (`StackedResiduals`); NaN without blocks.
     misfit: float = field(metadata=SHARED)
     n_effective: float = field(metadata=SHARED)  # of all ages so far (`n_effective`)
     series: SeriesFit = field(metadata=SHARED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    """Estimates, and the cuts that were chosen for them, with their fits."""
+
+    estimates: AgeEstimates
+    cuts: BinnedCuts
+    weights: FloatArray  # (n, n_bin)
+    curve: FloatArray  # (n, n_bin)
 
 
 class BayesEstimator:
@@ -73,56 +93,105 @@ class BayesEstimator:
 
     Its state is what the ages estimated so far tell of errors (fits with a block left out) and of
     the model (stacked residuals), and what pieces of the series tell of contrast and baseline: a
-    live run asks for a few ages at a time. Reading consumes nothing.
+    live run asks for a few ages at a time. Of a series of more than 2,000 frames the fit of the
+    whole, which cuts take contrast and baseline from, is that of at most 2 % fewer frames. Reading
+    consumes nothing.
     """
 
     def __init__(self, roi: int) -> None:
         self._roi = roi
-        self._ages = np.zeros(0, np.int64)
+        self._ages = np.zeros(0)
+        self._row_frames = 1  # of the rows that these were
         # (n_block, n, 4): `Posterior.parameters` of these ages with each pixel block left out.
         self._left_out: FloatArray | None = None
         self._residuals = StackedResiduals()
         self._pieces = KnownPieces()
+        self._fit_of: tuple[int, SeriesFit] | None = None  # frames, and the fit of these
 
-    def estimate(self, sums: AgeSums, ages: ArrayLike, *, remember: bool = True) -> AgeEstimates:
-        """Estimate Gamma at `ages` (n,), whole frames, from the sums of all frames so far.
+    def estimate(
+        self,
+        sums: AgeSums,
+        rows: ArrayLike,
+        *,
+        remember: bool = True,
+        series: SeriesFit | None = None,
+        before: Sequence[AgeEstimates] = (),
+    ) -> AgeEstimates:
+        """Estimate Gamma at `rows` (n,) of the sums of all frames so far: one a frame, or less.
 
         `remember` is False for ages that will be asked for again when there are more frames.
+        `series` is the fit of the whole, by default the newest. Estimates of `before`, whose ages
+        are remembered, come first, with the errors that all ages tell together.
         """
-        centres = np.asarray(ages, np.int64).reshape(-1)
-        whole = sums.series(self._roi)
-        grid = kww_grid(whole.edges, whole.lag)
-        reach = CURVE_WIDTH // 2
-        middles = np.arange(reach, sums.n_frames - reach, CURVE_WIDTH)
-        stale = self._pieces.stale(middles, sums.n_frames)
-        pieces = sums.cuts(self._roi, stale, CURVE_WIDTH)
-        series = fit_series(whole, pieces, grid, self._pieces)
-        jumps = self._jumps(sums, centres, grid, series)
-        within = bounds(jumps, centres)
-        slopes = self._slopes(sums, centres, grid, series, within=within)
-        bias = width_bias(*slopes, cut_rows(centres, *np.clip(within, 0, sums.n_frames)))
-        doubt = sum(
-            (jump.change**2 * jump.doubt(centres) for jump in jumps), np.zeros(len(centres))
-        )
+        row = np.asarray(rows, np.int64).reshape(-1)
+        ages = sums.ages(row)
+        grid = kww_grid(*sums.lag_bins())
+        series = self.series(sums, grid) if series is None else series
+        self._thin(sums.row_frames)
+        jumps = self._jumps(sums, ages, grid, series)
+        frame = np.floor(ages).astype(np.int64)
+        within = bounds(jumps, frame)
+        widths = cut_widths(sums.row_frames)
+        slopes = self._slopes(sums, ages, grid, series, within=within)
+        frames = cut_frames(ages, np.clip(within, 0, sums.n_frames), widths)
+        bias = width_bias(*slopes, frames)
+        doubt = sum((jump.change**2 * jump.doubt(frame) for jump in jumps), np.zeros(len(row)))
         parts = [
             self._best(
                 sums,
                 grid,
                 series,
-                centres[one],
+                row[one],
                 bias=bias[one],
                 within=within[:, one],
                 doubt=doubt[one],
             )
-            for one in (slice(k, k + _AGES) for k in range(0, max(len(centres), 1), _AGES))
+            for one in (slice(k, k + _AGES) for k in range(0, max(len(row), 1), _AGES))
         ]
-        if parts[0].cuts.left_out is not None:
-            parts = self._with_jackknife(parts, grid, remember=remember)
-        return concatenate_rows(parts)
+        if series.priors_left_out is None:
+            return concatenate_rows([*before, *(part.estimates for part in parts)])
+        return self._with_jackknife(parts, grid, series, before, remember=remember)
+
+    def series(self, sums: AgeSums, grid: KwwGrid) -> SeriesFit:
+        """Return the fit of the whole series so far, made anew where it has grown enough.
+
+        Pieces are 41 frames long; of a series of more than 2,000 frames every second is left out,
+        then three of four, ...: some 50 tell contrast and baseline.
+        """
+        n = sums.n_frames
+        if self._fit_of is not None:
+            n_before, known = self._fit_of
+            if MOST_ROWS < n_before <= n < _GROWTH * n_before:
+                return known
+        reach, apart = CURVE_WIDTH // 2, CURVE_WIDTH
+        while n > MOST_ROWS * (apart // CURVE_WIDTH):
+            apart *= 2
+        stale = self._pieces.stale(np.arange(reach, n - reach, apart, dtype=np.int64), n)
+        pieces = sums.cuts_of_frames(self._roi, stale, max(CURVE_WIDTH, sums.row_frames))
+        fitted = fit_series(sums.series(self._roi), pieces, grid, self._pieces)
+        self._fit_of = n, fitted
+        return fitted
 
     # --- steps -----------------------------------------------------------------------------
 
-    def _jumps(self, sums: AgeSums, ages: IntArray, grid: KwwGrid, series: SeriesFit) -> list[Jump]:
+    def _thin(self, row_frames: int) -> None:
+        """Average what is remembered over each row, so that it does not grow with the series."""
+        if row_frames == self._row_frames:
+            return
+        self._row_frames = row_frames
+        order = np.argsort(self._ages, kind="stable")
+        row = self._ages[order] // row_frames
+        _, first, count = np.unique(row, return_index=True, return_counts=True)
+        if not len(first):
+            return
+        self._ages = np.add.reduceat(self._ages[order], first) / count
+        if self._left_out is not None:
+            total = np.add.reduceat(self._left_out[:, order], first, axis=1)
+            self._left_out = total / count[:, np.newaxis]
+
+    def _jumps(
+        self, sums: AgeSums, ages: FloatArray, grid: KwwGrid, series: SeriesFit
+    ) -> list[Jump]:
         """Return the jumps of Gamma that a cut of one of the ages could reach."""
         if not len(ages):
             return []
@@ -130,21 +199,26 @@ class BayesEstimator:
         return find_jumps(sums, self._roi, grid, series.prior, span)
 
     def _slopes(
-        self, sums: AgeSums, ages: IntArray, grid: KwwGrid, series: SeriesFit, *, within: IntArray
+        self, sums: AgeSums, ages: FloatArray, grid: KwwGrid, series: SeriesFit, *, within: IntArray
     ) -> tuple[FloatArray, FloatArray]:
         """Return slope and curvature of ln Gamma at each age, from ages in the same bounds."""
         slope, curvature = np.zeros(len(ages)), np.zeros(len(ages))
+        size = sums.row_frames
+        step, reach = max(_CURVE_STEP, size), max(REACH, math.ceil(_LEAST_STEPS * size))
         for first, stop in np.unique(within, axis=1).T.tolist():
             some = within[0] == first
-            low = max(int(ages[some].min()) - REACH, 0, first)
-            high = min(int(ages[some].max()) + REACH + 1, sums.n_frames, stop)
-            points = np.arange(-(-low // _CURVE_STEP) * _CURVE_STEP, high, _CURVE_STEP)
+            low = max(int(ages[some].min()) - reach, 0, first)
+            high = min(int(ages[some].max()) + reach + 1, sums.n_frames, stop)
+            points = np.arange(-(-low // step) * step, high, step)
+            if step > _CURVE_STEP:  # whole rows
+                points = sums.ages(points // step)
             inside = np.repeat(np.array([[first], [stop]]), len(points), axis=1)
-            cuts = sums.cuts(self._roi, points, CURVE_WIDTH, inside)
+            width = max(CURVE_WIDTH, size)
+            cuts = sums.cuts_of_frames(self._roi, points, width, inside)
             ln_rate, sd = fit_rates(cuts, grid, series.prior)
             known = np.isfinite(cuts.mean_age)
             slope[some], curvature[some] = slope_and_curvature(
-                ages[some].astype(np.float64), cuts.mean_age[known], ln_rate[known], sd[known]
+                ages[some], cuts.mean_age[known], ln_rate[known], sd[known], reach
             )
         return slope, curvature
 
@@ -153,18 +227,19 @@ class BayesEstimator:
         sums: AgeSums,
         grid: KwwGrid,
         series: SeriesFit,
-        ages: IntArray,
+        row: IntArray,
         *,
         bias: FloatArray,
         within: IntArray,
         doubt: FloatArray,
-    ) -> AgeEstimates:
+    ) -> _Chosen:
         """Fit every width at each age and take the one with the least variance plus bias^2."""
-        n_width = len(WIDTHS)
-        cuts = sums.cuts(
+        ages, widths = sums.ages(row), cut_widths(sums.row_frames)
+        n_width = len(widths)
+        cuts = sums.cuts_of_frames(
             self._roi,
             np.repeat(ages, n_width),
-            np.tile(WIDTHS, len(ages)),
+            np.tile(widths, len(ages)),
             np.repeat(within, n_width, axis=1),
         )
         blurred = _no_contrast(series)  # none of the rows is one to trust
@@ -174,60 +249,103 @@ class BayesEstimator:
         fitted, weights, reduced = fit_cuts(chosen, grid, series.prior, blurred=blurred)
         bias = np.sqrt(bias.reshape(-1)[index] ** 2 + doubt)
         error = fitted.deviations()
-        return AgeEstimates(
+        estimates = AgeEstimates(
+            row=row,
             age=ages,
-            width=np.array(WIDTHS)[best],
-            cuts=chosen,
-            fits=fitted,
-            weights=weights,
+            mean_age=chosen.mean_age,
+            width=np.array(widths)[best],
+            longest_lag=chosen.longest_lag,
+            n_lags=(weights > 0).sum(axis=1),
+            noise_known=np.isfinite(chosen.noise),
+            fits=dataclasses.replace(fitted, curve=fitted.curve[:, :0]),
             reduced_chi_square=reduced,
             bias=bias,
             ln_rate_error=np.hypot(error[:, 0], bias),
             ln_alpha_error=error[:, 1],
             beta_error=error[:, 2],
             baseline_error=error[:, 3],
+            by_blocks=chosen.left_out is not None,
             misfit=np.nan,
             n_effective=n_effective(ages),
             series=series,
         )
+        return _Chosen(estimates=estimates, cuts=chosen, weights=weights, curve=fitted.curve)
 
     def _with_jackknife(
-        self, parts: list[AgeEstimates], grid: KwwGrid, *, remember: bool
-    ) -> list[AgeEstimates]:
+        self,
+        parts: list[_Chosen],
+        grid: KwwGrid,
+        series: SeriesFit,
+        before: Sequence[AgeEstimates],
+        *,
+        remember: bool,
+    ) -> AgeEstimates:
         """Refit with each block left out; errors are at least the jackknife's, smoothed."""
-        residuals = self._residuals
-        values = [] if self._left_out is None else [self._left_out]
+        residuals, blurred = self._residuals, _no_contrast(series)
+        new = np.concatenate([part.estimates.age for part in parts])
+        again = np.isin(self._ages, new)
+        values = [] if self._left_out is None else [self._left_out[:, ~again]]
         for part in parts:
-            left_out, priors = part.cuts.left_out, part.series.priors_left_out
-            if left_out is None or priors is None:
+            left_out = part.cuts.left_out
+            if left_out is None or series.priors_left_out is None:
                 continue
-            weights, fitted = part.weights, part.fits
-            blurred = _no_contrast(part.series)
-            refits = posterior_left_out(left_out, weights, grid, priors, blurred=blurred)
+            refits = posterior_left_out(
+                left_out, part.weights, grid, series.priors_left_out, blurred=blurred
+            )
             values.append(refits.parameters().reshape(len(left_out), -1, 4))
             residuals = residuals.add(
-                weights,
-                part.cuts.mean - fitted.curve,
-                left_out - fitted.curve,  # not refitted: T then stays below 2.2 for bright speckle
+                part.weights,
+                part.cuts.mean - part.curve,
+                left_out - part.curve,  # not refitted: T then stays below 2.2 for bright speckle
             )
-        ages = np.concatenate([self._ages, *(part.age for part in parts)])
+        ages = np.concatenate([self._ages[~again], new])
         known = np.concatenate(values, axis=1)
         if remember:
             self._ages, self._left_out, self._residuals = ages, known, residuals
         variances = jackknife_variance(known)  # (n, 4)
         told = variances[:, 0] <= MAX_LN_RATE_ERROR**2
-        count = n_effective(ages[told], known[:, told, 0])
-        return [
-            dataclasses.replace(
-                _widened(part, ages, variances), misfit=residuals.misfit(), n_effective=count
-            )
-            for part in parts
-        ]
+        reach = max(_SMOOTH_REACH, self._row_frames)
+        estimates = (*before, *(part.estimates for part in parts))
+        return dataclasses.replace(
+            concatenate_rows([_widened(one, ages, variances, reach) for one in estimates]),
+            misfit=residuals.misfit(),
+            n_effective=n_effective(ages[told], known[:, told, 0]),
+            series=series,
+        )
 
 
-def _widened(part: AgeEstimates, ages: IntArray, variances: FloatArray) -> AgeEstimates:
+def coarser(estimates: AgeEstimates, factor: int, row_frames: int) -> AgeEstimates:
+    """Return estimates of rows that are `factor` times as long: means, of whole rows only.
+
+    `estimates` are those of all rows from 0 on; `row_frames` are the frames of the longer ones.
+    """
+    row = np.arange(len(estimates.row) // factor, dtype=np.int64)
+    some = select_rows(estimates, slice(0, len(row) * factor))
+    found = _averaged(some, row * factor, factor) if len(row) else some
+    return dataclasses.replace(found, row=row, age=(row + 0.5) * row_frames - 0.5)
+
+
+def _averaged(record: Any, first: IntArray, factor: int) -> Any:
+    """Return means of numbers over `factor` rows each, the largest of what is counted."""
+    values: dict[str, Any] = {}
+    for one in dataclasses.fields(record):
+        value: Any = getattr(record, one.name)
+        if one.metadata.get("rows", 0) is None:
+            values[one.name] = value
+        elif dataclasses.is_dataclass(value):
+            values[one.name] = _averaged(value, first, factor)
+        elif value.dtype.kind == "f":
+            values[one.name] = np.add.reduceat(value, first, axis=0) / factor
+        else:
+            values[one.name] = np.maximum.reduceat(value, first, axis=0)
+    return type(record)(**values)
+
+
+def _widened(
+    part: AgeEstimates, ages: FloatArray, variances: FloatArray, reach: int
+) -> AgeEstimates:
     """Return estimates whose variances are at least the mean jackknife variance nearby."""
-    near = np.abs(ages - part.age[:, np.newaxis]) <= _SMOOTH_REACH
+    near = np.abs(ages - part.age[:, np.newaxis]) <= reach
     jackknife = near @ variances / near.sum(axis=1, keepdims=True)  # (n, 4)
     variance = _BLOCK_FACTOR * np.maximum(part.fits.deviations() ** 2, jackknife)
     error = np.sqrt(variance)
@@ -242,18 +360,23 @@ def _widened(part: AgeEstimates, ages: IntArray, variances: FloatArray) -> AgeEs
 
 WIDTHS = (3, 5, 9, 15, 25, 41, 65)  # widths of cuts, frames, of which each age takes the best
 CURVE_WIDTH = 41  # width of the cuts whose Gamma tells slope and curvature
+_MORE = 1.2  # a width is another one than a row where it is so many times as wide
 REACH = 40  # ages that tell slope and curvature at one: up to this many frames away
 
 
 def slope_and_curvature(
-    age: FloatArray, curve_age: FloatArray, ln_rate: FloatArray, ln_rate_sd: FloatArray
+    age: FloatArray,
+    curve_age: FloatArray,
+    ln_rate: FloatArray,
+    ln_rate_sd: FloatArray,
+    reach: int = REACH,
 ) -> tuple[FloatArray, FloatArray]:
     """Return first and second derivative of ln Gamma at each age (n,), from a weighted quadratic.
 
-    The curve `ln_rate` at `curve_age` is (m,), its standard deviations weigh it. Per frame and per
-    frame^2; 0 where less than four points tell.
+    The curve `ln_rate` at `curve_age` is (m,), its standard deviations weigh it; points up to
+    `reach` frames away tell. Per frame and per frame^2; 0 where less than four do.
     """
-    distance = (curve_age - age[:, np.newaxis]) / REACH  # (n, m)
+    distance = (curve_age - age[:, np.newaxis]) / reach  # (n, m)
     near = np.abs(distance) <= 1
     weight = np.where(near, 1 / np.maximum(ln_rate_sd, 1e-3) ** 2, 0.0)
     weight /= np.maximum(weight.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
@@ -265,24 +388,29 @@ def slope_and_curvature(
     if enough.any():
         inverse = np.linalg.pinv(matrix[enough], hermitian=True).astype(np.float64)
         solved[enough] = np.einsum("nij,nj->ni", inverse, vector[enough])
-    return solved[:, 1] / REACH, 2 * solved[:, 2] / REACH**2
+    return solved[:, 1] / reach, 2 * solved[:, 2] / reach**2
 
 
-def width_bias(slope: FloatArray, curvature: FloatArray, rows: IntArray) -> FloatArray:
+def cut_widths(row_frames: int) -> tuple[int, ...]:
+    """Return the widths of cuts, frames, for rows of so many: WIDTHS, none narrower than a row."""
+    wider = tuple(width for width in WIDTHS if width > _MORE * row_frames)
+    return wider if wider[:1] == WIDTHS[:1] else (row_frames, *wider)
+
+
+def width_bias(slope: FloatArray, curvature: FloatArray, frames: FloatArray) -> FloatArray:
     """Return the bias of ln Gamma that each width brings: r^2/24 (|curvature| + slope^2).
 
-    Slope and curvature are (n,); r, `rows` (n, n_width), are the frames that the cuts of WIDTHS
-    have: less than their width where they leave the series or would reach across a jump.
+    Slope and curvature are (n,); r, `frames` (n, n_width), are what the cuts have: less than their
+    width where they leave the series or would reach across a jump.
     """
-    return rows**2 / 24 * (np.abs(curvature) + slope**2)[:, np.newaxis]
+    return frames**2 / 24 * (np.abs(curvature) + slope**2)[:, np.newaxis]
 
 
-def cut_rows(age: IntArray, first: IntArray, stop: IntArray) -> IntArray:
-    """Return how many frames of [first, stop) the cuts of WIDTHS at each age have, (n, n_width)."""
-    reach = np.array(WIDTHS) // 2
-    low = np.maximum(age[:, np.newaxis] - reach, first[:, np.newaxis])
-    high = np.minimum(age[:, np.newaxis] + reach + 1, stop[:, np.newaxis])
-    return high - low
+def cut_frames(age: FloatArray, within: IntArray, widths: tuple[int, ...] = WIDTHS) -> FloatArray:
+    """Return how many frames of [first, stop), `within` (2, n), cuts have, (n, n_width)."""
+    first, stop = within[:, :, np.newaxis]
+    reach, edge = np.array(widths) / 2, age[:, np.newaxis] + 0.5
+    return np.minimum(edge + reach, stop) - np.maximum(edge - reach, first)
 
 
 MAX_LN_RATE_ERROR = 0.5  # A rate is recommended up to this standard error of ln Gamma
@@ -308,7 +436,7 @@ def reasons(estimates: AgeEstimates, *, is_static: bool = False) -> NDArray[np.s
     """
     fitted, series = estimates.fits, estimates.series
     beta = fitted.linear[:, 0]
-    known = np.isfinite(estimates.ln_rate_error) & np.isfinite(estimates.cuts.noise)
+    known = np.isfinite(estimates.ln_rate_error) & estimates.noise_known
     slowest = np.exp(fitted.ln_rate - estimates.ln_rate_error)
     return _gravest(
         {
@@ -317,7 +445,7 @@ def reasons(estimates: AgeEstimates, *, is_static: bool = False) -> NDArray[np.s
             | _no_contrast(series),
             "static_or_nonuniform": is_static,
             "not_kww": estimates.misfit > _MOST_MISFIT,
-            "too_slow": slowest * estimates.cuts.longest_lag < _LEAST_DECAY,
+            "too_slow": slowest * estimates.longest_lag < _LEAST_DECAY,
             "grid_edge": fitted.edge_mass > _MOST_EDGE_MASS,
             "prior": estimates.ln_rate_error > MAX_LN_RATE_ERROR,
         },

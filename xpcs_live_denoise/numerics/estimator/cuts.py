@@ -51,7 +51,7 @@ def noise_weights(cuts: BinnedCuts) -> FloatArray:
     The inflation is what the jackknife finds beyond independent entries, the mean over bins of
     (variance of the binned mean) n / noise, at least 1: entries of C2 share pixels and frames.
     """
-    from . import grid_kernels as kernels
+    from . import sums_kernels as kernels
 
     mean, n_entries = (
         np.require(one, np.float64, ["C", "W"]) for one in (cuts.mean, cuts.n_entries)
@@ -82,7 +82,12 @@ class KnownPieces:
         return bool(self._fits)
 
     def stale(self, middles: IntArray, n_frames: int) -> IntArray:
-        """Return which pieces, by the frame in their middle, the next `add` has to bring."""
+        """Return which pieces, by the frame in their middle, the next `add` has to bring.
+
+        What is known of others than `middles` is forgotten.
+        """
+        wanted = set(middles.tolist())
+        self._fits = {middle: fit for middle, fit in self._fits.items() if middle in wanted}
         reach = np.minimum(middles, n_frames - 1 - middles).tolist()
         self._wanted = []
         for middle, lags in zip(middles.tolist(), reach, strict=True):
@@ -296,13 +301,14 @@ def posterior_left_out(
     *,
     blurred: bool = False,
 ) -> Posterior:
-    """Fit cuts anew with each pixel block left out of the data and of the prior.
+    """Fit cuts anew with each pixel block left out of the data and of the prior, without curves.
 
     `left_out` are means of g2 - 1, (n_block, n_cut, n_bin); the weights, (n_cut, n_bin), are the
     same for all blocks; one prior for each block. Returns n_block * n_cut posteriors, block by
     block. `blurred`, see `posterior`.
     """
-    return posterior(grid, left_out.swapaxes(0, 1), weights, priors, fine=True, blurred=blurred)
+    data = left_out.swapaxes(0, 1)
+    return posterior(grid, data, weights, priors, fine=True, blurred=blurred, with_curves=False)
 
 
 def _reduced(chi_square: FloatArray, weights: FloatArray) -> FloatArray:

@@ -53,6 +53,7 @@ def posterior(
     *,
     fine: bool = False,
     blurred: bool = False,
+    with_curves: bool = True,
 ) -> Posterior:
     """Return the posterior of the model mean = (baseline - 1) + beta f for n sets of data.
 
@@ -82,6 +83,8 @@ def posterior(
     blurred
         For data that tell next to nothing, whose posteriors are as wide as the grid: right to some
         per cent of the standard deviation, less where the grid cuts them off.
+    with_curves
+        Without them `curve` has no bins, and `chi_square` means nothing.
     """
     from . import grid_kernels as kernels
 
@@ -89,7 +92,7 @@ def posterior(
     n, n_set, n_bin = sets.shape
     data, of_weights, priors, centres = _plain(sets, weights, *_priors(prior, n_set))
     out = np.empty((n, n_set, kernels.N_COLUMN))
-    means = np.empty((n, n_set, n_bin))
+    means = np.empty((n, n_set, n_bin if with_curves else 0))
     fineness = kernels.EXACT if n_set == 1 else kernels.COMPARED
     fineness = kernels.BLURRED if blurred else fineness
     kernels.posteriors(*grid.arrays, of_weights, data, priors, *fineness, out, means)
@@ -107,7 +110,7 @@ def posterior(
         linear=columns[[kernels.BETA, kernels.OFFSET]].T,
         linear_covariance=columns[covariance].T.reshape(-1, 2, 2),
         edge_mass=columns[kernels.EDGE_MASS],
-        curve=means.swapaxes(0, 1).reshape(n_set * n, n_bin),
+        curve=means.swapaxes(0, 1).reshape(n_set * n, means.shape[2]),
         chi_square=columns[kernels.CHI_SQUARE],
     )
 

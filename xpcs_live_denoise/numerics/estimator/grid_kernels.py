@@ -18,15 +18,18 @@ from .grid import LANES
 # How far a posterior is followed, in ln probability below its best point, and how many standard
 # deviations points may be apart: everything to 1e-6 (a sum over such points is that of all), or
 # its width to some per cent; of data that tell next to nothing also where the grid cuts it off.
-EXACT, ROUGH, BLURRED = (20.0, 0.4), (9.0, 1.4), (9.0, 1.5)
+EXACT, ROUGH, BLURRED = (20.0, 0.6), (9.0, 1.4), (9.0, 1.5)
 # Sets of data that share weights are compared with each other, at the same points.
-COMPARED = (16.0, 0.4)
+COMPARED = (16.0, 0.6)
 # A first look at every 16th Gamma and every eighth alpha tells where it lies.
 _LOOK, _WIDEST, _FIRST = (16, 8), (8, 4), (4, 2)
 # Where the posterior is narrower than points are apart, the way to its top is a ridge between them:
 # at the widest stride points are followed that explain this share less than the best one, of what
 # it explains more than the worst; at half the stride a quarter of it.
 _RIDGE = 0.03
+# Determinants of sets whose priors are alike differ by less than this share: five terms of the
+# series of the logarithm are it, to 1e-10.
+_ALIKE = 0.03
 _NOTHING = 40.0  # in ln probability: what is less probable adds nothing
 # Of a refinement: steps from the mean over the grid to the maximum between its points, how far one
 # may go in ln Gamma and ln alpha, and logarithms that are raised to a power.
@@ -40,56 +43,69 @@ N_COLUMN = 12
 
 @kernel()
 def _evaluate(  # noqa: PLR0917 (numba knows no keyword-only arguments)
-    k: int,
-    curve: FloatArray,
-    n: int,
+    first: int,
+    stop: int,
+    index: IntArray,
+    curves: FloatArray,
+    reach: IntArray,
+    log_prior: FloatArray,
     weights: FloatArray,
     weighted: FloatArray,
     prior: FloatArray,
     totals: FloatArray,
-    log_prior: float,
     a: FloatArray,
     force: FloatArray,
     level: FloatArray,
     best: FloatArray,
 ) -> None:
-    """Fill row k of what is known of a point: sums a (2,), force and log weight of each set."""
-    n_set, first = weighted.shape[0], weighted[0]
-    s11, s12, b1 = 0.0, 0.0, 0.0
-    for b in range(n):
-        share = weights[b] * curve[b]
-        s12 += share
-        s11 += share * curve[b]
-        b1 += first[b] * curve[b]
-    a[k, 0], a[k, 1], force[k, 0] = s11, s12, b1
-    d = 1
-    while d + 3 < n_set:  # four at a time, for one way through the curve
-        x, y, z, u = 0.0, 0.0, 0.0, 0.0
-        row_x, row_y, row_z, row_u = weighted[d], weighted[d + 1], weighted[d + 2], weighted[d + 3]
+    """Fill rows [first, stop) of what is known of points: sums a, force and level of each set."""
+    n_set, of_first = weighted.shape[0], weighted[0]
+    for k in range(first, stop):
+        curve, n = curves[index[k]], min(reach[index[k]], len(weights))
+        s11, s12, b1 = 0.0, 0.0, 0.0
         for b in range(n):
-            x += row_x[b] * curve[b]
-            y += row_y[b] * curve[b]
-            z += row_z[b] * curve[b]
-            u += row_u[b] * curve[b]
-        force[k, d], force[k, d + 1], force[k, d + 2], force[k, d + 3] = x, y, z, u
-        d += 4
-    while d < n_set:
-        row, x = weighted[d], 0.0
-        for b in range(n):
-            x += row[b] * curve[b]
-        force[k, d] = x
-        d += 1
-    for d in range(n_set):
-        b1 = force[k, d] + prior[d, 3]
-        force[k, d] = b1
-        a11, a12, a22 = s11 + prior[d, 0], s12 + prior[d, 1], totals[d, 0]
-        determinant = a11 * a22 - a12 * a12
-        b2 = totals[d, 1]
-        beta = (a22 * b1 - a12 * b2) / determinant
-        offset = (b2 - a12 * beta) / a22
-        found = (b1 * beta + b2 * offset - math.log(determinant)) / 2 + log_prior
-        level[k, d] = found
-        best[d] = max(best[d], found)
+            share = weights[b] * curve[b]
+            s12 += share
+            s11 += share * curve[b]
+            b1 += of_first[b] * curve[b]
+        a[k, 0], a[k, 1], force[k, 0] = s11, s12, b1
+        d = 1
+        while d + 3 < n_set:  # four at a time, for one way through the curve
+            x, y, z, u = 0.0, 0.0, 0.0, 0.0
+            row_x, row_y, row_z, row_u = (
+                weighted[d], weighted[d + 1], weighted[d + 2], weighted[d + 3],
+            )  # fmt: skip
+            for b in range(n):
+                x += row_x[b] * curve[b]
+                y += row_y[b] * curve[b]
+                z += row_z[b] * curve[b]
+                u += row_u[b] * curve[b]
+            force[k, d], force[k, d + 1], force[k, d + 2], force[k, d + 3] = x, y, z, u
+            d += 4
+        while d < n_set:
+            row, x = weighted[d], 0.0
+            for b in range(n):
+                x += row[b] * curve[b]
+            force[k, d] = x
+            d += 1
+        known, log_known = 0.0, 0.0
+        for d in range(n_set):
+            b1 = force[k, d] + prior[d, 3]
+            force[k, d] = b1
+            a11, a12, a22 = s11 + prior[d, 0], s12 + prior[d, 1], totals[d, 0]
+            determinant = a11 * a22 - a12 * a12
+            b2 = totals[d, 1]
+            beta = (a22 * b1 - a12 * b2) / determinant
+            offset = (b2 - a12 * beta) * totals[d, 2]
+            if d == 0:
+                known, log_known = 1 / determinant, math.log(determinant)
+            x = determinant * known - 1
+            logarithm = log_known + x * (1 - x * (1 / 2 - x * (1 / 3 - x * (1 / 4 - x / 5))))
+            if abs(x) > _ALIKE:
+                logarithm = math.log(determinant)
+            found = (b1 * beta + b2 * offset - logarithm) / 2 + log_prior[index[k]]
+            level[k, d] = found
+            best[d] = max(best[d], found)
 
 
 @kernel()
@@ -103,7 +119,7 @@ def _stride(width: float, most: int) -> int:
 
 @kernel()
 def _strides(  # noqa: PLR0917
-    index: IntArray,
+    places: IntArray,
     n_found: int,
     n_alpha: int,
     n_rate: int,
@@ -112,16 +128,22 @@ def _strides(  # noqa: PLR0917
     strides: tuple[int, int],
     negligible: float,
     apart: float,
+    sums: FloatArray,
 ) -> tuple[int, int]:
-    """Return how far points may lie apart, from those found on a lattice: never further."""
+    """Return how far points may lie apart, from those found on a lattice: never further.
+
+    `sums` (n_set, 6) is memory that means nothing before and after.
+    """
     p, q = strides
     of_rate, of_alpha = p, q
-    for d in range(level.shape[1]):
-        total, mean_i, mean_j, var_i, var_j, both = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-        for k in range(n_found):
-            i, j = index[k] // n_alpha, index[k] % n_alpha
+    sums[:] = 0.0
+    for k in range(n_found):
+        i, j = places[k, 0], places[k, 1]
+        if (i - _FIRST[0]) & (p - 1) or (j - _FIRST[1]) & (q - 1):
+            continue
+        for d in range(len(best)):
             below = level[k, d] - best[d]
-            if below < -negligible or (i - _FIRST[0]) % p or (j - _FIRST[1]) % q:
+            if below < -negligible:
                 continue
             if below > 2.0 - negligible and apart < BLURRED[1]:
                 if i < p or i + p >= n_rate:  # what the grid cuts off is not smooth: every point
@@ -129,17 +151,19 @@ def _strides(  # noqa: PLR0917
                 if j < q or j + q >= n_alpha:
                     of_alpha = 1
             mass = math.exp(below)
-            total += mass
-            mean_i += mass * i
-            mean_j += mass * j
-            var_i += mass * i * i
-            var_j += mass * j * j
-            both += mass * i * j
-        mean_i /= total
-        mean_j /= total
-        var_i = var_i / total - mean_i * mean_i
-        var_j = var_j / total - mean_j * mean_j
-        both = both / total - mean_i * mean_j
+            one = sums[d]
+            one[0] += mass
+            one[1] += mass * i
+            one[2] += mass * j
+            one[3] += mass * i * i
+            one[4] += mass * j * j
+            one[5] += mass * i * j
+    for d in range(len(best)):
+        total = sums[d, 0]
+        mean_i, mean_j = sums[d, 1] / total, sums[d, 2] / total
+        var_i = sums[d, 3] / total - mean_i * mean_i
+        var_j = sums[d, 4] / total - mean_j * mean_j
+        both = sums[d, 5] / total - mean_i * mean_j
         # Widths of one where the other is known: that is what may change from point to point.
         if var_i > 0 and var_j > 0:
             var_i, var_j = var_i - both * both / var_j, var_j - both * both / var_i
@@ -163,7 +187,7 @@ def _covariance(  # noqa: PLR0917
     out: FloatArray,
 ) -> None:
     """Fill the covariance of beta and offset over the points; normalise their mass."""
-    a22, b2 = totals[d, 0], totals[d, 1]
+    a22, b2, over_a22 = totals[d, 0], totals[d, 1], totals[d, 2]
     c11, c12, c22 = 0.0, 0.0, 0.0
     for k in range(n_found):
         mass = level[k, d] / total
@@ -172,7 +196,7 @@ def _covariance(  # noqa: PLR0917
             a11, a12 = a[k, 0] + prior[d, 0], a[k, 1] + prior[d, 1]
             over = mass / (a11 * a22 - a12 * a12)
             b1 = beta[k, d]
-            d_beta, d_offset = b1 - mean_beta, (b2 - a12 * b1) / a22 - mean_offset
+            d_beta, d_offset = b1 - mean_beta, (b2 - a12 * b1) * over_a22 - mean_offset
             c11 += mass * d_beta * d_beta + over * a22
             c12 += mass * d_beta * d_offset - over * a12
             c22 += mass * d_offset * d_offset + over * a11
@@ -182,8 +206,8 @@ def _covariance(  # noqa: PLR0917
 @kernel()
 def _moments(  # noqa: PLR0917
     index: IntArray,
+    places: IntArray,
     n_found: int,
-    n_alpha: int,
     strides: tuple[int, int],
     ln_rate: FloatArray,
     ln_alpha: FloatArray,
@@ -202,13 +226,13 @@ def _moments(  # noqa: PLR0917
     `force` becomes beta there. Points that are not on the lattice get no mass.
     """
     middle_rate, middle_alpha = ln_rate[len(ln_rate) // 2], ln_alpha[len(ln_alpha) // 2]
+    p, q = strides[0] - 1, strides[1] - 1
     for d in range(level.shape[1]):
-        a22, b2 = totals[d, 0], totals[d, 1]
+        a22, b2, over_a22 = totals[d, 0], totals[d, 1], totals[d, 2]
         total, rate, rate2, alpha, alpha2, edge = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         mean_beta, mean_offset, highest = 0.0, 0.0, -np.inf
         for k in range(n_found):
             point = index[k]
-            i, j = point // n_alpha, point % n_alpha
             below = level[k, d] - best[d]
             a11, a12 = a[k, 0] + prior[d, 0], a[k, 1] + prior[d, 1]
             determinant = a11 * a22 - a12 * a12
@@ -218,7 +242,7 @@ def _moments(  # noqa: PLR0917
                 out[d, BEST_CHI_SQUARE] = -2 * evidence - math.log(determinant)
             beta = (a22 * force[k, d] - a12 * b2) / determinant
             force[k, d] = beta
-            off = (i - _FIRST[0]) % strides[0] or (j - _FIRST[1]) % strides[1]
+            off = (places[k, 0] - _FIRST[0]) & p or (places[k, 1] - _FIRST[1]) & q
             if off or below < -_NOTHING:
                 level[k, d] = 0.0
                 continue
@@ -231,7 +255,7 @@ def _moments(  # noqa: PLR0917
             alpha += mass * y
             alpha2 += mass * y * y
             mean_beta += mass * beta
-            mean_offset += mass * (b2 - a12 * beta) / a22
+            mean_offset += mass * (b2 - a12 * beta) * over_a22
             if at_edge[point]:
                 edge += mass
         rate /= total
@@ -288,11 +312,10 @@ def _follow(  # noqa: PLR0917
     strides: tuple[int, int],
     negligible: float,
     n_found: int,
-    slot: IntArray,
+    is_known: BoolArray,
     index: IntArray,
-    expanded: IntArray,
-    queue: IntArray,
-    weight: FloatArray,
+    places: IntArray,
+    weights: FloatArray,
     weighted: FloatArray,
     prior: FloatArray,
     totals: FloatArray,
@@ -304,34 +327,29 @@ def _follow(  # noqa: PLR0917
 ) -> int:
     """Look at all points of a lattice beside those that have weight; return how many are known."""
     n_rate, (p, q) = len(log_prior) // n_alpha, strides
-    mark, share = p * len(log_prior) + q, _RIDGE * (p / _WIDEST[0]) ** 2
-    n_queue = n_found
-    for k in range(n_found):
-        queue[k] = k
-    while n_queue > 0:
-        n_queue -= 1
-        k = queue[n_queue]
-        near = False
-        for d in range(len(best)):
-            far = max(negligible, share * (best[d] - worst[d]))
-            near |= level[k, d] > best[d] - far
-        if expanded[k] == mark or not near:
-            continue
-        expanded[k] = mark
-        i, j = index[k] // n_alpha, index[k] % n_alpha
-        for u in range(max(i - p, i % p), min(i + p + 1, n_rate), p):
-            for v in range(max(j - q, j % q), min(j + q + 1, n_alpha), q):
-                point = u * n_alpha + v
-                if slot[point] < 0:
-                    slot[point], index[n_found], expanded[n_found] = n_found, point, 0
-                    n = min(reach[point], len(weight))
-                    _evaluate(
-                        n_found, curves[point], n, weight, weighted, prior, totals,
-                        log_prior[point], a, force, level, best,
-                    )  # fmt: skip
-                    queue[n_queue] = n_found
-                    n_queue += 1
-                    n_found += 1
+    share = _RIDGE * (p / _WIDEST[0]) ** 2
+    first, stop = 0, n_found
+    while first < stop:
+        for k in range(first, stop):
+            near = False
+            for d in range(len(best)):
+                far = max(negligible, share * (best[d] - worst[d]))
+                near |= level[k, d] > best[d] - far
+            if not near:
+                continue
+            i, j = places[k, 0], places[k, 1]
+            for u in range(max(i - p, i & (p - 1)), min(i + p + 1, n_rate), p):
+                for v in range(max(j - q, j & (q - 1)), min(j + q + 1, n_alpha), q):
+                    point = u * n_alpha + v
+                    if not is_known[point]:
+                        is_known[point], index[n_found] = True, point
+                        places[n_found, 0], places[n_found, 1] = u, v
+                        n_found += 1
+        _evaluate(
+            stop, n_found, index, curves, reach, log_prior, weights, weighted, prior, totals, a,
+            force, level, best,
+        )  # fmt: skip
+        first, stop = stop, n_found
     return n_found
 
 
@@ -344,10 +362,16 @@ def _weigh_data(  # noqa: PLR0917
     weighted: FloatArray,
     totals: FloatArray,
     best: FloatArray,
-) -> None:
-    """Fill weights and weighted data up to a multiple of LANES, and what no point changes."""
+) -> int:
+    """Fill weights and weighted data, and what no point changes.
+
+    Returns the bins up to the last one that has weight, up to a multiple of LANES.
+    """
     n_set, n_bin = data.shape
     weight[:n_bin] = weights
+    n = n_bin
+    while n > 1 and not weights[n - 1] > 0:
+        n -= 1
     for d in range(n_set):
         total, moment = 0.0, 0.0
         for b in range(n_bin):
@@ -355,7 +379,9 @@ def _weigh_data(  # noqa: PLR0917
             total += weights[b]
             moment += weighted[d, b]
         totals[d, 0], totals[d, 1] = total + prior[d, 2], moment + prior[d, 4]
+        totals[d, 2] = 1 / totals[d, 0]
         best[d] = -np.inf
+    return (n + LANES - 1) // LANES * LANES
 
 
 _GRID = "float64[:, ::1], int64[::1], float64[::1], float64[::1], float64[::1], boolean[::1], int64"
@@ -387,41 +413,42 @@ def posteriors(  # noqa: PLR0917
     """
     n_grid = len(log_prior)
     n, n_set, n_bin = data.shape
-    width = (n_bin + LANES - 1) // LANES * LANES
+    width, n_rate = (n_bin + LANES - 1) // LANES * LANES, n_grid // n_alpha
     weight, weighted = np.zeros(width), np.zeros((n_set, width))
-    slot, index = np.full(n_grid, -1, np.int64), np.empty(n_grid, np.int64)
-    queue, expanded = np.empty(n_grid, np.int64), np.empty(n_grid, np.int64)
+    is_known, index = np.zeros(n_grid, np.bool_), np.empty(n_grid, np.int64)
+    places, sums = np.empty((n_grid, 2), np.int64), np.empty((n_set, 6))
     a, force, level = np.empty((n_grid, 2)), np.empty((n_grid, n_set)), np.empty((n_grid, n_set))
-    totals, best, worst = np.empty((n_set, 2)), np.empty(n_set), np.empty(n_set)
+    totals, best, worst = np.empty((n_set, 3)), np.empty(n_set), np.empty(n_set)
     for item in range(n):
         prior = priors[item if len(priors) > 1 else 0]
-        _weigh_data(weights[item], data[item], prior, weight, weighted, totals, best)
+        n_used = _weigh_data(weights[item], data[item], prior, weight, weighted, totals, best)
+        used = weight[:n_used]
         n_found = 0
-        for i in range(_FIRST[0], n_grid // n_alpha, _LOOK[0]):
+        for i in range(_FIRST[0], n_rate, _LOOK[0]):
             for j in range(_FIRST[1], n_alpha, _LOOK[1]):
-                point = i * n_alpha + j
-                slot[point], index[n_found], expanded[n_found] = n_found, point, 0
-                _evaluate(
-                    n_found, curves[point], min(reach[point], width), weight, weighted, prior,
-                    totals, log_prior[point], a, force, level, best,
-                )  # fmt: skip
+                is_known[i * n_alpha + j], index[n_found] = True, i * n_alpha + j
+                places[n_found, 0], places[n_found, 1] = i, j
                 n_found += 1
+        _evaluate(
+            0, n_found, index, curves, reach, log_prior, used, weighted, prior, totals, a, force,
+            level, best,
+        )  # fmt: skip
         for d in range(n_set):
             worst[d] = level[:n_found, d].min()
         strides = _WIDEST
         while True:
             n_found = _follow(
-                curves, reach, log_prior, n_alpha, strides, negligible, n_found, slot, index,
-                expanded, queue, weight, weighted, prior, totals, a, force, level, best, worst,
+                curves, reach, log_prior, n_alpha, strides, negligible, n_found, is_known, index,
+                places, used, weighted, prior, totals, a, force, level, best, worst,
             )  # fmt: skip
             finer = _strides(
-                index, n_found, n_alpha, n_grid // n_alpha, level, best, strides, negligible, apart
+                places, n_found, n_alpha, n_rate, level, best, strides, negligible, apart, sums
             )
             if finer[0] == strides[0] and finer[1] == strides[1]:
                 break
             strides = max(finer[0], strides[0] // 2), max(finer[1], strides[1] // 2)
         _moments(
-            index, n_found, n_alpha, strides, ln_rate, ln_alpha, log_prior, at_edge, prior, totals,
+            index, places, n_found, strides, ln_rate, ln_alpha, log_prior, at_edge, prior, totals,
             a, force, level, best, out[item],
         )  # fmt: skip
         for d in range(n_set):
@@ -432,7 +459,7 @@ def posteriors(  # noqa: PLR0917
             for d in range(n_set):
                 out[item, d, CHI_SQUARE] = _chi_square(weights[item], data[item, d], means[item, d])
         for k in range(n_found):
-            slot[index[k]] = -1
+            is_known[index[k]] = False
 
 
 @kernel()
@@ -522,12 +549,15 @@ def refine(  # noqa: PLR0917
     Arguments as for `posteriors`, whose `out` and `means` are changed; `centres` (n or 1, n_set, 2)
     are the means of the priors.
     """
-    n, n_set, n_bin = data.shape
+    n_item, n_set, n_bin = data.shape
     curve, jacobian = np.empty(n_bin), np.empty((4, n_bin))
     matrix, covariance = np.empty((4, 4)), np.empty((4, 4))
     theta, before, force, change = np.empty(4), np.empty(4), np.empty(4), np.empty(4)
-    for item in range(n):
-        weight, at = weights[item], item if len(priors) > 1 else 0
+    for item in range(n_item):
+        at, n = item if len(priors) > 1 else 0, n_bin
+        while n > 1 and not weights[item, n - 1] > 0:
+            n -= 1
+        weight = weights[item, :n]
         for d in range(n_set):
             found, prior, centre = out[item, d], priors[at, d], centres[at, d]
             if not found[LN_ALPHA_SD] < alpha_step:
@@ -537,8 +567,8 @@ def refine(  # noqa: PLR0917
             theta[:] = before
             longest, good = np.inf, True
             for _ in range(_STEPS):
-                _model(theta, ln_lag, curve, jacobian)
-                _normal_equations(weight, data[item, d], curve, jacobian, matrix, force)
+                _model(theta, ln_lag, curve[:n], jacobian)
+                _normal_equations(weight, data[item, d, :n], curve[:n], jacobian, matrix, force)
                 matrix[1, 1] += 1 / alpha_scatter**2
                 matrix[2, 2] += prior[0]
                 matrix[3, 2] += prior[1]
@@ -576,46 +606,4 @@ def refine(  # noqa: PLR0917
             if means.shape[2]:
                 _model(theta, ln_lag, curve, jacobian)
                 means[item, d] = curve
-                found[CHI_SQUARE] = _chi_square(weight, data[item, d], curve)
-
-
-@kernel(
-    "void(float64[:, ::1], float64[:, ::1], float64[:, :, :], float64[::1], float64,"
-    " float64[:, ::1])"
-)
-def weigh(  # noqa: PLR0917
-    mean: FloatArray,
-    n_entries: FloatArray,
-    left_out: FloatArray,
-    noise: FloatArray,
-    grid_error: float,
-    weights: FloatArray,
-) -> None:
-    """Fill weights (n, n_bin) as `cuts.noise_weights`; left_out (n_block or 0, n, n_bin)."""
-    n, n_bin = mean.shape
-    n_block = left_out.shape[0]
-    for item in range(n):
-        if not noise[item] > 0:  # NaN
-            weights[item] = 0.0
-            continue
-        least = (grid_error * mean[item, 0]) ** 2
-        ratio, n_used = 0.0, 0
-        for b in range(n_bin):
-            weight = n_entries[item, b] / noise[item]
-            weights[item, b] = weight
-            if not weight > 0:
-                continue
-            n_used += 1
-            total, square, first = 0.0, 0.0, 0.0
-            for k in range(n_block):
-                if k == 0:
-                    first = left_out[0, item, b]
-                value = left_out[k, item, b] - first
-                total += value
-                square += value * value
-            if n_block:
-                ratio += weight * (square - total * total / n_block) * (n_block - 1) / n_block
-        inflation = max(ratio / max(n_used, 1), 1.0)
-        for b in range(n_bin):
-            weight = weights[item, b] / inflation
-            weights[item, b] = weight / (1 + weight * least)
+                found[CHI_SQUARE] = _chi_square(weights[item], data[item, d], curve)

@@ -13,7 +13,9 @@ from .sums import AgeSums, BinnedCuts, jackknife_variance
 
 RATIO = 1.4  # upper edge over lower edge of a lag bin
 FIRST_LAG = 2
-FAST_AGES = 65  # what changes more slowly than over so many ages is ageing, not fluctuation
+# What changes more slowly than over so many ages is ageing, not fluctuation; where rows are so long
+# that these are fewer than so many rows, over that many.
+FAST_AGES, _FAST_ROWS = 65, 5
 # Heterogeneous: so many neighbouring bins above so many standard errors, or ln Gamma itself, which
 # all bins tell together. The error of 8 blocks has long tails.
 _ADJACENT, _ERRORS = 2, 2.5
@@ -25,8 +27,9 @@ _LEAST_ROWS = 30  # ages of a bin that can tell a variance
 class Heterogeneity:
     """Variance of C2 along its diagonals, in units of beta^2, by lag; one ROI.
 
-    `fast` holds what changes within 65 ages, `total` everything, slow ageing among it. Bin i holds
-    the lags edges[i] .. edges[i + 1] - 1; NaN where too few ages tell.
+    `fast` holds what changes within 65 ages, in a series of more than 26,000 frames within 5 rows
+    of its sums; `total` everything, slow ageing among it. What rows average is not seen. Bin i
+    holds the lags edges[i] .. edges[i + 1] - 1; NaN where too few ages tell.
     """
 
     edges: IntArray  # (n_bin + 1,): frames
@@ -76,10 +79,11 @@ def heterogeneity(
     rate
         Typical Gamma per frame: at which lags C2 changes most with Gamma.
     """
-    cuts = sums.cuts(roi, np.arange(sums.n_frames), 1)
+    cuts = sums.cuts(roi, np.arange(sums.n_rows), 1)
     edges, values = _blocks(cuts)
-    fast, fast_error = _fluctuation(values, FAST_AGES)
-    total, total_error = _fluctuation(values, 2 * sums.n_frames + 1)
+    n_fast = max(FAST_AGES // sums.row_frames, _FAST_ROWS)
+    fast, fast_error = _fluctuation(values, n_fast)
+    total, total_error = _fluctuation(values, 2 * sums.n_rows + 1)
     decay = (rate * (edges[:-1] + edges[1:] - 1) / 2) ** alpha
     slope = decay * np.exp(-2 * decay)  # of C2 with ln Gamma, up to a factor
     scale = beta**2 if beta > 0 else np.nan
@@ -98,7 +102,7 @@ def heterogeneity(
         total_error=total_error / scale,
         spread=float(spread),
         spread_error=float(spread_error),
-        found=len(values) > 1 and (_adjacent(fast, fast_error) or _together(values, slope)),
+        found=len(values) > 1 and (_adjacent(fast, fast_error) or _together(values, slope, n_fast)),
         upper_bound=len(values) == 1,
     )
 
@@ -130,12 +134,12 @@ def _blocks(cuts: BinnedCuts) -> tuple[IntArray, FloatArray]:
     return edges, np.stack([mean(whole - (n_block - 1) * one) for one in cuts.left_out])
 
 
-def _fluctuation(values: FloatArray, n_ages: int) -> tuple[FloatArray, FloatArray]:
+def _fluctuation(values: FloatArray, n_rows: int) -> tuple[FloatArray, FloatArray]:
     """Return the variance of values beyond their noise and its standard error, each (n_bin,).
 
-    `values` (n_block, n_row, n_bin) less their running mean over `n_ages` rows.
+    `values` (n_block, n_row, n_bin) less their running mean over `n_rows`.
     """
-    change = values - _running_mean(values, n_ages)
+    change = values - _running_mean(values, n_rows)
     n_row = np.isfinite(change[0]).sum(axis=0)
     known = n_row >= _LEAST_ROWS
     if len(values) == 1:
@@ -197,9 +201,9 @@ def _adjacent(variance: FloatArray, error: FloatArray) -> bool:
     return bool(np.any(np.convolve(above, np.ones(_ADJACENT), "valid") == _ADJACENT))
 
 
-def _together(values: FloatArray, slope: FloatArray) -> bool:
+def _together(values: FloatArray, slope: FloatArray, n_fast: int) -> bool:
     """Whether the change of ln Gamma that all bins tell together is significantly above zero."""
-    change = np.nan_to_num(values - _running_mean(values, FAST_AGES))
+    change = np.nan_to_num(values - _running_mean(values, n_fast))
     known = np.isfinite(values)
     noise = np.nanvar(np.diff(change, axis=1), axis=(0, 1))
     weight = slope / np.where(noise > 0, noise, np.inf)

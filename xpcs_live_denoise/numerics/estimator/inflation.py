@@ -131,9 +131,10 @@ def inflated(sums: AgeSums, c2: FloatArray) -> tuple[AgeSums, IntArray]:
     Returns also how many blocks tell the inflation of each ROI, (n_roi,); `far_lag_inflation`.
     """
     frames = np.arange(sums.n_frames, dtype=np.int64)
+    rows = np.arange(0, sums.n_rows, max(_LOOK_STEP // sums.row_frames, 1), dtype=np.int64)
     factors, n_blocks = np.ones(sums.n_roi), np.zeros(sums.n_roi, np.int64)
     for roi in range(sums.n_roi):
-        look = BayesEstimator(roi).estimate(sums, frames[::_LOOK_STEP])
+        look = BayesEstimator(roi).estimate(sums, rows)
         ln_rate = np.interp(frames, look.age, look.fits.ln_rate)
         factors[roi], n_blocks[roi] = far_lag_inflation(c2[roi], np.exp(ln_rate))
     return sums.with_noise(factors), n_blocks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,8 +17,6 @@ from xpcs_live_denoise.numerics.arrays import (
     enlarged,
     lag_bin_edges,
     mean_level_lags,
-    mean_or_nan,
-    range_sums,
 )
 from xpcs_live_denoise.numerics.frame_rings import FrameRing
 from xpcs_live_denoise.numerics.g2 import NOISE_REACH
@@ -37,14 +36,19 @@ class BinnedCuts:
     mean: FloatArray  # (n_cut, n_bin); 0 where a cut has no entry
     n_entries: FloatArray  # (n_cut, n_bin)
     noise: FloatArray  # (n_cut,): variance of one entry of C2 near that age; NaN: nothing tells
-    mean_age: FloatArray  # (n_cut,): of the entries, frames; NaN where there are none
+    mean_row: FloatArray  # (n_cut,): of the entries; NaN where there are none
     longest_lag: IntArray  # (n_cut,): first lag of the last bin that has an entry, frames
     # (n_block, n_cut, n_bin): as `mean`, without the pixels of one block; None: no blocks known.
     left_out: FloatArray | None = field(metadata=AXIS_1)
 
+    @property
+    def mean_age(self) -> FloatArray:
+        """Mean age of the entries, (n_cut,), frames; odd lags, half of all, stand half on."""
+        return self.mean_row * self.row_frames + (self.row_frames - 1) / 2 + 0.25
+
 
 # Rows beyond which neighbours are added in pairs: what is kept must not grow with the series.
-MOST_ROWS = 2**15
+MOST_ROWS = 2000
 
 
 class AgeSums:
@@ -52,21 +56,29 @@ class AgeSums:
 
     An entry C2(t1, t2) belongs to the age floor((t1 + t2)/2): even lags at that age, odd lags half
     a frame later, as in `age_cuts`. A row holds `row_frames` ages, one until there are more than
-    32,768, then 2, 4, ... What a level measures, means over 2^m x 2^m entries, is spread over the
-    2^m ages in its middle. Reading consumes nothing.
+    `most_rows`, an even number, then 2, 4, ... What a level measures, means over 2^m x 2^m entries,
+    is spread over the 2^m ages in its middle. Reading consumes nothing.
 
     There are `n_block` pixel blocks a ROI, 0 where no pixels are known, and room for `capacity`
-    frames, which grows. Memory: 4 bytes a ROI, block, row and lag bin, and 16 a ROI, row and bin;
-    there are 68 bins for 350 frames and 164 for 100,000.
+    frames, which grows. Memory: 4 bytes a ROI, block, row and lag bin, and 12 a ROI, row and bin;
+    there are 68 bins for 350 frames and 164 for 100,000: 0.15 GB for 10 ROIs of 8 blocks.
     """
 
-    def __init__(self, n_roi: int, n_block: int = 0, capacity: int = FIRST_CAPACITY) -> None:
+    def __init__(
+        self,
+        n_roi: int,
+        n_block: int = 0,
+        capacity: int = FIRST_CAPACITY,
+        *,
+        most_rows: int = MOST_ROWS,
+    ) -> None:
         self.n_roi = n_roi
         self.n_block = n_block
         self.n_frames = 0
         self.row_frames = 1
         self._by_level = True
-        self._capacity = min(capacity, MOST_ROWS)  # rows
+        self._most_rows = most_rows
+        self._capacity = min(capacity, most_rows)  # rows
         shape = (n_roi, self._capacity, self._room())
         self._sums = np.zeros(shape)
         self._counts = np.zeros(shape, np.float32)
@@ -76,13 +88,13 @@ class AgeSums:
         self._previous = np.full((n_roi, LEVEL_LAGS[1]), np.nan)  # the newest frame's, by lag
 
     @classmethod
-    def from_c2(cls, c2: ArrayLike) -> AgeSums:
+    def from_c2(cls, c2: ArrayLike, most_rows: int = MOST_ROWS) -> AgeSums:
         """Sum a C2 that is there, (n, n) or (n_roi, n, n), its upper triangle; NaN is ignored."""
         from xpcs_live_denoise.numerics.two_time_kernels import add_square
 
         stack = as_stack(c2)
         n = stack.shape[-1]
-        sums = cls(len(stack), capacity=max(1, n))
+        sums = cls(len(stack), capacity=max(1, n), most_rows=most_rows)
         sums._by_level = False
         sums._previous = np.full((len(stack), max(n, 1)), np.nan)
         sums.reserve(n)
@@ -104,8 +116,8 @@ class AgeSums:
     def reserve(self, n_frames: int) -> None:
         """Make room for a series of `n_frames`, before any of them is added."""
         while n_frames > self._capacity * self.row_frames:
-            if self._capacity < MOST_ROWS:
-                self._capacity = min(max(2 * self._capacity, n_frames), MOST_ROWS)
+            if self._capacity < self._most_rows:
+                self._capacity = min(max(2 * self._capacity, n_frames), self._most_rows)
                 self._resize()
             else:
                 self._merge_rows()
@@ -173,27 +185,47 @@ class AgeSums:
         """Rows that hold ages of the series."""
         return -(-self.n_frames // self.row_frames)
 
-    def cuts(
-        self, roi: int, ages: ArrayLike, widths: ArrayLike, within: ArrayLike | None = None
-    ) -> BinnedCuts:
-        """Return the means over n_cut cuts of a ROI; ages, widths and `within` are in rows.
+    def ages(self, rows: ArrayLike) -> FloatArray:
+        """Return the middle of each row, frames: between two where a row has an even number."""
+        return np.asarray(rows, np.float64) * self.row_frames + (self.row_frames - 1) / 2
 
-        The cut at centre a, a whole row, holds the entries with -width/2 < age - a <= width/2.
-        Widths are odd numbers of rows, one for all or (n_cut,). What leaves the series is cut
-        off. `within` (2, n_cut) are rows [first, stop) in which both frames of an entry must
-        lie, everything by default; a lag bin counts there only if all its lags do.
+    def cuts(
+        self, roi: int, rows: ArrayLike, widths: ArrayLike, within: ArrayLike | None = None
+    ) -> BinnedCuts:
+        """Return the means over n_cut cuts of a ROI; centres, widths and `within` are in rows.
+
+        The cut at centre a holds the entries with -width/2 <= row - a < width/2, where an entry of
+        a row may stand anywhere from half a row before its number to half a row after it: of a row
+        that is cut, a share counts. Whole rows and odd widths cut none. Widths are one for all, or
+        (n_cut,). What leaves the series is cut off. `within` (2, n_cut) are rows [first, stop) in
+        which both frames of an entry must lie, everything by default; a lag bin counts there only
+        if all its lags do.
         """
-        centres = np.asarray(ages, np.int64).reshape(-1)
-        reach = np.asarray(widths, np.int64) // 2
-        first = np.clip(centres - reach, 0, self.n_rows)
-        stop = np.clip(centres + reach + 1, 0, self.n_rows)
+        centres = np.asarray(rows, np.float64).reshape(-1)
+        reach = np.asarray(widths, np.float64) / 2
+        first = np.clip(centres + 0.5 - reach, 0, self.n_rows)
+        stop = np.clip(centres + 0.5 + reach, 0, self.n_rows)
         if within is None:
             return self._means(roi, first, stop, centres)
-        return self._means(roi, first, stop, centres, np.asarray(within, np.int64))
+        return self._means(roi, first, stop, centres, np.asarray(within, np.float64))
+
+    def cuts_of_frames(
+        self, roi: int, ages: ArrayLike, widths: ArrayLike, within: ArrayLike | None = None
+    ) -> BinnedCuts:
+        """Return `cuts` of a ROI; centres, widths and `within` are in frames."""
+        n = self.row_frames
+        rows = (np.asarray(ages, np.float64) - (n - 1) / 2) / n
+        bounds = None if within is None else np.asarray(within, np.float64) / n
+        return self.cuts(roi, rows, np.asarray(widths) / n, bounds)
 
     def series(self, roi: int) -> BinnedCuts:
         """Return one cut that holds the whole series."""
-        return self._means(roi, np.array([0]), np.array([self.n_rows]), None)
+        return self._means(roi, np.array([0.0]), np.array([float(self.n_rows)]), None)
+
+    def lag_bins(self) -> tuple[IntArray, FloatArray]:
+        """Return edges (n_bin + 1,) and mean lag (n_bin,) of the bins of all cuts, frames."""
+        edges = lag_bin_edges(max(self.n_frames - 1, 1))
+        return edges, mean_level_lags(edges) if self._by_level else (edges[:-1] + edges[1:] - 1) / 2
 
     def with_noise(self, factors: FloatArray) -> AgeSums:
         """Return the same sums, the variance of an entry multiplied by a factor a ROI, (n_roi,)."""
@@ -204,61 +236,68 @@ class AgeSums:
     def _means(
         self,
         roi: int,
-        first: IntArray,
-        stop: IntArray,
-        centres: IntArray | None,
-        within: IntArray | None = None,
+        first: FloatArray,
+        stop: FloatArray,
+        centres: FloatArray | None,
+        within: FloatArray | None = None,
     ) -> BinnedCuts:
         """Average rows [first, stop) of each cut; noise near `centres`, None: of all rows."""
-        edges = lag_bin_edges(max(self.n_frames - 1, 1))
-        n_bin = len(edges) - 1
-        low, high = (int(first.min()), int(stop.max())) if first.size else (0, 0)
-        some = np.s_[roi, low:high, :n_bin]
-        begin, end = first - low, np.maximum(stop, first) - low
+        from . import sums_kernels as kernels
+
+        edges, lag = self.lag_bins()
+        n_cut, n_bin = len(first), len(edges) - 1
+        low = int(first.min()) if n_cut else 0
+        high = math.ceil(stop.max()) if n_cut else 0
+        begin, end = first[:, np.newaxis], np.maximum(stop, first)[:, np.newaxis]
         if within is not None:  # an entry of a row reaches half its lag to either side
-            last_lag = edges[1:] - 1
-            earlier, later = -(-(last_lag // 2) // self.row_frames), last_lag // 2 + last_lag % 2
-            later = -(-later // self.row_frames)
-            lowest = within[0][:, np.newaxis] + earlier - low  # (n_cut, n_bin)
-            highest = within[1][:, np.newaxis] - later - low
-            begin = np.clip(lowest, begin[:, np.newaxis], end[:, np.newaxis])
-            end = np.maximum(np.minimum(highest, end[:, np.newaxis]), begin)
-        counts = self._counts[some]
-        number = range_sums(counts, begin, end)  # (n_cut, n_bin)
-        divisor = np.where(number > 0, number, 1.0)
-        sums = range_sums(self._sums[some], begin, end)
-        left_out = None
-        if self.n_block:
-            left_out = np.moveaxis(range_sums(self._left_out[some], begin, end), 2, 0) / divisor
-        row = np.arange(low, high)[:, np.newaxis]
-        total = number.sum(axis=1)
-        age = range_sums(counts * row, begin, end).sum(axis=1)
-        last = np.where(number > 0, edges[:-1], 0).max(axis=1, initial=0)
+            last_lag = (edges[1:] - 1) // 2
+            earlier, later = last_lag, last_lag + (edges[1:] - 1) % 2
+            lowest = within[0][:, np.newaxis] + earlier / self.row_frames  # (n_cut, n_bin)
+            highest = within[1][:, np.newaxis] - later / self.row_frames
+            begin, end = np.clip(lowest, begin, end), np.maximum(np.minimum(highest, end), begin)
+            end = np.maximum(end, begin)
+        number, mean = np.empty((2, n_cut, n_bin))
+        left_out, row = np.empty((self.n_block, n_cut, n_bin)), np.empty(n_cut)
+        tables = (values[roi] for values in self._tables())
+        kernels.cut_means(
+            *tables,
+            *map(np.ascontiguousarray, (begin, end)),
+            low,
+            high,
+            number,
+            mean,
+            left_out,
+            row,
+        )
         return BinnedCuts(
             edges=edges,
-            lag=mean_level_lags(edges) if self._by_level else (edges[:-1] + edges[1:] - 1) / 2,
+            lag=lag,
             row_frames=self.row_frames,
-            mean=sums / divisor,
+            mean=mean,
             n_entries=number,
-            noise=self._noise(roi, centres, len(first)),
-            # Odd lags, half of all, stand half a frame later than their age.
-            mean_age=np.where(total > 0, age / np.where(total > 0, total, 1.0), np.nan)
-            + 0.25 / self.row_frames,
-            longest_lag=last,
-            left_out=left_out,
+            noise=self._noise(roi, centres, n_cut),
+            mean_row=row,
+            longest_lag=np.where(number > 0, edges[:-1], 0).max(axis=1, initial=0),
+            left_out=left_out if self.n_block else None,
         )
 
-    def _noise(self, roi: int, centres: IntArray | None, n_cut: int) -> FloatArray:
+    def _noise(self, roi: int, centres: FloatArray | None, n_cut: int) -> FloatArray:
         """Return half the mean squared difference of neighbours along the diagonals."""
         n_pair = max(self.n_rows - (self.row_frames == 1), 0)
-        if centres is None:
-            begin, end = np.zeros(n_cut, np.int64), np.full(n_cut, n_pair)
-        else:
-            begin = np.clip(centres - NOISE_REACH, 0, n_pair)
-            end = np.clip(centres + NOISE_REACH, begin, n_pair)
-        squares = range_sums(self._squares[roi, :n_pair, np.newaxis], begin, end)[:, 0]
-        pairs = range_sums(self._pairs[roi, :n_pair, np.newaxis], begin, end)[:, 0]
-        return mean_or_nan(squares, pairs)
+        begin, end = np.zeros(n_cut), np.full(n_cut, float(n_pair))
+        if centres is not None:
+            middle, reach = centres + (1 - 1 / self.row_frames) / 2, NOISE_REACH / self.row_frames
+            begin = np.clip(middle - reach, 0, n_pair)
+            end = np.clip(middle + reach, begin, n_pair)
+        edge = np.arange(n_pair + 1)
+        squares, pairs = (
+            np.interp(end, edge, total) - np.interp(begin, edge, total)
+            for total in (
+                np.concatenate([[0.0], np.cumsum(values[roi, :n_pair])])
+                for values in (self._squares, self._pairs)
+            )
+        )
+        return np.where(pairs > 0, squares / np.where(pairs > 0, pairs, 1.0), np.nan)
 
 
 # The lag bin of each level's lags, for as many levels as any series can have.

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from xpcs_live_denoise.errors import UnreadableFramesError
-from xpcs_live_denoise.records.frames import EigerFrames, Geometry
+from xpcs_live_denoise.records.frames import EigerFrames, Geometry, RoiPixels
 from xpcs_live_denoise.records.types import Array, BoolArray
 from xpcs_live_denoise.sources.assets import MOST_FRAMES
 from xpcs_live_denoise.sources.file_roots import FileRoots
@@ -25,11 +25,14 @@ from xpcs_live_denoise.sources.hdf5 import (
     Patience,
     ThresholdChoice,
     block_end,
+    damaged,
     end_of_written,
+    may_come,
     open_hdf5,
     require_allowed_data,
 )
 from xpcs_live_denoise.sources.metadata import in_metres
+from xpcs_live_denoise.sources.selection import DamagedChunkError, RoiSelection, read_frames
 
 # Links of a master that are looked at: more files than any series has.
 MOST_FILES = 1_000_000
@@ -253,7 +256,8 @@ def read_eiger(
     roots: FileRoots,
     timeout_s: float = 2.0,
     threshold: ThresholdChoice | None = None,
-) -> Iterator[Array]:
+    selection: RoiSelection | None = None,
+) -> Iterator[Array | RoiPixels]:
     """Yield the frames of a series in order, as `FrameReader.read` does.
 
     Data files are found by the master's links, or without a master by their names, and are opened
@@ -264,9 +268,9 @@ def read_eiger(
     ------
     UnreadableFramesError
         `missing_until` is the frame of the series at which the next file begins that is there (the
-        reference's stop if there is none): to go on, read again from there.
+        reference's stop if there is none), or the next chunk: to go on, read again from there.
     """
-    series = _Series(reference, roots, timeout_s, threshold or ThresholdChoice())
+    series = _Series(reference, roots, timeout_s, threshold or ThresholdChoice(), selection)
     position = reference.start
     while position < series.stop:
         for block in series.read_file(position, max_bytes):
@@ -283,8 +287,10 @@ class _Series:
         roots: FileRoots,
         timeout_s: float,
         threshold: ThresholdChoice,
+        selection: RoiSelection | None,
     ) -> None:
         name = reference.series
+        self._selection = selection
         self._threshold = threshold
         self._roots = roots
         self._patience = Patience(timeout_s, (0.02,))
@@ -293,7 +299,7 @@ class _Series:
         announced = self._announced(reference)
         self.stop = self._held() if announced is None else announced
 
-    def read_file(self, position: int, max_bytes: int) -> Iterator[Array]:
+    def read_file(self, position: int, max_bytes: int) -> Iterator[Array | RoiPixels]:
         """Yield what one data file holds from `position` on; raise if that is not all it should."""
         number = position // self._images_per_file + 1
         first = (number - 1) * self._images_per_file
@@ -307,7 +313,7 @@ class _Series:
                 if position < end:
                     raise EOFError(f"the file holds {position - first} frames")
             except NOT_YET as error:
-                if isinstance(error, UnreadableFramesError) or not self._patience.wait():
+                if not (may_come(error) and self._patience.wait()):
                     raise self._missing(number, position, error) from error
 
     def _find_images_per_file(self, reference: EigerFrames) -> int:
@@ -339,7 +345,9 @@ class _Series:
         held = self._master.count(last, self._roots) or 0
         return (last - 1) * self._images_per_file + held
 
-    def _blocks(self, number: int, start: int, stop: int, max_bytes: int) -> Iterator[Array]:
+    def _blocks(
+        self, number: int, start: int, stop: int, max_bytes: int
+    ) -> Iterator[Array | RoiPixels]:
         """Yield frames [start, stop) of one data file, as far as it holds them."""
         path, name = self._master.place(number)
         size = os.stat(path).st_size
@@ -348,16 +356,19 @@ class _Series:
             dataset = frames_dataset(file, checked, name)
             stop = min(stop, dataset.shape[0])
             while start < stop:
-                end = block_end(dataset, start, stop, max_bytes)
+                end = block_end(dataset, start, stop, max_bytes, self._selection)
                 end = end_of_written(dataset, start, end, size)
                 if end <= start:
                     raise EOFError(f"the file holds {start} frames")
                 place = self._threshold.place(dataset.shape, str(path))
-                yield dataset[(slice(start, end), *place)]
-                start = end
+                block = read_frames(dataset, range(start, end), place, self._selection)
+                yield block
+                start += len(block)
 
     def _missing(self, number: int, position: int, error: Exception) -> UnreadableFramesError:
         """Return the error that names the file and says where reading can go on."""
+        if isinstance(error, DamagedChunkError):
+            return damaged(str(self._master.place(number)[0]), position, error)
         later = self._master.later_numbers(number)
         until = min((min(later) - 1) * self._images_per_file if later else self.stop, self.stop)
         path, _ = self._master.place(number)

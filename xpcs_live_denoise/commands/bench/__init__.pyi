@@ -1,0 +1,3 @@
+"""`bench`: how fast this machine is, beside others, in one run."""
+
+from .command import bench as bench

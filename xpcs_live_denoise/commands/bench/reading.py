@@ -1,0 +1,98 @@
+"""Reading 4M frames as an Eiger compresses them (bslz4): ours beside h5py with hdf5plugin."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.records.frames import HDF5Frames
+from xpcs_live_denoise.sources import FileRoots, FrameReader
+
+from .case import Case
+from .contest import Contestant, Numbers, Section
+from .thread import SHAPE_4M, rings_in
+
+DATASET = "/entry/data/data"
+COUNTS = 0.1
+DISTINCT = 8  # frames that differ
+BLOCK = 10
+
+
+@contextlib.contextmanager
+def reading(case: Case, shape: tuple[int, int] = SHAPE_4M) -> Iterator[Section]:
+    """Make the section of pixels of ROIs from a file that is in the page cache."""
+    n_frames = 2 * DISTINCT if case.quick else 10 * DISTINCT
+    rois = rings_in(case.n_pixels, case.n_rois, shape)
+    with tempfile.TemporaryDirectory(prefix="xpcs-bench-") as folder:
+        path = Path(folder) / "frames.h5"
+        write_frames(path, n_frames, shape, COUNTS)
+        contestants = [
+            _reader("FrameReader", partial(read_ours, path, rois, n_frames)),
+            _reader("h5py + hdf5plugin", partial(read_plainly, path, rois, n_frames), peer=True),
+        ]
+        title = f"Reading: {shape[0]} x {shape[1]} bslz4 uint32 frames, {COUNTS:g} counts, "
+        title += f"{len(rois.pixels):,} ROI pixels"
+        yield Section(title=title, contestants=contestants, repeats=case.repeats)
+
+
+def write_frames(path: Path, n_frames: int, shape: tuple[int, int], counts: float) -> None:
+    """Write a file of compressed frames, a chunk each, of which DISTINCT differ."""
+    rng = np.random.default_rng(5)
+    with h5py.File(path, "w", libver="latest") as file:
+        dataset = file.create_dataset(
+            DATASET,
+            (n_frames, *shape),
+            np.uint32,
+            chunks=(1, *shape),
+            maxshape=(None, *shape),
+            **hdf5plugin.Bitshuffle(cname="lz4"),
+        )
+        chunks: list[bytes] = []
+        for number in range(min(DISTINCT, n_frames)):
+            dataset[number] = rng.poisson(counts, shape)
+        file.flush()
+        for number in range(n_frames):
+            if number < DISTINCT:
+                chunks.append(dataset.id.read_direct_chunk((number, 0, 0))[1])
+            else:
+                dataset.id.write_direct_chunk((number, 0, 0), chunks[number % DISTINCT])
+
+
+def _reader(name: str, read: Callable[[], int], *, peer: bool = False) -> Contestant:
+    """Return what reads all frames and returns how many there were."""
+
+    def run() -> Numbers:
+        begin = time.perf_counter()
+        n_read = read()
+        return {("reading and gathering", "frames/s"): n_read / (time.perf_counter() - begin)}
+
+    return Contestant(name=name, run=run, prepare=read, peer=peer)
+
+
+def read_ours(path: Path, rois: RoiMap, n_frames: int) -> int:
+    """Read and gather as a live run does; return how many frames there were."""
+    reader = FrameReader(roots=FileRoots(None))
+    reference = HDF5Frames(path=str(path), dataset=DATASET, start=0, stop=n_frames, swmr=False)
+    n_bytes = BLOCK * rois.shape[0] * rois.shape[1] * np.dtype(np.uint32).itemsize
+    try:
+        return sum(len(rois.gather(block)) for block in reader.read(reference, n_bytes))
+    finally:
+        reader.close()
+
+
+def read_plainly(path: Path, rois: RoiMap, n_frames: int) -> int:
+    """Read whole frames with h5py and gather."""
+    with h5py.File(path, "r") as file:
+        dataset = file[DATASET]
+        assert isinstance(dataset, h5py.Dataset)  # noqa: S101 (for the type checker)
+        blocks = (dataset[start : start + BLOCK] for start in range(0, n_frames, BLOCK))
+        return sum(len(rois.gather(block)) for block in blocks)

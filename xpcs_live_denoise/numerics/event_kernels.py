@@ -1,0 +1,358 @@
+"""Loops over the pixels that hold counts: found in frames, correlated, added to rows and lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .compiled import kernel
+
+GROUP = 16  # pixels that are looked at together: most groups of sparse frames hold nothing
+TOO_MANY, NO_COUNTS = -1, -2  # what `find_events` says where it gives up
+MOST_COUNTS = 255
+
+
+@kernel(in_order=True)
+def find_events(
+    values: Any, runs: Any, counts: Any, pixels: Any, bounds: Any
+) -> int:  # pragma: no cover (compiled)
+    """Find the non-zero pixels of one ROI in frames (k, n), one pass; return how many they are.
+
+    `runs` (n_run, 3) are the ROI's pixels: first in a frame, how many side by side, their block.
+    `bounds` (k, n_block + 1) becomes where the events of each frame and block begin.
+    """
+    n = 0
+    for frame in range(len(values)):
+        row = values[frame]
+        block, first = 0, 0
+        bounds[frame, 0] = n
+        for run in range(len(runs)):
+            start, length = runs[run, 0], runs[run, 1]
+            while block < runs[run, 2]:
+                block += 1
+                bounds[frame, block] = n
+            whole = length // GROUP * GROUP
+            for x in range(0, length, GROUP):
+                stop = GROUP
+                if x < whole:
+                    found = 0
+                    for i in range(GROUP):
+                        found |= row[start + x + i] != 0
+                    if not found:
+                        continue
+                else:
+                    stop = length - whole
+                for i in range(stop):
+                    value = row[start + x + i]
+                    if value == 0:
+                        continue
+                    if not (value >= 0 and value <= MOST_COUNTS):  # NaN is neither
+                        return NO_COUNTS
+                    count = np.uint8(value)
+                    if count != value:
+                        return NO_COUNTS
+                    if n == len(counts):
+                        return TOO_MANY
+                    counts[n] = count
+                    pixels[n] = first + x + i
+                    n += 1
+            first += length
+        while block < bounds.shape[1] - 1:
+            block += 1
+            bounds[frame, block] = n
+    return n
+
+
+@kernel(in_order=True)
+def sort_events(
+    counts: Any, pixels: Any, starts: Any, edges: Any, block_of: Any, seen: Any,
+    sorted_counts: Any, sorted_pixels: Any, bounds: Any, is_count: Any,
+) -> int:  # fmt: skip  # pragma: no cover (compiled)
+    """Sort events (pixels of all ROIs) by ROI, frame and block; return how many are in a ROI.
+
+    Numbers of one pixel in one frame are added; pixels below 0 are left out. `bounds` (n_roi, k,
+    n_block + 1) become where the events of each begin, `is_count` (n_roi,) whether all of a ROI are
+    photon counts. `seen` (n_pixels,) is filled with -1 and comes back so.
+    """
+    n_roi, k, n_edge = bounds.shape
+    n_block = n_edge - 1
+    n = 0
+    for roi in range(n_roi):
+        bounds[roi] = 0
+    for frame in range(k):
+        for e in range(starts[frame], starts[frame + 1]):
+            if pixels[e] >= 0:
+                which = block_of[pixels[e]]
+                bounds[which // n_block, frame, which % n_block] += 1
+    for roi in range(n_roi):
+        for frame in range(k):
+            for block in range(n_block):
+                n, bounds[roi, frame, block] = n + bounds[roi, frame, block], n
+            bounds[roi, frame, n_block] = n
+    total = n
+    fill = bounds[:, :, :n_block].copy()
+    for frame in range(k):
+        for e in range(starts[frame], starts[frame + 1]):
+            pixel = pixels[e]
+            if pixel < 0:
+                continue
+            which = block_of[pixel]
+            roi, block = which // n_block, which % n_block
+            at = seen[pixel]
+            if at < 0:
+                at = fill[roi, frame, block]
+                fill[roi, frame, block] += 1
+                seen[pixel] = at
+                sorted_counts[at] = 0
+                sorted_pixels[at] = pixel - edges[roi]
+            sorted_counts[at] += counts[e]
+        for e in range(starts[frame], starts[frame + 1]):
+            if pixels[e] >= 0:
+                seen[pixels[e]] = -1
+    for roi in range(n_roi):
+        for frame in range(k):
+            for block in range(n_block):
+                for at in range(bounds[roi, frame, block], fill[roi, frame, block]):
+                    value = sorted_counts[at]
+                    if not (value >= 0 and value <= MOST_COUNTS) or value != np.floor(value):
+                        is_count[roi] = False
+                for at in range(fill[roi, frame, block], bounds[roi, frame, block + 1]):
+                    # Was added to another number of the same pixel.
+                    sorted_counts[at] = 0
+                    sorted_pixels[at] = sorted_pixels[bounds[roi, frame, block]]
+    return total
+
+
+@kernel()
+def measure_events(
+    counts: Any, pixels: Any, bounds: Any, weights: Any, n_pixels: int, n_left: Any, number: Any,
+    per_mean: Any, sums: Any, inverse: Any, row: int,
+) -> None:  # fmt: skip  # pragma: no cover (compiled)
+    """Fill the numbers of frames from `row` on: what turns counts into C2, also without a block."""
+    n_block = bounds.shape[1] - 1
+    for frame in range(len(bounds)):
+        at = row + frame
+        whole = 0.0
+        for block in range(n_block):
+            part = 0.0
+            for e in range(bounds[frame, block], bounds[frame, block + 1]):
+                part += counts[e] * (weights[pixels[e]] if len(weights) else 1.0)
+            sums[block, at] = part
+            whole += part
+        mean = whole / n_pixels
+        number[at] = 1.0 if mean > 0 else 0.0
+        per_mean[at] = 1.0 / mean if mean > 0 else 0.0
+        whole = 0.0
+        for block in range(n_block):
+            sums[block, at] *= per_mean[at]
+            whole += sums[block, at]
+        for block in range(n_block):
+            rest = whole - sums[block, at]
+            inverse[block, at] = np.sqrt(max(n_left[block], 1.0)) / rest if rest > 0 else 0.0
+
+
+@kernel()
+def enter_events(
+    counts: Any, pixels: Any, bounds: Any, first: int, lookup: Any
+) -> None:  # pragma: no cover (compiled)
+    """Write frames from index `first` on into a table (n_pixels, slots) of the newest counts.
+
+    A frame stands at its index modulo the number of slots; eight slots are emptied at a time.
+    """
+    n_slot = lookup.shape[1]
+    for frame in range(len(bounds)):
+        slot = (first + frame) % n_slot
+        if slot % 8 == 0:
+            for pixel in range(len(lookup)):
+                for i in range(8):
+                    lookup[pixel, slot + i] = 0
+        for e in range(bounds[frame, 0], bounds[frame, -1]):
+            lookup[pixels[e], slot] += counts[e]
+
+
+@kernel()
+def correlate_events(
+    counts: Any, pixels: Any, bounds: Any, weights: Any, first: int, oldest: int, reach: int,
+    lookup: Any, per_mean: Any, row: int, totals: Any, out: Any,
+) -> None:  # fmt: skip  # pragma: no cover (compiled)
+    """Enter frames from index `first` on into `lookup`, and multiply them with those before.
+
+    `out` (n_block, n_old, k) becomes the sums over pixels of products of normalised frames: old
+    ones from index `oldest` on, lags below `reach` only. `per_mean[row]` is of frame `oldest`;
+    `totals` (slots,) is room for sums.
+    """
+    n_slot = lookup.shape[1]
+    one = totals.dtype.type(1)
+    for frame in range(len(bounds)):
+        now = first + frame
+        enter_events(counts, pixels, bounds[frame : frame + 1], now, lookup)
+        new_per_mean = per_mean[row + now - oldest]
+        for block in range(bounds.shape[1] - 1):
+            totals[:] = 0
+            for e in range(bounds[frame, block], bounds[frame, block + 1]):
+                pixel = pixels[e]
+                weight = weights[pixel] if len(weights) else one
+                count = totals.dtype.type(counts[e]) * weight * weight
+                earlier = lookup[pixel]
+                for slot in range(n_slot):
+                    totals[slot] += count * totals.dtype.type(earlier[slot])
+            for old in range(max(oldest, now - reach + 1), now + 1):
+                scale = per_mean[row + old - oldest] * new_per_mean
+                out[block, old - oldest, frame] = totals[old % n_slot] * scale
+
+
+@kernel()
+def add_events_to_rows(
+    counts: Any, pixels: Any, bounds: Any, weights: Any, per_mean: Any, row: int, first: int,
+    frames_per_row: int, first_row: int, edges: Any, out: Any,
+) -> None:  # fmt: skip  # pragma: no cover (compiled)
+    """Add normalised frames from index `first` on to rows of `out` (n_block, rows, width).
+
+    Row r holds the sum of `frames_per_row` frames from (r + first_row) frames_per_row on; the first
+    of them empties it. `per_mean[row]` is of frame `first`.
+    """
+    for frame in range(len(bounds)):
+        at, place = divmod(first + frame, frames_per_row)
+        if place == 0:
+            out[:, at - first_row] = 0
+        for block in range(bounds.shape[1] - 1):
+            into = out[block, at - first_row]
+            for e in range(bounds[frame, block], bounds[frame, block + 1]):
+                pixel = pixels[e]
+                weight = weights[pixel] if len(weights) else 1.0
+                into[pixel - edges[block]] += counts[e] * weight * per_mean[row + frame]
+
+
+@kernel()
+def add_event_images(
+    counts: Any, pixels: Any, bounds: Any, weights: Any, per_mean: Any, row: int, is_known: bool,
+    waiting: Any, same: Any, right: Any, images: Any, start: int, first: int, length: int,
+) -> None:  # fmt: skip  # pragma: no cover (compiled)
+    """Add frames from index `first` on to images and to products with the frame before.
+
+    `waiting` (n_pixels,) is the frame before, and becomes the newest. Pixel 0 of the ROI is column
+    `start` of `images`, of which each holds `length` frames.
+    """
+    for frame in range(len(bounds)):
+        image = images[(first + frame) // length]
+        scale = per_mean[row + frame]
+        known = is_known or frame > 0
+        begin, end = bounds[frame, 0], bounds[frame, -1]
+        for e in range(begin, end):
+            pixel = pixels[e]
+            value = counts[e] * scale * (weights[pixel] if len(weights) else 1.0)
+            image[start + pixel] += value
+            if known:
+                same[pixel] += waiting[pixel] * value
+                if pixel:
+                    right[pixel - 1] += waiting[pixel - 1] * value
+        if frame == 0:
+            waiting[:] = 0
+        else:
+            for e in range(bounds[frame - 1, 0], bounds[frame - 1, -1]):
+                waiting[pixels[e]] = 0
+        for e in range(begin, end):
+            pixel = pixels[e]
+            weight = weights[pixel] if len(weights) else 1.0
+            waiting[pixel] = counts[e] * scale * weight
+
+
+@kernel()
+def values_of_events(
+    counts: Any, pixels: Any, bounds: Any, weights: Any, per_mean: Any, row: int, first: int,
+    frames_per_bin: int, bins: Any, values: Any,
+) -> None:  # fmt: skip  # pragma: no cover (compiled)
+    """Write bin and normalised value of every event of frames from index `first` on."""
+    for frame in range(len(bounds)):
+        for e in range(bounds[frame, 0], bounds[frame, -1]):
+            weight = weights[pixels[e]] if len(weights) else 1.0
+            bins[e] = (first + frame) // frames_per_bin
+            values[e] = counts[e] * weight * per_mean[row + frame]
+
+
+@kernel()
+def list_by_pixel(
+    pixels: Any, bins: Any, values: Any, first: int, stop: int, starts: Any, out_bins: Any,
+    out_values: Any,
+) -> int:  # fmt: skip  # pragma: no cover (compiled)
+    """Sort entries of bins [first, stop) by pixel; return how many are left.
+
+    Entries come in the order of their bins. Those of one pixel and bin are added. `starts`
+    (n_pixels + 1,) becomes where the entries of each pixel begin.
+    """
+    n_pixels = len(starts) - 1
+    starts[:] = 0
+    for e in range(len(pixels)):
+        if first <= bins[e] < stop:
+            starts[pixels[e] + 1] += 1
+    for pixel in range(n_pixels):
+        starts[pixel + 1] += starts[pixel]
+    fill = starts[:n_pixels].copy()
+    for e in range(len(pixels)):
+        if not first <= bins[e] < stop:
+            continue
+        pixel = pixels[e]
+        at = fill[pixel]
+        if at > starts[pixel] and out_bins[at - 1] == bins[e]:
+            out_values[at - 1] += values[e]
+            continue
+        out_bins[at], out_values[at] = bins[e], values[e]
+        fill[pixel] += 1
+    n = 0
+    for pixel in range(n_pixels):
+        begin = starts[pixel]
+        starts[pixel] = n
+        for e in range(begin, fill[pixel]):
+            out_bins[n], out_values[n] = out_bins[e], out_values[e]
+            n += 1
+    starts[n_pixels] = n
+    return n
+
+
+@kernel()
+def list_products(
+    new_starts: Any, new_bins: Any, new_values: Any, starts: Any, bins: Any, values: Any,
+    first: int, out: Any,
+) -> None:  # fmt: skip  # pragma: no cover (compiled)
+    """Add products of entries of the same pixel to out[new bin - first, bin]."""
+    for pixel in range(len(starts) - 1):
+        begin, end = starts[pixel], starts[pixel + 1]
+        for new in range(new_starts[pixel], new_starts[pixel + 1]):
+            into = out[new_bins[new] - first]
+            value = new_values[new]
+            for e in range(begin, end):
+                into[bins[e]] += value * values[e]
+
+
+@kernel()
+def join_lists(
+    a_starts: Any, a_bins: Any, a_values: Any, b_starts: Any, b_bins: Any, b_values: Any,
+    starts: Any, bins: Any, values: Any,
+) -> None:  # fmt: skip  # pragma: no cover (compiled)
+    """Join two lists by pixel, the bins of the second after those of the first."""
+    n = 0
+    for pixel in range(len(starts) - 1):
+        starts[pixel] = n
+        for e in range(a_starts[pixel], a_starts[pixel + 1]):
+            bins[n], values[n] = a_bins[e], a_values[e]
+            n += 1
+        for e in range(b_starts[pixel], b_starts[pixel + 1]):
+            bins[n], values[n] = b_bins[e], b_values[e]
+            n += 1
+    starts[len(starts) - 1] = n
+
+
+@kernel()
+def lists_to_rows(
+    pixels: Any, bins: Any, values: Any, edges: Any, out: Any
+) -> None:  # pragma: no cover (compiled)
+    """Add entries to rows (n_block, bins, width), one row a bin."""
+    block = 0
+    for e in range(len(pixels)):
+        pixel = pixels[e]
+        while pixel < edges[block]:
+            block -= 1
+        while pixel >= edges[block + 1]:
+            block += 1
+        out[block, bins[e], pixel - edges[block]] += values[e]

@@ -1,0 +1,314 @@
+"""Frames as their non-zero pixels: how these are found, and products of sparse frames."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xpcs_live_denoise.errors import FrameShapeError
+from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
+
+from .frame_rings import FrameRing, FrameValues, PixelBlocks
+
+_WORD = 64  # a pixel's counts in so many frames are one piece of memory, the size of a cache line
+_EMPTIED = 8  # frames of the lookup that are emptied at a time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoiEvents:
+    """The non-zero pixels of one ROI in k frames, frame by frame and block by block."""
+
+    counts: Array  # (n,) uint8
+    pixels: Array  # (n,) int32: in the ROI
+    bounds: IntArray  # (k, n_block + 1): where those of each frame and block begin and end
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return len(self.bounds)
+
+    @property
+    def n_events(self) -> int:
+        """Number of non-zero pixels, or a few more."""
+        return int(self.bounds[-1, -1] - self.bounds[0, 0])
+
+    def part(self, start: int, stop: int | None = None) -> RoiEvents:
+        """Return frames [start, stop) alone; without `stop`, all from `start` on."""
+        some = self.bounds[start:stop]
+        return RoiEvents(counts=self.counts, pixels=self.pixels, bounds=some)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewFrames:
+    """Frames of one call: values, events of the ROIs that have some, or neither: a gap."""
+
+    n_frames: int
+    values: FrameValues | None = None
+    events: tuple[RoiEvents | None, ...] | None = None
+
+    @property
+    def is_gap(self) -> bool:
+        """Whether these frames could not be had."""
+        return self.values is None and self.events is None
+
+
+class TooManyEventsError(Exception):
+    """More pixels hold counts than expected."""
+
+
+def no_events(n_frames: int, n_block: int) -> RoiEvents:
+    """Return frames without any count."""
+    return RoiEvents(
+        counts=np.empty(0, np.uint8),
+        pixels=np.empty(0, np.int32),
+        bounds=np.zeros((n_frames, n_block + 1), np.int64),
+    )
+
+
+def find_events(
+    new: FrameValues, blocks: PixelBlocks, roi: int, most: float
+) -> RoiEvents | None:
+    """Return the non-zero pixels of one ROI; None where these are no photon counts up to 255.
+
+    Raises
+    ------
+    TooManyEventsError
+        When more than a share `most` of the pixels is not zero.
+    """
+    from . import event_kernels
+
+    k = len(new.values)
+    room = int(most * k * int(blocks.n_pixels[roi])) + 64
+    counts, pixels = np.empty(room, np.uint8), np.empty(room, np.int32)
+    bounds = np.zeros((k, blocks.n_block + 1), np.int64)
+    n = event_kernels.find_events(new.values, new.runs[roi], counts, pixels, bounds)
+    if n == event_kernels.NO_COUNTS:
+        return None
+    if n == event_kernels.TOO_MANY:
+        raise TooManyEventsError
+    return RoiEvents(counts=counts[:n].copy(), pixels=pixels[:n].copy(), bounds=bounds)
+
+
+class EventSorter:
+    """Sorts events that come as such by ROI, frame and pixel block; its state is room for that."""
+
+    def __init__(self, blocks: PixelBlocks) -> None:
+        self._blocks = blocks
+        widths = np.diff(blocks.edges, axis=1).reshape(-1)
+        self._block_of = np.repeat(np.arange(len(widths), dtype=np.int32), widths)
+        self._seen = np.full(len(self._block_of), -1, np.int64)
+
+    def sorted(self, counts: Array, pixels: Array, starts: IntArray) -> NewFrames:
+        """Return frames of checked events; a ROI whose numbers are no counts gets its values."""
+        from . import event_kernels
+
+        blocks = self._blocks
+        k, n_pixels = len(starts) - 1, len(self._block_of)
+        bounds = np.zeros((blocks.n_roi, k, blocks.n_block + 1), np.int64)
+        is_count = np.ones(blocks.n_roi, np.bool_)
+        values, places = np.zeros(len(counts)), np.zeros(len(counts), np.int32)
+        event_kernels.sort_events(
+            counts, pixels, starts, blocks.starts, self._block_of, self._seen, values, places,
+            bounds, is_count,
+        )  # fmt: skip
+        events = [
+            _of_roi(values, places, of) if good else None
+            for of, good in zip(bounds, is_count.tolist(), strict=True)
+        ]
+        if is_count.all():
+            return NewFrames(n_frames=k, events=tuple(events))
+        frame = np.repeat(np.arange(k), np.diff(starts))
+        inside = pixels[starts[0] : starts[-1]] >= 0
+        whole = np.zeros((k, n_pixels))
+        some = slice(int(starts[0]), int(starts[-1]))
+        np.add.at(whole, (frame[inside], pixels[some][inside]), counts[some][inside])
+        return NewFrames(
+            n_frames=k, values=FrameValues.of_pixels(whole, blocks), events=tuple(events)
+        )
+
+
+def _of_roi(values: FloatArray, places: Array, bounds: IntArray) -> RoiEvents:
+    begin, end = (int(bounds[0, 0]), int(bounds[-1, -1])) if len(bounds) else (0, 0)
+    return RoiEvents(
+        counts=values[begin:end].astype(np.uint8),
+        pixels=places[begin:end].copy(),
+        bounds=bounds - begin,
+    )
+
+
+def checked_events(
+    counts: Any, pixels: Any, starts: Any, n_pixels: int
+) -> tuple[Array, Array, IntArray]:
+    """Return the arrays of `TwoTimeAccumulator.append_events`, or raise FrameShapeError."""
+    values, places, begins = np.asarray(counts), np.asarray(pixels), np.asarray(starts)
+    if values.ndim != 1 or values.shape != places.shape or values.dtype.kind not in "uifb":
+        raise FrameShapeError(
+            f"Events: got counts of shape {values.shape} and dtype {values.dtype} for pixels of "
+            f"shape {places.shape}, expected two arrays of one length, real numbers. Give one "
+            "count and one pixel an event."
+        )
+    whole = places.dtype.kind in "iu" and begins.dtype.kind in "iu"
+    if not whole or begins.ndim != 1 or not len(begins):
+        raise FrameShapeError(
+            f"Events: got pixels of dtype {places.dtype}, starts of shape {begins.shape} and dtype "
+            f"{begins.dtype}; expected whole numbers, and k + 1 starts for k frames."
+        )
+    begins = begins.astype(np.int64)
+    if begins[0] < 0 or begins[-1] > len(values) or (np.diff(begins) < 0).any():
+        raise FrameShapeError(
+            f"Events: got starts from {begins[0]} to {begins[-1]} for {len(values)} events, "
+            "expected numbers that never fall and lie within 0 and the number of events: frame j "
+            "holds the events starts[j] .. starts[j + 1] - 1."
+        )
+    if len(places) and int(places.max()) >= n_pixels:
+        raise FrameShapeError(
+            f"Events: got pixel {int(places.max())}, expected numbers below {n_pixels}, the ROI "
+            "pixels, or -1 for none. RoiMap.pixel_numbers gives them for detector pixels."
+        )
+    known = values.dtype in ("uint8", "uint16", "uint32", "float64")
+    return values if known else values.astype(np.float64), places.astype(np.int64), begins
+
+
+class EventRing:
+    """The newest frames of one ROI as their non-zero pixels.
+
+    Its state is the events of the newest `ring.reach` frames, and a lookup made of them: what each
+    pixel held in each of these frames. The numbers of frames stand in `ring`. The lookup is made
+    anew where it does not end with the last frame: after an interruption, or when it was not
+    needed for a while.
+    """
+
+    def __init__(self, ring: FrameRing, roi: int, weights: Array) -> None:
+        self._ring = ring
+        self._roi = roi
+        self._weights = weights
+        self._lists: deque[tuple[int, RoiEvents]] = deque()
+        self._lookup: Array | None = None
+        self._lookup_stop = -1
+
+    @property
+    def first(self) -> int:
+        """The frame from which on, without a break, events are known; a large one for none."""
+        return self._lists[0][0] if self._lists else np.iinfo(np.int64).max
+
+    def covers(self, n_frames: int) -> bool:
+        """Whether all frames that the next one is multiplied with are known, of `n_frames`."""
+        return not n_frames or self.first <= max(n_frames - self._ring.reach + 1, 0)
+
+    def add(self, first: int, events: RoiEvents | None) -> None:
+        """Take frames from index `first` on; None: what is known ends here."""
+        if events is None:
+            self._lists.clear()
+            return
+        self._lists.append((first, events))
+        needed = first + events.n_frames - self._ring.reach
+        while self._lists[0][0] + self._lists[0][1].n_frames <= needed:
+            self._lists.popleft()
+
+    def rewind(self, n_frames: int) -> None:
+        """Forget frames from `n_frames` on, which were added by a call that was interrupted."""
+        while self._lists and self._lists[-1][0] >= n_frames:
+            self._lists.pop()
+
+    def measure(self, events: RoiEvents) -> None:
+        """Fill the next rows of the numbers of the ring."""
+        from .event_kernels import measure_events
+
+        ring, roi = self._ring, self._roi
+        measure_events(
+            events.counts,
+            events.pixels,
+            events.bounds,
+            self._weights,
+            int(ring.n_pixels[roi]),
+            ring.blocks.n_left[roi],
+            ring.number[roi],
+            ring.per_mean[roi],
+            ring.sums[roi],
+            ring.inverse[roi],
+            ring.used,
+        )
+
+    def products(self, events: RoiEvents, oldest: int) -> FloatArray:
+        """Return what `FrameRing.products` does, of the next frames with those from `oldest` on."""
+        from .event_kernels import correlate_events
+
+        ring, first = self._ring, self._ring.stop
+        lookup = self._made_lookup(first)
+        n_block, k = ring.blocks.n_block, events.n_frames
+        out = np.zeros((n_block, first + k - oldest, k), self._weights.dtype)
+        self._lookup_stop = -1
+        correlate_events(
+            events.counts,
+            events.pixels,
+            events.bounds,
+            self._weights,
+            first,
+            oldest,
+            ring.reach,
+            lookup,
+            ring.per_mean[self._roi],
+            oldest - ring.first,
+            np.empty(lookup.shape[1], out.dtype),
+            out,
+        )
+        self._lookup_stop = first + k
+        return out
+
+    def _made_lookup(self, stop: int) -> Array:
+        """Return what each pixel held in the newest frames before `stop`, (n_pixels, slots)."""
+        from .event_kernels import enter_events
+
+        if self._lookup is not None and self._lookup_stop == stop:
+            return self._lookup
+        n_slot = -(-(self._ring.reach + _EMPTIED) // _WORD) * _WORD
+        lookup = np.zeros((int(self._ring.n_pixels[self._roi]), n_slot), np.uint8)
+        for first, events in self._lists:
+            enter_events(events.counts, events.pixels, events.bounds, first, lookup)
+        self._lookup, self._lookup_stop = lookup, stop
+        return lookup
+
+    def forget_lookup(self) -> None:
+        """Give the memory of the lookup back."""
+        self._lookup = None
+
+    def write(self, events: RoiEvents, first: int, rows: Array, first_row: int, size: int) -> None:
+        """Add normalised frames from index `first` on to rows (n_block, rows, width).
+
+        Row r holds `size` frames from (r + first_row) size on.
+        """
+        from .event_kernels import add_events_to_rows
+
+        add_events_to_rows(
+            events.counts,
+            events.pixels,
+            events.bounds,
+            self._weights,
+            self._ring.per_mean[self._roi],
+            first - self._ring.first,
+            first,
+            size,
+            first_row,
+            self._ring.blocks.edges[self._roi],
+            rows,
+        )
+
+    def write_all(self, rows: Array) -> None:
+        """Fill the rows of the ring with the frames that are known."""
+        for first, events in self._lists:
+            gone = max(self._ring.first - first, 0)
+            self.write(events.part(gone), first + gone, rows, self._ring.first, 1)
+
+    def write_pairs(self, events: RoiEvents, coarser: FrameRing, n_new: int) -> None:
+        """Fill the next rows of the next level; `events` are the next frames of this one."""
+        if not n_new:
+            return
+        begin, first = 2 * coarser.stop, self._ring.stop
+        rows = coarser.pixels[self._roi]
+        if begin < first:  # a frame that was the last one of the call before
+            self.write(self._lists[-1][1].part(-1), begin, rows, coarser.first, 2)
+        used = 2 * (coarser.stop + n_new) - first
+        self.write(events.part(0, used), first, rows, coarser.first, 2)

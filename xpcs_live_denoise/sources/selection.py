@@ -1,0 +1,236 @@
+"""What is kept of frames that are read: the pixels of the ROIs, and some frames whole."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from xpcs_live_denoise.numerics import bslz4
+from xpcs_live_denoise.numerics.rois import REAL_NUMBERS, RoiMap
+from xpcs_live_denoise.records.frames import RoiPixels
+from xpcs_live_denoise.records.types import Array
+
+logger = logging.getLogger(__name__)
+
+# Of so many frames one is read whole, where that costs extra.
+WHOLE_EVERY = 100
+# Frames that are read at once where only blocks of them are decompressed.
+MOST_AT_ONCE = 64
+MOST_IN_CHUNK = 16  # frames of a chunk; of larger ones everything is decompressed at once
+BITSHUFFLE, LZ4 = 32008, 2  # HDF5's number of the filter, and the filter's of the compression
+PAGE = 4096  # bytes that a file system writes at once
+
+
+class DamagedChunkError(OSError):
+    """A chunk of a dataset that is in the file and cannot be decompressed.
+
+    `n_frames` is how many of the wanted frames it holds, `may_come` whether it looks as if it was
+    not written to its end yet.
+    """
+
+    def __init__(self, reason: str, *, n_frames: int, may_come: bool) -> None:
+        super().__init__(reason)
+        self.n_frames = n_frames
+        self.may_come = may_come
+
+
+class RoiSelection:
+    """The pixels of ROIs of the frames of one run, in the order in which they are read.
+
+    Of frames in memory all stay whole beside their pixels. Of chunks compressed by bitshuffle and
+    LZ4 only the blocks that hold ROI pixels are decompressed, and few frames are whole: it counts
+    the frames to know which. Used by one thread at a time.
+
+    `rois` are in the orientation of the frames.
+    """
+
+    def __init__(self, rois: RoiMap) -> None:
+        self._rois = rois
+        self._n_frames = 0
+        # By number in the chunk, frames in it, dtype, and whether the frame is wanted whole.
+        self._elements: dict[tuple[int, int, np.dtype[Any], bool], bslz4.WantedElements] = {}
+
+    def of_frames(self, frames: Array) -> RoiPixels:
+        """Return the ROI pixels of frames (k, rows, cols); raises as `RoiMap.gather`."""
+        self._n_frames += len(frames)
+        return RoiPixels(pixels=self._rois.gather(frames), whole=frames)
+
+    def of_dataset(self, dataset: h5py.Dataset, frames: range, place: tuple[int, ...]) -> RoiPixels:
+        """Return the ROI pixels of frames of a dataset, at least of the first one.
+
+        `place` is the index behind that of the frame, where there is one. An OSError where the
+        first frame cannot be decompressed; a FrameShapeError as `RoiMap.gather`.
+        """
+        if not self.takes_blocks(dataset):
+            return self.of_frames(_whole(dataset, frames, place))
+        shape, at = self._rois.shape, self._rois.pixels
+        pixels = np.empty((len(frames), len(at)), dataset.dtype)
+        whole: list[Array] = []
+        n_done = 0
+        with _one_thread():
+            try:
+                for row, read in zip(pixels, self._read(dataset, frames, place), strict=True):
+                    if len(read) > len(at):  # the whole frame
+                        np.take(read, at, out=row, mode="clip")
+                    else:
+                        row[:] = read
+                    if _is_whole(self._n_frames + n_done):
+                        whole.append(read.reshape(shape))
+                    n_done += 1
+            except (OSError, ValueError) as error:
+                if not n_done:
+                    raise OSError(str(error)) from error
+        self._n_frames += n_done
+        return RoiPixels(pixels=pixels[:n_done], whole=np.stack(whole) if whole else None)
+
+    def takes_blocks(self, dataset: h5py.Dataset) -> bool:
+        """Whether single blocks of the chunks of a dataset are decompressed."""
+        fits = (
+            _chunk(dataset)[-2:] == dataset.shape[-2:] == self._rois.shape
+            and _frames_in_chunk(dataset) <= MOST_IN_CHUNK
+            and dataset.dtype.kind in REAL_NUMBERS
+            and not dataset.is_virtual
+            and _is_bslz4(dataset)
+        )
+        if fits and not bslz4.available():
+            _say_what_is_missing()
+            return False
+        return fits
+
+    def frame_bytes(self, dataset: h5py.Dataset) -> int:
+        """Return the bytes of a frame, on average, where it takes blocks."""
+        rows, cols = self._rois.shape
+        n_numbers = len(self._rois.pixels) + rows * cols / WHOLE_EVERY
+        return math.ceil(n_numbers * dataset.dtype.itemsize)
+
+    # --- the steps -------------------------------------------------------------------------
+
+    def _read(
+        self, dataset: h5py.Dataset, frames: range, place: tuple[int, ...]
+    ) -> Iterator[Array]:
+        """Yield for each frame its ROI pixels or, flat, all of it."""
+        sizes = _chunk(dataset)[:-2]
+        chunks: dict[tuple[int, ...], tuple[int, bytes]] = {}  # the last one
+        for number, frame in enumerate(frames, self._n_frames):
+            index = (frame, *place)
+            at = (*(i // size * size for i, size in zip(index, sizes, strict=True)), 0, 0)
+            if at not in chunks:
+                chunks = {at: dataset.id.read_direct_chunk(at)}
+            filters_left_out, chunk = chunks[at]
+            if filters_left_out:
+                yield dataset[index].reshape(-1)
+            else:
+                within = int(np.ravel_multi_index(np.subtract(index, at[:-2]), sizes))
+                yield self._wanted(dataset, within, whole=_is_whole(number)).take(chunk)
+
+    def _wanted(self, dataset: h5py.Dataset, frame: int, *, whole: bool) -> bslz4.WantedElements:
+        """Return the elements of a chunk that are wanted of its `frame`-th frame."""
+        n_frames, n_pixels = _frames_in_chunk(dataset), math.prod(self._rois.shape)
+        key = (frame, n_frames, dataset.dtype, whole)
+        if key not in self._elements:
+            first = frame * n_pixels
+            wanted = range(first, first + n_pixels) if whole else self._rois.pixels + first
+            self._elements[key] = bslz4.WantedElements(wanted, n_frames * n_pixels, dataset.dtype)
+        return self._elements[key]
+
+
+def _is_whole(number: int) -> bool:
+    """Whether the frame of that number is read whole although it costs extra.
+
+    That is one in WHOLE_EVERY, and those numbered 1, 4, 16, 64 ... for a picture soon.
+    """
+    of_four = number & (number - 1) == 0 and number.bit_length() % 2 == 1
+    return number % WHOLE_EVERY == 0 or of_four
+
+
+def read_frames(
+    dataset: h5py.Dataset,
+    frames: range,
+    place: tuple[int, ...] = (),
+    selection: RoiSelection | None = None,
+) -> Array | RoiPixels:
+    """Return frames of a dataset, at least the first; without a selection whole.
+
+    `place` is the index behind that of the frame, where there is one. A DamagedChunkError where the
+    chunk of the first frame cannot be decompressed.
+    """
+    while True:
+        try:
+            if selection is None:
+                return _whole(dataset, frames, place)
+            return selection.of_dataset(dataset, frames, place)
+        except OSError as error:
+            if dataset.chunks is None or dataset.is_virtual:
+                raise
+            size = _chunk(dataset)[0]
+            n_first = sum(frame // size == frames[0] // size for frame in frames)
+            if len(frames) <= n_first:
+                may_come = _has_holes(dataset, frames[0])
+                raise DamagedChunkError(
+                    str(error), n_frames=len(frames), may_come=may_come
+                ) from error
+        frames = frames[: max(n_first, len(frames) // 2)]  # what lies before it is good
+
+
+def _whole(dataset: h5py.Dataset, frames: range, place: tuple[int, ...]) -> Array:
+    return dataset[(slice(frames.start, frames.stop, frames.step), *place)]
+
+
+def _frames_in_chunk(dataset: h5py.Dataset) -> int:
+    return math.prod(_chunk(dataset)[:-2])
+
+
+def _chunk(dataset: h5py.Dataset) -> tuple[int, ...]:
+    """Return the shape of a chunk, () where there are none."""
+    return dataset.chunks or ()
+
+
+def _is_bslz4(dataset: h5py.Dataset) -> bool:
+    """Whether bitshuffle with LZ4 is the one filter of a dataset."""
+    properties = dataset.id.get_create_plist()
+    if properties.get_nfilters() != 1:
+        return False
+    number, _, values, _ = properties.get_filter(0)
+    return number == BITSHUFFLE and len(values) > 4 and values[4] == LZ4
+
+
+def _has_holes(dataset: h5py.Dataset, frame: int) -> bool:
+    """Whether a chunk of a frame has a page of zeros, as a file that is not copied to its end."""
+    sizes = _chunk(dataset)
+    corners = (range(0, n, size) for n, size in zip(dataset.shape[1:], sizes[1:], strict=True))
+    for corner in itertools.product((frame // sizes[0] * sizes[0],), *corners):
+        raw = np.frombuffer(dataset.id.read_direct_chunk(corner)[1], np.uint8)
+        page = min(PAGE, len(raw)) or 1
+        if not raw[: len(raw) // page * page].reshape(-1, page).any(axis=1).all():
+            return True
+    return False
+
+
+def _one_thread() -> Any:
+    """Return a context in which the calling thread decompresses by itself.
+
+    Threads of OpenMP wait for each other in a busy loop, which a busy machine pays many times over.
+    """
+    return _openmp().limit(limits=1)
+
+
+@functools.cache
+def _openmp() -> Any:
+    return ThreadpoolController().select(user_api="openmp")
+
+
+@functools.cache
+def _say_what_is_missing() -> None:
+    logger.warning(
+        "Frames compressed by bitshuffle and LZ4 are decompressed whole, which takes several times "
+        "as long as the pixels of the ROIs alone: the library bitshuffle is not installed. Install "
+        "it: pip install bitshuffle."
+    )
