@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.estimator import Case, final, frames_of, sums_of
-from xpcs_live_denoise.numerics.estimator import sums as sums_module
 from xpcs_live_denoise.numerics.estimator.cuts import fit_series
 from xpcs_live_denoise.numerics.estimator.grid import kww_grid
 from xpcs_live_denoise.numerics.estimator.jumps import Jump, bounds, find_jumps
@@ -26,7 +25,7 @@ def frames(step, seed=11):
 
 def jumps_of(sums, span=(0, N_FRAMES)):
     grid = kww_grid(sums.series(0).edges, sums.series(0).lag)
-    pieces = sums.cuts(0, np.arange(20, sums.n_rows - 20, 41), 41)
+    pieces = sums.cuts(0, np.arange(20, sums.n_frames - 20, 41), 41)
     prior = fit_series(sums.series(0), pieces, grid).prior
     return find_jumps(sums, 0, grid, prior, span)
 
@@ -36,16 +35,6 @@ def test_a_jump_is_found_to_a_few_frames():
     assert abs(jump.first - AT) <= 2
     assert jump.change == pytest.approx(np.log(0.2), abs=0.5)
     assert jump.probability.sum() == pytest.approx(1)
-
-
-def test_a_jump_is_found_in_rows_of_several_frames(monkeypatch):
-    monkeypatch.setattr(sums_module, "MOST_ROWS", 100)
-    rate = np.where(np.arange(350) < 180, 0.06, 0.012)
-    sums = sums_of(frames_of(Case(rate=rate, counts=1.0, shape=(30, 30)), 12))
-    assert sums.row_frames == 4
-    (jump,) = jumps_of(sums, span=(0, sums.n_rows))
-    assert abs(jump.first - 180 / 4) <= 2
-    assert jump.change == pytest.approx(np.log(0.2), abs=0.5)
 
 
 def test_a_steady_change_is_no_jump():

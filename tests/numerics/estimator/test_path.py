@@ -7,7 +7,6 @@ import pytest
 
 from tests.support.changing_speckle import RATES, speckle
 from xpcs_live_denoise.numerics.estimator import path_kernels as kernels
-from xpcs_live_denoise.numerics.estimator import sums as sums_module
 from xpcs_live_denoise.numerics.estimator.ages import path_cautions
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit, fit_rates, fit_series
 from xpcs_live_denoise.numerics.estimator.grid import kww_grid
@@ -394,9 +393,8 @@ def test_a_live_run_that_begins_in_the_dark_finds_its_path_once_there_is_light()
     np.testing.assert_allclose(found.ln_rate, np.log(0.05), atol=0.1)
 
 
-def rows_of_four(monkeypatch, c2):
-    monkeypatch.setattr(sums_module, "MOST_ROWS", 100)
-    sums = AgeSums.from_c2(c2)
+def rows_of_four(c2):
+    sums = AgeSums.from_c2(c2, most_rows=100)
     assert sums.row_frames == 4
     return sums
 
@@ -406,10 +404,10 @@ def rows_of_four(monkeypatch, c2):
     ("rate", "share"),
     [(RATES["constant"], 0.1), (RATES["ageing"] / 5, 0.25), (RATES["ageing"], 0.5)],
 )
-def test_rows_of_four_frames_tell_the_same_gamma(monkeypatch, rate, share):
+def test_rows_of_four_frames_tell_the_same_gamma(rate, share):
     c2 = noisy(plain_c2(rate), 0.2, seed=7)
     fine = whole(AgeSums.from_c2(c2))
-    sums = rows_of_four(monkeypatch, c2)
+    sums = rows_of_four(c2)
     found = PathEstimator(0).whole(
         sums, series_of(AgeSums.from_c2(c2)), (fine.age[::8], fine.ln_rate[::8])
     )
@@ -422,10 +420,10 @@ def test_rows_of_four_frames_tell_the_same_gamma(monkeypatch, rate, share):
     assert np.mean(found.ln_rate_error / error) == pytest.approx(1, abs=0.1)
 
 
-def test_the_newest_rows_of_four_frames_are_at_frames(monkeypatch):
+def test_the_newest_rows_of_four_frames_are_at_frames():
     c2 = noisy(plain_c2(RATES["ageing"]), 0.05, seed=8)
     series = series_of(AgeSums.from_c2(c2))
-    sums, ages = rows_of_four(monkeypatch, c2), np.arange(60, 86) * 4 + 1.5
+    sums, ages = rows_of_four(c2), np.arange(60, 86) * 4 + 1.5
     found = PathEstimator(0).newest(sums, series, ages, np.log(0.03))
     np.testing.assert_array_equal(found.age, ages)
     error = found.ln_rate - np.interp(ages, np.arange(350), np.log(RATES["ageing"]))

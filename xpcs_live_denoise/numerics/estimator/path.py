@@ -18,7 +18,7 @@ from xpcs_live_denoise.records.types import FloatArray, IntArray
 
 from .cuts import SeriesFit, vague_prior
 from .grid import ALPHA_SCATTER, LinearPrior, rate_range
-from .path_cells import PathCells, path_cells, row_ages
+from .path_cells import PathCells, path_cells
 from .sums import AgeSums, StackedResiduals, jackknife_variance
 
 _lapack: Any = lapack  # scipy carries no types
@@ -582,7 +582,9 @@ class PathEstimator:
         vague = vague_prior(beta)
         prior = LinearPrior(mean=vague.mean[0], covariance=vague.covariance[0])
         start = _begin(cells, np.interp(_middles(cells), *curve), prior)
-        return estimate_path(cells, start, prior, row_ages(sums), known_inflation=inflation)
+        return estimate_path(
+            cells, start, prior, sums.ages(np.arange(sums.n_rows)), known_inflation=inflation
+        )
 
     def newest(
         self, sums: AgeSums, series: SeriesFit, ages: FloatArray | IntArray, ln_rate: float

@@ -106,11 +106,6 @@ def path_cells(sums: AgeSums, roi: int, first: int, stop: int, step: int) -> Pat
     )
 
 
-def row_ages(sums: AgeSums) -> FloatArray:
-    """Return the middle of every row of the sums, (n_rows,), frames."""
-    return (np.arange(sums.n_rows) + 0.5) * sums.row_frames - 0.5
-
-
 def _times(edges: IntArray, mean_lag: FloatArray) -> FloatArray:
     """Return when the two times of each lag bin are, on average, from the age on: (2, n_bin)."""
     lag = np.arange(1, int(edges[-1]), dtype=np.int64)

@@ -89,13 +89,13 @@ class AgeSums:
         self._previous = np.full((n_roi, LEVEL_LAGS[1]), np.nan)  # the newest frame's, by lag
 
     @classmethod
-    def from_c2(cls, c2: ArrayLike) -> AgeSums:
+    def from_c2(cls, c2: ArrayLike, most_rows: int = MOST_ROWS) -> AgeSums:
         """Sum a C2 that is there, (n, n) or (n_roi, n, n), its upper triangle; NaN is ignored."""
         from xpcs_live_denoise.numerics.two_time_kernels import add_square
 
         stack = as_stack(c2)
         n = stack.shape[-1]
-        sums = cls(len(stack), capacity=max(1, n))
+        sums = cls(len(stack), capacity=max(1, n), most_rows=most_rows)
         sums._by_level = False
         sums._previous = np.full((len(stack), max(n, 1)), np.nan)
         sums.reserve(n)
