@@ -615,7 +615,16 @@ def test_times_and_rates_without_a_known_frame_time_are_in_frames(synthetic):
 
 @pytest.mark.parametrize("inches", [1.5, 2.2, 5.0])
 @pytest.mark.parametrize(
-    "ends", [(1e-7, 1e-2), (4.1e-6, 1.9e-5), (2.1e-6, 2.9e-6), (0.9, 1.2), (3, 4e6), (61, 64), (0.85, 9.6e4)]
+    "ends",
+    [
+        (1e-7, 1e-2),
+        (4.1e-6, 1.9e-5),
+        (2.1e-6, 2.9e-6),
+        (0.9, 1.2),
+        (3, 4e6),
+        (61, 64),
+        (0.85, 9.6e4),
+    ],
 )
 def test_a_logarithmic_axis_has_two_numbers_or_more_that_do_not_touch(ends, inches):
     figure = Figure(figsize=(inches, 2))
