@@ -293,6 +293,8 @@ def test_a_series_that_breaks_off_leaves_no_half_of_a_file(settings, tmp_path):
     with pytest.raises(RuntimeError, match="the beam is gone"):
         analyse(broken(), settings.model_copy(update=LONG), band_file=tmp_path / "band.h5")
     assert list(tmp_path.glob("*band*")) == []
+
+
 @pytest.mark.parametrize("kind", ["COO", "CSR", "blocks of COO"])
 def test_a_sparse_series_gives_the_result_of_its_dense_frames(kind):
     frames = np.random.default_rng(4).poisson(0.3, (60, *ROIS.shape)).astype(np.uint16)
