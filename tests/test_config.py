@@ -154,3 +154,18 @@ def test_the_words_that_yaml_takes_for_booleans_are_words_again(tmp_path):
     file.write_text("detector: d\nprofile: off\noutliers: no\ndenoise: off\n")
     settings = Settings.load(file)
     assert (settings.profile, settings.outliers, settings.denoise) == ("off", "off", False)
+
+
+def test_limits_of_memory_of_earlier_versions_are_named_once_and_do_nothing(tmp_path):
+    path = tmp_path / "xpcs.yml"
+    path.write_text("detector: d\nc2_bytes: 100\nhistory_bytes: 5\n")
+    with pytest.warns(UserWarning, match="no longer needed: c2_bytes, history_bytes") as told:
+        settings = Settings.load(path)
+    assert len(told) == 1
+    assert settings == Settings(detector="d")
+
+
+@pytest.mark.parametrize("map_frames", [0, 1, 33, -2])
+def test_a_map_has_an_even_number_of_bins(map_frames):
+    with pytest.raises(InvalidInputError, match=f"'map_frames': got {map_frames}; "):
+        Settings(detector="d", map_frames=map_frames)

@@ -1,14 +1,18 @@
 """analyse: the live pipeline on a recorded series."""
 
 import h5py
+import hdf5plugin
 import numpy as np
 import pytest
+import scipy.sparse
+import sparse
 
 from xpcs_live_denoise import (
     FrameShapeError,
     InvalidInputError,
     RoiMap,
     Settings,
+    TwoTimeAccumulator,
     analyse,
     fit_power_law,
     save_rois,
@@ -174,3 +178,144 @@ def test_pixels_that_the_eiger_file_of_a_dataset_marks_are_left_out(settings, tm
     np.testing.assert_array_equal(np.isnan(result.picture.mean), bad != 0)
     expected = analyse(FRAMES, plain, rois=ROIS.with_mask(bad == 0))
     np.testing.assert_allclose(result.c2, expected.c2, rtol=1e-6)
+
+
+# --- series of any length -----------------------------------------------------------------------
+
+LONG = {"map_frames": 50, "denoise": False, "block_bytes": 4000}
+
+
+def generated(sizes):
+    """Blocks of the series, one after the other; sizes below 0 are blocks of another shape."""
+    at = 0
+    for size in sizes:
+        if size < 0:
+            yield np.zeros((-size, 20, 7))
+        else:
+            yield FRAMES[at : at + size]
+        at += abs(size)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        generated([7, 1, 40, 12]),
+        [FRAMES[:7], FRAMES[7:]],
+        (frame for frame in FRAMES),
+        [frame.tolist() for frame in FRAMES],
+    ],
+    ids=["blocks", "a list of blocks", "single frames", "nested lists"],
+)
+def test_what_brings_frames_one_after_the_other_is_a_series(settings, frames):
+    long = settings.model_copy(update=LONG)
+    result, expected = analyse(frames, long), analyse(FRAMES, long)
+    np.testing.assert_allclose(result.map_values, expected.map_values, rtol=1e-5)
+    assert (result.frames_per_bin, result.band.stop) == (2, 60)
+    assert result.picture.n_frames == 60
+    np.testing.assert_allclose(
+        result.gamma.relaxation_rate, expected.gamma.relaxation_rate, rtol=1e-3
+    )
+
+
+def test_a_block_of_another_shape_is_a_gap_and_named(settings):
+    result = analyse(generated([20, -5, 30, -1]), settings.model_copy(update=LONG))
+    assert result.band.stop == 56
+    assert result.status.skipped == ((20, 25), (55, 56))
+    assert "Block 2 is a gap of 5: Frames: got shape (k, 20, 7)" in result.status.message
+    assert "Block 4 is a gap of 1: " in result.status.message
+
+
+def test_many_blocks_of_another_shape_do_not_fill_the_message(settings):
+    result = analyse(generated([20, *[-1] * 12]), settings.model_copy(update=LONG))
+    assert "Block 6 is a gap of 1: " in result.status.message
+    assert "Block 7 is" not in result.status.message
+    assert "And 7 more blocks like that." in result.status.message
+
+
+@pytest.mark.parametrize("frames", [generated([-5, 20]), iter(()), generated([0]), {}, "frames"])
+def test_without_a_frame_that_fits_there_is_no_series(settings, frames):
+    with pytest.raises(
+        FrameShapeError, match=r"expected .*\(.*rows, cols\)|got shape \(k, 20, 7\)"
+    ):
+        analyse(frames, settings.model_copy(update=LONG))
+
+
+class Halver:
+    def denoise(self, windows):
+        return (windows + 1) / 2, np.full_like(windows, 0.2)
+
+
+@pytest.mark.parametrize("map_frames", [50, 512])
+def test_the_band_of_all_frames_is_in_a_file(settings, tmp_path, map_frames):
+    frames = np.concatenate([FRAMES, FRAMES[::-1]] * 2)
+    chosen = settings.model_copy(update={"map_frames": map_frames, "outliers": "off"})
+    path = tmp_path / "band.h5"
+    result = analyse(iter(frames), chosen, ensemble=Halver(), band_file=path)
+    assert [one.name for one in tmp_path.glob("band*")] == ["band.h5"]
+    with h5py.File(path) as file:
+        c2, denoised, spread = (file[name][:] for name in ("c2", "denoised", "spread"))
+        assert dict(file.attrs)["frame_time_s"] == 0.02
+        np.testing.assert_array_equal(file.attrs["contrast"], result.status.contrast)
+    accumulator = TwoTimeAccumulator(ROIS)
+    accumulator.append(frames)
+    assert result.status.n_skipped == 0
+    np.testing.assert_allclose(c2, accumulator.band, rtol=1e-5)
+    assert denoised.shape == spread.shape == c2.shape
+    inside = np.isfinite(spread)
+    assert inside[:, 49:].mean() > 0.9
+    np.testing.assert_array_equal(denoised[~inside], c2[~inside])
+    last = result.band
+    assert (last.start > 0) == (map_frames == 50)
+    np.testing.assert_array_equal(denoised[:, last.start :], last.denoised)
+
+
+def test_a_band_file_that_cannot_be_made_is_said_before_anything_is_computed(settings, tmp_path):
+    with pytest.raises(InvalidInputError, match=r"band_file .*nowhere.*cannot be written"):
+        analyse(FRAMES, settings, band_file=tmp_path / "nowhere" / "band.h5")
+
+
+def test_a_full_disk_costs_the_band_file_only(settings, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(h5py.Dataset, "__setitem__", full)
+    result = analyse(FRAMES, settings, ensemble=Halver(), band_file=tmp_path / "band.h5")
+    assert "could not be written (No space left on device)" in result.status.message
+    assert len(result.gamma)
+    assert list(tmp_path.glob("*band*")) == []
+
+
+def test_a_series_that_breaks_off_leaves_no_half_of_a_file(settings, tmp_path):
+    def broken():
+        yield FRAMES[:55]
+        raise RuntimeError("the beam is gone")
+
+    with pytest.raises(RuntimeError, match="the beam is gone"):
+        analyse(broken(), settings.model_copy(update=LONG), band_file=tmp_path / "band.h5")
+    assert list(tmp_path.glob("*band*")) == []
+
+
+@pytest.mark.parametrize("kind", ["COO", "CSR", "blocks of COO"])
+def test_a_sparse_series_gives_the_result_of_its_dense_frames(kind):
+    frames = np.random.default_rng(4).poisson(0.3, (60, *ROIS.shape)).astype(np.uint16)
+    given = {
+        "COO": sparse.COO(frames),
+        "CSR": scipy.sparse.csr_array(frames.reshape(60, -1)),
+        "blocks of COO": (sparse.COO(frames[start : start + 7]) for start in range(0, 60, 7)),
+    }[kind]
+    settings = Settings(detector="cam", denoise=False)
+    result, expected = (analyse(one, settings, rois=ROIS) for one in (given, frames))
+    np.testing.assert_allclose(result.c2, expected.c2, rtol=1e-6)
+    np.testing.assert_allclose(result.picture.mean, expected.picture.mean)
+
+
+def test_a_damaged_chunk_of_a_dataset_is_a_gap(tmp_path):
+    frames = np.random.default_rng(4).poisson(2.0, (60, *ROIS.shape)).astype(np.uint16)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        options = hdf5plugin.Bitshuffle(cname="lz4")
+        data = file.create_dataset("x", data=frames, chunks=(1, *ROIS.shape), **options)
+        data.id.write_direct_chunk((12, 0, 0), b"no chunk of bitshuffle" * 20)
+    with h5py.File(tmp_path / "a.h5") as file:
+        result = analyse(file["x"], Settings(detector="cam", denoise=False), rois=ROIS)
+    assert result.status.skipped == ((12, 13),)
+    assert "a.h5, dataset '/x': frame 12: the chunk cannot be decompressed" in result.status.message

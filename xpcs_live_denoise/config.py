@@ -254,8 +254,9 @@ class Settings(_Model):
     """Folder with an ensemble's weights and model card. Default: the shipped ensemble."""
     denoise: bool = True
     """False computes C2, g2 and raw Gamma(t) only."""
-    engine: Literal["auto", "dense", "skbeam"] = "auto"
-    """How C2 is computed; "skbeam" is scikit-beam's own, slower code."""
+    engine: Literal["auto", "dense", "events", "skbeam"] = "auto"
+    """How C2 is computed: all pixels ("dense"), those that hold counts ("events"), or whichever is
+    faster for each ROI ("auto"); "skbeam" is scikit-beam's own, slower code."""
     precision: Literal["float32", "float64"] = "float32"
     """Precision of C2."""
     seed: int = 0
@@ -280,8 +281,8 @@ class Settings(_Model):
         if unused := sorted(_NO_LONGER_NEEDED & fields.keys()):
             fields = {name: value for name, value in fields.items() if name not in unused}
             warnings.warn(
-                f"Settings: {' and '.join(unused)} no longer needed, a series has any number of "
-                "frames now; take them out.",
+                f"Settings: no longer needed: {', '.join(unused)}. A series may have any number of "
+                "frames now; take the setting out.",
                 stacklevel=2,
             )
         try:

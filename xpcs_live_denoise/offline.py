@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -22,11 +21,17 @@ from xpcs_live_denoise.analysis import (
 from xpcs_live_denoise.numerics.arrays import as_stack
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.fits import check_frame_time
-from xpcs_live_denoise.records.frames import Geometry
+from xpcs_live_denoise.records.frames import Geometry, MissingFrames, RoiPixels
 from xpcs_live_denoise.records.results import Result
-from xpcs_live_denoise.records.types import Array
 from xpcs_live_denoise.sinks import BandFile
-from xpcs_live_denoise.sources import open_flat_field, open_rois, pixel_mask_of
+from xpcs_live_denoise.sources import (
+    RoiSelection,
+    is_sparse,
+    open_flat_field,
+    open_rois,
+    pixel_mask_of,
+    select_frames,
+)
 
 from .config import Settings
 from .errors import FrameShapeError, InvalidInputError
@@ -50,8 +55,11 @@ def analyse(
         Shape (n, rows, cols): an array, a list of frames, or anything with `shape`, `dtype` and
         slices along its first axis, such as an HDF5 dataset, which is read in blocks of
         `settings.block_bytes`. Pixels that `pixel_mask` of a dataset's Eiger file marks are left
-        out. Or an iterable of blocks (k, rows, cols), a generator for instance, of any total
-        length: memory does not grow with it. A block of another shape is a gap of as many frames.
+        out. Of frames that an Eiger compressed only what the ROIs need is decompressed, and a
+        damaged chunk is a gap. A sparse array (of sparse or scipy; also (n, rows * cols)) never
+        becomes dense frames. Or an iterable of blocks (k, rows, cols), a generator for instance,
+        of any total length: memory does not grow with it. A block of another shape is a gap of as
+        many frames.
     settings
         As for LiveDenoise. `frame_time_s` and `geometry` come from here alone; without a frame
         time rates are per frame, and their rows have the caution "per_frame".
@@ -97,16 +105,14 @@ def analyse(
             is_published=False,
             band_writer=writer,
         )
-        for number, piece in series:
-            try:
-                analysis.push(piece)
-            except FrameShapeError as error:
-                if not analysis.n_taken:
-                    raise
-                analysis.push_gap(len(piece))
-                series.leave_out(number, len(piece), error)
-            else:
-                image.add(piece)
+        with contextlib.closing(series.read(RoiSelection(image.rois))) as pieces:
+            for piece in pieces:
+                if isinstance(piece, MissingFrames):
+                    analysis.push_gap(piece.n_frames)
+                    continue
+                analysis.push_pixels(piece.pixels)
+                if piece.whole is not None:
+                    image.add(piece.whole)
         if not analysis.n_taken:
             raise FrameShapeError(f"Series: got no frame; {EXPECTED}.")
         result = analysis.finish().with_frame_time(settings.frame_time_s)
@@ -162,23 +168,34 @@ class Series:
             frames = np.asarray(frames)
         self._frames = frames
         if (shape := getattr(frames, "shape", None)) is not None:
-            if len(shape) != 3 or not shape[0]:
+            if not (len(shape) == 3 or is_sparse(frames)) or not shape[0]:
                 raise FrameShapeError(f"Series: got shape {tuple(shape)}; {EXPECTED}.")
             self.n_frames = shape[0]
         elif not isinstance(frames, Iterable) or isinstance(frames, str | bytes | Mapping):
             raise FrameShapeError(f"Series: got {type(frames).__name__}; {EXPECTED}.")
 
-    def __iter__(self) -> Iterator[tuple[int, Array]]:
-        """Yield blocks with the number, from 1, of what they are a part of."""
+    def read(self, selection: RoiSelection) -> Generator[RoiPixels | MissingFrames, None, None]:
+        """Yield the ROI pixels of all frames, and what cannot be had in its place."""
         parts: Iterable[Any] = self._frames if self.n_frames is None else [self._frames]
+        n_read = 0
         for number, part in enumerate(parts, 1):
             block: Any = part if hasattr(part, "shape") else np.asarray(part)
-            if len(block.shape) < 3:  # a frame, or nothing that is known
+            if len(block.shape) < 3 and not is_sparse(block):  # a frame, or nothing that is known
                 block = np.asarray(block)[np.newaxis]
-            frame_bytes = math.prod(block.shape[1:]) * block.dtype.itemsize
-            k = max(1, self._block_bytes // max(1, frame_bytes))
-            for start in range(0, len(block), k):
-                yield number, np.asarray(block[start : start + k])
+            try:
+                for piece in select_frames(block, self._block_bytes, selection):
+                    if isinstance(piece, MissingFrames):
+                        self._leave_out(piece.reason)
+                    else:
+                        n_read += len(piece)
+                    yield piece
+            except FrameShapeError as error:
+                if not n_read:
+                    raise
+                n = block.shape[0]
+                reason = f"Block {number} is a gap of {n}: {error}"
+                self._leave_out(reason)
+                yield MissingFrames(n_frames=n, reason=reason)
 
     @property
     def notes(self) -> list[str]:
@@ -186,11 +203,10 @@ class Series:
         more = self._n_left_out - len(self._notes)
         return [*self._notes, *([f"And {more} more blocks like that."] if more else [])]
 
-    def leave_out(self, number: int, n_frames: int, error: FrameShapeError) -> None:
-        """Take note of frames of a block that could not be used."""
+    def _leave_out(self, reason: str) -> None:
         self._n_left_out += 1
         if len(self._notes) < MOST_NOTES:
-            self._notes.append(f"Block {number}: {error} {n_frames} frames are missing for it.")
+            self._notes.append(reason)
 
 
 def _is_list_of_frames(frames: Any) -> bool:

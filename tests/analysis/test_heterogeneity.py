@@ -93,6 +93,7 @@ class SameForAll:
 
     def __init__(self, sums, n_frames=350):
         self._sums, self.n_frames = sums, n_frames
+        self.n_rows, self.row_frames = n_frames, 1
 
     def cuts(self, roi, ages, width):
         return self._sums.cuts(0, ages, width)

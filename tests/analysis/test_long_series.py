@@ -312,4 +312,20 @@ def test_memory_does_not_grow_with_the_series():
     finally:
         tracemalloc.stop()
     assert made.n_frames >= 5_999
-    assert used[6_000] < 1.15 * used[3_000]
+    assert used[6_000] < 1.25 * used[3_000]
+
+
+def test_ages_are_published_at_the_step_of_the_rows_and_none_where_no_row_is_new():
+    pool = np.concatenate([FRAMES] * 6)
+    made, tables, n = analysis(denoise=False, outliers="off"), [], 0
+    made.push(pool[:2_100])
+    n = made.publish(0).n_frames
+    for stop in range(2_101, 2_110):
+        made.push(pool[stop - 1 : stop])
+        tables.append(made.publish(n).gamma)
+        n = stop
+    raw = [one.select(one.source == "raw").age_frame for one in tables if one is not None]
+    ages = np.unique(np.concatenate(raw))
+    np.testing.assert_array_equal(ages % 2, 0)
+    assert len(ages) in (4, 5)
+    assert sum(len(one) for one in raw) == 2 * len(ages)

@@ -5,11 +5,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.analysis.rates import LIVE_ROWS_OF_ROI, PATH_DELAY
+from xpcs_live_denoise.analysis.rates import LIVE_ROWS_OF_ROI, PATH_DELAY, SeriesRates
 from xpcs_live_denoise.analysis.series import Analysis
 from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.numerics.estimator import sums
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.simulate import simulate_speckle
+from xpcs_live_denoise.numerics.threads import VARIABLE
+from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
 from xpcs_live_denoise.records.results import GammaTable, RowSource
 
 RATES = np.array([0.05, 0.1])
@@ -132,3 +135,56 @@ def test_scikit_beams_engine_has_errors_from_residuals(rois, frames):
     _, result = run(rois, frames[:60], 30, engine="skbeam")
     gamma = result.gamma
     assert set(gamma.error_kind[gamma.source == RowSource.BAYES]) == {"residual"}
+
+
+# --- long series -------------------------------------------------------------------------------
+
+
+def rates_of(rois, frames, most_rows, step, *, advance=False):
+    """Return live tables, final ones and the sums, with rows doubled beyond `most_rows`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sums, "MOST_ROWS", most_rows)
+        two_time = TwoTimeAccumulator(rois, sums=True, map_frames=40)
+    rates, first, tables = SeriesRates(rois, FRAME_TIME_S, window=50, step=5), 0, []
+    for start in range(0, len(frames), step):
+        two_time.append(frames[start : start + step])
+        n = two_time.n_frames
+        if n >= 50:
+            tables.append(GammaTable.concatenate(rates.live(two_time.age_sums, first, n - 24)))
+            first = n - 24
+        if advance:
+            rates.advance(two_time.age_sums)
+    return tables, GammaTable.concatenate(rates.final(two_time.age_sums)), two_time.age_sums
+
+
+def test_rows_of_several_frames_have_their_middle_as_age_and_come_once(rois, frames):
+    tables, final, so_far = rates_of(rois, frames, 50, 10)
+    assert so_far.row_frames == 2
+    cuts = final.select(final.source == RowSource.BAYES)
+    for label in (3, 7):
+        ages = cuts.age_frame[cuts.roi == label]
+        np.testing.assert_array_equal(ages, 2 * np.arange(N_FRAMES // 2) + 0.5)
+    last = GammaTable.concatenate(tables[1:])
+    last = last.select((last.source == RowSource.BAYES) & (last.roi == 3))
+    np.testing.assert_array_equal(last.age_frame, 2 * np.arange(len(last)) + last.age_frame[0])
+    assert last.age_frame[-1] == N_FRAMES - 25.5
+    inside = np.abs(cuts.age_frame - N_FRAMES / 2) < 8  # others are cut off by the ends
+    expected = cuts.age_frame[inside] * FRAME_TIME_S
+    np.testing.assert_allclose(cuts.age_s[inside], expected, atol=2 * FRAME_TIME_S)
+
+
+def test_rows_do_not_depend_on_how_many_threads_make_them(rois, frames, monkeypatch):
+    found = []
+    for threads in ("1", "3"):
+        monkeypatch.setenv(VARIABLE, threads)
+        found.append(rates_of(rois, frames, 1000, 50)[:2])
+    for one, other in zip(*[(*live, final) for live, final in found], strict=True):
+        np.testing.assert_array_equal(one.roi, other.roi)
+        np.testing.assert_array_equal(one.source, other.source)
+        np.testing.assert_allclose(one.relaxation_rate, other.relaxation_rate, rtol=1e-6)
+
+
+def test_a_series_that_is_not_long_has_the_same_final_rows_however_it_advances(rois, frames):
+    one, other = (rates_of(rois, frames, 1000, 25, advance=each)[1] for each in (False, True))
+    np.testing.assert_allclose(one.relaxation_rate, other.relaxation_rate, rtol=1e-9)
+    np.testing.assert_allclose(one.relaxation_rate_error, other.relaxation_rate_error, rtol=1e-9)

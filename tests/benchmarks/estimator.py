@@ -1,10 +1,9 @@
 """Accuracy of the live estimator on simulated series whose Gamma(t) is known.
 
-    python -m tests.benchmarks.estimator [--seeds 5] [--cases fast step ...] [--cost]
+    python -m tests.benchmarks.estimator [--seeds 5] [--cases fast step ...]
 
 A row a case and seed: RMS error of ln Gamma and share of ages recommended, final and as a live run
 says them 25 and 12 frames behind; coverage of one and two standard errors; T; the reasons given.
-With --cost CPU time by part instead, the least of three repetitions.
 """
 
 from __future__ import annotations
@@ -12,15 +11,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from xpcs_live_denoise.numerics.compiled import prepare
 from xpcs_live_denoise.numerics.estimator.ages import AgeEstimates, BayesEstimator, reasons
-from xpcs_live_denoise.numerics.estimator.path import PathEstimator
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.simulate import simulate_speckle
@@ -127,11 +124,11 @@ class Score:
 
 def score(case: Case, parts: list[AgeEstimates]) -> Score:
     """Compare estimates with the truth at their ages."""
-    age = np.concatenate([part.age for part in parts])
+    row = np.concatenate([part.row for part in parts])
     estimate = np.concatenate([part.fits.ln_rate for part in parts])
     error = np.concatenate([part.ln_rate_error for part in parts])
     why = np.concatenate([reasons(part) for part in parts])
-    truth = np.log(np.broadcast_to(case.rate, N_FRAMES))[age]
+    truth = np.log(np.broadcast_to(case.rate, N_FRAMES))[row]
     good = why == ""
     deviation = (estimate - truth)[good]
     return Score(
@@ -178,46 +175,17 @@ def live(
     return told
 
 
-def cost(frames: np.ndarray[Any, Any], n_ages: int = 50) -> dict[str, float]:
-    """Return the CPU time of each part for one ROI, ms."""
-    prepare()
-    sums, n = sums_of(frames), len(frames)
-    live_one, path, spent = BayesEstimator(0), PathEstimator(0), {}
-    ages = np.arange(n - 25 - n_ages, n - 25)
-    cuts = live_one.estimate(sums, ages)
-    every = BayesEstimator(0).estimate(sums, np.arange(n))
-    curve = (every.age, every.fits.ln_rate)
-    typical = float(np.median(cuts.fits.ln_rate))
-    parts: dict[str, Callable[[], object]] = {
-        f"cuts of {n_ages} ages": lambda: live_one.estimate(sums, ages, remember=False),
-        "newest path": lambda: path.newest(sums, cuts.series, ages, typical),
-        f"cuts of all {n} ages": lambda: BayesEstimator(0).estimate(sums, np.arange(n)),
-        "whole path": lambda: PathEstimator(0).whole(sums, every.series, curve),
-    }
-    for _ in range(3):
-        for name, part in parts.items():
-            begin = time.process_time()
-            part()
-            taken = 1e3 * (time.process_time() - begin)
-            spent[name] = min(taken, spent.get(name, taken))
-    return spent
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Accuracy of the live estimator.")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cases", nargs="*", default=list(CASES))
     parser.add_argument("--live", action="store_true")
-    parser.add_argument("--cost", action="store_true")
     options = parser.parse_args(arguments)
     for name in options.cases:
         case = CASES[name]
         for seed in range(options.seeds):
             frames = frames_of(case, seed)
-            if options.cost:
-                print(name, seed, {part: f"{ms:.1f} ms" for part, ms in cost(frames).items()})
-                continue
             begin = time.perf_counter()
             print(f"{name:16s} {seed} final {score(case, [final(frames)])}", end="")
             print(f" {time.perf_counter() - begin:.1f} s", flush=True)

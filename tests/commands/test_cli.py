@@ -15,7 +15,7 @@ from xpcs_live_denoise.numerics.kww import kww
 
 COMMANDS = (
     *("demo", "init", "check", "catalog", "train", "evaluate", "deliver", "view"),
-    *("convert-rois", "serve", "replay"),
+    *("convert-rois", "serve", "replay", "bench"),
 )
 
 

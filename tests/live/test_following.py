@@ -195,6 +195,32 @@ def test_inline_frames_of_a_followed_run_are_not_counted_twice(subscribe, eiger,
     assert_same_result(sinks[0].result, offline(frames))
 
 
+def test_a_followed_run_learns_its_stream_and_ignores_what_another_one_tells(
+    subscribe, eiger, tmp_path
+):
+    detector = eiger(series(60))
+    live, sinks = followed(subscribe, detector)
+    detector.stage()
+    run = event_model.compose_run(metadata={"detectors": ["cam"], "num_points": 1})
+    live("start", run.start_doc)
+    detector.trigger().wait(20)
+    detector.unstage()
+    key = {"source": "test", "dtype": "array", "shape": list(SHAPE)}
+    for name, column in (("primary", None), ("dark", 900.0)):
+        told = {} if column is None else {"cam_beam_center_x": column, "cam_beam_center_y": 800.0}
+        keys = {one: {"source": "test", "dtype": "number", "shape": []} for one in told}
+        stamps = dict.fromkeys(told, 0.0)
+        configuration = {"cam": {"data": told, "timestamps": stamps, "data_keys": keys}}
+        stream = run.compose_descriptor(
+            name=name, data_keys={"cam_image": key}, configuration=configuration
+        )
+        live("descriptor", stream.descriptor_doc)
+    live("stop", run.compose_stop())
+    assert live.wait(30)
+    assert sinks[0].end.status.n_processed == 60
+    assert "beam_center" not in sinks[0].end.status.message
+
+
 def test_a_device_that_fails_to_answer_does_not_reach_the_run_engine(engine, subscribe, eiger):
     frames = series(60)
     detector = eiger(frames)

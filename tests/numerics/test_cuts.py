@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.g2 import NOISE_REACH, age_cuts
+from xpcs_live_denoise.numerics.band import band_of_c2
+from xpcs_live_denoise.numerics.g2 import NOISE_REACH, age_cuts, band_cuts
 
 
 def random_c2(n_roi: int, n: int, gaps: bool = False) -> np.ndarray:
@@ -151,3 +152,15 @@ def test_no_ages_give_no_cuts():
 def test_what_cannot_be_used_is_refused(options, message):
     with pytest.raises(InvalidInputError, match=message):
         age_cuts(np.ones((9, 9)), **options)
+
+
+@pytest.mark.parametrize(("start", "ages"), [(0, range(90)), (37, range(57, 90)), (0, [])])
+def test_cuts_of_a_band_are_those_of_the_whole_at_its_lags(start, ages):
+    c2 = random_c2(2, 90, gaps=True)
+    band = band_of_c2(c2, start, 90, 30)
+    got = band_cuts(band, start, ages, max_lag=40)
+    expected = age_cuts(c2, ages=np.array(ages), max_lag=29)
+    np.testing.assert_array_equal(got.n_pixels, expected.n_pixels)
+    np.testing.assert_array_equal(got.lag, expected.lag)
+    for name in ("mean", "noise", "mean_age"):
+        np.testing.assert_allclose(getattr(got, name), getattr(expected, name), rtol=1e-12)

@@ -5,6 +5,7 @@ import pytest
 from skbeam.core import roi as skbeam_roi
 
 from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
+from xpcs_live_denoise.numerics.gathering import gather
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.records.frames import Geometry
 
@@ -264,3 +265,18 @@ def test_rings_need_a_frame_shape():
         RoiMap.rings((20,), (10, 10), [[1, 5]])
     with pytest.raises(InvalidInputError, match="expected two positive"):
         RoiMap.rings((20, 0), (10, 10), [[1, 5]])
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "<u4", ">u2", "i2", "i4", "f2", "f4", "f8", "?"])
+@pytest.mark.parametrize("flip", [1, -1])
+def test_the_compiled_way_gathers_the_same_pixels(dtype, flip):
+    labels = np.random.default_rng(0).integers(0, 4, (13, 17))
+    labels[3:9, 2:15] = 2
+    rois = RoiMap.from_labels(labels)
+    frames = np.random.default_rng(1).integers(0, 100, (7, 13, 17)).astype(dtype)[:, ::flip]
+    frames.flags.writeable = False
+    np.testing.assert_array_equal(gather(rois, frames), rois.gather(frames))
+    np.testing.assert_array_equal(gather(rois, frames[3]), rois.gather(frames[3]))
+    assert gather(rois, frames[:0]).shape == (0, len(rois.pixels))
+    with pytest.raises(FrameShapeError, match="Frames: got shape"):
+        gather(rois, frames[:, 1:])

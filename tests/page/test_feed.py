@@ -12,6 +12,7 @@ from xpcs_live_denoise.page.feed import READ
 from xpcs_live_denoise.page.hub import Hub
 from xpcs_live_denoise.page.tiled_http import TiledHttp
 from xpcs_live_denoise.readers import results
+from xpcs_live_denoise.records.results import BandRows, C2Rows
 from xpcs_live_denoise.sinks.run import TiledSink
 
 DEADLINE_S = 120
@@ -114,6 +115,68 @@ def test_a_run_without_a_frame_is_opened_and_followed(tiled_server, tiled_client
         await until(lambda: np.array_equal(denoised(feed), run.denoised[1, :20, :20]))
 
     with_hub(tiled_server, work)
+
+
+def test_a_map_that_gets_larger_bins_while_it_is_followed_is_read_anew(
+    tiled_server, tiled_client, synthetic
+):
+    run = synthetic(seed=7, n_expected=None)
+    sink = TiledSink(run.info, client=tiled_client)
+    sink.write(run.publication(0, 40))
+    halves = run.c2.reshape(2, 30, 2, 30, 2).mean(axis=(2, 4))
+    halves = (halves + halves.swapaxes(1, 2)) / 2
+
+    def binned(start, stop):
+        rows = C2Rows(start=start, stop=stop, values=halves[:, start:stop, :stop], frames_per_bin=2)
+        return run.publication(2 * max(start, 20), 2 * stop, c2=rows)
+
+    async def work(hub):
+        feed = await hub.open(sink.uid)
+        await until(lambda: len(feed.followed) == 9)
+        np.testing.assert_array_equal(shown(feed), run.c2[1, :40, :40])
+        await asyncio.to_thread(publish, sink, binned(0, 25))
+        await until(lambda: feed.state.n_frames == 50)
+        await until(lambda: np.array_equal(shown(feed), halves[1, :25, :25]))
+        await asyncio.to_thread(publish, sink, binned(24, 30))
+        await until(lambda: np.array_equal(shown(feed), halves[1]))
+        await until(lambda: feed.state.data.bands[1].n_frames == 60)
+        view = feed.state.two_time(1)
+        assert view.raw_title == "Raw C2, 2 frames/bin"
+        np.testing.assert_array_equal(view.strip.values[4, 5:], np.diagonal(run.denoised[1], -5))
+
+    with_hub(tiled_server, work)
+
+
+def test_a_long_series_is_opened_with_as_many_requests_as_a_short_one(
+    tiled_server, tiled_client, synthetic
+):
+    run, n = synthetic(seed=8, n_expected=None, n_roi=1), 3000
+    rng = np.random.default_rng(0)
+    rows = rng.normal(1.2, 0.01, (1, n, 50)).astype(np.float32)
+    bins = C2Rows(start=0, stop=60, values=run.c2, frames_per_bin=50)
+    news = BandRows(start=0, stop=n, c2=rows, denoised=rows + np.float32(0.1))
+    sink = TiledSink(run.info, client=tiled_client)
+    sink.write(run.publication(0, 60, n_frames=n, c2=bins, band=news))
+    asked = []
+
+    class Counted(TiledHttp):
+        async def array(self, path, structure, index=()):
+            if "/two_time/" in path:
+                asked.append(index)
+            return await super().array(path, structure, index)
+
+    async def work(hub):
+        feed = await hub.open(sink.uid)
+        await until(lambda: feed.state.loaded)
+        n_asked = len(asked)
+        strip = feed.state.two_time(0).strip
+        assert np.isfinite(strip.values[:, 8:]).all()
+        np.testing.assert_allclose(strip.values[:, 8:], 1.3, atol=0.05)
+        assert strip.end_s == pytest.approx(1500, rel=0.01)
+        return n_asked
+
+    assert with_hub(tiled_server, work, Counted) <= 5
+    assert sum(len(range(*rows[1].indices(n))) for rows in asked[:5]) < 2000
 
 
 def test_pages_share_one_feed_and_the_last_closes_it(tiled_server, tiled_client, synthetic):

@@ -73,8 +73,9 @@ def beamline(tiled_client, synthetic):
     return Beamline(tiled_client, synthetic)
 
 
-def test_a_result_is_found_by_every_name_that_a_screen_shows(beamline):
-    start = beamline.take(scan_id=81)
+@pytest.mark.parametrize("scan_id", [81, "81"])  # some beamlines write it as text
+def test_a_result_is_found_by_every_name_that_a_screen_shows(beamline, scan_id):
+    start = beamline.take(scan_id=scan_id)
     uid = beamline.analyse(start)
     raw = start["uid"]
     shown = (raw, raw[:8], raw[:6].upper(), uid, uid[:8], f"processed/{uid}", 81, np.int64(81))

@@ -82,8 +82,42 @@ def test_primary_takes_the_place_of_a_stream_that_was_followed():
     run = Run()
     run.stream("first", ENOUGH_FRAMES, -1.0)
     run.send("descriptor", descriptor("primary"))
+    run.send("event", event("primary", 1, 1.0))
     assert run.documents.image_descriptor["name"] == "primary"
-    assert run.documents.n_frames == 0
+    assert run.documents.n_frames == 1
+
+
+def test_primary_that_stays_empty_leaves_the_series_to_a_stream_with_frames():
+    run = Run()
+    run.send("descriptor", descriptor("primary"))
+    run.stream("detector_stream", 3, 1.0)
+    run.stop()
+    assert run.values == [1.0] * 3
+    assert "left out: 'primary'." in run.documents.left_out
+    long = Run()
+    long.send("descriptor", descriptor("primary"))
+    long.stream("detector_stream", ENOUGH_FRAMES, 1.0)
+    assert len(long.values) == ENOUGH_FRAMES  # at once
+    long.send("event", event("primary", 1, 2.0))
+    assert long.values[ENOUGH_FRAMES:] == [2.0]
+
+
+def test_dark_frames_are_no_series_because_primary_stayed_empty():
+    run = Run()
+    run.stream("dark", 3, -1.0)
+    run.send("descriptor", descriptor("primary"))
+    run.stop()
+    assert run.values == []
+    assert run.documents.image_descriptor["name"] == "primary"
+
+
+def test_of_two_long_streams_the_longer_is_the_series_in_the_end():
+    run = Run()
+    run.stream("one", ENOUGH_FRAMES, 1.0)
+    run.stream("two", 2 * ENOUGH_FRAMES, 2.0)
+    run.stop()
+    assert run.values[-2 * ENOUGH_FRAMES :] == [2.0] * 2 * ENOUGH_FRAMES
+    assert run.documents.image_descriptor["name"] == "two"
 
 
 def test_the_stream_of_the_plans_dimensions_is_the_series():

@@ -151,6 +151,11 @@ def test_the_detector_tells_the_roi_under_a_place():
     assert shown.low < shown.high
 
 
+def test_many_frames_have_a_title_that_fits():
+    shown = views.detector_view(picture(np.ones(LABELS.shape), n_frames=123_456), 1)
+    assert shown.title == "Detector, 123.5k frames"
+
+
 def test_labels_of_another_shape_give_no_outlines():
     shown = views.detector_view(picture(np.zeros((3, 5))), 1)
     assert shown.title == "Detector"

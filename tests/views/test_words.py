@@ -76,6 +76,20 @@ def test_rates_of_the_live_line_are_per_frame_where_nobody_knows_the_frame_perio
 
 def test_a_message_says_each_sentence_once():
     assert views.message("A.", "", "B.", "A.") == "A. B."
+    assert views.message("Analysis failed: No ROI.", "No ROI.") == "Analysis failed: No ROI."
+    both = "Frame 1. Left out: frame 10."
+    assert views.message("Frame 1.", "Left out: frame 10.") == both, "a part is not the whole"
+    assert views.message("The beam was off.", "The beam was off. It is back.").count("off") == 1
+
+
+@pytest.mark.parametrize(
+    ("end_s", "label"),
+    [(60.0, "age (s)"), (1000.0, "age (min)"), (1e5, "age (h)"), (0.0, "age (s)")],
+)
+def test_ages_of_a_long_series_are_in_minutes_or_hours(end_s, label):
+    assert views.in_unit("age (s)", "s", end_s) == label
+    assert views.in_unit("age (s)", "frame", end_s) == "age (frames)"
+    assert views.in_unit("Γ (1/s)", "s", end_s) == "Γ (1/s)"
 
 
 def test_what_is_missing_is_explained():

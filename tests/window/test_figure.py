@@ -176,6 +176,19 @@ def test_a_map_in_bins_of_several_frames_has_its_short_lags_beside_it(synthetic,
     assert raw.get_ylim() == (0, 1280), "a lag is no frame"
 
 
+def test_a_series_of_minutes_has_round_minutes_on_its_axes(synthetic):
+    live, *_ = binned_run(synthetic)
+    shown = drawn(live)
+    for name in ("c2_raw", "c2_denoised", "gamma"):
+        axes = shown.axes[name]
+        assert "(min)" in axes.get_xlabel()
+        ticks = [text.get_text() for text in axes.get_xticklabels()]
+        assert ticks == ["0", "5", "10", "15", "20"]
+    assert [text.get_text() for text in shown.axes["c2_raw"].get_yticklabels()] == ticks
+    assert shown.axes["g2"].get_xlabel() == ""
+    assert shown.axes["heterogeneity"].get_xlabel() == "delay (s)"
+
+
 def test_a_zoom_into_one_map_of_c2_shows_the_same_rows_of_the_other(synthetic):
     shown = drawn(live_run(run := synthetic(), run.publication(0, 60)))
     shown.axes["c2_denoised"].set(xlim=(2, 5), ylim=(3, 6))
@@ -602,7 +615,16 @@ def test_times_and_rates_without_a_known_frame_time_are_in_frames(synthetic):
 
 @pytest.mark.parametrize("inches", [1.5, 2.2, 5.0])
 @pytest.mark.parametrize(
-    "ends", [(1e-7, 1e-2), (4.1e-6, 1.9e-5), (2.1e-6, 2.9e-6), (0.9, 1.2), (3, 4e6), (61, 64)]
+    "ends",
+    [
+        (1e-7, 1e-2),
+        (4.1e-6, 1.9e-5),
+        (2.1e-6, 2.9e-6),
+        (0.9, 1.2),
+        (3, 4e6),
+        (61, 64),
+        (0.85, 9.6e4),
+    ],
 )
 def test_a_logarithmic_axis_has_two_numbers_or_more_that_do_not_touch(ends, inches):
     figure = Figure(figsize=(inches, 2))

@@ -12,6 +12,7 @@ from xpcs_live_denoise.config import OrientationSettings
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.mean_image import MeanImage, binned_mean, picked, screen_binning
 from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.records.frames import SparseFrames
 from xpcs_live_denoise.records.results import Picture
 from xpcs_live_denoise.records.types import Array, BoolArray
 
@@ -94,9 +95,12 @@ class DetectorImage:
         with self._lock:
             self._offered.append(copies)
 
-    def add(self, frames: Array) -> None:
+    def add(self, frames: Array | SparseFrames) -> None:
         """Add all frames of a block (k, rows, cols)."""
-        self._mean.add(frames)
+        if isinstance(frames, SparseFrames):
+            self._mean.add_events(frames.pixels, frames.counts, len(frames))
+        else:
+            self._mean.add(frames)
 
     def add_offered(self) -> None:
         """Add the frames that were offered since the last time."""

@@ -22,7 +22,7 @@ from .c2 import C2Analysis
 from .paper_rows import PaperRows
 from .profiled import ProfiledTwoTime
 
-ADVANCE = 500  # frames after which a long series is brought up to date unless it is published
+ADVANCE = 500  # frames after which a long series is brought up to date, published or not
 
 
 class BandWriter(Protocol):
@@ -60,7 +60,7 @@ class GrowingBand:
         self._writer = writer
         self._is_published = is_published
         self._begin()
-        self._advanced_at = 0  # frames
+        self._due = two_time.map_frames
 
     def _begin(self) -> None:
         settings, n_roi = self._of_c2.settings, self._two_time.roi_map.n_roi
@@ -73,17 +73,19 @@ class GrowingBand:
     @property
     def until_due(self) -> int:
         """How many frames may come before `keep_up` has to be called."""
-        n = self._two_time.n_frames
-        return (
-            self._two_time.map_frames - n if self.paper is None else self._advanced_at + ADVANCE - n
-        )
+        return self._due - self._two_time.n_frames
 
     def keep_up(self) -> None:
-        """Freeze a series that will be longer than its map; bring a long one up to date."""
+        """Freeze a series that will be longer than its map; bring a long one up to date.
+
+        It is due at the same frames however a series is split: what is made then is final.
+        """
         if self.paper is None:
             scaling = self._of_c2.scaling(self._two_time.c2)
             self.paper = PaperRows(self._of_c2.rates, scaling, self._two_time.n_frames)
             self._begin()
+        self._due += ADVANCE
+        self._of_c2.rates.advance(self._two_time.age_sums, self._two_time.images)
         self.advance()
 
     def advance(self) -> WindowScaling:
@@ -95,11 +97,11 @@ class GrowingBand:
             scaling = self._of_c2.scaling(self._two_time.c2)
             self._denoise(scaling)
             return scaling
-        scaling, n = self.paper.scaling, self._two_time.n_frames
+        scaling = self.paper.scaling
         self._denoise(scaling)
-        self._advanced_at = n
+        left_windows = self._blend.n_windows * scaling.step
         is_denoised = self._of_c2.ensemble is not None
-        self._settle(self.paper, self._blend.n_windows * scaling.step if is_denoised else n)
+        self._settle(self.paper, left_windows if is_denoised else self._two_time.n_frames)
         return scaling
 
     def rows(self, start: int, stop: int) -> BandRows:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from xpcs_live_denoise.numerics.estimator.ages import (
 )
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
 from xpcs_live_denoise.numerics.estimator.final_cuts import FinalCuts
-from xpcs_live_denoise.numerics.estimator.grid import kww_grid
 from xpcs_live_denoise.numerics.estimator.path import PathEstimate, PathEstimator
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums, jackknife_variance
 from xpcs_live_denoise.numerics.fits import fit_ages, fit_band_ages, fit_g2, series_errors
@@ -36,6 +35,9 @@ from xpcs_live_denoise.numerics.static import (
 from xpcs_live_denoise.numerics.threads import spread
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime, RowSource
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 # Why a row is not the one to trust where a live run has no better one yet.
 NOT_YET = "no_path_yet"
@@ -55,24 +57,15 @@ LIVE_DELAY = 25
 class SeriesRates:
     """Fits Gamma of one series: knows its ROIs and its clock, and what its estimators have seen.
 
-    Its state is the estimators of each ROI, the newest fit of the whole series of each (`series`),
-    and the first age that the path has not told yet. `window` and `step`, frames, are those of the
-    windows that are denoised: fits of denoised C2 stop at the longest lag that they reach at every
-    age.
+    Its state is the estimators of each ROI and what is final of their rows already, the newest fit
+    of the whole series of each (`series`), and the first age that the path has not told yet.
+    `window` and `step`, frames, are those of the windows that are denoised: fits of denoised C2
+    stop at the longest lag that they reach at every age.
     """
 
-    def __init__(
-        self,
-        rois: RoiMap,
-        frame_time_s: float,
-        *,
-        window: int,
-        step: int,
-        map_frames: int = 1024,
-    ) -> None:
+    def __init__(self, rois: RoiMap, frame_time_s: float, *, window: int, step: int) -> None:
         self.rois = rois
         self.frame_time_s = frame_time_s
-        self._map_frames = map_frames
         self._denoised_max_lag = max(1, window - step - 1)
         self._estimators = [BayesEstimator(roi) for roi in range(rois.n_roi)]
         self.series: list[SeriesFit | None] = [None] * rois.n_roi
@@ -184,28 +177,20 @@ class SeriesRates:
         def of_roi(roi: int) -> tuple[GammaTable, GammaTable]:
             cuts = self._finals[roi].finish(sums)
             known = np.isfinite(cuts.fits.ln_rate)
-            curve: Any = (cuts.age[known], cuts.fits.ln_rate[known])
+            curve = (cuts.age[known], cuts.fits.ln_rate[known])
             path = PathEstimator(roi).whole(sums, cuts.series, curve)
             also = cautions[roi] if len(cautions) else ""
             return self._both(cuts, path, sums, images, roi=roi, also=also)
 
-        tables = spread(of_roi, range(self.rois.n_roi))
+        tables = _of_all(of_roi, range(self.rois.n_roi))
         return [table for both in tables for table in both]
 
     def advance(self, sums: AgeSums, images: MeanImages | None = None) -> None:  # noqa: ARG002
         """Make final rows of cuts of a long series whose lags are there; others wait for `final`.
 
-        A series that fits the map is fitted at its end, as a whole. To be called every few hundred
-        frames.
+        To be called every few hundred frames, at the same ones however the series is split.
         """
-        if sums.n_frames <= self._map_frames:
-            return
-        grid = kww_grid(*sums.lag_bins())
-
-        def of_roi(roi: int) -> None:
-            self._finals[roi].advance(sums, self._estimators[roi].series(sums, grid))
-
-        spread(of_roi, range(self.rois.n_roi))
+        _of_all(lambda cuts: cuts.advance(sums), self._finals)
 
     def live(
         self, sums: AgeSums, first: int, last: int, images: MeanImages | None = None
@@ -226,12 +211,12 @@ class SeriesRates:
             cuts = self._estimators[roi].estimate(sums, ripe)
             typical = float(np.median(cuts.fits.ln_rate)) if len(ripe) else self._typical[roi]
             self._typical[roi] = typical
-            rows: Any = sums.ages(np.union1d(ripe, new))
+            rows = sums.ages(np.union1d(ripe, new))
             path = self._paths[roi].newest(sums, cuts.series, rows, typical)
             of_new, of_ripe = self._both(cuts, path, sums, images, roi=roi)
             return [of_new.select(np.isin(of_new.age_frame, sums.ages(new))), of_ripe]
 
-        tables = spread(of_roi, range(self.rois.n_roi))
+        tables = _of_all(of_roi, range(self.rois.n_roi))
         self._next_of_path = max(self._next_of_path, newest * size)
         return [table for both in tables for table in both]
 
@@ -356,6 +341,14 @@ class SeriesRates:
                 ln_rate = np.log(rows.relaxation_rate[order] * self.frame_time_s)
                 return np.exp(np.interp(frames, rows.age_frame[order], ln_rate))
         return np.full(len(frames), np.nan)
+
+
+def _of_all(function: Callable[[T], R], rois: Sequence[T]) -> list[R]:
+    """Return the result for each ROI, computed on all cores."""
+    from xpcs_live_denoise.numerics.compiled import prepare_fits
+
+    prepare_fits()
+    return spread(function, rois)
 
 
 def _judged(

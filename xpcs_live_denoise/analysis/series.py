@@ -14,6 +14,7 @@ from xpcs_live_denoise.numerics.arrays import merged_ranges
 from xpcs_live_denoise.numerics.bad_pixels import BadPixels
 from xpcs_live_denoise.numerics.contrast import photon_contrast
 from xpcs_live_denoise.numerics.g2 import NOISE_REACH
+from xpcs_live_denoise.numerics.gathering import gather
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
 from xpcs_live_denoise.numerics.threads import one_thread
 from xpcs_live_denoise.numerics.windows import Denoiser, WindowScaling
@@ -30,15 +31,20 @@ from .c2 import C2Analysis, PhotonContrast
 from .growing_band import BandWriter, GrowingBand
 from .long_series import finish_long
 from .profiled import ProfiledTwoTime
-from .rates import LIVE_DELAY, defer, one_time, one_time_of_sums, spread_evenly
+from .rates import (
+    LIVE_DELAY,
+    LIVE_ROWS_OF_ROI,
+    defer,
+    one_time,
+    one_time_of_sums,
+    spread_evenly,
+)
 from .screening import FrameScreen, Screened
 
 logger = logging.getLogger(__name__)
 
-# Most ages of which a publication has rows of the paper's fits, of each ROI.
-MOST_AGES = 50
 # Missing frames in a row beyond which nobody measures any more: the number must be wrong.
-LONGEST_GAP = 1_000_000
+LONGEST_GAP = 100_000
 
 
 class Analysis:
@@ -128,7 +134,7 @@ class Analysis:
 
     def push(self, frames: Array) -> None:
         """Add frames, shape (k, rows, cols) or (rows, cols); raises as `push_pixels`."""
-        self.push_pixels(self._given.gather(frames))
+        self.push_pixels(gather(self._given, frames))
 
     def push_pixels(self, pixels: Array) -> None:
         """Add frames of which only the pixels of the ROIs are left, shape (k, n_pixels).
@@ -337,13 +343,16 @@ class Analysis:
         paper's fits are spread evenly over them: a publication costs the same whenever it comes.
         """
         n, two_time, rates = self.n_frames, self._two_time, self._of_c2.rates
-        first, last = self._next_age, n - LIVE_DELAY + 1
-        if n < self._settings.window or last <= first:
+        if n < self._settings.window:
             return None
-        self._next_age = last
         sums = two_time.age_sums
-        step = sums.row_frames
-        ages = spread_evenly(-(-first // step), -(-last // step), MOST_AGES) * step
+        step = sums.row_frames  # ages that share a row; the row must be complete
+        row, stop = -(-self._next_age // step), (n - LIVE_DELAY + 1) // step
+        if stop <= row:
+            return None
+        first, last = row * step, stop * step
+        self._next_age = last
+        ages = spread_evenly(row, stop, LIVE_ROWS_OF_ROI) * step
         start = max(two_time.band_start, first - NOISE_REACH)
         raw = rates.band_ages(two_time.band_rows(start, n), start, ages, RowSource.RAW, contrast)
         estimates = GammaTable.concatenate(rates.live(sums, first, last, two_time.images))

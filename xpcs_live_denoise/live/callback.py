@@ -16,7 +16,7 @@ from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import Once, short_repr, text_of
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.windows import Denoiser
-from xpcs_live_denoise.records.frames import TiledFrames
+from xpcs_live_denoise.records.frames import SparseFrames, TiledFrames
 from xpcs_live_denoise.records.run import Delivery, Status
 from xpcs_live_denoise.records.types import Array, Document
 from xpcs_live_denoise.sinks import TiledDestination
@@ -246,7 +246,7 @@ class LiveDenoise:
             log_once=self._log_once,
         )
 
-    def _read_tiled(self) -> Callable[[TiledFrames, int], Iterator[Array]] | None:
+    def _read_tiled(self) -> Callable[[TiledFrames, int], Iterator[Array | SparseFrames]] | None:
         """Return what reads frames in Tiled, None without a client."""
         if self._raw is None:
             return None

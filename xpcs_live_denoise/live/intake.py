@@ -144,6 +144,7 @@ class DocumentIntake:
             elif name == "descriptor" and self._begin is None and self._documents.streams:
                 self._runs.expect(self._run.uid)
             elif name == "descriptor":
+                self._learn_stream()
                 self._compare(doc)
             for reference in references:
                 self._send_frames(reference)
@@ -156,6 +157,12 @@ class DocumentIntake:
         if descriptor is None or begin is None:
             return descriptor is not None
         return begin.stream is not None and begin.stream != _stream(descriptor)
+
+    def _learn_stream(self) -> None:
+        """Note which stream is the series of a run that began with its files."""
+        descriptor, begin = self._documents.image_descriptor, self._begin
+        if begin is not None and begin.stream is None and descriptor is not None:
+            self._begin = dataclasses.replace(begin, stream=_stream(descriptor))
 
     def _follow(self) -> None:
         """Begin at once where the detector's files can be followed."""

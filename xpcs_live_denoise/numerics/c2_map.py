@@ -118,21 +118,15 @@ class C2Map:
 
     def multiply(self, roi: int) -> None:
         """Compute the entries of the bins of one ROI that wait; then `settle` for all."""
+        from .two_time_kernels import write_map
+
         history = self._history[roi]
         n_full, stop = self.n_frames // self.frames_per_bin, self.n_bins
         for start in range(history.n_done, stop, _TOGETHER):
             end = min(start + _TOGETHER, stop)
-            columns = history.products(start, end, n_full)
-            number = history.number
-            pairs = np.multiply.outer(number[:end], number[start:end]) * self._blocks.n_pixels[roi]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                columns /= np.where(pairs > 0, pairs, np.nan).astype(columns.dtype)
-            # Rounding depends on the order of the factors: one triangle decides for both.
-            corner = columns[start:]
-            row, col = np.tril_indices(corner.shape[1], -1)
-            corner[row, col] = corner[col, row]
-            self._values[roi, :end, start:end] = columns
-            self._values[roi, start:end, :end] = columns.T
+            products = history.products(start, end, n_full)
+            n_pixels = int(self._blocks.n_pixels[roi])
+            write_map(products, history.number, n_pixels, start, self._values[roi])
             history.settle(min(end, n_full))
 
     def settle(self) -> None:
@@ -148,17 +142,12 @@ class C2Map:
         self.frames_per_bin *= 2
 
     def _merge_roi(self, roi: int) -> None:
+        from .two_time_kernels import halve_map
+
         history = self._history[roi]
         if history.size > self.frames_per_bin or self._merged is None:
             return  # by a call that was interrupted
         history.rewind(self.n_frames)
         done = history.n_done // 2
-        n = history.number[: 2 * done]
-        pairs = np.multiply.outer(n, n)
-        total = np.nan_to_num(self._values[roi, : 2 * done, : 2 * done]) * pairs
-        blocks = total.reshape(done, 2, done, 2).sum(axis=(1, 3))
-        count = pairs.reshape(done, 2, done, 2).sum(axis=(1, 3))
-        into = self._merged[roi, :done, :done]
-        into[...] = np.nan
-        np.divide(blocks, count, out=into, where=count > 0, casting="same_kind")
+        halve_map(self._values[roi], history.number, self._merged[roi, :done, :done])
         history.halve()

@@ -53,9 +53,14 @@ def kernel(
     return compiled
 
 
-def prepare() -> None:
-    """Compile all kernels, or read them from disk: some seconds the first time on a machine."""
+def prepare_fits() -> None:
+    """Compile what all types share: before several threads call it, as numba compiles on one."""
     for name in _MODULES:
         importlib.import_module(f"xpcs_live_denoise.numerics.{name}")
+
+
+def prepare() -> None:
+    """Compile all kernels, or read them from disk: some seconds the first time on a machine."""
+    prepare_fits()
     for name in _BY_TYPE:
         importlib.import_module(f"xpcs_live_denoise.numerics.{name}").compile_kernels()

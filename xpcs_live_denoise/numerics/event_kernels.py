@@ -15,36 +15,29 @@ MOST_COUNTS = 255
 
 @kernel(in_order=True)
 def find_events(
-    values: Any, runs: Any, counts: Any, pixels: Any, bounds: Any
+    values: Any, start: int, edges: Any, counts: Any, pixels: Any, bounds: Any
 ) -> int:  # pragma: no cover (compiled)
     """Find the non-zero pixels of one ROI in frames (k, n), one pass; return how many they are.
 
-    `runs` (n_run, 3) are the ROI's pixels: first in a frame, how many side by side, their block.
-    `bounds` (k, n_block + 1) becomes where the events of each frame and block begin.
+    The ROI's pixels stand from `start` on; `edges` (n_block + 1,) are those of its blocks. `bounds`
+    (k, n_block + 1) becomes where the events of each frame and block begin.
     """
     n = 0
+    n_block = len(edges) - 1
     for frame in range(len(values)):
-        row = values[frame]
-        block, first = 0, 0
-        bounds[frame, 0] = n
-        for run in range(len(runs)):
-            start, length = runs[run, 0], runs[run, 1]
-            while block < runs[run, 2]:
-                block += 1
-                bounds[frame, block] = n
-            whole = length // GROUP * GROUP
-            for x in range(0, length, GROUP):
-                stop = GROUP
-                if x < whole:
-                    found = 0
+        row = values[frame, start : start + edges[n_block]]
+        for block in range(n_block):
+            bounds[frame, block] = n
+            for x in range(edges[block], edges[block + 1], GROUP):
+                some = row[x : x + GROUP]  # may reach into the next block
+                if len(some) == GROUP:
+                    found = False
                     for i in range(GROUP):
-                        found |= row[start + x + i] != 0
+                        found |= some[i] != 0
                     if not found:
                         continue
-                else:
-                    stop = length - whole
-                for i in range(stop):
-                    value = row[start + x + i]
+                for i in range(min(GROUP, edges[block + 1] - x)):
+                    value = some[i]
                     if value == 0:
                         continue
                     if not (value >= 0 and value <= MOST_COUNTS):  # NaN is neither
@@ -55,12 +48,9 @@ def find_events(
                     if n == len(counts):
                         return TOO_MANY
                     counts[n] = count
-                    pixels[n] = first + x + i
+                    pixels[n] = x + i
                     n += 1
-            first += length
-        while block < bounds.shape[1] - 1:
-            block += 1
-            bounds[frame, block] = n
+        bounds[frame, n_block] = n
     return n
 
 

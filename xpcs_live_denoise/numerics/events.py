@@ -11,7 +11,7 @@ import numpy as np
 from xpcs_live_denoise.errors import FrameShapeError
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
-from .frame_rings import FrameRing, FrameValues, PixelBlocks
+from .frame_rings import FrameRing, PixelBlocks, known
 
 _WORD = 64  # a pixel's counts in so many frames are one piece of memory, the size of a cache line
 _EMPTIED = 8  # frames of the lookup that are emptied at a time
@@ -43,10 +43,10 @@ class RoiEvents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewFrames:
-    """Frames of one call: values, events of the ROIs that have some, or neither: a gap."""
+    """Frames of one call: ROI pixels, events of the ROIs that have some, or neither: a gap."""
 
     n_frames: int
-    values: FrameValues | None = None
+    values: Array | None = None  # (k, n_pixels), in one piece, of a type the compiled code knows
     events: tuple[RoiEvents | None, ...] | None = None
 
     @property
@@ -68,9 +68,7 @@ def no_events(n_frames: int, n_block: int) -> RoiEvents:
     )
 
 
-def find_events(
-    new: FrameValues, blocks: PixelBlocks, roi: int, most: float
-) -> RoiEvents | None:
+def find_events(values: Array, blocks: PixelBlocks, roi: int, most: float) -> RoiEvents | None:
     """Return the non-zero pixels of one ROI; None where these are no photon counts up to 255.
 
     Raises
@@ -80,11 +78,12 @@ def find_events(
     """
     from . import event_kernels
 
-    k = len(new.values)
+    k = len(values)
     room = int(most * k * int(blocks.n_pixels[roi])) + 64
     counts, pixels = np.empty(room, np.uint8), np.empty(room, np.int32)
     bounds = np.zeros((k, blocks.n_block + 1), np.int64)
-    n = event_kernels.find_events(new.values, new.runs[roi], counts, pixels, bounds)
+    start = int(blocks.starts[roi])
+    n = event_kernels.find_events(values, start, blocks.edges[roi], counts, pixels, bounds)
     if n == event_kernels.NO_COUNTS:
         return None
     if n == event_kernels.TOO_MANY:
@@ -125,9 +124,7 @@ class EventSorter:
         whole = np.zeros((k, n_pixels))
         some = slice(int(starts[0]), int(starts[-1]))
         np.add.at(whole, (frame[inside], pixels[some][inside]), counts[some][inside])
-        return NewFrames(
-            n_frames=k, values=FrameValues.of_pixels(whole, blocks), events=tuple(events)
-        )
+        return NewFrames(n_frames=k, values=whole, events=tuple(events))
 
 
 def _of_roi(values: FloatArray, places: Array, bounds: IntArray) -> RoiEvents:
@@ -168,8 +165,7 @@ def checked_events(
             f"Events: got pixel {int(places.max())}, expected numbers below {n_pixels}, the ROI "
             "pixels, or -1 for none. RoiMap.pixel_numbers gives them for detector pixels."
         )
-    known = values.dtype in ("uint8", "uint16", "uint32", "float64")
-    return values if known else values.astype(np.float64), places.astype(np.int64), begins
+    return known(values), places.astype(np.int64), begins
 
 
 class EventRing:

@@ -9,6 +9,7 @@ import numpy as np
 
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
+from .gathering import KNOWN_TYPES
 from .rois import RoiMap
 
 # Rows beyond those that products need: the newest ones move to the front when all are used.
@@ -25,17 +26,11 @@ class PixelBlocks:
     edges: IntArray  # (n_roi, n_block + 1): of the blocks, among the pixels of the ROI
     widths: IntArray  # (n_roi,): pixels of the largest block
     n_left: FloatArray  # (n_roi, n_block): pixels that remain when a block is left out
-    # Of each ROI, (n_run, 3): pixels that stand side by side in a frame, and in what
-    # `RoiMap.gather` returns: the first one, how many, and their block.
-    in_frames: tuple[IntArray, ...]
-    gathered: tuple[IntArray, ...]
 
     @classmethod
     def of(cls, rois: RoiMap, n_block: int) -> PixelBlocks:
         """Split each ROI into `n_block` blocks."""
         edges = rois.n_pixels[:, np.newaxis] * np.arange(n_block + 1) // n_block
-        places = np.arange(len(rois.pixels), dtype=np.int64)
-        of_roi = list(zip(rois.slices, edges, strict=True))
         return cls(
             n_block=n_block,
             n_pixels=rois.n_pixels,
@@ -43,8 +38,6 @@ class PixelBlocks:
             edges=edges,
             widths=np.diff(edges, axis=1).max(axis=1),
             n_left=(rois.n_pixels[:, np.newaxis] - np.diff(edges, axis=1)).astype(np.float64),
-            in_frames=tuple(_runs(rois.pixels[own], some) for own, some in of_roi),
-            gathered=tuple(_runs(places[own], some) for own, some in of_roi),
         )
 
     @property
@@ -55,7 +48,8 @@ class PixelBlocks:
     @property
     def slices(self) -> list[slice]:
         """Where the pixels of each ROI stand among all."""
-        return [slice(a, a + n) for a, n in zip(self.starts.tolist(), self.n_pixels.tolist(), strict=True)]
+        stops = (self.starts + self.n_pixels).tolist()
+        return [slice(*ends) for ends in zip(self.starts.tolist(), stops, strict=True)]
 
     @property
     def by_size(self) -> list[int]:
@@ -63,43 +57,10 @@ class PixelBlocks:
         return np.argsort(-self.n_pixels, kind="stable").tolist()
 
 
-def _runs(places: IntArray, edges: IntArray) -> IntArray:
-    """Split places, ascending, where they are not side by side or another block begins."""
-    block = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
-    begins = np.flatnonzero(np.diff(places, prepend=-2) + np.diff(block, prepend=0) != 1)
-    lengths = np.diff(begins, append=len(places))
-    return np.stack([places[begins], lengths, block[begins]], axis=1)
-
-
-# Types of frames that the compiled code reads as they are.
-_KNOWN = ("uint8", "uint16", "uint32", "float32", "float64")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrameValues:
-    """New frames as they came, and where the pixels of each ROI stand in them."""
-
-    values: Array  # (k, n), in one piece, of a type that the compiled code knows
-    runs: tuple[IntArray, ...]  # PixelBlocks.in_frames or .gathered
-
-    @classmethod
-    def of_frames(cls, frames: Array, blocks: PixelBlocks) -> FrameValues | None:
-        """Return whole frames (k, rows, cols); None where only their ROI pixels can be read."""
-        if frames.dtype not in _KNOWN or not frames.flags.c_contiguous:
-            return None
-        return cls(values=frames.reshape(len(frames), frames.shape[1] * frames.shape[2]), runs=blocks.in_frames)
-
-    @classmethod
-    def of_pixels(cls, pixels: Array, blocks: PixelBlocks) -> FrameValues:
-        """Return the ROI pixels of frames, (k, n_pixels), as `RoiMap.gather` returns them."""
-        if pixels.dtype not in _KNOWN:
-            pixels = pixels.astype(_precise(pixels.dtype))
-        return cls(values=np.ascontiguousarray(pixels), runs=blocks.gathered)
-
-    @property
-    def room(self) -> np.dtype[Any]:
-        """The precision in which pixels are divided."""
-        return _precise(self.values.dtype)
+def known(pixels: Array) -> Array:
+    """Return pixels in one piece and of a type that the compiled code reads."""
+    dtype = pixels.dtype if pixels.dtype in KNOWN_TYPES else _precise(pixels.dtype)
+    return np.ascontiguousarray(pixels, dtype)
 
 
 def _precise(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -176,21 +137,24 @@ class FrameRing:
         self.first += drop
         self.used = left
 
-    def scale(self, roi: int, new: FrameValues, weights: Array) -> None:
-        """Fill the next rows of one ROI with new frames.
+    def scale(self, roi: int, pixels: Array, weights: Array) -> None:
+        """Fill the next rows of one ROI with new frames, (k, n_pixels) of all ROIs.
 
         Pixels are multiplied by `weights`, where there are any, then divided by their mean. Where
         that is no positive number they are 0, and the number of frames as well.
         """
         from .two_time_kernels import scale_frames
 
+        precision = _precise(pixels.dtype)
+        if len(weights):
+            precision = np.promote_types(precision, weights.dtype)
         scale_frames(
-            new.values,
-            new.runs[roi],
+            pixels,
+            int(self.blocks.starts[roi]),
             weights,
             self.blocks.edges[roi],
             self.blocks.n_left[roi],
-            np.empty(self.blocks.n_pixels[roi], new.room),
+            np.empty(self.blocks.n_pixels[roi], precision),
             self.pixels[roi],
             self.number[roi],
             self.per_mean[roi],

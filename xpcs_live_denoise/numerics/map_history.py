@@ -77,7 +77,7 @@ class MapBins:
     # --- what the two kinds do -------------------------------------------------------------
 
     def products(self, start: int, stop: int, n_full: int) -> FloatArray:
-        """Return products of bins [0, stop) with bins [start, stop), (stop, stop - start).
+        """Return products of bins [start, stop) with bins [0, stop), (stop - start, stop).
 
         Bins before `start` were multiplied before; those below `n_full` get nothing any more.
         """
@@ -137,11 +137,12 @@ class BinRows(MapBins):
             )  # fmt: skip
 
     def products(self, start: int, stop: int, n_full: int) -> FloatArray:  # noqa: ARG002
-        """Return products of bins [0, stop) with bins [start, stop), (stop, stop - start)."""
+        """Return products of bins [start, stop) with bins [0, stop), (stop - start, stop)."""
         from .two_time_kernels import block_products
 
-        sums = np.zeros((1, stop, stop - start), self.rows.dtype)
-        block_products(self.rows, 0, self.rows, start, stop, 0, sums)
+        # The new rows stay in the cache, those of the history are read once.
+        sums = np.zeros((1, stop - start, stop), self.rows.dtype)
+        block_products(self.rows, start, self.rows, 0, stop, 0, sums)
         return sums[0]
 
     def halve(self) -> None:
@@ -220,11 +221,17 @@ class BinLists(MapBins):
         self._waiting: tuple[_Entries, ...] = ()
 
     def _add(
-        self, ring: FrameRing, roi: int, events: RoiEvents | None, weights: Array, n_new: int
+        self,
+        ring: FrameRing,
+        roi: int,
+        events: RoiEvents | None,
+        weights: Array,
+        n_new: int,  # noqa: ARG002
     ) -> None:
         from .event_kernels import values_of_events
 
-        assert events is not None, n_new
+        if events is None:  # rows take over before
+            raise TypeError("lists take events only")
         begin, end = int(events.bounds[0, 0]), int(events.bounds[-1, -1])
         bins, values = np.empty(end, np.int32), np.empty(end, self._dtype)
         values_of_events(
@@ -239,12 +246,12 @@ class BinLists(MapBins):
         self._waiting = tuple(one for one in self._waiting if one.first < n_frames)
 
     def products(self, start: int, stop: int, n_full: int) -> FloatArray:
-        """Return products of bins [0, stop) with bins [start, stop), (stop, stop - start)."""
+        """Return products of bins [start, stop) with bins [0, stop), (stop - start, stop)."""
         from .event_kernels import list_products
 
         new = self._listed(start, stop)
         lists = list(self._lists)
-        out = np.zeros((stop - start, stop), self._dtype)
+        out = np.zeros((stop - start, stop))  # entries are added one by one
         for one in (*lists, new):
             list_products(
                 new.starts, new.bins, new.values, one.starts, one.bins, one.values, start, out
@@ -258,7 +265,7 @@ class BinLists(MapBins):
             lists.append(lists.pop().joined(later))
         self._new = tuple(lists)
         self.share = len(new.bins) / ((stop - start) * self._n_pixels)
-        return out.T
+        return out
 
     def settle(self, n_full: int) -> None:
         """Say that products with the bins below `n_full`, which get nothing any more, are kept."""

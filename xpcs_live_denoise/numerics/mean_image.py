@@ -47,6 +47,22 @@ class MeanImage:
             self._mark = mark
         self.n_frames += len(block)
 
+    def add_events(self, pixels: IntArray, counts: Array, n_frames: int) -> None:
+        """Add frames of which the numbers other than 0 are known, each (n,).
+
+        `pixels` are flat indices. Only marks of the type of `counts` are left out.
+        """
+        (total, negative), (left_out, n_negative) = self._sums, self._counts
+        top = _LARGEST if counts.dtype.kind == "f" else float(np.iinfo(counts.dtype).max) - 1
+        values = counts.astype(np.float64)
+        good = values < top
+        np.add.at(left_out, pixels[~good], 1)
+        np.add.at(total, pixels[good], values[good])
+        below = good & (values < 0)
+        np.add.at(negative, pixels[below], values[below])
+        np.add.at(n_negative, pixels[below], 1)
+        self.n_frames += n_frames
+
     def sums(self, *, negative_is_data: bool) -> tuple[FloatArray, FloatArray]:
         """Return the sum of the numbers that count and how many they are, each (rows, cols)."""
         (total, negative), (left_out, n_negative) = self._sums, self._counts

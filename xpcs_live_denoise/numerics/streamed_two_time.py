@@ -41,7 +41,7 @@ class _Choice:
 
     def __init__(self, engine: str) -> None:
         self._engine = engine
-        self.share = float("nan")
+        self.share: float = float("nan")
         self._wait = 0  # frames until it is looked again whether these are photon counts
         self.by_events = False
 
@@ -57,7 +57,7 @@ class _Choice:
     def saw(self, n_frames: int, share: float, *, are_counts: bool) -> None:
         """Take notice of new frames."""
         weight = min(n_frames / _MEMORY, 1.0)
-        known = self.share if self.share == self.share else share
+        known = share if np.isnan(self.share) else self.share
         self.share = (1 - weight) * known + weight * share
         self._wait = self._wait - n_frames if are_counts else _MEMORY
 
@@ -144,11 +144,10 @@ class StreamedTwoTime:
     ) -> RoiEvents | None:
         """Take new frames of one ROI, and return them as events where they are known so."""
         events = self._rois[roi].take(frames, self._images, self.n_frames)
-        for power in range(1, len(new)):
-            if new[power]:
-                self._rings[power].pair(roi, self._rings[power - 1], new[power])
-        if events is not None and len(new) > 1 and not self._rings[0].has_pixels(roi):
-            self._rois[roi].events.write_pairs(events, self._rings[1], new[1])
+        for power in (m for m in range(1, len(new)) if new[m]):
+            self._rings[power].pair(roi, self._rings[power - 1], new[power])
+            if power == 1 and events is not None and not self._rings[0].has_pixels(roi):
+                self._rois[roi].events.write_pairs(events, self._rings[1], new[1])
         for power in due:
             self._multiply(roi, power, new[power], events)
         self.map.add(roi, self._rings[0], events, self._rois[roi].weights, frames.n_frames)
@@ -282,9 +281,7 @@ class _Roi:
         self._roi = roi
         self._n_pixels = int(ring.n_pixels[roi])
 
-    def take(
-        self, frames: NewFrames, images: MeanImages | None, n_before: int
-    ) -> RoiEvents | None:
+    def take(self, frames: NewFrames, images: MeanImages | None, n_before: int) -> RoiEvents | None:
         """Fill the next rows of the ring, and return the frames as events where they are so."""
         ring, roi, n_new = self._ring, self._roi, frames.n_frames
         events, are_counts = self._events_of(frames)

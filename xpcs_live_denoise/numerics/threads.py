@@ -130,7 +130,7 @@ class _Limit:
     def enter(self) -> None:
         with self._lock:
             if not self._n_inside:
-                self._limiter = _libraries("torch" in sys.modules).limit(limits=1, user_api="blas")
+                self._limiter = _libraries(len(sys.modules)).limit(limits=1, user_api="blas")
             self._n_inside += 1
 
     def leave(self) -> None:
@@ -151,7 +151,7 @@ def one_thread() -> Generator[None]:
     limit.enter()
     try:
         # OpenMP, on which torch runs, has a number for each thread.
-        with _libraries("torch" in sys.modules).limit(limits=1, user_api="openmp"):
+        with _libraries(len(sys.modules)).limit(limits=1, user_api="openmp"):
             yield
     finally:
         limit.leave()
@@ -162,8 +162,8 @@ def _limit() -> _Limit:
     return _Limit()
 
 
-@functools.cache
-def _libraries(with_torch: bool) -> Any:  # noqa: ARG001 (it brings its own)
+@functools.lru_cache(maxsize=1)
+def _libraries(n_modules: int) -> Any:  # noqa: ARG001 (whatever is imported may bring its own)
     return ThreadpoolController()
 
 

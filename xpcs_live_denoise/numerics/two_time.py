@@ -16,7 +16,8 @@ from .arrays import LEVEL_LAGS
 from .band import RowBand, band_of_c2
 from .c2_map import C2Map
 from .events import EventSorter, NewFrames, checked_events
-from .frame_rings import FrameValues, PixelBlocks
+from .frame_rings import PixelBlocks, known
+from .gathering import gather
 from .rois import RoiMap, check_pixels
 from .skbeam_two_time import SkbeamTwoTime
 from .static import MeanImages
@@ -259,14 +260,7 @@ class TwoTimeAccumulator:
         InvalidInputError
             When scikit-beam's engine gets more frames than the map has bins.
         """
-        stack = self.roi_map.checked_frames(frames)
-        products = self._products
-        if isinstance(products, StreamedTwoTime):
-            values = FrameValues.of_frames(stack, products.blocks)
-            if values is not None:
-                self._append_values(products, values)
-                return
-        self.append_pixels(self.roi_map.gather(stack))
+        self.append_pixels(gather(self.roi_map, frames))
 
     def append_pixels(self, pixels: Array) -> None:
         """Take the ROI pixels of new frames, (k, sum of n_pixels), as `RoiMap.gather` returns them.
@@ -276,16 +270,13 @@ class TwoTimeAccumulator:
         check_pixels(pixels, len(self.roi_map.pixels))
         products = self._products
         if isinstance(products, StreamedTwoTime):
-            self._append_values(products, FrameValues.of_pixels(pixels, products.blocks))
+            values = known(pixels)
+            for first in range(0, len(values), TOGETHER):
+                some = values[first : first + TOGETHER]
+                products.append(NewFrames(n_frames=len(some), values=some))
         elif len(pixels):
             self._check_room(len(pixels))
             products.append(pixels if self._weights is None else pixels * self._weights)
-
-    @staticmethod
-    def _append_values(products: StreamedTwoTime, new: FrameValues) -> None:
-        for first in range(0, len(new.values), TOGETHER):
-            some = FrameValues(values=new.values[first : first + TOGETHER], runs=new.runs)
-            products.append(NewFrames(n_frames=len(some.values), values=some))
 
     def append_events(self, counts: ArrayLike, pixels: ArrayLike, starts: ArrayLike) -> None:
         """Take new frames as their non-zero pixels: sparse data (COO) never become dense images.
@@ -379,10 +370,20 @@ class TwoTimeAccumulator:
 def compile_kernels() -> None:
     """Compile what correlates frames of the usual types, once: some seconds the first time."""
     rois = RoiMap.from_labels(np.ones((4, 8), np.int64))
+    n = 3 * LEVEL_LAGS[1]
+    counts, pixels, starts = np.ones(n, np.uint8), np.arange(n) % 32, np.arange(n + 1)
     for dtype in (np.uint16, np.uint32):
-        accumulator = TwoTimeAccumulator(rois, sums=True)
-        accumulator.append(np.ones((2 * LEVEL_LAGS[1], *rois.shape), dtype))
-        accumulator.age_sums  # noqa: B018 (reading multiplies what waits)
+        frames = np.ones((n, *rois.shape), dtype)
+        fixed = frames[: LEVEL_LAGS[1]]
+        fixed.flags.writeable = False  # as those of files often are: a type of its own
+        for engine in ("dense", "events"):
+            accumulator = TwoTimeAccumulator(
+                rois, engine=engine, sums=True, map_frames=2 * LEVEL_LAGS[1]
+            )
+            for some in (fixed, frames):
+                accumulator.append(some)
+            accumulator.append_events(counts, pixels, starts)
+            accumulator.age_sums  # noqa: B018 (reading multiplies what waits)
 
 
 def _checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:

@@ -10,24 +10,33 @@ from .compiled import kernel
 
 
 @kernel()
+def copy_runs(frame: Any, runs: Any, out: Any) -> None:  # pragma: no cover (compiled)
+    """Copy pixels that stand side by side in a frame: (n_run, 2), the first one and how many."""
+    at = 0
+    for run in range(len(runs)):
+        start, length = runs[run, 0], runs[run, 1]
+        some, into = frame[start : start + length], out[at : at + length]
+        for x in range(length):
+            into[x] = some[x]
+        at += length
+
+
+@kernel()
 def scale_frames(
-    values: Any, runs: Any, weights: Any, edges: Any, n_left: Any, room: Any, out: Any,
+    values: Any, first: int, weights: Any, edges: Any, n_left: Any, room: Any, out: Any,
     number: Any, per_mean: Any, sums: Any, inverse: Any, row: int,
 ) -> None:  # fmt: skip  # pragma: no cover (compiled)
     """Divide one ROI's pixels of frames (k, n) by weights and their mean, into rows from `row` on.
 
-    `runs` (n_run, 3) are the ROI's pixels: first in a frame, how many side by side, their block.
-    `room` (n_pixels,) holds those of a frame, in its precision, so that frames are read once.
+    The ROI's pixels stand from `first` on. `room` (n_pixels,) holds those of a frame, in its
+    precision, so that frames are read once.
     """
     n_pixels = len(room)
     n_block = len(edges) - 1
     for frame in range(len(values)):
-        at = 0
-        for run in range(len(runs)):
-            start, length = runs[run, 0], runs[run, 1]
-            for x in range(length):
-                room[at + x] = values[frame, start + x]
-            at += length
+        own = values[frame, first : first + n_pixels]
+        for x in range(n_pixels):
+            room[x] = own[x]
         total = 0.0
         if len(weights):
             for x in range(n_pixels):
@@ -43,9 +52,10 @@ def scale_frames(
             start, stop = edges[block], edges[block + 1]
             part = 0.0
             scaled = out[block, row + frame]
+            some = room[start:stop]
             if measured:
                 for x in range(stop - start):
-                    value = room[start + x] * scale
+                    value = some[x] * scale
                     scaled[x] = value
                     part += value
             else:
@@ -87,16 +97,58 @@ def add_rows(
     of them empties it. `first` is the index of the first frame.
     """
     n_block, _, width = out.shape
-    for k in range(n_new):
+    k = 0
+    while k < n_new:
         at, place = divmod(first + k, frames_per_row)
+        both = place == 0 and frames_per_row > 1 and k + 1 < n_new
         for block in range(n_block):
             into, new = out[block, at - first_row], rows[block, row + k]
-            if place == 0:
+            if both:
+                later = rows[block, row + k + 1]
+                for x in range(width):
+                    into[x] = new[x] + later[x]
+            elif place == 0:
                 for x in range(width):
                     into[x] = new[x]
             else:
                 for x in range(width):
                     into[x] += new[x]
+        k += 2 if both else 1
+
+
+@kernel(in_order=True)
+def write_map(
+    products: Any, number: Any, n_pixels: int, start: int, values: Any
+) -> None:  # pragma: no cover (compiled)
+    """Write C2 of bins [0, start + k) with bins [start, start + k), from products (k, start + k).
+
+    `number` are the measured frames in each bin. Rounding depends on the order of the factors: one
+    triangle decides for both.
+    """
+    for new in range(len(products)):
+        at = start + new
+        for old in range(at + 1):
+            n = number[old] * number[at]
+            value = products[new, old] / (n * n_pixels) if n > 0 else np.nan
+            values[at, old] = value
+            values[old, at] = value
+
+
+@kernel(in_order=True)
+def halve_map(values: Any, number: Any, out: Any) -> None:  # pragma: no cover (compiled)
+    """Average entries of bins in pairs, NaN left out: those of bins with `number` frames each."""
+    for row in range(len(out)):
+        for column in range(row + 1):
+            total, count = 0.0, 0.0
+            for i in range(2 * row, 2 * row + 2):
+                for j in range(2 * column, 2 * column + 2):
+                    n = number[i] * number[j]
+                    if n > 0:
+                        total += n * values[i, j]
+                        count += n
+            value = total / count if count > 0 else np.nan
+            out[row, column] = value
+            out[column, row] = value
 
 
 @kernel()
@@ -107,24 +159,30 @@ def add_images(
     """Add frames (n_block, rows, width), from `row` on, to images, and products with those before.
 
     `waiting` (n_pixels,) is the frame before the first, and becomes the newest. Pixel 0 of the ROI
-    is column `start` of `images`, of which each holds `length` frames; `first` is the frame's index.
+    is column `start` of `images`, of which each holds `length` frames; `first` is the index of the
+    first frame.
     """
-    n_pixels = len(waiting)
     for frame in range(len(measured)):
         image = images[(first + frame) // length]
         if is_known or frame:
             for block in range(len(edges) - 1):
-                begin, later = edges[block], rows[block, row + frame]
-                for x in range(edges[block + 1] - begin):
-                    same[begin + x] += waiting[begin + x] * later[x]
-                for x in range(1 if begin == 0 else 0, edges[block + 1] - begin):
-                    right[begin + x - 1] += waiting[begin + x - 1] * later[x]
+                begin, end = edges[block], edges[block + 1]
+                before, later = waiting[begin:end], rows[block, row + frame]
+                into = same[begin:end]
+                for x in range(end - begin):
+                    into[x] += before[x] * later[x]
+                skip = 1 if begin == 0 else 0  # the first pixel has none on its left
+                before, later = waiting[begin + skip - 1 : end - 1], later[skip:]
+                into = right[begin + skip - 1 : end - 1]
+                for x in range(len(into)):
+                    into[x] += before[x] * later[x]
         for block in range(len(edges) - 1):
-            begin, later = edges[block], rows[block, row + frame]
-            for x in range(edges[block + 1] - begin):
-                waiting[begin + x] = later[x]
-        for x in range(n_pixels):
-            image[start + x] += waiting[x]
+            begin, end = edges[block], edges[block + 1]
+            before, later = waiting[begin:end], rows[block, row + frame]
+            into = image[start + begin : start + end]
+            for x in range(end - begin):
+                before[x] = later[x]
+                into[x] += later[x]
 
 
 @kernel()

@@ -11,7 +11,7 @@ import numpy as np
 from xpcs_live_denoise import views
 from xpcs_live_denoise.records.types import Document, Fields
 
-from .run_state import BAND_FIELDS, RunState, number, written
+from .run_state import BAND_FIELDS, RunState, number
 from .tiled_http import TiledHttp
 
 # While a map gets other bins: s between two looks, and in all.
@@ -43,6 +43,7 @@ class C2Node:
     def __init__(self, http: TiledHttp, path: str, attributes: Document, state: RunState) -> None:
         self._http, self._path, self._state = http, path, state
         self._name = path.rpartition("/")[2]
+        self._field = BAND_FIELDS.get(self._name, "")
         self._structure: Fields = attributes["structure"]
         self._metadata: Fields = attributes.get("metadata") or {}
 
@@ -51,7 +52,7 @@ class C2Node:
         if self._name == "c2":
             await self._read_map(indices, first_frame)
         for index in indices:
-            if self._name in BAND_FIELDS:
+            if self._field:
                 await self._read_band(index, first_frame)
             elif self._name == "c2_denoised":
                 await self._read_square(self._state.square_of(index), index, first_frame)
@@ -94,17 +95,8 @@ class C2Node:
         """Read rows of the band; of many frames some of all ages, and the newest."""
         band = self._state.band_of(index, self._structure["shape"][2])
         n_frames = min(self._state.n_frames, self._structure["shape"][1])
-        step = band.step_for(n_frames - first_frame)
-        if step > 1:
-            first_frame = n_frames - n_frames % step
-            await self._read_rows(band, index, slice(0, first_frame, step))
-        if first_frame < n_frames:
-            await self._read_rows(band, index, slice(first_frame, n_frames, 1))
-
-    async def _read_rows(self, band: views.C2Band, index: int, frames: slice) -> None:
-        values = await self._http.array(self._path, self._structure, (index, frames))
-        rows = written(values)[np.newaxis]
-        if BAND_FIELDS[self._name] == "raw":
-            band.add(frames.start, rows, step=frames.step)
-        else:
-            band.add(frames.start, denoised=rows, step=frames.step)
+        for part in band.to_read(n_frames, first_frame):
+            values = await self._http.array(self._path, self._structure, (index, part))
+            rows = views.written(values)[np.newaxis]
+            raw, denoised = (rows, None) if self._field == "raw" else (None, rows)
+            band.add(part.start, raw, denoised, step=part.step)

@@ -244,6 +244,7 @@ class RunFeed:
     async def _read_again(self) -> None:
         """Read the map, whose bins hold another number of frames from now on."""
         try:
+            await self._count_rows()
             await read_stream(self._http, f"{self._path}/two_time", self.state, ("c2",))
         except XpcsError as error:
             self._remember_late(0)  # again with the next update

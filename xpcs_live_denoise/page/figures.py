@@ -365,8 +365,9 @@ class Figures:
     def show_heterogeneity(self, view: views.HeterogeneityView) -> None:
         """Show the heterogeneity of a ROI, at the delays of its g2."""
         words = view.words
-        known = not words.startswith("not known")
-        self.plots["heterogeneity"].title.text = words if known else f"Heterogeneity: {words}"
+        self.plots["heterogeneity"].title.text = (
+            words if view.known else f"{views.PANELS['heterogeneity'][0]}: {words}"
+        )
         self.sources["heterogeneity"].data = {
             "x": view.delay_s,
             "y": view.chi,

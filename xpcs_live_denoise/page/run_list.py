@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import ResultNotFoundError, one_line
-from xpcs_live_denoise.readers import RawRun, choose, in_words, readings, uid_beginning
+from xpcs_live_denoise.readers import RawRun, choose, in_words, readings, scan_ids, uid_beginning
 from xpcs_live_denoise.records.types import Document, Fields
 
 from .run_state import SILENT_S, is_silent, number
@@ -192,8 +192,8 @@ async def _derived(http: TiledHttp, path: str, reading: int | str) -> list[RunSu
         raws = sorted({run.raw for run in runs}, key=lambda raw: raw.time, reverse=True)
         meant = {raw.uid for raw in raws[-reading - 1 :][:1]}
         return [run for run in runs if run.raw.uid in meant]
-    if isinstance(reading, int):  # some beamlines write it as text
-        return await found(*(("eq", "start.scan_id", value) for value in (reading, str(reading))))
+    if isinstance(reading, int):
+        return await found(*(("eq", "start.scan_id", value) for value in scan_ids(reading)))
     keys = ("start.original_run_uid", "start.uid")
     for key in keys:
         if runs := await found(("eq", key, reading)):

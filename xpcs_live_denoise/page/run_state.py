@@ -89,7 +89,7 @@ class RunData:
             at = index - offset[0]
             # Where the array only grew there are no rows.
             if 0 <= at < len(values) and values.shape[2] == band.window:
-                rows = written(values[at : at + 1])
+                rows = views.written(values[at : at + 1])
                 raw, denoised = (rows, None) if BAND_FIELDS[name] == "raw" else (None, rows)
                 band.add(offset[1], raw, denoised)
 
@@ -127,11 +127,6 @@ class RunData:
             message=str(newest.get("message") or ""),
         )
         return number(newest.get("time"), 0)
-
-
-def written(rows: FloatArray) -> FloatArray:
-    """Return rows of a band, NaN where nothing was written: Tiled reads zeros there."""
-    return np.where(np.any(rows != 0, axis=-1, keepdims=True), rows, np.float32(np.nan))
 
 
 def number(value: object, otherwise: float = math.nan) -> float:
@@ -240,11 +235,6 @@ class RunState:
         return int(self.xpcs.get("window") or 50)
 
     @property
-    def has_denoiser(self) -> bool:
-        """Whether the analysis has an ensemble; earlier versions did not tell."""
-        return self.xpcs.get("model", True) is not None
-
-    @property
     def live(self) -> bool:
         """Whether the run has not ended, as far as can be read."""
         return "stop" not in self.metadata and not self.gone
@@ -339,7 +329,7 @@ class RunState:
                 self.n_frames,
                 self.window,
                 final=not self.live,
-                has_denoiser=self.has_denoiser,
+                has_denoiser=views.has_denoiser(self.xpcs),
             )
         return views.measured_view(
             c2_map or views.C2Map(0),

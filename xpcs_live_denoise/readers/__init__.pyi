@@ -7,4 +7,5 @@ from .run_names import RawRun as RawRun
 from .run_names import choose as choose
 from .run_names import in_words as in_words
 from .run_names import readings as readings
+from .run_names import scan_ids as scan_ids
 from .run_names import uid_beginning as uid_beginning

@@ -14,7 +14,7 @@ from xpcs_live_denoise.catalog import Node, catalogs_of_runs, raw_container, run
 from xpcs_live_denoise.errors import ResultNotFoundError, short_repr
 
 from .client import RESULT_SPEC, XPCSResult
-from .run_names import EXPECTED, RawRun, choose, in_words, readings, uid_beginning
+from .run_names import EXPECTED, RawRun, choose, in_words, readings, scan_ids, uid_beginning
 
 HTTP_BAD_REQUEST = 400
 MOST_FOUND = 200  # analyses of one run, or runs with one scan_id
@@ -169,7 +169,7 @@ def _derived(container: Node, reading: int | str) -> list[Node]:
     ours = SpecsQuery([RESULT_SPEC])  # other tools name a run's origin in the same way
     if isinstance(reading, int):
         if reading >= 0:
-            return _found(container, ours, Eq("start.scan_id", reading))
+            return _with_scan_id(container, ours, reading)
         return _newest_results(container, ours, -reading)
     keys = ("start.original_run_uid", "start.uid")
     for key in keys:
@@ -178,6 +178,11 @@ def _derived(container: Node, reading: int | str) -> list[Node]:
     if letters := uid_beginning(reading):
         return [node for key in keys for node in _found(container, ours, Like(key, f"{letters}%"))]
     return []
+
+
+def _with_scan_id(container: Node, kind: Any, reading: int) -> list[Node]:
+    keys = (Eq("start.scan_id", value) for value in scan_ids(reading))
+    return [node for key in keys for node in _found(container, kind, key)]
 
 
 def _newest_results(container: Node, ours: Any, number: int) -> list[Node]:
@@ -198,7 +203,7 @@ def _raw_runs(container: Node, reading: int | str) -> list[RawRun]:
     others = SpecsQuery([], [RESULT_SPEC])
     if isinstance(reading, int):
         if reading >= 0:
-            found = _found(container, others, Eq("start.scan_id", reading))
+            found = _with_scan_id(container, others, reading)
         else:
             found = _found(container, others, began)[-reading - 1 : -reading]
     else:

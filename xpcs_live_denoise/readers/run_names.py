@@ -63,6 +63,11 @@ def uid_beginning(text: str) -> str:
     return letters if _LETTERS.fullmatch(letters) else ""
 
 
+def scan_ids(reading: int) -> tuple[int, str]:
+    """Return how a start document may write a scan_id: some beamlines write it as text."""
+    return reading, str(reading)
+
+
 def in_words(reading: int | str) -> str:
     """Return what is looked for, for a message."""
     if isinstance(reading, int):

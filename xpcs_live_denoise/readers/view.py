@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from .client import XPCSResult
 
-BAND_ROWS = 20_000  # frames of the band in one request
-
 
 def result_view(result: XPCSResult, label: int, *, model: bool = False) -> RunView:
     """Return all that a figure shows of the ROI with this label; `model`: the path's C2, too."""
@@ -84,16 +82,17 @@ class Measured:
         band = None
         if frames_per_bin > 1:
             band = views.C2Band(1, int(result.xpcs["window"]))
-            is_denoised = result.has("two_time", "c2_band_denoised")
-            # g2 so far is that of the raw ones.
-            is_raw = not is_denoised or "stop" not in result.metadata
-            for start in range(0, n_frames, BAND_ROWS):
-                rows: Document = {"start": start, "stop": min(start + BAND_ROWS, n_frames)}
-                band.add(
-                    start,
-                    result.band(label, False, **rows).values[np.newaxis] if is_raw else None,
-                    result.band(label, **rows).values[np.newaxis] if is_denoised else None,
-                )
+            denoised = result.has("two_time", "c2_band_denoised")
+            # Only a live g2 needs both: what no window reached is raw in the denoised one.
+            raw = not denoised or "stop" not in result.metadata
+            index = list(result.xpcs["roi"]).index(label)
+            for part in band.to_read(n_frames):
+                rows: list[FloatArray | None] = [None, None]
+                for kind, name in enumerate(("c2_band", "c2_band_denoised")):
+                    if (raw, denoised)[kind]:
+                        values = result.base["two_time"].base[name][index, part]
+                        rows[kind] = views.written(np.asarray(values))[np.newaxis]
+                band.add(part.start, *rows, step=part.step)
         return cls(c2=c2.values, frames_per_bin=frames_per_bin, n_frames=n_frames, band=band)
 
 
@@ -109,7 +108,9 @@ def _two_time(
         "series_s": n_frames * frame_time_s,
         "status": status,
         "roi": list(xpcs["roi"]).index(label),
-        "note": views.why_not_denoised(n_frames, window, final=final),
+        "note": views.why_not_denoised(
+            n_frames, window, final=final, has_denoiser=views.has_denoiser(xpcs)
+        ),
         "final": final,
     }
     if measured.band is not None and not model:

@@ -6,7 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .types import Array, Fields
+import numpy as np
+
+from .types import Array, Fields, IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +157,57 @@ class MissingFrames:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SparseFrames:
+    """Frames as their numbers other than 0. A slice of frames is one, too.
+
+    Attributes
+    ----------
+    counts
+        Shape (n,): what the pixels hold, frame by frame. A pixel that comes twice in a frame holds
+        the sum.
+    pixels
+        Shape (n,): flat indices into the frame.
+    starts
+        Shape (k + 1,): frame j holds the events starts[j] to starts[j + 1] - 1.
+    frame_shape
+        (rows, cols).
+    """
+
+    counts: Array
+    pixels: IntArray
+    starts: IntArray
+    frame_shape: tuple[int, int]
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.starts) - 1
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that this holds on to."""
+        return self.counts.nbytes + self.pixels.nbytes + self.starts.nbytes
+
+    @property
+    def frame_numbers(self) -> IntArray:
+        """Shape (n,): the frame of each event, from 0."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.starts))
+
+    def __getitem__(self, which: slice) -> SparseFrames:
+        first, stop, step = which.indices(len(self))
+        stop = max(first, stop)
+        low, high = int(self.starts[first]), int(self.starts[stop])
+        counts, pixels = self.counts[low:high], self.pixels[low:high]
+        starts = self.starts[first : stop + 1] - low
+        if step > 1:
+            lengths = np.diff(starts)
+            wanted = np.arange(len(lengths)) % step == 0
+            events = np.repeat(wanted, lengths)
+            counts, pixels = counts[events], pixels[events]
+            starts = np.concatenate([starts[:1], np.cumsum(lengths[wanted])])
+        return dataclasses.replace(self, counts=counts, pixels=pixels, starts=starts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoiPixels:
     """Frames that were read, as far as the analysis needs them.
 
@@ -168,7 +221,7 @@ class RoiPixels:
     """
 
     pixels: Array
-    whole: Array | None = None
+    whole: Array | SparseFrames | None = None
 
     def __len__(self) -> int:
         """Return the number of frames."""

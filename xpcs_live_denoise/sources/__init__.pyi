@@ -29,6 +29,8 @@ from .roi_files import open_flat_field as open_flat_field
 from .roi_files import open_rois as open_rois
 from .roi_files import save_rois as save_rois
 from .selection import RoiSelection as RoiSelection
+from .selection import select_frames as select_frames
+from .sparse_frames import is_sparse as is_sparse
 from .stored.chosen import ChosenSeries as ChosenSeries
 from .stored.chosen import listed_series as listed_series
 from .stored.chosen import series_during as series_during

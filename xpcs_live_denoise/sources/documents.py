@@ -17,7 +17,7 @@ from xpcs_live_denoise.records.types import Document, Fields
 from .assets import MOST_FRAMES, ImageKey, StreamResource, positive_int
 from .events import MALFORMED, Assets, EventFrames
 from .frame_time import EventTimes
-from .streams import SERIES, UNKNOWN, ImageStream, left_out, stream_rank
+from .streams import OTHER_PURPOSE, SERIES, UNKNOWN, ImageStream, left_out, stream_rank
 
 NAMES = frozenset(name.name for name in DocumentNames) - {"bulk_datum", "bulk_events"}
 # Runs without a stop document that are waited for; an older one is ended.
@@ -265,8 +265,16 @@ class RunDocuments:
             if one.rank == SERIES or is_over or (one.rank == UNKNOWN and one.is_enough)
         ]
 
-        def order(one: ImageStream) -> tuple[int, bool, int]:
-            return one.rank or SERIES, one is not self._chosen, -one.n_frames * is_over
+        def order(one: ImageStream) -> tuple[bool, bool, int, int, bool]:
+            rank = one.rank or SERIES
+            # Declared and without frames it is not the series, unless all others are dark frames.
+            return (
+                rank == OTHER_PURPOSE,
+                not one.n_frames,
+                rank,
+                -one.n_frames * is_over,
+                one is not self._chosen,
+            )
 
         # The one that is followed already stays unless another one is more likely.
         self._chosen = min(ready, key=order, default=self._chosen)

@@ -19,6 +19,7 @@ from xpcs_live_denoise.records.frames import (
     InlineFrames,
     MissingFrames,
     RoiPixels,
+    SparseFrames,
     TiledFrames,
 )
 from xpcs_live_denoise.records.types import Array, BoolArray
@@ -28,6 +29,7 @@ from .file_roots import FileRoots
 from .handlers import AssetReader
 from .hdf5 import HDF5Reader, Patience, ThresholdChoice
 from .selection import RoiSelection
+from .sparse_frames import dense, events_of, is_sparse
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.catalog import Node
@@ -59,7 +61,7 @@ class FrameReader:
         roots: FileRoots,
         timeout_s: float = 2.0,
         threshold: int | None = None,
-        tiled: Callable[[TiledFrames, int], Iterator[Array]] | None = None,
+        tiled: Callable[[TiledFrames, int], Iterator[Array | SparseFrames]] | None = None,
     ) -> None:
         self._timeout_s = timeout_s
         self._roots = roots
@@ -120,11 +122,14 @@ class FrameReader:
             yield from self._hdf5.read(reference, max_bytes, selection)
         else:
             for frames in self._read_whole(reference, max_bytes):
-                yield frames if selection is None else selection.of_frames(frames)
+                if selection is not None:
+                    yield selection.of_frames(frames)
+                else:
+                    yield dense(frames) if isinstance(frames, SparseFrames) else frames
 
     def _read_whole(
         self, reference: InlineFrames | MissingFrames | AssetFrames | TiledFrames, max_bytes: int
-    ) -> Iterator[Array]:
+    ) -> Iterator[Array | SparseFrames]:
         if isinstance(reference, InlineFrames):
             yield from _split(reference.frames, max_bytes)
         elif isinstance(reference, MissingFrames):
@@ -186,7 +191,9 @@ def read_with_gaps(
             return
 
 
-def _every(step: int, blocks: Iterator[Array], first: int) -> Iterator[Array]:
+def _every(
+    step: int, blocks: Iterator[Array | SparseFrames], first: int
+) -> Iterator[Array | SparseFrames]:
     """Yield, of frames that come in blocks, `first` and every `step`-th after it."""
     for frames in blocks:
         if first < len(frames):
@@ -202,7 +209,7 @@ def _split(frames: Array, max_bytes: int) -> Iterator[Array]:
 
 def read_tiled(
     client: Node, reference: TiledFrames, max_bytes: int, *, below: str = "", timeout_s: float = 2.0
-) -> Iterator[Array]:
+) -> Iterator[Array | SparseFrames]:
     """Yield the frames of a reference in order, as `FrameReader.read` does.
 
     The path leads down from the client, and must lead below `below`: documents come from outside.
@@ -245,10 +252,22 @@ def _keys(reference: TiledFrames, below: str) -> tuple[str, ...]:
     return keys
 
 
-def _read_block(array: Node, reference: TiledFrames, position: int, max_bytes: int) -> Array:
+# Of a sparse array, the bytes of a pixel that are expected; its structure does not tell.
+SPARSE_ITEMSIZE = 0.25
+
+
+def _read_block(
+    array: Node, reference: TiledFrames, position: int, max_bytes: int
+) -> Array | SparseFrames:
     """Return the next frames, at least one."""
     shape, dtype = getattr(array, "shape", ()), getattr(array, "dtype", None)
-    if shape is None or len(shape) < 3 or dtype is None or dtype.kind not in "buif":
+    sparse = getattr(array, "structure_family", None) == "sparse"
+    itemsize = 0
+    if sparse:
+        itemsize = SPARSE_ITEMSIZE
+    elif dtype is not None and dtype.kind in "buif":
+        itemsize = dtype.itemsize
+    if shape is None or len(shape) < 3 or not itemsize:
         raise UnreadableFramesError(
             f"Array {reference.path!r} in Tiled: got shape {shape} and dtype {dtype}; expected "
             "frames, real numbers of shape (n, rows, cols)."
@@ -257,10 +276,11 @@ def _read_block(array: Node, reference: TiledFrames, position: int, max_bytes: i
     per_index = math.prod(leading[1:])  # frames of one step along the first axis
     if position >= leading[0] * per_index:
         raise EOFError(f"the array holds {leading[0] * per_index} frames")
-    step = max(1, max_bytes // max(1, per_index * rows * cols * dtype.itemsize))
+    step = max(1, int(max_bytes // max(1, per_index * rows * cols * itemsize)))
     first = position // per_index
     last = min(first + step, -(-reference.stop // per_index), leading[0])
-    values = array[first:last].reshape(-1, rows, cols)
+    values = array[first:last]
+    values = events_of(values) if is_sparse(values) else values.reshape(-1, rows, cols)
     block = values[position - first * per_index : reference.stop - first * per_index]
     if not len(block):
         raise EOFError("the server sent no frames")

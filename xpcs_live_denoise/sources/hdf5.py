@@ -18,7 +18,7 @@ from xpcs_live_denoise.records.frames import HDF5Frames, RoiPixels
 from xpcs_live_denoise.records.types import Array
 
 from .file_roots import FileRoots
-from .selection import MOST_AT_ONCE, DamagedChunkError, RoiSelection, read_frames
+from .selection import DamagedChunkError, RoiSelection, block_end, read_frames
 
 MAX_OPEN_FILES = 8
 # A dataset whose frames are larger is no detector's.
@@ -229,25 +229,6 @@ def _dataset(file: h5py.File, reference: HDF5Frames) -> h5py.Dataset:
     return node
 
 
-def block_end(
-    dataset: h5py.Dataset,
-    position: int,
-    stop: int,
-    max_bytes: int,
-    selection: RoiSelection | None = None,
-) -> int:
-    """Return where a block of at most `max_bytes` ends, if possible at the end of a chunk."""
-    rows, cols = dataset.shape[-2:]
-    n = max(1, max_bytes // max(1, rows * cols * dataset.dtype.itemsize))
-    if selection is not None and selection.takes_blocks(dataset):
-        n = max(n, min(MOST_AT_ONCE, max_bytes // selection.frame_bytes(dataset)))
-    end = min(stop, position + n)
-    frames_per_chunk = dataset.chunks[0] if dataset.chunks else 1
-    aligned = end // frames_per_chunk * frames_per_chunk
-    # A compressed chunk that is read in two parts is decompressed twice.
-    return aligned if end < stop and aligned > position else end
-
-
 def end_of_written(dataset: h5py.Dataset, position: int, stop: int, file_bytes: int) -> int:
     """Return where the frames from `position` on, before `stop`, end that are in the file.
 
@@ -275,13 +256,8 @@ def may_come(error: Exception) -> bool:
 
 def damaged(subject: str, position: int, error: DamagedChunkError) -> UnreadableFramesError:
     """Return the error for the frames of a chunk, of which the first is the `position`-th."""
-    until = position + error.n_frames
-    frames = f"frame {position}" if error.n_frames == 1 else f"frames {position}-{until - 1}"
     return UnreadableFramesError(
-        f"{subject}: {frames}: the chunk cannot be decompressed "
-        f"({str(error)[:300].rstrip('.')}). These frames are gaps; copy the file anew, or check "
-        "the disk.",
-        missing_until=until,
+        error.sentence(subject, position), missing_until=position + error.n_frames
     )
 
 

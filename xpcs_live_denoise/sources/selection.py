@@ -6,8 +6,8 @@ import functools
 import itertools
 import logging
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Generator, Iterator
+from typing import Any, overload
 
 import h5py
 import numpy as np
@@ -15,8 +15,11 @@ from threadpoolctl import ThreadpoolController
 
 from xpcs_live_denoise.numerics import bslz4
 from xpcs_live_denoise.numerics.rois import REAL_NUMBERS, RoiMap
-from xpcs_live_denoise.records.frames import RoiPixels
-from xpcs_live_denoise.records.types import Array
+from xpcs_live_denoise.records.frames import MissingFrames, RoiPixels, SparseFrames
+from xpcs_live_denoise.records.types import Array, IntArray
+
+from .reading_thread import read_ahead
+from .sparse_frames import events_of, is_sparse
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,16 @@ class DamagedChunkError(OSError):
         self.n_frames = n_frames
         self.may_come = may_come
 
+    def sentence(self, subject: str, first: int) -> str:
+        """Return what to say of the frames, of which the first one has that number."""
+        last = first + self.n_frames - 1
+        frames = f"frame {first}" if last == first else f"frames {first}-{last}"
+        return (
+            f"{subject}: {frames}: the chunk cannot be decompressed "
+            f"({str(self)[:300].rstrip('.')}). These frames are gaps; copy the file anew, or check "
+            "the disk."
+        )
+
 
 class RoiSelection:
     """The pixels of ROIs of the frames of one run, in the order in which they are read.
@@ -58,10 +71,23 @@ class RoiSelection:
         # By number in the chunk, frames in it, dtype, and whether the frame is wanted whole.
         self._elements: dict[tuple[int, int, np.dtype[Any], bool], bslz4.WantedElements] = {}
 
-    def of_frames(self, frames: Array) -> RoiPixels:
+    @property
+    def frame_shape(self) -> tuple[int, int]:
+        """The shape of a frame, (rows, cols)."""
+        return self._rois.shape
+
+    def of_frames(self, frames: Array | SparseFrames) -> RoiPixels:
         """Return the ROI pixels of frames (k, rows, cols); raises as `RoiMap.gather`."""
         self._n_frames += len(frames)
-        return RoiPixels(pixels=self._rois.gather(frames), whole=frames)
+        if not isinstance(frames, SparseFrames):
+            return RoiPixels(pixels=self._rois.gather(frames), whole=frames)
+        if frames.frame_shape != self._rois.shape:
+            self._rois.gather(np.zeros((0, *frames.frame_shape)))  # says so
+        place = self._places[frames.pixels]
+        inside = place >= 0
+        pixels = np.zeros((len(frames), len(self._rois.pixels)), frames.counts.dtype)
+        np.add.at(pixels, (frames.frame_numbers[inside], place[inside]), frames.counts[inside])
+        return RoiPixels(pixels=pixels, whole=frames)
 
     def of_dataset(self, dataset: h5py.Dataset, frames: range, place: tuple[int, ...]) -> RoiPixels:
         """Return the ROI pixels of frames of a dataset, at least of the first one.
@@ -113,6 +139,13 @@ class RoiSelection:
 
     # --- the steps -------------------------------------------------------------------------
 
+    @functools.cached_property
+    def _places(self) -> IntArray:
+        """Where each pixel of the detector stands among those of the ROIs, -1: in none."""
+        places: IntArray = np.full(math.prod(self._rois.shape), -1, np.int64)
+        places[self._rois.pixels] = np.arange(len(self._rois.pixels))
+        return places
+
     def _read(
         self, dataset: h5py.Dataset, frames: range, place: tuple[int, ...]
     ) -> Iterator[Array]:
@@ -151,6 +184,21 @@ def _is_whole(number: int) -> bool:
     return number % WHOLE_EVERY == 0 or of_four
 
 
+@overload
+def read_frames(
+    dataset: h5py.Dataset, frames: range, place: tuple[int, ...], selection: RoiSelection
+) -> RoiPixels: ...
+
+
+@overload
+def read_frames(
+    dataset: h5py.Dataset,
+    frames: range,
+    place: tuple[int, ...] = (),
+    selection: RoiSelection | None = None,
+) -> Array | RoiPixels: ...
+
+
 def read_frames(
     dataset: h5py.Dataset,
     frames: range,
@@ -178,6 +226,66 @@ def read_frames(
                     str(error), n_frames=len(frames), may_come=may_come
                 ) from error
         frames = frames[: max(n_first, len(frames) // 2)]  # what lies before it is good
+
+
+def select_frames(
+    frames: Any, max_bytes: int, selection: RoiSelection
+) -> Generator[RoiPixels | MissingFrames, None, None]:
+    """Yield the ROI pixels of frames (n, rows, cols) that are there, in blocks.
+
+    `frames` are an array, a sparse one (also (n, rows * cols)), a dataset of HDF5, or anything with
+    `shape`, `dtype` and slices along its first axis. Whole frames of a block have at most
+    `max_bytes`, but one. A dataset is read ahead; its damaged chunks are missing frames. Raises as
+    `RoiMap.gather`.
+    """
+    if is_sparse(frames):
+        events = events_of(frames, selection.frame_shape)
+        for start in range(0, len(events), MOST_AT_ONCE):
+            yield selection.of_frames(events[start : start + MOST_AT_ONCE])
+        return
+    if isinstance(frames, h5py.Dataset):
+        yield from read_ahead(_select_of_dataset(frames, max_bytes, selection))
+        return
+    frame_bytes = math.prod(frames.shape[1:]) * frames.dtype.itemsize
+    k = max(1, max_bytes // max(1, frame_bytes))
+    for start in range(0, len(frames), k):
+        yield selection.of_frames(np.asarray(frames[start : start + k]))
+
+
+def _select_of_dataset(
+    dataset: h5py.Dataset, max_bytes: int, selection: RoiSelection
+) -> Generator[RoiPixels | MissingFrames, None, None]:
+    start = 0
+    while start < len(dataset):
+        stop = block_end(dataset, start, len(dataset), max_bytes, selection)
+        try:
+            block = read_frames(dataset, range(start, stop), (), selection)
+        except DamagedChunkError as error:
+            reason = error.sentence(f"{dataset.file.filename}, dataset {dataset.name!r}", start)
+            yield MissingFrames(n_frames=error.n_frames, reason=reason)
+            start += error.n_frames
+        else:
+            start += len(block)
+            yield block
+
+
+def block_end(
+    dataset: h5py.Dataset,
+    position: int,
+    stop: int,
+    max_bytes: int,
+    selection: RoiSelection | None = None,
+) -> int:
+    """Return where a block of at most `max_bytes` ends, if possible at the end of a chunk."""
+    rows, cols = dataset.shape[-2:]
+    n = max(1, max_bytes // max(1, rows * cols * dataset.dtype.itemsize))
+    if selection is not None and selection.takes_blocks(dataset):
+        n = max(n, min(MOST_AT_ONCE, max_bytes // selection.frame_bytes(dataset)))
+    end = min(stop, position + n)
+    frames_per_chunk = dataset.chunks[0] if dataset.chunks else 1
+    aligned = end // frames_per_chunk * frames_per_chunk
+    # A compressed chunk that is read in two parts is decompressed twice.
+    return aligned if end < stop and aligned > position else end
 
 
 def _whole(dataset: h5py.Dataset, frames: range, place: tuple[int, ...]) -> Array:

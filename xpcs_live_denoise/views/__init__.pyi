@@ -1,6 +1,7 @@
 """What a run shows, whoever draws it: the data of each panel, its words, its colours."""
 
 from .band import C2Band as C2Band
+from .band import written as written
 from .g2 import G2Curve as G2Curve
 from .g2 import G2View as G2View
 from .g2 import g2_so_far as g2_so_far
@@ -47,6 +48,7 @@ from .words import axis_unit as axis_unit
 from .words import caution_words as caution_words
 from .words import default_roi as default_roi
 from .words import facts as facts
+from .words import has_denoiser as has_denoiser
 from .words import in_unit as in_unit
 from .words import message as message
 from .words import progress_line as progress_line

@@ -39,12 +39,20 @@ class C2Band:
         """The frame after the last row."""
         return max(self._stops)
 
-    def step_for(self, n_frames: int) -> int:
-        """Return the least step at which the rows of a long series fill every column; else 1."""
-        step = 1
-        while n_frames > self._most and (n_frames - 1) // step >= self._most // 2:
+    def to_read(self, n_frames: int, first: int = 0) -> list[slice]:
+        """Return which rows of so many to read and `add`, from a first one on.
+
+        Of a long series as many of all ages as there are columns, and the newest: reading it must
+        not take longer, the longer it is.
+        """
+        n, step = n_frames - first, 1
+        while n > self._most and (n_frames - 1) // step >= self._most // 2:
             step *= 2
-        return step
+        if step == 1:
+            return [slice(first, n_frames, 1)] if n > 0 else []
+        newest = n_frames - n_frames % step
+        parts = [slice(0, newest, step), slice(newest, n_frames, 1)]
+        return [part for part in parts if part.start < part.stop]
 
     @property
     def window(self) -> int:
@@ -198,6 +206,11 @@ class C2Band:
             :, 1:
         ]
         return raw, denoised if np.isfinite(denoised).any() else None
+
+
+def written(rows: FloatArray) -> FloatArray:
+    """Return rows (..., window), NaN where nothing was written: Tiled reads zeros there."""
+    return np.where(np.any(rows != 0, axis=-1, keepdims=True), rows, np.float32(np.nan))
 
 
 def _reached(rows: FloatArray) -> FloatArray:

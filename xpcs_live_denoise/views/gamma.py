@@ -25,7 +25,7 @@ ESTIMATOR = (RowSource.PATH, RowSource.BAYES)
 _VERSION_1_EARLY = "bayes_early"  # a source of results of schema version 1
 DENOISED = (RowSource.DENOISED, RowSource.DENOISED_COARSE)
 
-MOST_POINTS = 600  # of one kind: closer ones cannot be told apart
+MOST_POINTS = 300  # of one kind: closer ones cannot be told apart
 LEAST_OF_RATE = 0.1  # a bar that reaches below zero has no place on a logarithmic axis: cut here
 SHOWN_RATES = (5, 95)  # percentiles, from which the scale is somewhat wider
 BELOW, ABOVE = 4.0, 6.0  # factors

@@ -15,7 +15,8 @@ from xpcs_live_denoise.records.types import FloatArray
 class HeterogeneityView:
     """The fluctuation chi of one ROI with its error bars, (n_bin,) each, at delays in s.
 
-    `low` and `high` are the range of its axis, around 0; `words` say what it means.
+    `low` and `high` are the range of its axis, around 0; `words` say what it means, or that it is
+    not `known`.
     """
 
     delay_s: FloatArray
@@ -25,6 +26,7 @@ class HeterogeneityView:
     low: float
     high: float
     words: str
+    known: bool
 
 
 def heterogeneity_view(
@@ -48,6 +50,7 @@ def heterogeneity_view(
         low=low - margin,
         high=high + margin,
         words=_words(one, final),
+        known=not math.isnan(one.spread),
     )
 
 

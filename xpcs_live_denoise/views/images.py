@@ -376,8 +376,10 @@ def detector_view(picture: Picture | None, label: int) -> DetectorView | None:
         low = max(low, high / 10**MOST_DECADES)
     title = "Detector"
     if n_frames:
-        many = f"{n_frames / 1000:.3g}k" if n_frames >= MANY_FRAMES else n_frames
-        title += ", mean of 1 frame" if n_frames == 1 else f", mean of {many} frames"
+        if n_frames < MANY_FRAMES:
+            title += ", mean of 1 frame" if n_frames == 1 else f", mean of {n_frames} frames"
+        else:
+            title += f", {n_frames / 1000:.4g}k frames"
     return DetectorView(
         mean=mean,
         outline=outlines(labels, label),

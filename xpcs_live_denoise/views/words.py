@@ -193,9 +193,18 @@ def facts(
 def message(*texts: str) -> str:
     """Return what a user should know, each sentence of the texts once."""
     sentences = [one for text in texts for one in SENTENCE_END.split(text.strip()) if one]
-    # One that is also a part of another, "Analysis failed: ..." for example, is left out.
-    said = [one for one in sentences if not any(one != two and one in two for two in sentences)]
+    # One that ends another, "Analysis failed: ..." for example, is said there.
+    said = [one for one in sentences if not any(_ends(two, one) for two in sentences)]
     return " ".join(dict.fromkeys(said))
+
+
+def _ends(whole: str, part: str) -> bool:
+    return whole != part and whole.endswith(f": {part}")
+
+
+def has_denoiser(xpcs: Fields) -> bool:
+    """Whether the analysis of a result has an ensemble; earlier versions did not tell."""
+    return xpcs.get("model", {}) is not None
 
 
 def why_not_denoised(n_frames: int, window: int, *, final: bool, has_denoiser: bool = True) -> str:

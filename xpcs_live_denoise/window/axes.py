@@ -47,7 +47,7 @@ def panels(figure: Figure) -> dict[str, Axes]:
         )
         found[name] = axes
         if name != "heterogeneity":  # its words stand inside: g2 is above it
-            axes.set_title(title, fontsize=TITLE_SIZE, loc="left", pad=6)
+            write_title(axes, title)
         axes.grid(visible=False)
         axes.set_anchor("NW")
         for spine in axes.spines.values():
@@ -58,6 +58,11 @@ def panels(figure: Figure) -> dict[str, Axes]:
             axes.locator_params(axis="y", nbins="auto")
     found["g2"].tick_params(labelbottom=False)
     return found
+
+
+def write_title(axes: Axes, title: str) -> None:
+    """Write the title of a panel; with its height given matplotlib looks for no free one."""
+    axes.set_title(title, fontsize=TITLE_SIZE, loc="left", pad=6, y=1.0)
 
 
 def colour_bar(axes: Axes, image: AxesImage, label: str) -> ColorBar:
@@ -122,17 +127,19 @@ class Decades(LogLocator):
         candidates = [found for found in candidates if len(found) > 1]
         if not candidates:  # less than from one digit to the next: as good as linear
             candidates = [np.asarray(MaxNLocator(3).tick_values(low, high))]
-        fitting = (found for found in candidates if self._fit(found))
+        fitting = (found for found in candidates if self._fit(found, low, high))
         return next(fitting, candidates[0][[0, -1]])
 
-    def _fit(self, found: Array) -> bool:
-        """Whether there is room for the numbers at these places."""
+    def _fit(self, found: Array, low: float, high: float) -> bool:
+        """Whether there is room for the numbers at these places of an axis."""
         if self.axis is None:
             return True
         room = self.axis.get_tick_space()
         if getattr(self.axis, "axis_name", "x") == "y":
             return len(found) <= room
-        return sum(len(number(value)) + 1 for value in found.tolist()) <= LETTERS * room
+        places = LETTERS * room * np.log(found / low) / np.log(high / low)
+        letters = np.array([len(number(value)) + 1 for value in found.tolist()])
+        return bool((np.diff(places) >= (letters[1:] + letters[:-1]) / 2).all())
 
 
 def _decades(digits: Sequence[int], low: float, high: float) -> Array:

@@ -17,7 +17,7 @@ from xpcs_live_denoise.records.types import Array
 
 from . import axes as drawing
 from .layout import Layout, MouseEvent, line_height, wrapped
-from .lettering import LABEL_SIZE, SMALL, TITLE_SIZE, letter, width_of
+from .lettering import LABEL_SIZE, SMALL, letter, width_of
 from .run_view import RunView
 
 if TYPE_CHECKING:
@@ -250,9 +250,9 @@ class RunFigure:
             shown.set_visible(view is not None)
         drawing.blank(axes, view is None)
         if view is None:
-            axes.set_title(views.PANELS["detector"][0], fontsize=TITLE_SIZE, loc="left", pad=6)
+            drawing.write_title(axes, views.PANELS["detector"][0])
             return
-        axes.set_title(view.title, fontsize=TITLE_SIZE, loc="left", pad=6)
+        drawing.write_title(axes, view.title)
         cols, rows = view.size
         # Zero has no logarithm: it becomes the least colour, and only NaN stays unknown.
         image.set_data(np.where(view.mean <= 0, view.low / 2, view.mean))
@@ -279,7 +279,7 @@ class RunFigure:
         )
         self._images["c2_raw"].set_clim(view.low, view.high)
         for name, title in (("c2_raw", view.raw_title), ("c2_denoised", view.title)):
-            self.axes[name].set_title(title, fontsize=TITLE_SIZE, loc="left", pad=6)
+            drawing.write_title(self.axes[name], title)
         for name, note in (("c2_raw", view.empty), ("c2_denoised", view.note)):
             self._texts[name].set_text(wrapped(note, self.axes[name], LABEL_SIZE))
         to_come = view.series_s - view.edge_s > LEAST_AHEAD * view.series_s
@@ -311,7 +311,7 @@ class RunFigure:
             self.axes[other].set_ylim(limits)
 
     def _show_g2(self, view: views.G2View) -> None:
-        self.axes["g2"].set_title(view.title, fontsize=TITLE_SIZE, loc="left", pad=6)
+        drawing.write_title(self.axes["g2"], view.title)
         for name, curve in (("raw", view.raw), ("denoised", view.denoised)):
             self._lines[f"g2 {name}"].set_data(curve.delay_s, curve.g2)
             self._lines[f"g2 {name} bars"].set_data(

@@ -1,5 +1,7 @@
 """Sums by age and lag bin are those of C2, however it came, and blocks are left out exactly."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -133,6 +135,19 @@ def test_rows_are_added_in_pairs_when_a_series_has_very_many():
     np.testing.assert_allclose((cuts.mean * cuts.n_entries)[:, :32], total[:, :32], atol=1e-9)
     assert cuts.row_frames == 2
     assert sums.series(1).longest_lag > 300
+
+
+def test_the_sums_of_a_hundred_thousand_frames_of_ten_rois_take_a_quarter_of_a_gigabyte():
+    tracemalloc.start()
+    try:
+        sums = AgeSums(10, N_BLOCK)
+        for n_frames in (1000, 10_000, 100_000):
+            sums.reserve(n_frames)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sums.row_frames == 64
+    assert taken < 0.25e9
 
 
 @pytest.mark.parametrize("step", [1, 7])

@@ -113,3 +113,30 @@ def test_rows_that_were_rounded_still_give_the_image(synthetic):
     rows = dataclasses.replace(rows, relaxation_rate=np.round(rows.relaxation_rate, 3))
     model = c2_model(rows, 2, frame_time_s=FRAME_TIME_S)
     np.testing.assert_allclose(off_diagonal(model), off_diagonal(image(ln_rate)), atol=0.01)
+
+
+@pytest.mark.parametrize(("n_bin_frames", "last"), [(2, 2), (4, 4), (8, 4)])
+def test_the_image_of_a_map_is_the_mean_over_its_bins(synthetic, n_bin_frames, last):
+    ln_rate = np.linspace(np.log(0.02), np.log(0.1), 59)
+    rows = path_rows(synthetic(), ln_rate)
+    found = c2_model(rows, 2, frame_time_s=FRAME_TIME_S, frames_per_bin=n_bin_frames)
+    edges = np.arange(0, 60, n_bin_frames)
+    assert len(found) == len(edges)
+    assert 60 - edges[-1] == last  # frames of the last bin
+    size = np.diff(np.append(edges, 60))
+    total = np.add.reduceat(np.add.reduceat(image(ln_rate), edges), edges, axis=1)
+    expected = total / np.outer(size, size)
+    at_centre = c2_model(rows, 2, frame_time_s=FRAME_TIME_S, stride=n_bin_frames)
+    error = np.nanmax(np.abs(off_diagonal(found - expected)))
+    assert error < 0.004 * BETA
+    assert error < 0.2 * np.max(np.abs(off_diagonal(at_centre - expected)))
+
+
+def test_rows_of_several_frames_give_the_image_of_a_long_series(synthetic):
+    ln_rate = np.linspace(-4, -5, 59)
+    rows = path_rows(synthetic(), ln_rate)
+    middles = np.arange(0, 60, 4) + 1.5
+    rates = np.exp(np.interp(middles, np.arange(59) + 0.5, ln_rate)) / FRAME_TIME_S
+    rows = rows.select(np.arange(15)).replace(age_frame=middles, relaxation_rate=rates)
+    model = c2_model(rows, 2, frame_time_s=FRAME_TIME_S, n_frames=60)
+    np.testing.assert_allclose(off_diagonal(model), off_diagonal(image(ln_rate)), atol=0.002)

@@ -18,16 +18,19 @@ from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import XpcsError, install_line
 from xpcs_live_denoise.numerics.compiled import prepare
 from xpcs_live_denoise.numerics.estimator.ages import BayesEstimator
+from xpcs_live_denoise.numerics.estimator.path import PathEstimator
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
 from xpcs_live_denoise.numerics.kww import fit_kww, kww
 from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
 from xpcs_live_denoise.numerics.windows import Denoiser
+from xpcs_live_denoise.offline import analyse
 from xpcs_live_denoise.records.types import Array
 
 from .case import Case, FramePool
 from .contest import Contestant, Numbers, Section
-from .two_time import BLOCK
+from .two_time import BLOCK, WARM_UP
 
+OFFLINE_BLOCK = 50
 RATE_HZ = 500.0  # of the detector
 SETTINGS = Settings(detector="bench", frame_time_s=1 / RATE_HZ)
 BETA, NOISE, N_LAGS = 0.3, 0.03, 50
@@ -39,18 +42,24 @@ def whole_analysis(case: Case) -> Iterator[Section]:
     """Make the section of a series, pixels to Gamma(t), published every half second of data."""
     case = dataclasses.replace(case, n_frames=case.n_series)
     pool = FramePool(case)
+    short = dataclasses.replace(case, n_series=min(WARM_UP, case.n_series))
     contestants = [
         Contestant(
             name="analysis",
             run=lambda: whole_series(pool, case, None),
-            prepare=prepare,
+            prepare=lambda: whole_series(pool, short, None),
             note="nothing denoised",
         ),
         Contestant(
             name="analysis, denoised",
             run=lambda: whole_series(pool, case, denoiser()),
-            prepare=denoiser,
+            prepare=lambda: whole_series(pool, short, denoiser()),
             missing=why_not_denoised(),
+        ),
+        Contestant(
+            name="analyse of blocks",
+            run=lambda: blocks_analysed(pool, case),
+            note="nothing denoised, nothing published",
         ),
     ]
     title = f"Whole analysis: {case.title}, a publication every {publish_frames()} frames"
@@ -92,6 +101,26 @@ def whole_series(pool: FramePool, case: Case, ensemble: Denoiser | None) -> Numb
     begin = time.perf_counter()
     analysis.finish()
     return {**found, ("finish", "s"): time.perf_counter() - begin}
+
+
+def blocks_analysed(pool: FramePool, case: Case) -> Numbers:
+    """Give `analyse` a series of unknown length in blocks, and return how fast that was."""
+    begin, taken = time.perf_counter(), 0
+
+    def blocks() -> Iterator[Array]:
+        nonlocal taken
+        for block in pool.blocks(case.n_series, OFFLINE_BLOCK):
+            if case.longest_s is not None and time.perf_counter() - begin > case.longest_s:
+                return
+            taken += len(block)
+            yield block
+
+    analyse(blocks(), SETTINGS.model_copy(update={"denoise": False}), rois=pool.rois)
+    seconds = time.perf_counter() - begin
+    return {
+        ("frames analysed", "frames"): float(taken),
+        ("series with its end", "frames/s"): taken / seconds,
+    }
 
 
 def published(pool: FramePool, case: Case, ensemble: Denoiser | None) -> tuple[Analysis, Numbers]:
@@ -157,6 +186,16 @@ def parts(case: Case) -> Iterator[Section]:
             )
         }
 
+    def path() -> Numbers:
+        whole = BayesEstimator(0).estimate(sums, np.arange(sums.n_frames))
+        known = np.isfinite(whole.fits.ln_rate)
+        curve: Any = (whole.age[known], whole.fits.ln_rate[known])
+        return {
+            ("rows of a whole path", "rows/s"): per_second(
+                lambda: PathEstimator(0).whole(sums, whole.series, curve), sums.n_frames
+            )
+        }
+
     def denoise() -> Numbers:
         ensemble = denoiser()
         return {("windows", "windows/s"): per_second(lambda: ensemble.denoise(windows), WINDOWS)}
@@ -170,6 +209,7 @@ def parts(case: Case) -> Iterator[Section]:
 
     contestants = [
         Contestant(name="estimator", run=estimate, prepare=prepare, note=f"{len(last)} ages a ROI"),
+        Contestant(name="path", run=path, prepare=prepare, note="the first ROI, every frame"),
         Contestant(name="ensemble", run=denoise, prepare=denoise, missing=why_not_denoised()),
         Contestant(name="the paper's fit", run=fit, prepare=fit, note="beta free"),
         Contestant(name="loop over scipy curve_fit", run=loop, peer=True, note="beta free"),

@@ -38,7 +38,7 @@ class Case:
     n_rois: int = 10
     mean_counts: float = 0.5
     n_series: int = 5000
-    longest_s: float | None = 20.0
+    longest_s: float | None = 12.0
     peers: bool = False
     quick: bool = False
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xpcs_live_denoise.commands.output import check_output
 from xpcs_live_denoise.errors import InvalidInputError, text_of
 
-from .case import Case
-from .contest import Contestant, MakeSection, Row, Run, Section, measure, rows_of
+if TYPE_CHECKING:
+    from .case import Case
+    from .contest import MakeSection, Repetition, Row
 
 SECTIONS = ("c2", "sparse", "analysis", "parts", "reading", "thread", "chain", "memory")
 INTERRUPTED = "Interrupted: this was measured so far."
@@ -96,6 +97,8 @@ def say(line: str) -> None:
 def _case(
     frames: int | None, pixels: int | None, rois: int, counts: float, *, peers: bool, quick: bool
 ) -> Case:
+    from .case import Case
+
     sizes: dict[str, Any] = dict(QUICK) if quick else {}
     if pixels is not None:
         sizes["n_pixels"] = pixels
@@ -118,8 +121,10 @@ def _chosen(only: str | None) -> dict[str, MakeSection]:
 
 def _measure(case: Case, chosen: dict[str, MakeSection], rows: list[Row]) -> bool:
     """Add the rows of all sections; False if the user ended it, with those measured so far."""
+    from .contest import Contestant, Section, measure, rows_of
+
     for name, make in chosen.items():
-        runs: list[Run] = []
+        runs: list[Repetition] = []
         section = Section(title=name, contestants=[Contestant(name="everything", run=dict)])
         complete = True
         try:

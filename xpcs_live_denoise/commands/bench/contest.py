@@ -18,8 +18,8 @@ from .case import Case
 
 # What a repetition gives: (quantity, unit) -> number. Rates end in "/s": more is better.
 Numbers: TypeAlias = Mapping[tuple[str, str], float]
-# A run of a contestant: its name, and its numbers or why it failed.
-Run: TypeAlias = tuple[str, Numbers | str]
+# A repetition: the name of the contestant, and its numbers or why it failed.
+Repetition: TypeAlias = tuple[str, Numbers | str]
 # Units that say how fast or how small something is: only such numbers have a ratio.
 RATES = ("/s",)
 AMOUNTS = ("us", "ms", "s", "MB")
@@ -109,8 +109,8 @@ def in_turns(names: Sequence[str], repeats: int) -> Iterator[list[str]]:
         yield [*names[first:], *names[:first]]
 
 
-def measure(section: Section, say: Callable[[str], object]) -> Iterator[Run]:
-    """Run the contestants in turns; yield the name and what was measured of each run.
+def measure(section: Section, say: Callable[[str], object]) -> Iterator[Repetition]:
+    """Run the contestants in turns; yield the name and what was measured, repetition by repetition.
 
     What a contestant raises ends only that contestant: it is not run again.
     """
@@ -137,7 +137,7 @@ def measure(section: Section, say: Callable[[str], object]) -> Iterator[Run]:
         gc.unfreeze()
 
 
-def rows_of(section: Section, runs: Sequence[Run]) -> list[Row]:
+def rows_of(section: Section, runs: Sequence[Repetition]) -> list[Row]:
     """Return the rows of a section, in the order of its contestants, from the runs so far."""
     rows: list[Row] = []
     for one in section.contestants:

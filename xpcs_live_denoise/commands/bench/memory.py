@@ -23,7 +23,7 @@ from .two_time import two_time
 
 # What may be asked for: (section, contestant), and whether it is another's.
 SECTIONS: dict[str, MakeSection] = {"c2": two_time, "analysis": whole_analysis}
-OURS = (("c2", "engine auto"), ("analysis", "analysis"))
+OURS = (("c2", "engine auto"), ("analysis", "analysis"), ("analysis", "analyse of blocks"))
 PEERS = (("c2", PLAIN), ("c2", f"{ESRF} dense"), ("c2", f"{ESRF} sparse, by frame"))
 
 
@@ -36,7 +36,6 @@ def memory(case: Case) -> Iterator[Section]:
             name=name,
             run=partial(_in_a_child, case, section, name),
             peer=(section, name) in PEERS,
-            note="the longest run that is measured of it above",
             missing=why_no_esrf() if name.startswith(ESRF) else "",
         )
         for section, name in chosen

@@ -10,6 +10,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from xpcs_live_denoise.numerics.two_time import (
     ENGINES,
     MAP_FRAMES,
     TwoTimeAccumulator,
-    compile_kernels,
 )
 
 from .case import Case, FramePool
@@ -26,6 +26,7 @@ from .contest import Contestant, Numbers, Section, extrapolation_note, seconds_f
 from .peers import peers
 
 BLOCK = 10  # frames that come together
+WARM_UP = 120  # frames that are taken before, so that all is compiled
 SKBEAM_FRAMES = 60  # most that the oracle is run on
 SPARSE_FRAMES, SPARSE_COUNTS = 2000, 0.02
 SGEMM_EDGE = 1536
@@ -58,7 +59,7 @@ def engines(case: Case, pool: FramePool, sgemm: Sgemm) -> Iterator[Contestant]:
         yield Contestant(
             name=f"engine {engine}",
             run=lambda engine=engine, most=most: _run_engine(engine, case, pool, most, sgemm),
-            prepare=compile_kernels,
+            prepare=partial(engine_seconds, engine, pool, min(WARM_UP, most)),
             note=extrapolation_note(case.n_frames, most) or "blocks of 10, with sums and map",
             extrapolated=case.n_frames > most,
         )

@@ -36,6 +36,8 @@ from .sums import MOST_ROWS, AgeSums, BinnedCuts, StackedResiduals, jackknife_va
 
 # Every so many ages of the curve that tells slope and curvature: neighbours are much alike.
 _CURVE_STEP = 4
+# Beyond any row: where no jump bounds a cut.
+_FAR = 2**40
 # Rows on either side that tell them at least, where a row is wide.
 _LEAST_STEPS = 2.5
 # A long series is fitted anew when it has grown by this factor.
@@ -128,14 +130,13 @@ class BayesEstimator:
         grid = kww_grid(*sums.lag_bins())
         series = self.series(sums, grid) if series is None else series
         self._thin(sums.row_frames)
-        jumps = self._jumps(sums, ages, grid, series)
-        frame = np.floor(ages).astype(np.int64)
-        within = bounds(jumps, frame)
+        jumps = self._jumps(sums, row, grid, series)
+        within = np.clip(bounds(jumps, row), -_FAR, _FAR) * sums.row_frames
         widths = cut_widths(sums.row_frames)
         slopes = self._slopes(sums, ages, grid, series, within=within)
         frames = cut_frames(ages, np.clip(within, 0, sums.n_frames), widths)
         bias = width_bias(*slopes, frames)
-        doubt = sum((jump.change**2 * jump.doubt(frame) for jump in jumps), np.zeros(len(row)))
+        doubt = sum((jump.change**2 * jump.doubt(row) for jump in jumps), np.zeros(len(row)))
         parts = [
             self._best(
                 sums,
@@ -189,13 +190,11 @@ class BayesEstimator:
             total = np.add.reduceat(self._left_out[:, order], first, axis=1)
             self._left_out = total / count[:, np.newaxis]
 
-    def _jumps(
-        self, sums: AgeSums, ages: FloatArray, grid: KwwGrid, series: SeriesFit
-    ) -> list[Jump]:
-        """Return the jumps of Gamma that a cut of one of the ages could reach."""
-        if not len(ages):
+    def _jumps(self, sums: AgeSums, row: IntArray, grid: KwwGrid, series: SeriesFit) -> list[Jump]:
+        """Return the jumps of Gamma that a cut of one of the rows could reach, in rows."""
+        if not len(row):
             return []
-        span = (int(ages.min()) - 2 * REACH, int(ages.max()) + 2 * REACH)
+        span = (int(row.min()) - 2 * REACH, int(row.max()) + 2 * REACH)
         return find_jumps(sums, self._roi, grid, series.prior, span)
 
     def _slopes(

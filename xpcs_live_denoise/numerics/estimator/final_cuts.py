@@ -7,15 +7,17 @@ import numpy as np
 from xpcs_live_denoise.records.types import concatenate_rows, select_rows
 
 from .ages import AgeEstimates, BayesEstimator, coarser
-from .cuts import SeriesFit
 from .grid import kww_grid
 from .sums import AgeSums
 
+# Frames of a series that tell contrast and baseline well enough: Gamma made then differs from that
+# of the whole series by a tenth of its error or less, mostly. A shorter one is fitted at its end.
+FIRST_FRAMES = 3000
 # Frames that must have come after a row, and in units of 1/Gamma: lags reach twice as far.
-_DELAY, _DECAYS = 250, 4.0
-# Rows that are made for each new frame, so that those that wait do not come all at once; and fewest
-# rows that are worth a call.
-_ROWS_A_FRAME, _LEAST_ROWS = 0.4, 16
+DELAY, _DECAYS = 1000, 10.0
+# Rows that are made for each new frame, of so many frames at a time, so that those that wait do not
+# come all at once; and fewest rows that are worth a call.
+_ROWS_A_FRAME, _MOST_FRAMES, _LEAST_ROWS = 0.5, 500, 16
 
 
 class FinalCuts:
@@ -31,27 +33,26 @@ class FinalCuts:
         self._estimator = BayesEstimator(roi)
         self._made: AgeEstimates | None = None
         self._row_frames = 1
-        self._delay = float(_DELAY)
+        self._delay = float(DELAY)
         self._n_frames = 0  # at the last call
         self._most = 0.0  # rows that may be made
 
-    def advance(self, sums: AgeSums, series: SeriesFit) -> None:
-        """Estimate rows that are ripe, with contrast and baseline of the series so far.
-
-        While a row is a frame nothing is made: two would become one soon.
-        """
+    def advance(self, sums: AgeSums) -> None:
+        """Estimate rows that are ripe, with contrast and baseline of the series so far."""
         n, size = sums.n_frames, sums.row_frames
+        if n < FIRST_FRAMES:
+            return
         self._merge(size)
-        self._most = min(self._most + _ROWS_A_FRAME * (n - self._n_frames), float(sums.n_rows))
+        self._most += _ROWS_A_FRAME * min(n - self._n_frames, _MOST_FRAMES)
         self._n_frames = n
         first = self._n_made
         stop = min(int((n - self._delay) // size), first + int(self._most))
-        if size == 1 or stop - first < _LEAST_ROWS:
+        if stop - first < _LEAST_ROWS:
             return
         self._most -= stop - first
-        found = self._estimator.estimate(sums, np.arange(first, stop), series=series)
+        found = self._estimator.estimate(sums, np.arange(first, stop))
         seen = (n - found.age) * np.exp(found.fits.ln_rate)  # in units of 1/Gamma
-        self._delay = max(_DELAY, _DECAYS * float((n - found.age[-1]) / max(seen[-1], 1e-9)))
+        self._delay = max(DELAY, _DECAYS * float((n - found.age[-1]) / max(seen[-1], 1e-9)))
         early = np.flatnonzero(~(seen > _DECAYS / 2))
         if early.size:  # slower than rows before it: once more, later
             found = select_rows(found, slice(0, int(early[0])))

@@ -18,9 +18,9 @@ from .grid import LANES
 # How far a posterior is followed, in ln probability below its best point, and how many standard
 # deviations points may be apart: everything to 1e-6 (a sum over such points is that of all), or
 # its width to some per cent; of data that tell next to nothing also where the grid cuts it off.
-EXACT, ROUGH, BLURRED = (20.0, 0.6), (9.0, 1.4), (9.0, 1.5)
+EXACT, ROUGH, BLURRED = (20.0, 0.4), (9.0, 1.4), (9.0, 1.5)
 # Sets of data that share weights are compared with each other, at the same points.
-COMPARED = (16.0, 0.6)
+COMPARED = (16.0, 0.4)
 # A first look at every 16th Gamma and every eighth alpha tells where it lies.
 _LOOK, _WIDEST, _FIRST = (16, 8), (8, 4), (4, 2)
 # Where the posterior is narrower than points are apart, the way to its top is a ridge between them:

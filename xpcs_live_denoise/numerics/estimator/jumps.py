@@ -12,6 +12,8 @@ from .cuts import fit_cuts, fit_rates, noise_weights
 from .grid import KwwGrid, LinearPrior, Posterior
 from .sums import AgeSums, BinnedCuts, jackknife_variance
 
+# Frames here are rows of the sums: of one frame each, of several in long series.
+
 # Frames on either side that tell Gamma before and after, at least and at most.
 _LEAST_SIDE, _SIDE = 20, 40
 # Frames between the places that are tried first, and how far around the best one it may lie.
@@ -52,14 +54,15 @@ def find_jumps(
     which reaches across. Where they differ by a factor of 2 and 4.5 standard errors, a model of all
     entries nearby, g2 = C + beta exp(-2 (integral of Gamma from t1 to t2)^alpha), tells the frame;
     it must explain them better than a Gamma that changes steadily between the same values.
+    `span` and the jumps are in rows of the sums, and so is what is said here of frames.
     """
     low = max(span[0], _LEAST_SIDE)
-    high = min(span[1], sums.n_frames - _LEAST_SIDE + 1)
+    high = min(span[1], sums.n_rows - _LEAST_SIDE + 1)
     # Places do not depend on the span, or a live run would see others than a later one.
     places = np.arange(-(-low // _STEP) * _STEP, high, _STEP)
     if not len(places):
         return []
-    sides = [sums.cuts_of_frames(roi, *side) for side in _sides(places)]
+    sides = [sums.cuts(roi, *side) for side in _sides(places)]
     change, error = _changes(sides, grid, prior, rough=True)
     some = (change > _NEARLY * _LEAST_CHANGE) & (change > _NEARLY * _LEAST_SIGNIFICANCE * error)
     z = np.zeros(len(places))
@@ -109,21 +112,22 @@ def _changes(
 
 def _locate(sums: AgeSums, roi: int, grid: KwwGrid, prior: LinearPrior, about: int) -> Jump | None:
     """Return the jump near frame `about`; None where a steady change explains as much."""
-    sides = [sums.cuts_of_frames(roi, *side) for side in _sides(np.array([about]))]
+    sides = [sums.cuts(roi, *side) for side in _sides(np.array([about]))]
     fits = [fit_cuts(side, grid, prior)[0] for side in sides]
     rates = [float(fit.ln_rate[0]) for fit in fits]
-    middles = [float(side.mean_age[0]) for side in sides]
-    rows = np.arange(max(about - _SIDE, 0), min(about + _SIDE, sums.n_frames))
-    cells = sums.cuts_of_frames(roi, rows, 1)
+    middles = [float(side.mean_row[0]) + 0.25 / sums.row_frames for side in sides]
+    rows = np.arange(max(about - _SIDE, 0), min(about + _SIDE, sums.n_rows))
+    cells = sums.cuts(roi, rows, 1)
     weights = noise_weights(cells)
-    frame = np.arange(sums.n_frames)
-    places = np.arange(max(about - _AROUND, 1), min(about + _AROUND, sums.n_frames - 1) + 1)
+    frame = np.arange(sums.n_rows)
+    places = np.arange(max(about - _AROUND, 1), min(about + _AROUND, sums.n_rows - 1) + 1)
     profiles = [np.where(frame < place, *rates) for place in places]
     slope = (rates[1] - rates[0]) / (middles[1] - middles[0])
     steady = rates[0] + slope * (frame - middles[0])
     ends = (min(rates) - abs(rates[1] - rates[0]), max(rates) + abs(rates[1] - rates[0]))
     profiles.append(np.clip(steady, *ends))
-    curves = np.array([_curves(fits, profile, rows, cells.lag) for profile in profiles])
+    size = sums.row_frames
+    curves = np.array([_curves(fits, profile, rows, cells.lag, size) for profile in profiles])
     likelihood = _likelihood(weights, cells.mean[np.newaxis], curves)[0]
     best = int(np.argmax(likelihood[:-1]))
     mass = np.exp(likelihood[:-1] - likelihood[best])
@@ -157,14 +161,14 @@ def _moments(mass: FloatArray, places: IntArray) -> tuple[float, float]:
 
 
 def _curves(
-    fits: list[Posterior], ln_rate: FloatArray, rows: IntArray, lag: FloatArray
+    fits: list[Posterior], ln_rate: FloatArray, rows: IntArray, lag: FloatArray, row_frames: int
 ) -> FloatArray:
-    """Return g2 - 1 of a Gamma that changes with the frame, shape (n_row, n_bin)."""
+    """Return g2 - 1 of a Gamma, per frame, that changes from row to row, shape (n_row, n_bin)."""
     edges = np.arange(len(ln_rate) + 1) - 0.5
-    passed = np.concatenate([[0.0], np.cumsum(np.exp(ln_rate))])
+    passed = np.concatenate([[0.0], np.cumsum(np.exp(ln_rate))]) * row_frames
     # Odd lags, half of all, stand half a frame later than their row.
-    centre = rows[:, np.newaxis] + 0.25
-    decay = np.interp(centre + lag / 2, edges, passed) - np.interp(centre - lag / 2, edges, passed)
+    centre, reach = rows[:, np.newaxis] + 0.25 / row_frames, lag / 2 / row_frames
+    decay = np.interp(centre + reach, edges, passed) - np.interp(centre - reach, edges, passed)
     alpha = np.exp(np.mean([fit.ln_alpha[0] for fit in fits]))
     beta, offset = np.mean([fit.linear[0] for fit in fits], axis=0)
     return offset + beta * np.exp(-2 * decay**alpha)

@@ -14,6 +14,9 @@ from xpcs_live_denoise.records.types import FloatArray
 
 from .sums import AgeSums
 
+# Frames in a bin at which the model is taken, in units of its half: two for each time tell its mean
+# over the bins as well as all of them, where they stand like Gauss's.
+_POINTS = (-(3**-0.5), 3**-0.5)
 _EXACT = 1e-6  # in ln Gamma: rows whose intervals do not end with the last row by this were changed
 
 
@@ -24,6 +27,7 @@ def c2_model(
     frame_time_s: float = 1.0,
     n_frames: int | None = None,
     stride: int = 1,
+    frames_per_bin: int = 1,
 ) -> FloatArray:
     """Return C2(t1, t2) = baseline + beta exp(-2 S^alpha), S the Gamma summed from t1 to t2.
 
@@ -45,12 +49,14 @@ def c2_model(
         Length of the series. Default: up to the last row, which is the last frame of a series that
         has ended. Between the rows of a live run and beyond them ln Gamma is interpolated.
     stride
-        Only every so many frames are in the image.
+        Only every so many frames, or bins, are in the image.
+    frames_per_bin
+        Frames in a bin of the map that the image is for; each entry is then the mean over its bins.
 
     Returns
     -------
     ndarray
-        Shape (n, n), n the frames in the image; NaN on the diagonal.
+        Shape (n, n), n the frames or bins in the image; NaN on the diagonal.
 
     Raises
     ------
@@ -72,11 +78,19 @@ def c2_model(
     )
     n = int(ages[-1]) + 1 if n_frames is None else n_frames
     ln_rate = _between_frames(ages, np.log(rate * frame_time_s), n)
-    total = np.concatenate([[0.0], np.cumsum(np.exp(ln_rate))])[:n:stride]
-    decay = np.abs(np.subtract.outer(total, total)) ** alpha[-1]
-    frame = np.arange(n, dtype=np.float64)[::stride]
-    contrast = np.interp(np.add.outer(frame, frame) / 2, ages, beta)
-    model = baseline[-1] + contrast * np.exp(-2 * decay)
+    total = np.concatenate([[0.0], np.cumsum(np.exp(ln_rate))])
+    first = np.arange(0, n, frames_per_bin * stride)
+    frames = np.minimum(first + frames_per_bin, n) - first  # the last bin may hold less
+    middle = first + (frames - 1) / 2
+    points = _POINTS if frames_per_bin > 1 else (0.0,)
+    reach = np.sqrt(frames**2 - 1.0) / 2  # of frames as wide apart as those of the bin
+    passed = [np.interp(middle + point * reach, np.arange(n), total) for point in points]
+    curve = np.zeros((len(first), len(first)))
+    for one in passed:
+        for other in passed:
+            curve += np.exp(-2 * np.abs(np.subtract.outer(one, other)) ** alpha[-1])
+    contrast = np.interp(np.add.outer(middle, middle) / 2, ages, beta)
+    model = baseline[-1] + contrast * curve / len(points) ** 2
     np.fill_diagonal(model, np.nan)
     return model
 
@@ -84,9 +98,10 @@ def c2_model(
 def c2_residual(c2: ArrayLike, model: FloatArray) -> FloatArray:
     """Return C2 less its model, (n, n), in units of the noise of an entry near its age.
 
-    The noise is half the mean squared difference of neighbours along the diagonals, within 20
-    frames: that of photons. Speckle, which neighbours share, is not in it: where counts are high,
-    residuals are above 1 and alike over 1/Gamma frames, however right the model is.
+    Both may be maps with bins of several frames. The noise is half the mean squared difference of
+    neighbours along the diagonals, within 20 frames or bins: that of photons. Speckle, which
+    neighbours share, is not in it: where counts are high, residuals are above 1 and alike over
+    1/Gamma frames, however right the model is.
     """
     measured = as_stack(c2)[0]
     ages = np.arange(len(measured))

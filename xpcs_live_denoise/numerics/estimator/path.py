@@ -27,13 +27,15 @@ _lapack: Any = lapack  # scipy carries no types
 
 # Increments of ln Gamma from knot to knot have a Student distribution: smooth where they are small,
 # and jumps cost little. nu and lam, its scale to the power of -2, the data choose: the result is
-# the mixture of all, each with its evidence.
-_STUDENT = tuple((2.0, 10.0**power) for power in (0.5, 1, 1.5, 2, 2.5, 3, 3.75, 4.5, 5.25, 6))
+# the mixture of all, each with its evidence. Here are the powers of ten of lam for knots of one
+# frame. The scale grows with the root of the frames of a knot, so that these choose the same.
+_STUDENT, _STUDENT_RANGE = (*np.arange(0.5, 3.0, 0.5), *np.arange(3.0, 15.0, 0.75)), (0.5, 6.0)
 FIRST_PRIOR = 6  # of these, tried first
-# Avalanches have longer tails: tried where the loosest of the others are among the best.
-_LONG_TAILED = tuple((0.5, 10.0**power) for power in np.arange(0.0, 3.1, 0.5))
-_LOOSE = 3
-_N_PRIOR = len(_STUDENT) + len(_LONG_TAILED)
+# Avalanches have longer tails: tried where one of the loosest of the others, those below this power
+# and at least two, is the best.
+_LONG_TAILED, _LONG_TAILED_RANGE = tuple(np.arange(0.0, 12.0, 0.5)), (0.0, 3.0)
+_LOOSE, _LEAST_LOOSE = 1.75, 2
+_NU, _LONG_TAILED_NU = 2.0, 0.5
 
 # The contrast may change with age, a priori by this share of beta from the middle to the end: where
 # a background stays while the beam falls, or a plateau grows.
@@ -51,201 +53,96 @@ _SMOOTH_REACH = 20  # frames over which the jackknife variance is averaged: 8 bl
 _LEAST_CELLS = 10  # that can tell anything
 MOST_KNOTS = 512  # unknowns; a longer series has knots of several frames
 _ITERATIONS, _FIRST_LOOK = 20, 5  # of one solution; of one that only tells where evidence is
-_ENOUGH = 0.02  # a step that explains no more than this, in ln probability, is the last
-_CONVERGED = 0.5  # the last one must not explain more
-_LONGEST_STEP = 2.0  # in ln Gamma and ln alpha
-_HIGHEST = 20.0  # logarithm that is raised to a power: a step on the way may go far
-_DAMPING_FACTOR, _MOST_DAMPING = 8.0, 1e8
+_CONVERGED = 0.5  # the last step must not explain more, in ln probability
 # In ln evidence below the best: a solution that is left out of the mixture, and one beyond which a
 # search that is resumed does not look.
 _NEGLIGIBLE, _RESUMED = 6.0, 1.0
 
 
-# --- probability of a path ---------------------------------------------------------------------
+# --- the most probable path --------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Prior:
-    """What is known before: of increments, and of what all frames share."""
+class _Problem:
+    """Data and what is known before: how probable a path is, and the most probable one.
 
+    A state is ln Gamma of every knot, drift, ln alpha, beta and baseline - 1: (n_knot + 4,).
+    """
+
+    cells: PathCells
+    weights: FloatArray  # (n,): inverse variances of cells
     nu: float
     lam: float
     centre: FloatArray  # (5,): of the mean of ln Gamma, of drift, ln alpha, beta and baseline - 1
     precision: FloatArray  # (5,)
 
-    def of(self, state: FloatArray) -> float:
-        """Return -ln of its probability, up to a constant."""
-        change = np.diff(state[:-_N_SHARED])
-        far = self._shared(state) - self.centre
-        tails = (self.nu + 1) / 2 * np.log1p(self.lam * change**2 / self.nu).sum()
-        return float(tails + (self.precision * far**2).sum() / 2)
-
-    def gradient(self, state: FloatArray) -> FloatArray:
-        """Return the gradient of `of`."""
-        n_knot = len(state) - _N_SHARED
-        pull = self.stiffness(state) * np.diff(state[:-_N_SHARED])
-        shared = self.precision * (self._shared(state) - self.centre)
-        total = np.empty(len(state))
-        total[:n_knot] = shared[0] / n_knot
-        total[: n_knot - 1] -= pull
-        total[1:n_knot] += pull
-        total[n_knot:] = shared[1:]
-        return total
-
-    def add_curvature(self, state: FloatArray, matrix: FloatArray) -> None:
-        """Add the second derivatives to a matrix, those of the tails as if they were a Gaussian."""
-        n_knot = len(state) - _N_SHARED
-        stiffness = self.stiffness(state)
-        at = np.arange(n_knot - 1)
-        matrix[:n_knot, :n_knot] += self.precision[0] / n_knot**2
-        matrix[at, at] += stiffness
-        matrix[at + 1, at + 1] += stiffness
-        matrix[at, at + 1] -= stiffness
-        matrix[at + 1, at] -= stiffness
-        others = np.arange(n_knot, n_knot + _N_SHARED)
-        matrix[others, others] += self.precision[1:]
-
-    def log_normalisation(self, n_knot: int) -> float:
-        """Return what makes the Laplace integral of the increments one, up to a constant."""
-        return (n_knot - 1) / 2 * math.log(self.lam * (self.nu + 1) / self.nu)
-
-    def stiffness(self, state: FloatArray) -> FloatArray:
-        """Return the second derivatives with respect to the increments, (n_knot - 1,)."""
-        return self.lam * (self.nu + 1) / (self.nu + self.lam * np.diff(state[:-_N_SHARED]) ** 2)
-
-    def _shared(self, state: FloatArray) -> FloatArray:
-        return np.array([state[:-_N_SHARED].mean(), *state[-_N_SHARED:]])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Point:
-    """The model at one state (ln Gamma of every knot, drift, ln alpha, beta, baseline - 1)."""
-
-    state: FloatArray  # (n_knot + 4,)
-    rate: FloatArray  # (n_knot,): Gamma times frames of a knot
-    residual: FloatArray  # (n,): value less model
-    # (6, n): of the model with S, drift, ln alpha, beta and baseline; and the residual.
-    slopes: FloatArray
-    downhill: FloatArray  # (n_knot + 4,): J^T W residual
-    curvature: FloatArray  # (n_knot + 4, n_knot + 4): J^T W J
-    cost: float  # -ln probability, up to a constant
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Problem:
-    """Data and one prior: how probable a path is, and the most probable one."""
-
-    cells: PathCells
-    weights: FloatArray  # (n,): inverse variances
-    prior: _Prior
-
-    def point(self, state: FloatArray) -> _Point:
-        """Evaluate the model."""
-        from . import path_kernels as kernels
-
-        cells, size = self.cells, len(state)
-        rate = np.exp(np.minimum(state[:-_N_SHARED], _HIGHEST)) * cells.step
-        decay = np.empty(len(cells.value))
-        kernels.decays(cells.node, cells.share, rate, decay)
-        drift, ln_alpha, beta, offset = state[-_N_SHARED:].tolist()
-        alpha = math.exp(min(ln_alpha, _HIGHEST))
-        ln_decay = np.log(decay)
-        power = np.exp(np.minimum(alpha * ln_decay, _HIGHEST))  # beyond, nothing is left of C2
-        curve = np.exp(-2 * power)
-        contrast = 1 + drift * cells.place  # in units of beta
-        slopes = np.empty((2 + _N_SHARED, len(cells.value)))
-        np.multiply(contrast, curve, out=slopes[3])
-        by_ln_decay = (-2 * alpha * beta) * power * slopes[3]
-        np.divide(by_ln_decay, decay, out=slopes[0])
-        np.multiply(beta * cells.place, curve, out=slopes[1])
-        np.multiply(by_ln_decay, ln_decay, out=slopes[2])
-        slopes[4] = 1.0
-        np.subtract(cells.value - offset, beta * slopes[3], out=slopes[5])
-        of_shared = (slopes * self.weights) @ slopes.T
-        downhill, curvature = np.empty(size), np.empty((size, size))
-        kernels.normal_equations(
-            cells.node, cells.share, self.weights, rate, slopes, of_shared, downhill, curvature
-        )
-        return _Point(
-            state=state,
-            rate=rate,
-            residual=slopes[5],
-            slopes=slopes,
-            downhill=downhill,
-            curvature=curvature,
-            cost=float(of_shared[5, 5]) / 2 + self.prior.of(state),
-        )
-
-    def projected(self, point: _Point, values: FloatArray) -> FloatArray:
-        """Return J^T W values, (m, n_knot + 4), for values (m, n)."""
-        from . import path_kernels as kernels
-
-        out = np.empty((len(values), len(point.state)))
+    @property
+    def of_cells(self) -> tuple[Any, ...]:
+        """What kernels need to know of the data."""
         cells = self.cells
-        kernels.project(
-            cells.node, cells.share, self.weights, point.rate, point.slopes, values, out
+        data = (cells.value, self.weights, cells.step)
+        return (cells.node, cells.share, cells.row, cells.at, cells.place, *data)
+
+    def solve(self, state: FloatArray, iterations: int, room: _Room) -> _Solution:
+        """Find the most probable path from a state on.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            Where the curvature is not positive definite.
+        """
+        from . import path_kernels as kernels
+
+        end, before, result = state.copy(), np.empty(len(state)), np.empty(3)
+        solved = kernels.solve(
+            *self.of_cells,
+            self.nu,
+            self.lam,
+            self.centre,
+            self.precision,
+            iterations,
+            end,
+            before,
+            *room.arrays,
+            result,
         )
-        return out
-
-    def curvature(self, point: _Point) -> FloatArray:
-        """Return J^T W J and the curvature of the prior, (n_knot + 4, n_knot + 4)."""
-        matrix = point.curvature.copy()
-        self.prior.add_curvature(point.state, matrix)
-        return matrix
-
-    def solve(self, state: FloatArray, iterations: int) -> _Solution:
-        """Find the most probable path by Gauss-Newton steps with Levenberg's damping."""
-        point = self.point(state)
-        damping, gain = 1e-3, math.inf
-        curvature = np.zeros((len(state), len(state)))
-        for _ in range(iterations):
-            curvature = self.curvature(point)
-            new, damping = self._step(point, curvature, damping)
-            gain, point = point.cost - new.cost, new
-            if gain < _ENOUGH:  # the curvature has not changed either
-                break
-        factor = _cholesky(curvature)
-        log_volume = float(np.log(np.diagonal(factor)).sum())
+        if not solved:
+            raise np.linalg.LinAlgError
+        cost, gain, log_volume = result.tolist()
+        # What makes the Laplace integral of the increments one, up to a constant.
+        known = (self.cells.n_knot - 1) / 2 * math.log(self.lam * (self.nu + 1) / self.nu)
         return _Solution(
             problem=self,
-            point=point,
-            factor=factor,
-            evidence=self.prior.log_normalisation(self.cells.n_knot) - point.cost - log_volume,
+            state=end,
+            before=before,
+            evidence=known - cost - log_volume,
             converged=gain < _CONVERGED,
         )
 
-    def _step(self, point: _Point, curvature: FloatArray, damping: float) -> tuple[_Point, float]:
-        """Return the point after one step, never a less probable one, and the next damping."""
-        downhill = point.downhill - self.prior.gradient(point.state)
-        diagonal = np.arange(len(downhill))
-        steepness = curvature[diagonal, diagonal].copy()
-        found = point
-        while damping < _MOST_DAMPING:
-            curvature[diagonal, diagonal] = steepness * (1 + damping)
-            step: FloatArray = _lapack.dpotrs(_cholesky(curvature), downhill, lower=1)[0]
-            longest = float(np.abs(step[:-2]).max())
-            step *= min(1.0, _LONGEST_STEP / longest) if longest > 0 else 1.0
-            new = self.point(point.state + step)
-            if new.cost <= point.cost:
-                found, damping = new, max(damping / _DAMPING_FACTOR, 1e-7)
-                break
-            damping *= _DAMPING_FACTOR
-        curvature[diagonal, diagonal] = steepness
-        return found, damping
+    def stiffness(self, state: FloatArray) -> FloatArray:
+        """Return the second derivatives of the prior by the increments, (n_knot - 1,)."""
+        change = np.diff(state[:-_N_SHARED])
+        return self.lam * (self.nu + 1) / (self.nu + self.lam * change**2)
+
+    def inverse(self, state: FloatArray, room: _Room) -> FloatArray:
+        """Return the inverse of the curvature at a state."""
+        from . import path_kernels as kernels
+
+        size, n_knot = len(state), self.cells.n_knot
+        self.solve(state, 0, room)
+        factor = room.arrays[-1][:size, :size].T
+        inverse: FloatArray = _lapack.dpotri(factor, lower=0)[0].T
+        kernels.spread_mean(inverse, n_knot, self.precision[0])
+        return inverse
 
 
-def _cholesky(matrix: FloatArray) -> FloatArray:
-    """Return the Cholesky factor of a symmetric matrix, its lower half, as LAPACK goes on with it.
+class _Room:
+    """Memory that the searches of one stretch share; its state means nothing between them."""
 
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        Where the matrix is not positive definite.
-    """
-    factor, failed = _lapack.dpotrf(matrix.copy().T, lower=1, clean=0, overwrite_a=1)
-    if failed:
-        raise np.linalg.LinAlgError
-    return factor
+    def __init__(self, n_knot: int) -> None:
+        size = -(-(n_knot + _N_SHARED) // 4) * 4
+        pairs, bands = np.zeros((n_knot + 2, n_knot + 2)), np.empty((2, n_knot, n_knot))
+        self.arrays = (pairs, bands, np.empty((size, size)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,35 +150,41 @@ class _Solution:
     """The most probable path for one prior."""
 
     problem: _Problem
-    point: _Point
-    factor: FloatArray  # of the curvature, see `_cholesky`
+    state: FloatArray  # (n_knot + 4,)
+    before: FloatArray  # where the last step began: the curvature is that there
     evidence: float  # ln, up to a constant that all priors share
     converged: bool
 
-    @property
-    def state(self) -> FloatArray:
-        """Where it is, (n_knot + 4,)."""
-        return self.point.state
+    def residual(self) -> FloatArray:
+        """Return value less model, (n,)."""
+        return self._projected(np.empty((0, len(self.problem.weights))))[1]
 
-    def errors(self) -> _Errors:
+    def errors(self, room: _Room) -> _Errors:
         """Return the variances of its state."""
         from . import path_kernels as kernels
 
-        n_knot, prior = self.problem.cells.n_knot, self.problem.prior
-        inverse: FloatArray = _lapack.dpotri(self.factor, lower=1)[0].T
-        stiffness = prior.stiffness(self.state)
-        open_ = np.empty(len(self.state))
-        mean_open = kernels.open_variance(inverse, stiffness, prior.precision, open_)
+        n_knot, left_out = self.problem.cells.n_knot, self.problem.cells.left_out
+        inverse, open_ = self.problem.inverse(self.before, room), np.empty(len(self.state))
+        stiffness = self.problem.stiffness(self.state)
+        mean_open = kernels.open_variance(inverse, stiffness, self.problem.precision, open_)
         white = np.diagonal(inverse) - open_
         mean_white = float(inverse[:n_knot, :n_knot].mean()) - mean_open
         jackknife, mean_data = white, mean_white
-        left_out = self.problem.cells.left_out
         if left_out is not None:
-            shifts = self.problem.projected(self.point, left_out) @ inverse
+            shifts = self._projected(left_out)[0] @ inverse
             jackknife = jackknife_variance(shifts)
             of_level = float(jackknife_variance(shifts[:, :n_knot].mean(axis=1)))
             mean_data = max(mean_white, of_level)
         return _Errors(white=white, jackknife=jackknife, prior=open_, mean=mean_open + mean_data)
+
+    def _projected(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return J^T W values, (m, n_knot + 4), for values (m, n), and the residual."""
+        from . import path_kernels as kernels
+
+        out = np.empty((len(values), len(self.state)))
+        residual = np.empty(len(self.problem.weights))
+        kernels.project(*self.problem.of_cells, self.state, values, out, residual)
+        return out, residual
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,7 +209,7 @@ class _Errors:
 class PathEstimate:
     """Gamma along a stretch of one series, and what all of its frames share; rates per frame."""
 
-    age: IntArray  # (n,): frames
+    age: FloatArray  # (n,): frames
     ln_rate: FloatArray  # (n,)
     ln_rate_error: FloatArray  # (n,): standard errors; neighbours share most of theirs
     shared: FloatArray  # (3,): ln alpha, beta, baseline - 1
@@ -346,9 +249,9 @@ class PathSearch:
         return np.interp(frames, middle, self.state[:-_N_SHARED])
 
 
-def knot_step(n_frames: int, most_knots: int = MOST_KNOTS) -> int:
-    """Return the frames of a knot, an odd number, so that a series has at most `most_knots`."""
-    step = max(1, -(-(n_frames - 1) // most_knots))
+def knot_step(n_rows: int, most_knots: int = MOST_KNOTS) -> int:
+    """Return the rows of a knot, an odd number, so that a series has at most `most_knots`."""
+    step = max(1, -(-(n_rows - 1) // most_knots))
     return step + 1 - step % 2
 
 
@@ -356,7 +259,7 @@ def estimate_path(
     cells: PathCells,
     start: PathSearch,
     series: LinearPrior,
-    ages: IntArray,
+    ages: FloatArray,
     *,
     known_inflation: float | None = None,
     resume: bool = False,
@@ -372,7 +275,7 @@ def estimate_path(
     series
         What is known of beta and baseline - 1.
     ages
-        Shape (n,), whole frames of the stretch.
+        Shape (n,), frames of the stretch; between frames where rows hold an even number of them.
     known_inflation
         How much larger the variance of sums of entries is than if these were independent. None:
         the scatter between pixel blocks tells.
@@ -381,7 +284,7 @@ def estimate_path(
         evidence rises: for a stretch that has a few frames more than the one before. An estimate
         says the inflation that its own blocks tell, so that the next one follows.
     """
-    if len(cells.value) < _LEAST_CELLS:
+    if cells.n_cells < _LEAST_CELLS:
         return _unknown(ages, start)
     try:
         return _mixed(cells, start, series, ages, known_inflation, resume=resume)
@@ -393,7 +296,7 @@ def _mixed(
     cells: PathCells,
     start: PathSearch,
     series: LinearPrior,
-    ages: IntArray,
+    ages: FloatArray,
     known_inflation: float | None,
     *,
     resume: bool,
@@ -406,18 +309,18 @@ def _mixed(
     if not resume and known_inflation is None:
         inflation, tried = ladder.inflated(inflation, tried)
     best = _best(tried)
-    if best < _LOOSE:
-        begin = len(_STUDENT) + len(_LONG_TAILED) // 2
+    if best < ladder.n_loose:
+        begin = ladder.first_long_tailed
         tried |= ladder.look(
             inflation, begin, tried[best].state, enough=enough, iterations=iterations
         )
-    mixture = _mixture(tried if resume else ladder.settled(inflation, tried))
+    mixture = _mixture(tried if resume else ladder.settled(inflation, tried), ladder.room)
     if known_inflation is None:
         inflation = max(1.0, inflation * mixture.inflation)
     return _at_ages(mixture, ages, inflation)
 
 
-def _unknown(ages: IntArray, start: PathSearch) -> PathEstimate:
+def _unknown(ages: FloatArray, start: PathSearch) -> PathEstimate:
     """Return the estimate where there are no data."""
     nothing = np.full(len(ages), math.nan)
     return PathEstimate(
@@ -438,6 +341,13 @@ def _unknown(ages: IntArray, start: PathSearch) -> PathEstimate:
     )
 
 
+def _scales(powers: tuple[float, ...], range_: tuple[float, float], step: int) -> FloatArray:
+    """Return lam for knots of `step` frames: from near the lower end of a range to beyond it."""
+    powers_here = np.array(powers) - math.log10(step)
+    first, last = (np.argmax(powers_here >= one) for one in (range_[0] - 0.25, range_[1] - 1e-9))
+    return 10.0 ** powers_here[first : last + 1]
+
+
 class _Ladder:
     """The problems of all priors, by their index, for the data of one stretch."""
 
@@ -448,16 +358,33 @@ class _Ladder:
         self._centre = np.array([(least + most) / 2, 0.0, 0.0, *series.mean])
         self._precision = sd**-2
         self._cells = cells
+        student, long_tailed = (
+            _scales(powers, range_, cells.step)
+            for powers, range_ in ((_STUDENT, _STUDENT_RANGE), (_LONG_TAILED, _LONG_TAILED_RANGE))
+        )
+        self.n_student, self._lam = len(student), np.concatenate([student, long_tailed])
+        self.n_loose = max(_LEAST_LOOSE, int((student * cells.step < 10**_LOOSE).sum()))
+        self.room = _Room(cells.n_knot)
         self._weights = cells.weight / (1 + cells.weight * (_MODEL_ERROR * series.mean[0]) ** 2)
+
+    @property
+    def first_long_tailed(self) -> int:
+        """Which of the long-tailed ones is tried first: that in the middle."""
+        return (self.n_student + len(self._lam)) // 2
 
     def solve(
         self, inflation: float, index: int, state: FloatArray, iterations: int = _ITERATIONS
     ) -> _Solution:
         """Return the most probable path for one prior."""
-        nu, lam = (*_STUDENT, *_LONG_TAILED)[index]
-        prior = _Prior(nu=nu, lam=lam, centre=self._centre, precision=self._precision)
-        problem = _Problem(cells=self._cells, weights=self._weights / inflation, prior=prior)
-        return problem.solve(state, iterations)
+        problem = _Problem(
+            cells=self._cells,
+            weights=self._weights / inflation,
+            nu=_NU if index < self.n_student else _LONG_TAILED_NU,
+            lam=float(self._lam[index]),
+            centre=self._centre,
+            precision=self._precision,
+        )
+        return problem.solve(state, iterations, self.room)
 
     def look(
         self,
@@ -473,8 +400,8 @@ class _Ladder:
         Each begins where its neighbour ended. The last one on a side has `enough` less ln evidence
         than the best.
         """
-        n_student = len(_STUDENT)
-        family = range(n_student) if first < n_student else range(n_student, _N_PRIOR)
+        first, n_student = min(first, len(self._lam) - 1), self.n_student
+        family = range(n_student) if first < n_student else range(n_student, len(self._lam))
         tried = {first: self.solve(inflation, first, state, iterations)}
         for direction in (1, -1):
             index = first + direction
@@ -507,7 +434,7 @@ class _Ladder:
             return inflation, tried
         best = _best(tried)
         for _ in range(_INFLATION_PASSES):
-            larger = max(1.0, inflation * tried[best].errors().inflation)
+            larger = max(1.0, inflation * tried[best].errors(self.room).inflation)
             if abs(math.log(larger / inflation)) < _INFLATION_TOLERANCE:
                 break
             inflation = larger
@@ -531,13 +458,13 @@ class _Mixture:
     best: _Solution
 
 
-def _mixture(tried: dict[int, _Solution]) -> _Mixture:
+def _mixture(tried: dict[int, _Solution], room: _Room) -> _Mixture:
     best = _best(tried)
     step = tried[best].problem.cells.step
     some = [one for one in tried.values() if one.evidence > tried[best].evidence - _NEGLIGIBLE]
     share = np.exp(np.array([one.evidence - tried[best].evidence for one in some]))
     share /= share.sum()
-    errors = [one.errors() for one in some]
+    errors = [one.errors(room) for one in some]
     state = share @ np.stack([one.state for one in some])
     spread = np.stack([one.state - state for one in some])
     variance = np.stack([_variance(one, step) for one in errors])
@@ -568,16 +495,18 @@ def _running_mean(values: FloatArray, step: int) -> FloatArray:
     return (total[high] - total[low]) / (high - low)
 
 
-def _at_ages(mixture: _Mixture, ages: IntArray, inflation: float) -> PathEstimate:
+def _at_ages(mixture: _Mixture, ages: FloatArray, inflation: float) -> PathEstimate:
     ln_rate, variance = mixture.state[:-_N_SHARED], mixture.variance[:-_N_SHARED]
-    problem, residual = mixture.best.problem, mixture.best.point.residual
+    problem, residual = mixture.best.problem, mixture.best.residual()
     cells = problem.cells
-    at = np.asarray(ages, np.int64) - cells.first
+    at = ages - cells.first
     place = 2 * at / max(cells.n_frames - 1, 1) - 1
-    before = np.clip((at - 1) // cells.step, 0, cells.n_knot - 1)  # of the interval before a frame,
-    after = np.clip(at // cells.step, 0, cells.n_knot - 1)  # and of that after it
+    before, after = (  # the knots of half a frame before an age, and after it
+        np.clip((at + half) // cells.step, 0, cells.n_knot - 1).astype(np.int64)
+        for half in (-0.5, 0.5)
+    )
     return PathEstimate(
-        age=np.asarray(ages, np.int64),
+        age=ages,
         ln_rate=(ln_rate[before] + ln_rate[after]) / 2,
         ln_rate_error=np.sqrt((variance[before] + variance[after]) / 2),
         shared=mixture.state[-3:],
@@ -587,8 +516,8 @@ def _at_ages(mixture: _Mixture, ages: IntArray, inflation: float) -> PathEstimat
         misfit=_misfit(cells, problem.weights, residual),
         drift=float(mixture.state[-4]),
         drift_error=math.sqrt(mixture.variance[-4]),
-        reduced_chi_square=float(problem.weights @ residual**2) / len(residual),
-        n_lags=int(np.unique(cells.bin).size),
+        reduced_chi_square=float(problem.weights @ residual**2) / cells.n_cells,
+        n_lags=len(set(cells.bin.tolist())),
         converged=mixture.best.converged,
         search=PathSearch(
             first=cells.first,
@@ -605,13 +534,12 @@ def _misfit(cells: PathCells, weights: FloatArray, residual: FloatArray) -> floa
     if cells.left_out is None:
         return math.nan
 
-    def laid_out(values: FloatArray) -> FloatArray:
-        table = np.zeros((cells.n_row, cells.n_bin))
-        table[cells.row, cells.bin] = values
-        return table
-
-    left_out = np.stack([laid_out(residual + one) for one in cells.left_out])
-    return StackedResiduals().add(laid_out(weights), laid_out(residual), left_out).misfit()
+    weighted = weights * np.vstack([np.ones_like(residual), residual, residual + cells.left_out])
+    of_line = np.add.reduceat(weighted, cells.at[:-1], axis=1)
+    of_bin = np.zeros((len(weighted), int(cells.bin.max()) + 1))
+    for total, one in zip(of_bin, of_line, strict=True):
+        total[:] = np.bincount(cells.bin, one)
+    return StackedResiduals(of_bin[0], of_bin[1], of_bin[2:]).misfit()
 
 
 # --- while a run is on -------------------------------------------------------------------------
@@ -637,38 +565,40 @@ class PathEstimator:
         self,
         sums: AgeSums,
         series: SeriesFit,
-        curve: tuple[IntArray, FloatArray],
+        curve: tuple[FloatArray | IntArray, FloatArray],
         *,
         inflation: float | None = None,
     ) -> PathEstimate:
-        """Estimate Gamma at every frame of a series.
+        """Estimate Gamma in the middle of every row of the sums: at every frame of a short series.
 
-        `curve` are ages and ln Gamma (each (n,), finite) of a smoother estimate: the search begins
-        there. `inflation`, see `estimate_path`: 1 by default where there are no pixel blocks.
+        `curve` are ages, frames, and ln Gamma (each (n,), finite) of a smoother estimate: the
+        search begins there. `inflation`, see `estimate_path`: 1 by default where there are no
+        pixel blocks.
         """
-        n = sums.n_frames
-        cells = path_cells(sums, self._roi, 0, n, knot_step(n))
+        cells = path_cells(sums, self._roi, 0, sums.n_frames, knot_step(sums.n_rows))
         if not sums.n_block and inflation is None:
             inflation = 1.0
         beta = np.array([max(abs(series.beta), series.beta_error)])
         vague = vague_prior(beta)
         prior = LinearPrior(mean=vague.mean[0], covariance=vague.covariance[0])
         start = _begin(cells, np.interp(_middles(cells), *curve), prior)
-        return estimate_path(cells, start, prior, np.arange(n), known_inflation=inflation)
+        return estimate_path(
+            cells, start, prior, sums.ages(np.arange(sums.n_rows)), known_inflation=inflation
+        )
 
     def newest(
-        self, sums: AgeSums, series: SeriesFit, ages: IntArray, ln_rate: float
+        self, sums: AgeSums, series: SeriesFit, ages: FloatArray | IntArray, ln_rate: float
     ) -> PathEstimate:
-        """Estimate Gamma at those of `ages` (n,) that are among the newest frames.
+        """Estimate Gamma at those of `ages` (n,), frames, that are among the newest ones.
 
         `ln_rate` is typical of them; it says how far back the stretch has to reach.
         """
-        n = sums.n_frames
+        n, size = sums.n_frames, sums.row_frames
         if not math.isfinite(ln_rate):
             ln_rate = float(np.mean(rate_range(max(n - 1, 1))))
-        longest = _odd(_LIVE_DECAYS / math.exp(ln_rate) / _LIVE_KNOTS)
-        step = min(knot_step(n, _LIVE_KNOTS), longest)
-        first = max(0, n - _LIVE_KNOTS * step - 1)
+        longest = _odd(_LIVE_DECAYS / math.exp(ln_rate) / _LIVE_KNOTS / size)
+        step = min(knot_step(sums.n_rows, _LIVE_KNOTS), longest)
+        first = max(0, n - _LIVE_KNOTS * step * size - 1) // size * size
         cells = path_cells(sums, self._roi, first, n, step)
         widen = np.diag(np.array(_LIVE_WIDEN) * series.prior.mean[0]) ** 2
         prior = LinearPrior(
@@ -679,8 +609,8 @@ class PathEstimator:
             start = _begin(cells, np.full(cells.n_knot, ln_rate), prior)
         else:
             state = np.concatenate([known.at(_middles(cells)), known.state[-_N_SHARED:]])
-            start = dataclasses.replace(known, first=first, step=step, state=state)
-        inside = ages[ages >= first]
+            start = dataclasses.replace(known, first=first, step=cells.step, state=state)
+        inside = np.asarray(ages[ages >= first], np.float64)
         found = estimate_path(cells, start, prior, inside, resume=known is not None)
         # A search that led nowhere, in the dark for example, must not lead the next one.
         self._search = found.search if found.converged else None
@@ -689,9 +619,9 @@ class PathEstimator:
 
 def _first_inflation(cells: PathCells) -> float:
     """Return what the cells alone tell of it: they share pixels, that they share frames is left."""
-    if cells.left_out is None or not cells.value.size:
+    if cells.left_out is None or not cells.n_cells:
         return 1.0
-    return max(1.0, float(np.mean(jackknife_variance(cells.left_out) * cells.weight)))
+    return max(1.0, float(jackknife_variance(cells.left_out) @ cells.weight) / cells.n_cells)
 
 
 def _odd(frames: float) -> int:

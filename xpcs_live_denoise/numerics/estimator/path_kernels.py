@@ -1,10 +1,13 @@
 """The model of a path at all cells at once: what it misses, where it should go, how sure that is.
 
 A cell's S is linear in Gamma of the knots between its two times: what a node has a share in belongs
-to all knots before it, so that running sums over nodes give every sum over knots.
+to all knots before it, so that running sums over nodes give every sum over knots. All rows of a lag
+bin lie alike over the nodes, so that a bin is a few sums of vectors.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -13,162 +16,675 @@ from xpcs_live_denoise.records.types import FloatArray, IntArray
 
 N_SHARED = 4  # drift, ln alpha, beta and baseline - 1, which all frames share
 _LEAST_DECAY = 1e-12
-_NOTHING = 1e-20  # of J^T W J: what a cell adds to the inverse variance of ln Gamma of a knot
+_HIGHEST = 20.0  # logarithm that is raised to a power: a step on the way may go far
+_GONE = 32.0  # 2 S^alpha from which on nothing of the contrast is left
+# What a cell, or an entry of J^T W J, may add to an inverse variance of ln Gamma and be left out.
+_NOTHING = 1e-12
+_LOOK = 8  # entries of a row of J^T W J of which one tells whether that is so
+
+# --- logarithms and powers of many numbers -----------------------------------------------------
+
+_LOG2_E, _LN_2, _ROOT_2 = 1.4426950408889634, 0.6931471805599453, 1.4142135623730951
+_FRACTION, _ONE, _BIAS, _SHIFT = 0xFFFFFFFFFFFFF, 0x3FF0000000000000, 1023, 52  # of a float64
+_LOWEST = -700.0
+
+
+@kernel(in_order=True)
+def _logarithms(x: FloatArray, whole: FloatArray, part: FloatArray, out: FloatArray) -> None:
+    """Fill out with ln x for positive x, to 1e-15: the compiler makes vectors of plain sums only.
+
+    `whole` and `part` are room for as many numbers.
+    """
+    bits = part.view(np.int64)
+    for i in range(len(x)):
+        part[i] = x[i]
+    for i in range(len(x)):
+        whole[i] = np.int32(bits[i] >> _SHIFT) - np.int32(_BIAS)
+        bits[i] = (bits[i] & _FRACTION) | _ONE
+    for i in range(len(x)):
+        m, e = part[i], whole[i]
+        if m > _ROOT_2:
+            m *= 0.5
+            e += 1.0
+        s = (m - 1) / (m + 1)
+        z = s * s
+        p = 1 / 13 + z * (1 / 15 + z * (1 / 17 + z * (1 / 19)))
+        p = 1 / 3 + z * (1 / 5 + z * (1 / 7 + z * (1 / 9 + z * (1 / 11 + z * p))))
+        out[i] = e * _LN_2 + 2 * s * (1 + z * p)
+
+
+@kernel(in_order=True)
+def _exponentials(x: FloatArray, out: FloatArray) -> None:
+    """Fill out with exp x for x up to 700, to 1e-15."""
+    bits = out.view(np.int64)
+    for i in range(len(x)):
+        k = np.floor(max(x[i], _LOWEST) * _LOG2_E + 0.5)
+        bits[i] = (np.int64(np.int32(k)) + _BIAS) << _SHIFT
+    for i in range(len(x)):
+        y = max(x[i], _LOWEST)
+        r = y - np.floor(y * _LOG2_E + 0.5) * _LN_2
+        p = 1 / 40320 + r * (1 / 362880 + r * (1 / 3628800 + r * (1 / 39916800 + r / 479001600)))
+        p = 1 / 24 + r * (1 / 120 + r * (1 / 720 + r * (1 / 5040 + r * p)))
+        out[i] *= 1 + r * (1 + r * (1 / 2 + r * (1 / 6 + r * p)))
+
+
+# --- the model ---------------------------------------------------------------------------------
+
+# Rows of slopes (6, n): of the model with S and with what all share, then value less model.
+_BY_DECAY, _BY_DRIFT, _BY_ALPHA, _BY_BETA, _BY_BASELINE, _RESIDUAL = range(6)
+
+
+@kernel()
+def _cell_slopes(  # noqa: PLR0917 (numba knows no keyword-only arguments)
+    k: int,
+    m: int,
+    s: float,
+    t: float,
+    place: FloatArray,
+    passed: FloatArray,
+    slowest: float,
+    shared: FloatArray,
+    slopes: FloatArray,
+    room: FloatArray,
+) -> bool:
+    """Fill slopes of the model, and S in room[0], for n rows of a bin; k and m are nodes of row 0.
+
+    `place` is that of the n rows, `passed` S up to each node, `slowest` the least S of a knot.
+    Returns whether any contrast is left at these lags.
+    """
+    n, alpha, beta = len(place), math.exp(min(shared[1], _HIGHEST)), shared[2]
+    decay, power, curve, x = room[0, :n], room[1, :n], room[2, :n], room[3, :n]
+    slopes[_BY_BASELINE] = 1.0
+    least = max(slowest * (m + t - k - s), _LEAST_DECAY)
+    if 2 * math.exp(min(alpha * math.log(least), _HIGHEST)) > _GONE:
+        slopes[:_BY_BASELINE] = 0.0
+        return False
+    begin, end = passed[k : k + n + 1], passed[m : m + n + 1]
+    for i in range(n):
+        decay[i] = (1 - t) * end[i] + t * end[i + 1] - (1 - s) * begin[i] - s * begin[i + 1]
+    for i in range(n):
+        decay[i] = max(decay[i], _LEAST_DECAY)
+    _logarithms(decay, power, x, slopes[_BY_ALPHA])
+    for i in range(n):
+        x[i] = min(alpha * slopes[_BY_ALPHA, i], _HIGHEST)
+    _exponentials(x, power)
+    for i in range(n):
+        x[i] = -2 * power[i]
+    _exponentials(x, curve)
+    # One row at a time: with more of them the compiler does not see that they are apart.
+    for i in range(n):
+        slopes[_BY_BETA, i] = (1 + shared[0] * place[i]) * curve[i]
+    for i in range(n):
+        slopes[_BY_DRIFT, i] = beta * place[i] * curve[i]
+    for i in range(n):
+        power[i] *= -2 * alpha * beta * slopes[_BY_BETA, i]
+    for i in range(n):
+        slopes[_BY_ALPHA, i] *= power[i]
+    for i in range(n):
+        slopes[_BY_DECAY, i] = power[i] / decay[i]
+    return True
+
+
+@kernel()
+def _add_shared(to: FloatArray, w: FloatArray, slopes: FloatArray, x: FloatArray) -> None:
+    """Add slopes W slopes^T of what all share, and of the residual: (5, 5), its lower half."""
+    n = len(w)
+    for i in range(N_SHARED + 1):
+        for c in range(n):
+            x[c] = w[c] * slopes[i + 1, c]
+        for j in range(i + 1):
+            total = 0.0
+            for c in range(n):
+                total += x[c] * slopes[j + 1, c]
+            to[i, j] += total
+
+
+@kernel()
+def _add_baseline(to: FloatArray, w: FloatArray, slopes: FloatArray) -> None:
+    """Add the same where no contrast is left."""
+    one, first, second = 0.0, 0.0, 0.0
+    for c in range(len(w)):
+        x = w[c] * slopes[_RESIDUAL, c]
+        one += w[c]
+        first += x
+        second += x * slopes[_RESIDUAL, c]
+    to[3, 3] += one
+    to[4, 3] += first
+    to[4, 4] += second
+
+
+@kernel()
+def _add(to: FloatArray, first: int, values: FloatArray, factor: float) -> None:
+    part = to[first : first + len(values)]  # an index that may be negative makes no vectors
+    for i in range(len(values)):
+        part[i] += factor * values[i]
+
+
+@kernel()
+def _add_at_nodes(  # noqa: PLR0917
+    to: FloatArray, k: int, m: int, s: float, t: float, values: FloatArray
+) -> None:
+    """Add what cells have at the nodes of their two times, k and m for the first row."""
+    _add(to, k, values, s - 1)
+    _add(to, m, values, 1 - t)
+    if s:
+        _add(to, k + 1, values, -s)
+    if t:
+        _add(to, m + 1, values, t)
+
+
+@kernel()
+def _add_pair(pairs: FloatArray, a: int, b: int, values: FloatArray, factor: float) -> None:
+    """Add products of the shares at nodes a and b of the first row; `pairs` are (b - a, a)."""
+    if factor and a != b:
+        _add(pairs[abs(b - a)], min(a, b), values, factor)
 
 
 @kernel()
 def _add_products(  # noqa: PLR0917
-    both: FloatArray, before: int, after: int, s: float, t: float, v: float
+    pairs: FloatArray, k: int, m: int, s: float, t: float, values: FloatArray
 ) -> None:
-    """Add v times the products of a cell's shares in S at its four nodes."""
-    for i in range(4):
-        a = before + i if i < 2 else after + i - 2
-        at_a = _at_node(i, s, t)
-        for j in range(4):
-            b = before + j if j < 2 else after + j - 2
-            both[a, b] += v * at_a * _at_node(j, s, t)
+    """Add minus the products of shares of every two of a cell's four nodes."""
+    _add_pair(pairs, k, m, values, (1 - s) * (1 - t))
+    _add_pair(pairs, k, m + 1, values, (1 - s) * t)
+    _add_pair(pairs, k + 1, m, values, s * (1 - t))
+    _add_pair(pairs, k + 1, m + 1, values, s * t)
+    _add_pair(pairs, k, k + 1, values, -(1 - s) * s)
+    _add_pair(pairs, m, m + 1, values, -(1 - t) * t)
 
 
 @kernel()
-def _at_node(i: int, s: float, t: float) -> float:
-    if i == 0:
-        return s - 1
-    if i == 1:
-        return -s
-    return 1 - t if i == 2 else t
-
-
-@kernel()
-def _sum_nodes(
-    at: FloatArray, both: FloatArray, rate: FloatArray, downhill: FloatArray, curvature: FloatArray
-) -> None:
-    """Fill the rows of knots of J^T W residual and J^T W J from what was summed at nodes."""
-    n_knot, n_column = len(rate), at.shape[1]
-    total, products = np.zeros(n_column), np.zeros(n_knot + 1)
-    for k in range(n_knot - 1, -1, -1):
-        for i in range(n_column):
-            total[i] += at[k + 1, i]
-        downhill[k] = rate[k] * total[N_SHARED]
-        for i in range(N_SHARED):
-            curvature[k, n_knot + i] = rate[k] * total[i]
-            curvature[n_knot + i, k] = rate[k] * total[i]
-        for b in range(n_knot + 1):
-            products[b] += both[k + 1, b]
-        running = 0.0
-        for b in range(n_knot, 0, -1):
-            running += products[b]
-            curvature[k, b - 1] = rate[k] * rate[b - 1] * running
-
-
-@kernel("void(int32[:, ::1], float64[:, ::1], float64[::1], float64[::1])")
-def decays(node: IntArray, share: FloatArray, rate: FloatArray, decay: FloatArray) -> None:
-    """Fill S of every cell, (n,), from Gamma times frames of each knot."""
-    passed = np.zeros(len(rate) + 1)
+def _pass(state: FloatArray, step: int, rate: FloatArray, passed: FloatArray) -> float:
+    """Fill Gamma times frames of each knot, and S up to each node and one beyond; the least S."""
+    passed[0], least = 0.0, np.inf
     for k in range(len(rate)):
+        rate[k] = math.exp(min(state[k], _HIGHEST)) * step
         passed[k + 1] = passed[k] + rate[k]
-    for c in range(len(decay)):
-        before, after = node[0, c], node[1, c]
-        begin = passed[before] + share[0, c] * rate[before]
-        decay[c] = max(passed[after] + share[1, c] * rate[after] - begin, _LEAST_DECAY)
+        least = min(least, rate[k])
+    passed[len(rate) + 1] = passed[len(rate)]
+    return least
 
 
-@kernel(
-    "void(int32[:, ::1], float64[:, ::1], float64[::1], float64[::1], float64[:, ::1],"
-    " float64[:, ::1], float64[::1], float64[:, ::1])"
-)
-def normal_equations(  # noqa: PLR0917 (numba knows no keyword-only arguments)
+@kernel()
+def _sum_knots(at: FloatArray, rate: FloatArray, downhill: FloatArray, border: FloatArray) -> None:
+    """Fill what knots have in J^T W residual and, with what is shared, in J^T W J."""
+    n_knot = len(rate)
+    for i in range(N_SHARED + 1):
+        total = 0.0
+        to = downhill if i == N_SHARED else border[i]
+        for k in range(n_knot - 1, -1, -1):
+            total += at[i, k + 1]
+            to[k] = rate[k] * total
+
+
+@kernel()
+def _sum_pairs(
+    pairs: FloatArray, widest: int, rate: FloatArray, band: FloatArray, first: IntArray
+) -> None:
+    """Fill J^T W J of knots, band[d, k] its entry (k, k - d), where k - d >= first[k].
+
+    An entry (k, j), j <= k, is the sum over the pairs of nodes a <= j and b > k. `pairs` are 0
+    then.
+    """
+    n_knot = len(rate)
+    of_node, of_row = np.zeros(n_knot + 1), np.zeros(n_knot)
+    first[:n_knot] = -1
+    for d in range(min(widest, n_knot) - 1, -1, -1):
+        some, row, column, later = pairs[d + 1], band[d, d:], of_row[d:], rate[d:]
+        for a in range(n_knot - d):
+            of_node[a] += some[a]
+        some[:] = 0.0
+        for a in range(n_knot - d):
+            column[a] += of_node[a]
+        for a in range(n_knot - d):
+            row[a] = later[a] * rate[a] * column[a]
+        if d % _LOOK == 0:
+            for a in range(n_knot - d):
+                if first[d + a] < 0 and row[a] > _NOTHING:
+                    first[d + a] = max(a - _LOOK + 1, d + a - widest + 1, 0)
+    for k in range(n_knot):
+        first[k] = k if first[k] < 0 else first[k]
+
+
+@kernel()
+def _evaluate(  # noqa: PLR0917
     node: IntArray,
     share: FloatArray,
-    weights: FloatArray,
-    rate: FloatArray,
-    slopes: FloatArray,
-    of_shared: FloatArray,
+    row: IntArray,
+    at: IntArray,
+    place: FloatArray,
+    value: FloatArray,
+    weight: FloatArray,
+    step: int,
+    state: FloatArray,
+    pairs: FloatArray,
     downhill: FloatArray,
-    curvature: FloatArray,
-) -> None:
-    """Fill J^T W residual (n_knot + 4,) and J^T W J (n_knot + 4, n_knot + 4).
+    band: FloatArray,
+    border: FloatArray,
+    first: IntArray,
+) -> float:
+    """Fill J^T W residual and the lower half of J^T W J; return half of chi-square.
 
-    `slopes` (6, n) are those of the model with respect to S and to the four that all share, and the
-    residual; `of_shared` (6, 6) is slopes W slopes^T.
+    `band` (n_knot, n_knot) and `first` (n_knot,) are those of `_sum_pairs`, `border` (4, n_knot +
+    4) is what all share. `pairs` (n_knot + 2, n_knot + 2) are 0 before and after.
     """
-    n_knot, n = len(rate), len(weights)
-    at, both = np.zeros((n_knot + 1, 5)), np.zeros((n_knot + 1, n_knot + 1))
-    for c in range(n):
-        by_decay = slopes[0, c]
-        v = weights[c] * by_decay
-        if abs(v * by_decay) < _NOTHING:
+    n_knot, n_row = len(state) - N_SHARED, len(place)
+    shared, rate, passed = state[n_knot:], np.empty(n_knot), np.empty(n_knot + 2)
+    slowest = _pass(state, step, rate, passed)
+    at_node, of_shared = np.zeros((5, n_knot + 2)), np.zeros((N_SHARED + 1, N_SHARED + 1))
+    room, slopes, widest = np.empty((4, n_row)), np.empty((6, n_row)), 0
+    for b in range(len(row)):
+        n, low = at[b + 1] - at[b], row[b]
+        s, t, k, m = share[0, b], share[1, b], node[0, b] + low, node[1, b] + low
+        w, data, x, v = weight[at[b] :][:n], value[at[b] :][:n], room[1, :n], room[2, :n]
+        left = _cell_slopes(k, m, s, t, place[low:][:n], passed, slowest, shared, slopes, room)
+        for i in range(n):
+            model = shared[3] + shared[2] * slopes[_BY_BETA, i]
+            slopes[_RESIDUAL, i] = data[i] - model
+        if not left:
+            _add_baseline(of_shared, w, slopes)
             continue
-        before, after = node[0, c], node[1, c]
-        s, t = share[0, c], share[1, c]
-        if s == 0 and t == 0:
-            for i in range(5):
-                y = v * slopes[i + 1, c]
-                at[after, i] += y
-                at[before, i] -= y
-            v *= by_decay
-            both[before, before] += v
-            both[after, after] += v
-            both[before, after] -= v
-            both[after, before] -= v
-        else:
-            for i in range(5):
-                y = v * slopes[i + 1, c]
-                at[after, i] += y - y * t
-                at[before, i] -= y - y * s
-                at[after + 1, i] += y * t
-                at[before + 1, i] -= y * s
-            _add_products(both, before, after, s, t, v * by_decay)
-    _sum_nodes(at, both, rate, downhill, curvature)
+        _add_shared(of_shared, w, slopes, x)
+        total = 0.0
+        for i in range(n):
+            v[i] = w[i] * slopes[_BY_DECAY, i]
+            total += v[i] * slopes[_BY_DECAY, i] * room[0, i] ** 2
+        if total < _NOTHING:
+            continue
+        for j in range(N_SHARED + 1):
+            for i in range(n):
+                x[i] = v[i] * slopes[j + 1, i]
+            _add_at_nodes(at_node[j], k, m, s, t, x)
+        for i in range(n):
+            x[i] = v[i] * slopes[_BY_DECAY, i]
+        _add_products(pairs, k, m, s, t, x)
+        widest = max(widest, m - k + 1)
+    _sum_knots(at_node, rate, downhill, border)
+    _sum_pairs(pairs, widest, rate, band, first)
     for j in range(N_SHARED):
-        downhill[n_knot + j] = of_shared[5, j + 1]
+        downhill[n_knot + j] = of_shared[N_SHARED, j]
         for i in range(N_SHARED):
-            curvature[n_knot + i, n_knot + j] = of_shared[i + 1, j + 1]
+            border[i, n_knot + j] = of_shared[max(i, j), min(i, j)]
+    return of_shared[N_SHARED, N_SHARED] / 2
+
+
+# --- its algebra -------------------------------------------------------------------------------
+
+_TILE = 4  # rows and columns that are done at once: numbers that are loaded are used four times
+
+
+@kernel()
+def _tile(matrix: FloatArray, i: int, j: int, first: int, out: FloatArray) -> None:
+    """Fill out (4, 4) with the products of rows i .. i + 3 and j .. j + 3, columns first .. j."""
+    a, b, c, d = (
+        matrix[i, first:j],
+        matrix[i + 1, first:j],
+        matrix[i + 2, first:j],
+        matrix[i + 3, first:j],
+    )
+    for q in range(_TILE):
+        row, aq, bq, cq, dq = matrix[j + q, first:j], 0.0, 0.0, 0.0, 0.0
+        for k in range(len(row)):
+            x = row[k]
+            aq += a[k] * x
+            bq += b[k] * x
+            cq += c[k] * x
+            dq += d[k] * x
+        out[0, q], out[1, q], out[2, q], out[3, q] = aq, bq, cq, dq
+
+
+@kernel()
+def _factorise(matrix: FloatArray, first: IntArray) -> bool:
+    """Replace the lower half of a matrix by its Cholesky factor; False: not positive definite.
+
+    Rows are 0 before column `first`, a multiple of 4 and one for four rows, as is their number.
+    """
+    n, tile = len(matrix), np.empty((_TILE, _TILE))
+    inverse = np.empty(n)  # of the diagonal
+    for i in range(0, n, _TILE):
+        for j in range(first[i], i + 1, _TILE):
+            _tile(matrix, i, j, max(first[i], first[j]), tile)
+            some, others = (
+                matrix[i : i + _TILE, j : j + _TILE],
+                matrix[j : j + _TILE, j : j + _TILE],
+            )
+            for p in range(_TILE):
+                for q in range(p if i == j else _TILE):
+                    x = some[p, q] - tile[p, q]
+                    for k in range(q):
+                        x -= some[p, k] * others[q, k]
+                    some[p, q] = x * inverse[j + q]
+                if i == j:
+                    x = some[p, p] - tile[p, p]
+                    for k in range(p):
+                        x -= some[p, k] * some[p, k]
+                    if not x > 0:
+                        return False
+                    some[p, p] = math.sqrt(x)
+                    inverse[j + p] = 1 / some[p, p]
+    return True
+
+
+@kernel()
+def _back_substitute(factor: FloatArray, first: IntArray, x: FloatArray) -> None:
+    """Replace each row of x (m, n) by the solution of L L^T y = x."""
+    m, n = x.shape
+    for i in range(n):
+        row = factor[i, first[i] : i]
+        for one in range(m):
+            part, total = x[one, first[i] : i], 0.0
+            for k in range(len(row)):
+                total += row[k] * part[k]
+            x[one, i] = (x[one, i] - total) / factor[i, i]
+    for i in range(n - 1, -1, -1):
+        row = factor[i, first[i] : i]
+        for one in range(m):
+            part, y = x[one, first[i] : i], x[one, i] / factor[i, i]
+            x[one, i] = y
+            for k in range(len(row)):
+                part[k] -= y * row[k]
+
+
+@kernel()
+def _stiffness(state: FloatArray, nu: float, lam: float, stiffness: FloatArray) -> None:
+    """Fill the second derivatives of the prior with respect to the increments, (n_knot - 1,)."""
+    for k in range(len(stiffness)):
+        change = state[k + 1] - state[k]
+        stiffness[k] = lam * (nu + 1) / (nu + lam * change * change)
+
+
+@kernel()
+def _of_prior(
+    state: FloatArray, nu: float, lam: float, centre: FloatArray, precision: FloatArray
+) -> float:
+    """Return -ln of the probability of a state before the data, up to a constant."""
+    n_knot, total = len(state) - N_SHARED, 0.0
+    for k in range(n_knot - 1):
+        change = state[k + 1] - state[k]
+        total += math.log1p(lam * change * change / nu)
+    total *= (nu + 1) / 2
+    far = state[:n_knot].mean() - centre[0]
+    total += precision[0] * far * far / 2
+    for i in range(N_SHARED):
+        far = state[n_knot + i] - centre[i + 1]
+        total += precision[i + 1] * far * far / 2
+    return total
+
+
+@kernel()
+def _assemble(  # noqa: PLR0917
+    band: FloatArray,
+    border: FloatArray,
+    first: IntArray,
+    stiffness: FloatArray,
+    precision: FloatArray,
+    damping: float,
+    matrix: FloatArray,
+    begin: IntArray,
+) -> None:
+    """Fill matrix, its lower half, with J^T W J, the prior and damping, and `begin` of each row.
+
+    The prior of the mean of knots, which would fill the matrix, stands at the one in the middle:
+    `_solve_mean` puts that right. Without damping all of a row before `begin` is 0.
+    """
+    n_knot, n = len(band), len(matrix)
+    last = n_knot + N_SHARED
+    for i in range(0, n, _TILE):
+        least = 0 if i + _TILE > n_knot else first[i]
+        for k in range(i, min(i + _TILE, n_knot)):
+            least = min(least, first[k], max(k - 1, 0))
+        begin[i : i + _TILE] = least // _TILE * _TILE
+    spread = precision[0] / n_knot**2
+    for k in range(n):
+        row = matrix[k, : k + 1]
+        row[begin[k] if damping else 0 :] = 0.0
+        if k < n_knot:
+            for j in range(first[k], k + 1):
+                row[j] = band[k - j, k]
+            row[k] += stiffness[k - 1] if k else 0.0
+            row[k] += stiffness[k] if k < n_knot - 1 else 0.0
+            row[k] += damping * (row[k] + spread)
+            if k:
+                row[k - 1] -= stiffness[k - 1]
+        elif k < last:
+            row[:] = border[k - n_knot, : k + 1]
+            row[k] = (row[k] + precision[k - n_knot + 1]) * (1 + damping)
+        else:
+            row[k] = 1.0
+    matrix[n_knot // 2, n_knot // 2] += precision[0]
+
+
+@kernel()
+def _solve_mean(
+    matrix: FloatArray, begin: IntArray, n_knot: int, weight: float, x: FloatArray
+) -> float:
+    """Replace x by the solution where the prior of the mean has its `weight`; ln of determinants.
+
+    `matrix` is the factor with that weight at the middle knot: with v v^T of the mean instead of
+    e e^T there, the solution is that of a matrix of two more ranks. Returns what ln det gains.
+    """
+    n, middle = len(matrix), n_knot // 2
+    solved = np.zeros((3, n))
+    of_mean, of_middle = solved[0], solved[1]
+    of_mean[:n_knot], of_middle[middle], solved[2] = 1 / n_knot, 1.0, x
+    _back_substitute(matrix, begin, solved)
+    x[:] = solved[2]
+    a, b = 1 + weight * of_mean[:n_knot].mean(), weight * of_middle[:n_knot].mean()
+    c, d = -weight * of_mean[middle], 1 - weight * of_middle[middle]
+    determinant = a * d - b * c
+    p, q = weight * x[:n_knot].mean(), -weight * x[middle]
+    p, q = (d * p - b * q) / determinant, (a * q - c * p) / determinant
+    for i in range(n):
+        x[i] -= of_mean[i] * p + of_middle[i] * q
+    return math.log(determinant)
+
+
+# --- the most probable path --------------------------------------------------------------------
+
+_ENOUGH = 0.02  # a step that explains no more than this, in ln probability, is the last
+_LONGEST_STEP = 2.0  # in ln Gamma and ln alpha
+_FIRST_DAMPING, _DAMPING_FACTOR, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 8.0, 1e-7, 1e8
+_CELLS = (
+    "int64[:, ::1], float64[:, ::1], int64[::1], int64[::1], float64[::1], float64[::1],"
+    " float64[::1], int64"
+)
+
+
+@kernel()
+def _uphill(  # noqa: PLR0917
+    state: FloatArray,
+    stiffness: FloatArray,
+    centre: FloatArray,
+    precision: FloatArray,
+    downhill: FloatArray,
+    step: FloatArray,
+) -> None:
+    """Fill step with the gradient of ln probability: that of the data less that of the prior."""
+    n_knot = len(state) - N_SHARED
+    level = precision[0] * (state[:n_knot].mean() - centre[0]) / n_knot
+    step[:] = 0.0
+    for k in range(n_knot):
+        step[k] += downhill[k] - level
+    for k in range(n_knot - 1):
+        pull = stiffness[k] * (state[k + 1] - state[k])
+        step[k] += pull
+        step[k + 1] -= pull
+    for i in range(N_SHARED):
+        far = state[n_knot + i] - centre[i + 1]
+        step[n_knot + i] = downhill[n_knot + i] - precision[i + 1] * far
 
 
 @kernel(
-    "void(int32[:, ::1], float64[:, ::1], float64[::1], float64[::1], float64[:, ::1],"
-    " float64[:, ::1], float64[:, ::1])"
+    f"boolean({_CELLS}, float64, float64, float64[::1], float64[::1], int64, float64[::1],"
+    " float64[::1], float64[:, ::1], float64[:, :, ::1], float64[:, ::1], float64[::1])"
 )
+def solve(  # noqa: PLR0917
+    node: IntArray,
+    share: FloatArray,
+    row: IntArray,
+    at: IntArray,
+    place: FloatArray,
+    value: FloatArray,
+    weight: FloatArray,
+    frames: int,
+    nu: float,
+    lam: float,
+    centre: FloatArray,
+    precision: FloatArray,
+    iterations: int,
+    state: FloatArray,
+    before: FloatArray,
+    pairs: FloatArray,
+    bands: FloatArray,
+    matrix: FloatArray,
+    result: FloatArray,
+) -> bool:
+    """Find the most probable path by Gauss-Newton steps with Levenberg's damping.
+
+    `state` is where it begins, and ends; `before` where the last step began, and `result` becomes
+    -ln probability at the end, what the last step gained of it, and half of ln det of the curvature
+    where that began. Room: `pairs` (n_knot + 2, n_knot + 2), all 0, `bands` (2, n_knot, n_knot) and
+    `matrix` (n, n), n a multiple of 4 from n_knot + 4 on. False where the curvature is not positive
+    definite.
+    """
+    n_state = len(state)
+    n_knot, n, now = n_state - N_SHARED, len(matrix), 0
+    borders, firsts = np.empty((2, N_SHARED, n_state)), np.empty((2, n_knot), np.int64)
+    downhills, stiffness = np.empty((2, n_state)), np.empty(n_knot - 1)
+    begin, step, trial = np.empty(n, np.int64), np.empty(n), np.empty(n_state)
+    cost, gain, damping, last, done = np.inf, np.inf, _FIRST_DAMPING, 0, 0
+    trial[:], before[:] = state, state
+    while True:
+        new = _of_prior(trial, nu, lam, centre, precision) + _evaluate(
+            node, share, row, at, place, value, weight, frames,
+            trial, pairs, downhills[1 - now], bands[1 - now], borders[1 - now], firsts[1 - now],
+        )  # fmt: skip
+        if new <= cost or not done:
+            state[:], cost, gain, now = trial, new, cost - new, 1 - now
+            damping = max(damping / _DAMPING_FACTOR, _LEAST_DAMPING) if done else damping
+            if done == iterations or gain < _ENOUGH:  # the curvature has not changed either
+                last = now if not done else 1 - now
+                break
+            before[:], done = state, done + 1
+            _stiffness(state, nu, lam, stiffness)
+        else:
+            damping *= _DAMPING_FACTOR
+            if not damping < _MOST_DAMPING:
+                last, gain = now, 0.0
+                break
+        _assemble(
+            bands[now], borders[now], firsts[now], stiffness, precision, damping, matrix, begin
+        )
+        if not _factorise(matrix, begin):
+            return False
+        _uphill(state, stiffness, centre, precision, downhills[now], step)
+        _solve_mean(matrix, begin, n_knot, precision[0], step)
+        longest = np.abs(step[: n_state - 2]).max()
+        factor = _LONGEST_STEP / longest if longest > _LONGEST_STEP else 1.0
+        for i in range(n_state):
+            trial[i] = state[i] + factor * step[i]
+    _stiffness(before, nu, lam, stiffness)
+    _assemble(bands[last], borders[last], firsts[last], stiffness, precision, 0.0, matrix, begin)
+    if not _factorise(matrix, begin):
+        return False
+    volume = _solve_mean(matrix, begin, n_knot, precision[0], step) / 2
+    for i in range(n):
+        volume += math.log(matrix[i, i])
+    result[0], result[1], result[2] = cost, gain, volume
+    return True
+
+
+# --- its errors --------------------------------------------------------------------------------
+
+
+@kernel(f"void({_CELLS}, float64[::1], float64[:, ::1], float64[:, ::1], float64[::1])")
 def project(  # noqa: PLR0917
     node: IntArray,
     share: FloatArray,
-    weights: FloatArray,
-    rate: FloatArray,
-    slopes: FloatArray,
+    row: IntArray,
+    at: IntArray,
+    place: FloatArray,
+    value: FloatArray,
+    weight: FloatArray,
+    frames: int,
+    state: FloatArray,
     values: FloatArray,
     projected: FloatArray,
+    residual: FloatArray,
 ) -> None:
-    """Fill projected (m, n_knot + 4) with J^T W values for values (m, n)."""
-    n_knot, n, m = len(rate), values.shape[1], values.shape[0]
-    at = np.zeros(n_knot + 2)
-    for k in range(m):
-        at[:], projected[k] = 0.0, 0.0
-        shared = projected[k, n_knot:]
-        for c in range(n):
-            x = weights[c] * values[k, c]
-            shared[3] += x * slopes[4, c]
-            y = x * slopes[0, c]
-            if y == 0:
-                continue
-            for i in range(3):
-                shared[i] += x * slopes[i + 1, c]
-            before, after, s, t = node[0, c], node[1, c], share[0, c], share[1, c]
-            at[after] += y - y * t
-            at[after + 1] += y * t
-            at[before] -= y - y * s
-            at[before + 1] -= y * s
+    """Fill projected (m, n_knot + 4) with J^T W values for values (m, n).
+
+    `residual` (n,) becomes value less model, 0 where a gap leaves no cell.
+    """
+    n_knot, n_row = len(state) - N_SHARED, len(place)
+    shared, rate, passed = state[n_knot:], np.empty(n_knot), np.empty(n_knot + 2)
+    slowest = _pass(state, frames, rate, passed)
+    room, slopes = np.empty((4, n_row)), np.empty((6, n_row))
+    at_node = np.zeros((len(values), n_knot + 2))
+    projected[:] = 0.0
+    for b in range(len(row)):
+        n, low = at[b + 1] - at[b], row[b]
+        s, t, k, m = share[0, b], share[1, b], node[0, b] + low, node[1, b] + low
+        left = _cell_slopes(k, m, s, t, place[low:][:n], passed, slowest, shared, slopes, room)
+        w, x, data, rest = (
+            weight[at[b] :][:n],
+            room[1, :n],
+            value[at[b] :][:n],
+            residual[at[b] :][:n],
+        )
+        for i in range(n):
+            model = shared[3] + shared[2] * slopes[_BY_BETA, i]
+            rest[i] = data[i] - model if w[i] > 0 else 0.0
+        for one in range(len(values)):
+            some = values[one, at[b] :][:n]
+            for i in range(n):
+                x[i] = w[i] * some[i]
+            for j in range(N_SHARED):
+                total = 0.0
+                for i in range(n):
+                    total += x[i] * slopes[j + 1, i]
+                projected[one, n_knot + j] += total
+            if left:
+                for i in range(n):
+                    x[i] *= slopes[_BY_DECAY, i]
+                _add_at_nodes(at_node[one], k, m, s, t, x)
+    for one in range(len(values)):
         total = 0.0
-        for b in range(n_knot - 1, -1, -1):
-            total += at[b + 1]
-            projected[k, b] = rate[b] * total
+        for k in range(n_knot - 1, -1, -1):
+            total += at_node[one, k + 1]
+            projected[one, k] = rate[k] * total
+
+
+@kernel("void(float64[:, ::1], int64, float64)")
+def spread_mean(inverse: FloatArray, n_knot: int, weight: float) -> None:
+    """Make of the lower half of an inverse all of it, for a prior of the mean of knots.
+
+    It is given for one of the middle knot alone, of the same weight; see `_solve_mean`.
+    """
+    n, middle = len(inverse), n_knot // 2
+    for i in range(n):
+        for j in range(i):
+            inverse[j, i] = inverse[i, j]
+    of_mean, of_middle = np.zeros(n), inverse[middle].copy()
+    for k in range(n_knot):
+        of_mean += inverse[k] / n_knot
+    a, b = 1 + weight * of_mean[:n_knot].mean(), weight * of_middle[:n_knot].mean()
+    c, d = -weight * of_mean[middle], 1 - weight * of_middle[middle]
+    determinant = a * d - b * c
+    for i in range(n):
+        p, q = weight * of_mean[i], -weight * of_middle[i]
+        p, q = (d * p - b * q) / determinant, (a * q - c * p) / determinant
+        row = inverse[i]
+        for j in range(n):
+            row[j] -= of_mean[j] * p + of_middle[j] * q
 
 
 @kernel()
 def _open(row: FloatArray, stiffness: FloatArray, precision: FloatArray) -> float:
     n_knot = len(stiffness) + 1
-    total, mean = 0.0, 0.0
+    later, total, mean = row[1:n_knot], 0.0, 0.0
     for k in range(n_knot - 1):
-        change = row[k + 1] - row[k]
+        change = later[k] - row[k]
         total += stiffness[k] * change * change
     for k in range(n_knot):
         mean += row[k]
@@ -185,13 +701,9 @@ def open_variance(
     """Fill variance with r^T P r for each row r of the inverse curvature, P that of the prior.
 
     `stiffness` (n_knot - 1,) is that of increments, `precision` (5,) of the mean and of what is
-    shared. Returns the same for the mean of the knots' rows. The upper half of the inverse must be
-    there; the lower one is filled.
+    shared. Returns the same for the mean of the knots' rows.
     """
     n_knot = len(stiffness) + 1
-    for i in range(len(inverse)):
-        for j in range(i):
-            inverse[i, j] = inverse[j, i]
     of_mean = np.zeros(len(inverse))
     for i in range(len(inverse)):
         variance[i] = _open(inverse[i], stiffness, precision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from dataclasses import dataclass, field
 
@@ -56,8 +57,8 @@ class AgeSums:
 
     An entry C2(t1, t2) belongs to the age floor((t1 + t2)/2): even lags at that age, odd lags half
     a frame later, as in `age_cuts`. A row holds `row_frames` ages, one until there are more than
-    `most_rows`, an even number, then 2, 4, ... What a level measures, means over 2^m x 2^m entries,
-    is spread over the 2^m ages in its middle. Reading consumes nothing.
+    `most_rows`, an even number (2,000), then 2, 4, ... What a level measures, means over 2^m x 2^m
+    entries, is spread over the 2^m ages in its middle. Reading consumes nothing.
 
     There are `n_block` pixel blocks a ROI, 0 where no pixels are known, and room for `capacity`
     frames, which grows. Memory: 4 bytes a ROI, block, row and lag bin, and 12 a ROI, row and bin;
@@ -70,15 +71,15 @@ class AgeSums:
         n_block: int = 0,
         capacity: int = FIRST_CAPACITY,
         *,
-        most_rows: int = MOST_ROWS,
+        most_rows: int | None = None,
     ) -> None:
         self.n_roi = n_roi
         self.n_block = n_block
         self.n_frames = 0
         self.row_frames = 1
         self._by_level = True
-        self._most_rows = most_rows
-        self._capacity = min(capacity, most_rows)  # rows
+        self._most_rows = MOST_ROWS if most_rows is None else most_rows
+        self._capacity = min(capacity, self._most_rows)  # rows
         shape = (n_roi, self._capacity, self._room())
         self._sums = np.zeros(shape)
         self._counts = np.zeros(shape, np.float32)
@@ -88,13 +89,13 @@ class AgeSums:
         self._previous = np.full((n_roi, LEVEL_LAGS[1]), np.nan)  # the newest frame's, by lag
 
     @classmethod
-    def from_c2(cls, c2: ArrayLike) -> AgeSums:
+    def from_c2(cls, c2: ArrayLike, most_rows: int = MOST_ROWS) -> AgeSums:
         """Sum a C2 that is there, (n, n) or (n_roi, n, n), its upper triangle; NaN is ignored."""
         from xpcs_live_denoise.numerics.two_time_kernels import add_square
 
         stack = as_stack(c2)
         n = stack.shape[-1]
-        sums = cls(len(stack), capacity=max(1, n))
+        sums = cls(len(stack), capacity=max(1, n), most_rows=most_rows)
         sums._by_level = False
         sums._previous = np.full((len(stack), max(n, 1)), np.nan)
         sums.reserve(n)
@@ -224,8 +225,7 @@ class AgeSums:
 
     def lag_bins(self) -> tuple[IntArray, FloatArray]:
         """Return edges (n_bin + 1,) and mean lag (n_bin,) of the bins of all cuts, frames."""
-        edges = lag_bin_edges(max(self.n_frames - 1, 1))
-        return edges, mean_level_lags(edges) if self._by_level else (edges[:-1] + edges[1:] - 1) / 2
+        return _lag_bins(max(self.n_frames - 1, 1), self._by_level)
 
     def with_noise(self, factors: FloatArray) -> AgeSums:
         """Return the same sums, the variance of an entry multiplied by a factor a ROI, (n_roi,)."""
@@ -298,6 +298,15 @@ class AgeSums:
             )
         )
         return np.where(pairs > 0, squares / np.where(pairs > 0, pairs, 1.0), np.nan)
+
+
+@functools.lru_cache(maxsize=8)
+def _lag_bins(longest: int, by_level: bool) -> tuple[IntArray, FloatArray]:
+    edges = lag_bin_edges(longest)
+    lag = mean_level_lags(edges) if by_level else (edges[:-1] + edges[1:] - 1) / 2
+    for values in (edges, lag):  # all cuts of a series share them
+        values.flags.writeable = False
+    return edges, lag
 
 
 # The lag bin of each level's lags, for as many levels as any series can have.

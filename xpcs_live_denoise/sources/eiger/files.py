@@ -24,7 +24,6 @@ from xpcs_live_denoise.sources.hdf5 import (
     NOT_YET,
     Patience,
     ThresholdChoice,
-    block_end,
     damaged,
     end_of_written,
     may_come,
@@ -32,7 +31,12 @@ from xpcs_live_denoise.sources.hdf5 import (
     require_allowed_data,
 )
 from xpcs_live_denoise.sources.metadata import in_metres
-from xpcs_live_denoise.sources.selection import DamagedChunkError, RoiSelection, read_frames
+from xpcs_live_denoise.sources.selection import (
+    DamagedChunkError,
+    RoiSelection,
+    block_end,
+    read_frames,
+)
 
 # Links of a master that are looked at: more files than any series has.
 MOST_FILES = 1_000_000

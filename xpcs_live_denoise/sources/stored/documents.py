@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Documents: TypeAlias = Iterator[tuple[str, Document]]
 # Of a stream: its name, its node, and its descriptors.
 _Found: TypeAlias = "tuple[str, Node, list[Document]]"
+ARRAYS = ("array", "sparse")  # families of nodes that hold frames
 NO_STOP = "The stored run has no stop document: what took it ended before the run did."
 
 
@@ -251,7 +252,7 @@ class StoredStream:
         family = "array" if node is None else node.structure_family.value
         if family == "bytes":
             frames = self._eiger.new_documents(start, stream, descriptors[0], over=over)
-        elif family == "array":
+        elif family in ARRAYS:
             descriptors = [_referring(doc, self._data_key) for doc in descriptors]
             frames = [] if node is None else list(self._frames(node, descriptors[0]))
             frames += self._events(stream, descriptors[0], over=over)
@@ -294,7 +295,7 @@ class StoredStream:
             if self._data_key not in stream.base:
                 return None
             node = stream.base[self._data_key]
-            if node.structure_family != "array":
+            if node.structure_family not in ARRAYS:
                 return node
             self._array = node
         else:
