@@ -53,13 +53,14 @@ class Faults:
     @property
     def _pid(self):
         """The server's: the process that this one started last."""
-        return max(started(), key=lambda pid: Path(f"/proc/{pid}").stat().st_ctime_ns)
+        listings = Path("/proc/self/task").glob("*/children")
+        processes = [pid for listing in listings for pid in listing.read_text().split()]
+        return int(max(processes, key=started_at))
 
 
-def started():
-    """The processes that this one has started, with other tests' servers."""
-    listings = Path("/proc/self/task").glob("*/children")
-    return [int(pid) for listing in listings for pid in listing.read_text().split()]
+def started_at(pid):
+    """Clock ticks from the start of the machine to that of a process, proc(5)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def resident_bytes():
