@@ -33,11 +33,9 @@ from .long_series import finish_long
 from .profiled import ProfiledTwoTime
 from .rates import (
     LIVE_DELAY,
-    LIVE_ROWS_OF_ROI,
     defer,
     one_time,
     one_time_of_sums,
-    spread_evenly,
 )
 from .screening import FrameScreen, Screened
 
@@ -352,7 +350,7 @@ class Analysis:
             return None
         first, last = row * step, stop * step
         self._next_age = last
-        ages = spread_evenly(row, stop, LIVE_ROWS_OF_ROI) * step
+        ages = rates.ripe_rows(sums, first, last) * step
         start = max(two_time.band_start, first - NOISE_REACH)
         raw = rates.band_ages(two_time.band_rows(start, n), start, ages, RowSource.RAW, contrast)
         estimates = GammaTable.concatenate(rates.live(sums, first, last, two_time.images))

@@ -313,33 +313,6 @@ class BayesEstimator:
         )
 
 
-def coarser(estimates: AgeEstimates, factor: int, row_frames: int) -> AgeEstimates:
-    """Return estimates of rows that are `factor` times as long: means, of whole rows only.
-
-    `estimates` are those of all rows from 0 on; `row_frames` are the frames of the longer ones.
-    """
-    row = np.arange(len(estimates.row) // factor, dtype=np.int64)
-    some = select_rows(estimates, slice(0, len(row) * factor))
-    found = _averaged(some, row * factor, factor) if len(row) else some
-    return dataclasses.replace(found, row=row, age=(row + 0.5) * row_frames - 0.5)
-
-
-def _averaged(record: Any, first: IntArray, factor: int) -> Any:
-    """Return means of numbers over `factor` rows each, the largest of what is counted."""
-    values: dict[str, Any] = {}
-    for one in dataclasses.fields(record):
-        value: Any = getattr(record, one.name)
-        if one.metadata.get("rows", 0) is None:
-            values[one.name] = value
-        elif dataclasses.is_dataclass(value):
-            values[one.name] = _averaged(value, first, factor)
-        elif value.dtype.kind == "f":
-            values[one.name] = np.add.reduceat(value, first, axis=0) / factor
-        else:
-            values[one.name] = np.maximum.reduceat(value, first, axis=0)
-    return type(record)(**values)
-
-
 def _widened(
     part: AgeEstimates, ages: FloatArray, variances: FloatArray, reach: int
 ) -> AgeEstimates:
@@ -375,14 +348,14 @@ def slope_and_curvature(
     The curve `ln_rate` at `curve_age` is (m,), its standard deviations weigh it; points up to
     `reach` frames away tell. Per frame and per frame^2; 0 where less than four do.
     """
-    distance = (curve_age - age[:, np.newaxis]) / reach  # (n, m)
-    near = np.abs(distance) <= 1
-    weight = np.where(near, 1 / np.maximum(ln_rate_sd, 1e-3) ** 2, 0.0)
-    weight /= np.maximum(weight.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    powers = distance[..., np.newaxis] ** np.arange(3)  # (n, m, 3)
-    matrix: FloatArray = np.einsum("nm,nmi,nmj->nij", weight, powers, powers)
-    vector = np.einsum("nm,nmi,m->ni", weight, powers, ln_rate)
-    enough = near.sum(axis=1) >= 4
+    from . import sums_kernels as kernels
+
+    values = (np.require(one, np.float64, ["C", "W"]) for one in (age, curve_age, ln_rate))
+    weight = np.require(1 / np.maximum(ln_rate_sd, 1e-3) ** 2, np.float64, ["C", "W"])
+    matrix, vector = np.empty((len(age), 3, 3)), np.empty((len(age), 3))
+    number = np.empty(len(age), np.int64)
+    kernels.near_moments(*values, weight, float(reach), matrix, vector, number)
+    enough = number >= 4
     solved = np.zeros((len(age), 3))
     if enough.any():
         inverse = np.linalg.pinv(matrix[enough], hermitian=True).astype(np.float64)
