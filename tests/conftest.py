@@ -109,6 +109,7 @@ class SyntheticRun:
     n_expected: int | None = 60
     seed: int = 0
     start: dict[str, Any] = field(default_factory=dict)
+    phi_deg: tuple[float, ...] = ()
     map_frames: int = 1024  # a longer series has a map of several frames a bin
 
     def __post_init__(self) -> None:
@@ -132,6 +133,7 @@ class SyntheticRun:
             n_expected=self.n_expected,
             roi=self.roi,
             q_inv_angstrom=(0.01, *[float("nan")] * (self.n_roi - 1)),
+            phi_deg=self.phi_deg,
             n_pixels=(10,) * self.n_roi,
             window=50,
             step=5,
@@ -153,6 +155,7 @@ class SyntheticRun:
             "age_frame": age,
             "age_s": age * 0.5,
             "q_inv_angstrom": np.full(n, np.nan),
+            "phi_deg": np.full(n, np.nan),
             "relaxation_rate": np.full(n, rate),
             "width": np.ones(n, dtype=np.int64),
             "n_lags": np.full(n, 9),

@@ -3,10 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 from skbeam.core import roi as skbeam_roi
+from skbeam.core.utils import angle_grid
 
 from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
 from xpcs_live_denoise.numerics.gathering import gather
-from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.numerics.rois import RoiMap, radii_of_q
 from xpcs_live_denoise.records.frames import Geometry
 
 LABELS = np.array([[0, 3, 3], [1, 1, 0], [3, 0, 1]])
@@ -280,3 +281,59 @@ def test_the_compiled_way_gathers_the_same_pixels(dtype, flip):
     assert gather(rois, frames[:0]).shape == (0, len(rois.pixels))
     with pytest.raises(FrameShapeError, match="Frames: got shape"):
         gather(rois, frames[:, 1:])
+
+
+def test_sectors_are_parts_of_rings_between_azimuths():
+    edges, azimuths = [(5, 9), (9, 14)], [(-30, 30), (60, 120), (170, 190)]
+    rois = RoiMap.sectors((40, 40), (20, 19.5), edges, azimuths, q_inv_angstrom=[0.1, 0.2])
+    assert rois.labels.tolist() == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_allclose(rois.phi_deg, [0, 90, 180, 0, 90, 180])
+    np.testing.assert_allclose(rois.q_inv_angstrom, [0.1] * 3 + [0.2] * 3)
+    rings = RoiMap.rings((40, 40), (20, 19.5), edges).label_array
+    inside = rois.label_array > 0
+    np.testing.assert_array_equal((rois.label_array[inside] - 1) // 3 + 1, rings[inside])
+    angles = np.rad2deg(angle_grid((20, 19.5), (40, 40)))
+    np.testing.assert_array_equal(
+        rois.label_array == 2, (rings == 1) & (angles >= 60) & (angles < 120)
+    )
+    across = np.abs(angles) >= 170
+    np.testing.assert_array_equal(
+        (rois.label_array == 3)[angles != 190], ((rings == 1) & across)[angles != 190]
+    )
+
+
+def test_sectors_of_a_whole_circle_are_the_rings():
+    whole = RoiMap.sectors(
+        (30, 30), (14, 15), [(3, 8)], [(0, 90), (90, 180), (180, 270), (270, 360)]
+    )
+    np.testing.assert_array_equal(
+        whole.label_array > 0, RoiMap.rings((30, 30), (14, 15), [(3, 8)]).label_array > 0
+    )
+    assert whole.center == (14, 15)
+
+
+def test_sectors_outside_of_the_frame_or_under_the_mask_are_left_out_and_others_keep_their_labels():
+    azimuths = [(-45, 45), (45, 135), (135, 225), (225, 315)]
+    mask = np.ones((20, 20), bool)
+    mask[:, 3:] = False
+    rois = RoiMap.sectors((20, 20), (0, 0), [(5, 15)], azimuths, mask=mask)
+    assert rois.labels.tolist() == [2]
+    assert rois.phi_deg.tolist() == [90]
+    assert rois.with_mask(mask).phi_deg.tolist() == [90]
+    with pytest.raises(InvalidInputError, match=r"Sectors: none of \[\[135.0, 225.0\]\]"):
+        RoiMap.sectors((20, 20), (0, 0), [(5, 15)], azimuths[2:3])
+
+
+@pytest.mark.parametrize("azimuths", [[(0, 0)], [(10, 5)], [(0, 200), (180, 300)], [(0, 361)], [1]])
+def test_azimuths_that_overlap_or_go_back_are_refused(azimuths):
+    with pytest.raises(InvalidInputError, match=r"Azimuths: got .*without overlap"):
+        RoiMap.sectors((20, 20), (10, 10), [(3, 8)], azimuths)
+
+
+def test_the_radius_of_q_is_where_the_map_says_that_q_is():
+    geometry = Geometry(
+        beam_center=(10, 10), wavelength_angstrom=1.2, detector_distance_m=0.5, pixel_size_m=1e-3
+    )
+    rings = RoiMap.rings((40, 400), (10, 10), [(299.5, 300.5)]).with_q(geometry)
+    radius = radii_of_q(rings.q_inv_angstrom, geometry)
+    np.testing.assert_allclose(radius, 300, atol=0.1)

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import json
+import math
 import re
 import time
 import uuid
@@ -237,6 +238,19 @@ def test_a_result_without_heterogeneity_reads_as_nothing_known(
     assert result_view(result, 1).heterogeneity.words == "not known"
 
 
+def test_azimuths_come_back_in_tables_arrays_and_titles(module_client, synthetic):
+    run = synthetic(n_frames=6, n_expected=6, phi_deg=(45.0, math.nan))
+    write(module_client, run)
+    result = results(module_client, run.raw_uid)
+    np.testing.assert_array_equal(result.c2(denoised=False)["phi_deg"], [45.0, math.nan])
+    assert result.c2(1, denoised=False)["phi_deg"].item() == 45.0
+    g2 = result.g2_table()
+    assert set(g2.loc[g2["roi"] == 1, "phi_deg"]) == {45.0}
+    assert "phi_deg" in result.gamma_table()
+    assert "φ = 45°" in result_view(result, 1).roi
+    assert "φ" not in result_view(result, 2).roi
+
+
 def test_the_view_of_a_result_has_its_heterogeneity(finished):
     run, result = finished
     assert result_view(result, 1).heterogeneity.words == "ln Γ fluctuates by 0.55 ± 0.08"
@@ -341,7 +355,7 @@ def test_recommended_rows_alone_can_be_asked_for(module_client, synthetic):
 
 def test_a_gamma_table_of_schema_version_1_can_be_read(module_client, synthetic):
     run = synthetic()
-    with as_before("gamma", "n_effective", "caution"):
+    with as_before("gamma", "n_effective", "caution", "phi_deg"):
         write(module_client, run)
     table = results(module_client, run.raw_uid).gamma_table()
     assert tuple(table.columns) == GAMMA_COLUMNS

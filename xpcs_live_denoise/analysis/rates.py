@@ -267,6 +267,7 @@ class SeriesRates:
         return GammaTable(
             roi=np.full(n, roi + 1),
             q_inv_angstrom=np.full(n, math.nan),
+            phi_deg=np.full(n, math.nan),
             age_s=path.age * self.frame_time_s,
             age_frame=path.age.astype(np.float64),
             source=np.full(n, RowSource.PATH),
@@ -300,6 +301,7 @@ class SeriesRates:
         return GammaTable(
             roi=np.full(n, roi + 1),
             q_inv_angstrom=np.full(n, math.nan),
+            phi_deg=np.full(n, math.nan),
             age_s=estimates.mean_age * self.frame_time_s,
             age_frame=estimates.age,
             source=np.full(n, RowSource.BAYES),
@@ -327,9 +329,11 @@ class SeriesRates:
     # --- what every row needs --------------------------------------------------------------
 
     def _named(self, table: GammaTable, source: RowSource) -> GammaTable:
-        """Give rows their source, and their ROI's label and q."""
+        """Give rows their source, and their ROI's label, q and azimuth."""
         index = table.roi - 1
+        phi_deg = self.rois.phi_deg
         return table.replace(
+            phi_deg=math.nan if phi_deg is None else phi_deg[index],
             roi=self.rois.labels[index],
             q_inv_angstrom=self.rois.q_inv_angstrom[index],
             source=source,

@@ -33,8 +33,8 @@ MOST_NAMED = 100
 # Fields of RunInfo that a derived run's start document has under `xpcs`.
 INFO_FIELDS = (
     "detector", "image_key", "frame_shape", "frame_time_s", "time_unit", "n_expected", "roi",
-    "q_inv_angstrom", "n_pixels", "window", "step", "mode", "engine", "model", "settings",
-    "versions", "analysed_by",
+    "q_inv_angstrom", "phi_deg", "n_pixels", "window", "step", "mode", "engine", "model",
+    "settings", "versions", "analysed_by",
 )  # fmt: skip
 
 _KINDS: dict[str, tuple[pa.DataType, str, str]] = {
@@ -56,6 +56,7 @@ GAMMA_SCHEMA: dict[str, tuple[str, str]] = {
     "recommended": ("bool", ""),
     "source": ("str", ""),
     "age_frame": ("float", "frames"),
+    "phi_deg": ("float", "deg"),
     "width": ("int", "frames"),
     "error_kind": ("str", ""),
     "alpha_error": ("float", ""),
@@ -115,6 +116,7 @@ ARRAY_DIMS: dict[str, tuple[tuple[str, ...], str]] = {
     "roi_labels": (("row", "col"), ""),
     "roi": (("roi",), ""),
     "q_inv_angstrom": (("roi",), "1/angstrom"),
+    "phi_deg": (("roi",), "deg"),
     "t1_s": (("t1_s",), "s"),
     "t2_s": (("t2_s",), "s"),
     "t_s": (("t_s",), "s"),

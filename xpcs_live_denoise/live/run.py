@@ -421,6 +421,7 @@ def run_info(begin: Begin, session: Session, rois: RoiMap | None = None) -> RunI
         n_expected=begin.n_expected,
         roi=() if rois is None else tuple(rois.labels.tolist()),
         q_inv_angstrom=() if rois is None else tuple(rois.q_inv_angstrom.tolist()),
+        phi_deg=() if rois is None or rois.phi_deg is None else tuple(rois.phi_deg.tolist()),
         n_pixels=() if rois is None else tuple(rois.n_pixels.tolist()),
         window=settings.window,
         step=settings.step,

@@ -310,6 +310,7 @@ def _table(
         q_inv_angstrom=nothing,
         age_s=nothing,
         age_frame=nothing,
+        phi_deg=nothing,
         source=np.full(n, source),
         width=np.full(n, width, np.int64),
         relaxation_rate=fit.relaxation_rate / frame_time_s,

@@ -340,7 +340,7 @@ def run_texts(state: RunState, index: int, *, runs: Sequence[RunSummary], now: f
         "provisional": gamma is not None and gamma.provisional,
         "items": items,
         "message": views.message(*map(str, sentences)),
-        "rois": list(map(views.roi_title, state.labels, q)),
+        "rois": state.roi_titles,
         "labels": state.labels,
         "colours": roi_colours(q),
     }
@@ -351,7 +351,7 @@ def rois_of(state: RunState, index: int) -> Rois:
     q = state.q_inv_angstrom
     return Rois(
         labels=state.labels,
-        names=list(map(views.roi_title, state.labels, q)),
+        names=state.roi_titles,
         colours=roi_colours(q),
         chosen=index,
     )

@@ -203,11 +203,20 @@ class RunState:
     @property
     def q_inv_angstrom(self) -> FloatArray:
         """Wave vector of every ROI, shape (n_roi,), 1/Angstrom; NaN where unknown."""
-        known = self.xpcs.get("q_inv_angstrom") or ()
-        q = np.full(len(self.labels), np.nan)
-        for index, value in enumerate(known[: len(q)]):
-            q[index] = np.nan if value is None else value
-        return q
+        return self._of_rois("q_inv_angstrom")
+
+    @property
+    def roi_titles(self) -> list[str]:
+        """What the ROIs are called."""
+        phi_deg = self._of_rois("phi_deg")
+        return list(map(views.roi_title, self.labels, self.q_inv_angstrom, phi_deg))
+
+    def _of_rois(self, name: str) -> FloatArray:
+        known = self.xpcs.get(name) or ()
+        values = np.full(len(self.labels), np.nan)
+        for index, value in enumerate(known[: len(values)]):
+            values[index] = np.nan if value is None else value
+        return values
 
     @property
     def n_frames(self) -> int:

@@ -273,8 +273,8 @@ class XPCSResult(BlueskyRunV3):
         Returns
         -------
         pandas.DataFrame
-            Columns `roi`, `q_inv_angstrom`, `delay_s`, `g2`, `g2_error`, `g2_denoised` (NaN where
-            nothing was denoised), `heterogeneity` and `heterogeneity_error`: the variance of C2
+            Columns `roi`, `q_inv_angstrom`, `phi_deg`, `delay_s`, `g2`, `g2_error`, `g2_denoised`
+            (NaN where nothing was denoised), `heterogeneity` and `heterogeneity_error`: the variance of C2
             along its diagonal within 65 ages and beyond its noise, in units of beta^2, one value
             for all lags of a bin, NaN where nobody looked. Empty before the run has ended.
         """
@@ -286,6 +286,7 @@ class XPCSResult(BlueskyRunV3):
         values: Document = {
             "roi": np.repeat(labels, len(delay_s)),
             "q_inv_angstrom": np.repeat(self._q(), len(delay_s)),
+            "phi_deg": np.repeat(self._phi(), len(delay_s)),
             "delay_s": np.tile(delay_s, len(labels)),
         }
         nothing = np.full(len(values["roi"]), np.nan)
@@ -416,6 +417,11 @@ class XPCSResult(BlueskyRunV3):
         """Return q of every ROI, inverse Angstrom; NaN where unknown."""
         return np.array(self.xpcs["q_inv_angstrom"], dtype=float)
 
+    def _phi(self) -> FloatArray:
+        """Return the azimuth of every ROI, degrees; NaN where it has none."""
+        known = self.xpcs.get("phi_deg") or [np.nan] * len(self.xpcs["roi"])
+        return np.array(known, dtype=float)
+
     def _map(
         self, values: Array, roi: int | None, name: str, frames_per_bin: int, n_frames: int
     ) -> xr.DataArray:
@@ -444,6 +450,8 @@ class XPCSResult(BlueskyRunV3):
             "roi": (along_roi, labels, {"long_name": "ROI"}),
             "q_inv_angstrom": (along_roi, q, {"long_name": "q", "units": "1/angstrom"}),
         }
+        if np.isfinite(phi_deg := self._phi()).any():
+            coords["phi_deg"] = (along_roi, phi_deg[which], {"long_name": "φ", "units": "deg"})
         attrs = {"long_name": LONG_NAMES[name], "units": "1"}
         return xr.DataArray(
             values, dims=(*along_roi, *times), coords=coords, name=name, attrs=attrs

@@ -338,6 +338,8 @@ class GammaTable:
         NaN for fits of a whole series.
     source
         "raw", "denoised", "series_raw", "series_denoised", ...
+    phi_deg
+        Azimuth of the ROI, degrees; NaN where it has none.
     width
         Frames in the cut; the whole series' length for fits of a series.
     relaxation_rate, relaxation_rate_error
@@ -379,6 +381,7 @@ class GammaTable:
     recommended: BoolArray
     source: NDArray[np.str_]
     age_frame: FloatArray
+    phi_deg: FloatArray
     width: IntArray
     error_kind: NDArray[np.str_]
     alpha_error: FloatArray

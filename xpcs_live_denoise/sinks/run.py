@@ -188,6 +188,9 @@ class TiledSink:
                 nodes.array(stream, "roi").replace(np.array(self._info.roi, np.int64))
                 q = np.array(self._info.q_inv_angstrom, np.float64)
                 nodes.array(stream, "q_inv_angstrom").replace(q)
+                if self._info.phi_deg:
+                    phi_deg = np.array(self._info.phi_deg, np.float64)
+                    nodes.array(stream, "phi_deg").replace(phi_deg)
         for dim, length in lengths.get(STREAM, {}).items():
             if dim != "roi":
                 frames = two_time.times(dim, length, self._stored.n_frames or 0)

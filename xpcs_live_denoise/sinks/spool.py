@@ -356,6 +356,7 @@ def _as_of_now(record: type, fields: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a record that an earlier version may have written, as they are now."""
     if record is GammaTable:
         fields.setdefault("caution", np.full(len(fields["roi"]), ""))
+        fields.setdefault("phi_deg", np.full(len(fields["roi"]), np.nan))
     elif record is Publication:
         fields.setdefault("band", None)
     elif record is Result and "c2" in fields:

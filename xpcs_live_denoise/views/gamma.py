@@ -36,13 +36,17 @@ _TEXT, _INTEGER, _BOOL = (
     {"converged", "in_range", "recommended", "final"},
 )
 # Columns that tables of schema version 1 lack, and what stands for nothing known.
-_SINCE_VERSION_2: Mapping[str, float | str] = {"n_effective": np.nan, "caution": ""}
+_SINCE_VERSION_2: Mapping[str, float | str] = {
+    "phi_deg": np.nan,
+    "n_effective": np.nan,
+    "caution": "",
+}
 
 
 def table_from_columns(columns: Fields) -> GammaTable:
     """Return the GammaTable of columns by name, of a DataFrame for example, in their types.
 
-    A table of schema version 1 has no `n_effective` and no `caution`: nothing is known.
+    A table of schema version 1 has no `n_effective`, `phi_deg` and `caution`: nothing is known.
     """
     typed: dict[str, Array] = {}
     for name in GAMMA_COLUMNS:

@@ -151,9 +151,10 @@ def map_title(frames_per_bin: int) -> str:
     return title if frames_per_bin == 1 else f"{title}, {frames_per_bin} frames/bin"
 
 
-def roi_title(label: int, q_inv_angstrom: float) -> str:
-    """Return what a ROI is called, with its q where that is known."""
+def roi_title(label: int, q_inv_angstrom: float, phi_deg: float = math.nan) -> str:
+    """Return what a ROI is called, with its q and azimuth where these are known."""
     known = f", q = {q_inv_angstrom:.4g} Å⁻¹" if math.isfinite(q_inv_angstrom) else ""
+    known += f", φ = {phi_deg:.4g}°" if math.isfinite(phi_deg) else ""
     return f"ROI {label}{known}"
 
 

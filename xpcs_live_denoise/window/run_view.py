@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import threading
 from dataclasses import dataclass
 from typing import Protocol
@@ -127,6 +128,7 @@ class ShownRun:
         with self._lock:
             info, status, picture = self.info, self._status, self._picture
             n_frames = self._c2.n_frames
+            phi_deg = info.phi_deg[roi] if info.phi_deg else math.nan
             label, final = info.roi[roi], self.ended or self._c2.result is not None
             # What did not come until the end never comes: it gets no place on the axes.
             n_whole = n_frames if final else max(n_frames, info.n_expected or 0)
@@ -138,7 +140,7 @@ class ShownRun:
                 title=views.run_title(info.start, info.uid, info.detector, self._state()),
                 roi=""
                 if info.roi == NO_ROI
-                else f"{views.roi_title(label, info.q_inv_angstrom[roi])} "
+                else f"{views.roi_title(label, info.q_inv_angstrom[roi], phi_deg)} "
                 f"({roi + 1} of {len(info.roi)})",
                 message=views.message(
                     "" if self._end is None else self._end.reason, status.message, gamma.caution
@@ -182,6 +184,25 @@ class ShownRun:
         except Exception:
             self._display = None
             logger.exception("Run %s: the live plot stopped; the rest goes on.", self.info.uid)
+
+
+class _NoDisplay:
+    """Draws nothing: who has the run asks for its view."""
+
+    def begin(self, run: ShownRun) -> None:
+        """Nothing is shown."""
+
+    def changed(self, run: ShownRun) -> None:
+        """Nothing is shown."""
+
+
+def view_of_result(result: Result, info: RunInfo, roi: int) -> RunView:
+    """Return all that a figure shows of the ROI with this index of a final result."""
+    shown = ShownRun(info, _NoDisplay())
+    shown.write(result)
+    end = {"raw_exit_status": "success", "analysis_exit_status": "success", "reason": ""}
+    shown.finish(RunEnd(**end, status=result.status))
+    return shown.view(roi)
 
 
 class LiveC2:
