@@ -22,6 +22,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) torch
 	@echo "Installing into .venv: everything else (a few minutes the first time) ..."
 	@$(PIP) --editable '.[all,dev]'
+	@echo "Compiling the numerics (half a minute, once) ..."
+	@$(BIN)/python -c "from xpcs_live_denoise.numerics import compiled; compiled.prepare()"
 	@touch $(STAMP)
 
 demo: install
