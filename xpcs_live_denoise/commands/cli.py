@@ -18,6 +18,7 @@ from .deliver import deliver
 from .demo import demo
 from .init import init
 from .replay import replay
+from .runs import runs
 from .serve import serve
 from .train import evaluate, train
 from .view import view
@@ -31,7 +32,7 @@ app = typer.Typer(
 # In the order of `--help`.
 for command in (
     *(demo, init, check, analyse, catalog, train, evaluate),
-    *(deliver, view, convert_rois, serve, replay, bench),
+    *(deliver, view, runs, convert_rois, serve, replay, bench),
 ):
     app.command()(command)
 

@@ -9,3 +9,4 @@ from .run_names import in_words as in_words
 from .run_names import readings as readings
 from .run_names import scan_ids as scan_ids
 from .run_names import uid_beginning as uid_beginning
+from .run_table import runs as runs

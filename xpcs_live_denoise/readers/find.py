@@ -51,7 +51,7 @@ def results(
     """
     meant = readings(run)
     searched: list[Node] = []
-    for container in _candidates(catalog, path):
+    for container in containers_of_results(catalog, path):
         # A uid is that of one run wherever it lies; a scan_id counts at one beamline only.
         looked_for = [one for one in meant if isinstance(one, str) or len(searched) < 2]
         if not looked_for:
@@ -113,7 +113,7 @@ def find_raw_run(client: Node, word: str, *, raw_path: str, path: str) -> tuple[
 # --- where runs are --------------------------------------------------------------------------
 
 
-def _candidates(catalog: Node, path: str) -> Iterator[Node]:
+def containers_of_results(catalog: Node, path: str) -> Iterator[Node]:
     """Yield the containers that may hold the results, `catalog` itself first."""
     yield catalog
     here = [part for part in catalog.path_parts if part]
