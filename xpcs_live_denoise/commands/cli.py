@@ -15,6 +15,7 @@ from .check import check
 from .convert_rois import convert_rois
 from .deliver import deliver
 from .demo import demo
+from .export import export
 from .init import init
 from .replay import replay
 from .serve import serve
@@ -30,7 +31,7 @@ app = typer.Typer(
 # In the order of `--help`.
 for command in (
     *(demo, init, check, catalog, train, evaluate),
-    *(deliver, view, convert_rois, serve, replay, bench),
+    *(deliver, view, export, convert_rois, serve, replay, bench),
 ):
     app.command()(command)
 
