@@ -232,7 +232,7 @@ def test_many_blocks_of_another_shape_do_not_fill_the_message(settings):
     assert "And 7 more blocks like that." in result.status.message
 
 
-@pytest.mark.parametrize("frames", [generated([-5, 20]), iter(()), generated([0]), {}, "frames"])
+@pytest.mark.parametrize("frames", [generated([-5, 20]), iter(()), generated([0]), {}])
 def test_without_a_frame_that_fits_there_is_no_series(settings, frames):
     with pytest.raises(
         FrameShapeError, match=r"expected .*\(.*rows, cols\)|got shape \(k, 20, 7\)"

@@ -20,13 +20,13 @@ from .numerics.rois import RoiMap as RoiMap
 from .numerics.simulate import simulate_speckle as simulate_speckle
 from .numerics.two_time import TwoTimeAccumulator as TwoTimeAccumulator
 from .numerics.windows import denoise_two_time as denoise_two_time
+from .offline import Result as Result
 from .offline import analyse as analyse
 from .offline import analyse_c2 as analyse_c2
 from .readers import XPCSResult as XPCSResult
 from .readers import results as results
 from .records.results import DenoisedTwoTime as DenoisedTwoTime
 from .records.results import GammaTable as GammaTable
-from .records.results import Result as Result
 from .sources import document_publisher as document_publisher
 from .sources import load_rois as load_rois
 from .sources import save_rois as save_rois

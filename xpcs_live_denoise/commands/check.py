@@ -150,25 +150,18 @@ def _frames(settings: Settings, run: str, rois: RoiMap | None, out: Path, report
 
 def _one_frame(settings: Settings, run: str) -> tuple[Array, float | None, Geometry]:
     """Return a frame as documents deliver it, and frame time and geometry as they are found."""
-    from xpcs_live_denoise.sources import FileRoots, FrameReader, find_frame_time, find_geometry
+    from xpcs_live_denoise.records.frames import Geometry
+    from xpcs_live_denoise.sources import open_series
 
-    path, roots = Path(run), FileRoots(None)
-    if not path.exists():
+    if not Path(run).exists():
         return _frame_of_run(settings, run)
-    facts: tuple[dict[str, object], None, dict[str, object], str]
-    facts = ({}, None, {}, settings.detector)
-    frame_time_s = find_frame_time(settings.frame_time_s, *facts)
-    geometry = find_geometry(settings.geometry, *facts)
-    if path.suffix == ".npy":
-        import numpy as np
-
-        return np.load(path, mmap_mode="r", allow_pickle=False)[0], frame_time_s, geometry
-    from xpcs_live_denoise.sources import first_frame_in
-
-    frame, master = first_frame_in(path, FrameReader(roots=roots), roots)
-    if master is None:
-        return frame, frame_time_s, geometry
-    return frame, frame_time_s or master.frame_time_s, geometry.completed(master.geometry)
+    series = open_series(run, threshold=settings.threshold)
+    known = Geometry(**settings.geometry.model_dump())
+    return (
+        series.first_frame(),
+        settings.frame_time_s or series.contents.frame_time_s,
+        known.completed(series.contents.geometry),
+    )
 
 
 def _frame_of_run(settings: Settings, uid: str) -> tuple[Array, float | None, Geometry]:

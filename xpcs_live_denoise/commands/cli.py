@@ -9,6 +9,7 @@ import typer
 
 from xpcs_live_denoise.errors import XpcsError
 
+from .analyse import analyse
 from .bench import bench
 from .catalog import catalog
 from .check import check
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 # In the order of `--help`.
 for command in (
-    *(demo, init, check, catalog, train, evaluate),
+    *(demo, init, check, analyse, catalog, train, evaluate),
     *(deliver, view, export, convert_rois, serve, replay, bench),
 ):
     app.command()(command)

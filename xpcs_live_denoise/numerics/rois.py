@@ -19,7 +19,7 @@ from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArr
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RoiMap:
-    """The pixels of every ROI of a detector. Build one with `from_labels` or `rings`.
+    """The pixels of every ROI of a detector. Build one with `from_labels`, `rings` or `sectors`.
 
     All arrays are read-only.
 
@@ -144,6 +144,63 @@ class RoiMap:
             )
         rois = cls.from_labels(label_array, q_inv_angstrom=q_inv_angstrom, mask=mask)
         return dataclasses.replace(rois, center=beam)
+
+    @classmethod
+    def sectors(
+        cls,
+        shape: tuple[int, int],
+        center: tuple[float, float],
+        edges: ArrayLike,
+        phi_edges: ArrayLike,
+        *,
+        mask: ArrayLike | None = None,
+        q_inv_angstrom: ArrayLike | None = None,
+    ) -> RoiMap:
+        """Build sectors of rings: each ring is cut at the same azimuths.
+
+        Of n_phi azimuths, sector j of ring i has the label n_phi * i + j + 1, also where others
+        are left out because they hold no pixel of the frame, or keep none after masking.
+
+        Parameters
+        ----------
+        shape, center, edges, mask
+            As for `rings`.
+        phi_edges
+            Shape (n_phi, 2): first (included) and last (excluded) azimuth of each sector, degrees,
+            ascending and without overlap, of 360 degrees at most: (350, 370) crosses 0. It is 0
+            along the columns and 90 along the rows of a frame (`skbeam.core.utils.angle_grid`).
+        q_inv_angstrom
+            Shape (n_ring,): q of the rings, 1/Angstrom.
+
+        Raises
+        ------
+        InvalidInputError
+            As for `rings`, and for azimuths out of order, or sectors that are all empty.
+        """
+        rings = cls.rings(shape, center, edges)
+        azimuths = checked_azimuths(phi_edges)
+        (row, col), n_phi = checked_center(center), len(azimuths)
+        y, x = np.divmod(rings.pixels, rings.shape[1])
+        phi = np.rad2deg(np.arctan2(y - row, x - col))
+        labels_2d = np.zeros(rings.shape[0] * rings.shape[1], np.int64)
+        number = np.repeat(np.arange(rings.n_roi), rings.n_pixels)
+        for k, (first, last) in enumerate(azimuths):
+            inside = (phi - first) % 360 < last - first
+            labels_2d[rings.pixels[inside]] = n_phi * number[inside] + k + 1
+        labels_2d = labels_2d.reshape(rings.shape)
+        if mask is not None:
+            labels_2d = np.where(checked_mask(mask, rings.shape), labels_2d, 0)
+        index = np.unique(labels_2d)
+        index = index[index > 0] - 1
+        if not len(index):
+            raise InvalidInputError(
+                f"Sectors: none of {azimuths.tolist()} degrees holds a pixel of the rings; "
+                "expected 0 along the columns and 90 along the rows. Check phi_edges, center, mask."
+            )
+        q = checked_q(q_inv_angstrom, rings.n_roi)[index // n_phi]
+        phi_deg = azimuths.mean(axis=1)[index % n_phi]
+        sectors = cls.from_labels(labels_2d, q_inv_angstrom=q, phi_deg=phi_deg)
+        return dataclasses.replace(sectors, center=(row, col))
 
     @classmethod
     def _from_checked(cls, labels_2d: IntArray, labels: IntArray, q: FloatArray) -> RoiMap:
@@ -400,6 +457,55 @@ def checked_edges(edges: ArrayLike) -> FloatArray:
             "to ring without overlap."
         )
     return radii
+
+
+def checked_azimuths(phi_edges: ArrayLike) -> FloatArray:
+    """Return azimuths as float64 (n_phi, 2), or raise InvalidInputError."""
+    azimuths = _as_numbers("Azimuths", phi_edges)
+    fits = azimuths.ndim == 2 and azimuths.shape[1] == 2 and len(azimuths) > 0
+    flat = azimuths.ravel()
+    if not (
+        fits
+        and np.isfinite(flat).all()
+        and (np.diff(flat) >= 0).all()
+        and (np.diff(azimuths) > 0).all()
+        and flat[-1] - flat[0] <= 360
+    ):
+        raise InvalidInputError(
+            f"Azimuths: got {azimuths.tolist()}, expected (n_phi, 2) finite degrees that ascend "
+            "without overlap, from first to last at most 360 apart."
+        )
+    return azimuths
+
+
+def radii_of_q(q_inv_angstrom: ArrayLike, geometry: Geometry) -> FloatArray:
+    """Return the radii, pixels, at which a flat detector sees q, 1/Angstrom; see `RoiMap.with_q`.
+
+    Raises
+    ------
+    InvalidInputError
+        Where the geometry does not tell all that is needed, or for a q that nothing scatters to.
+    """
+    needed = {
+        "wavelength_angstrom": geometry.wavelength_angstrom,
+        "detector_distance_m": geometry.detector_distance_m,
+        "pixel_size_m": geometry.pixel_size_m,
+    }
+    unknown = [name for name, value in needed.items() if value is None]
+    wavelength, distance, pixel = (value or np.nan for value in needed.values())
+    if unknown:
+        raise InvalidInputError(
+            f"q ranges: the geometry lacks {', '.join(unknown)}; expected all of it, to know where "
+            "on the detector a q lies. Set them in `geometry`, or give the ranges in pixels."
+        )
+    q = _as_numbers("q ranges", q_inv_angstrom)
+    sine = q * wavelength / (4 * np.pi)
+    if not ((sine >= 0) & (sine < np.sqrt(0.5))).all():
+        raise InvalidInputError(
+            f"q ranges: got {q.tolist()} 1/Angstrom; expected 0 to "
+            f"{4 * np.pi / wavelength * np.sqrt(0.5):.4g}, what a flat detector sees."
+        )
+    return distance * np.tan(2 * np.arcsin(sine)) / pixel
 
 
 def checked_center(center: ArrayLike) -> tuple[float, float]:

@@ -111,8 +111,8 @@ class RunInfo:
         "s"; "frame" where nobody knows the frame period, which is 1 then.
     analysed_by
         "live"; "serve" in a process of its own; "replay" once more, of a stored run.
-    roi, q_inv_angstrom, n_pixels
-        Per ROI: label, q (NaN where unknown), number of pixels.
+    roi, q_inv_angstrom, n_pixels, phi_deg
+        Per ROI: label, q (NaN where unknown), number of pixels, azimuth (empty: no ROI has one).
     geometry
         As used for q.
     settings
@@ -136,6 +136,7 @@ class RunInfo:
     step: int
     mode: str
     engine: str
+    phi_deg: tuple[float, ...] = ()
     time_unit: str = "s"
     analysed_by: str = "live"
     geometry: Geometry = dataclasses.field(default_factory=Geometry)

@@ -9,7 +9,6 @@ from .eiger.reconcile import Followed as Followed
 from .eiger.reconcile import Following as Following
 from .eiger.reconcile import follow as follow
 from .file_roots import FileRoots as FileRoots
-from .first_frame import first_frame_in as first_frame_in
 from .frame_time import EventTimes as EventTimes
 from .frame_time import FrameTime as FrameTime
 from .frame_time import choose_frame_time as choose_frame_time
@@ -30,6 +29,10 @@ from .roi_files import open_rois as open_rois
 from .roi_files import save_rois as save_rois
 from .selection import RoiSelection as RoiSelection
 from .selection import select_frames as select_frames
+from .series import StoredSeries as StoredSeries
+from .series import is_in_tiled as is_in_tiled
+from .series import names_files as names_files
+from .series import open_series as open_series
 from .sparse_frames import is_sparse as is_sparse
 from .stored.chosen import ChosenSeries as ChosenSeries
 from .stored.chosen import listed_series as listed_series

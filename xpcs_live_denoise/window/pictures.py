@@ -111,7 +111,7 @@ def plot_view(view: RunView) -> Figure:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependencyError(
-            "XPCSResult.plot: matplotlib is not installed. It comes with the extra `plot`: "
+            "plot(): matplotlib is not installed. It comes with the extra `plot`: "
             f"{install_line('plot')}."
         ) from error
     from .figure import RESULT_INCHES, RunFigure

@@ -184,6 +184,25 @@ class ShownRun:
             logger.exception("Run %s: the live plot stopped; the rest goes on.", self.info.uid)
 
 
+class _NoDisplay:
+    """Draws nothing: who has the run asks for its view."""
+
+    def begin(self, run: ShownRun) -> None:
+        """Nothing is shown."""
+
+    def changed(self, run: ShownRun) -> None:
+        """Nothing is shown."""
+
+
+def view_of_result(result: Result, info: RunInfo, roi: int) -> RunView:
+    """Return all that a figure shows of the ROI with this index of a final result."""
+    shown = ShownRun(info, _NoDisplay())
+    shown.write(result)
+    end = {"raw_exit_status": "success", "analysis_exit_status": "success", "reason": ""}
+    shown.finish(RunEnd(**end, status=result.status))
+    return shown.view(roi)
+
+
 class LiveC2:
     """C2 of every ROI of a run while it grows, map and band, as much as a screen shows."""
 
