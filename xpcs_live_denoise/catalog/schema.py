@@ -33,8 +33,8 @@ MOST_NAMED = 100
 # Fields of RunInfo that a derived run's start document has under `xpcs`.
 INFO_FIELDS = (
     "detector", "image_key", "frame_shape", "frame_time_s", "time_unit", "n_expected", "roi",
-    "q_inv_angstrom", "n_pixels", "window", "step", "mode", "engine", "model", "settings",
-    "versions", "analysed_by",
+    "q_inv_angstrom", "phi_deg", "n_pixels", "window", "step", "mode", "engine", "model",
+    "settings", "versions", "analysed_by",
 )  # fmt: skip
 
 _KINDS: dict[str, tuple[pa.DataType, str, str]] = {
