@@ -4,6 +4,7 @@ XpcsError
  +- InvalidInputError (ValueError)        an argument, array, file or setting that cannot be used
  |   +- FrameShapeError                   frames whose shape or dtype does not fit the run
  +- UnreadableFramesError (OSError)       a file or dataset behind a document that cannot be read
+ +- UnwritableFileError (OSError)         a file that was asked for and cannot be written
  +- MissingDependencyError (ImportError)  an optional library that a call needs
  +- ResultNotFoundError (LookupError)     nothing was derived from the run that was asked for
  +- TiledUnavailableError (ConnectionError)  the Tiled server does not answer
@@ -94,6 +95,10 @@ class UnreadableFramesError(XpcsError, OSError):
     def __init__(self, message: str, *, missing_until: int | None = None) -> None:
         super().__init__(message)
         self.missing_until = missing_until
+
+
+class UnwritableFileError(XpcsError, OSError):
+    """A file that was asked for and cannot be written, on a full disk for example."""
 
 
 class MissingDependencyError(XpcsError, ImportError):

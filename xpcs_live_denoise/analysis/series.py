@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import importlib.metadata
 import logging
 from collections.abc import Callable
 
@@ -41,6 +44,15 @@ from .screening import FrameScreen, Screened
 
 logger = logging.getLogger(__name__)
 
+_LIBRARIES = (
+    "xpcs-live-denoise",
+    "numpy",
+    "scikit-beam",
+    "bluesky",
+    "event-model",
+    "tiled",
+    "torch",
+)
 # Missing frames in a row beyond which nobody measures any more: the number must be wrong.
 LONGEST_GAP = 100_000
 
@@ -382,3 +394,13 @@ def append_note(status: Status, *notes: str) -> Status:
     return dataclasses.replace(
         status, message=" ".join(part for part in (status.message, *notes) if part)
     )
+
+
+@functools.cache
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that a result depends on, by name."""
+    found: dict[str, str] = {}
+    for library in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[library] = importlib.metadata.version(library)
+    return found

@@ -16,6 +16,7 @@ from .check import check
 from .convert_rois import convert_rois
 from .deliver import deliver
 from .demo import demo
+from .export import export
 from .init import init
 from .replay import replay
 from .runs import runs
@@ -32,7 +33,7 @@ app = typer.Typer(
 # In the order of `--help`.
 for command in (
     *(demo, init, check, analyse, catalog, train, evaluate),
-    *(deliver, view, runs, convert_rois, serve, replay, bench),
+    *(deliver, view, runs, export, convert_rois, serve, replay, bench),
 ):
     app.command()(command)
 

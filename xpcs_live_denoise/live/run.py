@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-import importlib.metadata
 import logging
 import math
 import time
@@ -14,7 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xpcs_live_denoise.analysis import Analysis, DetectorImage, append_note, open_ensemble
+from xpcs_live_denoise.analysis import (
+    Analysis,
+    DetectorImage,
+    append_note,
+    library_versions,
+    open_ensemble,
+)
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.errors import (
     FrameShapeError,
@@ -52,16 +56,6 @@ from .time_axis import TimeAxis
 from .worker import Begin, End, Message, NewFrames, Worker
 
 logger = logging.getLogger(__name__)
-
-_LIBRARIES = (
-    "xpcs-live-denoise",
-    "numpy",
-    "scikit-beam",
-    "bluesky",
-    "event-model",
-    "tiled",
-    "torch",
-)
 
 NO_DESCRIPTOR = "Frames came before the descriptor of the detector."
 
@@ -423,6 +417,7 @@ def run_info(begin: Begin, session: Session, rois: RoiMap | None = None) -> RunI
         q_inv_angstrom=() if rois is None else tuple(rois.q_inv_angstrom.tolist()),
         phi_deg=() if rois is None or rois.phi_deg is None else tuple(rois.phi_deg.tolist()),
         n_pixels=() if rois is None else tuple(rois.n_pixels.tolist()),
+        phi_deg=() if rois is None or rois.phi_deg is None else tuple(rois.phi_deg.tolist()),
         window=settings.window,
         step=settings.step,
         mode=settings.mode,
@@ -432,16 +427,6 @@ def run_info(begin: Begin, session: Session, rois: RoiMap | None = None) -> RunI
         versions=library_versions(),
         analysed_by=session.analysed_by,
     )
-
-
-@functools.cache
-def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that a result depends on, by name."""
-    found: dict[str, str] = {}
-    for library in _LIBRARIES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[library] = importlib.metadata.version(library)
-    return found
 
 
 def missing(status: Status) -> int:

@@ -1,6 +1,9 @@
 """How results are found in Tiled and taken out again."""
 
 from .client import XPCSResult as XPCSResult
+from .contents import Contents as Contents
+from .export import export as export
+from .export import format_of as format_of
 from .find import find_raw_run as find_raw_run
 from .find import results as results
 from .run_names import RawRun as RawRun
