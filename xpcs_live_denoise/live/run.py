@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xpcs_live_denoise.analysis import Analysis, DetectorImage, append_note, open_ensemble
-from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.config import Settings, settings_hash
 from xpcs_live_denoise.errors import (
     FrameShapeError,
     UnreadableFramesError,
@@ -88,6 +88,11 @@ class Session:
         self.roots = FileRoots(settings.file_roots)
         self._rois = rois
         self._loaded = None if ensemble is None else (ensemble, "")
+
+    @property
+    def settings_hash(self) -> str:
+        """That of `RunInfo`, of the files as they are now."""
+        return settings_hash(self.settings, self._rois)
 
     def rois(self) -> tuple[RoiMap, FloatArray | None, str]:
         """Return ROI map, flat field and a note, read anew for each run as the settings say."""
@@ -430,6 +435,7 @@ def run_info(begin: Begin, session: Session, rois: RoiMap | None = None) -> RunI
         settings=settings.model_dump(mode="json"),
         versions=library_versions(),
         analysed_by=session.analysed_by,
+        settings_hash=session.settings_hash,
     )
 
 

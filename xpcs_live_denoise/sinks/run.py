@@ -34,6 +34,7 @@ from xpcs_live_denoise.records.results import GammaTable, OneTime, Picture, Publ
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
 from xpcs_live_denoise.records.types import IntArray
 
+from .claim import Claim
 from .nodes import RunNodes
 from .two_time import STREAM, TwoTimeStream
 
@@ -68,6 +69,8 @@ class TiledSink:
         Least time between two images of the detector while the run goes on, s.
     uid, created
         Of the derived run; seconds since 1970. Default: a new one, now.
+    claim
+        The right to write it, where other processes may write the same derived run.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class TiledSink:
         picture_period_s: float = PICTURE_PERIOD_S,
         uid: str | None = None,
         created: float | None = None,
+        claim: Claim | None = None,
     ):
         self._segments = results_path(path, raw_path)
         self._info = info
@@ -92,6 +96,7 @@ class TiledSink:
         self._two_time: TwoTimeStream | None = None
         self._stored = Stored()
         self._picture = NewestPicture(picture_period_s)
+        self._claim = claim
         self._start = start_document(
             info, uid=uid or str(uuid.uuid4()), time=created or time.time(), raw_path=raw_path
         )
@@ -218,8 +223,10 @@ class TiledSink:
         parent = results_container(
             self._client, self._segments, CATALOG_SPEC, self._tags, self._info.uid
         )
-        start = {"start": self._start}
-        run = plain(create_container(parent, self.uid, start, RUN_SPECS, self._tags))
+        metadata = {"start": self._start, **(self._claim.metadata if self._claim else {})}
+        run = plain(create_container(parent, self.uid, metadata, RUN_SPECS, self._tags))
+        if self._claim:
+            self._claim.hold(run)
         nodes = RunNodes(run, self._tags, self._max_bytes)
         self._stored.n_frames = run.metadata.get("n_frames")
         self._stored.is_finished = "stop" in run.metadata
