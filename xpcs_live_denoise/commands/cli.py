@@ -17,6 +17,7 @@ from .deliver import deliver
 from .demo import demo
 from .init import init
 from .replay import replay
+from .reprocess import reprocess
 from .serve import serve
 from .train import evaluate, train
 from .view import view
@@ -30,7 +31,7 @@ app = typer.Typer(
 # In the order of `--help`.
 for command in (
     *(demo, init, check, catalog, train, evaluate),
-    *(deliver, view, convert_rois, serve, replay, bench),
+    *(deliver, view, convert_rois, serve, replay, reprocess, bench),
 ):
     app.command()(command)
 
