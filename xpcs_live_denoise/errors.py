@@ -9,6 +9,7 @@ XpcsError
  +- ResultNotFoundError (LookupError)     nothing was derived from the run that was asked for
  +- TiledUnavailableError (ConnectionError)  the Tiled server does not answer
  +- SpoolInUseError (BlockingIOError)     another process has the spooled run
+ +- ResultInUseError (BlockingIOError)    another process computes the same result
 """
 
 import reprlib
@@ -115,3 +116,7 @@ class TiledUnavailableError(XpcsError, ConnectionError):
 
 class SpoolInUseError(XpcsError, BlockingIOError):
     """Another process has the spooled run."""
+
+
+class ResultInUseError(XpcsError, BlockingIOError):
+    """Another process computes the same result of the run just now."""

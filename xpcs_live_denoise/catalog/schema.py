@@ -37,7 +37,7 @@ MOST_NAMED = 100
 INFO_FIELDS = (
     "detector", "image_key", "frame_shape", "frame_time_s", "time_unit", "n_expected", "roi",
     "q_inv_angstrom", "phi_deg", "n_pixels", "window", "step", "mode", "engine", "model",
-    "settings", "versions", "analysed_by",
+    "settings", "versions", "analysed_by", "settings_hash", "supersedes",
 )  # fmt: skip
 
 _KINDS: dict[str, tuple[pa.DataType, str, str]] = {

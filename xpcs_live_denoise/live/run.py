@@ -19,7 +19,7 @@ from xpcs_live_denoise.analysis import (
     library_versions,
     open_ensemble,
 )
-from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.config import Settings, settings_hash
 from xpcs_live_denoise.errors import (
     FrameShapeError,
     UnreadableFramesError,
@@ -82,6 +82,11 @@ class Session:
         self.roots = FileRoots(settings.file_roots)
         self._rois = rois
         self._loaded = None if ensemble is None else (ensemble, "")
+
+    @property
+    def settings_hash(self) -> str:
+        """That of `RunInfo`, of the files as they are now."""
+        return settings_hash(self.settings, self._rois)
 
     def rois(self) -> tuple[RoiMap, FloatArray | None, str]:
         """Return ROI map, flat field and a note, read anew for each run as the settings say."""
@@ -417,7 +422,6 @@ def run_info(begin: Begin, session: Session, rois: RoiMap | None = None) -> RunI
         q_inv_angstrom=() if rois is None else tuple(rois.q_inv_angstrom.tolist()),
         phi_deg=() if rois is None or rois.phi_deg is None else tuple(rois.phi_deg.tolist()),
         n_pixels=() if rois is None else tuple(rois.n_pixels.tolist()),
-        phi_deg=() if rois is None or rois.phi_deg is None else tuple(rois.phi_deg.tolist()),
         window=settings.window,
         step=settings.step,
         mode=settings.mode,
@@ -426,6 +430,7 @@ def run_info(begin: Begin, session: Session, rois: RoiMap | None = None) -> RunI
         settings=settings.model_dump(mode="json"),
         versions=library_versions(),
         analysed_by=session.analysed_by,
+        settings_hash=session.settings_hash,
     )
 
 

@@ -6,6 +6,8 @@ from .export import export as export
 from .export import format_of as format_of
 from .find import find_raw_run as find_raw_run
 from .find import results as results
+from .find import results_of as results_of
+from .find import select_raw_runs as select_raw_runs
 from .run_names import RawRun as RawRun
 from .run_names import choose as choose
 from .run_names import in_words as in_words

@@ -36,6 +36,7 @@ from xpcs_live_denoise.records.results import GammaTable, OneTime, Picture, Publ
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
 from xpcs_live_denoise.records.types import Document, IntArray
 
+from .claim import Claim
 from .nodes import RunNodes
 from .summary import Summary
 from .two_time import STREAM, TwoTimeStream
@@ -71,6 +72,8 @@ class TiledSink:
         Least time between two images of the detector while the run goes on, s.
     uid, created
         Of the derived run; seconds since 1970. Default: a new one, now.
+    claim
+        The right to write it, where other processes may write the same derived run.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class TiledSink:
         picture_period_s: float = PICTURE_PERIOD_S,
         uid: str | None = None,
         created: float | None = None,
+        claim: Claim | None = None,
     ):
         self._segments = results_path(path, raw_path)
         self._info = info
@@ -96,6 +100,7 @@ class TiledSink:
         self._stored = Stored()
         self._picture = NewestPicture(picture_period_s)
         self._summary = Summary()
+        self._claim = claim
         self._start = start_document(
             info, uid=uid or str(uuid.uuid4()), time=created or time.time(), raw_path=raw_path
         )
@@ -246,8 +251,10 @@ class TiledSink:
             self._client, self._segments, CATALOG_SPEC, self._tags, self._info.uid
         )
         self._check("start", self._start)
-        start = {"start": self._start}
-        run = plain(create_container(parent, self.uid, start, RUN_SPECS, self._tags))
+        metadata = {"start": self._start, **(self._claim.metadata if self._claim else {})}
+        run = plain(create_container(parent, self.uid, metadata, RUN_SPECS, self._tags))
+        if self._claim:
+            self._claim.hold(run)
         nodes = RunNodes(run, self._tags, self._max_bytes)
         self._stored.n_frames = run.metadata.get("n_frames")
         self._stored.is_finished = "stop" in run.metadata
