@@ -43,9 +43,9 @@ class FinalCuts:
     """Final estimates of one ROI, `roi` its index in the sums.
 
     Its state is what was estimated while a long series ran, in order of age: every row of the sums
-    while these hold a frame each, else every fourth at most, 32 frames apart at least. When rows become twice as long, every
-    second estimate is kept. `finish` adds the rows that are missing: all of them, with a fit of the
-    whole series, if there was no `advance`.
+    while these hold a frame each, else every fourth at most, 32 frames apart at least. When rows
+    become twice as long, every second estimate is kept. `finish` adds the rows that are missing:
+    all of them, with a fit of the whole series, if there was no `advance`.
     """
 
     def __init__(self, roi: int) -> None:
