@@ -320,15 +320,15 @@ def test_ages_are_published_at_the_step_of_the_rows_and_none_where_no_row_is_new
     made, tables, n = analysis(denoise=False, outliers="off"), [], 0
     made.push(pool[:2_100])
     n = made.publish(0).n_frames
-    for stop in range(2_101, 2_135):
+    for stop in range(2_101, 2_180):
         made.push(pool[stop - 1 : stop])
         tables.append(made.publish(n).gamma)
         n = stop
     told = GammaTable.concatenate([one for one in tables if one is not None])
     ages = {source: np.unique(told.age_frame[told.source == source]) for source in set(told.source)}
     np.testing.assert_array_equal(np.diff(ages["path"]), 2)
-    assert len(ages["path"]) in (16, 17)
+    assert len(ages["path"]) in (39, 40)
     np.testing.assert_array_equal(ages["raw"], ages["bayes"] - 0.5)
-    np.testing.assert_array_equal(ages["raw"] % 16, 0)
+    np.testing.assert_array_equal(ages["raw"] % 32, 0)
     assert len(ages["raw"]) in (2, 3)
     assert len(told.select(told.source == "raw")) == 2 * len(ages["raw"])

@@ -161,7 +161,7 @@ def rates_of(rois, frames, most_rows, step, *, advance=False):
 def test_rows_of_several_frames_have_their_middle_as_age_and_come_once(rois, frames):
     tables, final, so_far = rates_of(rois, frames, 50, 10)
     assert so_far.row_frames == 2
-    apart = {RowSource.PATH: 2, RowSource.BAYES: 16}
+    apart = {RowSource.PATH: 2, RowSource.BAYES: 32}
     last = GammaTable.concatenate(tables[1:])
     for source, label in itertools.product(apart, (3, 7)):
         ages = final.age_frame[(final.roi == label) & (final.source == source)]

@@ -449,7 +449,7 @@ def one_time(
 
 def one_time_of_sums(sums: AgeSums, frame_time_s: float) -> OneTime:
     """Return g2 of a whole series at the mean lags of the bins of its sums."""
-    cuts = [sums.series(roi) for roi in range(sums.n_roi)]
+    cuts = spread(sums.series, range(sums.n_roi))
     number = np.concatenate([one.n_entries for one in cuts])  # (n_roi, n_bin)
     mean = np.concatenate([one.mean for one in cuts])
     error = [

@@ -19,7 +19,7 @@ from xpcs_live_denoise.numerics.contrast import photon_contrast
 from xpcs_live_denoise.numerics.g2 import NOISE_REACH
 from xpcs_live_denoise.numerics.gathering import gather
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
-from xpcs_live_denoise.numerics.threads import one_thread
+from xpcs_live_denoise.numerics.threads import one_thread, spread
 from xpcs_live_denoise.numerics.windows import Denoiser, WindowScaling
 from xpcs_live_denoise.records.results import (
     GammaTable,
@@ -364,13 +364,20 @@ class Analysis:
         self._next_age = last
         ages = rates.ripe_rows(sums, first, last) * step
         start = max(two_time.band_start, first - NOISE_REACH)
-        raw = rates.band_ages(two_time.band_rows(start, n), start, ages, RowSource.RAW, contrast)
+        bands = {RowSource.RAW: two_time.band_rows(start, n)}
+        if (denoised := self._band.rows(start, n).denoised) is not None:
+            bands[RowSource.DENOISED] = denoised
         estimates = GammaTable.concatenate(rates.live(sums, first, last, two_time.images))
-        self._of_c2.heterogeneity.look(sums, estimates)
+
+        def fit(source: RowSource | None) -> GammaTable:
+            if source is None:
+                self._of_c2.heterogeneity.look(sums, estimates)
+                return estimates
+            return rates.band_ages(bands[source], start, ages, source, contrast)
+
+        _, raw, *others = spread(fit, [None, *bands])  # the look takes longest
         tables = [defer(raw, estimates, step), estimates]
-        if (band := self._band.rows(start, n).denoised) is not None:
-            denoised = rates.band_ages(band, start, ages, RowSource.DENOISED, contrast)
-            tables.append(rates.judged(denoised, estimates))
+        tables += [rates.judged(other, estimates) for other in others]
         return GammaTable.concatenate(tables).replace(final=False)
 
 

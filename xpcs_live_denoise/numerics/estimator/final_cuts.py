@@ -22,7 +22,7 @@ DELAY, _DECAYS = 500, 10.0
 LONGEST_DELAY, _MOST_ROWS = 1000, 64
 # Frames and rows of the sums from one row to the next, at least, where rows hold several frames:
 # neighbours are much alike, and the path has every row.
-_APART, _APART_ROWS = 16, 4
+_APART, _APART_ROWS = 32, 4
 # Frames that are made up for with each new one, of so many at a time, so that those that wait do
 # not come all at once; and fewest rows that are worth a call.
 _MADE_UP, _MOST_FRAMES, _LEAST_ROWS = 2, 500, 16
@@ -43,9 +43,9 @@ class FinalCuts:
     """Final estimates of one ROI, `roi` its index in the sums.
 
     Its state is what was estimated while a long series ran, in order of age: every row of the sums
-    while these hold a frame each, else every fourth at most. When rows become twice as long, every
-    second estimate is kept. `finish` adds the rows that are missing: all of them, with a fit of the
-    whole series, if there was no `advance`.
+    while these hold a frame each, else every fourth at most, 32 frames apart at least. When rows
+    become twice as long, every second estimate is kept. `finish` adds the rows that are missing:
+    all of them, with a fit of the whole series, if there was no `advance`.
     """
 
     def __init__(self, roi: int) -> None:
