@@ -136,6 +136,9 @@ def test_pyxpcsviewer_reads_q_g2_with_errors_image_and_geometry(gel, gel_file):
     q, intensity, *_ = seen.get_saxs1d_data()
     np.testing.assert_allclose(q, Q)
     np.testing.assert_allclose(intensity[0], 2.0, atol=0.2)
+    # A result does not hold the counts of each frame yet: the file says so, and makes up none.
+    assert seen.Int_t.shape == (2, 120)
+    assert np.isnan(seen.Int_t[1]).all()
 
 
 def test_pyxpcsviewer_reads_c2_and_fits_the_rates_of_the_sample(gel, gel_file):

@@ -199,6 +199,9 @@ class NexusFile:
         n_pixels = np.array(contents.xpcs["n_pixels"], np.float64)
         total = np.stack([np.arange(n, dtype=np.float64), of_frames @ n_pixels / n_pixels.sum()])
         self._file["xpcs/spatial_mean/intensity_vs_time"] = total
+        if not known:
+            note = "NaN: the result does not hold the counts of each frame"
+            self._file["xpcs/spatial_mean/intensity_vs_time"].attrs["note"] = note
         mean = _mean(of_frames, 0) if known else self._rois.mean_counts(self._n_roi)
         parts = np.array_split(of_frames, min(SEGMENTS, n)) if known else [mean[np.newaxis]]
         temporal = self._file["xpcs/temporal_mean"]
