@@ -211,15 +211,17 @@ class Settings(_Model):
 
     detector: str
     """Name of the detector as documents spell it, for example "eiger4m_single"."""
-    rois: Path | None = None
-    """The ROI file (.npz, see `save_rois`). Not needed where a RoiMap is passed to LiveDenoise."""
+    rois: Path | dict[str, Path] | None = None
+    """The ROI file (.npz or .json, see `save_rois`, or a q-map of the APS). Or several by the names
+    that `analysis` in start documents may have: {iso: rings.npz, qphi: sectors.npz}. Not needed
+    where a RoiMap is passed to LiveDenoise."""
     image_key: str | None = None
     """Data key that holds the frames. Default: "<detector>_image"."""
     stream: str | None = None
     """Stream with the series, where several have the data key. Default: "primary", or the only one;
     dark frames, baseline and monitors come last."""
     mask: Path | None = None
-    """Pixel mask (.npy or .npz), 1 or True = keep; applied on top of the ROI file."""
+    """Pixel mask (.npy, .npz, .tif, .edf, .h5), 1 or True = keep; on top of the ROI file."""
     flat_field: Path | None = None
     """Sensitivity of the pixels (.npy, .npz, .tif, .h5), an image as large as the mask and turned
     like it; frames are divided by it. Pixels where it is 0, negative or NaN are left out."""
@@ -339,6 +341,8 @@ class Settings(_Model):
         def beside(value: Any) -> Any:
             if isinstance(value, list):
                 return [beside(item) for item in cast("list[Any]", value)]
+            if isinstance(value, dict):
+                return {key: beside(item) for key, item in cast("dict[Any, Any]", value).items()}
             return path.parent / Path(value).expanduser() if isinstance(value, str) else value
 
         for name in {"rois", "mask", "flat_field", "weights", "spool", "file_roots"} & named.keys():

@@ -18,8 +18,8 @@ def test_the_columns_are_those_of_the_schema_in_order(table):
     assert list(table.to_pandas().columns) == [
         "roi", "q_inv_angstrom", "age_s", "relaxation_rate", "relaxation_rate_error", "alpha",
         "recommended", "source", "age_frame", "phi_deg", "width", "error_kind", "alpha_error",
-        "baseline", "baseline_error", "beta", "beta_error", "reduced_chi_square", "n_lags", "n_effective",
-        "converged", "in_range", "reason", "caution", "final",
+        "baseline", "baseline_error", "beta", "beta_error", "reduced_chi_square", "n_lags",
+        "n_effective", "converged", "in_range", "reason", "caution", "final",
     ]  # fmt: skip
     assert len(table) == 3
 

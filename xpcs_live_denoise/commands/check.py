@@ -44,11 +44,13 @@ def check(
     if run is not None:
         check_output(out, (".png",), overwrite=overwrite)
     from xpcs_live_denoise.config import Settings
+    from xpcs_live_denoise.sources import roi_choices
 
     settings = Settings.load(config)
     report = Report()
     report.tell("settings", OK, f"{config}, detector {settings.detector!r}")
-    rois = report.attempt("ROIs", lambda: _rois(settings, report))
+    choices = [report.attempt("ROIs", lambda e=e: _rois(e, report)) for e in roi_choices(settings)]
+    rois = choices[0]
     _folders(settings, report)
     report.attempt("Tiled", lambda: _server(settings, report))
     if run is not None:

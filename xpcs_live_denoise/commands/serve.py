@@ -58,16 +58,17 @@ def serve(
     from xpcs_live_denoise.catalog import connect
     from xpcs_live_denoise.config import Settings
     from xpcs_live_denoise.live import LiveDenoise
-    from xpcs_live_denoise.sources import open_flat_field, open_rois
+    from xpcs_live_denoise.sources import open_flat_field, open_rois, roi_choices
 
     if plot is not None:
         check_output(plot, (".png",))
     settings = Settings.load(config)
     _check(settings, documents, tiled)
     # Better now than in the first run, at night.
-    _, _, note = open_flat_field(settings, open_rois(settings, None))
-    if note:
-        typer.echo(note, err=True)
+    for each in roi_choices(settings):
+        _, _, note = open_flat_field(each, open_rois(each, None))
+        if note:
+            typer.echo(note, err=True)
     _check_server(settings, followed=tiled)
     with contextlib.ExitStack() as stack:
         client = None

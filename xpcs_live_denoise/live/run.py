@@ -38,7 +38,7 @@ from xpcs_live_denoise.records.frames import (
 )
 from xpcs_live_denoise.records.results import Result
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
-from xpcs_live_denoise.records.types import FloatArray
+from xpcs_live_denoise.records.types import Fields, FloatArray
 from xpcs_live_denoise.sources import (
     FileRoots,
     Followed,
@@ -88,9 +88,9 @@ class Session:
         """That of `RunInfo`, of the files as they are now."""
         return settings_hash(self.settings, self._rois)
 
-    def rois(self) -> tuple[RoiMap, FloatArray | None, str]:
+    def rois(self, start: Fields) -> tuple[RoiMap, FloatArray | None, str]:
         """Return ROI map, flat field and a note, read anew for each run as the settings say."""
-        return open_flat_field(self.settings, open_rois(self.settings, self._rois))
+        return open_flat_field(self.settings, open_rois(self.settings, self._rois, start))
 
     def ensemble(self) -> tuple[Denoiser | None, str]:
         """Return the ensemble, or None and why there is none."""
@@ -223,7 +223,7 @@ class LiveRun:
             self._status = append_note(self._counted(self._status), begin.problem)
             return
         self._notes.add(*begin.notes)
-        rois, self._begun.flat_field, note = self._session.rois()
+        rois, self._begun.flat_field, note = self._session.rois(begin.start)
         rois = rois.with_q(begin.geometry)
         # Before the ensemble, whose libraries take seconds to load.
         self.image = DetectorImage(rois, self._session.settings.orientation)

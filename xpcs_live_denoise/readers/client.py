@@ -274,9 +274,10 @@ class XPCSResult(BlueskyRunV3):
         -------
         pandas.DataFrame
             Columns `roi`, `q_inv_angstrom`, `phi_deg`, `delay_s`, `g2`, `g2_error`, `g2_denoised`
-            (NaN where nothing was denoised), `heterogeneity` and `heterogeneity_error`: the variance of C2
-            along its diagonal within 65 ages and beyond its noise, in units of beta^2, one value
-            for all lags of a bin, NaN where nobody looked. Empty before the run has ended.
+            (NaN where nothing was denoised), `heterogeneity`, `heterogeneity_error`: the variance
+            of C2 along its diagonal within 65 ages and beyond its noise, in units of beta^2, one
+            value for all lags of a bin, NaN where nobody looked. Empty before the run
+            has ended.
         """
         import pandas as pd
 

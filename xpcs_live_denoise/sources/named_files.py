@@ -171,8 +171,9 @@ class _Candidate:
     dtype: np.dtype[Any]
 
     def __str__(self) -> str:
-        more = f" ... {self.names[-1]}" if len(self.names) > 1 else ""
-        return f"{self.names[0]}{more} {self.shape} {self.dtype}"
+        first, *others = self.names
+        more = f" ... {others[-1]}" if others else ""
+        return f"{first}{more} {self.shape} {self.dtype}"
 
 
 def _hdf5(path: Path, name: str | None, threshold: int) -> Contents:

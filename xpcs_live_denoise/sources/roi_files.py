@@ -1,4 +1,4 @@
-"""ROI maps, pixel masks and flat fields in files: .npz, .npy and .json, never a pickle."""
+"""ROI maps, pixel masks and flat fields in files of many kinds, never a pickle."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ from typing import Any, cast
 import numpy as np
 
 from xpcs_live_denoise.config import OrientationSettings, Settings
-from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.errors import InvalidInputError, short_repr
 from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.records.types import Array, BoolArray, Document, FloatArray
+from xpcs_live_denoise.records.types import Array, BoolArray, Document, Fields, FloatArray
+
+from .image_files import IMAGES, load_image
+from .qmap_files import Kind, load_qmap
 
 # What numpy and zipfile raise for files that are damaged, encrypted, or of another kind.
 _DAMAGED = (
     *(ValueError, EOFError, SyntaxError, KeyError, RuntimeError, MemoryError),
     *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
+# A mask that keeps a smaller part of the pixels looks inverted.
+LEAST_KEPT = 0.1
 LABELS_KEY = "label_array"
 Q_KEY = "q_inv_angstrom"
 PHI_KEY = "phi_deg"
@@ -63,14 +68,18 @@ def save_rois(roi_map: RoiMap, path: str | Path) -> None:
         ) from error
 
 
-def load_rois(path: str | Path) -> RoiMap:
-    """Read a ROI map from an .npz or .json file as `save_rois` writes it.
+def load_rois(path: str | Path, *, kind: Kind = "dynamic") -> RoiMap:
+    """Read a ROI map from an .npz or .json file as `save_rois` writes it, or a q-map of the APS.
 
     Parameters
     ----------
     path
         The file. Of an .npz file `label_array` (rows, cols) is required, `q_inv_angstrom`
-        (n_roi,) is not. A JSON file may also have rings and boxes (see `roi_json`).
+        (n_roi,) is not. A JSON file may also have rings and boxes (see `roi_json`). Of a file
+        of HDF5 with a q-map (`/xpcs/qmap`, `/qmap`) its labels, q and phi, without what its mask
+        leaves out.
+    kind
+        Of a q-map the ROIs of the "dynamic" map, or those of the finer "static" one.
 
     Raises
     ------
@@ -86,6 +95,8 @@ def load_rois(path: str | Path) -> RoiMap:
             raise _unreadable("ROI file", path, error) from error
         except (InvalidInputError, UnicodeDecodeError) as error:
             raise InvalidInputError(f"ROI file {path}: {error}") from error
+    if is_hdf5(path):
+        return load_qmap(path, kind)
     arrays = _load(path, "ROI file")
     if not isinstance(arrays, dict):
         raise InvalidInputError(
@@ -109,46 +120,63 @@ def load_rois(path: str | Path) -> RoiMap:
 def load_mask(path: str | Path) -> BoolArray:
     """Read a pixel mask, (rows, cols), True = keep; a file that cannot be used is refused.
 
-    That is an .npy file, or an .npz file with one array or with one that is named `mask`: booleans,
-    or 1 = keep and 0 = leave out.
+    That is an .npy file, a TIFF, EDF or what else fabio reads, or an .npz or HDF5 file with one
+    image or with one that is named `keep` or `mask`: booleans, or 1 = keep and 0 = leave out. One
+    that keeps hardly a pixel is taken for an inverted one and refused, unless it is named `keep`.
     """
-    content = _one_image(_load(Path(path), "Mask file"), f"Mask file {path}", ("mask",))
+    images = _load_images(Path(path), "Mask file")
+    content = _one_image(images, f"Mask file {path}", ("keep", "mask"))
     if content.dtype.kind not in "buif" or not ((content == 0) | (content == 1)).all():
         raise InvalidInputError(
             f"Mask file {path}: got dtype {content.dtype} with values other than 0 and 1; expected "
-            "True or 1 = keep the pixel, False or 0 = leave it out."
+            "True or 1 = keep the pixel, False or 0 = leave it out. An Eiger's pixel_mask, whose "
+            "other numbers mark bad pixels, is read from the master file by itself."
         )
-    return content.astype(np.bool_)
+    keep = content.astype(np.bool_)
+    if keep.mean() < LEAST_KEPT and not (isinstance(images, dict) and "keep" in images):
+        raise InvalidInputError(
+            f"Mask file {path}: with 1 = keep, as it is read here, it keeps {keep.mean():.2%} of "
+            f"the pixels; with 1 = leave out it would keep {1 - keep.mean():.2%}. It looks "
+            "inverted: write 1 - mask into the file. If it is right, save it as `keep`: "
+            "numpy.savez(path, keep=mask)."
+        )
+    return keep
 
 
 def load_flat_field(path: str | Path) -> FloatArray:
     """Read the sensitivity of the pixels, (rows, cols); a file that cannot be used is refused.
 
-    That is an .npy or .npz file, a TIFF or an HDF5 file with one image, or with one that is named
-    `flat_field` or `flatfield`.
+    That is a file as for a mask, with one image or with one that is named `flat_field` or
+    `flatfield`.
     """
-    import tifffile  # one of scikit-beam's dependencies
-
     path = Path(path)
     subject = f"Flat field {path}"
-    try:
-        if path.suffix.lower() in (".tif", ".tiff"):
-            content: Any = np.squeeze(tifffile.imread(path))
-        elif path.suffix.lower() in (".h5", ".hdf5", ".nxs"):
-            content = _images_of(path)
-        else:
-            content = _load(path, "Flat field")
-    except OSError as error:
-        raise _unreadable("Flat field", path, error) from error
-    except _DAMAGED as error:
-        raise InvalidInputError(
-            f"{subject}: cannot be used ({error}). Expected an image (rows, cols) in .npy, .npz, "
-            ".tif or .h5."
-        ) from error
-    image = _one_image(content, subject, ("flat_field", "flatfield"))
+    image = _one_image(_load_images(path, "Flat field"), subject, ("flat_field", "flatfield"))
     if image.dtype.kind not in "buif":
         raise InvalidInputError(f"{subject}: got dtype {image.dtype}, expected real numbers.")
     return image.astype(np.float64)
+
+
+def _load_images(path: Path, subject: str) -> Array | dict[str, Array]:
+    """Return the image of a file, or its images by name."""
+    try:
+        if path.name.lower().endswith(IMAGES):
+            image = load_image(path)
+            return image[0] if len(image) == 1 else image
+        return _images_of(path) if is_hdf5(path) else _load(path, subject)
+    except InvalidInputError as error:
+        if str(error).startswith("File"):  # of an image
+            raise InvalidInputError(f"{subject} {path}: cannot be used. {error}") from error
+        raise
+    except OSError as error:
+        raise _unreadable(subject, path, error) from error
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file is one of HDF5, by what it holds or, where nothing can be read, its name."""
+    import h5py  # pyright: ignore[reportMissingTypeStubs]
+
+    return h5py.is_hdf5(path) or path.suffix.lower() in (".h5", ".hdf5", ".hdf", ".nxs")
 
 
 def _images_of(path: Path) -> dict[str, Array]:
@@ -316,8 +344,33 @@ def _whole(value: Any) -> int:
     return value
 
 
-def open_rois(settings: Settings, rois: RoiMap | None) -> RoiMap:
+def roi_choices(settings: Settings) -> list[Settings]:
+    """Return the settings with each of the ROI files that a start document may choose between."""
+    if not isinstance(settings.rois, dict):
+        return [settings]
+    return [settings.model_copy(update={"rois": path}) for path in settings.rois.values()]
+
+
+def _chosen_file(settings: Settings, start: Fields) -> Path | None:
+    """Return the ROI file that the plan's `analysis` names, or the only one."""
+    if not isinstance(settings.rois, dict):
+        return settings.rois
+    name = start.get("analysis")
+    if name in settings.rois:
+        return settings.rois[name]
+    if name is None and len(settings.rois) == 1:
+        return next(iter(settings.rois.values()))
+    raise InvalidInputError(
+        f"ROIs: the start document's `analysis` is {short_repr(name)}; expected one of those in "
+        f"the setting `rois`: {', '.join(settings.rois)}. Add it there, or give the plan "
+        f"analysis={next(iter(settings.rois))!r}."
+    )
+
+
+def open_rois(settings: Settings, rois: RoiMap | None, start: Fields | None = None) -> RoiMap:
     """Return `rois` if there is one, else what `settings.rois` holds; `settings.mask` applied.
+
+    Of several files in `settings.rois` it is that which `analysis` in the start document names.
 
     ROIs and mask are given as the frames look after `settings.orientation`; the map that is
     returned is turned back once, so that it fits the frames as the documents deliver them. Without
@@ -329,7 +382,7 @@ def open_rois(settings: Settings, rois: RoiMap | None) -> RoiMap:
                 f"No ROIs for detector {settings.detector!r}: expected the setting `rois`, a file "
                 "that save_rois wrote, or a RoiMap as argument rois=."
             )
-        rois = load_rois(settings.rois)
+        rois = load_rois(cast("Path", _chosen_file(settings, start or {})))
     if settings.mask is not None:
         rois = rois.with_mask(load_mask(settings.mask))
     if settings.orientation == OrientationSettings():
