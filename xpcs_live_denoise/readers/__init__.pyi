@@ -14,4 +14,8 @@ from .run_names import in_words as in_words
 from .run_names import readings as readings
 from .run_names import scan_ids as scan_ids
 from .run_names import uid_beginning as uid_beginning
+from .run_table import COLUMNS as COLUMNS
+from .run_table import NEEDED as NEEDED
+from .run_table import key_column as key_column
 from .run_table import runs as runs
+from .run_table import table_of as table_of

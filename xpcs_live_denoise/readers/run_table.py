@@ -124,8 +124,12 @@ def runs(
             for key, value in wanted.items()
         )
     ]
-    kept.sort(key=lambda run: run["time"], reverse=True)
     return _table(kept)
+
+
+def table_of(documents: Mapping[str, Fields]) -> pd.DataFrame:
+    """Return the table of results by uid, of what NEEDED leaves of their metadata."""
+    return _table(_one_a_run(_run(uid, metadata) for uid, metadata in documents.items()))
 
 
 def _documents(catalog: Node, path: str, first: float | None) -> Iterator[tuple[str, Fields]]:
@@ -384,6 +388,7 @@ def _check_keys(asked: Iterable[str], found: Iterable[Document]) -> None:
 def _table(found: list[Document]) -> pd.DataFrame:
     import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
+    found = sorted(found, key=lambda run: run["time"], reverse=True)
     names = dict.fromkeys(
         key
         for run in found
