@@ -372,11 +372,13 @@ def settings_hash(settings: Settings, rois: RoiMap | None = None) -> str:
         if name == "rois" and rois is not None:
             for array in (rois.label_array, rois.q_inv_angstrom):
                 digest.update(np.ascontiguousarray(array).tobytes())
-        elif (path := getattr(settings, name)) is not None:
-            files = sorted(path.glob("*")) if path.is_dir() else [path]
-            for file in files:
-                with contextlib.suppress(OSError):  # who opens it says what is wrong with it
-                    digest.update(file.read_bytes())
+        elif (given := getattr(settings, name)) is not None:
+            paths = [given[key] for key in sorted(given)] if isinstance(given, Mapping) else [given]
+            for path in paths:
+                files = sorted(path.glob("*")) if path.is_dir() else [path]
+                for file in files:
+                    with contextlib.suppress(OSError):  # who opens it says what is wrong with it
+                        digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 
