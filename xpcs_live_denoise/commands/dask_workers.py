@@ -102,12 +102,24 @@ def _on(
 ) -> Iterator[tuple[T, R | Exception]]:
     from distributed import as_completed
 
-    futures: list[Future[Any]] = client.map(function, tasks, pure=False)
+    futures: list[Future[Any]] = client.map(_alone, [function] * len(tasks), tasks, pure=False)
     of_key = {future.key: task for future, task in zip(futures, tasks, strict=True)}
-    for future in as_completed(futures):
+    for future in as_completed(futures, loop=client.loop):
         yield of_key.pop(future.key), _result(future)
     for task in of_key.values():
         yield task, TaskLostError(_LOST)
+
+
+def _alone(function: Callable[[T], R], task: T) -> R:
+    """Do a task on a worker, where Tiled's client would hand its reads to the workers again.
+
+    It reads arrays through dask, which on a worker asks that worker's scheduler: one of a single
+    thread would wait for itself for ever.
+    """
+    import dask
+
+    with dask.config.set(scheduler="synchronous"):
+        return function(task)
 
 
 _LOST = (

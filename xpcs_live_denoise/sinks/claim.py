@@ -144,29 +144,38 @@ class ClaimedSink:
         self.is_stored = False
         self.why: XpcsError | None = None
         self._sink, self._claim = sink, claim
-        self._has_written = False
+        self._without_frames: list[Publication | Result] = []  # until there is a frame: not stored
+        self._has_frames = False
 
     def write(self, record: Publication | Result) -> None:
         """Write a publication, or the final result."""
         with self._claim.lock:
-            if self._may_write():
-                self._has_written = True
-                self._try(lambda: self._sink.write(record))
+            self._has_frames = self._has_frames or record.status.n_processed > 0
+            if not self._has_frames:
+                self._without_frames.append(record)
+            elif self._may_write():
+                while self._without_frames:
+                    self._write(self._without_frames[0])
+                    del self._without_frames[0]
+                self._write(record)
 
     def finish(self, end: RunEnd) -> None:
         """Write the end, and give the claim back."""
         with self._claim.lock:
-            if end.analysis_exit_status != "success" and not self._has_written:
+            if end.analysis_exit_status != "success" and not self._has_frames:
                 self.why = XpcsError(f"{end.reason} Nothing was stored.")
             elif self._may_write():
-                self._try(lambda: self._sink.finish(end))
+                self._attempt(lambda: self._sink.finish(end))
                 self.is_stored = self.why is None
 
     def _may_write(self) -> bool:
-        self._try(self._claim.check)
+        self._attempt(self._claim.check)
         return self.why is None
 
-    def _try(self, write: Callable[[], None]) -> None:
+    def _write(self, record: Publication | Result) -> None:
+        self._attempt(lambda: self._sink.write(record))
+
+    def _attempt(self, write: Callable[[], None]) -> None:
         try:
             write()
         except ResultInUseError as error:  # for good: no fault of the server to try again after
