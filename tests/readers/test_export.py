@@ -345,14 +345,16 @@ def disk_of(n_bytes):
         signal.signal(signal.SIGXFSZ, before)
 
 
-@pytest.mark.parametrize("name", ["gel.h5", "gel.csv"])
-def test_a_full_disk_is_said_and_leaves_no_file_or_the_one_of_before(gel, name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "n_bytes"), [("gel.h5", 10_000), ("gel.h5", 301_234), ("gel.csv", 10_000)]
+)
+def test_a_full_disk_is_said_and_leaves_no_file_or_the_one_of_before(gel, name, n_bytes, tmp_path):
     path = tmp_path / name
     for before in (None, b"before"):
         if before is not None:
             path.write_bytes(before)
         with (
-            disk_of(10_000),
+            disk_of(n_bytes),
             pytest.raises(UnwritableFileError, match=r"could not be written .* Make room on the"),
         ):
             gel[1].export(path, overwrite=True)

@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from xpcs_live_denoise.errors import (
     InvalidInputError,
@@ -82,7 +82,7 @@ def _write(
     fields: Sequence[str],
 ) -> None:
     if kind == "h5" and isinstance(target, Path):
-        with target.open("w+b") as opened:
+        with target.open("w+b", buffering=0) as opened:
             file = KeptGoing(opened)
             write_nexus(file, contents(), fields)
             file.check()
@@ -103,47 +103,46 @@ class KeptGoing(io.RawIOBase):
     where nobody can catch it.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: io.FileIO) -> None:
         self._file = file
         self._error: OSError | None = None
 
     def check(self) -> None:
-        """Raise the first OSError that there was; what is still in memory is written before."""
-        if self._error is None:
-            self._file.flush()
-        else:
+        """Raise the first OSError that there was."""
+        if self._error is not None:
             raise self._error
 
     def write(self, data: Any, /) -> int:
-        """Write, unless it failed before."""
-        if self._error is None:
-            try:
-                self._file.write(data)
-            except OSError as error:
-                self._error = error
-        return memoryview(data).nbytes
+        """Write all, unless it failed before."""
+        rest = memoryview(data).cast("B")
+        n_bytes = len(rest)
+        while len(rest) and self._error is None:
+            rest = rest[self._tried(lambda left=rest: self._file.write(left)) :]
+        return n_bytes
 
     def readinto(self, buffer: Any, /) -> int:
         """Read what was written; nothing, where that failed."""
-        read = self._file.read(memoryview(buffer).nbytes) if self._error is None else b""
-        memoryview(buffer).cast("B")[: len(read)] = read
-        return len(read)
+        return self._tried(lambda: self._file.readinto(buffer))
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         """Go to a place in the file."""
-        return self._file.seek(offset, whence) if self._error is None else offset
+        return self._tried(lambda: self._file.seek(offset, whence))
 
     def truncate(self, size: int | None = None, /) -> int:
         """Give the file its length."""
-        if self._error is None:
-            try:
-                self._file.truncate(size)
-            except OSError as error:
-                self._error = error
-        return size or 0
+        return self._tried(lambda: self._file.truncate(size))
 
     def flush(self) -> None:
-        """Nothing: `check` does it."""
+        """Nothing waits."""
+
+    def _tried(self, call: Callable[[], int | None]) -> int:
+        """Return what a call returns; 0 after the first that failed."""
+        if self._error is None:
+            try:
+                return call() or 0
+            except OSError as error:
+                self._error = error
+        return 0
 
 
 @contextlib.contextmanager
