@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 PERIOD_MS, LOAD_S = 1_000, 10.0
 MOST_CURVES = 8
+TABLE_WIDTH = 820  # px; a phone scrolls it
 # Okabe and Ito's, without yellow and black, and two of the page's.
 COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8A4A83", "#8C8C8C",
@@ -111,6 +112,7 @@ class Overview:
             index_position=None,
             reorderable=False,
             sizing_mode="stretch_both",
+            min_width=TABLE_WIDTH,
         )
 
     def _figures(self) -> dict[str, Model]:
@@ -133,6 +135,9 @@ class Overview:
             hover(plot, [points], **{"": "@name", plot.yaxis[0].axis_label: "@y{0.0000}"})
             style_legend(plot)
             plot.legend.click_policy = "none"
+            plot.add_layout(plot.legend[0], "below")  # names are long, and would hide points
+        made["g2s"].legend.visible = False  # as beside it
+        made["trend"].legend.orientation = "horizontal"
         made["trend"].line("x", "y", source=self._lines, color=views.FIT, line_dash="dashed")
         plain_decades(made["g2s"].xaxis, MOST_ALONG)
         for name in ("gammas", "trend"):
