@@ -373,7 +373,7 @@ def settings_hash(settings: Settings, rois: RoiMap | None = None) -> str:
             for array in (rois.label_array, rois.q_inv_angstrom):
                 digest.update(np.ascontiguousarray(array).tobytes())
         elif (given := getattr(settings, name)) is not None:
-            paths = [given[key] for key in sorted(given)] if isinstance(given, Mapping) else [given]
+            paths = cast("list[Path]", list(given.values()) if isinstance(given, dict) else [given])
             for path in paths:
                 files = sorted(path.glob("*")) if path.is_dir() else [path]
                 for file in files:

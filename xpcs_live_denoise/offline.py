@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -150,14 +151,15 @@ class Result(records.Result):
         UnwritableFileError
             When the file cannot be written, on a full disk for example.
         """
-        from xpcs_live_denoise.readers import Contents, export, format_of
+        from xpcs_live_denoise.readers import Contents, export_file, format_of
 
         if (kind := format_of(path, format)) is None:
             raise InvalidInputError(
                 f"File {path}: got the format {format or Path(path).suffix!r}; expected h5, csv "
                 "or png. Give the file such an ending, or say format='h5'."
             )
-        export(path, lambda: Contents.of_result(self), self.plot, kind=kind, overwrite=overwrite)
+        contents = functools.partial(Contents.of_result, self)
+        export_file(path, contents, self.plot, kind=kind, overwrite=overwrite)
 
     @classmethod
     def of(cls, result: records.Result, **changes: Any) -> Result:

@@ -2,7 +2,7 @@
 
 from .client import XPCSResult as XPCSResult
 from .contents import Contents as Contents
-from .export import export as export
+from .export import export_file as export_file
 from .export import format_of as format_of
 from .find import find_raw_run as find_raw_run
 from .find import results as results

@@ -30,7 +30,7 @@ from .contents import (
     complete_table,
     rows_that_count,
 )
-from .export import export, format_of
+from .export import export_file, format_of
 from .two_time import BINNED, LONG_NAMES, SQUARES, model_of_bins, read_band, read_map, with_band
 
 if TYPE_CHECKING:
@@ -444,7 +444,7 @@ class XPCSResult(BlueskyRunV3):
         self.refresh()
         metadata: Document = dict(self.metadata)
         check_finished(metadata, has_c2=self.has("two_time", "c2"))
-        export(
+        export_file(
             filepath,
             lambda: Contents.of_client(self.base, metadata),
             self.plot,

@@ -43,7 +43,7 @@ def format_of(target: Any, format: str | None) -> str | None:  # noqa: A002 - Ti
     return next((name for name, words in FORMATS.items() if asked in words), None)
 
 
-def export(
+def export_file(
     target: Any,
     contents: Callable[[], Contents],
     figure: Callable[[], Figure],
