@@ -22,6 +22,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) torch
 	@echo "Installing into .venv: everything else (a few minutes the first time) ..."
 	@$(PIP) --editable '.[all,dev]'
+	@$(PIP) --no-deps xpcs-viewer  # what tests need of it needs no Qt; its dependencies would
+	@echo "Compiling the numerics (half a minute, once) ..."
+	@$(BIN)/python -c "from xpcs_live_denoise.numerics import compiled; compiled.prepare()"
 	@touch $(STAMP)
 
 demo: install

@@ -27,7 +27,7 @@ def test_the_names_that_others_rely_on_are_there():
     contract = {
         "LiveDenoise", "LivePlot", "RoiMap", "Settings", "TwoTimeAccumulator", "XPCSResult",
         "analyse", "denoise_two_time", "document_publisher", "fit_ages", "fit_g2", "fit_power_law",
-        "load_ensemble", "load_rois", "results", "save_rois", "simulate_speckle",
+        "load_ensemble", "load_rois", "results", "runs", "save_rois", "simulate_speckle",
     }  # fmt: skip
     assert contract <= set(xpcs_live_denoise.__all__)
 

@@ -25,6 +25,7 @@ from .offline import analyse as analyse
 from .offline import analyse_c2 as analyse_c2
 from .readers import XPCSResult as XPCSResult
 from .readers import results as results
+from .readers import runs as runs
 from .records.results import DenoisedTwoTime as DenoisedTwoTime
 from .records.results import GammaTable as GammaTable
 from .sources import document_publisher as document_publisher

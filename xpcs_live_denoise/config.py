@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import hashlib
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +26,7 @@ from pydantic import (
 )
 
 from .errors import InvalidInputError
+from .numerics.rois import RoiMap
 from .numerics.two_time import MAP_FRAMES
 from .numerics.windows import STEP, WINDOW
 from .records.types import Array
@@ -346,6 +350,36 @@ class Settings(_Model):
         if isinstance(tiled := cast("Any", named.get("tiled")), dict) and "api_key_file" in tiled:
             named["tiled"] = {**tiled, "api_key_file": beside(tiled["api_key_file"])}
         return cls(**named)
+
+
+# Settings that change where frames and results lie or what a computer has to hold, and no number.
+_NO_NUMBER = frozenset(
+    {"tiled", "spool", "follow", "file_roots", "publish_period_s", "block_bytes", "queue_bytes"}
+)
+# Settings that name files: what is in them counts, not what they are called.
+_FILES = ("rois", "mask", "flat_field", "weights")
+
+
+def settings_hash(settings: Settings, rois: RoiMap | None = None) -> str:
+    """Return the same text for settings that give the same numbers, else another one.
+
+    What the files hold counts, and `rois` where a ROI map is used instead of the file.
+    """
+    fields = settings.model_dump(mode="json", exclude=set(_NO_NUMBER | set(_FILES)))
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
+    for name in _FILES:
+        digest.update(f"\n{name}\n".encode())
+        if name == "rois" and rois is not None:
+            for array in (rois.label_array, rois.q_inv_angstrom):
+                digest.update(np.ascontiguousarray(array).tobytes())
+        elif (given := getattr(settings, name)) is not None:
+            paths = [given[key] for key in sorted(given)] if isinstance(given, Mapping) else [given]
+            for path in paths:
+                files = sorted(path.glob("*")) if path.is_dir() else [path]
+                for file in files:
+                    with contextlib.suppress(OSError):  # who opens it says what is wrong with it
+                        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 _NAMES = [

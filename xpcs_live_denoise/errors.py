@@ -4,10 +4,12 @@ XpcsError
  +- InvalidInputError (ValueError)        an argument, array, file or setting that cannot be used
  |   +- FrameShapeError                   frames whose shape or dtype does not fit the run
  +- UnreadableFramesError (OSError)       a file or dataset behind a document that cannot be read
+ +- UnwritableFileError (OSError)         a file that was asked for and cannot be written
  +- MissingDependencyError (ImportError)  an optional library that a call needs
  +- ResultNotFoundError (LookupError)     nothing was derived from the run that was asked for
  +- TiledUnavailableError (ConnectionError)  the Tiled server does not answer
  +- SpoolInUseError (BlockingIOError)     another process has the spooled run
+ +- ResultInUseError (BlockingIOError)    another process computes the same result
 """
 
 import reprlib
@@ -96,6 +98,10 @@ class UnreadableFramesError(XpcsError, OSError):
         self.missing_until = missing_until
 
 
+class UnwritableFileError(XpcsError, OSError):
+    """A file that was asked for and cannot be written, on a full disk for example."""
+
+
 class MissingDependencyError(XpcsError, ImportError):
     """An optional library that a call needs is not installed."""
 
@@ -110,3 +116,7 @@ class TiledUnavailableError(XpcsError, ConnectionError):
 
 class SpoolInUseError(XpcsError, BlockingIOError):
     """Another process has the spooled run."""
+
+
+class ResultInUseError(XpcsError, BlockingIOError):
+    """Another process computes the same result of the run just now."""

@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,6 +18,7 @@ from xpcs_live_denoise.analysis import (
     C2Analysis,
     DetectorImage,
     append_note,
+    library_versions,
     open_ensemble,
 )
 from xpcs_live_denoise.numerics.arrays import as_stack
@@ -108,17 +110,54 @@ class Result(records.Result):
         Raises
         ------
         InvalidInputError
-            For a label that is none, and for a result without frames (`analyse_c2`).
+            For a label that is none.
         """
         from xpcs_live_denoise.window import plot_view, view_of_result
 
         info = self.info
         if info is None:
-            raise InvalidInputError("plot: got the result of a C2 alone; expected one of frames.")
+            raise InvalidInputError("plot: got a result without `info`; expected one of analyse().")
         if roi is not None and roi not in info.roi:
             raise InvalidInputError(f"plot: got ROI {roi}, expected one of {list(info.roi)}.")
         index = len(info.roi) // 2 if roi is None else info.roi.index(roi)
         return plot_view(view_of_result(self, info, index))
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: str | None = None,  # noqa: A002 - as XPCSResult.export calls it
+        overwrite: bool = False,
+    ) -> None:
+        """Write the result to a file, as `XPCSResult.export` does: HDF5, CSV or PNG.
+
+        The band of a series of more than `map_frames` frames is not whole here and left out; the
+        file that `band_file` names has it.
+
+        Parameters
+        ----------
+        path
+            The file, which is there when it is complete.
+        format
+            "h5", "csv", "png" or a media type; default: the ending of the file's name.
+        overwrite
+            Replace a file that is there.
+
+        Raises
+        ------
+        InvalidInputError
+            For a file that is there already, a folder that is not, and an unknown format.
+        UnwritableFileError
+            When the file cannot be written, on a full disk for example.
+        """
+        from xpcs_live_denoise.readers import Contents, export, format_of
+
+        if (kind := format_of(path, format)) is None:
+            raise InvalidInputError(
+                f"File {path}: got the format {format or Path(path).suffix!r}; expected h5, csv "
+                "or png. Give the file such an ending, or say format='h5'."
+            )
+        export(path, lambda: Contents.of_result(self), self.plot, kind=kind, overwrite=overwrite)
 
     @classmethod
     def of(cls, result: records.Result, **changes: Any) -> Result:
@@ -237,7 +276,8 @@ def analyse(
         info=_info(
             settings,
             image.rois,
-            given,
+            subject=given.subject,
+            n_frames=given.n_frames,
             geometry=geometry,
             frame_time_s=frame_time_s,
             ensemble=ensemble,
@@ -254,20 +294,21 @@ NO_PERIOD = (
 def _info(
     settings: Settings,
     rois: RoiMap,
-    series: Series,
     *,
+    subject: str = "",
+    n_frames: int | None,
     geometry: Geometry,
     frame_time_s: float | None,
     ensemble: Denoiser | None,
 ) -> RunInfo:
     """Return what is known of a series, as of a run."""
     return RunInfo(
-        start={"uid": "", "sample": series.subject},
-        detector="" if series.subject.startswith(settings.detector) else settings.detector,
+        start={"uid": "", "sample": subject},
+        detector="" if subject.startswith(settings.detector) else settings.detector,
         image_key=settings.data_key,
         frame_shape=rois.shape,
         frame_time_s=frame_time_s or 1.0,
-        n_expected=series.n_frames,
+        n_expected=n_frames,
         roi=tuple(rois.labels.tolist()),
         q_inv_angstrom=tuple(rois.q_inv_angstrom.tolist()),
         phi_deg=() if rois.phi_deg is None else tuple(rois.phi_deg.tolist()),
@@ -281,6 +322,7 @@ def _info(
         geometry=geometry,
         settings=settings.model_dump(mode="json", exclude={"tiled"}),
         model=None if ensemble is None else dict(getattr(ensemble, "info", {})),
+        versions=library_versions(),
     )
 
 
@@ -477,4 +519,15 @@ def analyse_c2(
     rois = RoiMap.from_labels(np.arange(1, len(stack) + 1)[np.newaxis])
     analysis = C2Analysis(settings, rois, frame_time_s=frame_time_s, ensemble=ensemble)
     result = analysis.finish(stack, AgeSums.from_c2(stack))
-    return Result.of(result, status=append_note(result.status, why_not))
+    return Result.of(
+        result,
+        status=append_note(result.status, why_not),
+        info=_info(
+            settings,
+            rois,
+            n_frames=stack.shape[-1],
+            geometry=Geometry(),
+            frame_time_s=None if frame_time_s == 1 else frame_time_s,
+            ensemble=ensemble,
+        ),
+    )

@@ -10,7 +10,7 @@ from xpcs_live_denoise import RoiMap, Settings, TwoTimeAccumulator, simulate_spe
 from xpcs_live_denoise.analysis.series import Analysis
 from xpcs_live_denoise.numerics.contrast import estimate_contrast
 from xpcs_live_denoise.numerics.windows import window_inputs
-from xpcs_live_denoise.records.results import BandRows, C2Rows
+from xpcs_live_denoise.records.results import BandRows, C2Rows, GammaTable
 
 ROIS = RoiMap.from_labels(np.repeat([[3], [7]], 200, axis=1).reshape(20, 20))
 MAP, N = 64, 403
@@ -306,13 +306,13 @@ def test_memory_does_not_grow_with_the_series():
     used = {}
     tracemalloc.start()
     try:
-        for n in range(300, 6_001, 300):
+        for n in range(300, 6_601, 300):
             made.push(pool)
             used[n] = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert made.n_frames >= 5_999
-    assert used[6_000] < 1.25 * used[3_000]
+    assert made.n_frames >= 6_599
+    assert used[6_600] < 1.25 * used[3_300]  # when the first rows of cuts are final
 
 
 def test_ages_are_published_at_the_step_of_the_rows_and_none_where_no_row_is_new():
@@ -320,12 +320,15 @@ def test_ages_are_published_at_the_step_of_the_rows_and_none_where_no_row_is_new
     made, tables, n = analysis(denoise=False, outliers="off"), [], 0
     made.push(pool[:2_100])
     n = made.publish(0).n_frames
-    for stop in range(2_101, 2_110):
+    for stop in range(2_101, 2_180):
         made.push(pool[stop - 1 : stop])
         tables.append(made.publish(n).gamma)
         n = stop
-    raw = [one.select(one.source == "raw").age_frame for one in tables if one is not None]
-    ages = np.unique(np.concatenate(raw))
-    np.testing.assert_array_equal(ages % 2, 0)
-    assert len(ages) in (4, 5)
-    assert sum(len(one) for one in raw) == 2 * len(ages)
+    told = GammaTable.concatenate([one for one in tables if one is not None])
+    ages = {source: np.unique(told.age_frame[told.source == source]) for source in set(told.source)}
+    np.testing.assert_array_equal(np.diff(ages["path"]), 2)
+    assert len(ages["path"]) in (39, 40)
+    np.testing.assert_array_equal(ages["raw"], ages["bayes"] - 0.5)
+    np.testing.assert_array_equal(ages["raw"] % 32, 0)
+    assert len(ages["raw"]) in (2, 3)
+    assert len(told.select(told.source == "raw")) == 2 * len(ages["raw"])

@@ -1,5 +1,6 @@
 """Rows of the estimator beside raw ones: one to trust an age, each said once while live."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -160,14 +161,15 @@ def rates_of(rois, frames, most_rows, step, *, advance=False):
 def test_rows_of_several_frames_have_their_middle_as_age_and_come_once(rois, frames):
     tables, final, so_far = rates_of(rois, frames, 50, 10)
     assert so_far.row_frames == 2
-    cuts = final.select(final.source == RowSource.BAYES)
-    for label in (3, 7):
-        ages = cuts.age_frame[cuts.roi == label]
-        np.testing.assert_array_equal(ages, 2 * np.arange(N_FRAMES // 2) + 0.5)
+    apart = {RowSource.PATH: 2, RowSource.BAYES: 32}
     last = GammaTable.concatenate(tables[1:])
-    last = last.select((last.source == RowSource.BAYES) & (last.roi == 3))
-    np.testing.assert_array_equal(last.age_frame, 2 * np.arange(len(last)) + last.age_frame[0])
-    assert last.age_frame[-1] == N_FRAMES - 25.5
+    for source, label in itertools.product(apart, (3, 7)):
+        ages = final.age_frame[(final.roi == label) & (final.source == source)]
+        np.testing.assert_array_equal(ages, np.arange(0, N_FRAMES, apart[source]) + 0.5)
+        ages = last.age_frame[(last.roi == label) & (last.source == source)]
+        np.testing.assert_array_equal(np.diff(ages), apart[source])
+    assert ages[-1] == N_FRAMES - 35.5
+    cuts = final.select(final.source == RowSource.BAYES)
     inside = np.abs(cuts.age_frame - N_FRAMES / 2) < 8  # others are cut off by the ends
     expected = cuts.age_frame[inside] * FRAME_TIME_S
     np.testing.assert_allclose(cuts.age_s[inside], expected, atol=2 * FRAME_TIME_S)

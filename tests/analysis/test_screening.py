@@ -197,3 +197,67 @@ def test_a_beam_dump_is_found_where_a_dark_image_was_subtracted():
 def test_a_dim_series_is_kept_where_a_dark_image_was_subtracted():
     noise = np.random.default_rng(0).normal(0.02, 0.3, FRAMES.shape).astype(np.float32)
     assert screened(noise, [80])[0].left_out == []
+
+
+PART = (slice(3, 10), slice(0, 20))  # of ROI 1: 140 of 450 pixels
+
+
+@pytest.mark.parametrize("sizes", [[80], [1] * 80, [7] * 11 + [3], [61, 19]])
+@pytest.mark.parametrize(("dtype", "mark"), [("uint16", 65535), ("float32", np.nan), ("int32", -1)])
+def test_a_part_of_the_detector_that_fails_midway_costs_four_frames(sizes, dtype, mark):
+    frames = FRAMES.astype(dtype)
+    frames[60:, *PART] = mark
+    screen, pixels, _ = screened(frames, sizes)
+    assert screen.left_out == [60, 61, 62, 63]
+    assert screen.notes()[0] == (
+        "Pixels that turned bad (no number, negative, or the detector's bad-pixel value) are left "
+        "out while they are so: 140 pixels of ROI 1 from frame 60 on."
+    )
+    good = np.ones((30, 30), bool)
+    good[PART] = False
+    good = good.ravel()[ROIS.pixels]
+    good[450:] = False
+    of_rest = pixels[:, :450].var(axis=1)[64:] / pixels[:, :450].mean(axis=1)[64:]
+    expected = ROIS.gather(FRAMES)[64:, good]
+    np.testing.assert_allclose(of_rest, expected.var(axis=1) / expected.mean(axis=1), rtol=1e-4)
+    np.testing.assert_array_equal(pixels[64:, 450:], ROIS.gather(FRAMES)[64:, 450:])
+
+
+def test_few_pixels_that_turn_bad_cost_no_frame_and_are_named():
+    frames = FRAMES.copy()
+    frames[60:, 22, 7] = 65535
+    frames[65, 3, 3] = 65535
+    screen, _, _ = screened(frames, [80])
+    assert screen.left_out == []
+    (note,) = screen.notes()
+    assert note.endswith("while they are so: (row 22, column 7) in ROI 2 from frame 60 on.")
+
+
+def test_a_part_of_the_detector_that_comes_back_is_used_again():
+    frames = FRAMES.copy()
+    frames[55:65, *PART] = 65535
+    screen, pixels, _ = screened(frames, [80])
+    assert screen.left_out == [55, 56, 57, 58]
+    np.testing.assert_array_equal(pixels[65:], ROIS.gather(FRAMES)[65:])
+
+
+def test_a_roi_that_fails_midway_is_empty_and_the_others_go_on():
+    frames = FRAMES.copy()
+    frames[60:, :15] = 65535
+    screen, pixels, _ = screened(frames, [80])
+    assert screen.left_out == [60, 61, 62, 63]
+    assert not pixels[64:, :450].any()
+    np.testing.assert_array_equal(pixels[64:, 450:], ROIS.gather(FRAMES)[64:, 450:])
+
+
+def test_frames_without_a_good_pixel_stay_left_out():
+    frames = FRAMES.copy()
+    frames[55:70] = 65535
+    assert screened(frames, [80])[0].left_out == list(range(55, 70))
+
+
+@pytest.mark.parametrize("value", [1000, 5, 65535])
+def test_a_pixel_that_is_always_the_same_is_named(value):
+    frames = FRAMES.copy()
+    frames[:, 22, 7] = value
+    assert screened(frames, [80])[0].notes()[0].endswith(": (row 22, column 7) in ROI 2.")

@@ -150,7 +150,10 @@ def test_what_a_later_descriptor_says_differently_is_told_and_not_used(subscribe
     (sink,) = sinks
     assert sink.info.frame_time_s == 0.01
     assert sink.result.c2.shape == (2, 39, 39)
-    assert "(frame time) is 0.02 s; 0.01 s is used" in sink.end.status.message
+    assert (
+        "(frame time) is 0.02 s; 0.01 s, of a setting or another document,"
+        in sink.end.status.message
+    )
 
 
 def test_the_picture_of_dark_subtracted_frames_holds_their_negative_numbers(

@@ -5,12 +5,19 @@ import itertools
 import logging
 import threading
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.live.delivery import DeliveryThread, RunDeliveries, RunDelivery, what_is_left
+from xpcs_live_denoise.live.delivery import (
+    DeliveryThread,
+    Published,
+    RunDeliveries,
+    RunDelivery,
+    what_is_left,
+)
 from xpcs_live_denoise.live.outbox import Timings
 from xpcs_live_denoise.live.worker import Worker
 from xpcs_live_denoise.records.results import C2Rows, Publication, Result
@@ -195,6 +202,29 @@ def test_what_is_taken_back_of_a_long_series_are_all_rows_in_parts_that_take_no_
     assert np.isnan(band.denoised).all()
     (gamma,) = [one.gamma for one in taken if one.gamma is not None]
     assert set(gamma.reason) == {"another_series"}
+
+
+def test_of_rows_that_were_published_no_more_is_kept_than_which_they_are(synthetic):
+    run, published = synthetic(n_frames=90), Published()
+    table = run.publication(0, 90).gamma
+    first = run.publication(0, 90)
+    published.add(first)
+    tracemalloc.start()
+    try:
+        for _ in range(200):
+            again = table.select(np.arange(len(table)))
+            published.add(dataclasses.replace(first, c2=None, band=None, gamma=again))
+        n_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert n_bytes < 200 * (100 * len(table) + 2000)
+    gone = next(published.taken_back(Status())).gamma
+    assert len(gone) == 201 * len(table)
+    for name in ("roi", "q_inv_angstrom", "age_s", "age_frame", "source", "width"):
+        np.testing.assert_array_equal(getattr(gone, name), np.tile(getattr(table, name), 201))
+    assert np.isnan([gone.relaxation_rate, gone.beta]).all()
+    assert set(gone.reason) == {"another_series"}
+    assert not gone.recommended.any()
 
 
 def test_a_run_without_a_result_keeps_what_was_published(thread_to, synthetic):

@@ -21,8 +21,14 @@ FRAMES = series(60)
 EVERY = 1.7e9 + 0.2 * np.arange(60)
 
 
-def send_run(live, streams, configuration=None, *, exit_status="success", reason="", **start):
-    """Send a run whose streams are (name, frames, timestamps); return its uid."""
+def send_run(
+    live, streams, configuration=None, *, exit_status="success", reason="", read=None, **start
+):
+    """Send a run whose streams are (name, frames, timestamps); return its uid.
+
+    `read` are numbers that each event holds beside the frame.
+    """
+    read = read or {}
     metadata = {"detectors": ["cam"], **start}
     run = event_model.compose_run(uid=str(uuid.uuid4()), time=1.7e9 - 1, metadata=metadata)
     live("start", run.start_doc)
@@ -32,7 +38,7 @@ def send_run(live, streams, configuration=None, *, exit_status="success", reason
     for name, frames, stamps in streams:
         stream = run.compose_descriptor(
             name=name,
-            data_keys={"cam_image": key},
+            data_keys={"cam_image": key, **dict.fromkeys(read, described)},
             configuration={
                 "cam": {
                     "data": data,
@@ -43,7 +49,8 @@ def send_run(live, streams, configuration=None, *, exit_status="success", reason
         )
         live("descriptor", stream.descriptor_doc)
         for frame, stamp in zip(frames, stamps, strict=False):
-            event = stream.compose_event(data={"cam_image": frame}, timestamps={"cam_image": stamp})
+            values = {"cam_image": frame, **read}
+            event = stream.compose_event(data=values, timestamps=dict.fromkeys(values, stamp))
             live("event", event)
     live("stop", run.compose_stop(exit_status=exit_status, reason=reason))
     assert live.wait(60)
@@ -70,6 +77,14 @@ def test_rates_of_frames_that_a_plan_triggers_are_those_of_its_delay(subscribe):
     np.testing.assert_allclose(sink.result.g2.delay_s, expected.g2.delay_s, rtol=1e-6)
     assert sink.info.frame_time_s == pytest.approx(0.2)  # already of the first publication
     assert "0.2 s is used" in sink.result.status.message
+
+
+def test_a_period_that_is_read_with_each_frame_is_the_time_axis(subscribe):
+    streams = [("primary", FRAMES, np.zeros(60))]
+    sink = ended(subscribe, streams, read={"cam_cam_acquire_period": 0.25})
+    assert (sink.result.info.time_unit, sink.result.info.frame_time_s) == ("s", 0.25)
+    assert sink.info.frame_time_s == 0.25  # already of the first publication
+    assert "No document tells" not in sink.end.status.message
 
 
 def test_the_final_result_asks_all_events(subscribe):
@@ -115,6 +130,10 @@ def test_a_stream_that_is_not_there_is_told_with_those_that_are(subscribe):
 
 LEFT = FRAMES.copy()
 LEFT[1:] = 0
+ONE_OTHER = np.repeat(FRAMES[:1], 60, axis=0)
+ONE_OTHER[30] = FRAMES[30]
+HALVES = np.repeat(FRAMES[[0, 30]], 30, axis=0)
+NOISE = np.random.default_rng(3).normal(0.0, 1.0, FRAMES.shape).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -125,14 +144,35 @@ LEFT[1:] = 0
         ([("primary", [FRAMES[0]] * 60, EVERY)], "All frames are the same"),
         ([("primary", FRAMES * 0 + 4, EVERY)], "All frames are the same"),
         ([("dark", FRAMES[:1], EVERY)], "Only 1 of 1 frames could be used"),
+        ([("primary", ONE_OTHER, EVERY)], "All but . of 60 frames are the same as the one before"),
+        ([("primary", HALVES, EVERY)], "All but . of 60 frames are the same as the one before"),
+        ([("primary", NOISE, EVERY)], "The frames hold noise around zero: in no ROI is the mean"),
+        ([("primary", np.rint(3 * NOISE).astype(np.int32), EVERY)], "The frames hold noise"),
         ([("primary", FRAMES * np.nan, EVERY)], "None of the 60 frames could be used"),
     ],
-    ids=["one left", "zeros", "repeated", "constant", "one dark frame", "NaN"],
+    ids=[
+        "one left",
+        "zeros",
+        "repeated",
+        "constant",
+        "one dark frame",
+        "one other",
+        "halves",
+        "noise",
+        "whole noise",
+        "NaN",
+    ],
 )
 def test_a_result_that_tells_nothing_is_no_success(subscribe, streams, reason):
     sink = ended(subscribe, streams, {"cam_cam_acquire_period": 0.2}, settings={"denoise": False})
     assert sink.end.analysis_exit_status == "fail"
     assert re.match(reason, sink.end.reason), sink.end.reason
+
+
+def test_a_dim_series_whose_dark_image_was_subtracted_is_a_success(subscribe):
+    frames = (0.5 * FRAMES + NOISE).astype(np.float32)
+    sink = ended(subscribe, [("primary", frames, EVERY)], PERIOD, settings={"denoise": False})
+    assert (sink.end.analysis_exit_status, sink.end.reason) == ("success", "")
 
 
 def test_half_a_series_of_a_beam_dump_is_a_success(subscribe):

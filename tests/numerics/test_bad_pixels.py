@@ -5,6 +5,7 @@ import pytest
 
 from xpcs_live_denoise import InvalidInputError, RoiMap
 from xpcs_live_denoise.numerics.bad_pixels import BadPixels
+from xpcs_live_denoise.numerics.lost_pixels import LostPixels
 
 LABELS = np.repeat([[1], [2]], 200, axis=1).reshape(20, 20)
 ROIS = RoiMap.from_labels(LABELS, q_inv_angstrom=[0.1, 0.2])
@@ -49,7 +50,7 @@ def test_few_pixels_that_turn_bad_get_the_mean_of_their_roi(dtype, value):
     expected = np.delete(pixels[1, :200], [7, 8]).mean(dtype=np.float64)
     pixels[1, [7, 8]] = value
     before = pixels.copy()
-    repaired, broken = bad.repair(pixels)
+    repaired, broken, _ = LostPixels(bad).repair(pixels, 0)
     assert not broken.any()
     np.testing.assert_allclose(repaired[1, [7, 8]], expected, rtol=1e-6)
     np.testing.assert_array_equal(np.delete(repaired, [7, 8], 1), np.delete(pixels, [7, 8], 1))
@@ -65,7 +66,7 @@ def test_the_same_numbers_are_counts_where_others_are_as_high(dtype, mean):
         pixels[:2, 9], pixels[3, 9] = 65535, 65534
     bad = BadPixels(ROIS, pixels)
     assert bad.roi_map is ROIS
-    assert bad.repair(pixels)[0] is pixels
+    assert LostPixels(bad).repair(pixels, 0)[0] is pixels
 
 
 def test_a_first_window_without_bad_pixels_leaves_everything_as_it_is():
@@ -73,7 +74,7 @@ def test_a_first_window_without_bad_pixels_leaves_everything_as_it_is():
     bad = BadPixels(ROIS, pixels)
     assert bad.roi_map is ROIS
     assert bad.without(pixels) is pixels
-    assert bad.repair(pixels)[0] is pixels
+    assert LostPixels(bad).repair(pixels, 0)[0] is pixels
 
 
 @pytest.mark.parametrize("stuck", [77, 5, -3])
@@ -100,13 +101,14 @@ def test_a_frame_in_which_many_pixels_turn_bad_is_broken():
     bad = BadPixels(ROIS, pixels)
     pixels = pixels.copy()
     pixels[1, 200:203] = 65535
-    assert bad.repair(pixels)[1].tolist() == [False, True, False]
+    assert LostPixels(bad).repair(pixels, 0)[1].tolist() == [False, True, False]
 
 
 def test_a_roi_keeps_working_with_one_bad_pixel_however_small_it_is():
     rois = RoiMap.from_labels(np.array([[1, 1, 1, 2]]))
     bad = BadPixels(rois, np.array([[1, 2, 3, 4]], np.uint16))
-    _, broken = bad.repair(np.array([[65535, 2, 3, 4], [1, 2, 3, 65535]], np.uint16))
+    turned = np.array([[65535, 2, 3, 4], [1, 2, 3, 65535]], np.uint16)
+    _, broken, _ = LostPixels(bad).repair(turned, 0)
     assert broken.tolist() == [False, True]
 
 
@@ -122,7 +124,7 @@ def test_negative_numbers_that_come_and_go_are_data(dtype, share):
     assert not bad.counts
     assert bad.n_bad == 1, "the pixel that is -1 always"
     assert len(bad.hot) == 0
-    assert bad.repair(bad.without(pixels))[1].sum() == 0
+    assert LostPixels(bad).repair(bad.without(pixels), 0)[1].sum() == 0
 
 
 def test_pixels_that_turn_to_minus_one_and_stay_so_are_marked():
@@ -131,7 +133,7 @@ def test_pixels_that_turn_to_minus_one_and_stay_so_are_marked():
     bad = BadPixels(ROIS, pixels)
     assert not bad.negative_is_data
     assert bad.n_bad == 1, "the other one is repaired where it is bad"
-    assert (bad.repair(bad.without(pixels))[0] >= 0).all()
+    assert (LostPixels(bad).repair(bad.without(pixels), 0)[0] >= 0).all()
 
 
 def test_frames_that_are_mostly_bad_are_believed_only_when_all_are():

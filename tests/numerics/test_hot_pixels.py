@@ -120,3 +120,11 @@ def test_a_beam_that_gets_ten_times_brighter_makes_no_hot_pixel():
     pixels[80:] = speckle(3.0, seed=2)[80:]
     assert since_when(pixels)[0] == {}
     assert since_when(pixels.astype(np.float32) - 0.5)[0] == {}
+
+
+@pytest.mark.parametrize("step", [1, 64])
+def test_late_in_a_series_sums_are_looked_at_once_in_fifty_frames(step):
+    pixels = hot(np.tile(speckle(), (9, 1)), mean=2.5, since=1_210)
+    since, left = since_when(pixels, step)
+    assert since == {HOT: 1_300}  # the looks are at frames 1,250 and 1,300
+    assert left[1_300 - 50 :, HOT].max() < 1

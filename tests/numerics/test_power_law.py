@@ -160,3 +160,15 @@ def test_the_error_of_the_exponent_covers_the_truth_as_often_as_it_should(n_roi)
     assert 0.58 <= np.mean(np.abs(pull) < 1) <= 0.80
     assert np.mean(np.abs(pull) < 2) >= 0.90
     assert 0.6 <= np.mean(pull**2) <= 1.6
+
+
+def test_with_the_exponent_held_the_prefactor_is_d_and_one_roi_is_enough():
+    rates = 3.0 * Q**2
+    law = power_law(typical_rates(table_of(rates[:, np.newaxis])), exponent=2.0)
+    assert (law.exponent, law.exponent_error, law.n_roi) == (2.0, 0.0, 4)
+    np.testing.assert_allclose([law.prefactor, law.prefactor_error], [3.0, 0.15], rtol=1e-6)
+    one = power_law(typical_rates(table_of(rates[:1, np.newaxis], q=Q[:1])), exponent=2.0)
+    np.testing.assert_allclose([one.prefactor, one.prefactor_error], [3.0, 0.3], rtol=1e-6)
+    scattered = rates * np.array([1.5, 0.7, 1.4, 0.6])
+    wide = power_law(typical_rates(table_of(scattered[:, np.newaxis])), exponent=2.0)
+    assert wide.prefactor_error > 2 * law.prefactor_error * wide.prefactor / law.prefactor

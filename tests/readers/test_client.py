@@ -470,7 +470,7 @@ def test_plot_shows_both_c2_on_one_scale_g2_and_gamma(
         np.asarray(raw.get_array()), result.c2(2, denoised=False).values.T
     )
     if kind == "raw only":
-        assert panels["Denoised C2"].texts[0].get_text() == "denoised from 50 frames on"
+        assert panels["Denoised C2"].texts[0].get_text() == "no denoiser"
     assert {"Γ(t)", "Γ against q²"} < set(panels)
     figure.savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000

@@ -73,9 +73,13 @@ def beamline(tiled_client, synthetic):
     return Beamline(tiled_client, synthetic)
 
 
-@pytest.mark.parametrize("scan_id", [81, "81"])  # some beamlines write it as text
-def test_a_result_is_found_by_every_name_that_a_screen_shows(beamline, scan_id):
-    start = beamline.take(scan_id=scan_id)
+def test_a_raw_run_is_found_by_a_scan_id_that_was_stored_as_text(beamline):
+    start = beamline.take(scan_id="81")
+    assert beamline.raw_run("81")[0] == start["uid"]
+
+
+def test_a_result_is_found_by_every_name_that_a_screen_shows(beamline):
+    start = beamline.take(scan_id=81)
     uid = beamline.analyse(start)
     raw = start["uid"]
     shown = (raw, raw[:8], raw[:6].upper(), uid, uid[:8], f"processed/{uid}", 81, np.int64(81))

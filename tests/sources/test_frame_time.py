@@ -1,5 +1,7 @@
 """How far apart frames are: documents, the exposure, and the times of events."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -38,12 +40,55 @@ def chosen(stamps, documented=0.1, exposure=0.1, setting=None, **more):
         "det.driver.acquire-period",
         "acquire_period",
         "Acquire Period",
+        "det_cam_acquire_period_RBV",
+        "det-driver-acquire_period-readback",
     ],
 )
 def test_a_period_is_known_by_its_name_however_it_is_spelled(key):
     described = {"det": {"data": {key: 0.2}}}
     assert find_frame_time(None, {}, None, described, "det") == 0.2
     assert find_frame_time(None, {key: "0.2"}, None, None, "det") == 0.2
+
+
+@pytest.mark.parametrize("value", [[0.2], np.array([0.2]), (0.2,), ["0.2"], [[0.2]]])
+def test_a_period_in_a_list_of_one_is_a_period(value):
+    described = {"det": {"data": {"det_cam_acquire_period": value}}}
+    assert find_frame_time(None, {}, None, described, "det") == 0.2
+
+
+@pytest.mark.parametrize("name", ["det-driver", "det_cam", "det:drv", "DET.camera1"])
+@pytest.mark.parametrize("key", ["{}-acquire_period", "acquire_period", "{}_frame_time"])
+def test_a_driver_that_is_a_device_of_its_own_tells_the_period(name, key):
+    described = {
+        "det": {"data": {"det_gain": 3}},
+        "det2-driver": {"data": {"acquire_period": 0.7}},
+        name: {"data": {key.format(name): 0.2}},
+    }
+    assert find_frame_time(None, {}, None, described, "det") == 0.2
+    described["det"]["data"]["det_acquire_period"] = 0.3
+    assert find_frame_time(None, {}, None, described, "det") == 0.3, "the detector's own first"
+
+
+@pytest.mark.parametrize(
+    "key", ["frame_rate", "det_cam_frame_rate", "Frame Rate", "frame-rate_RBV"]
+)
+def test_a_frame_rate_tells_the_period_where_no_period_does(key):
+    data = {key: 5.0}
+    assert find_frame_time(None, {}, None, {"det": {"data": data}}, "det") == 0.2
+    data["det_driver_acquire_period"] = 0.1
+    assert find_frame_time(None, {}, None, {"det": {"data": data}}, "det") == 0.1
+    settings = config.Settings(detector="det")
+    assert geometry_conflicts(settings, {}, None, {"det": {"data": data}}, "det") == ()
+
+
+def test_a_conflict_of_periods_does_not_say_which_is_used_before_events_were_asked():
+    start, data = {"frame_time": 0.3}, {"det_cam_acquire_period": 0.1}
+    facts = (start, None, {"det": {"data": data}}, "det")
+    (sentence,) = geometry_conflicts(config.Settings(detector="det"), *facts)
+    assert sentence == (
+        "The descriptor's 'det_cam_acquire_period' (frame time) is 0.1 s; 0.3 s, of a setting or "
+        "another document, goes first."
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,6 +156,30 @@ def test_irregular_spacing_is_told(documented, spread):
     steps = 0.2 * np.random.default_rng(1).uniform(1 - 1.6 * spread, 1 + 1.6 * spread, 60)
     found = chosen(BEGAN + np.cumsum(steps), documented=documented, exposure=None)
     assert found.notes[-1].startswith("The frames are not evenly spaced: ")
+
+
+@pytest.mark.parametrize("every", [8, 20])
+def test_steps_of_which_few_are_late_are_told(every):
+    steps = np.where(np.arange(60) % every == 0, 0.32, 0.2)
+    found = chosen(BEGAN + np.cumsum(steps), documented=0.2, exposure=None)
+    assert found.period_s == 0.2
+    assert re.match(
+        r"The frames are not evenly spaced: \d of 59 steps between them are more than 20% away",
+        found.notes[-1],
+    )
+
+
+@pytest.mark.parametrize(
+    ("n_events", "n_frames", "undecided"),
+    [(0, 0, False), (0, 1, True), (1, 2, True), (5, 5, True), (0, 50, False), (6, 6, False)],
+)
+def test_the_axis_waits_for_events_although_documents_of_frames_come_before_them(
+    n_events, n_frames, undecided
+):
+    events = EventTimes(BEGAN)
+    events.add(range(1, n_events + 1), EVERY[:n_events], EVERY[:n_events])
+    events.n_frames = n_frames
+    assert events.undecided is undecided
 
 
 def test_a_clock_that_is_set_back_does_nothing():

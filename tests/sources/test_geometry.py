@@ -106,7 +106,7 @@ def test_the_beam_may_miss_the_detector_but_not_be_unset():
     assert find_geometry(NOTHING, {}, None, unset, EIGER).beam_center is None
 
 
-@pytest.mark.parametrize("bad", ["", "unknown", None, "nan", float("inf"), 0, -1.0, [1.0]])
+@pytest.mark.parametrize("bad", ["", "unknown", None, "nan", float("inf"), 0, -1.0, [1.0, 2.0], []])
 def test_what_is_no_positive_number_is_passed_over_and_told(bad):
     start = {"acquire period": bad}
     configuration = descriptor(**chx(cam_acquire_period="0.01"))

@@ -52,13 +52,15 @@ class Faults:
 
     @property
     def _pid(self):
-        """The one process that this one has started."""
-        (pid,) = [
-            pid
-            for listing in Path("/proc/self/task").glob("*/children")
-            for pid in listing.read_text().split()
-        ]
-        return int(pid)
+        """The server's: the process that this one started last."""
+        listings = Path("/proc/self/task").glob("*/children")
+        processes = [pid for listing in listings for pid in listing.read_text().split()]
+        return int(max(processes, key=started_at))
+
+
+def started_at(pid):
+    """Clock ticks from the start of the machine to that of a process, proc(5)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def resident_bytes():

@@ -188,7 +188,7 @@ def test_the_page_follows_a_live_run_through_a_restart_to_its_end(
     run = synthetic(start={"sample": SAMPLE})
     with Server(tmp_path) as server:
         address = page(server)
-        browser.get(address)
+        browser.get(f"{address}?newest")
         until(browser, lambda: "No runs yet" in browser.page_source, "the empty list")
         sink = TiledSink(run.info, client=server.client())
         # It opens by itself: the page shows the newest.
@@ -345,7 +345,7 @@ def test_the_list_is_filtered_by_keys_alone(tiled_server, tiled_client, syntheti
     info = dataclasses.replace(runs[0].info, analysed_by="replay")
     end(TiledSink(info, client=tiled_client), runs[0].result(denoised=False))
     end(sinks[1], runs[1].result(denoised=False))
-    browser.get(page(tiled_server))
+    browser.get(f"{page(tiled_server)}?newest")
     until(browser, lambda: word in text(browser, "runs"), "the list")
     keys(browser, "/", word.upper(), " replay")
     until(browser, lambda: text(browser, "found").startswith("1 of "), "one run")

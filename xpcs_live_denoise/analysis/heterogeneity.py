@@ -6,6 +6,7 @@ import numpy as np
 
 from xpcs_live_denoise.numerics.estimator.heterogeneity import Heterogeneity, heterogeneity
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
+from xpcs_live_denoise.numerics.threads import spread
 from xpcs_live_denoise.records.results import GammaTable
 from xpcs_live_denoise.records.run import RoiHeterogeneity
 from xpcs_live_denoise.records.types import FloatArray, IntArray
@@ -65,8 +66,8 @@ class RoisHeterogeneity:
         """
         at = np.rint(lags).astype(np.int64) - 1
         chi, error = np.full((2, len(self._labels), len(lags)), np.nan)
-        for roi in range(len(self._labels)):
-            found = self._look_at(roi, sums, gamma)
+        looks = spread(lambda roi: self._look_at(roi, sums, gamma), range(len(self._labels)))
+        for roi, found in enumerate(looks):
             if found is not None and at.size:
                 chi[roi] = found.at_lags(found.fast, int(at[-1]) + 1)[at]
                 error[roi] = found.at_lags(found.fast_error, int(at[-1]) + 1)[at]

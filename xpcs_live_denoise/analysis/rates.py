@@ -18,7 +18,7 @@ from xpcs_live_denoise.numerics.estimator.ages import (
     reasons,
 )
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
-from xpcs_live_denoise.numerics.estimator.final_cuts import FinalCuts
+from xpcs_live_denoise.numerics.estimator.final_cuts import FinalCuts, estimated_rows
 from xpcs_live_denoise.numerics.estimator.path import PathEstimate, PathEstimator
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums, jackknife_variance
 from xpcs_live_denoise.numerics.fits import fit_ages, fit_band_ages, fit_g2, series_errors
@@ -197,15 +197,15 @@ class SeriesRates:
     ) -> list[GammaTable]:
         """Return rows of cuts at ages in [first, last), which are ripe, and of the path to the end.
 
-        Ages are frames; there is a row for each row of the sums that ends there. Where many are new
-        at once, rows are spread evenly over them and the newest is always there: a publication must
-        not take longer the faster frames come. The final rows are there for all.
+        Ages are frames; there is a row of the path for each row of the sums that ends there, and
+        one of cuts for each that they are estimated at (`ripe_rows`). Where many are new at once,
+        rows are spread evenly over them and the newest is always there: a publication must not take
+        longer the faster frames come. The final rows are there for all.
         """
         size = sums.row_frames
-        n_each = max(1, min(LIVE_ROWS_OF_ROI, LIVE_ROWS // self.rois.n_roi))
         newest = (sums.n_frames - PATH_DELAY + 1) // size
-        new = spread_evenly(self._next_of_path // size, newest, n_each)
-        ripe = spread_evenly(first // size, last // size, n_each)
+        new = spread_evenly(self._next_of_path // size, newest, self._most_rows)
+        ripe = self.ripe_rows(sums, first, last)
 
         def of_roi(roi: int) -> list[GammaTable]:
             cuts = self._estimators[roi].estimate(sums, ripe)
@@ -219,6 +219,17 @@ class SeriesRates:
         tables = _of_all(of_roi, range(self.rois.n_roi))
         self._next_of_path = max(self._next_of_path, newest * size)
         return [table for both in tables for table in both]
+
+    def ripe_rows(self, sums: AgeSums, first: int, last: int) -> IntArray:
+        """Return the rows of the sums that `live` estimates cuts at for ages in [first, last)."""
+        size = sums.row_frames
+        rows = estimated_rows(-(-first // size), last // size, size)
+        return rows[spread_evenly(0, len(rows), self._most_rows)]
+
+    @property
+    def _most_rows(self) -> int:
+        """Most rows of one source and ROI in a publication."""
+        return max(1, min(LIVE_ROWS_OF_ROI, LIVE_ROWS // self.rois.n_roi))
 
     def _both(
         self,
@@ -242,7 +253,9 @@ class SeriesRates:
         of_path = self._path_rows(path, roi, reason, caution, by_blocks=by_blocks)
         of_path = self._named(of_path, RowSource.PATH)
         of_cuts = self._named(self._bayes_rows(cuts, roi, verdict), RowSource.BAYES)
-        return of_path, defer(of_cuts, of_path) if path.converged else of_cuts
+        if path.converged:
+            of_cuts = defer(of_cuts, of_path, sums.row_frames)
+        return of_path, of_cuts
 
     def _path_rows(
         self, path: PathEstimate, roi: int, reason: Array, caution: str, *, by_blocks: bool
@@ -436,7 +449,7 @@ def one_time(
 
 def one_time_of_sums(sums: AgeSums, frame_time_s: float) -> OneTime:
     """Return g2 of a whole series at the mean lags of the bins of its sums."""
-    cuts = [sums.series(roi) for roi in range(sums.n_roi)]
+    cuts = spread(sums.series, range(sums.n_roi))
     number = np.concatenate([one.n_entries for one in cuts])  # (n_roi, n_bin)
     mean = np.concatenate([one.mean for one in cuts])
     error = [

@@ -10,6 +10,7 @@ import numpy as np
 from xpcs_live_denoise.numerics.arrays import merged_ranges
 from xpcs_live_denoise.numerics.bad_pixels import BadPixels
 from xpcs_live_denoise.numerics.hot_pixels import HotPixels, even_out, roi_sums
+from xpcs_live_denoise.numerics.lost_pixels import LostPixels, keep_contrast
 from xpcs_live_denoise.numerics.outliers import BELONGS, DARK, OutlierDetector
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray
@@ -35,6 +36,7 @@ class FrameScreen:
         self.bad = bad
         self._mode = outliers
         self._hot: HotPixels | None = None
+        self._lost = LostPixels(bad)
         self._detector: OutlierDetector | None = None
         if outliers != "off":
             self._detector = OutlierDetector(self.roi_map.n_pixels, counts=bad.counts)
@@ -61,7 +63,7 @@ class FrameScreen:
 
     def watch(self, first: Array) -> None:
         """Look for pixels that get hot from now on; `first` are frames of before, as for `push`."""
-        repaired, broken = self.bad.repair(self.bad.without(first))
+        repaired, broken, _ = LostPixels(self.bad).repair(self.bad.without(first), 0)
         self._hot = HotPixels(self.roi_map, repaired[~broken], counts=self.bad.counts)
 
     def push(self, pixels: Array) -> Screened:
@@ -101,10 +103,13 @@ class FrameScreen:
         """Return what a user should know, one sentence a fact, a bounded number of them."""
         notes: list[str] = []
         if self.bad.n_bad:
+            named = ""
+            if self.bad.n_bad <= MOST_LISTED:
+                named = f": {_listed([self._place(pixel) for pixel in self.bad.silent])}"
             notes.append(
                 f"{self.bad.n_bad} pixels of the ROIs are bad (no number, negative, always the "
                 "same, or the detector's bad-pixel value) in the first frames: left out of the "
-                "analysis."
+                f"analysis{named}."
             )
         if len(self.bad.hot):
             notes.append(
@@ -117,6 +122,7 @@ class FrameScreen:
                 for pixel, frame in self._hot.since.items()
             ]
             notes.append(f"Pixels that turned hot are left out: {_listed(since)}.")
+        notes += self._lost_notes()
         if self.bad.negative_is_data:
             notes.append(
                 "Negative numbers come and go in the frames: taken as data (a dark image was "
@@ -142,6 +148,33 @@ class FrameScreen:
             notes.append(f"{what}: {'; '.join(listed)}{rest}.")
         return notes
 
+    def _lost_notes(self) -> list[str]:
+        """Name the pixels that were lost midway, or count them where they are many."""
+        rois, since = self.roi_map, self._lost.since
+        parts: list[str] = []
+        for frame in np.unique(since[since >= 0]):
+            new = np.flatnonzero(since == frame)
+            if len(new) <= MOST_LISTED:
+                named = ", ".join(self._place(pixel) for pixel in rois.pixels[new])
+            else:
+                ends = np.cumsum(rois.n_pixels)
+                which, counts = np.unique(
+                    np.searchsorted(ends, new, side="right"), return_counts=True
+                )
+                named = ", ".join(
+                    f"{n} pixels of ROI {rois.labels[roi]}"
+                    for roi, n in zip(which[:MOST_LISTED], counts, strict=False)
+                )
+                if len(which) > MOST_LISTED:
+                    named += f" and {counts[MOST_LISTED:].sum()} pixels of other ROIs"
+            parts.append(f"{named} from frame {frame} on")
+        if not parts:
+            return []
+        return [
+            "Pixels that turned bad (no number, negative, or the detector's bad-pixel value) are "
+            f"left out while they are so: {_listed(parts)}."
+        ]
+
     def _place(self, pixel: int) -> str:
         """Return the name of a pixel, a flat index into a frame as documents deliver it."""
         row, col = divmod(int(pixel), self.bad.given.shape[1])
@@ -158,13 +191,15 @@ class FrameScreen:
 
     def _take(self, kept: Array) -> Screened:
         """Judge frames without the pixels that are bad for good, up to the next look at sums."""
-        kept, broken = self.bad.repair(kept)
+        kept, broken, lost = self._lost.repair(kept, self._n + self.n_held)
         bright = None
         if self._hot is not None:
             kept, bright = self._hot.cover(kept, self._n + self.n_held)
         reasons = self._judge(kept, roi_sums(kept, self.roi_map), broken)
         if bright is not None:
             kept = even_out(kept, bright, self.roi_map)
+        if lost is not None:
+            kept = keep_contrast(kept, lost, self.roi_map)
         if self._held is not None:
             kept = np.concatenate([self._held, kept])
         n_decided = len(reasons)

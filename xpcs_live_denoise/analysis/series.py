@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import importlib.metadata
 import logging
 from collections.abc import Callable
 
@@ -16,7 +19,7 @@ from xpcs_live_denoise.numerics.contrast import photon_contrast
 from xpcs_live_denoise.numerics.g2 import NOISE_REACH
 from xpcs_live_denoise.numerics.gathering import gather
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
-from xpcs_live_denoise.numerics.threads import one_thread
+from xpcs_live_denoise.numerics.threads import one_thread, spread
 from xpcs_live_denoise.numerics.windows import Denoiser, WindowScaling
 from xpcs_live_denoise.records.results import (
     GammaTable,
@@ -33,16 +36,23 @@ from .long_series import finish_long
 from .profiled import ProfiledTwoTime
 from .rates import (
     LIVE_DELAY,
-    LIVE_ROWS_OF_ROI,
     defer,
     one_time,
     one_time_of_sums,
-    spread_evenly,
 )
 from .screening import FrameScreen, Screened
 
 logger = logging.getLogger(__name__)
 
+_LIBRARIES = (
+    "xpcs-live-denoise",
+    "numpy",
+    "scikit-beam",
+    "bluesky",
+    "event-model",
+    "tiled",
+    "torch",
+)
 # Missing frames in a row beyond which nobody measures any more: the number must be wrong.
 LONGEST_GAP = 100_000
 
@@ -352,15 +362,22 @@ class Analysis:
             return None
         first, last = row * step, stop * step
         self._next_age = last
-        ages = spread_evenly(row, stop, LIVE_ROWS_OF_ROI) * step
+        ages = rates.ripe_rows(sums, first, last) * step
         start = max(two_time.band_start, first - NOISE_REACH)
-        raw = rates.band_ages(two_time.band_rows(start, n), start, ages, RowSource.RAW, contrast)
+        bands = {RowSource.RAW: two_time.band_rows(start, n)}
+        if (denoised := self._band.rows(start, n).denoised) is not None:
+            bands[RowSource.DENOISED] = denoised
         estimates = GammaTable.concatenate(rates.live(sums, first, last, two_time.images))
-        self._of_c2.heterogeneity.look(sums, estimates)
+
+        def fit(source: RowSource | None) -> GammaTable:
+            if source is None:
+                self._of_c2.heterogeneity.look(sums, estimates)
+                return estimates
+            return rates.band_ages(bands[source], start, ages, source, contrast)
+
+        _, raw, *others = spread(fit, [None, *bands])  # the look takes longest
         tables = [defer(raw, estimates, step), estimates]
-        if (band := self._band.rows(start, n).denoised) is not None:
-            denoised = rates.band_ages(band, start, ages, RowSource.DENOISED, contrast)
-            tables.append(rates.judged(denoised, estimates))
+        tables += [rates.judged(other, estimates) for other in others]
         return GammaTable.concatenate(tables).replace(final=False)
 
 
@@ -384,3 +401,13 @@ def append_note(status: Status, *notes: str) -> Status:
     return dataclasses.replace(
         status, message=" ".join(part for part in (status.message, *notes) if part)
     )
+
+
+@functools.cache
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that a result depends on, by name."""
+    found: dict[str, str] = {}
+    for library in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[library] = importlib.metadata.version(library)
+    return found

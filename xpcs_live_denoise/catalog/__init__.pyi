@@ -19,11 +19,13 @@ from .schema import ARRAY_DTYPES as ARRAY_DTYPES
 from .schema import CATALOG_SPEC as CATALOG_SPEC
 from .schema import GAMMA_SCHEMA as GAMMA_SCHEMA
 from .schema import RUN_SPECS as RUN_SPECS
+from .schema import SCHEMA_VERSION as SCHEMA_VERSION
 from .schema import STREAM_SPECS as STREAM_SPECS
 from .schema import TABLES as TABLES
 from .schema import array_data_key as array_data_key
 from .schema import arrow_schema as arrow_schema
 from .schema import bin_centres as bin_centres
+from .schema import departures as departures
 from .schema import descriptor_metadata as descriptor_metadata
 from .schema import json_safe as json_safe
 from .schema import pixel_centres as pixel_centres

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import uuid
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
+import jsonschema
 import numpy as np
 import pyarrow as pa
 from event_model import DocumentNames, schema_validators
@@ -34,7 +37,7 @@ MOST_NAMED = 100
 INFO_FIELDS = (
     "detector", "image_key", "frame_shape", "frame_time_s", "time_unit", "n_expected", "roi",
     "q_inv_angstrom", "phi_deg", "n_pixels", "window", "step", "mode", "engine", "model",
-    "settings", "versions", "analysed_by",
+    "settings", "versions", "analysed_by", "settings_hash", "supersedes",
 )  # fmt: skip
 
 _KINDS: dict[str, tuple[pa.DataType, str, str]] = {
@@ -211,9 +214,17 @@ def copied_keys(start: Fields) -> tuple[Document, list[str]]:
 
 
 def stop_document(
-    end: RunEnd, *, start_uid: str, time: float, num_events: Mapping[str, int]
+    end: RunEnd,
+    *,
+    start_uid: str,
+    time: float,
+    num_events: Mapping[str, int],
+    summary: Fields | None = None,
 ) -> Document:
-    """Return the stop document: a success only if the raw run and its analysis both were."""
+    """Return the stop document: a success only if the raw run and its analysis both were.
+
+    `summary` is what is known of each ROI, for tables of many runs.
+    """
     statuses = (end.raw_exit_status, end.analysis_exit_status)
     if all(status == "success" for status in statuses):
         exit_status = "success"
@@ -228,6 +239,25 @@ def stop_document(
         "raw_exit_status": end.raw_exit_status,
         "analysis_exit_status": end.analysis_exit_status,
         "num_events": dict(num_events),
+        "xpcs": json_safe({"schema": SCHEMA_VERSION, **(summary or {})}),
+    }
+
+
+def departures(name: str, document: Fields) -> list[str]:
+    """Return where the document "start" or "stop" departs from the JSON schema of results."""
+    validator = _validators()[name]
+    return [
+        one_line(f"{error.json_path}: {error.message}", 300)
+        for error in validator.iter_errors(document)
+    ]
+
+
+@functools.cache
+def _validators() -> dict[str, Any]:
+    schema = json.loads((Path(__file__).parent / "result.schema.json").read_text("utf-8"))
+    return {
+        name: jsonschema.Draft202012Validator({**schema, "$ref": f"#/$defs/{name}"})
+        for name in ("start", "stop")
     }
 
 

@@ -74,12 +74,9 @@ def analyse(
     for path, suffixes in ((out, SUFFIXES), (plot, (".png",))):
         if path is not None:
             check_output(path, suffixes, overwrite=overwrite)
-    from xpcs_live_denoise.offline import Result
     from xpcs_live_denoise.offline import analyse as compute
     from xpcs_live_denoise.sources import open_series
 
-    if out is not None and not hasattr(Result, "save"):
-        raise InvalidInputError("--out: this version cannot write result files. Use --plot.")
     settings = _settings(config, files[0], mask, rois, frame_time, center)
     opened = open_series(files, dataset=dataset, series=series, threshold=settings.threshold)
     given = _rois(opened, settings, rings, q, phi)
@@ -87,8 +84,7 @@ def analyse(
         result = compute(opened, settings, rois=given, progress=steps.show)
     _print(opened.subject, result)
     if out is not None:
-        save: Any = result
-        save.save(out)
+        result.save(out, overwrite=overwrite)
         typer.echo(f"Result: {out.resolve()}")
     if plot is not None:
         import matplotlib

@@ -16,8 +16,11 @@ from .check import check
 from .convert_rois import convert_rois
 from .deliver import deliver
 from .demo import demo
+from .export import export
 from .init import init
 from .replay import replay
+from .reprocess import reprocess
+from .runs import runs
 from .serve import serve
 from .train import evaluate, train
 from .view import view
@@ -31,7 +34,7 @@ app = typer.Typer(
 # In the order of `--help`.
 for command in (
     *(demo, init, check, analyse, catalog, train, evaluate),
-    *(deliver, view, convert_rois, serve, replay, bench),
+    *(deliver, view, runs, export, convert_rois, serve, replay, reprocess, bench),
 ):
     app.command()(command)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, XpcsError, text_of
+from xpcs_live_denoise.errors import InvalidInputError, XpcsError, text_of
 
 from .progress import Steps
+from .recompute import newest_result, recompute, stored_documents
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from xpcs_live_denoise.live import LiveDenoise, Timings
     from xpcs_live_denoise.numerics.rois import RoiMap
     from xpcs_live_denoise.readers import XPCSResult
-    from xpcs_live_denoise.records.types import Fields, FloatArray
-    from xpcs_live_denoise.sources import FileRoots
+    from xpcs_live_denoise.records.types import FloatArray
 
 KEYS = ["roi", "age_frame", "source", "width"]
 UNFINISHED = "unfinished"
@@ -176,35 +175,17 @@ def _replay_one(
 ) -> Differences | None:
     from rich import print as print_table
 
-    from xpcs_live_denoise.catalog import raw_container, refuse_raw_runs, results_path, run_node
+    from xpcs_live_denoise.catalog import refuse_raw_runs, results_path
     from xpcs_live_denoise.live import LiveDenoise, Timings
     from xpcs_live_denoise.readers import find_raw_run
-    from xpcs_live_denoise.sources import ChosenSeries, FileRoots, TiledDocuments
 
     timings, raw_path = timings or Timings(), settings.tiled.raw_path or ""
-    segments = results_path(settings.tiled.path, raw_path)
-    container = raw_container(client, raw_path)
     uid, note = find_raw_run(client, uid, raw_path=raw_path, path=settings.tiled.path)
     if note:
         typer.secho(note, fg="yellow")
-    refuse_raw_runs(client, segments, uid)
-    earlier = _newest(client, uid, settings)
-    roots = FileRoots(settings.file_roots)
-    run = run_node(container, uid).metadata
-    chosen = ChosenSeries(
-        names=tuple(series), detector=settings.detector, folders=_folders(settings, run["start"])
-    )
-    documents = TiledDocuments(
-        container,
-        uid,
-        data_key=settings.data_key,
-        roots=roots,
-        stream=settings.stream,
-        chosen=chosen if series else None,
-    )
-    detectors = run["start"].get("detectors") or ()
-    if not series and settings.detector in detectors and documents.ended_before_frames:
-        raise XpcsError(_which_series(uid, run, chosen.folders, roots))
+    refuse_raw_runs(client, results_path(settings.tiled.path, raw_path), uid)
+    earlier = newest_result(client, uid, settings)
+    documents = stored_documents(settings, client, uid, series=series)
     live = LiveDenoise(
         settings,
         rois=rois,
@@ -214,22 +195,11 @@ def _replay_one(
         report=None,
         analysed_by="replay",
     )
-    stored = False
-    try:
-        typer.echo(f"Run {uid}: computing ...")
-        for name, doc in documents.give_up():
-            live(name, doc)
-        stored = _wait(live, uid, timeout)
-        status = live.status.get(uid)
-    finally:
-        # After Ctrl-C or a refusal what waits is in the spool, and the rest is computed again.
-        live.close(timeout if stored else timings.close_s)
-    if status is None:
-        raise XpcsError(
-            f"Run {uid}: has no frames of {settings.data_key!r}; expected a run of the detector "
-            f"{settings.detector!r}. Set `detector` or `image_key`."
-        )
-    new = _newest(client, uid, settings)
+    typer.echo(f"Run {uid}: computing ...")
+    stored, status = recompute(
+        live, documents, settings, lambda: _wait(live, uid, timeout), timeout, timings
+    )
+    new = newest_result(client, uid, settings)
     if not stored or new is None or (earlier is not None and _uid(new) == _uid(earlier)):
         raise XpcsError(f"Run {uid}: no new result was stored. {status.message}")
     if status.message:
@@ -238,34 +208,6 @@ def _replay_one(
     print_table(_table(new, earlier, comparison))
     _raise_if_failed(uid, new, earlier, settings.tiled.path)
     return comparison
-
-
-def _folders(settings: Settings, start: Fields) -> tuple[Path, ...]:
-    """Return where the files of a run may lie of which no document names any."""
-    began = datetime.datetime.fromtimestamp(float(start["time"])).astimezone()
-    written = [] if settings.follow is None else [began.strftime(settings.follow.folder)]
-    written += [start["data path"]] if isinstance(start.get("data path"), str) else []
-    folders = (*written, *(settings.file_roots or ()))
-    return tuple(Path(folder).expanduser() for folder in folders)
-
-
-def _which_series(uid: str, run: Fields, folders: Sequence[Path], roots: FileRoots) -> str:
-    """Return what to say of a run that ended before an event named its series."""
-    from xpcs_live_denoise.sources import listed_series, series_during
-
-    status = (run.get("stop") or {}).get("exit_status")
-    found = listed_series(series_during(folders, run, roots), roots)
-    looked = ", ".join(map(str, folders)) or "no folder: neither `follow` nor `file_roots` is set"
-    command = f"xpcs-live-denoise replay {uid} --series"
-    which = f"No series of its time was found (in {looked}). Name its master file: {command} PATH"
-    if found:
-        which = (
-            f"Meanwhile these were taken: {found}. Name the right one by its number: {command} N"
-        )
-    return (
-        f"Run {uid}: it ended ({status}) before an event with frames came, and nothing that is "
-        f"stored names its series. {which}"
-    )
 
 
 def _wait(live: LiveDenoise, uid: str, timeout: float | None) -> bool:
@@ -311,15 +253,6 @@ def _raise_if_failed(uid: str, new: XPCSResult, earlier: XPCSResult | None, path
         f"Run {uid}: its analysis failed, and {_uid(new)} is what there is of it. "
         f"{_ended(new, 'reason')}{kept}"
     )
-
-
-def _newest(client: Node, uid: str, settings: Settings) -> XPCSResult | None:
-    from xpcs_live_denoise.readers import results
-
-    try:
-        return results(client, uid, detector=settings.data_key, path=settings.tiled.path)
-    except ResultNotFoundError:
-        return None
 
 
 def _uid(result: XPCSResult) -> str:

@@ -63,7 +63,7 @@ def view(
 
     where = f"the environment variable {key_env} or the file of --key-file"
     key = checked_key(host, _key(key_file, "--key-file", key_env), where)
-    tiled = _tiled_settings(uri, config)
+    tiled = tiled_settings(uri, config, "view")
     api_key = _api_key(tiled, api_key_file, api_key_env)
     _quieten_libraries()
 
@@ -87,7 +87,7 @@ def view(
         typer.echo("Closed.")
 
 
-def _tiled_settings(uri: str | None, config: Path | None) -> TiledSettings:
+def tiled_settings(uri: str | None, config: Path | None, command: str) -> TiledSettings:
     """Return where the results are: what the settings say, if an address does not do without."""
     from xpcs_live_denoise.config import Settings, TiledSettings
 
@@ -95,8 +95,8 @@ def _tiled_settings(uri: str | None, config: Path | None) -> TiledSettings:
         return TiledSettings()
     if config is None and not DEFAULT_CONFIG.exists():
         raise InvalidInputError(
-            "xpcs-live-denoise view: no address of a Tiled server, and no xpcs.yml in this folder; "
-            "expected one of both. Give the address (xpcs-live-denoise view "
+            f"xpcs-live-denoise {command}: no address of a Tiled server, and no xpcs.yml in this "
+            f"folder; expected one of both. Give the address (xpcs-live-denoise {command} "
             "http://127.0.0.1:8000) or the settings (--config PATH)."
         )
     return Settings.load(config or DEFAULT_CONFIG).tiled

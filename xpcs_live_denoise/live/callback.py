@@ -77,7 +77,7 @@ class LiveDenoise:
         Called, on a thread, with one line for each run whose result has arrived at the first
         destination: how to read it, or why there is none. None: nobody is told.
     analysed_by
-        What results say of who made them: "live", "serve" or "replay" (see `RunInfo`).
+        What results say of who made them: "live", "serve", "replay" ... (see `RunInfo`).
 
     Attributes
     ----------

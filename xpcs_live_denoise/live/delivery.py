@@ -13,6 +13,7 @@ import numpy as np
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import (
+    GAMMA_COLUMNS,
     BandRows,
     C2Rows,
     GammaTable,
@@ -21,6 +22,7 @@ from xpcs_live_denoise.records.results import (
     Sink,
 )
 from xpcs_live_denoise.records.run import Delivery, DeliveryState, RunEnd, RunInfo, Status
+from xpcs_live_denoise.records.types import Array
 from xpcs_live_denoise.sinks import TiledDestination
 
 from .outbox import Outbox, SinkFactory, Timings
@@ -252,14 +254,22 @@ class RunDeliveries:
         self.ended = True
 
 
+# Columns that tell which row of Gamma one is.
+WHICH = ("roi", "q_inv_angstrom", "age_s", "age_frame", "source", "width")
+
+
 class Published:
-    """What was published of a run, as far as it takes to write over it."""
+    """What was published of a run, as far as it takes to write over it.
+
+    Of rows of Gamma that is which there were: some 50 bytes each, where a row has a thousand.
+    """
 
     def __init__(self) -> None:
         self._n_frames = 0
         self._rows: C2Rows | None = None
         self._band: BandRows | None = None
-        self._gamma: list[GammaTable] = []
+        self._row: GammaTable | None = None  # any one, for the other columns
+        self._which: list[list[Array]] = []  # columns WHICH of each publication
 
     def add(self, publication: Publication) -> None:
         """Take note of a publication."""
@@ -267,18 +277,36 @@ class Published:
         self._rows = publication.c2 or self._rows
         self._band = publication.band or self._band
         if publication.gamma is not None:
-            self._gamma.append(publication.gamma)
+            self._add_rows(publication.gamma)
+
+    def _add_rows(self, gamma: GammaTable) -> None:
+        if not len(gamma):
+            return
+        self._row = gamma.select(np.array([0]))
+        columns: list[Array] = [getattr(gamma, name) for name in WHICH]
+        self._which.append([one.astype("S") if one.dtype.kind == "U" else one for one in columns])
+
+    def _gone_rows(self) -> GammaTable | None:
+        """Return all rows, without a number."""
+        if self._row is None:
+            return None
+        columns = dict(zip(WHICH, map(np.concatenate, zip(*self._which, strict=True)), strict=True))
+        columns["source"] = columns["source"].astype(np.str_)
+        numbers = [name for name in GAMMA_COLUMNS if getattr(self._row, name).dtype.kind == "f"]
+        return self._row.select(np.zeros(len(columns["roi"]), np.int64)).replace(
+            **{
+                **dict.fromkeys(numbers, np.nan),
+                **columns,
+                "converged": False,
+                "recommended": False,
+                "reason": "another_series",
+                "caution": "",
+            }
+        )
 
     def taken_back(self, status: Status) -> Iterator[Publication]:
         """Yield what replaces all of it, in parts that need no memory; nothing if nothing was."""
-        table = GammaTable.concatenate(self._gamma) if self._gamma else None
-        gone = table and table.replace(
-            relaxation_rate=np.nan,
-            relaxation_rate_error=np.nan,
-            converged=False,
-            recommended=False,
-            reason="another_series",
-        )
+        gone = self._gone_rows()
         parts = [(rows, None) for rows in self._empty_map()]
         parts += [(None, rows) for rows in self._empty_band()]
         for rows, band in parts:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-import importlib.metadata
 import logging
 import math
 import time
@@ -14,8 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xpcs_live_denoise.analysis import Analysis, DetectorImage, append_note, open_ensemble
-from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.analysis import (
+    Analysis,
+    DetectorImage,
+    append_note,
+    library_versions,
+    open_ensemble,
+)
+from xpcs_live_denoise.config import Settings, settings_hash
 from xpcs_live_denoise.errors import (
     FrameShapeError,
     UnreadableFramesError,
@@ -34,7 +38,7 @@ from xpcs_live_denoise.records.frames import (
 )
 from xpcs_live_denoise.records.results import Result
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
-from xpcs_live_denoise.records.types import Fields, FloatArray
+from xpcs_live_denoise.records.types import Array, Fields, FloatArray
 from xpcs_live_denoise.sources import (
     FileRoots,
     Followed,
@@ -52,16 +56,6 @@ from .time_axis import TimeAxis
 from .worker import Begin, End, Message, NewFrames, Worker
 
 logger = logging.getLogger(__name__)
-
-_LIBRARIES = (
-    "xpcs-live-denoise",
-    "numpy",
-    "scikit-beam",
-    "bluesky",
-    "event-model",
-    "tiled",
-    "torch",
-)
 
 NO_DESCRIPTOR = "Frames came before the descriptor of the detector."
 
@@ -88,6 +82,11 @@ class Session:
         self.roots = FileRoots(settings.file_roots)
         self._rois = rois
         self._loaded = None if ensemble is None else (ensemble, "")
+
+    @property
+    def settings_hash(self) -> str:
+        """That of `RunInfo`, of the files as they are now."""
+        return settings_hash(self.settings, self._rois)
 
     def rois(self, start: Fields) -> tuple[RoiMap, FloatArray | None, str]:
         """Return ROI map, flat field and a note, read anew for each run as the settings say."""
@@ -397,6 +396,9 @@ class LiveRun:
 
 # C2 of frames that are all the same differs from place to place by no more: noise of rounding.
 SAME = 1e-5
+# A mean intensity this many times its noise is one; and the share of C2 that is below zero by noise
+# alone, where there is one.
+CLEAR, MOST_NEGATIVE = 1.5, 0.25
 
 
 @dataclass(slots=True)
@@ -431,17 +433,8 @@ def run_info(begin: Begin, session: Session, rois: RoiMap | None = None) -> RunI
         settings=settings.model_dump(mode="json"),
         versions=library_versions(),
         analysed_by=session.analysed_by,
+        settings_hash=session.settings_hash,
     )
-
-
-@functools.cache
-def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that a result depends on, by name."""
-    found: dict[str, str] = {}
-    for library in _LIBRARIES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[library] = importlib.metadata.version(library)
-    return found
 
 
 def missing(status: Status) -> int:
@@ -479,30 +472,55 @@ def why_no_success(result: Result, window: int) -> str:
             f"Only {n_used} of {n_all} frames could be used{left_out}: too few, expected at least "
             f"{math.ceil(n_wanted)}."
         )
-    varies = _varies(result.map_values)
-    if varies is None:
+    c2, n_bins = result.map_values, result.map_values.shape[-1]
+    n_different, has_pairs = _different(c2)
+    if not has_pairs:
         return (
             "No ROI has counts in two of the frames: there is nothing to correlate. Check the "
             "shutter, the ROIs and the mask."
         )
-    if n_used > 2 and not varies:
+    if n_used > 2 and n_different < min(window, max(2, n_bins / 2)):
+        which = "All frames are the same"
+        if n_different > 1:
+            what = "frames" if result.frames_per_bin == 1 else "bins of the map of C2"
+            which = f"All but {n_different} of {n_bins} {what} are the same as the one before"
+        return f"{which}: there is nothing to correlate. Check that the detector writes new frames."
+    if result.info is not None and _is_noise(c2, np.array(result.info.n_pixels)):
         return (
-            "All frames are the same: there is nothing to correlate. Check that the detector "
-            "writes new frames."
+            "The frames hold noise around zero: in no ROI is the mean intensity of a frame above "
+            "its noise. Check the shutter, and the dark image that was subtracted."
         )
     return ""
 
 
-def _varies(c2: FloatArray) -> bool | None:
-    """Whether C2, or its map, off the diagonal is more than one number a ROI; None where NaN."""
-    low, high = np.full(len(c2), np.inf), np.full(len(c2), -np.inf)
-    for row in range(1, c2.shape[-1]):  # C2 may be as large as the memory
-        values = c2[:, row, :row]
-        low = np.fmin(low, np.fmin.reduce(values, axis=1))
-        high = np.fmax(high, np.fmax.reduce(values, axis=1))
-        if (high - low > SAME).any():
-            return True
-    return False if np.isfinite(low).any() else None
+def _different(c2: FloatArray) -> tuple[int, bool]:
+    """Return how many frames (bins of a map) differ from the one before, the first one included.
+
+    Those without a number are passed over. Beside it whether C2 of any two has a number.
+    """
+    last, n_different, has_pairs = None, 0, False
+    for row in range(c2.shape[-1]):  # C2 may be as large as the memory
+        values = c2[:, row]
+        if not np.isfinite(values).any():
+            continue
+        has_pairs |= bool(np.isfinite(values[:, :row]).any())
+        n_different += last is None or bool((np.abs(values - last) > SAME).any())
+        last = values
+    return n_different, has_pairs
+
+
+def _is_noise(c2: FloatArray, n_pixels: Array) -> bool:
+    """Whether frames have no mean in any ROI, as the diagonal of C2 tells, 1 + (noise / mean)^2.
+
+    Numbers that are not negative have one; else C2 is as often below zero as above.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        noise_of_pixel = np.sqrt(np.diagonal(c2, axis1=1, axis2=2) - 1)  # in units of the mean
+        above = np.sqrt(n_pixels)[:, np.newaxis] / noise_of_pixel
+    known = np.isfinite(c2)
+    negative = (c2 < 0).sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1)
+    is_low = [bool(np.nanmedian(one) < CLEAR) for one in above if np.isfinite(one).any()]
+    return bool(is_low) and all(is_low) and float(negative.max()) > MOST_NEGATIVE
 
 
 def end_of_run(

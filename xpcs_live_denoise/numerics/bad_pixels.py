@@ -9,7 +9,7 @@ import numpy as np
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.types import Array, BoolArray, IntArray
 
-from .hot_pixels import BLOCKS, as_floats, far_from_others
+from .hot_pixels import BLOCKS, far_from_others
 from .rois import RoiMap
 
 # Depths of detectors, bits: of each the two largest numbers, 2^n - 1 and 2^n - 2, mark pixels.
@@ -18,13 +18,13 @@ _MARKS = np.unique([2**n - less for n in DEPTHS for less in (1, 2)])
 _FLOAT_MARKS = np.append(_MARKS, 2**32).astype(np.float64)  # 2^32 - 1 and - 2 in single precision
 # A mark of another depth than the dtype's stands so many times above all other pixels.
 ALONE = 4
-FEW = 0.01  # fraction of a ROI's pixels that may turn bad in a frame that is still used
 # A frame with more bad pixels does not tell which of them are bad for good, unless all do so.
 MOST_BAD = 0.5
 PATIENCE = 5  # frames with more bad pixels before they are believed
 FEWEST_LEFT = 2  # pixels that a ROI needs
 OFTEN = 1 / 3  # fraction of the frames in which a pixel is bad that is bad for good
 _BY_CHANCE = 0.01  # pixels that may be called constant by chance
+_CHANGING = 0.01  # fraction of the pixels whose negative numbers come and go: they are data
 _MARKERS = 2  # negative numbers that mark pixels: -1, -2
 
 
@@ -44,8 +44,9 @@ class BadPixels:
         The ROIs with all their pixels.
     roi_map
         The ROIs without the pixels that are bad for good.
-    n_bad
-        Pixels that are left out because their numbers are bad or always the same.
+    silent
+        Flat indices into a frame: pixels that are left out because their numbers are bad or always
+        the same.
     hot
         Flat indices into a frame: pixels that are left out because they stay far from the others.
     negative_is_data
@@ -67,7 +68,7 @@ class BadPixels:
         to what is a guess as long as there are few.
         """
         self.given = self.roi_map = roi_map
-        self.n_bad = 0
+        self.silent: IntArray = np.zeros(0, np.int64)
         self.hot: IntArray = np.zeros(0, np.int64)
         self.negative_is_data = False
         self._keep: BoolArray | None = None
@@ -83,6 +84,11 @@ class BadPixels:
         if usable.any():
             self._learn(frames[usable], sure[usable], bad[usable], settled)
 
+    @property
+    def n_bad(self) -> int:
+        """Pixels that are left out because their numbers are bad or always the same."""
+        return len(self.silent)
+
     def like(self, other: BadPixels) -> bool:
         """Whether frames are taken alike, with the same pixels."""
         mine, theirs = self.roi_map.pixels, other.roi_map.pixels
@@ -96,25 +102,19 @@ class BadPixels:
         """Return pixels (k, n_pixels) without those that are bad for good."""
         return pixels if self._keep is None else pixels[:, self._keep]
 
-    def repair(self, pixels: Array) -> tuple[Array, BoolArray]:
-        """Give the few pixels that are bad in a frame their ROI's mean, which says nothing.
+    def of_frames(self, pixels: Array) -> dict[int, BoolArray]:
+        """Return which pixels are bad in frames, (k, n_pixels) as `without` returns them.
 
-        `pixels` (k, n_pixels), as `without` returns them, are not changed: the same array comes
-        back where nothing is bad, else floating point numbers; beside it which frames have too many
-        bad pixels, (k,).
+        Index of a frame -> its bad pixels, (n_pixels,); only frames that have any.
         """
-        broken = np.zeros(len(pixels), np.bool_)
-        repaired = pixels
-        for index in np.flatnonzero(self._suspicious(pixels)):
+        found: dict[int, BoolArray] = {}
+        for index in np.flatnonzero(self._suspicious(pixels)).tolist():
             bad = _no_number(pixels[index])
             if not self.negative_is_data:
                 bad |= pixels[index] < 0
-            if not bad.any():
-                continue
-            if repaired is pixels:
-                repaired = as_floats(pixels)
-            broken[index] = not self._fill(repaired[index], bad)
-        return repaired, broken
+            if bad.any():
+                found[index] = bad
+        return found
 
     # --- the steps -------------------------------------------------------------------------
 
@@ -136,8 +136,9 @@ class BadPixels:
                 left = int((~(for_good | new)[one]).sum())
                 if left >= min(FEWEST_LEFT, one.stop - one.start):
                     for_good[one] |= new[one]
-        self.hot = self.roi_map.pixels[for_good & far & ~guess]
-        self.n_bad = int(for_good.sum()) - len(self.hot)
+        is_hot = far & ~guess
+        self.hot = self.roi_map.pixels[for_good & is_hot]
+        self.silent = self.roi_map.pixels[for_good & ~is_hot]
         if for_good.any():
             mask = np.ones(self.roi_map.shape, np.bool_)
             mask.ravel()[self.roi_map.pixels[for_good]] = False
@@ -176,18 +177,6 @@ class BadPixels:
         lowest = pixels.min(axis=1)
         suspicious |= ~np.isfinite(lowest)
         return suspicious if self.negative_is_data else suspicious | (lowest < 0)
-
-    def _fill(self, frame: Array, bad: BoolArray) -> bool:
-        """Fill bad pixels in place; False if a ROI has too many of them."""
-        for one in self.roi_map.slices:
-            wrong = bad[one]
-            n_bad = int(wrong.sum())
-            if n_bad > max(1.0, FEW * wrong.size) or n_bad == wrong.size:
-                return False
-            if n_bad:
-                values = frame[one]
-                values[wrong] = values[~wrong].mean(dtype=np.float64)
-        return True
 
 
 def _marks_of(dtype: np.dtype[Any]) -> Array:
@@ -229,7 +218,7 @@ def _are_data(frames: Array, negative: BoolArray) -> bool:
         values = frames[negative]
         return len(np.unique(values)) > _MARKERS or bool((values != np.floor(values)).any())
     changing = (negative[:-1] & (frames[1:] != frames[:-1])).any(axis=0)
-    return bool(changing.mean() > FEW)
+    return bool(changing.mean() > _CHANGING)
 
 
 def _always_the_same(frames: Array, bad: BoolArray) -> BoolArray:

@@ -484,26 +484,31 @@ def fit_power_law(gamma: Any, *, alpha: float | None = None) -> PowerLaw:
     return law
 
 
-def power_law(rates: TypicalRates, *, alpha: float = 1.0) -> PowerLaw | None:
-    """Fit as `fit_power_law`; None with fewer than three different q."""
+def power_law(
+    rates: TypicalRates, *, alpha: float = 1.0, exponent: float | None = None
+) -> PowerLaw | None:
+    """Fit as `fit_power_law`; None with fewer than three different q.
+
+    A given exponent is held, and one ROI is enough: with 2 the prefactor is the D of D q^2.
+    """
     q = rates.q_inv_angstrom
     good = np.isfinite(q) & (q > 0) & np.isfinite(rates.ln_rate_error)
-    if len(np.unique(q[good])) < LEAST_ROIS:
+    if len(np.unique(q[good])) < (LEAST_ROIS if exponent is None else 1):
         return None
     x, y = np.log(q[good]), alpha * rates.ln_rate[good]
     variance = (alpha * np.maximum(rates.ln_rate_error[good], _LEAST_ERROR)) ** 2
-    freedom = len(x) - 2
+    freedom = len(x) - (2 if exponent is None else 1)
     low, high = 0.0, 0.0
-    if _line(x, y, variance)[2] > freedom:
+    if _line(x, y, variance, exponent)[2] > freedom:
         high = float(np.sum((y - y.mean()) ** 2))  # with such a variance chi-square is below 1
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2
-            above = _line(x, y, variance + middle)[2] > freedom
+            above = _line(x, y, variance + middle, exponent)[2] > freedom
             low, high = (middle, high) if above else (low, middle)
-    (offset, exponent), covariance, _ = _line(x, y, variance + high)
+    (offset, slope), covariance, _ = _line(x, y, variance + high, exponent)
     prefactor = math.exp(offset)
     return PowerLaw(
-        exponent=exponent,
+        exponent=slope,
         exponent_error=math.sqrt(covariance[1, 1]),
         prefactor=prefactor,
         prefactor_error=prefactor * math.sqrt(covariance[0, 0]),
@@ -512,10 +517,17 @@ def power_law(rates: TypicalRates, *, alpha: float = 1.0) -> PowerLaw | None:
 
 
 def _line(
-    x: FloatArray, y: FloatArray, variance: FloatArray
+    x: FloatArray, y: FloatArray, variance: FloatArray, held: float | None = None
 ) -> tuple[tuple[float, float], FloatArray, float]:
-    """Return offset and slope of y = offset + slope x, their covariance, and chi-square."""
+    """Return offset and slope of y = offset + slope x, their covariance, and chi-square.
+
+    The slope may be held.
+    """
     weight = 1 / variance
+    if held is not None:
+        offset = float(weight @ (y - held * x) / weight.sum())
+        covariance = np.diag([1 / weight.sum(), 0.0])
+        return (offset, held), covariance, float(weight @ (y - held * x - offset) ** 2)
     total, centre = weight.sum(), float(weight @ x / weight.sum())
     away = x - centre
     square = float(weight @ away**2)

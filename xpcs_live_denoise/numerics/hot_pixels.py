@@ -89,7 +89,8 @@ def gamma_reach(mean: FloatArray, variance: FloatArray) -> FloatArray:
 def _far(values: FloatArray, floor: float) -> BoolArray:
     """Return which values of one ROI are off; `floor` is the least variance they have."""
     off = np.abs(values - np.median(values))
-    usual = off <= np.sort(off)[-1 - max(1, round(_TRIMMED * len(off)))]
+    last = len(off) - 1 - max(1, round(_TRIMMED * len(off)))
+    usual = off <= np.partition(off, last)[last]
     far = np.zeros(len(values), np.bool_)
     for _ in range(BLOCKS):
         mean = float(values[usual].mean())
@@ -128,6 +129,7 @@ def _beyond_neighbours(candidates: IntArray, values: FloatArray, rois: RoiMap) -
 
 CHANCE = 1e-9  # of a pixel and frame to be called too bright
 PART = 10  # frames that are looked at together
+OFTEN = 1050  # frames of a series whose sums are looked at after each part, then after a window
 STRIKES = 3  # frames of a window in which a pixel was too bright: it is hot
 # Contrast of single frames for which there is always room; and for twice what was seen, up to
 # that of full coherence.
@@ -141,7 +143,8 @@ class HotPixels:
     A pixel is too bright in a frame where the counting statistics of speckle of twice the contrast
     (of a gamma distribution as wide, where pixels are no counts) reach it with a chance below 1e-9.
     It is hot when that was so in three frames of 50, or when its sum over 10 or over 50 frames is
-    far from the others (`far_from_others`). Frames go through `cover` before they are judged and
+    far from the others (`far_from_others`): of each 10, after 1,050 frames of each fifth 10 only
+    and of 50 that do not overlap. Frames go through `cover` before they are judged and
     through `add` after that; the result does not depend on how they are cut, as long as no call
     reaches beyond `n_until_look` frames.
 
@@ -173,7 +176,8 @@ class HotPixels:
     @property
     def n_until_look(self) -> int:
         """Frames until the next look at a sum."""
-        return PART - self._n_in_part
+        n_parts = 1 if self._n_parts * PART < OFTEN else BLOCKS - self._n_parts % BLOCKS
+        return n_parts * PART - self._n_in_part
 
     def cover(self, pixels: Array, n_before: int) -> tuple[Array, BoolArray | None]:
         """Give hot pixels the mean of their ROI; return the frames, and what is too bright in them.
@@ -210,16 +214,21 @@ class HotPixels:
 
         `n_so_far` frames have come with them.
         """
-        self._part += pixels.sum(axis=0, dtype=np.float64)
-        self._n_in_part += len(pixels)
-        if self._n_in_part < PART:
+        looks = len(pixels) >= self.n_until_look
+        while len(pixels):
+            some = pixels[: PART - self._n_in_part]
+            pixels = pixels[len(some) :]
+            self._part += some.sum(axis=0, dtype=np.float64)
+            self._n_in_part += len(some)
+            if self._n_in_part == PART:
+                self._parts = [*self._parts, self._part / PART][-BLOCKS:]
+                self._part, self._n_in_part = np.zeros_like(self._part), 0
+                self._n_parts += 1
+        if not looks:
             return
-        self._parts = [*self._parts, self._part / PART][-BLOCKS:]
-        self._part, self._n_in_part = np.zeros_like(self._part), 0
         self._look(self._parts[-1:], n_so_far)
         if len(self._parts) == BLOCKS:
             self._look(self._parts, n_so_far)
-        self._n_parts += 1
         if self._n_parts % BLOCKS == 0:
             self._strikes = {}
 

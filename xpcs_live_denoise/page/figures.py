@@ -491,9 +491,12 @@ def rate_columns(kind: str, points: GammaTable) -> Columns:
     }
 
 
-def new_figure(name: str, **options: Any) -> Plot:
-    """Return the figure of a panel in the style of the page, named for the template."""
-    title, x_label, y_label = views.PANELS[name]
+def new_figure(name: str, words: tuple[str, str, str] | None = None, /, **options: Any) -> Plot:
+    """Return the figure of a panel in the style of the page, named for the template.
+
+    `words` are title and labels of one that is not among `views.PANELS`.
+    """
+    title, x_label, y_label = words or views.PANELS[name]
     plot: Plot = figure(
         name=name,
         title=title,

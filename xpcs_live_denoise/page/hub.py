@@ -6,8 +6,10 @@ import asyncio
 import dataclasses
 import logging
 import time
+from typing import Any
 
 from xpcs_live_denoise.errors import XpcsError
+from xpcs_live_denoise.readers import NEEDED, table_of
 from xpcs_live_denoise.records.types import Document, Fields
 
 from .feed import RunFeed
@@ -41,6 +43,7 @@ class Hub:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()  # of feeds that nobody looks at any more
         self._opening = asyncio.Lock()
+        self._table: tuple[object, Any] | None = None  # of which runs in which state, and the table
         self.version = 0
         self.streaming = True
 
@@ -132,6 +135,17 @@ class Hub:
             start_task(self._closing, feed.close(), f"Run {uid}")
 
     # --- the list --------------------------------------------------------------------------
+
+    async def table(self) -> Any:
+        """Return the table of all listed runs, as `readers.runs` makes it; read where it changed.
+
+        Raises as `TiledHttp.runs`.
+        """
+        key = frozenset((run.uid, run.state) for run in self._runs.values())
+        if self._table is None or self._table[0] != key:
+            found = await self._http.runs(self._path, limit=LISTED_RUNS, needed=NEEDED)
+            self._table = key, table_of(found)
+        return self._table[1]
 
     async def read_list(self) -> None:
         """Read the list of runs."""

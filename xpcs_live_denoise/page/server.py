@@ -26,6 +26,7 @@ from tornado.web import RequestHandler
 from xpcs_live_denoise.errors import InvalidInputError
 
 from .hub import Hub
+from .overview import Overview
 from .page import Page, page_template
 from .tiled_http import TiledHttp
 
@@ -125,11 +126,16 @@ def _warm_up(hub: Hub) -> None:
 
 
 def _application(hub: Hub, key: str | None) -> GuardedApplication:
-    template = page_template()
+    template, overview = page_template(), page_template("overview.html")
 
     def make(document: BokehDocument) -> None:
         context: Any = document.session_context
-        wanted = context.request.arguments.get("run", [b""])[0].decode(errors="replace")
+        asked = context.request.arguments
+        if not {"run", "newest"} & set(asked):
+            document.template = overview
+            Overview(document, hub)
+            return
+        wanted = asked.get("run", [b""])[0].decode(errors="replace")
         document.template = template
         Page(document, hub, wanted.strip())
 

@@ -155,10 +155,16 @@ class TiledHttp:
         return {item["id"]: spoken_kind(item["attributes"]) for item in self._data(answer)}
 
     async def runs(
-        self, path: str, *, limit: int, where: tuple[str, str, str | int] | None = None
+        self,
+        path: str,
+        *,
+        limit: int,
+        where: tuple[str, str, str | int] | None = None,
+        needed: str = SUMMARY_FIELDS,
     ) -> dict[str, Document]:
         """Return the newest derived runs of a container: uid -> the metadata that a list needs.
 
+        `needed` is what of the metadata, in JMESPath.
         `where` leaves those of which a value of the metadata is, or is like, another one: ("eq",
         key, value) or ("like", key, pattern).
         """
@@ -166,7 +172,7 @@ class TiledHttp:
             "page[limit]": limit,
             "sort": "-start.time",
             "fields": ["metadata", "specs"],
-            "select_metadata": SUMMARY_FIELDS,
+            "select_metadata": needed,
             "filter[specs][condition][include]": json.dumps([RESULT_SPEC]),
             "filter[specs][condition][exclude]": "[]",
         }

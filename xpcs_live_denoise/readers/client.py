@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ from tiled.client.constructors import from_context
 from xpcs_live_denoise import views
 from xpcs_live_denoise.catalog import (
     TABLES,
-    arrow_schema,
     bin_centres,
     catalogs_of_runs,
     pixel_centres,
@@ -22,9 +20,17 @@ from xpcs_live_denoise.catalog import (
 )
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
 from xpcs_live_denoise.numerics.estimator.model_image import c2_residual
-from xpcs_live_denoise.records.results import GAMMA_COLUMNS
 from xpcs_live_denoise.records.types import Array, Document, FloatArray
 
+from .contents import (
+    JSON_COLUMNS,
+    ROWS,
+    Contents,
+    check_finished,
+    complete_table,
+    rows_that_count,
+)
+from .export import export, format_of
 from .two_time import BINNED, LONG_NAMES, SQUARES, model_of_bins, read_band, read_map, with_band
 
 if TYPE_CHECKING:
@@ -35,9 +41,6 @@ if TYPE_CHECKING:
     from xpcs_live_denoise.catalog import Node
 
 RESULT_SPEC = "XPCSResult"
-JSON_COLUMNS = ("skipped", "contrast", "baseline", "contrast_estimates", "heterogeneity")
-# What stands for a value of each kind that an earlier version did not store.
-NOTHING = {"float": math.nan, "int": 0, "bool": False, "str": ""}
 G2_COLUMNS = ("g2", "g2_error", "g2_denoised", "heterogeneity", "heterogeneity_error")
 
 
@@ -256,10 +259,7 @@ class XPCSResult(BlueskyRunV3):
             wanted = [source] if isinstance(source, str) else list(source)
             table = table.loc[table["source"].isin(wanted)]
         if final:
-            order = table["seq_num"].to_numpy(np.int64)
-            table = table.iloc[views.rows_that_count(views.table_from_columns(table), order)]
-            table = table.sort_values(["roi", "source", "width", "age_frame"], kind="stable")
-            table = table[list(GAMMA_COLUMNS)]
+            table = rows_that_count(table)
         if recommended:
             table = table.loc[table["recommended"]]
         table = table.reset_index(drop=True)
@@ -399,6 +399,60 @@ class XPCSResult(BlueskyRunV3):
         label = labels[views.default_roi(labels)] if roi is None else roi
         return plot_view(result_view(self, label, model=model))
 
+    def export(
+        self,
+        filepath: Any,
+        fields: Sequence[str] | None = None,
+        *,
+        format: str | None = None,  # noqa: A002 - as Tiled calls it
+        overwrite: bool = False,
+    ) -> None:
+        """Write the result to a file.
+
+        - HDF5 (.h5, .hdf5, .hdf, .nxs): everything, as NXxpcs, which pyXpcsViewer opens, too. C2
+          stands in it as its upper triangle, the denoised one whole.
+        - CSV (.csv): the recommended rows of Gamma(t).
+        - PNG (.png): the figure of `plot`.
+
+        What else Tiled's server offers, as "application/json-seq", goes on as of any run.
+
+        Parameters
+        ----------
+        filepath
+            Path, or an object that is written to. A path is there when the file is complete.
+        fields
+            HDF5: some of "two_time", "g2", "gamma" and "intensity", a smaller file that
+            viewers may not open; CSV: columns. Default: all.
+        format
+            "h5", "csv", "png" or a media type; default: the ending of the file's name.
+        overwrite
+            Replace a file that is there.
+
+        Raises
+        ------
+        ResultNotFoundError
+            When the run is still on, or its analysis failed.
+        InvalidInputError
+            For a file that is there already, a folder that is not, and unknown `fields`.
+        UnwritableFileError
+            When the file cannot be written, on a full disk for example.
+        """
+        kind = format_of(filepath, format)
+        if kind is None:
+            super().export(filepath, fields, format=format)
+            return
+        self.refresh()
+        metadata: Document = dict(self.metadata)
+        check_finished(metadata, has_c2=self.has("two_time", "c2"))
+        export(
+            filepath,
+            lambda: Contents.of_client(self.base, metadata),
+            self.plot,
+            kind=kind,
+            fields=fields,
+            overwrite=overwrite,
+        )
+
     def has(self, stream: str, array: str) -> bool:
         """Whether an array was computed, for example ("two_time", "c2_denoised")."""
         return stream in self.base and array in self.base[stream].base
@@ -473,16 +527,8 @@ class XPCSResult(BlueskyRunV3):
 
     def _table(self, stream: str) -> pd.DataFrame:
         """Return the rows of a stream in order; of the same types where there are none."""
-        columns = TABLES[stream][0]
-        names = ["seq_num", "time", *columns]
-        empty: Any = arrow_schema(columns).empty_table().to_pandas()[names]
-        if not self.has(stream, "internal"):
-            return empty
-        node = self.base[stream].base["internal"]
-        table = node.read([name for name in names if name in node.columns])
-        # A table of an earlier version lacks the newest columns: nothing is known.
-        for name in set(names) - set(table):
-            table[name] = "[]" if name in JSON_COLUMNS else NOTHING[columns[name][0]]
-        # A retried append may have doubled rows.
-        table = table[names].astype(empty.dtypes).drop_duplicates("seq_num", keep="last")
-        return table.sort_values("seq_num")
+        if not self.has(stream, ROWS):
+            return complete_table(stream, None)
+        node = self.base[stream].base[ROWS]
+        wanted = {"seq_num", "time", *TABLES[stream][0]}
+        return complete_table(stream, node.read([n for n in node.columns if n in wanted]))

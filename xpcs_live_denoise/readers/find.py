@@ -8,7 +8,7 @@ from typing import Any
 
 from tiled.client.constructors import from_context
 from tiled.client.utils import ClientError
-from tiled.queries import Comparison, Eq, Like, SpecsQuery
+from tiled.queries import Comparison, Eq, In, Like, SpecsQuery
 
 from xpcs_live_denoise.catalog import Node, catalogs_of_runs, raw_container, run_node
 from xpcs_live_denoise.errors import ResultNotFoundError, short_repr
@@ -51,7 +51,7 @@ def results(
     """
     meant = readings(run)
     searched: list[Node] = []
-    for container in _candidates(catalog, path):
+    for container in containers_of_results(catalog, path):
         # A uid is that of one run wherever it lies; a scan_id counts at one beamline only.
         looked_for = [one for one in meant if isinstance(one, str) or len(searched) < 2]
         if not looked_for:
@@ -110,10 +110,73 @@ def find_raw_run(client: Node, word: str, *, raw_path: str, path: str) -> tuple[
         ) from None
 
 
+def results_of(client: Node, uid: str, data_key: str, *, path: str) -> list[XPCSResult]:
+    """Return all results of one raw run's detector in the container `path`, the newest first."""
+    found = [node for container in _containers(client, [path]) for node in _derived(container, uid)]
+    return [_as_result(node) for node in found if _detector_names(node)[1] == data_key]
+
+
+def select_raw_runs(
+    client: Node,
+    *,
+    raw_path: str,
+    detector: str,
+    since: float | None = None,
+    until: float | None = None,
+    sample: str | None = None,
+    scan_ids: Sequence[tuple[int, int]] = (),
+) -> list[RawRun]:
+    """Return the raw runs that fit all that is given, the oldest first.
+
+    `since` and `until` are seconds since 1970, `scan_ids` ranges with both ends. Runs whose start
+    names other detectors alone are left out. A sample, or a scan_id, is the same as number or text.
+    """
+    runs = raw_container(client, raw_path).search(SpecsQuery([], [RESULT_SPEC]))
+    runs = runs.search(Comparison("gt", "start.time", 0.0 if since is None else since))
+    if until is not None:
+        runs = runs.search(Comparison("lt", "start.time", until))
+    parts = [runs]
+    if sample is not None:
+        parts = [one.search(Eq("start.sample", value)) for one in parts for value in _spelt(sample)]
+    if scan_ids:
+        parts = [
+            one
+            for part in parts
+            for first, last in scan_ids
+            for one in _with_scan_ids(part, first, last)
+        ]
+    by_uid: dict[str, RawRun] = {}
+    for node in (node for part in parts for node in part.values()):
+        start = node.metadata.get("start") or {}
+        if detector in (start.get("detectors") or [detector]):
+            run = RawRun.from_start(start, of_result=False)
+            by_uid[run.uid] = run
+    return sorted(by_uid.values(), key=lambda run: run.time)
+
+
+def _spelt(word: str) -> list[Any]:
+    """Return how a start document may write a word: numbers are written as either."""
+    spelt: list[Any] = [word]
+    for kind in (int, float):
+        try:
+            spelt.append(kind(word))
+        except ValueError:
+            continue
+    return spelt
+
+
+def _with_scan_ids(runs: Node, first: int, last: int) -> list[Node]:
+    key = "start.scan_id"
+    found = [runs.search(Comparison("ge", key, first)).search(Comparison("le", key, last))]
+    if last - first < MOST_FOUND:  # written as text they have no order
+        found.append(runs.search(In(key, [str(number) for number in range(first, last + 1)])))
+    return found
+
+
 # --- where runs are --------------------------------------------------------------------------
 
 
-def _candidates(catalog: Node, path: str) -> Iterator[Node]:
+def containers_of_results(catalog: Node, path: str) -> Iterator[Node]:
     """Yield the containers that may hold the results, `catalog` itself first."""
     yield catalog
     here = [part for part in catalog.path_parts if part]

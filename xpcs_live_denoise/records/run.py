@@ -110,7 +110,11 @@ class RunInfo:
     time_unit
         "s"; "frame" where nobody knows the frame period, which is 1 then.
     analysed_by
-        "live"; "serve" in a process of its own; "replay" once more, of a stored run.
+        "live"; "serve" in a process of its own; "replay" or "reprocess" once more, of a stored run.
+    settings_hash
+        Tells whether two results were computed with the same settings, ROIs, mask and weights.
+    supersedes
+        Uids of the results of this run that this one was computed to take the place of.
     roi, q_inv_angstrom, n_pixels, phi_deg
         Per ROI: label, q (NaN where unknown), number of pixels, azimuth (empty: no ROI has one).
     geometry
@@ -139,6 +143,8 @@ class RunInfo:
     phi_deg: tuple[float, ...] = ()
     time_unit: str = "s"
     analysed_by: str = "live"
+    settings_hash: str = ""
+    supersedes: tuple[str, ...] = ()
     geometry: Geometry = dataclasses.field(default_factory=Geometry)
     settings: Fields = dataclasses.field(default_factory=dict[str, Any])
     model: Fields | None = None

@@ -1,6 +1,9 @@
 """Where the results of a run go: Tiled, the spool on disk, a file, the terminal, memory."""
 
 from .band_file import BandFile as BandFile
+from .claim import Claim as Claim
+from .claim import ClaimedSink as ClaimedSink
+from .claim import ClaimTimes as ClaimTimes
 from .destination import TiledDestination as TiledDestination
 from .memory import MemorySink as MemorySink
 from .run import TiledSink as TiledSink

@@ -18,8 +18,10 @@ from xpcs_live_denoise.catalog import (
     CATALOG_SPEC,
     GAMMA_SCHEMA,
     RUN_SPECS,
+    SCHEMA_VERSION,
     Node,
     create_container,
+    departures,
     pixel_centres,
     plain,
     probe,
@@ -32,9 +34,11 @@ from xpcs_live_denoise.catalog import (
 )
 from xpcs_live_denoise.records.results import GammaTable, OneTime, Picture, Publication, Result
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
-from xpcs_live_denoise.records.types import IntArray
+from xpcs_live_denoise.records.types import Document, IntArray
 
+from .claim import Claim
 from .nodes import RunNodes
+from .summary import Summary
 from .two_time import STREAM, TwoTimeStream
 
 logger = logging.getLogger(__name__)
@@ -68,6 +72,8 @@ class TiledSink:
         Least time between two images of the detector while the run goes on, s.
     uid, created
         Of the derived run; seconds since 1970. Default: a new one, now.
+    claim
+        The right to write it, where other processes may write the same derived run.
     """
 
     def __init__(
@@ -82,6 +88,7 @@ class TiledSink:
         picture_period_s: float = PICTURE_PERIOD_S,
         uid: str | None = None,
         created: float | None = None,
+        claim: Claim | None = None,
     ):
         self._segments = results_path(path, raw_path)
         self._info = info
@@ -92,6 +99,8 @@ class TiledSink:
         self._two_time: TwoTimeStream | None = None
         self._stored = Stored()
         self._picture = NewestPicture(picture_period_s)
+        self._summary = Summary()
+        self._claim = claim
         self._start = start_document(
             info, uid=uid or str(uuid.uuid4()), time=created or time.time(), raw_path=raw_path
         )
@@ -110,6 +119,7 @@ class TiledSink:
         nodes, two_time = self._open()
         if self._stored.is_finished:
             return
+        self._summary.take(record)
         if isinstance(record, Publication):
             self._publish(nodes, two_time, record)
         elif not self._stored.has_result:
@@ -134,7 +144,11 @@ class TiledSink:
         if end.status != self._stored.status:
             self._append_status(nodes, end.status)
         counts = nodes.close()
-        stop = stop_document(end, start_uid=self.uid, time=time.time(), num_events=counts)
+        summary = self._summary.document(self._info, end.status, self._stored.n_frames or 0)
+        stop = stop_document(
+            end, start_uid=self.uid, time=time.time(), num_events=counts, summary=summary
+        )
+        self._check("stop", stop)
         nodes.run.update_metadata({"stop": stop}, drop_revision=True)
         nodes.run.close_stream()
         self._stored.is_finished = True
@@ -174,6 +188,21 @@ class TiledSink:
         self._picture.take(result.picture)
         self._picture.write(nodes)
         self._append_status(nodes, result.status)
+
+    def _check(self, name: str, document: Document) -> None:
+        """Say where a document is not as the schema of results has it; it is stored all the same.
+
+        A result that others may read with some care is worth more than none.
+        """
+        if wrong := departures(name, document):
+            logger.warning(
+                "Result %s: its %s document departs from schema %s at %s. It is stored; this is a "
+                "fault of xpcs_live_denoise, please report it.",
+                self.uid,
+                name,
+                SCHEMA_VERSION,
+                "; ".join(wrong[:3]),
+            )
 
     def _write_coordinates(self, nodes: RunNodes, two_time: TwoTimeStream) -> None:
         """Write what `t_s`, `lag_s`, `t1_s` ... of the arrays are, beside them.
@@ -221,8 +250,11 @@ class TiledSink:
         parent = results_container(
             self._client, self._segments, CATALOG_SPEC, self._tags, self._info.uid
         )
-        start = {"start": self._start}
-        run = plain(create_container(parent, self.uid, start, RUN_SPECS, self._tags))
+        self._check("start", self._start)
+        metadata = {"start": self._start, **(self._claim.metadata if self._claim else {})}
+        run = plain(create_container(parent, self.uid, metadata, RUN_SPECS, self._tags))
+        if self._claim:
+            self._claim.hold(run)
         nodes = RunNodes(run, self._tags, self._max_bytes)
         self._stored.n_frames = run.metadata.get("n_frames")
         self._stored.is_finished = "stop" in run.metadata

@@ -197,6 +197,14 @@ class RunDocuments:
         return (self.image_descriptor or {}).get("configuration", {})
 
     @property
+    def read(self) -> Fields:
+        """Single values that the first event of the stream holds beside frames, as `configuration`.
+
+        A period that is read with each frame stands there.
+        """
+        return {self.device: {"data": self._chosen.read if self._chosen else {}}}
+
+    @property
     def device(self) -> str:
         """The device whose configuration is the detector's: another name may have the data key."""
         if self._detector in self.configuration or self.image_descriptor is None:
@@ -352,6 +360,8 @@ class RunDocuments:
         # Beside a stream of frames of its own an event holds none.
         if self._data_key in doc["data"] or not stream.key.in_streams:
             events.add(values, seq_nums, stream.key)
+        if not stream.read:
+            stream.read = _single_values(doc["data"])
         stream.times.add(seq_nums, _each(stamps, seq_nums), _each(times, seq_nums))
 
     def _stream_resource(self, doc: Fields) -> None:
@@ -409,6 +419,15 @@ class RunDocuments:
 def _timestamps(doc: Fields, data_key: str) -> Any:
     stamps = doc.get("timestamps")
     return stamps.get(data_key) if isinstance(stamps, Mapping) else None
+
+
+def _single_values(data: Fields) -> Fields:
+    """Return the numbers and texts among what an event, or the first one of a page, holds."""
+    first = {
+        key: value[0] if isinstance(value, list | tuple) and value else value
+        for key, value in data.items()
+    }
+    return {k: one for k, one in first.items() if isinstance(one, str | int | float | np.number)}
 
 
 def _each(values: Any, events: Sequence[Any]) -> Sequence[Any]:

@@ -21,9 +21,9 @@ from .metadata import is_below
 FIRST_EVENTS, LEAST_EVENTS = 6, 3
 # A period that documents tell is right if the events agree with it so well: reading takes time.
 TOLERANCE = 0.1
-# Spacing is irregular where a third of it is this far from the period; and so much more than its
-# periods a series lasts where there were pauses.
-JITTER = 0.2
+# Spacing is irregular where steps are this far from the period, more than one of them and more than
+# that share; and so much more than its periods a series lasts where there were pauses.
+JITTER, RARE = 0.2, 0.02
 # Times are those of batches where fewer steps between events go forward, or where the median step
 # is shorter than this share of the period.
 LEAST_FORWARD, LEAST_STEP = 0.7, 0.5
@@ -59,8 +59,13 @@ class EventTimes:
 
     @property
     def undecided(self) -> bool:
-        """Whether events with one frame each have begun to come, too few to tell."""
-        return 0 < len(self._rows) < FIRST_EVENTS and self._one_frame_each(len(self._rows))
+        """Whether events with one frame each may have begun to come, too few to tell.
+
+        Documents of a stream of frames come before the events of these.
+        """
+        n_events = len(self._rows)
+        fitting = 0.6 * n_events < self.n_frames < 1.6 * (n_events + 1)
+        return n_events < FIRST_EVENTS and fitting
 
     def spacing(self) -> Spacing | None:
         """Return what the events tell; None where they do not tell how far frames are apart."""
@@ -121,6 +126,8 @@ class Spacing:
         The mean over the whole series.
     low_s, high_s
         Two thirds of the steps lie between these.
+    n_uneven, n_known
+        How many steps are far from the period, of those whose two times are known.
     n_steps
         Steps from the first event to the last.
     elapsed_s
@@ -133,6 +140,8 @@ class Spacing:
     mean_s: float
     low_s: float
     high_s: float
+    n_uneven: int
+    n_known: int
     n_steps: int
     elapsed_s: float
     is_reliable: bool
@@ -162,6 +171,8 @@ class Spacing:
             mean_s=float((times[-1] - times[0]) / (numbers[-1] - numbers[0])),
             low_s=float(low),
             high_s=float(high),
+            n_uneven=int((np.abs(steps - period_s) > JITTER * period_s).sum()),
+            n_known=len(steps),
             n_steps=int(numbers[-1] - numbers[0]),
             elapsed_s=elapsed_s,
             is_reliable=is_reliable,
@@ -187,7 +198,14 @@ class Spacing:
         """What makes lags and ages approximate, a sentence each."""
         sentences: list[str] = []
         period_s = self.period_s
-        if max(period_s - self.low_s, self.high_s - period_s) > JITTER * period_s:
+        if max(period_s - self.low_s, self.high_s - period_s) <= JITTER * period_s:
+            if self.n_uneven > max(1.0, RARE * self.n_known):
+                sentences.append(
+                    f"The frames are not evenly spaced: {self.n_uneven} of {self.n_known} steps "
+                    f"between them are more than {JITTER:.0%} away from {period_s:.3g} s. Lags and "
+                    "ages are approximate."
+                )
+        else:
             sentences.append(
                 f"The frames are not evenly spaced: two thirds of them came {self.low_s:.3g} to "
                 f"{self.high_s:.3g} s after the one before. Lags and ages are approximate."

@@ -44,8 +44,13 @@ _PIXEL_SIZE: _Quantity = ("pixel size", "m", ("x_pixel_size", "y_pixel_size", "p
 _FRAME_TIME: _Quantity = (
     "frame time",
     "s",
-    ("acquire_period", "acquisition_period", "frame_period", "frame_time"),
+    (
+        *("acquire_period", "acquisition_period", "frame_period", "frame_time"),
+        *("frame_rate", "acquisition_rate", "frames_per_second"),  # the last ones: _RATES
+    ),
 )
+# Names of a frame rate, in Hz, by the place of the name; asked where no period is told.
+_RATES = range(4, 7)
 _EXPOSURE: _Quantity = (
     "exposure",
     "s",
@@ -64,6 +69,7 @@ _POSSIBLE = {
 _Number: TypeAlias = tuple[str, str, Any, float | None]
 _QUANTITIES = (_BEAM_ROW, _BEAM_COL, _WAVELENGTH, _DISTANCE, _PIXEL_SIZE, _FRAME_TIME)
 # Parts of a detector that may stand between its name and that of a quantity.
+_READ_BACK = re.compile(r"(rbv|readback)$")
 _PARTS = re.compile(
     r"(cam(era)?\d*|driver|drv|detector|det|controller|control|ctrl|io|acquisition|acq|timing)*"
 )
@@ -177,7 +183,10 @@ def geometry_conflicts(
                 )
             elif used and not math.isclose(value, used, rel_tol=RELATIVE_TOLERANCE):
                 unit = quantity[1]
-                sentences.append(f"{subject} {value:.6g} {unit}; {used:.6g} {unit} is used.")
+                which = f"{used:.6g} {unit} is used."
+                if quantity is _FRAME_TIME:  # the times of events may still tell another one
+                    which = f"{used:.6g} {unit}, of a setting or another document, goes first."
+                sentences.append(f"{subject} {value:.6g} {unit}; {which}")
     return tuple(sentences)
 
 
@@ -219,10 +228,24 @@ def _sources(
 
 
 def detector_data(configuration: object, detector: str) -> Fields:
-    """Return the data of the detector in a descriptor's configuration; {} where there are none."""
-    for part in (detector, "data"):  # of documents that may hold anything
-        configuration = configuration.get(part) if isinstance(configuration, Mapping) else None
-    return configuration if isinstance(configuration, Mapping) else {}
+    """Return the data of the detector in a descriptor's configuration; {} where there are none.
+
+    A part of the detector, such as its driver, may be a device of its own.
+    """
+    if not isinstance(configuration, Mapping):  # documents may hold anything
+        return {}
+    prefix, found = _letters(detector), {}
+    for name, device in configuration.items():
+        is_part = isinstance(name, str) and 0 < len(name) <= MOST_CHARACTERS and name != detector
+        letters = _letters(name) if is_part else ""
+        if name != detector and not (
+            prefix and letters.startswith(prefix) and _PARTS.fullmatch(letters, len(prefix))
+        ):
+            continue
+        data = device.get("data") if isinstance(device, Mapping) else None
+        if isinstance(data, Mapping):
+            found = {**found, **data} if name == detector else {**data, **found}
+    return found
 
 
 def _numbers(
@@ -237,8 +260,13 @@ def _numbers(
     for source, document in sources:
         is_own = source != _START
         ranked = [(_rank(key, names, detector, is_own=is_own), key) for key in document]
-        for _, key in sorted((rank, key) for rank, key in ranked if rank is not None):
+        known = sorted((rank, key) for rank, key in ranked if rank is not None)
+        if every and (periods := [one for one in known if one[0][2] not in _RATES]):
+            known = periods
+        for rank, key in known:
             value = _usable(document[key], signed=unit == "pixels")
+            if value is not None and every and rank[2] in _RATES:
+                value = _usable(1 / value, signed=False)
             if value is not None and quantity is _DISTANCE:
                 value = in_metres(value)
             possible = _POSSIBLE.get(quantity[0])
@@ -259,7 +287,7 @@ def _rank(
     """
     if not isinstance(key, str) or len(key) > MOST_CHARACTERS:
         return None
-    letters, prefix = _letters(key), _letters(detector)
+    letters, prefix = _READ_BACK.sub("", _letters(key)), _letters(detector)
     for number, name in enumerate(map(_letters, names)):
         if not letters.endswith(name):
             continue
@@ -292,10 +320,14 @@ def _beam_center(sources: list[tuple[str, Fields]], detector: str) -> tuple[floa
 
 
 def _usable(raw: Any, *, signed: bool) -> float | None:
-    """Return a finite number above 0, also from text as CHX stores it; None for anything else.
+    """Return a finite number above 0, also from text or a list of one; None for anything else.
 
     `signed` ones may be below 0, too: the beam may miss the detector. 0 is what nobody set.
     """
+    while type(raw) in {list, tuple} and len(raw) == 1:
+        raw = raw[0]
+    if getattr(raw, "shape", ()) and getattr(raw, "size", 0) == 1:  # an array of one
+        raw = raw.item()
     try:
         value = float(raw)
     except (TypeError, ValueError, OverflowError, RecursionError):

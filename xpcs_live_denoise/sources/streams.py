@@ -53,7 +53,8 @@ class ImageStream:
     """One stream of a run that has the data key: its frames that nobody has taken yet.
 
     `take` consumes what it returns. `rank` is that of `stream_rank`, `n_frames` counts all frames
-    that were announced, `descriptor` is its first one, and `times` are those of its events.
+    that were announced, `descriptor` is its first one, `times` are those of its events, and `read`
+    is what else the first of these holds: single values by their key.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ImageStream:
         self.key = key
         self.rank = rank
         self.times = EventTimes(start.get("time"))
+        self.read: Fields = {}
         self.n_frames = 0
         self._waiting: list[FrameReference] = []
         self._bytes = 0

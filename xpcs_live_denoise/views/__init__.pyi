@@ -30,6 +30,9 @@ from .images import for_screen as for_screen
 from .images import mean_counts as mean_counts
 from .images import measured_view as measured_view
 from .images import two_time_view as two_time_view
+from .trend import TrendView as TrendView
+from .trend import is_temperature as is_temperature
+from .trend import trend_view as trend_view
 from .words import C2_COLOURS as C2_COLOURS
 from .words import DENOISED as DENOISED
 from .words import DETECTOR_COLOURS as DETECTOR_COLOURS

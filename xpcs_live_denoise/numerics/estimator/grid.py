@@ -239,7 +239,7 @@ def rate_range(longest_lag: int) -> tuple[float, float]:
     return math.log(_LOWEST_RATE_BY_LAG / longest_lag), math.log(HIGHEST_RATE)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=2)  # of some megabytes each
 def _grid(bins: tuple[int, ...], means: tuple[float, ...]) -> KwwGrid:
     edges, lag = np.array(bins, np.int64), np.array(means)
     axis_rate = np.linspace(*rate_range(bins[-1] - 1), N_RATE, dtype=np.float64)

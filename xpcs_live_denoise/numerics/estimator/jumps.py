@@ -27,6 +27,7 @@ _LEAST_ODDS = 5.0
 # What is not known of the place beyond entries that are independent, as Gamma on either side is
 # held fixed, frames.
 _PLACE_SD = 1.0
+_GONE = 20.0  # (Gamma lag)^alpha beyond which nothing of the contrast is left: e^-40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,15 +120,15 @@ def _locate(sums: AgeSums, roi: int, grid: KwwGrid, prior: LinearPrior, about: i
     rows = np.arange(max(about - _SIDE, 0), min(about + _SIDE, sums.n_rows))
     cells = sums.cuts(roi, rows, 1)
     weights = noise_weights(cells)
-    frame = np.arange(sums.n_rows)
     places = np.arange(max(about - _AROUND, 1), min(about + _AROUND, sums.n_rows - 1) + 1)
-    profiles = [np.where(frame < place, *rates) for place in places]
     slope = (rates[1] - rates[0]) / (middles[1] - middles[0])
-    steady = rates[0] + slope * (frame - middles[0])
+    steady = rates[0] + slope * (np.arange(sums.n_rows) - middles[0])
     ends = (min(rates) - abs(rates[1] - rates[0]), max(rates) + abs(rates[1] - rates[0]))
-    profiles.append(np.clip(steady, *ends))
-    size = sums.row_frames
-    curves = np.array([_curves(fits, profile, rows, cells.lag, size) for profile in profiles])
+    decays = [
+        _decay_of_step(rates, places, sums.n_rows, *_reached(rows, cells.lag, sums.row_frames)),
+        _decay(np.clip(steady, *ends), *_reached(rows, cells.lag, sums.row_frames))[np.newaxis],
+    ]
+    curves = _curves(fits, np.concatenate(decays) * sums.row_frames)
     likelihood = _likelihood(weights, cells.mean[np.newaxis], curves)[0]
     best = int(np.argmax(likelihood[:-1]))
     mass = np.exp(likelihood[:-1] - likelihood[best])
@@ -160,15 +161,36 @@ def _moments(mass: FloatArray, places: IntArray) -> tuple[float, float]:
     return mean, float(mass @ (places - mean) ** 2 / mass.sum())
 
 
-def _curves(
-    fits: list[Posterior], ln_rate: FloatArray, rows: IntArray, lag: FloatArray, row_frames: int
-) -> FloatArray:
-    """Return g2 - 1 of a Gamma, per frame, that changes from row to row, shape (n_row, n_bin)."""
-    edges = np.arange(len(ln_rate) + 1) - 0.5
-    passed = np.concatenate([[0.0], np.cumsum(np.exp(ln_rate))]) * row_frames
+def _reached(rows: IntArray, lag: FloatArray, row_frames: int) -> tuple[FloatArray, FloatArray]:
+    """Return from where to where the lags at each row reach, in rows, each (n_row, n_bin)."""
     # Odd lags, half of all, stand half a frame later than their row.
-    centre, reach = rows[:, np.newaxis] + 0.25 / row_frames, lag / 2 / row_frames
-    decay = np.interp(centre + reach, edges, passed) - np.interp(centre - reach, edges, passed)
+    centre, reach = rows[:, np.newaxis] + 0.5 + 0.25 / row_frames, lag / 2 / row_frames
+    return centre - reach, centre + reach
+
+
+def _decay(ln_rate: FloatArray, begin: FloatArray, end: FloatArray) -> FloatArray:
+    """Return the sum of a Gamma that changes from row to row from `begin` to `end`."""
+    edges = np.arange(len(ln_rate) + 1)
+    passed = np.concatenate([[0.0], np.cumsum(np.exp(ln_rate))])
+    return np.interp(end, edges, passed) - np.interp(begin, edges, passed)
+
+
+def _decay_of_step(
+    ln_rates: list[float], places: IntArray, n_rows: int, begin: FloatArray, end: FloatArray
+) -> FloatArray:
+    """Return `_decay`, (n_place, n_row, n_bin), of a Gamma that has one value before each place."""
+    begin, end = np.clip(begin, 0, n_rows), np.clip(end, 0, n_rows)
+    before, after = np.exp(ln_rates)
+    place = places[:, np.newaxis, np.newaxis]
+    on_one_side = np.minimum(end, place) - np.minimum(begin, place)
+    return after * (end - begin) + (before - after) * on_one_side
+
+
+def _curves(fits: list[Posterior], decay: FloatArray) -> FloatArray:
+    """Return g2 - 1 of what Gamma adds up to between the two frames of an entry."""
     alpha = np.exp(np.mean([fit.ln_alpha[0] for fit in fits]))
     beta, offset = np.mean([fit.linear[0] for fit in fits], axis=0)
-    return offset + beta * np.exp(-2 * decay**alpha)
+    left = np.zeros(decay.shape)
+    some = decay < _GONE ** (1 / alpha)
+    left[some] = np.exp(-2 * decay[some] ** alpha)
+    return offset + beta * left

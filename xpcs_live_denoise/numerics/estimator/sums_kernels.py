@@ -1,11 +1,11 @@
-"""Means over cuts of the sums by age and lag bin, and the weights of these means."""
+"""Means over cuts of the sums by age and lag bin, their weights, and moments along a curve."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from xpcs_live_denoise.numerics.compiled import kernel
-from xpcs_live_denoise.records.types import FloatArray
+from xpcs_live_denoise.records.types import FloatArray, IntArray
 
 _TOGETHER = 16  # bins that are added up at a time: their totals stay in the cache
 
@@ -139,3 +139,45 @@ def weigh(  # noqa: PLR0917
         for b in range(n_bin):
             weight = weights[item, b] / inflation
             weights[item, b] = weight / (1 + weight * least)
+
+
+@kernel(
+    "void(float64[::1], float64[::1], float64[::1], float64[::1], float64, float64[:, :, ::1],"
+    " float64[:, ::1], int64[::1])"
+)
+def near_moments(  # noqa: PLR0917
+    age: FloatArray,
+    curve_age: FloatArray,
+    values: FloatArray,
+    weight: FloatArray,
+    reach: float,
+    matrix: FloatArray,
+    vector: FloatArray,
+    number: IntArray,
+) -> None:
+    """Fill the normal equations of a weighted quadratic through the points near each age.
+
+    With x their distance in units of `reach`, up to 1, and weights w whose sum is 1, `matrix`
+    (n, 3, 3) is sum(w x^(i + j)) and `vector` (n, 3) sum(w x^i value); `number` (n,) counts them.
+    """
+    for item in range(len(age)):
+        total, n = 0.0, 0
+        moments, forces = np.zeros(5), np.zeros(3)
+        for k in range(len(curve_age)):
+            x = (curve_age[k] - age[item]) / reach
+            if not abs(x) <= 1:
+                continue
+            n += 1
+            total += weight[k]
+            power = weight[k]
+            for i in range(5):
+                moments[i] += power
+                if i < 3:
+                    forces[i] += power * values[k]
+                power *= x
+        number[item] = n
+        scale = 1 / total if total > 0 else 0.0
+        for i in range(3):
+            vector[item, i] = forces[i] * scale
+            for j in range(3):
+                matrix[item, i, j] = moments[i + j] * scale

@@ -1,0 +1,327 @@
+"""`reprocess`: a beamtime computed again, one task a run, and what changed."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import json
+import math
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xpcs_live_denoise.errors import InvalidInputError, XpcsError, text_of
+
+from .dask_workers import TaskLostError, do_tasks
+from .output import check_output
+from .reprocess_run import Outcome, State, Task, reprocess_run
+
+if TYPE_CHECKING:
+    from xpcs_live_denoise.catalog import Node
+    from xpcs_live_denoise.config import Settings
+    from xpcs_live_denoise.readers import RawRun
+
+GOOD = (State.DONE, State.SKIPPED, State.TAKEN)
+COLOURS = {State.FAILED: "red", State.PENDING: "yellow", State.TAKEN: "yellow"}
+MOST_ROIS_SHOWN = 3
+_RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
+
+
+def reprocess(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Uids, their first letters, or scan_ids."),
+    ] = None,
+    *,
+    config: Annotated[Path, typer.Option(help="The settings, YAML.")] = Path("xpcs.yml"),
+    since: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Runs from then on: 2026-11-20[T14:00].")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="DATE", help="Runs before then.")] = None,
+    sample: Annotated[str | None, typer.Option(help="Runs of this sample.")] = None,
+    scan_ids: Annotated[
+        str | None, typer.Option(metavar="N-M", help="Ranges of scan_ids: 100-200,205.")
+    ] = None,
+    skip_done: Annotated[
+        bool,
+        typer.Option("--skip-done", help="Leave runs that have a result with the same settings."),
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes of one thread (dask) on this machine.")
+    ] = None,
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler: tcp://host:8786.")
+    ] = None,
+    status: Annotated[
+        Path | None, typer.Option(help="A .json file that says where each run stands.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="A .csv file of what changed, one row a run and ROI.")
+    ] = None,
+) -> None:
+    """Compute stored runs again with other settings, and tell what changed.
+
+    Exit status: 0 all good, 1 some failed or are still to be done, 2 a mistake in the command.
+    """
+    by_query = any(given is not None for given in (since, until, sample, scan_ids))
+    if bool(runs) == by_query:
+        raise typer.BadParameter(
+            "expected the names of runs, or some of --since, --until, --sample and --scan-ids "
+            f"(got {'both' if runs else 'neither'})."
+        )
+    if workers is not None and dask is not None:
+        raise typer.BadParameter("expected --workers or --dask, not both.")
+    times = [_date(text, name) for text, name in ((since, "--since"), (until, "--until"))]
+    ranges = [] if scan_ids is None else _ranges(scan_ids)
+    settings = _settings(config, status, report)
+    selected = _select(settings, runs or (), times[0], times[1], sample, ranges)
+    began = time.time()
+    job = Job(settings, selected, status)
+    tasks = [
+        Task(
+            uid=run.uid,
+            scan_id=run.scan_id,
+            settings=settings,
+            skip_done=skip_done,
+            job_began=began,
+        )
+        for run in selected
+    ]
+    try:
+        run_tasks(job, tasks, workers=workers, scheduler=dask)
+    finally:
+        if report is not None:
+            write_report(report, job.outcomes)
+    typer.echo(f"{job.summary}.")
+    if not job.is_good:
+        raise typer.Exit(1)
+
+
+def run_tasks(
+    job: Job, tasks: Sequence[Task], *, workers: int | None, scheduler: str | None
+) -> None:
+    """Do all tasks, and let the job note and print each outcome as it comes."""
+    for task, outcome in do_tasks(reprocess_run, tasks, workers=workers, scheduler=scheduler):
+        if isinstance(outcome, TaskLostError):
+            job.note(Outcome.of(task, State.PENDING, reason=text_of(outcome)))
+        elif isinstance(outcome, Exception):
+            job.note(Outcome.of(task, State.FAILED, reason=text_of(outcome)))
+        else:
+            job.note(outcome)
+
+
+class Job:
+    """Where each run of a job stands, in the terminal and in the status file."""
+
+    def __init__(self, settings: Settings, runs: Sequence[RawRun], status: Path | None) -> None:
+        from xpcs_live_denoise.config import settings_hash
+
+        self._began = time.time()
+        self._path = status
+        self._hash = settings_hash(settings)
+        self._of_runs = {
+            run.uid: Outcome(uid=run.uid, scan_id=run.scan_id, state=State.PENDING) for run in runs
+        }
+        self._n_ended = 0
+        self._write()
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What is known of every run, in the order of the selection."""
+        return list(self._of_runs.values())
+
+    @property
+    def is_good(self) -> bool:
+        """Whether no run failed, and none is still to be done."""
+        return all(outcome.state in GOOD for outcome in self._of_runs.values())
+
+    @property
+    def summary(self) -> str:
+        """How many runs are in each state."""
+        counts = Counter(outcome.state for outcome in self._of_runs.values())
+        words = [f"{counts[state]} {state}" for state in State if counts[state]]
+        return f"{len(self._of_runs)} runs: {', '.join(words) or 'nothing to do'}"
+
+    def note(self, outcome: Outcome) -> None:
+        """Take what became of a run, and print a line."""
+        self._of_runs[outcome.uid] = outcome
+        self._n_ended += 1
+        self._write()
+        which = f"[{self._n_ended}/{len(self._of_runs)}] Run {outcome.uid[:8]}"
+        scan = f" (scan {outcome.scan_id})" if outcome.scan_id else ""
+        line = f"{which}{scan}: {outcome.state}{_in_words(outcome)}"
+        typer.secho(line, fg=COLOURS.get(outcome.state))
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        content = {
+            "settings_hash": self._hash,
+            "began": self._began,
+            "updated": time.time(),
+            "counts": Counter(str(outcome.state) for outcome in self._of_runs.values()),
+            "runs": [outcome.as_json() for outcome in self._of_runs.values()],
+        }
+        write_whole(self._path, json.dumps(content, indent=1))
+
+
+def _in_words(outcome: Outcome) -> str:
+    if outcome.reason:
+        return f". {outcome.reason}"
+    shown = [
+        f"ROI {one.roi} {one.gamma_before:.4g} -> {one.gamma_after:.4g} ({one.in_errors:+.1f})"
+        for one in outcome.changes[:MOST_ROIS_SHOWN]
+        if one.gamma_before > 0
+    ]
+    more = ", ..." if len(outcome.changes) > MOST_ROIS_SHOWN else ""
+    what = f"; Gamma in 1/s (change in errors): {', '.join(shown)}{more}" if shown else ""
+    return f" in {outcome.seconds:.1f} s{what}" if outcome.state is State.DONE else what
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file such that whoever reads it finds the old one or the new one, whole."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise XpcsError(
+            f"File {path}: cannot be written ({error.strerror}). What is stored in Tiled stays "
+            "there: repeat the command with --skip-done and another file."
+        ) from error
+
+
+REPORT = (
+    *("scan_id", "uid", "state", "derived", "superseded", "roi", "q_inv_angstrom"),
+    *("gamma_before", "gamma_before_error", "gamma_after", "gamma_after_error"),
+    *("change_in_errors", "reason"),
+)
+
+
+def write_report(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """Write what changed as CSV: a row a run and ROI, and one for a run without a result."""
+    import io
+
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(REPORT)
+    for outcome in outcomes:
+        before = outcome.supersedes[0] if outcome.supersedes else ""
+        run = [outcome.scan_id, outcome.uid, outcome.state, outcome.derived, before]
+        for one in outcome.changes:
+            numbers = (
+                *(one.q_inv_angstrom, one.gamma_before, one.gamma_before_error),
+                *(one.gamma_after, one.gamma_after_error, one.in_errors),
+            )
+            # An empty field is a number that is not known.
+            cells = [f"{number:.7g}" if math.isfinite(number) else "" for number in numbers]
+            table.writerow([*run, one.roi, *cells, outcome.reason])
+        if not outcome.changes:
+            table.writerow([*run, *[""] * 7, outcome.reason])
+    write_whole(path, text.getvalue())
+
+
+# --- what was asked for --------------------------------------------------------------------------
+
+
+def _settings(config: Path, status: Path | None, report: Path | None) -> Settings:
+    """Return the settings; raise typer.BadParameter for what cannot be used."""
+    from xpcs_live_denoise.config import Settings
+
+    try:
+        # Workers may be elsewhere: no path may depend on where this command was typed.
+        settings = Settings.load(config.resolve())
+        if not settings.tiled.raw_path:
+            raise InvalidInputError(
+                "Setting tiled.raw_path: not set; expected the container with the raw runs, for "
+                'example "raw". Set it, so that they are found.'
+            )
+        for path, suffix in ((status, ".json"), (report, ".csv")):
+            if path is not None:
+                check_output(path, [suffix])
+    except InvalidInputError as error:
+        raise typer.BadParameter(str(error)) from error
+    return settings
+
+
+def _date(text: str | None, option: str) -> float | None:
+    if text is None:
+        return None
+    try:
+        return datetime.datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise typer.BadParameter(
+            f"{option}: got {text!r}; expected a date such as 2026-11-20 or 2026-11-20T14:00."
+        ) from None
+
+
+def _ranges(text: str) -> list[tuple[int, int]]:
+    ranges: list[tuple[int, int]] = []
+    for part in text.split(","):
+        found = _RANGE.fullmatch(part.strip())
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if last < first:
+            raise typer.BadParameter(
+                f"--scan-ids: got {part.strip()!r}; expected a scan_id or a range of them, the "
+                "lower first: 100-200,205."
+            )
+        ranges.append((first, last))
+    return ranges
+
+
+def _select(
+    settings: Settings,
+    names: Sequence[str],
+    since: float | None,
+    until: float | None,
+    sample: str | None,
+    ranges: Sequence[tuple[int, int]],
+) -> list[RawRun]:
+    """Return the runs that are meant, each once."""
+    from xpcs_live_denoise.catalog import connect
+    from xpcs_live_denoise.readers import select_raw_runs
+
+    client = connect(settings.tiled)
+    try:
+        if names:
+            return _named(settings, client, names)
+        found = select_raw_runs(
+            client,
+            raw_path=settings.tiled.raw_path or "",
+            detector=settings.detector,
+            since=since,
+            until=until,
+            sample=sample,
+            scan_ids=ranges,
+        )
+        if not found:
+            typer.secho("No run fits what was asked for.", fg="yellow")
+        return found
+    finally:
+        client.context.close()
+
+
+def _named(settings: Settings, client: Node, names: Sequence[str]) -> list[RawRun]:
+    from xpcs_live_denoise.catalog import raw_container, run_node
+    from xpcs_live_denoise.readers import RawRun, find_raw_run
+
+    raw_path, path = settings.tiled.raw_path or "", settings.tiled.path
+    found: dict[str, RawRun] = {}
+    for name in names:
+        try:
+            uid, note = find_raw_run(client, name, raw_path=raw_path, path=path)
+        except XpcsError:  # its task says why; the others go on
+            found[name] = RawRun(uid=name)
+            continue
+        if note:
+            typer.secho(note, fg="yellow")
+        start = run_node(raw_container(client, raw_path), uid).metadata["start"]
+        found[uid] = RawRun.from_start(start, of_result=False)
+    return list(found.values())

@@ -1,0 +1,300 @@
+"""The first screen: the table of runs, curves of those that are chosen, and Gamma of all."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from bokeh.document import Document as BokehDocument
+from bokeh.models import (
+    ColumnDataSource,
+    DataTable,
+    Div,
+    HTMLTemplateFormatter,
+    ScientificFormatter,
+    Select,
+    StringFormatter,
+    TableColumn,
+    TextInput,
+    Whisker,
+)
+
+from xpcs_live_denoise import views
+from xpcs_live_denoise.errors import XpcsError
+from xpcs_live_denoise.readers import COLUMNS
+
+from .figures import MOST_ALONG, MOST_UP, Columns, hover, new_figure, plain_decades, style_legend
+from .hub import Hub
+
+Model: TypeAlias = Any  # an object of Bokeh: its properties are made at run time
+Table: TypeAlias = Any  # a DataFrame of `readers.runs`
+
+logger = logging.getLogger(__name__)
+
+PERIOD_MS, LOAD_S = 1_000, 10.0
+MOST_CURVES = 8
+# Okabe and Ito's, without yellow and black, and two of the page's.
+COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8A4A83", "#8C8C8C",
+)  # fmt: skip
+MARKERS = ("circle", "square", "diamond", "triangle", "inverted_triangle", "hex", "star", "plus")
+ALL = "all"
+SHOWN = ("scan_id", "sample", "taken", "state", "roi", "q_inv_angstrom", "relaxation_rate",
+         "relaxation_rate_error", "alpha", "diffusion")  # fmt: skip
+TITLES = ("scan", "sample", "taken", "state", "ROI", "q (1/Å)", "Γ", "± Γ", "α", "D (Å²/s)")
+WIDTHS = (60, 150, 130, 70, 50, 80, 90, 80, 60, 100)
+CURVE_COLUMNS = ("x", "y", "lower", "upper", "colour", "marker", "name")
+HINT = (
+    "Choose rows to lay their Γ(t) and g₂ over each other: Ctrl or Shift for several. A click on a "
+    "heading sorts."
+)
+
+
+class Overview:
+    """One browser's table of runs, and what its user has chosen of it."""
+
+    def __init__(self, document: BokehDocument, hub: Hub) -> None:
+        self._hub = hub
+        self._document: Model = document
+        self._table: Table = None
+        self._rows = ColumnDataSource({name: [] for name in (*SHOWN, "result_uid")})
+        self._curves = {
+            name: ColumnDataSource({column: [] for column in CURVE_COLUMNS})
+            for name in ("gammas", "g2s", "trend")
+        }
+        self._lines = ColumnDataSource({"x": [], "y": []})
+        self._wanted: tuple[tuple[str, int], ...] = ()
+        self._controls: dict[str, Model] = {
+            "filter": TextInput(placeholder="Filter: sample, scan, uid, plan, any key"),
+            "roi": Select(title="ROI", value=ALL, options=[ALL]),
+            "key": Select(title="Γ against", value="", options=[("", "–")]),
+            "words": Div(text=HINT),
+        }
+        self._plots = self._figures()
+        for name, control in self._controls.items():
+            control.name = f"overview_{name}"
+            control.sizing_mode = "stretch_width"
+        for name in ("filter", "roi", "key"):
+            attribute = "value_input" if name == "filter" else "value"
+            self._controls[name].on_change(attribute, lambda _attr, _old, _new: self._show())
+        self._rows.selected.on_change("indices", lambda _attr, _old, _new: self._choose())
+        for root in (*self._controls.values(), self._data_table(), *self._plots.values()):
+            document.add_root(root)
+        document.title = "XPCS runs"
+        self._document.add_next_tick_callback(self.refresh)
+        self._document.add_periodic_callback(self.refresh, PERIOD_MS)
+
+    # --- making it -------------------------------------------------------------------------
+
+    def _data_table(self) -> Model:
+        number = ScientificFormatter(
+            precision=3, power_limit_high=4, power_limit_low=-3, nan_format="–"
+        )
+        kinds: dict[str, Model] = dict.fromkeys(SHOWN[5:], number)
+        columns = [
+            TableColumn(
+                field=name, title=title, width=width, formatter=kinds.get(name, StringFormatter())
+            )
+            for name, title, width in zip(SHOWN, TITLES, WIDTHS, strict=True)
+        ]
+        link = HTMLTemplateFormatter(
+            template='<a href="?run=<%= encodeURIComponent(value) %>">open</a>'
+        )
+        columns.append(TableColumn(field="result_uid", title="", width=50, formatter=link))
+        return DataTable(
+            name="overview_table",
+            source=self._rows,
+            columns=columns,
+            index_position=None,
+            reorderable=False,
+            sizing_mode="stretch_both",
+        )
+
+    def _figures(self) -> dict[str, Model]:
+        made = {
+            "gammas": new_figure("gammas", ("Γ(t)", "age (s)", "Γ (1/s)"), y_axis_type="log"),
+            "g2s": new_figure("g2s", ("g₂", "delay (s)", "g₂"), x_axis_type="log"),
+            "trend": new_figure("trend", ("Typical Γ", "", "typical Γ (1/s)"), y_axis_type="log"),
+        }
+        for name, plot in made.items():
+            source = self._curves[name]
+            bars = Whisker(
+                source=source, base="x", lower="lower", upper="upper", line_color="colour",
+                line_alpha=0.5, upper_head=None, lower_head=None,
+            )  # fmt: skip
+            plot.add_layout(bars)
+            points = plot.scatter(
+                "x", "y", source=source, marker="marker", color="colour", size=6,
+                legend_field="name",
+            )  # fmt: skip
+            hover(plot, [points], **{"": "@name", plot.yaxis[0].axis_label: "@y{0.0000}"})
+            style_legend(plot)
+            plot.legend.click_policy = "none"
+        made["trend"].line("x", "y", source=self._lines, color=views.FIT, line_dash="dashed")
+        plain_decades(made["g2s"].xaxis, MOST_ALONG)
+        for name in ("gammas", "trend"):
+            plain_decades(made[name].yaxis, MOST_UP)
+        return made
+
+    # --- the table -------------------------------------------------------------------------
+
+    async def refresh(self) -> None:
+        """Read the table where runs have come or ended."""
+        try:
+            table = await self._hub.table()
+        except XpcsError as error:
+            self._say(str(error))
+            return
+        if table is self._table:
+            return
+        self._table = table
+        rois = sorted({int(label) for label in table["roi"].dropna()})
+        self._controls["roi"].options = [ALL, *map(str, rois)]
+        keys = numeric_keys(table)
+        self._controls["key"].options = [("", "–"), *((name, name) for name in keys)]
+        if self._controls["key"].value not in keys:
+            likely = [name for name in keys if views.is_temperature(name)]
+            self._controls["key"].value = (likely or keys or [""])[0]
+        self._show()
+
+    def _show(self) -> None:
+        """Show the rows that the filter leaves, and their rates against the chosen key."""
+        if self._table is None:
+            return
+        words = self._controls["filter"].value_input or ""
+        found = filtered(self._table, words, self._controls["roi"].value)
+        shown = {name: found[name].tolist() for name in (*SHOWN, "result_uid") if name != "taken"}
+        shown["taken"] = [f"{time:%Y-%m-%d %H:%M}" for time in found["time"]]
+        self._rows.selected.indices = []
+        self._rows.data = shown
+        self._show_trend(found)
+
+    def _show_trend(self, found: Table) -> None:
+        key, plot = self._controls["key"].value, self._plots["trend"]
+        plot.xaxis.axis_label = key
+        if not key:
+            plot.title.text = "Typical Γ: no start key holds numbers"
+            return
+        names = ("relaxation_rate", "relaxation_rate_error", "roi")
+        rate, error, roi = (found[name].to_numpy() for name in names)
+        view = views.trend_view(key, found[key].to_numpy(), rate, error, roi)
+        labels = np.unique(view.roi).tolist()
+        at = [labels.index(label) % len(COLOURS) for label in view.roi.tolist()]
+        self._curves["trend"].data = curve_columns(
+            view.x, view.rate, view.error, at, [f"ROI {int(label)}" for label in view.roi.tolist()]
+        )
+        self._lines.data = {"x": view.line_x, "y": view.line_rate}
+        words = view.words.replace("; ", "\n")
+        plot.title.text = "\n".join(filter(None, (f"Typical Γ against {key}", words)))
+
+    # --- what is chosen --------------------------------------------------------------------
+
+    def _choose(self) -> None:
+        """Show the curves of the rows that are selected now."""
+        data: Model = self._rows.data
+        chosen = [at for at in self._rows.selected.indices if 0 <= at < len(data["roi"])]
+        self._wanted = tuple(
+            (str(data["result_uid"][at]), int(data["roi"][at]))
+            for at in chosen[:MOST_CURVES]
+            if data["roi"][at] == data["roi"][at]
+        )
+        more = len(chosen) - MOST_CURVES
+        self._say(f"The first {MOST_CURVES} of {len(chosen)} rows are shown." if more > 0 else HINT)
+        self._document.add_next_tick_callback(self.show_chosen)
+
+    async def show_chosen(self) -> None:
+        """Read the curves of the chosen rows, and show them if no others are chosen by then."""
+        wanted = self._wanted
+        gammas: list[Columns] = []
+        g2s: list[Columns] = []
+        for at, (uid, label) in enumerate(wanted):
+            try:
+                feed = await self._hub.open(uid)
+            except XpcsError as error:
+                self._say(str(error))
+                continue
+            try:
+                state = feed.state
+                if not await feed.loaded(LOAD_S) or label not in state.labels:
+                    continue
+                index = state.labels.index(label)
+                name = self._name(uid, label)
+                points = state.gamma(index).points["recommended"]
+                g2 = state.g2(index).raw
+            finally:
+                self._hub.release(feed)
+            n_points, n_lags = len(points), len(g2.delay_s)
+            gammas.append(
+                curve_columns(
+                    points.age_s, points.relaxation_rate, points.relaxation_rate_error,
+                    [at] * n_points, [name] * n_points,
+                )
+            )  # fmt: skip
+            g2s.append(
+                curve_columns(g2.delay_s, g2.g2, g2.upper - g2.g2, [at] * n_lags, [name] * n_lags)
+            )
+        if wanted == self._wanted:
+            self._curves["gammas"].data = joined(gammas)
+            self._curves["g2s"].data = joined(g2s)
+
+    def _name(self, uid: str, label: int) -> str:
+        """Return what a curve is called in a legend."""
+        run = next(iter(self._table[self._table["result_uid"] == uid].to_dict("records")), {})
+        key = self._controls["key"].value
+        value = run.get(key)
+        parts = [f"{run.get('scan_id') or uid[:8]}", str(run.get("sample") or "")]
+        if isinstance(value, int | float) and math.isfinite(value):
+            parts.append(f"{key} {value:.4g}")
+        return " · ".join(filter(None, (*parts, f"ROI {label}")))
+
+    def _say(self, words: str) -> None:
+        if self._controls["words"].text != words:
+            self._controls["words"].update(text=words, render_as_text=True)
+
+
+def numeric_keys(table: Table) -> list[str]:
+    """Return the start keys that hold numbers, of which at least two differ, first temperatures."""
+    keys = [
+        name
+        for name in table.columns
+        if name not in COLUMNS and table[name].dtype.kind in "if" and table[name].nunique() > 1
+    ]
+    return sorted(keys, key=lambda name: not views.is_temperature(name))
+
+
+def filtered(table: Table, words: str, roi: str) -> Table:
+    """Return the rows in whose texts and numbers all words are found, of one ROI or of all."""
+    kept = np.ones(len(table), bool)
+    if roi != ALL:
+        kept &= (table["roi"].astype(str) == roi).to_numpy()
+    wanted = words.lower().split()
+    if wanted:
+        texts = ["\n".join(map(str, row)).lower() for row in table.itertuples(index=False)]
+        kept &= np.array([all(word in text for word in wanted) for text in texts], bool)
+    return table[kept]
+
+
+def curve_columns(x: Any, y: Any, error: Any, at: Sequence[int], names: Sequence[str]) -> Columns:
+    """Return the columns of points with error bars, each in the colour of its curve."""
+    values, errors = np.asarray(y, float), np.nan_to_num(np.asarray(error, float))
+    return {
+        "x": np.asarray(x, float),
+        "y": values,
+        "lower": np.maximum(values - errors, values / 10),
+        "upper": values + errors,
+        "colour": [COLOURS[one % len(COLOURS)] for one in at],
+        "marker": [MARKERS[one % len(MARKERS)] for one in at],
+        "name": list(names),
+    }
+
+
+def joined(curves: Sequence[Columns]) -> Columns:
+    """Return the columns of several curves as one."""
+    join: Callable[[list[Any]], Any] = np.concatenate
+    return {
+        name: join([np.asarray(curve[name]) for curve in curves]) if curves else []
+        for name in CURVE_COLUMNS
+    }
