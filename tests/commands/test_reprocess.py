@@ -80,9 +80,7 @@ def reprocess(config, tmp_path):
 
 
 def derived_from(client, uid):
-    return [
-        node for node in client["processed"].values() if node.start["original_run_uid"] == uid
-    ]
+    return [node for node in client["processed"].values() if node.start["original_run_uid"] == uid]
 
 
 def task(settings, uid, **fields):
@@ -159,9 +157,7 @@ def test_of_two_jobs_that_take_a_run_at_once_one_stores_it(config, raw_uids, til
     settings = Settings.load(config(seed=2))
     before, outcomes = len(derived_from(tiled_client, raw_uids[2])), []
     one = task(settings, raw_uids[2])
-    jobs = [
-        threading.Thread(target=lambda: outcomes.append(reprocess_run(one))) for _ in range(2)
-    ]
+    jobs = [threading.Thread(target=lambda: outcomes.append(reprocess_run(one))) for _ in range(2)]
     for job in jobs:
         job.start()
     for job in jobs:
