@@ -355,3 +355,27 @@ def test_the_summary_has_a_row_a_roi_and_the_figure_its_panels(tmp_path):
     assert "Γ(t)" in titles
     with pytest.raises(InvalidInputError, match=r"got ROI 9, expected one of \[1, 2\]"):
         result.plot(9)
+
+
+def test_an_array_in_tiled_is_a_series_with_what_its_run_tells(tiled_server):
+    client = tiled_server.client()
+    try:
+        start = {"uid": "a", "time": 1.0, "wavelength": 1.2}
+        data = {"cam_cam_acquire_period": 0.05, "cam_beam_center_x": 9.0, "cam_beam_center_y": 4.0}
+        configuration = {"cam": {"data": data, "timestamps": {}, "data_keys": {}}}
+        run = client.create_container("analyse-node", metadata={"start": start})
+        stream = run.create_container("primary", metadata={"configuration": configuration})
+        node = stream.write_array(FRAMES.reshape(4, 6, 10, 20), key="cam_image")
+        result = computed(node, SETTINGS.model_copy(update={"block_bytes": 3000}))
+        np.testing.assert_allclose(result.c2, C2, rtol=1e-5)
+        assert result.info.frame_time_s == 0.05
+        assert result.info.geometry.beam_center == (4.0, 9.0)
+        assert result.info.geometry.wavelength_angstrom == 1.2
+        with pytest.raises(InvalidInputError, match=r"got container of shape \(\); expected an"):
+            computed(stream)
+        mask = np.ones(FRAMES.shape[1:], bool)
+        mask[:2] = False
+        kept = ROIS.with_mask(run.write_array(mask, key="mask"))
+        assert kept.n_pixels.tolist() == [60, 100]
+    finally:
+        client.context.close()

@@ -2,13 +2,13 @@
 
 import re
 
+import h5py
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from xpcs_live_denoise import RoiMap, save_rois, simulate_speckle
 from xpcs_live_denoise.commands.cli import app
-from xpcs_live_denoise.offline import Result
 from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.simulation.eiger import SeriesFiles
 
@@ -95,11 +95,10 @@ def test_the_rois_of_the_settings_and_a_period_that_was_typed_are_used():
     assert "Gamma (1/s)" in timed
 
 
-def test_the_result_is_saved_where_out_says(folder, monkeypatch):
-    monkeypatch.setattr(Result, "save", lambda self, path: path.write_text("x"), raising=False)
-    output = run("bare.npy", "--config", "xpcs.yml", "--out", "gel.h5")
-    assert (folder / "gel.h5").exists()
+def test_the_result_is_saved_where_out_says(folder):
+    output = run("gel_12_master.h5", "--config", "xpcs.yml", "--out", "gel.h5")
     assert "Result:" in output
+    assert h5py.is_hdf5(folder / "gel.h5")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests.support.live_runs import (  # noqa: F401 - two of them are fixtures
     series,
     subscribe,
 )
-from xpcs_live_denoise import RoiMap
+from xpcs_live_denoise import RoiMap, save_rois
 from xpcs_live_denoise.live.run import Notes, what_is_missing
 from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.simulation import SimulatedCamera, SimulatedEiger, fly_series, recorded
@@ -87,3 +87,24 @@ def test_weights_that_are_not_there_cost_a_note_not_the_run(engine, subscribe):
     assert "Nothing denoised: Ensemble nowhere" in sink.result.status.message
     assert sink.result.denoised is None
     assert "bayes" in sink.result.gamma.source
+
+
+def test_the_roi_file_of_a_run_is_that_which_its_plan_names(subscribe, tmp_path):
+    save_rois(RoiMap.rings(SHAPE, (15, 20), [(3, 9)]), tmp_path / "iso.npz")
+    azimuths = [(-45, 45), (45, 135)]
+    save_rois(RoiMap.sectors(SHAPE, (15, 20), [(3, 9)], azimuths), tmp_path / "qphi.npz")
+    files = {name: tmp_path / f"{name}.npz" for name in ("iso", "qphi")}
+    ended = []
+    for analysis in ("qphi", "iso", "other"):
+        live, sinks = subscribe(rois=None, roi_files=files)
+        _, send, stop = composed_run(live, analysis=analysis)
+        for frame in series(6):
+            send(frame)
+        stop()
+        assert live.wait(30)
+        ended.append(sinks[-1])
+    assert ended[0].info.phi_deg == (0.0, 90.0)
+    rows = ended[0].result.gamma
+    assert set(zip(rows.roi.tolist(), rows.phi_deg.tolist(), strict=True)) == {(1, 0.0), (2, 90.0)}
+    assert ended[1].info.phi_deg == ()
+    assert "expected one of those in the setting `rois`: iso, qphi" in ended[2].end.reason

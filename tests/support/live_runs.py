@@ -53,14 +53,14 @@ def subscribe(engine):
     """Return a function that subscribes a LiveDenoise and returns it with its memory sinks."""
     made = []
 
-    def subscribe(*, rois=ROIS, ensemble=FAKE, device=None, timings=None, **fields):
+    def subscribe(*, rois=ROIS, roi_files=None, ensemble=FAKE, device=None, timings=None, **fields):
         sinks = []
 
         def sink(info):
             sinks.append(MemorySink(info))
             return sinks[-1]
 
-        options = {"detector": "cam", "publish_period_s": 0.02, **fields}
+        options = {"detector": "cam", "publish_period_s": 0.02, "rois": roi_files, **fields}
         live = LiveDenoise(
             Settings(**options),
             rois=rois,

@@ -305,9 +305,9 @@ def _in_tiled(node: Node) -> StoredSeries:
     name = str(getattr(node, "item", {}).get("id", "array"))
     if len(shape) < 3:
         raise InvalidInputError(
-            f"Tiled, {name!r}: got {node.structure_family} of shape {shape}; expected an array of "
-            "frames, (n, rows, cols), such as run['primary']['eiger4m_single_image']. `replay` "
-            "analyses a whole run."
+            f"Tiled, {name!r}: got {node.structure_family.value} of shape {shape}; expected an "
+            "array of frames, (n, rows, cols), such as run['primary']['eiger4m_single_image']. "
+            "`replay` analyses a whole run."
         )
     *leading, rows, cols = shape
     n_frames = math.prod(leading)
