@@ -29,9 +29,9 @@ def first_frame_in(
     UnreadableFramesError
         When the data files of a master cannot be read.
     """
-    if path.name.endswith(_MASTER):
-        series = str(path.absolute()).removesuffix(_MASTER)
-        prefix, _, number = series.rpartition("_")
+    series = str(path.absolute()).removesuffix(_MASTER)
+    prefix, _, number = series.rpartition("_")
+    if path.name.endswith(_MASTER) and number.isdecimal():
         reference = EigerFrames(prefix=prefix, sequence_id=int(number), start=0, stop=1)
         return next(iter(reader.read(reference, 1)))[0], read_master(series, roots)
     try:
@@ -40,7 +40,7 @@ def first_frame_in(
             file.visititems(
                 lambda name, node: (
                     found.append(name)
-                    if isinstance(node, h5py.Dataset) and node.ndim == 3
+                    if isinstance(node, h5py.Dataset) and node.ndim in {3, 4}
                     else None
                 )
             )
@@ -51,7 +51,8 @@ def first_frame_in(
         ) from error
     if not found:
         raise InvalidInputError(
-            f"File {path}: holds no dataset of three dimensions; expected frames (n, rows, cols)."
+            f"File {path}: holds no dataset of three or four dimensions; expected frames (n, rows, "
+            "cols) or (n, thresholds, rows, cols); of an Eiger its <prefix>_<number>_master.h5."
         )
     frames = HDF5Frames(path=str(path), dataset=f"/{found[0]}", start=0, stop=1, swmr=False)
     return next(iter(reader.read(frames, 1)))[0], None
