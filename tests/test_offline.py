@@ -13,6 +13,7 @@ from xpcs_live_denoise import (
     RoiMap,
     Settings,
     TwoTimeAccumulator,
+    UnreadableFramesError,
     analyse,
     fit_power_law,
     save_rois,
@@ -106,6 +107,28 @@ def test_a_list_of_frames_is_a_series(settings):
     np.testing.assert_array_equal(
         analyse(list(FRAMES[:9]), settings).c2, analyse(FRAMES[:9], settings).c2
     )
+
+
+@pytest.mark.parametrize("n_thresholds", [1, 2])
+@pytest.mark.parametrize("kind", ["array", "blocks", "dataset"])
+def test_of_several_thresholds_the_setting_chooses_and_an_axis_of_one_is_no_matter(
+    settings, tmp_path, n_thresholds, kind
+):
+    frames = np.stack([FRAMES[:9], FRAMES[9:18]][:n_thresholds], axis=1)
+    chosen = settings.model_copy(update={"threshold": n_thresholds if n_thresholds > 1 else None})
+    expected = analyse(frames[:, -1], settings).c2
+    with h5py.File(tmp_path / "frames.h5", "w") as file:
+        given = {
+            "array": frames,
+            "blocks": iter([frames[:4], frames[4:]]),
+            "dataset": file.create_dataset("frames", data=frames),
+        }[kind]
+        np.testing.assert_array_equal(analyse(given, chosen).c2, expected)
+
+
+def test_of_several_thresholds_nobody_chose_is_an_error_that_names_the_setting(settings):
+    with pytest.raises(UnreadableFramesError, match="expected the setting `threshold`, 1 to 3"):
+        analyse(FRAMES[:9].reshape(3, 3, 20, 20), settings)
 
 
 @pytest.mark.parametrize("frames", [FRAMES[0], FRAMES[:0], 5])

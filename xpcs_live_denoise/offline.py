@@ -32,6 +32,7 @@ from xpcs_live_denoise.sinks import BandFile
 from xpcs_live_denoise.sources import (
     RoiSelection,
     StoredSeries,
+    ThresholdChoice,
     is_in_tiled,
     is_sparse,
     names_files,
@@ -191,7 +192,7 @@ def analyse(
         shape (n, rows, cols): an array, a list of frames, or anything with `shape`, `dtype` and
         slices along its first axis, such as an HDF5 dataset, which is read in blocks of
         `settings.block_bytes`. Pixels that `pixel_mask` of a dataset's Eiger file marks are left
-        out. Of frames that an Eiger compressed only what the ROIs need is decompressed, and a
+        out. Of (n, thresholds, rows, cols) the setting `threshold` chooses. Of frames that an Eiger compressed only what the ROIs need is decompressed, and a
         damaged chunk is a gap. A sparse array (of sparse or scipy; also (n, rows * cols)) never
         becomes dense frames. Or an iterable of blocks (k, rows, cols), a generator for instance,
         of any total length: memory does not grow with it. A block of another shape is a gap of as
@@ -385,19 +386,19 @@ class Series:
             )
         if isinstance(frames, StoredSeries):
             return _Stored(frames, settings.block_bytes)
-        return Series(frames, settings.block_bytes, threshold or 1)
+        return Series(frames, settings.block_bytes, threshold)
 
-    def __init__(self, frames: Any, block_bytes: int, threshold: int = 1) -> None:
+    def __init__(self, frames: Any, block_bytes: int, threshold: int | None = None) -> None:
         self.n_frames: int | None = None
-        self.bad_pixels = pixel_mask_of(frames, threshold)
-        self._block_bytes = block_bytes
+        self.bad_pixels = pixel_mask_of(frames, threshold or 1)
+        self._block_bytes, self._threshold = block_bytes, ThresholdChoice(threshold)
         self._notes: list[str] = []
         self._n_left_out = 0
         if _is_list_of_frames(frames):
             frames = np.asarray(frames)
         self._frames = frames
         if (shape := getattr(frames, "shape", None)) is not None:
-            if not (len(shape) == 3 or is_sparse(frames)) or not shape[0]:
+            if not (len(shape) in {3, 4} or is_sparse(frames)) or not shape[0]:
                 raise FrameShapeError(f"Series: got shape {tuple(shape)}; {EXPECTED}.")
             self.n_frames = shape[0]
         elif not isinstance(frames, Iterable) or isinstance(frames, str | bytes | Mapping):
@@ -412,7 +413,8 @@ class Series:
             if len(block.shape) < 3 and not is_sparse(block):  # a frame, or nothing that is known
                 block = np.asarray(block)[np.newaxis]
             try:
-                for piece in select_frames(block, self._block_bytes, selection):
+                place = self._threshold.place(tuple(block.shape), "Series", required=True)
+                for piece in select_frames(block, self._block_bytes, selection, place):
                     if isinstance(piece, MissingFrames):
                         self._leave_out(piece.reason)
                     else:

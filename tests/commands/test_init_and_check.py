@@ -2,11 +2,15 @@
 
 import re
 
+import event_model
+import h5py
 import numpy as np
 import pytest
+from bluesky_tiled_plugins import TiledWriter
 from typer.testing import CliRunner
 
 from tests.support.eiger_series import write_series
+from tests.support.tiled_servers import create_containers
 from xpcs_live_denoise import InvalidInputError, RoiMap, Settings, save_rois
 from xpcs_live_denoise.commands.cli import app
 
@@ -72,6 +76,54 @@ def test_check_tells_what_is_there_and_draws_a_frame_with_its_rois(settings_file
     assert picture.read_bytes()[:4] == b"\x89PNG"
     again = run("check", settings_file, tmp_path / "gel_3_master.h5", "--out", picture)
     assert "is there already" in str(again.exception)
+
+
+def test_check_of_a_stored_run_finds_what_a_live_run_finds(settings_file, tmp_path, tiled_server):
+    client = tiled_server.client()
+    create_containers(client)
+    write = TiledWriter(client["raw"])
+    start = event_model.compose_run(metadata={"detectors": ["eiger"]})
+    write("start", start.start_doc)
+    key = {"source": "test", "dtype": "array", "shape": list(SHAPE)}
+    period = {"source": "test", "dtype": "number", "shape": []}
+    for name, n in (("dark", 1), ("primary", 8)):
+        stream = start.compose_descriptor(
+            name=name,
+            data_keys={"eiger_image": key},
+            configuration={
+                "eiger-driver": {
+                    "data": {"acquire_period": 0.1},
+                    "timestamps": {"acquire_period": 0.0},
+                    "data_keys": {"acquire_period": period},
+                }
+            },
+        )
+        write("descriptor", stream.descriptor_doc)
+        for number in range(n):
+            frame, stamp = np.full(SHAPE, n), 1.7e9 + 0.2 * number
+            write(
+                "event",
+                stream.compose_event(
+                    data={"eiger_image": frame}, timestamps={"eiger_image": stamp}
+                ),
+            )
+    write("stop", start.compose_stop())
+    found = run("check", settings_file, start.start_doc["uid"], "--out", tmp_path / "a.png")
+    client.context.close()
+    assert re.search(r"ok +frame time: 0\.2 s", found.output), found.output
+    assert "The documents tell a frame period of 0.1 s, but the frames came every" in found.output
+    assert "left out: 'dark' (1 frame)" in found.output
+
+
+def test_check_reads_a_file_whose_name_ends_like_a_master_and_has_no_number(
+    settings_file, tmp_path
+):
+    with h5py.File(tmp_path / "gel_master.h5", "w") as file:
+        file["frames"] = np.ones((3, 2, *SHAPE), np.uint16)
+    settings_file.write_text(settings_file.read_text() + "threshold: 2\nframe_time_s: 0.1\n")
+    found = run("check", settings_file, tmp_path / "gel_master.h5", "--out", tmp_path / "a.png")
+    assert found.exit_code == 0, found.output
+    assert re.search(r"ok +frame: \(12, 16\)", found.output)
 
 
 def test_check_says_every_problem_and_exits_with_1(settings_file, tmp_path, monkeypatch):

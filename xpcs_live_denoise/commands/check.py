@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 import typer
 
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from xpcs_live_denoise.numerics.rois import RoiMap
     from xpcs_live_denoise.records.frames import Geometry
     from xpcs_live_denoise.records.types import Array
+    from xpcs_live_denoise.sources import FrameTime
 
 OK, PROBLEM, NOTE = "ok", "problem", "note"
 FEW_PIXELS = 100
 CLEARLY = 0.2  # by so much more another orientation must cover of the marked pixels
 T = TypeVar("T")
+# A frame, how far apart frames are, the geometry, and sentences about what documents say.
+Found: TypeAlias = "tuple[Array, FrameTime, Geometry, tuple[str, ...]]"
 
 
 def check(
@@ -131,12 +134,15 @@ def _server(settings: Settings, report: Report) -> None:
 
 
 def _frames(settings: Settings, run: str, rois: RoiMap | None, out: Path, report: Report) -> None:
-    frame, frame_time_s, geometry = _one_frame(settings, run)
+    frame, time, geometry, notes = _one_frame(settings, run)
     report.tell("frame", OK, f"{frame.shape} (rows, cols), {frame.dtype}, of {run}")
-    if frame_time_s is None:
-        report.tell("frame time", PROBLEM, "nothing tells it; set frame_time_s")
+    if time.period_s is None:
+        report.tell("frame time", PROBLEM, " ".join(time.notes))
     else:
-        report.tell("frame time", OK, f"{frame_time_s:g} s")
+        report.tell("frame time", OK, f"{time.period_s:g} s")
+        notes = (*time.notes, *notes)
+    for note in notes:
+        report.tell("documents", NOTE, note)
     unknown = [name for name in type(geometry).__slots__ if getattr(geometry, name) is None]
     text = f"unknown: {', '.join(unknown)}; set them in `geometry`" if unknown else str(geometry)
     needs = rois is None or bool((rois.q_inv_angstrom != rois.q_inv_angstrom).any())
@@ -150,23 +156,24 @@ def _frames(settings: Settings, run: str, rois: RoiMap | None, out: Path, report
         report.tell("picture", OK, f"{out}; look whether the ROIs lie where they should")
 
 
-def _one_frame(settings: Settings, run: str) -> tuple[Array, float | None, Geometry]:
-    """Return a frame as documents deliver it, and frame time and geometry as they are found."""
+def _one_frame(settings: Settings, run: str) -> Found:
+    """Return a frame as documents deliver it, and what is known of it as a live run finds it."""
     from xpcs_live_denoise.records.frames import Geometry
-    from xpcs_live_denoise.sources import open_series
+    from xpcs_live_denoise.sources import choose_frame_time, open_series
 
     if not Path(run).exists():
         return _frame_of_run(settings, run)
     series = open_series(run, threshold=settings.threshold)
-    known = Geometry(**settings.geometry.model_dump())
+    known, contents = Geometry(**settings.geometry.model_dump()), series.contents
     return (
         series.first_frame(),
-        settings.frame_time_s or series.contents.frame_time_s,
-        known.completed(series.contents.geometry),
+        choose_frame_time(settings.frame_time_s, contents.frame_time_s, None, None),
+        known.completed(contents.geometry),
+        tuple(series.notes),
     )
 
 
-def _frame_of_run(settings: Settings, uid: str) -> tuple[Array, float | None, Geometry]:
+def _frame_of_run(settings: Settings, uid: str) -> Found:
     import functools
 
     from xpcs_live_denoise.catalog import connect, raw_container
@@ -176,8 +183,10 @@ def _frame_of_run(settings: Settings, uid: str) -> tuple[Array, float | None, Ge
         FrameReader,
         RunDocuments,
         TiledDocuments,
+        find_exposure,
         find_frame_time,
         find_geometry,
+        geometry_conflicts,
         read_tiled,
     )
 
@@ -194,21 +203,36 @@ def _frame_of_run(settings: Settings, uid: str) -> tuple[Array, float | None, Ge
             container, uid, data_key=settings.data_key, roots=roots, stream=settings.stream
         )
         read = functools.partial(read_tiled, client, below=settings.tiled.raw_path)
-        reader = FrameReader(roots=roots, tiled=read)
-        documents: RunDocuments | None = None
+        reader = FrameReader(roots=roots, tiled=read, threshold=settings.threshold)
+        documents = reference = descriptor = None
         for name, doc in stored.give_up():
             if documents is None:
                 documents = RunDocuments(
-                    doc, detector=settings.detector, data_key=settings.data_key
+                    doc,
+                    detector=settings.detector,
+                    data_key=settings.data_key,
+                    stream=settings.stream,
+                    threshold=settings.threshold,
                 )
-            for reference in documents.receive(name, doc):
-                facts = (documents.start, None, documents.configuration, settings.detector)
-                (block,) = itertools.islice(reader.read(reference, 1), 1)
-                return (
-                    block[0],
-                    find_frame_time(settings.frame_time_s, *facts),
-                    find_geometry(settings.geometry, *facts),
-                )
+            found = documents.receive(name, doc)
+            if documents.image_descriptor is not descriptor:  # another stream is the series
+                descriptor, reference = documents.image_descriptor, None
+            reference = reference or next(iter(found), None)
+        if documents is not None and reference is not None:
+            facts = (documents.start, None, documents.configuration, documents.device)
+            (block,) = itertools.islice(reader.read(reference, 1), 1)
+            return (
+                block[0],
+                documents.frame_time(
+                    settings.frame_time_s, find_frame_time(None, *facts), find_exposure(*facts)
+                ),
+                find_geometry(settings.geometry, *facts),
+                (
+                    *geometry_conflicts(settings, *facts),
+                    *filter(None, [documents.left_out]),
+                    *reader.notes,
+                ),
+            )
     finally:
         client.context.close()
     raise InvalidInputError(

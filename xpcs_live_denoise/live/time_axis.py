@@ -6,7 +6,7 @@ import dataclasses
 
 from xpcs_live_denoise.records.results import Publication, Result
 from xpcs_live_denoise.records.run import RunInfo
-from xpcs_live_denoise.sources import FrameTime, choose_frame_time, find_exposure, find_frame_time
+from xpcs_live_denoise.sources import FrameTime, choose_frame_time
 
 from .worker import Begin
 
@@ -35,13 +35,11 @@ class TimeAxis:
     def decide(self) -> None:
         """Ask documents, followed files and the events so far."""
         begin = self.begin.with_files()
-        period_s, exposure_s, spacing = begin.frame_time_s, begin.exposure_s, None
-        if (documents := begin.documents) is not None:
-            facts = ({}, None, documents.read, documents.device)
-            period_s = period_s or find_frame_time(None, *facts)
-            exposure_s = exposure_s or find_exposure(*facts)
-            spacing = documents.times.spacing()
-        self.found = choose_frame_time(self._setting_s, period_s, exposure_s, spacing)
+        known = (self._setting_s, begin.frame_time_s, begin.exposure_s)
+        documents = begin.documents
+        self.found = (
+            choose_frame_time(*known, None) if documents is None else documents.frame_time(*known)
+        )
         self.is_decided = True
 
     def info(self, info: RunInfo) -> RunInfo:

@@ -15,6 +15,7 @@ from .frame_time import choose_frame_time as choose_frame_time
 from .frames import FrameReader as FrameReader
 from .frames import read_tiled as read_tiled
 from .frames import read_with_gaps as read_with_gaps
+from .hdf5 import ThresholdChoice as ThresholdChoice
 from .metadata import find_exposure as find_exposure
 from .metadata import find_frame_time as find_frame_time
 from .metadata import find_geometry as find_geometry

@@ -16,7 +16,8 @@ from xpcs_live_denoise.records.types import Document, Fields
 
 from .assets import MOST_FRAMES, ImageKey, StreamResource, positive_int
 from .events import MALFORMED, Assets, EventFrames
-from .frame_time import EventTimes
+from .frame_time import EventTimes, FrameTime, choose_frame_time
+from .metadata import find_exposure, find_frame_time
 from .streams import OTHER_PURPOSE, SERIES, UNKNOWN, ImageStream, left_out, stream_rank
 
 NAMES = frozenset(name.name for name in DocumentNames) - {"bulk_datum", "bulk_events"}
@@ -211,6 +212,18 @@ class RunDocuments:
             return self._detector
         owner = self.image_descriptor["data_keys"][self._data_key].get("object_name")
         return owner if isinstance(owner, str) and owner in self.configuration else self._detector
+
+    def frame_time(
+        self, setting_s: float | None, documented_s: float | None, exposure_s: float | None
+    ) -> FrameTime:
+        """Return how far apart frames are by what is known of the run and its events so far."""
+        facts = ({}, None, self.read, self.device)
+        return choose_frame_time(
+            setting_s,
+            documented_s or find_frame_time(None, *facts),
+            exposure_s or find_exposure(*facts),
+            self.times.spacing(),
+        )
 
     @property
     def frame_shape(self) -> tuple[int, int] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 import hdf5plugin  # noqa: F401 - registers the filters of compressed Eiger files
@@ -24,7 +23,7 @@ from xpcs_live_denoise.records.frames import (
 )
 from xpcs_live_denoise.records.types import Array, BoolArray
 
-from .eiger.files import read_eiger, read_pixel_mask
+from .eiger.files import pixel_mask_beside, read_eiger
 from .file_roots import FileRoots
 from .handlers import AssetReader
 from .hdf5 import HDF5Reader, Patience, ThresholdChoice
@@ -78,7 +77,8 @@ class FrameReader:
     def bad_pixels(self, reference: FrameReference) -> BoolArray | None:
         """Return which pixels the file of the frames marks as bad, (rows, cols), None if it cannot.
 
-        That is `pixel_mask` of the master file of an Eiger, or of the file that the documents name.
+        That is `pixel_mask` of the master file of an Eiger, or of the file that the documents name,
+        or of the master beside that.
         """
         if isinstance(reference, EigerFrames):
             path = f"{reference.series}_master.h5"
@@ -86,10 +86,7 @@ class FrameReader:
             path = reference.path
         else:
             return None
-        try:
-            return read_pixel_mask(Path(path), self._roots, self._threshold.chosen or 1)
-        except UnreadableFramesError:
-            return None  # reading the frames says so
+        return pixel_mask_beside(path, self._roots, self._threshold.chosen or 1)
 
     @overload
     def read(self, reference: FrameReference, max_bytes: int) -> Iterator[Array]: ...

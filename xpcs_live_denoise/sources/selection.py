@@ -229,9 +229,11 @@ def read_frames(
 
 
 def select_frames(
-    frames: Any, max_bytes: int, selection: RoiSelection
+    frames: Any, max_bytes: int, selection: RoiSelection, place: tuple[int, ...] = ()
 ) -> Generator[RoiPixels | MissingFrames, None, None]:
     """Yield the ROI pixels of frames (n, rows, cols) that are there, in blocks.
+
+    Of frames (n, thresholds, rows, cols) `place` is the index of the threshold.
 
     `frames` are an array, a sparse one (also (n, rows * cols)), a dataset of HDF5, or anything with
     `shape`, `dtype` and slices along its first axis. Whole frames of a block have at most
@@ -244,22 +246,22 @@ def select_frames(
             yield selection.of_frames(events[start : start + MOST_AT_ONCE])
         return
     if isinstance(frames, h5py.Dataset):
-        yield from read_ahead(_select_of_dataset(frames, max_bytes, selection))
+        yield from read_ahead(_select_of_dataset(frames, max_bytes, selection, place))
         return
     frame_bytes = math.prod(frames.shape[1:]) * frames.dtype.itemsize
     k = max(1, max_bytes // max(1, frame_bytes))
     for start in range(0, len(frames), k):
-        yield selection.of_frames(np.asarray(frames[start : start + k]))
+        yield selection.of_frames(np.asarray(frames[start : start + k])[:, *place])
 
 
 def _select_of_dataset(
-    dataset: h5py.Dataset, max_bytes: int, selection: RoiSelection
+    dataset: h5py.Dataset, max_bytes: int, selection: RoiSelection, place: tuple[int, ...]
 ) -> Generator[RoiPixels | MissingFrames, None, None]:
     start = 0
     while start < len(dataset):
         stop = block_end(dataset, start, len(dataset), max_bytes, selection)
         try:
-            block = read_frames(dataset, range(start, stop), (), selection)
+            block = read_frames(dataset, range(start, stop), place, selection)
         except DamagedChunkError as error:
             reason = error.sentence(f"{dataset.file.filename}, dataset {dataset.name!r}", start)
             yield MissingFrames(n_frames=error.n_frames, reason=reason)

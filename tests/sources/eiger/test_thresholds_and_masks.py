@@ -75,6 +75,14 @@ def test_the_masters_pixel_mask_is_found(tmp_path, where):
         np.testing.assert_array_equal(reader.bad_pixels(one), BAD != 0)
 
 
+def test_the_mask_of_the_master_counts_where_documents_name_the_data_file(tmp_path):
+    reference = series(tmp_path, FRAMES)
+    path = f"{reference.series}_data_000001.h5"
+    named = HDF5Frames(path=path, dataset="/entry/data/data", start=0, stop=1, swmr=False)
+    found = FrameReader(roots=FileRoots(None)).bad_pixels(named)
+    np.testing.assert_array_equal(found, BAD != 0)
+
+
 def test_each_threshold_may_have_its_own_pixel_mask(tmp_path):
     reference = series(tmp_path, FRAMES, "pixel_mask", np.stack([BAD, 0 * BAD]))
     found = FrameReader(roots=FileRoots(None), threshold=2).bad_pixels(reference)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -135,16 +136,19 @@ def read_pixel_mask(path: Path, roots: FileRoots, threshold: int = 1) -> BoolArr
 
 
 def pixel_mask_of(dataset: object, threshold: int = 1) -> BoolArray | None:
-    """Return which pixels the file of an h5py dataset, or the master beside it, marks as bad.
-
-    None where it marks none, and for what is no dataset.
-    """
+    """Return `pixel_mask_beside` of the file of an h5py dataset; None for what is no dataset."""
     if not isinstance(dataset, h5py.Dataset):
         return None
-    path = str(dataset.file.filename)
-    masters = dict.fromkeys((path, re.sub(r"_data_\d+\.h5$", "_master.h5", path)))
-    found = (read_pixel_mask(Path(one), FileRoots(None), threshold) for one in masters)
-    return next((mask for mask in found if mask is not None), None)
+    return pixel_mask_beside(str(dataset.file.filename), FileRoots(None), threshold)
+
+
+def pixel_mask_beside(path: str, roots: FileRoots, threshold: int = 1) -> BoolArray | None:
+    """Return which pixels a file of frames, or the master beside it, marks as bad; None if none."""
+    for one in dict.fromkeys((path, re.sub(r"_data_\d+\.h5$", "_master.h5", path))):
+        with contextlib.suppress(UnreadableFramesError):  # reading the frames says so
+            if (mask := read_pixel_mask(Path(one), roots, threshold)) is not None:
+                return mask
+    return None
 
 
 def count_written(path: Path, roots: FileRoots, dataset: str | None = None) -> int | None:
