@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_PATH = "processed"  # where `results` looks by itself
 END_STORED = "its final results are stored"
+_TOGETHER = 64  # tables of publications that are kept before they become one
 
 
 class RunDelivery:
@@ -268,6 +269,8 @@ class Published:
         self._band = publication.band or self._band
         if publication.gamma is not None:
             self._gamma.append(publication.gamma)
+            if len(self._gamma) > _TOGETHER:  # a table of few rows is larger than these are
+                self._gamma = [GammaTable.concatenate(self._gamma)]
 
     def taken_back(self, status: Status) -> Iterator[Publication]:
         """Yield what replaces all of it, in parts that need no memory; nothing if nothing was."""
