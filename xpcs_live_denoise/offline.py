@@ -192,8 +192,9 @@ def analyse(
         shape (n, rows, cols): an array, a list of frames, or anything with `shape`, `dtype` and
         slices along its first axis, such as an HDF5 dataset, which is read in blocks of
         `settings.block_bytes`. Pixels that `pixel_mask` of a dataset's Eiger file marks are left
-        out. Of (n, thresholds, rows, cols) the setting `threshold` chooses. Of frames that an Eiger compressed only what the ROIs need is decompressed, and a
-        damaged chunk is a gap. A sparse array (of sparse or scipy; also (n, rows * cols)) never
+        out. Of (n, thresholds, rows, cols) the setting `threshold` chooses. Of frames that an Eiger
+        compressed only what the ROIs need is decompressed, and a damaged chunk is a gap. A sparse
+        array (of sparse or scipy; also (n, rows * cols)) never
         becomes dense frames. Or an iterable of blocks (k, rows, cols), a generator for instance,
         of any total length: memory does not grow with it. A block of another shape is a gap of as
         many frames.

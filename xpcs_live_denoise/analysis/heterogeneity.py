@@ -13,9 +13,9 @@ from xpcs_live_denoise.records.types import FloatArray, IntArray
 
 from .rates import BEST_FIRST
 
-# A live run looks at a ROI anew after so many frames more, and after this share more: one look
-# takes 17 ms for 350 frames and 150 ms for 2,000.
-_LEAST_FRAMES, _GROWTH = 50, 1.2
+# A live run looks at a ROI anew after so many frames more, and after this share more, or that where
+# rows of the sums hold several frames: one look takes 17 ms for 350 frames and 50 ms for 2,000.
+_LEAST_FRAMES, _GROWTH, _LONG_GROWTH = 50, 1.2, 1.5
 _DIGITS = 4  # of what is shown
 
 
@@ -54,7 +54,8 @@ class RoisHeterogeneity:
         `gamma` has the estimator's newest rows.
         """
         roi = int(np.argmin(self._n_frames))
-        if sums.n_frames >= max(self._n_frames[roi] + _LEAST_FRAMES, _GROWTH * self._n_frames[roi]):
+        before, growth = self._n_frames[roi], _GROWTH if sums.row_frames == 1 else _LONG_GROWTH
+        if sums.n_frames >= max(before + _LEAST_FRAMES, growth * before):
             self._look_at(roi, sums, gamma)
 
     def whole(
