@@ -10,11 +10,9 @@ from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.frames import EigerFrames, HDF5Frames
 from xpcs_live_denoise.records.types import Array
 
-from .eiger.files import Master, read_master
+from .eiger.files import MASTER, Master, read_master
 from .file_roots import FileRoots
 from .frames import FrameReader
-
-_MASTER = "_master.h5"
 
 
 def first_frame_in(
@@ -29,9 +27,9 @@ def first_frame_in(
     UnreadableFramesError
         When the data files of a master cannot be read.
     """
-    series = str(path.absolute()).removesuffix(_MASTER)
+    series = str(path.absolute()).removesuffix(MASTER)
     prefix, _, number = series.rpartition("_")
-    if path.name.endswith(_MASTER) and number.isdecimal():
+    if path.name.endswith(MASTER) and number.isdecimal():
         reference = EigerFrames(prefix=prefix, sequence_id=int(number), start=0, stop=1)
         return next(iter(reader.read(reference, 1)))[0], read_master(series, roots)
     try:
