@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from xpcs_live_denoise.catalog import Node
 
-RESULT_SPEC = "XPCSResult"
 JSON_COLUMNS = ("skipped", "contrast", "baseline", "contrast_estimates", "heterogeneity")
 # What stands for a value of each kind that an earlier version did not store.
 NOTHING = {"float": math.nan, "int": 0, "bool": False, "str": ""}
