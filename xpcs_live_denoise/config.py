@@ -370,11 +370,11 @@ def settings_hash(settings: Settings, rois: RoiMap | None = None) -> str:
     for name in _FILES:
         digest.update(f"\n{name}\n".encode())
         if name == "rois" and rois is not None:
-            for array in (rois.label_array, rois.q_inv_angstrom):
-                digest.update(np.ascontiguousarray(array).tobytes())
+            for array in (rois.label_array, rois.q_inv_angstrom, rois.phi_deg):
+                digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
         elif (given := getattr(settings, name)) is not None:
-            paths = cast("list[Path]", list(given.values()) if isinstance(given, dict) else [given])
-            for path in paths:
+            many = cast("Mapping[str, Path]", given if isinstance(given, Mapping) else {"": given})
+            for path in many.values():
                 files = sorted(path.glob("*")) if path.is_dir() else [path]
                 for file in files:
                     with contextlib.suppress(OSError):  # who opens it says what is wrong with it

@@ -241,7 +241,7 @@ def test_no_way_leads_to_a_file_outside_the_roots(secret, form, name):
         assert "may be read" in sink.end.status.message
 
 
-@pytest.mark.parametrize("value", [deep(100_000), 10**400, "x" * 10**6, float("nan"), [1], {}])
+@pytest.mark.parametrize("value", [deep(100_000), 10**400, "x" * 10**6, float("nan"), [1, 2], {}])
 def test_a_quantity_that_is_no_number_costs_a_sentence_and_not_the_run(receiver, value):
     place = ("configuration", "cam", "data", "cam_beam_center_x")
     documents = changed("inline", "descriptor", place, value)

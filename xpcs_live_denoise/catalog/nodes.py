@@ -11,6 +11,7 @@ from tiled.queries import KeyPresent, KeysFilter, SpecsQuery
 from tiled.structures.core import Spec
 
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, text_of
+from xpcs_live_denoise.records.run import RESULT_SPEC
 from xpcs_live_denoise.records.types import Document
 
 from .schema import CATALOG_SPEC
@@ -139,7 +140,7 @@ def refuse_raw_runs(client: Node, segments: Sequence[str], raw_uid: str = "") ->
 
 def _strangers(container: Node) -> list[str]:
     """Return the key of a run that was derived from none; nothing if the server cannot tell."""
-    runs = container.search(SpecsQuery(["BlueskyRun"], ["XPCSResult"]))
+    runs = container.search(SpecsQuery(["BlueskyRun"], [RESULT_SPEC]))
     try:
         return list(runs.search(KeyPresent("start.original_run_uid", exists=False)).keys()[:1])
     except ClientError as error:

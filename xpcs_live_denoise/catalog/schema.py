@@ -18,11 +18,11 @@ from event_model import DocumentNames, schema_validators
 from tiled.utils import safe_json_dump
 
 from xpcs_live_denoise.errors import one_line, short_repr
-from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
+from xpcs_live_denoise.records.run import RESULT_SPEC, RunEnd, RunInfo, Status
 from xpcs_live_denoise.records.types import Document, Fields, FloatArray
 
 SCHEMA_VERSION = 2  # 1 had no cautions, no heterogeneity; the first of 2 no coordinates
-RUN_SPECS = (("XPCSResult", None), ("BlueskyRun", "3.0"))
+RUN_SPECS = ((RESULT_SPEC, None), ("BlueskyRun", "3.0"))
 STREAM_SPECS = (("BlueskyEventStream", "3.0"), ("composite", None))
 CATALOG_SPEC = ("CatalogOfBlueskyRuns", "3.0")
 OBJECT_NAME = "xpcs"

@@ -88,7 +88,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
         n_workers=workers,
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        dashboard_address=None,  # pyright: ignore[reportArgumentType] (none)
         memory_limit=0,  # an analysis bounds its memory itself
         silence_logs=logging.CRITICAL,
         env=_ONE_THREAD,
@@ -116,9 +116,9 @@ def _alone(function: Callable[[T], R], task: T) -> R:
     It reads arrays through dask, which on a worker asks that worker's scheduler: one of a single
     thread would wait for itself for ever.
     """
-    import dask
+    from dask import config
 
-    with dask.config.set(scheduler="synchronous"):
+    with config.set(scheduler="synchronous"):
         return function(task)
 
 

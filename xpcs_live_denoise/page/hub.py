@@ -10,6 +10,7 @@ from typing import Any
 
 from xpcs_live_denoise.errors import XpcsError
 from xpcs_live_denoise.readers import NEEDED, table_of
+from xpcs_live_denoise.records.run import RESULT_SPEC
 from xpcs_live_denoise.records.types import Document, Fields
 
 from .feed import RunFeed
@@ -177,7 +178,7 @@ class Hub:
     def on_update(self, update: Document) -> None:
         """Take what the container of the runs says of one of them."""
         specs = {spec["name"] for spec in update.get("specs") or ()}
-        if "XPCSResult" not in specs or not update.get("metadata"):
+        if RESULT_SPEC not in specs or not update.get("metadata"):
             return
         uid, metadata = update["key"], update["metadata"]
         self._put(uid, metadata, self._runs.get(uid))

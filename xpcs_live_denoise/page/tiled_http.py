@@ -24,6 +24,7 @@ from xpcs_live_denoise.errors import (
     TiledUnavailableError,
     XpcsError,
 )
+from xpcs_live_denoise.records.run import RESULT_SPEC
 from xpcs_live_denoise.records.types import Array, Document, Fields
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 API = "/api/v1"
 TIMEOUT_S = 20.0
-RESULT_SPEC = "XPCSResult"
 RUN_SPECS = frozenset((RESULT_SPEC, "BlueskyRun"))
 MOST_LOOKED_AT = 20  # nodes, to tell what a container is for
 ARROW = "application/vnd.apache.arrow.file"

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     from xpcs_live_denoise.catalog import Node
 
-RESULT_SPEC = "XPCSResult"
 G2_COLUMNS = ("g2", "g2_error", "g2_denoised", "heterogeneity", "heterogeneity_error")
 
 

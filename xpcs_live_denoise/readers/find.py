@@ -12,8 +12,9 @@ from tiled.queries import Comparison, Eq, In, Like, SpecsQuery
 
 from xpcs_live_denoise.catalog import Node, catalogs_of_runs, raw_container, run_node
 from xpcs_live_denoise.errors import ResultNotFoundError, short_repr
+from xpcs_live_denoise.records.run import RESULT_SPEC
 
-from .client import RESULT_SPEC, XPCSResult
+from .client import XPCSResult
 from .run_names import EXPECTED, RawRun, choose, in_words, readings, scan_ids, uid_beginning
 
 HTTP_BAD_REQUEST = 400

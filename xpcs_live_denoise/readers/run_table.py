@@ -15,9 +15,9 @@ from tiled.client.utils import handle_error, retry_context
 from xpcs_live_denoise import views
 from xpcs_live_denoise.catalog import Node
 from xpcs_live_denoise.errors import InvalidInputError, one_line, short_repr
+from xpcs_live_denoise.records.run import RESULT_SPEC
 from xpcs_live_denoise.records.types import Document, Fields
 
-from .client import RESULT_SPEC
 from .find import containers_of_results
 
 if TYPE_CHECKING:

@@ -12,6 +12,8 @@ from typing import Any, cast
 from .frames import Geometry
 from .types import Fields
 
+RESULT_SPEC = "XPCSResult"  # what a derived run says that it is, to all readers
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoiHeterogeneity:

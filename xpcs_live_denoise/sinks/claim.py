@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from tiled.client.metadata_update import DELETE_KEY  # pyright: ignore[reportMissingTypeStubs]
 
@@ -23,7 +24,7 @@ from xpcs_live_denoise.catalog import Node
 from xpcs_live_denoise.errors import ResultInUseError, XpcsError
 from xpcs_live_denoise.records.results import Publication, Result, Sink
 from xpcs_live_denoise.records.run import RunEnd
-from xpcs_live_denoise.records.types import Fields
+from xpcs_live_denoise.records.types import Document, Fields
 
 KEY = "claim"  # of a derived run's metadata, until it has its stop document
 
@@ -94,7 +95,8 @@ class Claim:
         with self.lock, contextlib.suppress(Exception):  # of a server that is away: it runs out
             if self._node is not None and self._lost is None:
                 node, self._node = self._node.refresh(), None
-                if (node.metadata.get(KEY) or {}).get("owner") == self._owner:
+                claim = cast("Document", node.metadata.get(KEY) or {})
+                if claim.get("owner") == self._owner:
                     node.update_metadata({KEY: DELETE_KEY}, drop_revision=True)
 
     def _beat(self) -> None:

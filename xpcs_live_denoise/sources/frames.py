@@ -23,7 +23,7 @@ from xpcs_live_denoise.records.frames import (
 )
 from xpcs_live_denoise.records.types import Array, BoolArray
 
-from .eiger.files import pixel_mask_beside, read_eiger
+from .eiger.files import MASTER, pixel_mask_beside, read_eiger
 from .file_roots import FileRoots
 from .handlers import AssetReader
 from .hdf5 import HDF5Reader, Patience, ThresholdChoice
@@ -81,7 +81,7 @@ class FrameReader:
         or of the master beside that.
         """
         if isinstance(reference, EigerFrames):
-            path = f"{reference.series}_master.h5"
+            path = reference.series + MASTER
         elif isinstance(reference, HDF5Frames):
             path = reference.path
         else:

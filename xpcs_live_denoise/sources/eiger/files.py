@@ -43,6 +43,7 @@ from xpcs_live_denoise.sources.selection import (
 MOST_FILES = 1_000_000
 EVERY_FILE = range(1, MOST_FILES)
 _DETECTOR = "entry/instrument/detector"
+MASTER = "_master.h5"  # behind the path of a series
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +90,7 @@ def read_master(series: str, roots: FileRoots, numbers: range = EVERY_FILE) -> M
 
     Outside the roots, an UnreadableFramesError.
     """
-    path = Path(f"{series}_master.h5")
+    path = Path(series + MASTER)
     if not os.path.exists(path):
         return None
     path = roots.check(path)
@@ -144,7 +145,7 @@ def pixel_mask_of(dataset: object, threshold: int = 1) -> BoolArray | None:
 
 def pixel_mask_beside(path: str, roots: FileRoots, threshold: int = 1) -> BoolArray | None:
     """Return which pixels a file of frames, or the master beside it, marks as bad; None if none."""
-    for one in dict.fromkeys((path, re.sub(r"_data_\d+\.h5$", "_master.h5", path))):
+    for one in dict.fromkeys((path, re.sub(r"_data_\d+\.h5$", MASTER, path))):
         with contextlib.suppress(UnreadableFramesError):  # reading the frames says so
             if (mask := read_pixel_mask(Path(one), roots, threshold)) is not None:
                 return mask

@@ -17,7 +17,15 @@ from typing import Any, TypeAlias
 from xpcs_live_denoise.records.frames import EigerFrames, Geometry, StartOver
 from xpcs_live_denoise.sources.file_roots import FileRoots
 
-from .files import Master, count_written, data_path, later_files, masters_in, read_master
+from .files import (
+    MASTER,
+    Master,
+    count_written,
+    data_path,
+    later_files,
+    masters_in,
+    read_master,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +137,7 @@ class EigerFollower:
         if newest is None or self._n_begun < self._n_series:
             return
         name = newest.next_name
-        if os.path.exists("{}_{}_master.h5".format(*name)) and is_current():
+        if os.path.exists("{}_{}".format(*name) + MASTER) and is_current():
             self._later.append(self._grow(name))
 
     def settle(self, n_begun: int | None = None, named: EigerFrames | None = None) -> None:
@@ -355,7 +363,7 @@ def new_masters(folder: str, prefix: str = "*") -> Iterator[SeriesName | None]:
 
 def _modified(name: SeriesName) -> float:
     try:
-        return os.stat(f"{name[0]}_{name[1]}_master.h5").st_mtime
+        return os.stat(f"{name[0]}_{name[1]}{MASTER}").st_mtime
     except OSError:
         return float("inf")
 

@@ -11,13 +11,12 @@ from pathlib import Path
 
 from xpcs_live_denoise.errors import InvalidInputError, UnreadableFramesError
 from xpcs_live_denoise.records.types import Document, Fields
-from xpcs_live_denoise.sources.eiger.files import Master, masters_in, read_master
+from xpcs_live_denoise.sources.eiger.files import MASTER, Master, masters_in, read_master
 from xpcs_live_denoise.sources.file_roots import FileRoots
 
 # How far the times of files may lie outside a run, s: clocks differ.
 CLOCKS_DIFFER_S = 60.0
 MOST_LISTED = 10
-_MASTER = "_master.h5"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +81,7 @@ def series_during(folders: Iterable[Path], run: Fields, roots: FileRoots) -> lis
         for prefix, number in masters_in(folder):
             series = f"{prefix}_{number}"
             try:
-                if began_s <= os.stat(series + _MASTER).st_mtime <= ended_s:
+                if began_s <= os.stat(series + MASTER).st_mtime <= ended_s:
                     found[os.path.realpath(series)] = _master(series, roots)
             except OSError:  # outside the roots, or gone
                 continue
@@ -90,13 +89,13 @@ def series_during(folders: Iterable[Path], run: Fields, roots: FileRoots) -> lis
 
 
 def _chosen(given: str, candidates: Sequence[Master], uid: str, roots: FileRoots) -> Master:
-    if given.endswith(_MASTER):
+    if given.endswith(MASTER):
         if not os.path.exists(given):
             raise InvalidInputError(
                 f"Series {given}: no such file; expected the master file of a series. Check the "
                 "path."
             )
-        return _master(os.path.abspath(given).removesuffix(_MASTER), roots)
+        return _master(os.path.abspath(given).removesuffix(MASTER), roots)
     fitting = [one for one in candidates if one.series.rpartition("_")[2] == given]
     if len(fitting) == 1:
         return fitting[0]
@@ -109,7 +108,7 @@ def _chosen(given: str, candidates: Sequence[Master], uid: str, roots: FileRoots
 
 
 def _master(series: str, roots: FileRoots) -> Master:
-    written_s = os.stat(series + _MASTER).st_mtime
+    written_s = os.stat(series + MASTER).st_mtime
     return read_master(series, roots) or Master(series=series, written_s=written_s)
 
 

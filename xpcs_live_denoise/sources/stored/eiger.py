@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from xpcs_live_denoise.errors import InvalidInputError, UnreadableFramesError, short_repr
 from xpcs_live_denoise.records.types import Document, Fields
 from xpcs_live_denoise.sources.assets import EIGER_SPECS, ImageKey, local_path
-from xpcs_live_denoise.sources.eiger.files import Master, masters_in, read_master
+from xpcs_live_denoise.sources.eiger.files import MASTER, Master, masters_in, read_master
 from xpcs_live_denoise.sources.file_roots import FileRoots
 
 from .chosen import ChosenSeries, listed_series, n_on_disk, series_during
@@ -321,7 +321,7 @@ def _series(prefix: str, roots: FileRoots) -> Iterator[Master]:
     for number in sorted(n for found, n in masters_in(folder) if Path(found).name == name):
         series = f"{prefix}_{number}"
         try:
-            written_s = os.stat(f"{series}_master.h5").st_mtime
+            written_s = os.stat(series + MASTER).st_mtime
             yield read_master(series, roots) or Master(series=series, written_s=written_s)
         except OSError:  # outside the roots, or gone
             continue
