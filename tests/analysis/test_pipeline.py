@@ -206,6 +206,20 @@ def test_a_gap_is_listed_and_its_rows_are_nan():
     np.testing.assert_array_equal(np.isnan(result.denoised.c2), np.isnan(result.c2))
 
 
+def test_where_a_roi_has_no_frames_any_more_no_rate_is_recommended():
+    made = analysis(outliers="off")
+    made.push(FRAMES[:40])
+    made.push_gap(8)
+    made.push(FRAMES[48:])
+    made.push_gap(60)
+    gamma = made.finish().gamma
+    path = gamma.select((gamma.source == "path") & (gamma.roi == gamma.roi[0]))
+    assert path.recommended[path.age_frame < 90].all()  # also in the gap: lags reach across it
+    behind = path.select(path.age_frame > 100)
+    assert len(behind) == 49
+    assert set(behind.reason) == {"no_data"}
+
+
 def test_a_gap_of_no_frames_is_none():
     made = analysis()
     made.push(FRAMES[:60])

@@ -248,7 +248,7 @@ class SeriesRates:
         self.series[roi] = cuts.series
         verdict = static_verdict(cuts, path, images, roi, sums.n_frames)
         by_blocks = sums.n_block > 0
-        reason = path_reasons(path, cuts.series, sums.n_frames - 1, is_static=verdict.is_static)
+        reason = path_reasons(path, roi, sums, cuts.series, is_static=verdict.is_static)
         caution = " ".join(filter(None, (verdict.caution, *path_cautions(path), also)))
         of_path = self._path_rows(path, roi, reason, caution, by_blocks=by_blocks)
         of_path = self._named(of_path, RowSource.PATH)

@@ -45,16 +45,17 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
     "recommended": ("recommended", RECOMMENDED, "o"),
 }
 
+OTHER_MARKER = "h"
 # Why a rate is not recommended: what to call it, and its marker. Limits point where the value is.
 REASONS: Mapping[str, tuple[str, str]] = {
     "prior": ("error of ln Γ above 0.5", "p"),
     "no_contrast": ("no contrast: lower limit", "^"),
     "too_slow": ("too slow: upper limit", "v"),
+    "no_data": ("no frames at this age", OTHER_MARKER),
     "grid_edge": ("edge of the grid: a limit", "s"),
     "not_kww": ("another curve than KWW", "P"),
     "static_or_nonuniform": ("static or non-uniform: Γ up to twice as high", "X"),
 }
-OTHER_MARKER = "h"
 # Why to be careful with a rate that is recommended; the factor by which it may be higher follows.
 CAUTIONS: Mapping[str, str] = {
     "static_not_excluded": "static speckle is not excluded",

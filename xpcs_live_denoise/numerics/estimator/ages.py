@@ -428,19 +428,25 @@ def reasons(estimates: AgeEstimates, *, is_static: bool = False) -> NDArray[np.s
     )
 
 
+_REACH_OF_DATA = 10.0  # frames for which a path may go on without a frame
+
+
 def path_reasons(
-    path: PathEstimate, series: SeriesFit, longest_lag: int, *, is_static: bool = False
+    path: PathEstimate, roi: int, sums: AgeSums, series: SeriesFit, *, is_static: bool = False
 ) -> NDArray[np.str_]:
     """Return why each age of a path is not recommended, "" where it is; as `reasons`.
 
-    `longest_lag` is that of the series so far, frames.
+    "no_data": the path goes on where the ROI has no frames any more, or none yet, and is a guess.
     """
+    longest_lag = sums.n_frames - 1
+    away = sums.away_from_data(roi, path.age.astype(np.float64))
     slowest = np.exp(path.ln_rate - path.ln_rate_error)
     return _gravest(
         {
             "no_contrast": ~np.isfinite(path.ln_rate_error)
             | (path.shared[1] < _LEAST_CONTRAST * path.shared_error[1])
             | _no_contrast(series),
+            "no_data": away > _REACH_OF_DATA + sums.row_frames,
             "static_or_nonuniform": is_static,
             "not_kww": path.misfit > _MOST_MISFIT,
             "too_slow": slowest * longest_lag < _LEAST_DECAY,

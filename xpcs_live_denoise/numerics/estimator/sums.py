@@ -190,6 +190,20 @@ class AgeSums:
         """Return the middle of each row, frames: between two where a row has an even number."""
         return np.asarray(rows, np.float64) * self.row_frames + (self.row_frames - 1) / 2
 
+    def away_from_data(self, roi: int, ages: FloatArray) -> FloatArray:
+        """Return how many frames each age is from the next row that holds an entry of C2.
+
+        Behind the last frame of a ROI there are none, and within a gap those of lags across it.
+        Infinite where there is no entry at all.
+        """
+        counts = self._counts[roi, : self.n_rows]
+        known = self.ages(np.flatnonzero(counts.any(axis=1)))
+        if not known.size:
+            return np.full(len(ages), np.inf)
+        after = np.searchsorted(known, ages)
+        sides = known[np.maximum(after - 1, 0)], known[np.minimum(after, known.size - 1)]
+        return np.minimum(*(np.abs(ages - side) for side in sides))
+
     def cuts(
         self, roi: int, rows: ArrayLike, widths: ArrayLike, within: ArrayLike | None = None
     ) -> BinnedCuts:
