@@ -93,6 +93,12 @@ Pixels = Annotated[float, AfterValidator(BEAM_CENTER.check)]
 OneOrMore = BeforeValidator(lambda given: (given,) if isinstance(given, str | Path) else given)
 
 
+def _is_power_of_two(step: int) -> int:
+    if step < 1 or step & (step - 1):
+        raise ValueError("expected auto or a power of two: 1, 2, 4, 8 ...")
+    return step
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -275,6 +281,9 @@ class Settings(_Model):
     """Most bins of the map of C2 a side, an even number; never fewer than a window has frames. A
     bin is a frame while the series fits; later neighbours are averaged in pairs, again and again,
     and contrast and baseline stay those of the first `map_frames` frames."""
+    age_step: Literal["auto"] | Annotated[int, AfterValidator(_is_power_of_two)] = "auto"
+    """Frames from one age in the rows of Gamma(t) to the next. "auto": 1 up to 2,000 ages, then 2, 4,
+    8 ... A number (2, 4, 8 ...) is the least step: fewer rows where the dynamics are slow."""
     spool: Path | None = None
     """Folder that keeps results while the Tiled server is away. Default: a folder
     xpcs-live-denoise/spool for states of programs in the user's home."""

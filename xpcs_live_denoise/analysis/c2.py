@@ -77,10 +77,10 @@ class C2Analysis:
             estimates = GammaTable.concatenate(self.rates.final(sums, images, cautions))
             g2 = self.with_heterogeneity(g2, sums, estimates)
             rates = self.rates.estimated_rates(estimates, np.arange(c2.shape[-1], dtype=np.float64))
-            raw = self.rates.raw(c2, scaling.contrast)
-            tables = [defer(raw, estimates, sums.row_frames), estimates]
+            raw, step = self.rates.raw(c2, scaling.contrast), sums.row_frames
+            tables = [_every(step, defer(raw, estimates, step)), estimates]
             if denoised is not None:
-                tables.append(self._denoised_rows(c2, rates, denoised, scaling))
+                tables.append(_every(step, self._denoised_rows(c2, rates, denoised, scaling)))
             tables += self.coarse_rows(c2, rates, scaling)
             tables += self.rates.whole_series(g2, sums, rates)
             status = self.status(c2.shape[-1], scaling, g2, photon)
@@ -213,6 +213,11 @@ class C2Analysis:
             names = ", ".join(str(label) for label in bad)
             notes.append(f"No contrast in ROI {names}: neither denoised nor fitted.")
         return [*notes, *self.heterogeneity.notes]
+
+
+def _every(step: int, table: GammaTable) -> GammaTable:
+    """Return the rows at every `step`-th frame."""
+    return table if step == 1 else table.select(table.age_frame % step == 0)
 
 
 def contrast_estimates(

@@ -68,6 +68,9 @@ class TwoTimeAccumulator:
         Keep sums of C2 by age and lag bin, `age_sums`, of any lag: beyond 48 frames from levels,
         each of which averages twice as many frames as the one before. With the dense engine also
         without each of 8 blocks of contiguous pixels of a ROI. `images` are kept as well.
+    age_step
+        Least frames in a row of the sums, a power of two: rows have 2, 4, 8 ... frames where there
+        would be more than 2,000 otherwise.
     profile
         Shape (sum of n_pixels,), above 0: what pixels are divided by before anything else, so that
         intensity that varies inside a ROI is not taken for contrast (`fit_profile`).
@@ -103,14 +106,15 @@ class TwoTimeAccumulator:
         map_frames: int = MAP_FRAMES,
         n_frames: int | None = None,
         sums: bool = False,
+        age_step: int = 1,
         profile: FloatArray | None = None,
     ) -> None:
         if engine not in ENGINES:
             raise InvalidInputError(f"Engine: got {engine!r}, expected one of {ENGINES}.")
         numbers = _checked_dtype(dtype)
-        _check_lengths(n_frames=n_frames, window=window, map_frames=map_frames)
+        _check_lengths(n_frames=n_frames, window=window, map_frames=map_frames, age_step=age_step)
         self.roi_map = roi_map
-        self._window = window
+        self._window, self._age_step = window, age_step
         self._most_frames = map_frames if engine == "skbeam" else None
         reserve = min(n_frames or FIRST_CAPACITY, LARGEST_RESERVE)
         self._weights = None if profile is None else (1 / profile).astype(numbers)
@@ -122,7 +126,8 @@ class TwoTimeAccumulator:
             self._products = SkbeamTwoTime(roi_map.n_pixels, min(reserve, map_frames), numbers)
             return
         if sums:
-            self._sums = AgeSums(roi_map.n_roi, N_BLOCK, reserve)
+            rows = -(-reserve // age_step)
+            self._sums = AgeSums(roi_map.n_roi, N_BLOCK, rows, row_frames=age_step)
             self._images = MeanImages(roi_map)
         blocks = PixelBlocks.of(roi_map, N_BLOCK)
         self._products = StreamedTwoTime(
@@ -231,7 +236,7 @@ class TwoTimeAccumulator:
             Where they were not asked for.
         """
         if isinstance(self._products, SkbeamTwoTime):
-            return AgeSums.from_c2(self._products.values)
+            return AgeSums.from_c2(self._products.values, row_frames=self._age_step)
         if self._sums is None:
             raise InvalidInputError(
                 "Sums of C2: got an accumulator that keeps none; expected sums=True when it is "
@@ -396,12 +401,14 @@ def _checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     return numbers
 
 
-def _check_lengths(*, n_frames: int | None, window: int, map_frames: int) -> None:
+def _check_lengths(*, n_frames: int | None, window: int, map_frames: int, age_step: int) -> None:
     if n_frames is not None and n_frames < 1:
         raise InvalidInputError(
             f"Number of frames: got {n_frames}, expected at least 1, or None where unknown."
         )
     if window < 2:
         raise InvalidInputError(f"Window: got {window} frames, expected at least 2.")
+    if age_step < 1 or age_step & (age_step - 1):
+        raise InvalidInputError(f"age_step: got {age_step} frames, expected 1, 2, 4, 8 ...")
     if map_frames < 2 or map_frames % 2:
         raise InvalidInputError(f"map_frames: got {map_frames}, expected an even number from 2 on.")

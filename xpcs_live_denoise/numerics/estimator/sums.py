@@ -61,7 +61,7 @@ class AgeSums:
     entries, is spread over the 2^m ages in its middle. Reading consumes nothing.
 
     There are `n_block` pixel blocks a ROI, 0 where no pixels are known, and room for `capacity`
-    frames, which grows. Memory: 4 bytes a ROI, block, row and lag bin, and 12 a ROI, row and bin;
+    rows, which grows. Memory: 4 bytes a ROI, block, row and lag bin, and 12 a ROI, row and bin;
     there are 68 bins for 350 frames and 164 for 100,000: 0.15 GB for 10 ROIs of 8 blocks.
     """
 
@@ -72,11 +72,12 @@ class AgeSums:
         capacity: int = FIRST_CAPACITY,
         *,
         most_rows: int | None = None,
+        row_frames: int = 1,
     ) -> None:
         self.n_roi = n_roi
         self.n_block = n_block
         self.n_frames = 0
-        self.row_frames = 1
+        self.row_frames = row_frames
         self._by_level = True
         self._most_rows = MOST_ROWS if most_rows is None else most_rows
         self._capacity = min(capacity, self._most_rows)  # rows
@@ -89,13 +90,14 @@ class AgeSums:
         self._previous = np.full((n_roi, LEVEL_LAGS[1]), np.nan)  # the newest frame's, by lag
 
     @classmethod
-    def from_c2(cls, c2: ArrayLike, most_rows: int = MOST_ROWS) -> AgeSums:
+    def from_c2(cls, c2: ArrayLike, most_rows: int = MOST_ROWS, row_frames: int = 1) -> AgeSums:
         """Sum a C2 that is there, (n, n) or (n_roi, n, n), its upper triangle; NaN is ignored."""
         from xpcs_live_denoise.numerics.two_time_kernels import add_square
 
         stack = as_stack(c2)
         n = stack.shape[-1]
-        sums = cls(len(stack), capacity=max(1, n), most_rows=most_rows)
+        rows = -(-max(1, n) // row_frames)
+        sums = cls(len(stack), capacity=rows, most_rows=most_rows, row_frames=row_frames)
         sums._by_level = False
         sums._previous = np.full((len(stack), max(n, 1)), np.nan)
         sums.reserve(n)
