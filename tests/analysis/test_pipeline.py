@@ -222,13 +222,11 @@ def test_where_a_roi_has_no_frames_any_more_no_rate_is_recommended():
 
 def test_an_age_step_gives_fewer_rows_of_the_same_rates():
     fine, coarse = (pushed([FRAMES], age_step=step).gamma for step in ("auto", 4))
-    for source, first in (("raw", 0.0), ("denoised", 0.0), ("path", 1.5), ("bayes", 1.5)):
+    for source, first in (("raw", 0.0), ("denoised", 0.0), ("path", 1.5)):
         rows = coarse.select((coarse.source == source) & (coarse.roi == 3))
         np.testing.assert_array_equal(rows.age_frame, np.arange(first, 90, 4)[: len(rows)])
         assert len(rows) >= 22
-    one, other = (
-        table.select((table.source == "path") & (table.roi == 3)) for table in (fine, coarse)
-    )
+    one, other = (t.select((t.source == "path") & (t.roi == 3)) for t in (fine, coarse))
     expected = np.interp(other.age_frame, one.age_frame, one.relaxation_rate)
     assert (abs(other.relaxation_rate - expected) < 0.5 * other.relaxation_rate_error).all()
 
