@@ -282,8 +282,8 @@ class Settings(_Model):
     bin is a frame while the series fits; later neighbours are averaged in pairs, again and again,
     and contrast and baseline stay those of the first `map_frames` frames."""
     age_step: Literal["auto"] | Annotated[int, AfterValidator(_is_power_of_two)] = "auto"
-    """Frames from one age in the rows of Gamma(t) to the next. "auto": 1 up to 2,000 ages, then 2, 4,
-    8 ... A number (2, 4, 8 ...) is the least step: fewer rows where the dynamics are slow."""
+    """Frames from one age in the rows of Gamma(t) to the next. "auto": 1 up to 2,000 ages, then 2,
+    4, 8 ... A number (2, 4, 8 ...) is the least step: fewer rows where the dynamics are slow."""
     spool: Path | None = None
     """Folder that keeps results while the Tiled server is away. Default: a folder
     xpcs-live-denoise/spool for states of programs in the user's home."""
