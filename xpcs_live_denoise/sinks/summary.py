@@ -50,6 +50,8 @@ class Summary:
             "roi": info.roi,
             "q_inv_angstrom": info.q_inv_angstrom,
         }
+        if info.phi_deg:
+            found["phi_deg"] = info.phi_deg
         n_roi = len(info.roi)
         columns = {name: np.full(n_roi, math.nan) for name in TYPICAL}
         columns["beta"][:] = _per_roi(status.contrast, n_roi)
