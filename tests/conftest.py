@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,10 @@ os.environ.pop("SSL_CERT_FILE", None)
 os.environ["SSL_CERT_DIR"] = "/etc/ssl/certs"
 # How often, and for how many seconds, Tiled's client asks a server again that is away.
 os.environ |= {"TILED_RETRY_ATTEMPTS": "3", "TILED_RETRY_TIMEOUT": "3"}
+
+# A shell that starts tests in the background lets them ignore Ctrl-C, and what they start, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np
 import pytest

@@ -281,6 +281,7 @@ def test_the_runengines_thread_is_measured_for_each_kind_of_document():
 
 
 @pytest.mark.system
+@pytest.mark.deployment
 def test_the_live_chain_tells_its_lag_and_when_a_client_saw_the_first_row():
     _, rows = measured(chain.live_chain, shape=SMALL_DETECTOR)
     numbers = numbers_of(rows)

@@ -170,6 +170,7 @@ def test_of_two_jobs_that_take_a_run_at_once_one_stores_it(config, raw_uids, til
     assert all("stop" in node.metadata for node in after)
 
 
+@pytest.mark.soak
 def test_a_run_whose_worker_is_killed_is_computed_again_and_stored_once(
     config, raw_uids, tiled_client, tmp_path
 ):

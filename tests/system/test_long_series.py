@@ -14,7 +14,7 @@ from xpcs_live_denoise.simulation import SimulatedCamera, recorded
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.parametrize("away", [False, True])
+@pytest.mark.parametrize("away", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_every_row_of_a_long_series_is_in_tiled_whether_the_server_was_there_or_not(
     outage_server, tmp_path, away
 ):

@@ -287,7 +287,9 @@ def session(settings, tmp_path):
         process.kill()
 
 
-@pytest.mark.parametrize("moment", ["in the middle", "after the stop"])
+@pytest.mark.parametrize(
+    "moment", ["in the middle", pytest.param("after the stop", marks=pytest.mark.soak)]
+)
 def test_killed_while_the_server_is_away(server, session, tmp_path, moment):
     uid = session.stdout.readline().strip()
     session.stdin.write("60\n")
