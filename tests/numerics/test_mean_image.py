@@ -45,6 +45,15 @@ def test_sums_of_numbers_that_fill_their_type_do_not_overflow():
         np.testing.assert_allclose(mean, frames.mean(axis=0, dtype=np.float64), rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", INTEGERS[1:4] + INTEGERS[5:])
+@pytest.mark.parametrize("most", [256, 1024, 4096])
+def test_a_highest_count_of_just_a_power_of_two_marks_nothing(dtype, most):
+    frames = counts(dtype=dtype)
+    frames[2, 5, 6] = most
+    expected = frames.mean(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(mean_of(frames), expected, rtol=1e-6)
+
+
 # What marks a pixel: 2^n - 1 and 2^n - 2 of the type or of the detector's depth, and what is no
 # number.
 MARKS = [

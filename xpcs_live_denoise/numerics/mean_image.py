@@ -42,7 +42,11 @@ class MeanImage:
         if not block.size:
             return
         highest = self._add(block)
-        if block.dtype.itemsize > 1 and (mark := _mark_of(highest)) and _is_mark(block, mark):
+        if (
+            block.dtype.itemsize > 1
+            and (mark := _mark_of(highest, block))
+            and _is_mark(block, mark)
+        ):
             self._take_back(block, mark)
             self._mark = mark
         self.n_frames += len(block)
@@ -90,7 +94,7 @@ class MeanImage:
                 )
             )
         top = _LARGEST if kind == "f" else float(np.iinfo(block.dtype).max) - 1
-        known, width = (float(mark), 2.0 if kind == "f" else 1.0) if mark >= 0 else (top, 0.0)
+        known, width = (float(mark), _width(block)) if mark >= 0 else (top, 0)
         return float(
             mean_image_kernels.add_numbers(
                 block, total, left_out, negative, n_negative, top, known, known + width
@@ -149,14 +153,19 @@ def _plain(frames: Array) -> Array:
     return np.ascontiguousarray(frames, dtype.newbyteorder("="))
 
 
-def _mark_of(highest: float) -> int:
-    """Return 2^n - 2 of the depth whose mark a number may be, 0 for none."""
-    return next((2**n - 2 for n in DEPTHS if 2**n - 2 <= highest <= 2**n), 0)
+def _width(frames: Array) -> int:
+    """Return how far marks reach beyond 2^n - 2: floating point numbers may round 2^n - 1 up."""
+    return 2 if frames.dtype.kind == "f" else 1
+
+
+def _mark_of(highest: float, frames: Array) -> int:
+    """Return 2^n - 2 of the depth whose mark the highest number may be, 0 for none."""
+    marks = (2**n - 2 for n in DEPTHS)
+    return next((mark for mark in marks if mark <= highest <= mark + _width(frames)), 0)
 
 
 def _marked(frame: Array, mark: int) -> BoolArray:
-    most = mark + (2 if frame.dtype.kind == "f" else 1)
-    return (frame >= mark) & (frame <= most)
+    return (frame >= mark) & (frame <= mark + _width(frame))
 
 
 def _is_mark(block: Array, mark: int) -> bool:
