@@ -77,10 +77,6 @@ class C2Map:
         view.flags.writeable = False
         return view
 
-    def takes_events(self, roi: int) -> bool:
-        """Whether the history of a ROI is lists of non-zero pixels."""
-        return isinstance(self._history[roi], BinLists)
-
     def reserve(self, n_new: int) -> None:
         """Make room for new frames."""
         needed = self.n_frames + n_new
@@ -115,6 +111,10 @@ class C2Map:
     def rewind(self, n_frames: int) -> None:
         """Forget frames from `n_frames` on, which were added by a call that was interrupted."""
         self.n_frames = n_frames
+        for history in self._history:
+            history.rewind(n_frames)
+        if self._merged is not None:
+            self._merge()
 
     def multiply(self, roi: int) -> None:
         """Compute the entries of the bins of one ROI that wait; then `settle` for all."""
@@ -147,7 +147,6 @@ class C2Map:
         history = self._history[roi]
         if history.size > self.frames_per_bin or self._merged is None:
             return  # by a call that was interrupted
-        history.rewind(self.n_frames)
         done = history.n_done // 2
         halve_map(self._values[roi], history.number, self._merged[roi, :done, :done])
         history.halve()

@@ -43,7 +43,6 @@ class MapBins:
     ) -> None:
         """Add the rows of a ring that have been filled last, or their events where there are."""
         first = ring.stop
-        self.rewind(first)
         into, place = divmod(first, self.size)
         if place:
             self._before = (float(self.number[into]), self._saved(into))
@@ -288,7 +287,6 @@ class BinLists(MapBins):
         """Return the same bins as rows, of frames before index `stop`."""
         from .event_kernels import lists_to_rows
 
-        self.rewind(stop)
         width = int(np.diff(edges).max())
         rows = BinRows(len(edges) - 1, len(self.number), width, self._dtype)
         entries = self._all_entries()

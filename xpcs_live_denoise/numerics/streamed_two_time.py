@@ -155,6 +155,7 @@ class StreamedTwoTime:
 
     def catch_up(self) -> None:
         """Multiply what waits: frames of the levels, and bins of the map."""
+        self._rewind()
         due = [power for power in range(1, len(self._rings)) if self._n_waiting(power, 0)]
         if not due and not self.map.is_behind:
             return
