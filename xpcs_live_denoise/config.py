@@ -317,6 +317,11 @@ class Settings(_Model):
         """The data key that holds the frames."""
         return self.image_key or f"{self.detector}_image"
 
+    @property
+    def least_age_step(self) -> int:
+        """Least frames from one age to the next, `age_step` as a number."""
+        return 1 if self.age_step == "auto" else self.age_step
+
     @classmethod
     def load(cls, path: str | Path) -> Settings:
         """Read settings from a YAML file.

@@ -523,8 +523,7 @@ def analyse_c2(
         ensemble, why_not = open_ensemble(settings)
     rois = RoiMap.from_labels(np.arange(1, len(stack) + 1)[np.newaxis])
     analysis = C2Analysis(settings, rois, frame_time_s=frame_time_s, ensemble=ensemble)
-    step = 1 if settings.age_step == "auto" else settings.age_step
-    result = analysis.finish(stack, AgeSums.from_c2(stack, row_frames=step))
+    result = analysis.finish(stack, AgeSums.from_c2(stack, row_frames=settings.least_age_step))
     return Result.of(
         result,
         status=append_note(result.status, why_not),

@@ -56,7 +56,7 @@ class ProfiledTwoTime:
             n_frames=self._n_expected,
             map_frames=self.map_frames,
             sums=True,
-            age_step=1 if self._settings.age_step == "auto" else self._settings.age_step,
+            age_step=self._settings.least_age_step,
             profile=profile,
         )
 
