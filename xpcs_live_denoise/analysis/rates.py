@@ -185,7 +185,7 @@ class SeriesRates:
         tables = _of_all(of_roi, range(self.rois.n_roi))
         return [table for both in tables for table in both]
 
-    def advance(self, sums: AgeSums, images: MeanImages | None = None) -> None:  # noqa: ARG002
+    def advance(self, sums: AgeSums) -> None:
         """Make final rows of cuts of a long series whose lags are there; others wait for `final`.
 
         To be called every few hundred frames, at the same ones however the series is split.

@@ -236,9 +236,8 @@ class Analysis:
         self._extend(
             len(pixels), lambda first, stop: self._two_time.append_pixels(pixels[first:stop])
         )
-        good = pixels[~left_out]
-        if self._photon is None and len(good):
-            self._photon = photon_contrast(good[:1], self._two_time.roi_map)
+        if self._photon is None and not left_out.all():
+            self._photon = photon_contrast(pixels[~left_out][:1], self._two_time.roi_map)
 
     def _extend(self, n_new: int, append: Callable[[int, int], None]) -> None:
         """Append new frames, frames [first, stop) of them at a time, and keep the band up to date.
