@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from .frame_rings import FrameRing
 MOST_IN_LISTS = 0.08
 
 
-class MapBins:
+class MapBins(ABC):
     """Bins of one ROI: sums of normalised frames, and how many of these are in each.
 
     Its state is the bins, how many frames each holds (`size`), and how many were multiplied for
@@ -75,31 +76,34 @@ class MapBins:
 
     # --- what the two kinds do -------------------------------------------------------------
 
+    @abstractmethod
     def products(self, start: int, stop: int, n_full: int) -> FloatArray:
         """Return products of bins [start, stop) with bins [0, stop), (stop - start, stop).
 
         Bins before `start` were multiplied before; those below `n_full` get nothing any more.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def halve(self) -> None:
         """Add neighbouring bins in pairs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _add(
         self, ring: FrameRing, roi: int, events: RoiEvents | None, weights: Array, n_new: int
     ) -> None:
-        raise NotImplementedError
+        """Add frames to the bins themselves, as `add`."""
 
+    @abstractmethod
     def _resize(self, capacity: int) -> None:
         """Make room for the bins themselves."""
 
+    @abstractmethod
     def _saved(self, into: int) -> Any:
         """Return what `_restore` needs to take back what is added to a bin."""
 
+    @abstractmethod
     def _restore(self, n_frames: int, into: int, saved: Any) -> None:
         """Empty all bins from `into` on, but for what was saved of that one."""
-        raise NotImplementedError
 
 
 class BinRows(MapBins):
@@ -206,8 +210,7 @@ class BinLists(MapBins):
     """Bins as lists, pixel by pixel, of the bins in which the pixel holds counts.
 
     Its state is the lists of the bins that are full and were multiplied, and the entries that came
-    since, in the order of their bins. No number is saved to be restored: entries of an interrupted
-    call are known by their frame.
+    since, in the order of their bins. Those of an interrupted call are known by their frame.
     """
 
     def __init__(self, n_pixels: int, capacity: int, dtype: Any) -> None:
@@ -240,6 +243,12 @@ class BinLists(MapBins):
         some = slice(begin, end)
         new = _Entries(ring.stop, events.pixels[some], bins[some], values[some])
         self._waiting = (*self._waiting, new)
+
+    def _resize(self, capacity: int) -> None:
+        """Do nothing: lists need no room in advance."""
+
+    def _saved(self, into: int) -> None:
+        """Return nothing: entries are known by their frame."""
 
     def _restore(self, n_frames: int, into: int, saved: Any) -> None:  # noqa: ARG002
         self._waiting = tuple(one for one in self._waiting if one.first < n_frames)
