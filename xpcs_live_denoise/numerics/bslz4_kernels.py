@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from xpcs_live_denoise.records.types import Array, IntArray
 
+from .bslz4 import HEAD
 from .compiled import kernel
-
-HEAD = 12  # bytes before the first block
 
 
 @kernel(in_order=True)

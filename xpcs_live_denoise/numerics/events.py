@@ -55,10 +55,6 @@ class NewFrames:
         return self.values is None and self.events is None
 
 
-class TooManyEventsError(Exception):
-    """More pixels hold counts than expected."""
-
-
 def no_events(n_frames: int, n_block: int) -> RoiEvents:
     """Return frames without any count."""
     return RoiEvents(
@@ -68,13 +64,12 @@ def no_events(n_frames: int, n_block: int) -> RoiEvents:
     )
 
 
-def find_events(values: Array, blocks: PixelBlocks, roi: int, most: float) -> RoiEvents | None:
-    """Return the non-zero pixels of one ROI; None where these are no photon counts up to 255.
+def find_events(
+    values: Array, blocks: PixelBlocks, roi: int, most: float
+) -> tuple[RoiEvents | None, bool]:
+    """Return the non-zero pixels of one ROI, and whether they may be photon counts up to 255.
 
-    Raises
-    ------
-    TooManyEventsError
-        When more than a share `most` of the pixels is not zero.
+    None where they are not, and where more than a share `most` of the pixels is not zero.
     """
     from . import event_kernels
 
@@ -84,11 +79,9 @@ def find_events(values: Array, blocks: PixelBlocks, roi: int, most: float) -> Ro
     bounds = np.zeros((k, blocks.n_block + 1), np.int64)
     start = int(blocks.starts[roi])
     n = event_kernels.find_events(values, start, blocks.edges[roi], counts, pixels, bounds)
-    if n == event_kernels.NO_COUNTS:
-        return None
-    if n == event_kernels.TOO_MANY:
-        raise TooManyEventsError
-    return RoiEvents(counts=counts[:n].copy(), pixels=pixels[:n].copy(), bounds=bounds)
+    if n < 0:
+        return None, n != event_kernels.NO_COUNTS
+    return RoiEvents(counts=counts[:n].copy(), pixels=pixels[:n].copy(), bounds=bounds), True
 
 
 class EventSorter:
@@ -105,10 +98,10 @@ class EventSorter:
         from . import event_kernels
 
         blocks = self._blocks
-        k, n_pixels = len(starts) - 1, len(self._block_of)
+        k, n = len(starts) - 1, int(starts[-1] - starts[0])
         bounds = np.zeros((blocks.n_roi, k, blocks.n_block + 1), np.int64)
         is_count = np.ones(blocks.n_roi, np.bool_)
-        values, places = np.zeros(len(counts)), np.zeros(len(counts), np.int32)
+        values, places = np.zeros(n), np.zeros(n, np.int32)
         event_kernels.sort_events(
             counts, pixels, starts, blocks.starts, self._block_of, self._seen, values, places,
             bounds, is_count,
@@ -119,12 +112,18 @@ class EventSorter:
         ]
         if is_count.all():
             return NewFrames(n_frames=k, events=tuple(events))
-        frame = np.repeat(np.arange(k), np.diff(starts))
-        inside = pixels[starts[0] : starts[-1]] >= 0
-        whole = np.zeros((k, n_pixels))
-        some = slice(int(starts[0]), int(starts[-1]))
-        np.add.at(whole, (frame[inside], pixels[some][inside]), counts[some][inside])
-        return NewFrames(n_frames=k, values=whole, events=tuple(events))
+        values = dense_frames(counts, pixels, starts, len(self._block_of))
+        return NewFrames(n_frames=k, values=values, events=tuple(events))
+
+
+def dense_frames(counts: Array, pixels: Array, starts: IntArray, n_pixels: int) -> FloatArray:
+    """Return checked events as frames, (k, n_pixels)."""
+    frames = np.zeros((len(starts) - 1, n_pixels))
+    some = slice(int(starts[0]), int(starts[-1]))
+    frame = np.repeat(np.arange(len(frames), dtype=np.int64), np.diff(starts))
+    inside = pixels[some] >= 0
+    np.add.at(frames, (frame[inside], pixels[some][inside]), counts[some][inside])
+    return frames
 
 
 def _of_roi(values: FloatArray, places: Array, bounds: IntArray) -> RoiEvents:

@@ -12,7 +12,7 @@ from .events import RoiEvents
 from .frame_rings import FrameRing
 from .rois import RoiMap
 
-N_BLOCK = 8  # pixel blocks, for the jackknife
+N_BLOCK = 8  # pixel blocks a ROI, for the jackknife
 FAR = 6  # pixels beyond which no speckle reaches, and a smooth profile has not changed
 BELOW_1 = "baseline_below_1"  # the caution where intensity drifts inside a ROI
 _MOST_SEGMENTS = 20  # of the series, whose images are kept

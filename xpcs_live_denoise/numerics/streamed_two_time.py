@@ -12,14 +12,7 @@ from xpcs_live_denoise.records.types import Array, FloatArray
 from .arrays import LEVEL_LAGS
 from .band import RowBand
 from .c2_map import C2Map
-from .events import (
-    EventRing,
-    NewFrames,
-    RoiEvents,
-    TooManyEventsError,
-    find_events,
-    no_events,
-)
+from .events import EventRing, NewFrames, RoiEvents, find_events, no_events
 from .frame_rings import FrameRing, PixelBlocks
 from .map_history import MOST_IN_LISTS
 from .static import MeanImages
@@ -316,11 +309,7 @@ class _Roi:
         most = self.choice.most_events
         if frames.values is None or not most:
             return None, True
-        try:
-            events = find_events(frames.values, blocks, roi, most)
-        except TooManyEventsError:
-            return None, True
-        return events, events is not None
+        return find_events(frames.values, blocks, roi, most)
 
     def _choose(self, events: RoiEvents | None, n_before: int) -> None:
         """Choose between rows and events for the band, and bring the rows up to date."""

@@ -15,12 +15,12 @@ from xpcs_live_denoise.records.types import Array, FloatArray
 from .arrays import LEVEL_LAGS
 from .band import RowBand, band_of_c2
 from .c2_map import C2Map
-from .events import EventSorter, NewFrames, checked_events
+from .events import EventSorter, NewFrames, checked_events, dense_frames
 from .frame_rings import PixelBlocks, known
 from .gathering import gather
 from .rois import RoiMap, check_pixels
 from .skbeam_two_time import SkbeamTwoTime
-from .static import MeanImages
+from .static import N_BLOCK, MeanImages
 from .streamed_two_time import TOGETHER, StreamedTwoTime
 
 # Names of the ways to compute C2; "auto" takes the faster of "dense" and "events", ROI by ROI.
@@ -30,7 +30,6 @@ FIRST_CAPACITY = 64  # frames for which memory is reserved where the length of t
 # Most frames for which memory is reserved in advance: an announced length can be wrong.
 LARGEST_RESERVE = 4096
 MAP_FRAMES = 1024
-N_BLOCK = 8  # pixel blocks a ROI, for the jackknife
 
 
 class TwoTimeAccumulator:
@@ -315,19 +314,13 @@ class TwoTimeAccumulator:
         """
         n_pixels = len(self.roi_map.pixels)
         values, places, begins = checked_events(counts, pixels, starts, n_pixels)
-        k = len(begins) - 1
         products = self._products
         if not isinstance(products, StreamedTwoTime):
-            whole = np.zeros((k, n_pixels))
-            frame = np.repeat(np.arange(k, dtype=np.int64), np.diff(begins))
-            some = slice(int(begins[0]), int(begins[-1]))
-            inside = places[some] >= 0
-            np.add.at(whole, (frame[inside], places[some][inside]), values[some][inside])
-            self.append_pixels(whole)
+            self.append_pixels(dense_frames(values, places, begins, n_pixels))
             return
         if self._sorter is None:
             self._sorter = EventSorter(products.blocks)
-        for first in range(0, k, TOGETHER):
+        for first in range(0, len(begins) - 1, TOGETHER):
             products.append(
                 self._sorter.sorted(values, places, begins[first : first + TOGETHER + 1])
             )
