@@ -152,7 +152,8 @@ class BayesEstimator:
             for one in (slice(k, k + _AGES) for k in range(0, max(len(row), 1), _AGES))
         ]
         if series.priors_left_out is None:
-            return concatenate_rows([*before, *(part.estimates for part in parts)])
+            found = concatenate_rows([*before, *(part.estimates for part in parts)])
+            return dataclasses.replace(found, n_effective=n_effective(found.age), series=series)
         return self._with_jackknife(parts, grid, series, before, remember=remember)
 
     def series(self, sums: AgeSums, grid: KwwGrid) -> SeriesFit:
@@ -268,7 +269,7 @@ class BayesEstimator:
             baseline_error=error[:, 3],
             by_blocks=chosen.left_out is not None,
             misfit=np.nan,
-            n_effective=n_effective(ages),
+            n_effective=np.nan,
             series=series,
         )
         return _Chosen(estimates=estimates, cuts=chosen, weights=weights, curve=fitted.curve)
