@@ -162,11 +162,10 @@ def solve(cells, weights, begin, iterations):
         np.empty_like(begin),
         np.empty(3),
     )
-    known = (cells.node, cells.share, cells.row, cells.at, cells.place, cells.value, weights)
+    data = (cells.value, weights, cells.step)
+    known = (cells.node, cells.share, cells.row, cells.at, cells.place, *data)
     room = np.zeros((n_knot + 2, n_knot + 2)), np.empty((2, n_knot, n_knot)), matrix
-    assert kernels.solve(
-        *known, cells.step, NU, LAM, *PRIOR, iterations, end, before, *room, result
-    )  # fmt: skip
+    assert kernels.solve(known, NU, LAM, *PRIOR, iterations, end, before, *room, result)
     return end, matrix, result, before
 
 
@@ -219,8 +218,9 @@ def test_values_are_projected_as_by_the_full_jacobian(problem):
     cells, weights, begin, plain = problem
     values = np.random.default_rng(7).normal(size=(3, len(cells.value)))
     projected, residual = np.empty((3, len(begin))), np.empty(len(cells.value))
-    known = (cells.node, cells.share, cells.row, cells.at, cells.place, cells.value, weights)
-    kernels.project(*known, cells.step, begin, values, projected, residual)
+    data = (cells.value, weights, cells.step)
+    known = (cells.node, cells.share, cells.row, cells.at, cells.place, *data)
+    kernels.project(known, begin, values, projected, residual)
     expected = (values * weights) @ plain.jacobian(begin)
     np.testing.assert_allclose(projected, expected, rtol=1e-5, atol=1e-4)
     there = weights > 0

@@ -95,7 +95,7 @@ class _Problem:
 
         end, before, result = state.copy(), np.empty(len(state)), np.empty(3)
         solved = kernels.solve(
-            *self.of_cells,
+            self.of_cells,
             self.nu,
             self.lam,
             self.centre,
@@ -183,7 +183,7 @@ class _Solution:
 
         out = np.empty((len(values), len(self.state)))
         residual = np.empty(len(self.problem.weights))
-        kernels.project(*self.problem.of_cells, self.state, values, out, residual)
+        kernels.project(self.problem.of_cells, self.state, values, out, residual)
         return out, residual
 
 
