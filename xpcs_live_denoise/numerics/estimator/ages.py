@@ -36,8 +36,6 @@ from .sums import MOST_ROWS, AgeSums, BinnedCuts, StackedResiduals, jackknife_va
 
 # Every so many ages of the curve that tells slope and curvature: neighbours are much alike.
 _CURVE_STEP = 4
-# Beyond any row: where no jump bounds a cut.
-_FAR = 2**40
 # Rows on either side that tell them at least, where a row is wide.
 _LEAST_STEPS = 2.5
 # Rows around those that are asked for, at least, in which a jump is looked for.
@@ -133,7 +131,7 @@ class BayesEstimator:
         series = self.series(sums, grid) if series is None else series
         self._thin(sums.row_frames)
         jumps = self._jumps(sums, row, grid, series)
-        within = np.clip(bounds(jumps, row), -_FAR, _FAR) * sums.row_frames
+        within = bounds(jumps, row) * sums.row_frames
         widths = cut_widths(sums.row_frames)
         slopes = self._slopes(sums, ages, grid, series, within=within)
         frames = cut_frames(ages, np.clip(within, 0, sums.n_frames), widths)
