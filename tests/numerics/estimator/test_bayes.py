@@ -7,7 +7,7 @@ import pytest
 
 from tests.benchmarks.estimator import CASES, Case, final, frames_of, live, score, sums_of
 from xpcs_live_denoise.numerics.estimator.ages import BayesEstimator, reasons
-from xpcs_live_denoise.numerics.estimator.sums import AgeSums
+from xpcs_live_denoise.numerics.estimator.sums import AgeSums, n_effective
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
 
@@ -141,6 +141,12 @@ def test_neighbouring_ages_are_worth_few_independent_values():
     assert 1 <= first.n_effective < 2, "three neighbours"
     # Ages of an earlier call count as well.
     assert estimator.estimate(sums, np.arange(30, 60)).n_effective > first.n_effective
+
+
+def test_without_pixels_all_ages_count_not_only_those_that_are_fitted_at_once():
+    sums = AgeSums.from_c2(np.ones((200, 200)))
+    told = BayesEstimator(0).estimate(sums, np.arange(200))
+    assert told.n_effective == n_effective(np.arange(200.0))
 
 
 def test_an_age_that_is_not_remembered_leaves_no_trace():

@@ -162,11 +162,10 @@ def solve(cells, weights, begin, iterations):
         np.empty_like(begin),
         np.empty(3),
     )
-    known = (cells.node, cells.share, cells.row, cells.at, cells.place, cells.value, weights)
+    data = (cells.value, weights, cells.step)
+    known = (cells.node, cells.share, cells.row, cells.at, cells.place, *data)
     room = np.zeros((n_knot + 2, n_knot + 2)), np.empty((2, n_knot, n_knot)), matrix
-    assert kernels.solve(
-        *known, cells.step, NU, LAM, *PRIOR, iterations, end, before, *room, result
-    )  # fmt: skip
+    assert kernels.solve(known, NU, LAM, *PRIOR, iterations, end, before, *room, result)
     return end, matrix, result, before
 
 
@@ -219,8 +218,9 @@ def test_values_are_projected_as_by_the_full_jacobian(problem):
     cells, weights, begin, plain = problem
     values = np.random.default_rng(7).normal(size=(3, len(cells.value)))
     projected, residual = np.empty((3, len(begin))), np.empty(len(cells.value))
-    known = (cells.node, cells.share, cells.row, cells.at, cells.place, cells.value, weights)
-    kernels.project(*known, cells.step, begin, values, projected, residual)
+    data = (cells.value, weights, cells.step)
+    known = (cells.node, cells.share, cells.row, cells.at, cells.place, *data)
+    kernels.project(known, begin, values, projected, residual)
     expected = (values * weights) @ plain.jacobian(begin)
     np.testing.assert_allclose(projected, expected, rtol=1e-5, atol=1e-4)
     there = weights > 0
@@ -441,3 +441,17 @@ def test_two_errors_hold_nine_of_ten_truths_in_every_kind_of_series():
         assert np.mean(np.abs(error) < 2 * sd) > 0.85, name
         bad = (np.abs(error) > 3 * sd) & (np.abs(error) > np.log(1.3)) & (sd < 0.5)
         assert bad.mean() < 0.03, name
+
+
+def test_after_avalanches_a_live_search_finds_back_to_what_a_fresh_one_finds():
+    rate = np.full(400, 0.05)
+    rate[60:120] = 0.02
+    rate[np.random.default_rng(1).choice(np.arange(60, 120), 8)] = 1.2
+    c2 = noisy(plain_c2(rate), 0.05)
+    live = PathEstimator(0)
+    for stop in (*range(100, 400, 50), 400):
+        sums, ages = AgeSums.from_c2(c2[:stop, :stop]), np.arange(stop - 60, stop - 5)
+        found = live.newest(sums, series_of(sums), ages, np.log(0.05))
+    fresh = PathEstimator(0).newest(sums, series_of(sums), ages, np.log(0.05))
+    assert abs(found.search.prior - fresh.search.prior) <= 1
+    np.testing.assert_allclose(found.ln_rate_error, fresh.ln_rate_error, rtol=0.2)

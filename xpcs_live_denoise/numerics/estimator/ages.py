@@ -36,8 +36,6 @@ from .sums import MOST_ROWS, AgeSums, BinnedCuts, StackedResiduals, jackknife_va
 
 # Every so many ages of the curve that tells slope and curvature: neighbours are much alike.
 _CURVE_STEP = 4
-# Beyond any row: where no jump bounds a cut.
-_FAR = 2**40
 # Rows on either side that tell them at least, where a row is wide.
 _LEAST_STEPS = 2.5
 # Rows around those that are asked for, at least, in which a jump is looked for.
@@ -133,7 +131,7 @@ class BayesEstimator:
         series = self.series(sums, grid) if series is None else series
         self._thin(sums.row_frames)
         jumps = self._jumps(sums, row, grid, series)
-        within = np.clip(bounds(jumps, row), -_FAR, _FAR) * sums.row_frames
+        within = bounds(jumps, row) * sums.row_frames
         widths = cut_widths(sums.row_frames)
         slopes = self._slopes(sums, ages, grid, series, within=within)
         frames = cut_frames(ages, np.clip(within, 0, sums.n_frames), widths)
@@ -152,7 +150,8 @@ class BayesEstimator:
             for one in (slice(k, k + _AGES) for k in range(0, max(len(row), 1), _AGES))
         ]
         if series.priors_left_out is None:
-            return concatenate_rows([*before, *(part.estimates for part in parts)])
+            found = concatenate_rows([*before, *(part.estimates for part in parts)])
+            return dataclasses.replace(found, n_effective=n_effective(found.age), series=series)
         return self._with_jackknife(parts, grid, series, before, remember=remember)
 
     def series(self, sums: AgeSums, grid: KwwGrid) -> SeriesFit:
@@ -268,7 +267,7 @@ class BayesEstimator:
             baseline_error=error[:, 3],
             by_blocks=chosen.left_out is not None,
             misfit=np.nan,
-            n_effective=n_effective(ages),
+            n_effective=np.nan,
             series=series,
         )
         return _Chosen(estimates=estimates, cuts=chosen, weights=weights, curve=fitted.curve)

@@ -27,7 +27,7 @@ _LEAST_ROWS = 30  # ages of a bin that can tell a variance
 class Heterogeneity:
     """Variance of C2 along its diagonals, in units of beta^2, by lag; one ROI.
 
-    `fast` holds what changes within 65 ages, in a series of more than 26,000 frames within 5 rows
+    `fast` holds what changes within 65 ages, in a series of more than 16,000 frames within 5 rows
     of its sums; `total` everything, slow ageing among it. What rows average is not seen. Bin i
     holds the lags edges[i] .. edges[i + 1] - 1; NaN where too few ages tell.
     """
@@ -205,7 +205,7 @@ def _together(values: FloatArray, slope: FloatArray, n_fast: int) -> bool:
     """Whether the change of ln Gamma that all bins tell together is significantly above zero."""
     change = np.nan_to_num(values - _running_mean(values, n_fast))
     known = np.isfinite(values)
-    noise = np.nanvar(np.diff(change, axis=1), axis=(0, 1))
+    noise = np.var(np.diff(change, axis=1), axis=(0, 1))
     weight = slope / np.where(noise > 0, noise, np.inf)
     norm = np.maximum((known * weight * slope).sum(axis=2), 1e-300)
     ln_rate = (change * weight).sum(axis=2) / norm  # (n_block, n_row)

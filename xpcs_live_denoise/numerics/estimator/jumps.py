@@ -27,6 +27,7 @@ _LEAST_ODDS = 5.0
 # What is not known of the place beyond entries that are independent, as Gamma on either side is
 # held fixed, frames.
 _PLACE_SD = 1.0
+_FAR = 2**40  # beyond any row and frame: where no jump bounds a cut
 _GONE = 20.0  # (Gamma lag)^alpha beyond which nothing of the contrast is left: e^-40
 
 
@@ -84,16 +85,14 @@ def find_jumps(
 
 def bounds(jumps: list[Jump], ages: IntArray) -> IntArray:
     """Return the frames [first, stop) between jumps that hold each age, shape (2, n)."""
-    far = np.iinfo(np.int64).max // 4
-    edges = np.array([-far, *(jump.first for jump in jumps), far], np.int64)
+    edges = np.array([-_FAR, *(jump.first for jump in jumps), _FAR], np.int64)
     piece = np.searchsorted(edges, ages, side="right")
     return np.stack([edges[piece - 1], edges[piece]])
 
 
 def _sides(places: IntArray) -> list[tuple[IntArray, int, IntArray]]:
     """Return ages, width and bounds of the cuts before and after each place."""
-    far = np.iinfo(np.int64).max // 4
-    never = np.full(len(places), far)
+    never = np.full(len(places), _FAR)
     reach = _SIDE // 2
     return [
         (places - reach, _SIDE + 1, np.stack([-never, places])),

@@ -32,7 +32,7 @@ _lapack: Any = lapack  # scipy carries no types
 _STUDENT, _STUDENT_RANGE = (*np.arange(0.5, 3.0, 0.5), *np.arange(3.0, 15.0, 0.75)), (0.5, 6.0)
 FIRST_PRIOR = 6  # of these, tried first
 # Avalanches have longer tails: tried where one of the loosest of the others, those below this power
-# and at least two, is the best.
+# and at least two, is the best; a search that is resumed with them goes back from the loosest.
 _LONG_TAILED, _LONG_TAILED_RANGE = tuple(np.arange(0.0, 12.0, 0.5)), (0.0, 3.0)
 _LOOSE, _LEAST_LOOSE = 1.75, 2
 _NU, _LONG_TAILED_NU = 2.0, 0.5
@@ -95,7 +95,7 @@ class _Problem:
 
         end, before, result = state.copy(), np.empty(len(state)), np.empty(3)
         solved = kernels.solve(
-            *self.of_cells,
+            self.of_cells,
             self.nu,
             self.lam,
             self.centre,
@@ -183,7 +183,7 @@ class _Solution:
 
         out = np.empty((len(values), len(self.state)))
         residual = np.empty(len(self.problem.weights))
-        kernels.project(*self.problem.of_cells, self.state, values, out, residual)
+        kernels.project(self.problem.of_cells, self.state, values, out, residual)
         return out, residual
 
 
@@ -309,8 +309,8 @@ def _mixed(
     if not resume and known_inflation is None:
         inflation, tried = ladder.inflated(inflation, tried)
     best = _best(tried)
-    if best < ladder.n_loose:
-        begin = ladder.first_long_tailed
+    if best < ladder.n_loose or best >= ladder.n_student:
+        begin = ladder.first_long_tailed if best < ladder.n_loose else 0
         tried |= ladder.look(
             inflation, begin, tried[best].state, enough=enough, iterations=iterations
         )

@@ -108,10 +108,9 @@ def path_cells(sums: AgeSums, roi: int, first: int, stop: int, step: int) -> Pat
 
 def _times(edges: IntArray, mean_lag: FloatArray) -> FloatArray:
     """Return when the two times of each lag bin are, on average, from the age on: (2, n_bin)."""
-    lag = np.arange(1, int(edges[-1]), dtype=np.int64)
-    before, after = (
-        np.add.reduceat(frames, edges[:-1] - 1) / np.diff(edges)
-        for frames in (-(lag // 2), (lag + 1) // 2)
-    )
+    # Sums of lag // 2 and of (lag + 1) // 2 over all lags below an edge.
+    below = (edges - 1) ** 2 // 4, edges**2 // 4
+    earlier, later = (np.diff(total) / np.diff(edges) for total in below)
+    before, after = -earlier, later
     longer = (mean_lag - (after - before)) / 2  # entries of a level have another mean lag
     return np.stack([before - longer, after + longer])

@@ -8,11 +8,17 @@ bin lie alike over the nodes, so that a bin is a few sums of vectors.
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import numpy as np
 
 from xpcs_live_denoise.numerics.compiled import kernel
 from xpcs_live_denoise.records.types import FloatArray, IntArray
+
+# Of `PathCells`: node, share, row, at, place, value; the weight of each cell; frames of a knot.
+Cells: TypeAlias = tuple[
+    IntArray, FloatArray, IntArray, IntArray, FloatArray, FloatArray, FloatArray, int
+]
 
 N_SHARED = 4  # drift, ln alpha, beta and baseline - 1, which all frames share
 _LEAST_DECAY = 1e-12
@@ -206,15 +212,12 @@ def _pass(state: FloatArray, step: int, rate: FloatArray, passed: FloatArray) ->
 
 
 @kernel()
-def _sum_knots(at: FloatArray, rate: FloatArray, downhill: FloatArray, border: FloatArray) -> None:
-    """Fill what knots have in J^T W residual and, with what is shared, in J^T W J."""
-    n_knot = len(rate)
-    for i in range(N_SHARED + 1):
-        total = 0.0
-        to = downhill if i == N_SHARED else border[i]
-        for k in range(n_knot - 1, -1, -1):
-            total += at[i, k + 1]
-            to[k] = rate[k] * total
+def _sum_knots(at: FloatArray, rate: FloatArray, to: FloatArray) -> None:
+    """Fill what knots have of what stands at nodes: the sum over all nodes behind each."""
+    total = 0.0
+    for k in range(len(rate) - 1, -1, -1):
+        total += at[k + 1]
+        to[k] = rate[k] * total
 
 
 @kernel()
@@ -248,14 +251,7 @@ def _sum_pairs(
 
 @kernel()
 def _evaluate(  # noqa: PLR0917
-    node: IntArray,
-    share: FloatArray,
-    row: IntArray,
-    at: IntArray,
-    place: FloatArray,
-    value: FloatArray,
-    weight: FloatArray,
-    step: int,
+    cells: Cells,
     state: FloatArray,
     pairs: FloatArray,
     downhill: FloatArray,
@@ -268,6 +264,7 @@ def _evaluate(  # noqa: PLR0917
     `band` (n_knot, n_knot) and `first` (n_knot,) are those of `_sum_pairs`, `border` (4, n_knot +
     4) is what all share. `pairs` (n_knot + 2, n_knot + 2) are 0 before and after.
     """
+    node, share, row, at, place, value, weight, step = cells
     n_knot, n_row = len(state) - N_SHARED, len(place)
     shared, rate, passed = state[n_knot:], np.empty(n_knot), np.empty(n_knot + 2)
     slowest = _pass(state, step, rate, passed)
@@ -299,9 +296,10 @@ def _evaluate(  # noqa: PLR0917
             x[i] = v[i] * slopes[_BY_DECAY, i]
         _add_products(pairs, k, m, s, t, x)
         widest = max(widest, m - k + 1)
-    _sum_knots(at_node, rate, downhill, border)
+    _sum_knots(at_node[N_SHARED], rate, downhill)
     _sum_pairs(pairs, widest, rate, band, first)
     for j in range(N_SHARED):
+        _sum_knots(at_node[j], rate, border[j])
         downhill[n_knot + j] = of_shared[N_SHARED, j]
         for i in range(N_SHARED):
             border[i, n_knot + j] = of_shared[max(i, j), min(i, j)]
@@ -485,8 +483,8 @@ _ENOUGH = 0.02  # a step that explains no more than this, in ln probability, is 
 _LONGEST_STEP = 2.0  # in ln Gamma and ln alpha
 _FIRST_DAMPING, _DAMPING_FACTOR, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 8.0, 1e-7, 1e8
 _CELLS = (
-    "int64[:, ::1], float64[:, ::1], int64[::1], int64[::1], float64[::1], float64[::1],"
-    " float64[::1], int64"
+    "Tuple((int64[:, ::1], float64[:, ::1], int64[::1], int64[::1], float64[::1], float64[::1],"
+    " float64[::1], int64))"
 )
 
 
@@ -519,14 +517,7 @@ def _uphill(  # noqa: PLR0917
     " float64[::1], float64[:, ::1], float64[:, :, ::1], float64[:, ::1], float64[::1])"
 )
 def solve(  # noqa: PLR0917
-    node: IntArray,
-    share: FloatArray,
-    row: IntArray,
-    at: IntArray,
-    place: FloatArray,
-    value: FloatArray,
-    weight: FloatArray,
-    frames: int,
+    cells: Cells,
     nu: float,
     lam: float,
     centre: FloatArray,
@@ -556,8 +547,8 @@ def solve(  # noqa: PLR0917
     trial[:], before[:] = state, state
     while True:
         new = _of_prior(trial, nu, lam, centre, precision) + _evaluate(
-            node, share, row, at, place, value, weight, frames,
-            trial, pairs, downhills[1 - now], bands[1 - now], borders[1 - now], firsts[1 - now],
+            cells, trial, pairs,
+            downhills[1 - now], bands[1 - now], borders[1 - now], firsts[1 - now],
         )  # fmt: skip
         if new <= cost or not done:
             state[:], cost, gain, now = trial, new, cost - new, 1 - now
@@ -598,15 +589,8 @@ def solve(  # noqa: PLR0917
 
 
 @kernel(f"void({_CELLS}, float64[::1], float64[:, ::1], float64[:, ::1], float64[::1])")
-def project(  # noqa: PLR0917
-    node: IntArray,
-    share: FloatArray,
-    row: IntArray,
-    at: IntArray,
-    place: FloatArray,
-    value: FloatArray,
-    weight: FloatArray,
-    frames: int,
+def project(
+    cells: Cells,
     state: FloatArray,
     values: FloatArray,
     projected: FloatArray,
@@ -616,9 +600,10 @@ def project(  # noqa: PLR0917
 
     `residual` (n,) becomes value less model, 0 where a gap leaves no cell.
     """
+    node, share, row, at, place, value, weight, step = cells
     n_knot, n_row = len(state) - N_SHARED, len(place)
     shared, rate, passed = state[n_knot:], np.empty(n_knot), np.empty(n_knot + 2)
-    slowest = _pass(state, frames, rate, passed)
+    slowest = _pass(state, step, rate, passed)
     room, slopes = np.empty((4, n_row)), np.empty((6, n_row))
     at_node = np.zeros((len(values), n_knot + 2))
     projected[:] = 0.0
@@ -649,10 +634,7 @@ def project(  # noqa: PLR0917
                     x[i] *= slopes[_BY_DECAY, i]
                 _add_at_nodes(at_node[one], k, m, s, t, x)
     for one in range(len(values)):
-        total = 0.0
-        for k in range(n_knot - 1, -1, -1):
-            total += at_node[one, k + 1]
-            projected[one, k] = rate[k] * total
+        _sum_knots(at_node[one], rate, projected[one])
 
 
 @kernel("void(float64[:, ::1], int64, float64)")

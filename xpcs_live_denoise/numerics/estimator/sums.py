@@ -99,7 +99,6 @@ class AgeSums:
         rows = -(-max(1, n) // row_frames)
         sums = cls(len(stack), capacity=rows, most_rows=most_rows, row_frames=row_frames)
         sums._by_level = False
-        sums._previous = np.full((len(stack), max(n, 1)), np.nan)
         sums.reserve(n)
         bins = np.concatenate([[-1], bin_of_lag(lag_bin_edges(max(n - 1, 1)))])
         for roi, one in enumerate(stack):
@@ -270,8 +269,8 @@ class AgeSums:
             earlier, later = last_lag, last_lag + (edges[1:] - 1) % 2
             lowest = within[0][:, np.newaxis] + earlier / self.row_frames  # (n_cut, n_bin)
             highest = within[1][:, np.newaxis] - later / self.row_frames
-            begin, end = np.clip(lowest, begin, end), np.maximum(np.minimum(highest, end), begin)
-            end = np.maximum(end, begin)
+            begin = np.clip(lowest, begin, end)
+            end = np.maximum(np.minimum(highest, end), begin)
         number, mean = np.empty((2, n_cut, n_bin))
         left_out, row = np.empty((self.n_block, n_cut, n_bin)), np.empty(n_cut)
         tables = (values[roi] for values in self._tables())
