@@ -73,14 +73,14 @@ def virtual(folder):
     return folder / "all.h5"
 
 
-def raw_storage(folder):
+def raw_storage(folder, frames=FRAMES):
     """Return a file whose numbers lie beside it."""
-    FRAMES.tofile(folder / "frames.raw")
+    frames.tofile(folder / "frames.raw")
     with h5py.File(folder / "head.h5", "w") as file:
         file.create_dataset(
             "frames",
-            FRAMES.shape,
-            FRAMES.dtype,
+            frames.shape,
+            frames.dtype,
             external=[("frames.raw", 0, h5py.h5f.UNLIMITED)],
         )
     return folder / "head.h5"
@@ -226,6 +226,8 @@ def test_one_of_several_datasets_is_chosen_by_name_and_a_list_shows_them(tmp_pat
     np.testing.assert_allclose(computed(path, dataset="frames").c2, C2, rtol=1e-5)
     with pytest.raises(InvalidInputError, match=r"no datasets of frames 'white'; expected one of"):
         computed(path, dataset="white")
+    with pytest.raises(InvalidInputError, match=r"got the arrays \['dark', 'frames'\]"):
+        computed(archive(tmp_path), dataset="white")
     with h5py.File(path, "a") as file:
         file.attrs["default"], file["entry"].attrs["default"] = "entry", "a"
         file["entry/a"].attrs["signal"] = "frames"
@@ -234,12 +236,12 @@ def test_one_of_several_datasets_is_chosen_by_name_and_a_list_shows_them(tmp_pat
 
 def test_of_several_thresholds_the_first_is_analysed_unless_another_is_chosen(tmp_path):
     both = np.stack([FRAMES, FRAMES[::-1]], axis=1)
-    path = hdf5(tmp_path / "two.h5", frames=both)
-    result = computed(path)
-    assert "The frames have 2 thresholds: the first is analysed" in result.status.message
-    np.testing.assert_allclose(result.c2, C2, rtol=1e-5)
-    other = computed(path, SETTINGS.model_copy(update={"threshold": 2}))
-    np.testing.assert_allclose(other.c2, C2[:, ::-1, ::-1], rtol=1e-5)
+    for path in (hdf5(tmp_path / "two.h5", frames=both), raw_storage(tmp_path, both)):
+        result = computed(path)
+        assert "The frames have 2 thresholds: the first is analysed" in result.status.message
+        np.testing.assert_allclose(result.c2, C2, rtol=1e-5)
+        other = computed(path, SETTINGS.model_copy(update={"threshold": 2}))
+        np.testing.assert_allclose(other.c2, C2[:, ::-1, ::-1], rtol=1e-5)
 
 
 def test_pixels_that_the_master_marks_are_left_out(tmp_path):

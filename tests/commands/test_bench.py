@@ -1,6 +1,7 @@
 """`bench`: what it measures is never asserted, only that everything is, and how it is told."""
 
 import contextlib
+import dataclasses
 import json
 import logging
 import math
@@ -33,7 +34,7 @@ from xpcs_live_denoise.commands.bench.contest import (
 )
 from xpcs_live_denoise.commands.bench.report import document, machine, table
 from xpcs_live_denoise.commands.cli import app
-from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.errors import InvalidInputError, XpcsError
 from xpcs_live_denoise.numerics.two_time import ENGINES
 
 TINY = Case(n_frames=24, n_pixels=300, n_rois=2, n_series=60, peers=True, quick=True)
@@ -296,6 +297,20 @@ def test_memory_is_that_of_a_process_for_each_contestant(monkeypatch):
     case = Case(n_frames=20, n_pixels=50, n_rois=1, n_series=60, quick=True)
     _, rows = measured(memory.memory, case)
     assert 50 < numbers_of(rows)["engine auto", "memory, c2"] < 5000
+
+
+def test_a_contestant_that_failed_has_no_memory(monkeypatch):
+    def fail():
+        raise RuntimeError("no room")
+
+    @contextlib.contextmanager
+    def section(case):
+        yield Section(title="C2", contestants=[Contestant(name="engine auto", run=fail)])
+
+    monkeypatch.setitem(memory.SECTIONS, "c2", section)
+    asked = {"case": dataclasses.asdict(Case()), "section": "c2", "name": "engine auto"}
+    with pytest.raises(XpcsError, match="engine auto failed: RuntimeError: no room"):
+        memory.run_child(json.dumps(asked))
 
 
 # --- the command ------------------------------------------------------------------------------

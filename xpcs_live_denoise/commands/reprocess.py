@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import datetime
 import json
 import math
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 GOOD = (State.DONE, State.SKIPPED, State.TAKEN)
 COLOURS = {State.FAILED: "red", State.PENDING: "yellow", State.TAKEN: "yellow"}
 MOST_ROIS_SHOWN = 3
-_RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
 
 
 def reprocess(
@@ -43,7 +40,9 @@ def reprocess(
     since: Annotated[
         str | None, typer.Option(metavar="DATE", help="Runs from then on: 2026-11-20[T14:00].")
     ] = None,
-    until: Annotated[str | None, typer.Option(metavar="DATE", help="Runs before then.")] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Runs before then; a day includes it.")
+    ] = None,
     sample: Annotated[str | None, typer.Option(help="Runs of this sample.")] = None,
     scan_ids: Annotated[
         str | None, typer.Option(metavar="N-M", help="Ranges of scan_ids: 100-200,205.")
@@ -77,10 +76,9 @@ def reprocess(
         )
     if workers is not None and dask is not None:
         raise typer.BadParameter("expected --workers or --dask, not both.")
-    times = [_date(text, name) for text, name in ((since, "--since"), (until, "--until"))]
-    ranges = [] if scan_ids is None else _ranges(scan_ids)
+    first, last, ranges = _wanted(since, until, scan_ids)
     settings = _settings(config, status, report)
-    selected = _select(settings, runs or (), times[0], times[1], sample, ranges)
+    selected = _select(settings, runs or (), first, last, sample, ranges)
     began = time.time()
     job = Job(settings, selected, status)
     tasks = [
@@ -251,29 +249,20 @@ def _settings(config: Path, status: Path | None, report: Path | None) -> Setting
     return settings
 
 
-def _date(text: str | None, option: str) -> float | None:
-    if text is None:
-        return None
+def _wanted(
+    since: str | None, until: str | None, scan_ids: str | None
+) -> tuple[float | None, float | None, list[tuple[int, int]]]:
+    """Return times, seconds since 1970, and ranges of scan_ids, read as `runs` reads them."""
+    from xpcs_live_denoise.readers import scan_ranges, seconds_of
+
     try:
-        return datetime.datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        raise typer.BadParameter(
-            f"{option}: got {text!r}; expected a date such as 2026-11-20 or 2026-11-20T14:00."
-        ) from None
-
-
-def _ranges(text: str) -> list[tuple[int, int]]:
-    ranges: list[tuple[int, int]] = []
-    for part in text.split(","):
-        found = _RANGE.fullmatch(part.strip())
-        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
-        if last < first:
-            raise typer.BadParameter(
-                f"--scan-ids: got {part.strip()!r}; expected a scan_id or a range of them, the "
-                "lower first: 100-200,205."
-            )
-        ranges.append((first, last))
-    return ranges
+        return (
+            seconds_of("--since", since),
+            seconds_of("--until", until, end_of_day=True),
+            [] if scan_ids is None else [*scan_ranges(scan_ids)],
+        )
+    except InvalidInputError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _select(

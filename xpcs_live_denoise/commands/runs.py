@@ -11,7 +11,7 @@ import typer
 from xpcs_live_denoise.errors import InvalidInputError, one_line
 
 from .output import check_output
-from .view import tiled_settings
+from .view import Address, Config, Container, KeyVariable, tiled_settings
 
 if TYPE_CHECKING:
     import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
@@ -21,18 +21,9 @@ SHORT_UID = 8  # letters of a uid that are shown
 
 
 def runs(
-    uri: Annotated[
-        str | None,
-        typer.Argument(help="Address of the Tiled server; by default that of the settings."),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="The settings, YAML: address, container and key. By default xpcs.yml."),
-    ] = None,
-    path: Annotated[
-        str | None,
-        typer.Option(help="Container of the results; by default the settings', else processed."),
-    ] = None,
+    uri: Address = None,
+    config: Config = None,
+    path: Container = None,
     sample: Annotated[list[str] | None, typer.Option(help="Only this sample; repeatable.")] = None,
     since: Annotated[
         str | None, typer.Option(help='Begun at or after, "2026-11-20" or "2026-11-20 14:30".')
@@ -48,13 +39,7 @@ def runs(
         typer.Option(metavar="NAME=VALUE", help="A key of the start document; repeatable."),
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the whole table to this file.")] = None,
-    api_key_env: Annotated[
-        str | None,
-        typer.Option(
-            help="Environment variable with the Tiled server's API key; by default the settings', "
-            "else TILED_API_KEY."
-        ),
-    ] = None,
+    api_key_env: KeyVariable = None,
 ) -> None:
     """Print a table of runs, one row a run and ROI, with Gamma, alpha and D."""
     from xpcs_live_denoise.catalog import connect

@@ -18,36 +18,41 @@ if TYPE_CHECKING:
     from xpcs_live_denoise.config import TiledSettings
 
 DEFAULT_CONFIG = Path("xpcs.yml")
+# Options that say where results are, of `runs`, too.
+Address = Annotated[
+    str | None,
+    typer.Argument(help="Address of the Tiled server; by default that of the settings."),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help="The settings, YAML: address, container and key. Without an address xpcs.yml."
+    ),
+]
+Container = Annotated[
+    str | None,
+    typer.Option(help="Container of the results; by default the settings', else processed."),
+]
+KeyVariable = Annotated[
+    str | None,
+    typer.Option(
+        help="Environment variable with the Tiled server's API key; by default the settings', "
+        "else TILED_API_KEY."
+    ),
+]
 
 
 def view(
-    uri: Annotated[
-        str | None,
-        typer.Argument(help="Address of the Tiled server; by default that of the settings."),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="The settings, YAML: address, container and key. Without an address xpcs.yml."
-        ),
-    ] = None,
-    path: Annotated[
-        str | None,
-        typer.Option(help="Container of the results; by default the settings', else processed."),
-    ] = None,
+    uri: Address = None,
+    config: Config = None,
+    path: Container = None,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port; a free one by default.")
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; beyond this machine only with a key.")
     ] = "127.0.0.1",
-    api_key_env: Annotated[
-        str | None,
-        typer.Option(
-            help="Environment variable with the Tiled server's API key; by default the settings', "
-            "else TILED_API_KEY."
-        ),
-    ] = None,
+    api_key_env: KeyVariable = None,
     api_key_file: Annotated[Path | None, typer.Option(help="A file with it instead.")] = None,
     key_env: Annotated[str, typer.Option(help="Variable with visitors' key.")] = "XPCS_VIEW_KEY",
     key_file: Annotated[Path | None, typer.Option(help="A file with it instead.")] = None,

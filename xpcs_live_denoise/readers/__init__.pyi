@@ -18,4 +18,6 @@ from .run_table import COLUMNS as COLUMNS
 from .run_table import NEEDED as NEEDED
 from .run_table import key_column as key_column
 from .run_table import runs as runs
+from .run_table import scan_ranges as scan_ranges
+from .run_table import seconds_of as seconds_of
 from .run_table import table_of as table_of

@@ -97,13 +97,13 @@ def runs(
     InvalidInputError
         For what is no date or scan_id, and for a key that no run has.
     """
-    first, last = _seconds("since", since, 0.0), _seconds("until", until, DAY_S)
+    first, last = seconds_of("since", since), seconds_of("until", until, end_of_day=True)
     if first is not None and last is not None and first > last:
         raise InvalidInputError(
             f"since: got {short_repr(since)}, after until={short_repr(until)}; expected the "
             "earlier of the two as since. Exchange them."
         )
-    wanted_scans = None if scan_ids is None else list(_scan_ranges(scan_ids))
+    wanted_scans = None if scan_ids is None else list(scan_ranges(scan_ids))
     documents = dict(_documents(catalog, path, first))  # one may come twice: others are written
     found = [_run(uid, metadata) for uid, metadata in documents.items()]
     _check_keys(start_keys, found)
@@ -283,8 +283,8 @@ def alike(value: object, wanted: object) -> bool:
     return str(value).strip().lower() == str(wanted).strip().lower()
 
 
-def _seconds(name: str, given: Any, day_s: float) -> float | None:
-    """Return a time as seconds since 1970; of a day its beginning, `day_s` later."""
+def seconds_of(name: str, given: Any, *, end_of_day: bool = False) -> float | None:
+    """Return a time as seconds since 1970; of a day its beginning, or its end."""
     if given is None:
         return None
     expected = (
@@ -301,7 +301,7 @@ def _seconds(name: str, given: Any, day_s: float) -> float | None:
     if isinstance(given, datetime.date):
         day = datetime.datetime.combine(given, datetime.time())
         # Not 24 hours on: days with a change of the clocks are shorter or longer.
-        return (day + datetime.timedelta(days=1 if day_s else 0)).timestamp()
+        return (day + datetime.timedelta(days=end_of_day)).timestamp()
     if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
         raise wrong
     if abs(given) > MOST_SECONDS:
@@ -328,7 +328,7 @@ def _python_time(given: Any) -> Any:
     return datetime.datetime.fromisoformat(text[:26] if text[26:].isdigit() else text)
 
 
-def _scan_ranges(given: object) -> Iterator[tuple[int, int]]:
+def scan_ranges(given: object) -> Iterator[tuple[int, int]]:
     """Yield ranges of scan_ids, both ends included."""
     if isinstance(given, range) and len(given) and abs(given.step) == 1:
         yield min(given), max(given)
@@ -348,7 +348,7 @@ def _scan_ranges(given: object) -> Iterator[tuple[int, int]]:
             return
     elif isinstance(given, Iterable) and not isinstance(given, Mapping | bytes):
         for one in cast("Iterable[object]", given):
-            yield from _scan_ranges(one)
+            yield from scan_ranges(one)
         return
     raise InvalidInputError(
         f'scan_ids: got {short_repr(given)}; expected a number, a range such as "100-200", or '

@@ -19,13 +19,12 @@ from xpcs_live_denoise.errors import InvalidInputError, UnreadableFramesError, t
 from xpcs_live_denoise.records.frames import Geometry, HDF5Frames, MissingFrames
 from xpcs_live_denoise.records.types import Array, BoolArray
 
-from .eiger.files import Master, pixel_mask_of, read_master, read_pixel_mask
+from .eiger.files import MASTER, Master, pixel_mask_of, read_master, read_pixel_mask
 from .file_roots import FileRoots
 from .hdf5 import NOT_YET, open_hdf5, require_allowed_data
 from .image_files import ImageFiles
 from .metadata import find_frame_time, find_geometry
 
-MASTER = "_master.h5"
 ANY_FILE = FileRoots(None)  # a person names them, no document
 MOST_LISTED = 12
 MOST_DEEP = 12  # groups in groups that are looked into
@@ -389,8 +388,9 @@ def _numpy_part(path: Path, name: str | None) -> Part:
         if not isinstance(loaded, np.ndarray):
             with loaded:
                 names = [one for one in loaded.files if loaded[one].ndim == 3]
-                wanted = [one for one in (name, "frames") if one in names] or names
-                if len(wanted) != 1 and wanted[:1] not in ([name], ["frames"]):
+                usual = [one for one in names if one == "frames"] or names
+                wanted = usual if name is None else [one for one in names if one == name]
+                if len(wanted) != 1:
                     raise InvalidInputError(
                         f"File {path}: got the arrays {sorted(loaded.files)}, of which "
                         f"{len(names)} may be frames (n, rows, cols). Choose one with dataset=, or "

@@ -23,10 +23,12 @@ from xpcs_live_denoise.records.frames import (
 from xpcs_live_denoise.records.types import Array
 
 from .documents import plain_document
+from .eiger.files import MASTER
 from .frames import FrameReader, read_tiled, read_with_gaps
+from .hdf5 import ThresholdChoice
 from .image_files import IMAGES, ImageFiles, in_order, with_gaps
 from .metadata import find_frame_time, find_geometry
-from .named_files import ANY_FILE, MASTER, Contents, Part, contents_of, kind_of, missing
+from .named_files import ANY_FILE, Contents, Part, contents_of, kind_of, missing
 from .reading_thread import read_ahead
 from .selection import RoiSelection, select_frames
 
@@ -78,6 +80,7 @@ class StoredSeries:
                 f"The frames have {several} thresholds: the first is analysed. Set `threshold` to "
                 "1 or another one."
             )
+        self._threshold = ThresholdChoice(threshold or 1)
         self._reader = FrameReader(
             roots=ANY_FILE, timeout_s=0.0, threshold=threshold or 1, tiled=tiled
         )
@@ -134,14 +137,10 @@ class StoredSeries:
             elif isinstance(frames, ImageFiles):
                 blocks = (one for one in frames.read(1, None) if not isinstance(one, MissingFrames))
             else:
-                blocks = iter([frames[:1]])
+                blocks = iter([frames[:1][:, *self._place(part)]])
             for block in cast("Iterator[Array]", blocks):
                 return block[0]
         raise UnreadableFramesError(f"{self.subject}: no frame could be read.")
-
-    def close(self) -> None:
-        """Close files."""
-        self._reader.close()
 
     def _pieces(
         self, selection: RoiSelection, max_bytes: int
@@ -156,7 +155,12 @@ class StoredSeries:
             elif isinstance(frames, ImageFiles):
                 yield from cast("Any", frames.read(max_bytes, selection))
             else:
-                yield from select_frames(frames, max_bytes, selection)
+                yield from select_frames(frames, max_bytes, selection, self._place(part))
+
+    def _place(self, part: Part) -> tuple[int, ...]:
+        """Return the index of the threshold of an array, empty where it has none."""
+        shape = cast("Array", part.frames).shape
+        return self._threshold.place(shape, part.subject, required=True)
 
 
 def names_files(frames: object) -> bool:

@@ -63,8 +63,9 @@ def run_child(asked: str) -> float:
     with SECTIONS[request["section"]](case) as section:
         chosen = [one for one in section.contestants if one.name == request["name"]]
         one = dataclasses.replace(section, contestants=chosen, repeats=1)
-        if not [*measure(one, lambda _: None)]:
-            raise XpcsError(f"{request['name']} gave no number")
+        found = [numbers for _, numbers in measure(one, lambda _: None)] or ["gave no number"]
+        if isinstance(found[0], str):
+            raise XpcsError(f"{request['name']} {found[0]}")
     return most_megabytes()
 
 
