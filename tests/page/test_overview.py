@@ -7,7 +7,7 @@ import pytest
 from bokeh.document import Document
 
 from xpcs_live_denoise.errors import TiledUnavailableError
-from xpcs_live_denoise.page.overview import MOST_CURVES, Overview
+from xpcs_live_denoise.page.overview import HINT, MOST_CURVES, Overview
 from xpcs_live_denoise.page.run_state import RunState
 from xpcs_live_denoise.readers import table_of
 
@@ -57,6 +57,7 @@ class FakeHub:
 class Screen:
     def __init__(self, documents, synthetic):
         run = synthetic(n_frames=5)
+        self.documents = documents
         self.hub = FakeHub(documents, run.gamma(range(5), source="path", final=True))
         self.document = Document()
         self.overview = Overview(self.document, self.hub)
@@ -120,6 +121,29 @@ def test_chosen_rows_are_laid_over_each_other_and_their_runs_given_back(screen):
     assert len(screen.points("gammas")["x"]) == 0
 
 
+def test_what_is_chosen_stays_when_a_run_comes(screen):
+    screen.choose(2, 5)
+    names = list(screen.points("gammas")["name"])
+    screen.hub.read = table_of(screen.documents | {"new": document_of(10)})
+    asyncio.run(screen.overview.refresh())
+    assert screen.rows.data["scan_id"][:2] == [10, 10]
+    assert screen.rows.selected.indices == [4, 7]
+    asyncio.run(screen.overview.show_chosen())
+    assert list(screen.points("gammas")["name"]) == names
+
+
+def test_a_run_that_failed_before_its_rois_were_known_does_not_hide_those_of_others(screen):
+    failed = document_of(10)
+    failed["start"]["xpcs"] = failed["stop"]["xpcs"] = {}
+    del failed["start"]["scan_id"]
+    screen.hub.read = table_of(screen.documents | {"failed": failed})
+    asyncio.run(screen.overview.refresh())
+    screen.model("overview_roi").value = "2"
+    assert len(screen.rows.data["scan_id"]) == 4
+    screen.choose(1)
+    assert set(screen.points("gammas")["name"]) == {"2 · gel · T_sample 40 · ROI 2"}
+
+
 def test_more_rows_than_can_be_told_apart_are_said(synthetic):
     screen = Screen({f"r{scan}": document_of(scan) for scan in range(9)}, synthetic)
     screen.choose(*range(12))
@@ -134,3 +158,6 @@ def test_a_server_that_is_away_is_said_and_the_table_stays(screen):
     assert screen.model("overview_words").text == "Tiled server: no answer."
     assert len(screen.rows.data["scan_id"]) == 8
     assert np.isnan(screen.rows.data["relaxation_rate"][0])
+    screen.hub.read = table_of(screen.documents)
+    asyncio.run(screen.overview.refresh())
+    assert screen.model("overview_words").text == HINT

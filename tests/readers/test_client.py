@@ -57,13 +57,6 @@ def as_before(stream, *unknown):
 
 
 @pytest.fixture(scope="module")
-def module_client(tiled_server):
-    client = tiled_server.client()
-    yield client
-    client.context.close()
-
-
-@pytest.fixture(scope="module")
 def finished(module_client, synthetic):
     """A finished analysis: the numbers, and the result as a reader finds it."""
     run = synthetic()

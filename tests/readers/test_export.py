@@ -53,13 +53,6 @@ ENUMERATIONS = {
 
 
 @pytest.fixture(scope="module")
-def module_client(tiled_server):
-    client = tiled_server.client()
-    yield client
-    client.context.close()
-
-
-@pytest.fixture(scope="module")
 def gel(module_client, synthetic):
     """A simulated gel as it was analysed, and its result in Tiled."""
     frames = np.concatenate(

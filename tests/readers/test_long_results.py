@@ -12,13 +12,6 @@ from xpcs_live_denoise.sinks.run import TiledSink
 
 
 @pytest.fixture(scope="module")
-def module_client(tiled_server):
-    client = tiled_server.client()
-    yield client
-    client.context.close()
-
-
-@pytest.fixture(scope="module")
 def long(module_client, synthetic):
     """A finished run of 330 frames, whose map has 83 bins of 4."""
     run = synthetic(n_frames=330, map_frames=100)

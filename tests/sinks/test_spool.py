@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.identical import assert_identical
 from xpcs_live_denoise.config import Settings
-from xpcs_live_denoise.errors import SpoolInUseError
+from xpcs_live_denoise.errors import InvalidInputError, SpoolInUseError
 from xpcs_live_denoise.live.delivery import DeliveryThread, RunDelivery, what_is_left
 from xpcs_live_denoise.live.outbox import Outbox, Timings
 from xpcs_live_denoise.live.worker import Worker
@@ -120,6 +120,14 @@ def test_a_final_result_takes_the_place_of_the_publications(tmp_path, synthetic)
     assert_identical(read_record(end)["result"], run.result())
     box.close()
     assert_identical(records_in(tmp_path)[1], [run.result(), END])
+
+
+def test_a_damaged_end_is_said_with_what_to_do(tmp_path, synthetic):
+    box = Spool(tmp_path, synthetic().info, uid="derived", time=5.0, path="processed")
+    box.put_end(None, END).write_bytes(b"no zip at all")
+    with pytest.raises(InvalidInputError, match=r"cannot be read .* replay UID"):
+        list(box.records())
+    box.close()
 
 
 def test_a_spool_of_an_earlier_version_can_still_be_delivered(tmp_path, synthetic):

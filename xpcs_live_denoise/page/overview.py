@@ -68,6 +68,7 @@ class Overview:
         }
         self._lines = ColumnDataSource({"x": [], "y": []})
         self._wanted: tuple[tuple[str, int], ...] = ()
+        self._failed = False  # whether the table could not be read just now
         self._controls: dict[str, Model] = {
             "filter": TextInput(placeholder="Filter: sample, scan, uid, plan, any key"),
             "roi": Select(title="ROI", value=ALL, options=[ALL]),
@@ -151,8 +152,12 @@ class Overview:
         try:
             table = await self._hub.table()
         except XpcsError as error:
+            self._failed = True
             self._say(str(error))
             return
+        if self._failed:
+            self._failed = False
+            self._say(HINT)
         if table is self._table:
             return
         self._table = table
@@ -173,8 +178,13 @@ class Overview:
         found = filtered(self._table, words, self._controls["roi"].value)
         shown = {name: found[name].tolist() for name in (*SHOWN, "result_uid") if name != "taken"}
         shown["taken"] = [f"{time:%Y-%m-%d %H:%M}" for time in found["time"]]
-        self._rows.selected.indices = []
+        chosen = [
+            at
+            for at, row in enumerate(zip(shown["result_uid"], shown["roi"], strict=True))
+            if row in self._wanted
+        ]
         self._rows.data = shown
+        self._rows.selected.indices = chosen
         self._show_trend(found)
 
     def _show_trend(self, found: Table) -> None:
@@ -249,8 +259,10 @@ class Overview:
         """Return what a curve is called in a legend."""
         run = next(iter(self._table[self._table["result_uid"] == uid].to_dict("records")), {})
         key = self._controls["key"].value
-        value = run.get(key)
-        parts = [f"{run.get('scan_id') or uid[:8]}", str(run.get("sample") or "")]
+        value, scan_id = run.get(key), run.get("scan_id")
+        if isinstance(scan_id, float):  # a column in which some run has none
+            scan_id = int(scan_id) if math.isfinite(scan_id) else None
+        parts = [uid[:8] if scan_id is None else str(scan_id), str(run.get("sample") or "")]
         if isinstance(value, int | float) and math.isfinite(value):
             parts.append(f"{key} {value:.4g}")
         return " · ".join(filter(None, (*parts, f"ROI {label}")))
@@ -274,7 +286,7 @@ def filtered(table: Table, words: str, roi: str) -> Table:
     """Return the rows in whose texts and numbers all words are found, of one ROI or of all."""
     kept = np.ones(len(table), bool)
     if roi != ALL:
-        kept &= (table["roi"].astype(str) == roi).to_numpy()
+        kept &= (table["roi"] == float(roi)).to_numpy()
     wanted = words.lower().split()
     if wanted:
         texts = ["\n".join(map(str, row)).lower() for row in table.itertuples(index=False)]

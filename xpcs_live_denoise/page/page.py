@@ -47,14 +47,14 @@ HERE = Path(__file__).parent
 
 
 def page_template(name: str = "page.html") -> jinja2.Template:
-    """Return a template, with the style and the script of the page inside."""
+    """Return a template, with the head, the style and the script of the page inside."""
     # Bokeh's own templates are written for an environment that escapes nothing.
     environment = jinja2.Environment(  # noqa: S701
         loader=jinja2.PackageLoader("bokeh.core", "_templates")
     )
     # Ours; nothing of a run goes through it: that comes later, as text, over the WebSocket.
     source = (HERE / name).read_text("utf-8")
-    for part in ("page.css", "page.js"):
+    for part in ("head.html", "page.css", "page.js"):
         source = source.replace(f"@{part}@", (HERE / part).read_text("utf-8"))
     return environment.from_string(source)
 

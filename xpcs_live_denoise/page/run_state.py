@@ -364,7 +364,8 @@ class RunState:
                 self.labels[index],
                 frame_time_s=self.frame_time_s,
                 n_frames=self.n_frames,
-                stride=c2_map.entry_frames,
+                stride=c2_map.stride,
+                frames_per_bin=c2_map.frames_per_bin,
             )
         except InvalidInputError:  # no path of this ROI, or not yet
             return None

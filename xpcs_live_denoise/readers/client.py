@@ -19,7 +19,7 @@ from xpcs_live_denoise.catalog import (
     time_units,
 )
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
-from xpcs_live_denoise.numerics.estimator.model_image import c2_residual
+from xpcs_live_denoise.numerics.estimator.model_image import c2_model, c2_residual
 from xpcs_live_denoise.records.types import Array, Document, FloatArray
 
 from .contents import (
@@ -30,8 +30,17 @@ from .contents import (
     complete_table,
     rows_that_count,
 )
+from .detector import azimuths
 from .export import export_file, format_of
-from .two_time import BINNED, LONG_NAMES, SQUARES, model_of_bins, read_band, read_map, with_band
+from .two_time import (
+    BINNED,
+    LONG_NAMES,
+    SQUARES,
+    raw_where_unwritten,
+    read_band,
+    read_map,
+    with_band,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,8 +122,7 @@ class XPCSResult(BlueskyRunV3):
         if "c2_denoised" in stream:
             whole = slice(0, n_frames)
             values = np.asarray(stream["c2_denoised"][which, whole, whole])
-            # Tiled reads 0 where nothing was written, and a denoised C2 is never exactly 0.
-            values = np.where(values == 0, raw, values)
+            values = raw_where_unwritten(values, lambda: raw)
         else:  # the run is on
             values = with_band(raw, self.band(roi, stop=n_frames).values)
         return self._map(values, roi, "c2_denoised", 1, n_frames)
@@ -163,10 +171,9 @@ class XPCSResult(BlueskyRunV3):
         first, last, _ = slice(start, stop).indices(n_frames)
         frames, window = range(first, max(first, last)), int(self.xpcs["window"])
         values = read_band(stream, name, which, frames, window)
-        if name == "c2_band_denoised" and (values == 0).any():
-            # Tiled reads 0 where nothing was written, and a denoised C2 is never exactly 0.
-            values = np.where(
-                values == 0, read_band(stream, "c2_band", which, frames, window), values
+        if name == "c2_band_denoised":
+            values = raw_where_unwritten(
+                values, lambda: read_band(stream, "c2_band", which, frames, window)
             )
         frame_time_s = self.xpcs["frame_time_s"]
         dims = {
@@ -209,8 +216,12 @@ class XPCSResult(BlueskyRunV3):
         failures: list[InvalidInputError] = []
         for index, label in enumerate(labels):
             try:
-                model[index] = model_of_bins(
-                    table, label, frames_per_bin, self.xpcs["frame_time_s"], self.n_frames
+                model[index] = c2_model(
+                    table,
+                    label,
+                    frame_time_s=self.xpcs["frame_time_s"],
+                    n_frames=self.n_frames,
+                    frames_per_bin=frames_per_bin,
                 )
             except InvalidInputError as error:
                 failures.append(error)
@@ -286,7 +297,7 @@ class XPCSResult(BlueskyRunV3):
         values: Document = {
             "roi": np.repeat(labels, len(delay_s)),
             "q_inv_angstrom": np.repeat(self._q(), len(delay_s)),
-            "phi_deg": np.repeat(self._phi(), len(delay_s)),
+            "phi_deg": np.repeat(azimuths(self.xpcs), len(delay_s)),
             "delay_s": np.tile(delay_s, len(labels)),
         }
         nothing = np.full(len(values["roi"]), np.nan)
@@ -471,11 +482,6 @@ class XPCSResult(BlueskyRunV3):
         """Return q of every ROI, inverse Angstrom; NaN where unknown."""
         return np.array(self.xpcs["q_inv_angstrom"], dtype=float)
 
-    def _phi(self) -> FloatArray:
-        """Return the azimuth of every ROI, degrees; NaN where it has none."""
-        known = self.xpcs.get("phi_deg") or [np.nan] * len(self.xpcs["roi"])
-        return np.array(known, dtype=float)
-
     def _map(
         self, values: Array, roi: int | None, name: str, frames_per_bin: int, n_frames: int
     ) -> xr.DataArray:
@@ -504,7 +510,7 @@ class XPCSResult(BlueskyRunV3):
             "roi": (along_roi, labels, {"long_name": "ROI"}),
             "q_inv_angstrom": (along_roi, q, {"long_name": "q", "units": "1/angstrom"}),
         }
-        if np.isfinite(phi_deg := self._phi()).any():
+        if np.isfinite(phi_deg := azimuths(self.xpcs)).any():
             coords["phi_deg"] = (along_roi, phi_deg[which], {"long_name": "φ", "units": "deg"})
         attrs = {"long_name": LONG_NAMES[name], "units": "1"}
         return xr.DataArray(

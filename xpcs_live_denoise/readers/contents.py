@@ -16,7 +16,7 @@ from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
 from xpcs_live_denoise.records.results import GAMMA_COLUMNS
 from xpcs_live_denoise.records.types import Array, Document, FloatArray
 
-from .two_time import mirrored
+from .two_time import mirrored, raw_where_unwritten
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +87,7 @@ class Contents:
     def denoised(self, roi: int) -> FloatArray:
         """Return the denoised C2 of the ROI with this index, (n, n): raw where no window was."""
         values = np.asarray(self.arrays["two_time/c2_denoised"][roi])
-        return np.where(values == 0, self.c2(roi), values) if (values == 0).any() else values
+        return raw_where_unwritten(values, lambda: self.c2(roi))
 
     @classmethod
     def of_run(

@@ -7,6 +7,7 @@ place.
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -21,6 +22,7 @@ from xpcs_live_denoise.records.types import Document, FloatArray
 
 from .contents import Contents
 from .detector import RoiImage, azimuths, exposure_s
+from .two_time import raw_where_unwritten
 
 KEV_ANGSTROM = 12.398419843
 BAND_ROWS = 8192  # frames of the band that are copied at a time
@@ -353,10 +355,10 @@ class NexusFile:
         for start in range(0, n, BAND_ROWS):
             rows = slice(start, min(n, start + BAND_ROWS))
             values = np.asarray(stored[:, rows])
-            if name == "c2" and source.endswith("denoised") and (values == 0).any():
-                # Tiled reads 0 where nothing was written, and a denoised C2 is never exactly 0.
-                raw = np.asarray(self._contents.arrays["two_time/c2_band"][:, rows])
-                values = np.where(values == 0, raw, values)
+            if name == "c2" and source.endswith("denoised"):
+                raw = self._contents.arrays["two_time/c2_band"]
+                read_raw = functools.partial(raw.__getitem__, (slice(None), rows))
+                values = raw_where_unwritten(values, read_raw)
             dataset[:, rows] = values
 
     # --- Gamma(t) ------------------------------------------------------------------------------

@@ -195,7 +195,7 @@ def _run(uid: str, metadata: Fields) -> Document:
         **known,
         "scan_id": start.get("scan_id"),
         "sample": views.sample_name(start),
-        "labels": labels if isinstance(labels, list) else [labels],
+        "labels": list(map(number, labels if isinstance(labels, list) else [labels])),
         "of_roi": {name: summary.get(name) or xpcs.get(name) for name in OF_ROI},
         "state": state,
         "time": began,

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xpcs_live_denoise.errors import ResultNotFoundError
-from xpcs_live_denoise.numerics.estimator.model_image import c2_model
 from xpcs_live_denoise.records.types import Array, FloatArray
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from xpcs_live_denoise.catalog import Node
 
 # How often, and how long apart, a map is read again that is written over with other bins.
@@ -76,6 +74,15 @@ def read_band(stream: Node, name: str, which: slice | int, frames: range, window
     return band.reshape(*square.shape[:-2], *band.shape[1:])
 
 
+def raw_where_unwritten(denoised: Array, raw: Callable[[], Any]) -> Array:
+    """Return a denoised C2 with the raw values, which `raw` reads, where no window was written.
+
+    Tiled reads 0 there, and a denoised C2 is never exactly 0.
+    """
+    unwritten = denoised == 0
+    return np.where(unwritten, raw(), denoised) if unwritten.any() else denoised
+
+
 def with_band(c2: FloatArray, band: Array) -> FloatArray:
     """Return C2 (..., n, n) with the values of a band (..., n, window) near its diagonal."""
     whole, n = c2.copy(), c2.shape[-1]
@@ -90,22 +97,3 @@ def mirrored(lower: Array) -> FloatArray:
     """Return the symmetric array of a lower triangle; what is above the diagonal is ignored."""
     below = np.tril(lower, -1)
     return np.tril(lower) + np.swapaxes(below, -1, -2)
-
-
-def model_of_bins(
-    table: pd.DataFrame, label: int, frames_per_bin: int, frame_time_s: float, n_frames: int
-) -> FloatArray:
-    """Return the model of C2, (m, m), of a map: the mean over two frames of each bin."""
-    each = max(1, frames_per_bin // 2)
-    model = c2_model(table, label, frame_time_s=frame_time_s, n_frames=n_frames, stride=each)
-    if frames_per_bin == 1:
-        return model
-    n_bins = -(-len(model) // 2)
-    pairs = np.pad(model, (0, 2 * n_bins - len(model)), constant_values=np.nan)
-    parts = pairs.reshape(n_bins, 2, n_bins, 2).swapaxes(1, 2)
-    known = np.isfinite(parts)
-    count = known.sum(axis=(2, 3))
-    total = np.where(known, parts, 0).sum(axis=(2, 3))
-    mean = np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
-    np.fill_diagonal(mean, np.nan)
-    return mean

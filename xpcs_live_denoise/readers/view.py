@@ -14,6 +14,8 @@ from xpcs_live_denoise.records.results import GammaTable, Picture
 from xpcs_live_denoise.records.run import RoiHeterogeneity, Status
 from xpcs_live_denoise.records.types import Document, FloatArray
 
+from .detector import azimuths
+
 if TYPE_CHECKING:
     from xpcs_live_denoise.window import RunView
 
@@ -33,7 +35,6 @@ def result_view(result: XPCSResult, label: int, *, model: bool = False) -> RunVi
     series_s = n_frames * frame_time_s
     gamma = views.table_from_columns({name: rows[name] for name in rows})
     q = np.array(xpcs["q_inv_angstrom"], np.float64)
-    phi_deg = np.array(xpcs.get("phi_deg") or [np.nan] * len(labels), np.float64)
     picture = _picture(result)
     state = "" if stop is None else views.STATES.get(stop.get("exit_status", ""), "ended")
     reason = "" if stop is None else stop.get("reason") or ""
@@ -42,7 +43,7 @@ def result_view(result: XPCSResult, label: int, *, model: bool = False) -> RunVi
     shown = views.gamma_view(gamma, label, end_s=series_s, window=window, final=stop is not None)
     return RunView(
         title=views.run_title(start, start["original_run_uid"], xpcs.get("detector", ""), state),
-        roi=f"{views.roi_title(label, q[roi], phi_deg[roi])} ({roi + 1} of {len(labels)})",
+        roi=f"{views.roi_title(label, q[roi], azimuths(xpcs)[roi])} ({roi + 1} of {len(labels)})",
         message=views.message(reason, status.message, shown.caution),
         facts=views.facts(
             status,

@@ -36,11 +36,6 @@ class RowSource(StrEnum):
         """Whether the network made it: such rows have no error bar and are never recommended."""
         return self in (RowSource.DENOISED, RowSource.DENOISED_COARSE, RowSource.SERIES_DENOISED)
 
-    @property
-    def is_series(self) -> bool:
-        """Whether it is a fit of the whole series, which has no age."""
-        return self in (RowSource.SERIES_RAW, RowSource.SERIES_DENOISED)
-
 
 # --- from the pixels to C2 and Gamma(t) -----------------------------------------------------
 

@@ -55,7 +55,7 @@ class BandFile:
             for name in ("c2", "denoised", "spread"):
                 values = getattr(rows, name)
                 if values is not None and rows.stop > rows.start:
-                    self._dataset(name, values)[:, rows.start : rows.stop] = values
+                    self._dataset(name, values, rows.stop)[:, rows.start : rows.stop] = values
         except (OSError, RuntimeError) as error:
             self._give_up(error)
 
@@ -77,9 +77,9 @@ class BandFile:
         with contextlib.suppress(OSError):
             self._part.unlink(missing_ok=True)
 
-    def _dataset(self, name: str, values: np.ndarray[Any, Any]) -> Any:
-        """Return a dataset with room for the next rows."""
-        n_roi, n_new, window = values.shape
+    def _dataset(self, name: str, values: np.ndarray[Any, Any], stop: int) -> Any:
+        """Return a dataset with room for rows up to `stop`; NaN where none came."""
+        n_roi, _, window = values.shape
         if name not in self._file:
             self._file.create_dataset(
                 name,
@@ -90,7 +90,7 @@ class BandFile:
                 fillvalue=np.nan,
             )
         dataset = self._file[name]
-        dataset.resize(dataset.shape[1] + n_new, axis=1)
+        dataset.resize(max(dataset.shape[1], stop), axis=1)
         return dataset
 
     def _give_up(self, error: Exception) -> None:

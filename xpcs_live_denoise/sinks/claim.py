@@ -162,7 +162,7 @@ class ClaimedSink:
                 self._write(record)
 
     def finish(self, end: RunEnd) -> None:
-        """Write the end, and give the claim back."""
+        """Write the end; the claim is held until `Claim.release`."""
         with self._claim.lock:
             if end.analysis_exit_status != "success" and not self._has_frames:
                 self.why = XpcsError(f"{end.reason} Nothing was stored.")

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -266,25 +266,35 @@ def write_record(path: Path, value: Any) -> None:
 
 def read_record(path: Path) -> Any:
     """Return what `write_record` was given; InvalidInputError if the file is damaged."""
+    with _stored_arrays(path) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+        return _decode(json.loads(arrays[TEXT].tobytes()), arrays)
+
+
+def first_row_of_result(path: Path) -> int | None:
+    """Return the first row of the band that the final result in a file holds; None without one.
+
+    Raises as `read_record`.
+    """
+    with _stored_arrays(path) as stored:
+        coded: Any = json.loads(stored[TEXT].tobytes())
+        result = coded.get("result")
+        band = None if result is None else result["fields"].get("band")
+        return None if band is None else band["fields"]["start"]
+
+
+@contextlib.contextmanager
+def _stored_arrays(path: Path) -> Generator[Any]:
+    """Open a file of `write_record`; InvalidInputError for what fails with it."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        return _decode(json.loads(arrays[TEXT].tobytes()), arrays)
+            yield stored
     except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise InvalidInputError(
             f"Spooled record {path}: cannot be read ({type(error).__name__}: {error}). Expected a "
             "file that the spool wrote; compute the run again with xpcs-live-denoise replay UID "
             "--config xpcs.yml, and remove its folder."
         ) from error
-
-
-def first_row_of_result(path: Path) -> int | None:
-    """Return the first row of the band that the final result in a file holds; None without one."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        coded: Any = json.loads(stored[TEXT].tobytes())
-    result = coded.get("result")
-    band = None if result is None else result["fields"].get("band")
-    return None if band is None else band["fields"]["start"]
 
 
 def _sync_folder(folder: Path) -> None:
