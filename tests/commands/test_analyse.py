@@ -109,7 +109,7 @@ def test_the_result_is_saved_where_out_says(folder):
         (("bare.npy", "--rings", "4-7", "--q", "1-2"), "got --rings and --q"),
         (("bare.npy", "--phi", "0-90"), "got --phi; expected --rings"),
         (("bare.npy", "--q", "0.1-0.2", "--center", "3,4"), "geometry lacks wavelength_angstrom"),
-        (("bare.npy", "--rings", "4..7", "--center", "3,4"), "expected ranges such as 80-90"),
+        (("bare.npy", "--rings", "4.0.1-7", "--center", "3,4"), "expected ranges such as 80-90"),
         (("gel_12_master.h5", "--q", "9-12"), "what a flat detector sees"),
         (("bare.npy", "--rings", "4-7", "--plot", "g.jpg"), "expected .png"),
     ],

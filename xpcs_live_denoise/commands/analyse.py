@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from xpcs_live_denoise.records.frames import Geometry
     from xpcs_live_denoise.sources import StoredSeries
 
-_RANGE = re.compile(r"\s*(-?[\d.]+(?:e-?\d+)?)\s*[-:]\s*(-?[\d.]+(?:e-?\d+)?)\s*", re.IGNORECASE)
+_NUMBER = r"\s*(-?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*"
+_RANGE = re.compile(f"{_NUMBER}[-:]{_NUMBER}", re.IGNORECASE)
 SUFFIXES = (".h5", ".hdf5", ".nxs")
 
 
