@@ -24,6 +24,7 @@ from .offline import Result as Result
 from .offline import analyse as analyse
 from .offline import analyse_c2 as analyse_c2
 from .readers import XPCSResult as XPCSResult
+from .readers import compare as compare
 from .readers import results as results
 from .readers import runs as runs
 from .records.results import DenoisedTwoTime as DenoisedTwoTime

@@ -1,6 +1,7 @@
 """Where the results of a run go: Tiled, the spool on disk, a file, the terminal, memory."""
 
 from .band_file import BandFile as BandFile
+from .band_file import stored_band as stored_band
 from .claim import Claim as Claim
 from .claim import ClaimedSink as ClaimedSink
 from .claim import ClaimTimes as ClaimTimes
