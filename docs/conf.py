@@ -21,7 +21,7 @@ extensions = [
     "generated",
 ]
 exclude_patterns = ["_build", "decisions/README.md"]
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 # Type hints say it already; numpydoc's sections say the rest.

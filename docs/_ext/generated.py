@@ -50,8 +50,8 @@ def settings() -> str:
     lines = [
         "# Settings",
         "",
-        "Fields of `Settings`, and lines of `xpcs.yml`. `xpcs-live-denoise init` writes a file with all "
-        "of them, `xpcs-live-denoise check` tests one. Paths are relative to the file.",
+        "Fields of `Settings`, and lines of `xpcs.yml`. `xpcs-live-denoise init` writes a file "
+        "with all of them, `xpcs-live-denoise check` tests one. Paths are relative to the file.",
         "",
         *_fields(Settings, ""),
     ]
@@ -61,10 +61,18 @@ def settings() -> str:
 def _fields(model: type[BaseModel], prefix: str) -> list[str]:
     lines: list[str] = []
     for name, field in model.model_fields.items():
-        inner = [a for a in (field.annotation, *get_args(field.annotation)) if hasattr(a, "model_fields")]
-        described = " ".join((field.description or "").split())
+        inner = [
+            a for a in (field.annotation, *get_args(field.annotation)) if hasattr(a, "model_fields")
+        ]
+        described = html.escape(" ".join((field.description or "").split()), quote=False)
         if inner:
-            lines += [f"## {prefix}{name}", "", described, "", *_fields(inner[0], f"{prefix}{name}.")]
+            lines += [
+                f"## {prefix}{name}",
+                "",
+                described,
+                "",
+                *_fields(inner[0], f"{prefix}{name}."),
+            ]
         else:
             lines += [f"`{prefix}{name}`", f": {described} {_default(field)}", ""]
     return lines
@@ -84,7 +92,7 @@ def _default(field: FieldInfo) -> str:
 def commands() -> str:
     """Return the page of commands, as typer writes it."""
     arguments = ("xpcs_live_denoise.commands.cli", "utils", "docs", "--name", COMMAND)
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603
         [sys.executable, "-m", "typer", *arguments], capture_output=True, text=True, check=True
     )
     text = html.unescape(done.stdout).replace(f"# `{COMMAND}`", "# Commands", 1)
@@ -96,7 +104,7 @@ def columns() -> str:
     lines = [
         "# Columns of the tables",
         "",
-        "What the tables `gamma` and `status` of a result hold. Streams and arrays: [](../schema.md).",
+        "What the tables `gamma` and `status` of a result hold. Arrays: [](../schema.md).",
         "",
     ]
     for name, record, schema in (
