@@ -343,7 +343,7 @@ class Settings(_Model):
         except OSError as error:
             raise InvalidInputError(
                 f"Settings file {path}: cannot be read ({error.strerror}). Expected a YAML file; "
-                "the README's section on settings shows one."
+                "`xpcs-live-denoise init` writes one."
             ) from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise InvalidInputError(f"Settings file {path}: not valid YAML ({error}).") from error
