@@ -46,6 +46,7 @@ from xpcs_live_denoise.sources import (
     FrameReader,
     RoiSelection,
     open_flat_field,
+    open_mask,
     open_rois,
     read_ahead,
     read_with_gaps,
@@ -91,6 +92,11 @@ class Session:
     def rois(self, start: Fields) -> tuple[RoiMap, FloatArray | None, str]:
         """Return ROI map, flat field and a note, read anew for each run as the settings say."""
         return open_flat_field(self.settings, open_rois(self.settings, self._rois, start))
+
+    def image(self, rois: RoiMap) -> DetectorImage:
+        """Return the image of a new run, whose I(q) leaves out what the mask of now does."""
+        keep = open_mask(self.settings, rois.shape)
+        return DetectorImage(rois, self.settings.orientation, keep=keep)
 
     def ensemble(self) -> tuple[Denoiser | None, str]:
         """Return the ensemble, or None and why there is none."""
@@ -224,17 +230,18 @@ class LiveRun:
             return
         self._notes.add(*begin.notes)
         rois, self._begun.flat_field, note = self._session.rois(begin.start)
-        rois = rois.with_q(begin.geometry)
-        # Before the ensemble, whose libraries take seconds to load.
-        self.image = DetectorImage(rois, self._session.settings.orientation)
+        image = self._session.image(rois)
+        image.locate(begin.geometry)
+        self.image = image  # before the ensemble, whose libraries take seconds to load
         _, why_not = self._session.ensemble()
         mean_image.compile_kernels()
         self._notes.add(*filter(None, (why_not, note)))
 
-    def _begin_analysis(self, begun: Begun, rois: RoiMap) -> Analysis:
+    def _begin_analysis(self, begun: Begun, image: DetectorImage) -> Analysis:
         """Begin with the first frames: files that are followed tell more by then."""
         begun.axis.begin = begin = begun.axis.begin.with_files()
-        rois = rois.with_q(begin.geometry)
+        image.locate(begin.geometry)
+        rois = image.rois
         settings, (ensemble, _) = self._session.settings, self._session.ensemble()
         self._analysis = analysis = Analysis(
             settings,
@@ -263,7 +270,7 @@ class LiveRun:
 
     def _require_analysis(self) -> Analysis:
         if self._analysis is None and self._begun is not None and self.image is not None:
-            return self._begin_analysis(self._begun, self.image.rois)
+            return self._begin_analysis(self._begun, self.image)
         if self._analysis is None:
             raise UnreadableFramesError(NO_DESCRIPTOR)
         return self._analysis
