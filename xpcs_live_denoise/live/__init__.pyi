@@ -1,5 +1,7 @@
 """One run while it is measured: documents in, results delivered, no error into the scan."""
 
 from .callback import LiveDenoise as LiveDenoise
+from .monitor import LiveMonitor as LiveMonitor
+from .monitor import serve_metrics as serve_metrics
 from .outbox import Timings as Timings
 from .progress import SeriesProgress as SeriesProgress
