@@ -74,9 +74,11 @@ class _Watch:
         errors = [found.rate_error.get(roi, np.inf) for roi in wanted]
         if errors and max(errors) <= self._rate_error:
             return "known"
-        if self._most_frames is not None and found.n_frames >= self._most_frames:
+        # The sample has had the frames that wait for the analysis, too.
+        n_seen = max(self._live.status[uid].n_seen, found.n_frames)
+        if self._most_frames is not None and n_seen >= self._most_frames:
             return "most_frames"
-        doses = [found.dose.get(roi, 0.0) for roi in wanted]
+        doses = [found.dose.get(roi, 0.0) / max(found.n_frames, 1) * n_seen for roi in wanted]
         if self._most_dose is not None and doses and max(doses) >= self._most_dose:
             return "most_dose"
         if uid not in self._live.running:
@@ -106,7 +108,7 @@ def until_known(
     With `detectors` frame after frame is triggered and read. Without, it only waits, for a detector
     that the plan has triggered or kicked off; the plan stops it afterwards. (An Eiger is followed
     where the start document names it in `detectors`, as that of bluesky's own plans does.) It never
-    waits for ever: it ends with the run, at a limit, and where nothing is analysed for `patience_s`.
+    waits for ever: it ends with the run, at a limit, or where nothing is analysed for `patience_s`.
 
     Parameters
     ----------
@@ -118,7 +120,8 @@ def until_known(
         Standard error of ln Gamma (0.1: ten per cent of Gamma) of the typical rate of each ROI (see
         `fit_power_law`) that is good enough.
     most_frames, most_dose
-        Frames, and counts a pixel of any of the ROIs, at which it ends anyway.
+        Frames, and counts a pixel of any of the ROIs, at which it ends anyway; frames that wait for
+        the analysis count.
     rois
         Labels of the ROIs; by default all.
     poll_s, patience_s
