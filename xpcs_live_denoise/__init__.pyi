@@ -11,6 +11,8 @@ from .errors import UnreadableFramesError as UnreadableFramesError
 from .errors import XpcsError as XpcsError
 from .live import LiveDenoise as LiveDenoise
 from .live import serve_metrics as serve_metrics
+from .live import stop_when_known as stop_when_known
+from .live import until_known as until_known
 from .numerics.estimator.model_image import c2_model as c2_model
 from .numerics.estimator.model_image import c2_residual as c2_residual
 from .numerics.fits import PowerLaw as PowerLaw

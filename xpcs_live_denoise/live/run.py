@@ -53,6 +53,7 @@ from xpcs_live_denoise.sources import (
 )
 
 from .delivery import RunDeliveries, RunDelivery
+from .known import Knowledge
 from .time_axis import TimeAxis
 from .worker import Begin, End, Message, NewFrames, Worker
 
@@ -123,8 +124,8 @@ class LiveRun:
     """A run's analysis, driven by messages, with its results on the way to the sinks.
 
     Used by the worker's thread only, but for `image`, which it sets and others read (None until
-    the run has begun and when it is over), and `n_seen`, the frames announced, which the
-    RunEngine's thread counts.
+    the run has begun and when it is over), `known`, which others read, too, and `n_seen`, the
+    frames announced, which the RunEngine's thread counts.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class LiveRun:
         self.uid = uid
         self.image: DetectorImage | None = None
         self.n_seen = 0
+        self.known = Knowledge()
         self.deliveries = RunDeliveries(deliveries)
         self._status = Status()
         self._session = session
@@ -286,6 +288,7 @@ class LiveRun:
     def _start_over(self, begin: Begin, *reasons: str) -> None:
         """Forget what was analysed, and take back what was published of it."""
         self._analysis = None
+        self.known = Knowledge()
         self._notes = Notes(self.uid)
         self._notes.add(*reasons)
         self._status = append_note(self._counted(Status()), *self._notes)
@@ -368,10 +371,12 @@ class LiveRun:
         picture = None
         if self.image is not None:
             picture = self.image.updated(negative_is_data=analysis.negative_is_data)
-        self.deliveries.put(
-            dataclasses.replace(publication, c2=rows, status=self._status, picture=picture)
+        publication = dataclasses.replace(
+            publication, c2=rows, status=self._status, picture=picture
         )
         self._worker.counts.observe("xpcs_publication_seconds", time.monotonic() - began)
+        self.known.take(publication, begun.info)
+        self.deliveries.put(publication)
 
     def _end(self, end: End) -> None:
         """Write the final result and close the sinks, whatever happened before."""
@@ -408,7 +413,9 @@ class LiveRun:
         if self.image is not None:
             self.image.add_offered()
             picture = self.image.image(negative_is_data=analysis.negative_is_data)
-        return dataclasses.replace(result, status=self._status, picture=picture, info=begun.info)
+        result = dataclasses.replace(result, status=self._status, picture=picture, info=begun.info)
+        self.known.take(result, begun.info)
+        return result
 
 
 # C2 of frames that are all the same differs from place to place by no more: noise of rounding.

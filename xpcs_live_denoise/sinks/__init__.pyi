@@ -12,4 +12,5 @@ from .spool import Spool as Spool
 from .spool import default_folder as default_folder
 from .spool import read_record as read_record
 from .spool import spooled_folders as spooled_folders
+from .summary import Summary as Summary
 from .terminal import TerminalSink as TerminalSink
