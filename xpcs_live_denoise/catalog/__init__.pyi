@@ -1,6 +1,7 @@
 """What speaks to Tiled and is neither a source nor a sink: connection, nodes, schema, server."""
 
 from .connection import connect as connect
+from .connection import has_users as has_users
 from .connection import key_in_file as key_in_file
 from .connection import probe as probe
 from .nodes import Node as Node
