@@ -1,17 +1,22 @@
 """Series through the production server as deploy/ has it: nobody sees what is not theirs."""
 
 import asyncio
+import contextlib
 import json
+import os
+import subprocess
 import threading
 import time
+from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 import websockets.exceptions
 from bluesky.run_engine import RunEngine
 from websockets.sync.client import connect
 
-from tests.support.production import production
+from tests.support.production import DATABASES, DEPLOY, POSTGRES_BIN, production
 from tests.support.serving import (
     Serving,
     differences,
@@ -220,3 +225,49 @@ def test_a_restart_in_the_middle_of_a_series_loses_nothing(server, serving, whic
     result = wait_for_result(server.client("carol"), uid)
     assert_complete(result, frames, serving.settings)
     assert result.validate()
+
+
+def test_a_backup_put_into_an_empty_place_is_the_same_server(server, runs, tmp_path):
+    """Keys, tags, containers, tables and arrays; through backup.sh and restore.sh as they are."""
+    environment = {**os.environ, **server.environment, "XPCS_KEYS": str(server.keys)}
+    environment["PATH"] = f"{POSTGRES_BIN}:{environment['PATH']}"
+
+    def script(name, folder, **variables):
+        return subprocess.run(
+            ["sh", DEPLOY / f"bin/{name}.sh", folder],
+            env={**environment, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    made = script("backup", tmp_path)
+    assert made.returncode == 0, made.stderr
+    folder = Path(made.stdout.strip())
+    raw, derived = runs[ONE]
+    client = server.client("alice")
+    before = results(client, raw)
+    table, c2 = before.gamma_table(), before.c2(denoised=False).values
+
+    refused = script("restore", folder)
+    assert refused.returncode != 0
+    assert "not empty; expected an empty folder" in refused.stderr
+    with contextlib.ExitStack() as undo:
+        undo.callback(server.start_tiled)
+        server.end()
+        for name in DATABASES:
+            server.postgres.sql(f"ALTER DATABASE {name} RENAME TO {name}_lost")
+            server.postgres.sql(f"CREATE DATABASE {name}")
+        for place in (server.arrays, server.keys):
+            place.rename(place.with_name(f"{place.name}_lost"))
+        restored = script("restore", folder)
+        assert restored.returncode == 0, restored.stderr
+    after = results(server.client("alice"), raw)
+    assert after.path_parts[-1] == derived
+    assert after.gamma_table().equals(table)
+    np.testing.assert_array_equal(after.c2(denoised=False).values, c2)
+    with pytest.raises(ResultNotFoundError):
+        results(server.client("alice"), runs[TWO][0])
+    damaged = next(folder.glob("TABLES.dump"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert "FAILED" in script("restore", folder).stdout + script("restore", folder).stderr
