@@ -16,7 +16,7 @@ import websockets.exceptions
 from bluesky.run_engine import RunEngine
 from websockets.sync.client import connect
 
-from tests.support.production import DATABASES, DEPLOY, POSTGRES_BIN, production
+from tests.support.production import DATABASES, DEPLOY, POSTGRES_BIN, Redis, production
 from tests.support.serving import (
     Serving,
     differences,
@@ -26,6 +26,7 @@ from tests.support.serving import (
     write_settings,
 )
 from xpcs_live_denoise import results
+from xpcs_live_denoise.catalog import redis_findings, server_findings
 from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.monitoring import Counts
 from xpcs_live_denoise.page.access import VisitorAccess
@@ -205,6 +206,35 @@ def test_the_page_shows_a_visitor_what_the_own_key_may_read(server, runs):
         return found
 
     assert asyncio.run(look()) == [[ONE], [TWO], [ONE, TWO]]
+
+
+@pytest.mark.parametrize(
+    ("key", "tags", "said"),
+    [
+        ("xpcs-serve", (ONE,), []),
+        ("xpcs-serve", ("{data_session}",), []),
+        ("xpcs-serve", ("pass-0",), ["takes no results with the access tags pass-0", "pass-0"]),
+        ("bob", (TWO,), ["lacks the scopes create:node, write:metadata, write:data", "no results"]),
+    ],
+)
+def test_what_a_key_and_its_tags_cannot_do_is_said_at_the_start(server, key, tags, said):
+    found = [one.text for one in server_findings(server.client(key), "processed", tags)]
+    assert bool(found) == bool(said)
+    for words in said:
+        assert any(words in text for text in found), found
+
+
+def test_a_redis_that_keeps_nothing_is_said(server, tmp_path):
+    assert list(redis_findings(server.redis.uri)) == []
+    forgetful = Redis(tmp_path)
+    forgetful.start(config=None)
+    try:
+        (finding,) = redis_findings(forgetful.uri)
+    finally:
+        forgetful.end()
+    assert finding.problem
+    assert "keeps nothing on disk" in finding.text
+    assert "appendonly yes" in finding.text
 
 
 @pytest.mark.parametrize("which", ["redis", "postgres"])

@@ -10,6 +10,8 @@ import typer
 
 from xpcs_live_denoise.errors import SpoolInUseError
 
+from .preflight import tell_findings
+
 if TYPE_CHECKING:
     from xpcs_live_denoise.config import Settings
     from xpcs_live_denoise.sinks import Spool
@@ -43,10 +45,26 @@ def deliver(
     folders = spooled_folders(root)
     if not folders:
         typer.echo(f"Nothing to deliver in {root}.")
+    else:
+        _tell_findings(settings)
     tags = access_tag or ()
     delivered = [deliver_run(folder, settings, path, tags) for folder in folders]
     if not all(delivered):
         raise typer.Exit(1)
+
+
+def _tell_findings(settings: Settings) -> None:
+    """Say once, before the first run, what will not work."""
+    from xpcs_live_denoise.sinks import TiledDestination
+
+    tiled = TiledDestination(settings)
+    try:
+        tiled.check()
+        tell_findings(settings, tiled)
+    except Exception:  # whatever it is, the line of each run says so
+        return
+    finally:
+        tiled.close()
 
 
 def deliver_run(
