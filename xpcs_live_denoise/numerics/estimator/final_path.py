@@ -129,22 +129,15 @@ class FinalPath:
         inflation = None if sums.n_block else 1.0
 
         def path(step: int, search: PathSearch | None) -> PathEstimate:
-            cells = path_cells(fine, self._roi, start - fine.first, end - fine.first, step)
-            at = middles(cells) + fine.first
+            cells = path_cells(fine, self._roi, start, end, step)
+            at = middles(cells)
             known = np.full(len(at), typical[0]) if search is None else search.at(at)
             begun = begin(cells, known, prior)
             if search is not None:
                 begun = dataclasses.replace(begun, prior=search.prior, inflation=search.inflation)
-            found = estimate_path(
-                cells,
-                begun,
-                prior,
-                ages - fine.first,
-                known_inflation=inflation,
-                ln_alpha=ln_alpha,
+            return estimate_path(
+                cells, begun, prior, ages, known_inflation=inflation, ln_alpha=ln_alpha
             )
-            there = dataclasses.replace(found.search, first=found.search.first + fine.first)
-            return dataclasses.replace(found, age=ages, search=there)
 
         found = path(_LOOK_ROWS, search)
         is_rough = found.converged and _exceeds(np.diff(found.search.ln_rate), found)

@@ -609,12 +609,16 @@ class PathEstimator:
 
         `ln_rate` is typical of them; it says how far back the stretch has to reach.
         """
-        n, size = sums.n_frames, sums.row_frames
+        n = sums.n_frames
         if not math.isfinite(ln_rate):
             ln_rate = float(np.mean(rate_range(max(n - 1, 1))))
-        longest = _odd(_LIVE_DECAYS / math.exp(ln_rate) / _LIVE_KNOTS / size)
-        step = min(knot_step(sums.n_rows, _LIVE_KNOTS), longest)
-        first = max(0, n - _LIVE_KNOTS * step * size - 1) // size * size
+        reach = _LIVE_DECAYS / math.exp(ln_rate)
+        first, step = _live_stretch(sums, n, reach)
+        if sums.recent is not None:  # rows as they were before others were added up, if they do
+            asked = n - float(ages.min(initial=n))
+            of_recent, rows = _live_stretch(sums.recent, n, reach, asked)
+            if of_recent >= sums.recent.first:
+                sums, first, step = sums.recent, of_recent, rows
         cells = path_cells(sums, self._roi, first, n, step)
         prior = of_part(series)
         known = self._search
@@ -628,6 +632,19 @@ class PathEstimator:
         # A search that led nowhere, in the dark for example, must not lead the next one.
         self._search = found.search if found.converged else None
         return found
+
+
+def _live_stretch(
+    sums: AgeSums, n_frames: int, reach: float, least: float = 0.0
+) -> tuple[int, int]:
+    """Return the first frame of the newest knots, and the rows of each.
+
+    Knots are narrow where they reach over `reach` frames, all that `least` asks for in any case.
+    """
+    size = sums.row_frames
+    step = min(knot_step(sums.n_rows, _LIVE_KNOTS), _odd(reach / _LIVE_KNOTS / size))
+    step = max(step, knot_step(math.ceil(least / size), _LIVE_KNOTS))
+    return max(0, n_frames - _LIVE_KNOTS * step * size - 1) // size * size, step
 
 
 def of_part(series: SeriesFit) -> LinearPrior:
