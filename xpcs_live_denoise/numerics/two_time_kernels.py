@@ -350,10 +350,14 @@ def write_band(
 @kernel(in_order=True)
 def add_entries(
     products: Any, old: Any, new: Any, old_inverse: Any, new_inverse: Any, per_pixel: float,
-    first: int, oldest: int, power: int, row_frames: int, bins: Any, sums: Any, counts: Any,
-    left_out: Any, squares: Any, pairs: Any, previous: Any,
+    first: int, oldest: int, power: int, begin: int, row_frames: int, bins: Any, sums: Any,
+    counts: Any, left_out: Any, squares: Any, pairs: Any, previous: Any,
 ) -> None:  # fmt: skip  # pragma: no cover (compiled)
-    """Add products (block, old frame, new frame) of one level to the tables of one ROI."""
+    """Add products (block, old frame, new frame) of one level to the tables of one ROI.
+
+    Row 0 begins at frame `begin`; entries of ages before it, or of lags beyond the tables, do not
+    count.
+    """
     n_block = left_out.shape[2]
     size = 1 << power
     values = np.empty(n_block)
@@ -362,7 +366,7 @@ def add_entries(
         for lag in range(1, len(bins)):
             lag_bin = bins[lag]
             i = frame - lag - oldest
-            if lag_bin < 0:
+            if lag_bin < 0 or lag_bin >= sums.shape[1]:
                 continue
             n = old[i] * new[j] if i >= 0 else 0.0
             value, total = np.nan, 0.0
@@ -374,18 +378,19 @@ def add_entries(
                 change = value - previous[lag]
                 # previous[lag] is that of the frame before, one age earlier
                 if np.isfinite(change):
-                    row = ((2 * frame - 2 - lag) // 2) // row_frames
-                    squares[row] += change * change / 2
-                    pairs[row] += 1
+                    row = ((2 * frame - 2 - lag) // 2 - begin) // row_frames
+                    if row >= 0:
+                        squares[row] += change * change / 2
+                        pairs[row] += 1
                 previous[lag] = value
-            if n <= 0:
+            age = (size * frame - size * lag // 2 if power else (2 * frame - lag) // 2) - begin
+            if n <= 0 or age + size <= 0:
                 continue
             for block in range(n_block):
                 rest = total - products[block, i, j]
                 values[block] = rest * old_inverse[block, i] * new_inverse[block, j] - 1
-            age = size * frame - size * lag // 2 if power else (2 * frame - lag) // 2
             weight = n / size
-            for row in range(age // row_frames, (age + size - 1) // row_frames + 1):
+            for row in range(max(age // row_frames, 0), (age + size - 1) // row_frames + 1):
                 inside = min(age + size, (row + 1) * row_frames) - max(age, row * row_frames)
                 share = weight * inside
                 sums[row, lag_bin] += share * value
