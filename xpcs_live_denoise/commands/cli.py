@@ -13,6 +13,7 @@ from .analyse import analyse
 from .bench import bench
 from .catalog import catalog
 from .check import check
+from .compare import compare
 from .convert_rois import convert_rois
 from .deliver import deliver
 from .demo import demo
@@ -37,7 +38,7 @@ app = typer.Typer(
 for command in (
     *(demo, init, check, analyse, catalog, train, evaluate),
     *(denoise_frames, train_frames, evaluate_frames),
-    *(deliver, view, runs, export, convert_rois, serve, replay, reprocess, bench),
+    *(deliver, view, runs, compare, export, convert_rois, serve, replay, reprocess, bench),
 ):
     app.command()(command)
 
