@@ -27,6 +27,7 @@ def counts():
 
 
 def excess(made, rate=RATE):
+    made = np.maximum(made, 1e-3)
     return (2 * (rate * np.log(rate / made) - (rate - made))).mean()
 
 

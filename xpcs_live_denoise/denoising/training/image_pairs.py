@@ -18,6 +18,7 @@ from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray
 from .images import CLASSES, photons, simulate_images
 
 SIZE = 128  # pixels along an edge of what is learned from
+N_CHOOSING = 3  # batches of eight cuts that choose the best state
 SET_APART = 5  # of so many images one chooses the best state and is not learned from
 
 
@@ -119,7 +120,7 @@ class MeasuredImages:
             n_last = max(1, len(views) // SET_APART)
             self._learning = [(views[:-n_last], None, valid)]
             apart = [(views[:1], views[-n_last:].sum(axis=0), valid)]
-        for _ in range(6):
+        for _ in range(N_CHOOSING):
             self._choosing.append(self._drawn(apart, 8, generator))
         self.description = description
 
