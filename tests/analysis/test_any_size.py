@@ -6,6 +6,8 @@ import pytest
 from xpcs_live_denoise import RoiMap, Settings, analyse_c2, simulate_speckle
 from xpcs_live_denoise.analysis.series import Analysis, open_ensemble
 from xpcs_live_denoise.denoising.ensemble import KINDS, load_ensemble
+from xpcs_live_denoise.page.c2_node import c2_to_read
+from xpcs_live_denoise.window.run_view import view_of_result
 
 ROIS = RoiMap.from_labels(np.repeat([[1], [2]], 24, axis=0).repeat(24, axis=1))
 FRAMES = np.concatenate(
@@ -88,6 +90,8 @@ def test_a_c2_alone_is_denoised_by_the_denoiser_of_the_settings():
     assert result.info.model["kind"] == "any_size"
     assert result.info.settings["denoiser"] == "any_size"
     assert result.denoised.c2[0, :5, 55:].std() < 0.5 * result.c2[0, :5, 55:].std()
+    drawn = view_of_result(result, result.info, 0).two_time
+    np.testing.assert_allclose(drawn.denoised, result.denoised.c2[0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -102,3 +106,12 @@ def test_weights_of_the_other_kind_end_no_run_and_are_named(kind):
 
 def test_windows_are_the_default():
     assert open_ensemble(Settings(detector="d"))[0].info["window"] == 50
+
+
+@pytest.mark.parametrize(("any_size", "squares"), [(True, ["c2_denoised"]), (False, [])])
+def test_the_page_reads_the_whole_denoised_c2_where_it_is_more_than_the_band(any_size, squares):
+    children = ("c2", "c2_band", "c2_band_denoised", "c2_denoised")
+    names = ("c2", "c2_band", "c2_band_denoised")
+    read = c2_to_read(children, names, live=False, any_size=any_size)
+    assert read == ["c2", "c2_band_denoised", *squares]
+    assert c2_to_read(children[:3], names, live=True, any_size=True) == list(names)
