@@ -278,7 +278,9 @@ class Analysis:
         with one_thread():
             n, two_time = self.n_frames, self._two_time
             # Rows that have been handed out are to be replaced where the series was begun anew.
-            since = two_time.unchanged(0 if self._begun_anew else since)
+            since = 0 if self._begun_anew else min(since, n)
+            intensity = self._screen.intensity.rows(since, n)
+            since = two_time.unchanged(since)
             self._begun_anew = self._begun_anew and n < self._n_published
             self._n_published = max(self._n_published, n)
             scaling = self._band.advance()
@@ -291,6 +293,7 @@ class Analysis:
                 band=rows,
                 gamma=gamma,
                 status=self._status(scaling),
+                intensity=intensity if n > intensity.start else None,
             )
 
     def _status(self, scaling: WindowScaling) -> Status:
@@ -318,7 +321,11 @@ class Analysis:
             )
             if self._band_writer is not None:
                 self._band_writer.write(result.band)
-        return dataclasses.replace(result, status=self._complete(result.status))
+        return dataclasses.replace(
+            result,
+            status=self._complete(result.status),
+            intensity=self._screen.intensity.rows(0, self.n_frames),
+        )
 
     def _complete(self, status: Status) -> Status:
         """Add to a status what became of frames that are not in C2, or only as gaps."""

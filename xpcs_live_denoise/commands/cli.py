@@ -13,6 +13,7 @@ from .analyse import analyse
 from .bench import bench
 from .catalog import catalog
 from .check import check
+from .compare import compare
 from .convert_rois import convert_rois
 from .deliver import deliver
 from .demo import demo
@@ -34,7 +35,7 @@ app = typer.Typer(
 # In the order of `--help`.
 for command in (
     *(demo, init, check, analyse, catalog, train, evaluate),
-    *(deliver, view, runs, export, convert_rois, serve, replay, reprocess, bench),
+    *(deliver, view, runs, compare, export, convert_rois, serve, replay, reprocess, bench),
 ):
     app.command()(command)
 

@@ -20,6 +20,7 @@ from xpcs_live_denoise.errors import (
     install_line,
 )
 
+from .metrics import MetricsHost, MetricsPort, tell_metrics
 from .output import check_output
 
 if TYPE_CHECKING:
@@ -53,11 +54,13 @@ def serve(
     plot: Annotated[
         Path | None, typer.Option(help="Show the newest run in this .png, while it goes on.")
     ] = None,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
 ) -> None:
     """Analyse runs of other processes, in this one, until Ctrl-C."""
     from xpcs_live_denoise.catalog import connect
     from xpcs_live_denoise.config import Settings
-    from xpcs_live_denoise.live import LiveDenoise
+    from xpcs_live_denoise.live import LiveDenoise, serve_metrics
     from xpcs_live_denoise.sources import open_flat_field, open_rois, roi_choices
 
     if plot is not None:
@@ -87,6 +90,12 @@ def serve(
             source = _follow(settings, live, client)
         else:
             source = listen(documents, live, bind=bind, prefix=prefix)
+        if metrics_port is not None:
+            metrics = serve_metrics(
+                live, port=metrics_port, host=metrics_host, waits_for=lambda: source.waits_for
+            )
+            stack.callback(metrics.close)
+            tell_metrics(metrics)
         stored = analyse_until(ended, source, live)
     if not stored:
         raise typer.Exit(1)

@@ -28,6 +28,7 @@ from .tiled_http import (
 
 logger = logging.getLogger(__name__)
 
+LOOK_S = 0.05
 C2_KINDS = ("c2", *BAND_FIELDS)
 # stream -> what in it is followed.
 FOLLOWED = {
@@ -91,6 +92,22 @@ class RunFeed:
         if index not in self.state.wanted and 0 <= index < len(self.state.labels):
             self.state.wanted.add(index)
             self._start(self._read_roi(index))
+
+    async def shown(self, index: int, timeout_s: float) -> bool:
+        """Wait until what is stored of a ROI (its index) has been read; return whether it has.
+
+        Of a run without a stored g2, as one that is on, that is its C2, too.
+        """
+        end = time.monotonic() + timeout_s
+        self.want(index)
+        if not await self.loaded(timeout_s):
+            return False
+        data, labels = self.state.data, self.state.labels
+        while "delay_s" not in data.g2 and index not in data.maps and 0 <= index < len(labels):
+            if time.monotonic() > end or not self.state.n_frames:
+                break
+            await asyncio.sleep(LOOK_S)
+        return True
 
     def on_metadata(self, metadata: Fields) -> None:
         """Take newer metadata of the run; with its stop everything is read once more."""

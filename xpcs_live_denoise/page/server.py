@@ -25,6 +25,7 @@ from tornado.web import RequestHandler
 
 from xpcs_live_denoise.errors import InvalidInputError
 
+from .export import Export
 from .hub import Hub
 from .overview import Overview
 from .page import Page, page_template
@@ -126,6 +127,7 @@ def _warm_up(hub: Hub) -> None:
 
 
 def _application(hub: Hub, key: str | None) -> GuardedApplication:
+    exports = (r"/export", Export, {"hub": hub})
     template, overview = page_template(), page_template("overview.html")
 
     def make(document: BokehDocument) -> None:
@@ -142,6 +144,7 @@ def _application(hub: Hub, key: str | None) -> GuardedApplication:
     return GuardedApplication(
         key,
         {"/": Application(FunctionHandler(make))},
+        extra_patterns=[exports],
         extra_websocket_origins=["*"],  # the gate compares the origin with the host it was asked at
         # A session's token holds these, and the browser's scripts can read it.
         include_headers=[],

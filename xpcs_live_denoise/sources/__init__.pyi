@@ -26,6 +26,7 @@ from .remote.receiver import RemoteDocuments as RemoteDocuments
 from .roi_files import load_mask as load_mask
 from .roi_files import load_rois as load_rois
 from .roi_files import open_flat_field as open_flat_field
+from .roi_files import open_mask as open_mask
 from .roi_files import open_rois as open_rois
 from .roi_files import roi_choices as roi_choices
 from .roi_files import save_rois as save_rois

@@ -27,6 +27,7 @@ from .eiger.files import MASTER
 from .frames import FrameReader, read_tiled, read_with_gaps
 from .hdf5 import ThresholdChoice
 from .image_files import IMAGES, ImageFiles, in_order, with_gaps
+from .image_headers import header_facts
 from .metadata import find_frame_time, find_geometry
 from .named_files import ANY_FILE, Contents, Part, contents_of, kind_of, missing
 from .reading_thread import read_ahead
@@ -267,13 +268,14 @@ def _without_holes(paths: list[Path], numbers: list[int], each: list[Contents]) 
 
 def _images(paths: list[Path], numbers: list[int], notes: list[str]) -> Contents:
     files = ImageFiles(with_gaps(paths, numbers))
+    frame_time_s, geometry = header_facts(paths[0])
     part = Part(
         frames=files,
         n_frames=files.n_frames,
         frame_shape=files.frame_shape,
         subject=paths[0].name,
     )
-    return Contents(parts=(part,), notes=tuple(notes))
+    return Contents(parts=(part,), frame_time_s=frame_time_s, geometry=geometry, notes=tuple(notes))
 
 
 def _in_folder(folder: Path, series: int | None) -> list[Path]:

@@ -243,6 +243,35 @@ def test_the_variance_that_a_prior_leaves_is_that_of_the_full_matrix():
     assert of_mean == pytest.approx(expected[:n_knot, :n_knot].mean())
 
 
+@pytest.mark.parametrize("n_block", [0, 8])
+def test_the_errors_of_a_path_are_those_of_the_full_matrices(problem, n_block):
+    cells, weights, begin, plain = problem
+    _, factor, _, _ = solve(cells, weights, begin, 0)
+    n_knot, precision = cells.n_knot, PRIOR[1]
+    stiffness = np.random.default_rng(8).uniform(1, 9, n_knot - 1)
+    left_out = np.random.default_rng(9).normal(0, 0.01, (n_block, len(cells.value)))
+    data = (cells.value, weights, cells.step)
+    known = (cells.node, cells.share, cells.row, cells.at, cells.place, *data)
+    found, of_mean = np.empty((3, len(begin))), np.empty(3)
+    kernels.variances(known, begin, stiffness, precision, factor, left_out, found, of_mean)
+
+    inverse = np.linalg.inv(plain.uphill_and_curvature(begin)[1])
+    change = np.diff(np.eye(len(begin)), axis=0)[: n_knot - 1]
+    shared = np.eye(len(begin))[n_knot - 1 :].copy()
+    shared[0] = np.where(np.arange(len(begin)) < n_knot, 1 / n_knot, 0)
+    prior = (change.T * stiffness) @ change + (shared.T * precision) @ shared
+    open_ = inverse @ prior @ inverse
+    expected = [inverse - open_, inverse - open_, open_]
+    if n_block:
+        shifts = (left_out * weights) @ plain.jacobian(begin) @ inverse
+        away = shifts - shifts.mean(axis=0)
+        expected[1] = (n_block - 1) / n_block * away.T @ away
+    np.testing.assert_allclose(found, [np.diagonal(one) for one in expected], rtol=2e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        of_mean, [one[:n_knot, :n_knot].mean() for one in expected], rtol=2e-4, atol=1e-7
+    )
+
+
 def test_cells_of_gaps_are_left_out():
     c2 = noisy(plain_c2(np.full(60, 0.05)), 0.01)
     c2[30:33] = c2[:, 30:33] = np.nan

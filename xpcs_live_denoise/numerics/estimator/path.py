@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import lapack  # pyright: ignore[reportMissingTypeStubs]
 
 from xpcs_live_denoise.records.types import FloatArray, IntArray
 
@@ -20,8 +19,6 @@ from .cuts import SeriesFit, vague_prior
 from .grid import ALPHA_SCATTER, LinearPrior, rate_range
 from .path_cells import PathCells, path_cells
 from .sums import AgeSums, StackedResiduals, jackknife_variance
-
-_lapack: Any = lapack  # scipy carries no types
 
 # --- the priors --------------------------------------------------------------------------------
 
@@ -83,8 +80,10 @@ class _Problem:
         data = (cells.value, self.weights, cells.step)
         return (cells.node, cells.share, cells.row, cells.at, cells.place, *data)
 
-    def solve(self, state: FloatArray, iterations: int, room: _Room) -> _Solution:
-        """Find the most probable path from a state on.
+    def solve(
+        self, state: FloatArray, iterations: int, room: _Room, *, with_errors: bool = False
+    ) -> _Solution:
+        """Find the most probable path from a state on, and its errors while they cost little.
 
         Raises
         ------
@@ -117,23 +116,34 @@ class _Problem:
             before=before,
             evidence=known - cost - log_volume,
             converged=gain < _CONVERGED,
+            known_errors=self.errors(end, room) if with_errors else None,
         )
+
+    def errors(self, state: FloatArray, room: _Room) -> _Errors:
+        """Return the variances of a state, right after it was solved for."""
+        from . import path_kernels as kernels
+
+        left_out = self.cells.left_out
+        none = np.empty((0, len(self.weights)))
+        variance, mean = np.empty((3, len(state))), np.empty(3)
+        kernels.variances(
+            self.of_cells,
+            state,
+            self.stiffness(state),
+            self.precision,
+            room.arrays[-1],
+            none if left_out is None else left_out,
+            variance,
+            mean,
+        )
+        white, jackknife, prior = variance
+        of_mean = float(mean[2] + max(mean[:2]))
+        return _Errors(white=white, jackknife=jackknife, prior=prior, mean=of_mean)
 
     def stiffness(self, state: FloatArray) -> FloatArray:
         """Return the second derivatives of the prior by the increments, (n_knot - 1,)."""
         change = np.diff(state[:-_N_SHARED])
         return self.lam * (self.nu + 1) / (self.nu + self.lam * change**2)
-
-    def inverse(self, state: FloatArray, room: _Room) -> FloatArray:
-        """Return the inverse of the curvature at a state."""
-        from . import path_kernels as kernels
-
-        size, n_knot = len(state), self.cells.n_knot
-        self.solve(state, 0, room)
-        factor = room.arrays[-1][:size, :size].T
-        inverse: FloatArray = _lapack.dpotri(factor, lower=0)[0].T
-        kernels.spread_mean(inverse, n_knot, self.precision[0])
-        return inverse
 
 
 class _Room:
@@ -154,37 +164,23 @@ class _Solution:
     before: FloatArray  # where the last step began: the curvature is that there
     evidence: float  # ln, up to a constant that all priors share
     converged: bool
+    known_errors: _Errors | None  # None where nobody has asked for them
 
     def residual(self) -> FloatArray:
         """Return value less model, (n,)."""
-        return self._projected(np.empty((0, len(self.problem.weights))))[1]
+        from . import path_kernels as kernels
+
+        residual = np.empty(len(self.problem.weights))
+        nothing = np.empty((0, len(residual))), np.empty((0, len(self.state)))
+        kernels.project(self.problem.of_cells, self.state, *nothing, residual)
+        return residual
 
     def errors(self, room: _Room) -> _Errors:
         """Return the variances of its state."""
-        from . import path_kernels as kernels
-
-        n_knot, left_out = self.problem.cells.n_knot, self.problem.cells.left_out
-        inverse, open_ = self.problem.inverse(self.before, room), np.empty(len(self.state))
-        stiffness = self.problem.stiffness(self.state)
-        mean_open = kernels.open_variance(inverse, stiffness, self.problem.precision, open_)
-        white = np.diagonal(inverse) - open_
-        mean_white = float(inverse[:n_knot, :n_knot].mean()) - mean_open
-        jackknife, mean_data = white, mean_white
-        if left_out is not None:
-            shifts = self._projected(left_out)[0] @ inverse
-            jackknife = jackknife_variance(shifts)
-            of_level = float(jackknife_variance(shifts[:, :n_knot].mean(axis=1)))
-            mean_data = max(mean_white, of_level)
-        return _Errors(white=white, jackknife=jackknife, prior=open_, mean=mean_open + mean_data)
-
-    def _projected(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return J^T W values, (m, n_knot + 4), for values (m, n), and the residual."""
-        from . import path_kernels as kernels
-
-        out = np.empty((len(values), len(self.state)))
-        residual = np.empty(len(self.problem.weights))
-        kernels.project(self.problem.of_cells, self.state, values, out, residual)
-        return out, residual
+        if self.known_errors is not None:
+            return self.known_errors
+        self.problem.solve(self.before, 0, room)
+        return self.problem.errors(self.state, room)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,9 +369,13 @@ class _Ladder:
         return (self.n_student + len(self._lam)) // 2
 
     def solve(
-        self, inflation: float, index: int, state: FloatArray, iterations: int = _ITERATIONS
+        self,
+        inflation: float,
+        index: int,
+        state: FloatArray,
+        iterations: int = _ITERATIONS,
     ) -> _Solution:
-        """Return the most probable path for one prior."""
+        """Return the most probable path for one prior; after a first look, without its errors."""
         problem = _Problem(
             cells=self._cells,
             weights=self._weights / inflation,
@@ -384,7 +384,8 @@ class _Ladder:
             centre=self._centre,
             precision=self._precision,
         )
-        return problem.solve(state, iterations, self.room)
+        with_errors = iterations > _FIRST_LOOK
+        return problem.solve(state, iterations, self.room, with_errors=with_errors)
 
     def look(
         self,

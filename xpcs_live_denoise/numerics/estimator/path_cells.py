@@ -54,7 +54,8 @@ def path_cells(sums: AgeSums, roi: int, first: int, stop: int, step: int) -> Pat
     """
     size = step * sums.row_frames
     begin = np.arange(first, stop, size)  # frame with which each row begins
-    cuts = sums.cuts(roi, begin // sums.row_frames + step // 2, step)
+    middle = begin // sums.row_frames + step // 2
+    cuts = sums.cuts(roi, middle, step, longest=stop - first - 1)
     width = np.diff(cuts.edges)[:, np.newaxis]
     last = cuts.edges[1:, np.newaxis] - 1
     ages = np.ascontiguousarray(cuts.n_entries.T) / width  # (n_bin, n_row)

@@ -206,7 +206,13 @@ class AgeSums:
         return np.minimum(*(np.abs(ages - side) for side in sides))
 
     def cuts(
-        self, roi: int, rows: ArrayLike, widths: ArrayLike, within: ArrayLike | None = None
+        self,
+        roi: int,
+        rows: ArrayLike,
+        widths: ArrayLike,
+        within: ArrayLike | None = None,
+        *,
+        longest: int | None = None,
     ) -> BinnedCuts:
         """Return the means over n_cut cuts of a ROI; centres, widths and `within` are in rows.
 
@@ -215,15 +221,14 @@ class AgeSums:
         that is cut, a share counts. Whole rows and odd widths cut none. Widths are one for all, or
         (n_cut,). What leaves the series is cut off. `within` (2, n_cut) are rows [first, stop) in
         which both frames of an entry must lie, everything by default; a lag bin counts there only
-        if all its lags do.
+        if all its lags do. There are no bins whose lags are all longer than `longest`, frames.
         """
         centres = np.asarray(rows, np.float64).reshape(-1)
         reach = np.asarray(widths, np.float64) / 2
         first = np.clip(centres + 0.5 - reach, 0, self.n_rows)
         stop = np.clip(centres + 0.5 + reach, 0, self.n_rows)
-        if within is None:
-            return self._means(roi, first, stop, centres)
-        return self._means(roi, first, stop, centres, np.asarray(within, np.float64))
+        bounds = None if within is None else np.asarray(within, np.float64)
+        return self._means(roi, first, stop, centres, within=bounds, longest=longest)
 
     def cuts_of_frames(
         self, roi: int, ages: ArrayLike, widths: ArrayLike, within: ArrayLike | None = None
@@ -254,13 +259,18 @@ class AgeSums:
         first: FloatArray,
         stop: FloatArray,
         centres: FloatArray | None,
+        *,
         within: FloatArray | None = None,
+        longest: int | None = None,
     ) -> BinnedCuts:
         """Average rows [first, stop) of each cut; noise near `centres`, None: of all rows."""
         from . import sums_kernels as kernels
 
         edges, lag = self.lag_bins()
-        n_cut, n_bin = len(first), len(edges) - 1
+        if longest is not None:
+            n_bin = int(np.searchsorted(edges[:-1], longest, side="right"))
+            edges, lag = edges[: n_bin + 1], lag[:n_bin]
+        n_cut, n_bin = len(first), len(lag)
         low = int(first.min()) if n_cut else 0
         high = math.ceil(stop.max()) if n_cut else 0
         begin, end = first[:, np.newaxis], np.maximum(stop, first)[:, np.newaxis]
@@ -269,16 +279,20 @@ class AgeSums:
             earlier, later = last_lag, last_lag + (edges[1:] - 1) % 2
             lowest = within[0][:, np.newaxis] + earlier / self.row_frames  # (n_cut, n_bin)
             highest = within[1][:, np.newaxis] - later / self.row_frames
-            begin = np.clip(lowest, begin, end)
-            end = np.maximum(np.minimum(highest, end), begin)
-        number, mean = np.empty((2, n_cut, n_bin))
-        left_out, row = np.empty((self.n_block, n_cut, n_bin)), np.empty(n_cut)
-        tables = (values[roi] for values in self._tables())
+            if (lowest > begin).any() or (highest < end).any():
+                begin = np.clip(lowest, begin, end)
+                end = np.maximum(np.minimum(highest, end), begin)
+        number, mean = np.zeros((2, n_cut, n_bin))
+        left_out, row = np.zeros((self.n_block, n_cut, n_bin)), np.empty(n_cut)
+        sums, counts, blocks = (values[roi] for values in self._tables())
         kernels.cut_means(
-            *tables,
+            sums,
+            counts,
+            blocks.reshape(len(blocks), blocks.shape[1] * self.n_block),
             *map(np.ascontiguousarray, (begin, end)),
             low,
             high,
+            int((edges[:-1] <= self._longest_lag(low, high)).sum()),
             number,
             mean,
             left_out,
@@ -296,6 +310,12 @@ class AgeSums:
             left_out=left_out if self.n_block else None,
         )
 
+    def _longest_lag(self, low: int, high: int) -> int:
+        """Return a lag that no entry of rows [low, high) is longer than, frames."""
+        n, size = self.n_frames, self.row_frames
+        age = min(max((n - 1) // 2, low * size), high * size - 1)  # the one nearest to the middle
+        return 2 * min(age, n - 1 - age) + 2
+
     def _noise(self, roi: int, centres: FloatArray | None, n_cut: int) -> FloatArray:
         """Return half the mean squared difference of neighbours along the diagonals."""
         n_pair = max(self.n_rows - (self.row_frames == 1), 0)
@@ -304,11 +324,12 @@ class AgeSums:
             middle, reach = centres + (1 - 1 / self.row_frames) / 2, NOISE_REACH / self.row_frames
             begin = np.clip(middle - reach, 0, n_pair)
             end = np.clip(middle + reach, begin, n_pair)
-        edge = np.arange(n_pair + 1)
+        low, high = int(begin.min(initial=n_pair)), math.ceil(end.max(initial=0.0))
+        edge = np.arange(low, max(high, low) + 1)
         squares, pairs = (
             np.interp(end, edge, total) - np.interp(begin, edge, total)
             for total in (
-                np.concatenate([[0.0], np.cumsum(values[roi, :n_pair])])
+                np.concatenate([[0.0], np.cumsum(values[roi, low:high])])
                 for values in (self._squares, self._pairs)
             )
         )
