@@ -161,20 +161,17 @@ def evaluate(
             raise InvalidInputError(
                 f"Output {file}: its folder does not exist; expected one that does. Create it."
             )
+    only_windows = {"--paper": paper, "--experiment": experiment, "--predictions": predictions}
+    if data is None and (given := [option for option, value in only_windows.items() if value]):
+        raise InvalidInputError(
+            f"evaluate: got {', '.join(given)} without a file of windows; expected the file, too. "
+            "Without one whole C2 are simulated."
+        )
     windows = load_ensemble(weights, denoiser="windows")
     others: dict[str, Denoiser] = {"any_size": load_ensemble(any_size, denoiser="any_size")}
     if published is not None:
         others["published"] = load_published(published)
     if data is None:
-        for option, given in (
-            ("--paper", paper),
-            ("--experiment", experiment),
-            ("--predictions", predictions),
-        ):
-            if given:
-                raise InvalidInputError(
-                    f"evaluate: got {option} without a file of windows; expected the file, too."
-                )
         maps = _evaluate_maps(windows, others, frames or [350, 1000], seed)
         typer.echo(maps.table())
         if json is not None:
