@@ -7,6 +7,7 @@ of the records, and a page for each public name.
 from __future__ import annotations
 
 import html
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpydoc.docscrape import ClassDoc
 import xpcs_live_denoise
 from xpcs_live_denoise.catalog.schema import GAMMA_SCHEMA, STATUS_SCHEMA
 from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.monitoring import METRICS
 from xpcs_live_denoise.records.results import GammaTable
 from xpcs_live_denoise.records.run import Status
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from sphinx.application import Sphinx
 
+REPOSITORY = Path(__file__).parents[2]
 COMMAND = "xpcs-live-denoise"
 ERRORS = "Error"
 
@@ -38,7 +41,14 @@ def setup(app: Sphinx) -> dict[str, Any]:
 def _write_pages(app: Sphinx, _config: Any) -> None:
     folder = Path(app.srcdir) / "generated"
     folder.mkdir(exist_ok=True)
-    pages = {"settings": settings, "commands": commands, "columns": columns, "api": api}
+    pages = {
+        "settings": settings,
+        "commands": commands,
+        "columns": columns,
+        "metrics": metrics,
+        "api": api,
+        "deploy": deploy,
+    }
     for name, page in pages.items():
         text, path = page(), folder / f"{name}.md"
         if not path.exists() or path.read_text() != text:  # what is unchanged is not built again
@@ -122,6 +132,30 @@ def columns() -> str:
         lines += [f"| `{c}` | {unit} | {described[c]} |" for c, (_, unit) in schema.items()]
         lines.append("")
     return "\n".join(lines)
+
+
+def metrics() -> str:
+    """Return the page of what services show to Prometheus."""
+    lines = [
+        "# Metrics",
+        "",
+        "What `/metrics` of `serve`, `view` and `serve_metrics` shows. Alert rules and a dashboard "
+        "over them are in `deploy/prometheus` and `deploy/grafana`.",
+        "",
+        "| metric | kind | of | labels | meaning |",
+        "|---|---|---|---|---|",
+    ]
+    for metric in METRICS.values():
+        labels = f"`{metric.label}`: {', '.join(metric.values) or '...'}" if metric.label else ""
+        shown = ", ".join(metric.commands)
+        lines.append(f"| `{metric.name}` | {metric.kind} | {shown} | {labels} | {metric.text} |")
+    return "\n".join(lines) + "\n"
+
+
+def deploy() -> str:
+    """Return deploy/README.md, with its links as seen from here."""
+    text = (REPOSITORY / "deploy" / "README.md").read_text(encoding="utf-8")
+    return re.sub(r"\]\((?!http|#)([^)]+)\)", r"](../../deploy/\1)", text)
 
 
 def api() -> str:
