@@ -121,8 +121,9 @@ def reader(beamline, tmp_path, monkeypatch, request):
     yield reader
     reader.close()
     names["catalog"].context.close()
-    if (live := names.get("live_denoise")) is not None:
-        live.close()
+    for name in ("live_denoise", "publisher"):
+        if name in names:
+            names[name].close()
 
 
 @pytest.mark.parametrize("page", TYPED)
