@@ -92,6 +92,11 @@ class Serving:
         raise AssertionError(f"serve said no {text!r}, but:\n{self.output}")
 
     @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self._process.pid
+
+    @property
     def output(self) -> str:
         """All it has said."""
         return "".join(self.lines)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from xpcs_live_denoise.records.results import Publication, Result
-from xpcs_live_denoise.records.run import RunInfo
+from xpcs_live_denoise.records.run import RunInfo, Status
 from xpcs_live_denoise.sinks import Summary
 
 # Why a measurement ended that was to end when Gamma is known; "" while it goes on.
@@ -49,33 +49,39 @@ class Knowledge:
     """What the publications of one run have told. The worker takes; anybody may look."""
 
     def __init__(self) -> None:
-        self._summary = Summary()
-        self._newest: tuple[Publication | Result, RunInfo] | None = None
-        self._seen: tuple[Publication | Result, KnownRates] | None = None
+        self._told: tuple[Summary, RunInfo, Status] | None = None
+        self._rates: KnownRates | None = NOTHING  # None: to be computed when somebody looks
 
     def take(self, record: Publication | Result, info: RunInfo) -> None:
         """Take what a record tells."""
-        self._summary.take(record)
-        self._newest = record, info
+        summary = Summary() if self._told is None else self._told[0]
+        summary.take(record)
+        self._told, self._rates = (summary, info, record.status), None
+
+    def close(self) -> None:
+        """Keep what is known, and nothing of what told it."""
+        self._rates, self._told = self.rates, None
 
     @property
     def rates(self) -> KnownRates:
         """What is known now; computed when somebody looks at what is new."""
-        if self._newest is None:
-            return NOTHING
-        record, info = self._newest
-        if self._seen is not None and self._seen[0] is record:
-            return self._seen[1]
-        told = self._summary.document(info, record.status, 0)
-        gamma = dict(zip(info.roi, told["relaxation_rate"], strict=True))
-        error = dict(zip(info.roi, told["relaxation_rate_error"], strict=True))
-        gamma = {roi: rate for roi, rate in gamma.items() if rate > 0}
-        known = KnownRates(
-            n_frames=record.status.n_processed,
-            roi=info.roi,
-            relaxation_rate=gamma,
-            rate_error={roi: error[roi] / rate for roi, rate in gamma.items()},
-            dose=dict(zip(info.roi, told["dose"], strict=True)),
-        )
-        self._seen = record, known
+        known, told = self._rates, self._told
+        if known is None:
+            known = NOTHING if told is None else _known(*told)
+            if told is self._told:
+                self._rates = known
         return known
+
+
+def _known(summary: Summary, info: RunInfo, status: Status) -> KnownRates:
+    told = summary.document(info, status, 0)
+    gamma = dict(zip(info.roi, told["relaxation_rate"], strict=True))
+    error = dict(zip(info.roi, told["relaxation_rate_error"], strict=True))
+    gamma = {roi: rate for roi, rate in gamma.items() if rate > 0}
+    return KnownRates(
+        n_frames=status.n_processed,
+        roi=info.roi,
+        relaxation_rate=gamma,
+        rate_error={roi: error[roi] / rate for roi, rate in gamma.items()},
+        dose=dict(zip(info.roi, told["dose"], strict=True)),
+    )

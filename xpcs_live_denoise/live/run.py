@@ -393,6 +393,7 @@ class LiveRun:
         outcome = "success" if run_end.analysis_exit_status == "success" else "fail"
         self._worker.counts.add("xpcs_runs_total", label=outcome)
         self._source.close()
+        self.known.close()
         self._analysis = self._begun = self.image = None  # many runs may wait for a server
         self.deliveries.finish(result, run_end)
 
