@@ -8,6 +8,7 @@ from .evaluation.frames import compare_simulated as compare_simulated
 from .frames.denoise import check_shape as check_shape
 from .frames.denoise import denoise_frames as denoise_frames
 from .frames.denoise import denoise_sum as denoise_sum
+from .frames.denoise import picture_denoiser as picture_denoiser
 from .frames.denoiser import FrameDenoiser as FrameDenoiser
 from .frames.denoiser import load_frame_denoiser as load_frame_denoiser
 from .training.frames import FrameProgress as FrameProgress
