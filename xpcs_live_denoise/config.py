@@ -275,6 +275,9 @@ class Settings(_Model):
     the shipped ensemble."""
     denoise: bool = True
     """False computes C2, g2 and raw Gamma(t) only."""
+    denoise_image: bool = False
+    """Whether the small image of the detector is denoised, too, every five seconds or less often:
+    shown beside the measured one and stored as `image_denoised`. It never enters C2."""
     engine: Literal["auto", "dense", "events", "skbeam"] = "auto"
     """How C2 is computed: all pixels ("dense"), those that hold counts ("events"), or whichever is
     faster for each ROI ("auto"); "skbeam" is scikit-beam's own, slower code."""

@@ -21,6 +21,7 @@ from xpcs_live_denoise.analysis import (
     append_note,
     library_versions,
     open_ensemble,
+    open_picture_denoiser,
 )
 from xpcs_live_denoise.numerics.arrays import as_stack
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums
@@ -253,7 +254,9 @@ def analyse(
         ensemble, why_not = open_ensemble(settings)
     opened, flat_field, note = open_flat_field(settings, open_rois(settings, rois))
     keep = open_mask(settings, opened.shape)
-    image, marked = DetectorImage(opened, settings.orientation, keep=keep), ()
+    denoise, no_image = open_picture_denoiser(settings)
+    image = DetectorImage(opened, settings.orientation, keep=keep, denoise=denoise)
+    marked: tuple[str, ...] = ()
     image.locate(geometry)
     if given.bad_pixels is not None:
         marked = image.leave_out(given.bad_pixels)
@@ -285,7 +288,7 @@ def analyse(
             writer.close({"contrast": result.status.contrast, "baseline": result.status.baseline})
     unknown = NO_PERIOD if given.is_stored and frame_time_s is None else ""
     writing = "" if writer is None else writer.problem
-    notes = (why_not, note, *marked, *given.notes, unknown, writing)
+    notes = (why_not, no_image, note, *marked, *given.notes, unknown, writing)
     return Result.of(
         result,
         band_file=None if band_file is None or writing else Path(band_file).absolute(),

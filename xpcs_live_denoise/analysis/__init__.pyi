@@ -6,3 +6,4 @@ from .series import Analysis as Analysis
 from .series import append_note as append_note
 from .series import library_versions as library_versions
 from .series import open_ensemble as open_ensemble
+from .series import open_picture_denoiser as open_picture_denoiser

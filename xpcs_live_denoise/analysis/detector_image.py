@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 
@@ -18,6 +20,13 @@ from xpcs_live_denoise.records.results import Picture, Saxs
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray
 
 PERIOD_S = 1.0  # time between two images
+# A denoised one comes less often, and takes at most this share of the worker's time.
+DENOISED_PERIOD_S, DENOISED_SHARE = 5.0, 0.05
+LEAST_DENOISED = 16  # pixels along the shorter edge of the detector: networks see no less
+# Counts and measured pixels (rows, cols), beam -> expected counts and their error (rows, cols).
+Denoise: TypeAlias = Callable[
+    [FloatArray, BoolArray, "tuple[float, ...] | None"], tuple[FloatArray, FloatArray]
+]
 # Share of the RunEngine's time that copies of frames may take, and most of it at once, s.
 SHARE, MOST_AT_ONCE_S = 0.01, 0.01
 S_PER_BYTE = 3e-10  # of a copy, before one was made
@@ -33,8 +42,9 @@ class DetectorImage:
     the RunEngine never waits.
 
     `rois` are in the orientation of the frames; `orientation` is how the image is turned before it
-    is shown. `keep` (rows, cols) are the pixels of I(q), None for all. `clock` gives seconds that
-    only go up.
+    is shown. `keep` (rows, cols) are the pixels of I(q), None for all. `denoise` says of counts and
+    measured pixels, each (rows, cols), and the direct beam what to expect, and its error. `clock`
+    gives seconds that only go up.
     """
 
     def __init__(
@@ -43,6 +53,7 @@ class DetectorImage:
         orientation: OrientationSettings | None = None,
         *,
         keep: BoolArray | None = None,
+        denoise: Denoise | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.rois = rois
@@ -54,6 +65,8 @@ class DetectorImage:
         self._lock = threading.Lock()
         self._offered: list[Array] = []
         self._next_image = float("-inf")
+        self._denoise, self._next_denoised = denoise, float("-inf")
+        self._denoised: tuple[FloatArray, FloatArray] | None = None  # of the small image
         self._budget = _TimeBudget(clock)
 
     def locate(self, geometry: Geometry) -> None:
@@ -127,6 +140,10 @@ class DetectorImage:
             return None
         self._next_image = now + PERIOD_S
         self._n_shown = self._mean.n_frames
+        if self._denoise is not None and now >= self._next_denoised:
+            self._denoise_small(negative_is_data=negative_is_data)
+            cost_s = self._budget.clock() - now
+            self._next_denoised = now + max(DENOISED_PERIOD_S, cost_s / DENOISED_SHARE)
         binning = screen_binning(self.rois.shape)
         return self.image(binning=binning, negative_is_data=negative_is_data)
 
@@ -143,13 +160,68 @@ class DetectorImage:
             total, counted = np.where(self._bad, 0.0, total), np.where(self._bad, 0.0, counted)
         labels = picked(self.rois.label_array, binning)
         mean = binned_mean(total, counted, binning)
+        if self._denoise is not None and binning < (small := screen_binning(self.rois.shape)):
+            self._denoise_small(negative_is_data=negative_is_data)
+            denoised = self._enlarged(small // binning)
+        else:
+            if self._denoise is not None and self._denoised is None:
+                self._denoise_small(negative_is_data=negative_is_data)
+            denoised = self._denoised
+        made, error = denoised or (None, None)
         return Picture(
             mean=np.ascontiguousarray(self._turn(mean)),
             labels=np.ascontiguousarray(self._turn(labels), np.int32),
             binning=binning,
             n_frames=self._mean.n_frames,
-            saxs=self._saxs(mean, binning),
+            saxs=self._with_denoised(self._saxs(mean, binning), denoised, binning),
+            denoised=None if made is None else np.ascontiguousarray(self._turn(made)),
+            denoised_error=None if error is None else np.ascontiguousarray(self._turn(error)),
         )
+
+    def _denoise_small(self, *, negative_is_data: bool) -> None:
+        """Denoise the small image, whose pixels hold the photons of several of the detector's."""
+        if self._denoise is None or min(self.rois.shape) < LEAST_DENOISED:
+            return
+        total, counted = self._mean.sums(negative_is_data=negative_is_data)
+        keep = np.ones(self.rois.shape, np.bool_) if self._keep is None else self._keep.copy()
+        if self._bad is not None:
+            keep &= ~self._bad
+        binning, n_frames = screen_binning(self.rois.shape), self._mean.n_frames
+        good = keep & (counted == n_frames)
+        share = binned_mean(good.astype(np.float64), np.ones(good.shape), binning)
+        # Photons of the good pixels; of one with some bad pixels below it those that are missing
+        # would be taken for darkness.
+        photons = binned_mean(np.where(good, total, 0.0), np.ones(good.shape), binning) * binning**2
+        center = self.rois.center
+        beam = None if center is None else tuple((x + 0.5) / binning - 0.5 for x in center)
+        made, error = self._denoise(np.rint(photons), share == 1, beam)
+        unit = n_frames * binning**2
+        self._denoised = (
+            np.where(share == 1, made / unit, np.nan).astype(np.float32),
+            np.where(share == 1, error / unit, np.nan).astype(np.float32),
+        )
+
+    def _enlarged(self, times: int) -> tuple[FloatArray, FloatArray] | None:
+        """Return the denoised small image with as many pixels as the detector."""
+        if self._denoised is None:
+            return None
+        rows, cols = self.rois.shape
+        made, error = (
+            np.repeat(np.repeat(one, times, axis=0), times, axis=1)[:rows, :cols]
+            for one in self._denoised
+        )
+        return made, error
+
+    def _with_denoised(
+        self, saxs: Saxs | None, denoised: tuple[FloatArray, FloatArray] | None, binning: int
+    ) -> Saxs | None:
+        """Return I(q) with that of the denoised image beside it."""
+        if saxs is None or denoised is None:
+            return saxs
+        made, error = self._saxs(denoised[0], binning), self._saxs(denoised[1], binning)
+        if made is None or error is None or len(made.mean) != len(saxs.mean):
+            return saxs
+        return dataclasses.replace(saxs, denoised=made.mean, denoised_error=error.mean)
 
     def _saxs(self, mean: FloatArray, binning: int) -> Saxs | None:
         """Return I(q) of an image in the orientation of the frames."""

@@ -31,6 +31,7 @@ from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import Array, FloatArray
 
 from .c2 import C2Analysis, PhotonContrast
+from .detector_image import Denoise
 from .growing_band import BandWriter, GrowingBand
 from .long_series import finish_long
 from .profiled import ProfiledTwoTime
@@ -404,6 +405,18 @@ def open_ensemble(settings: Settings) -> tuple[Denoiser | None, str]:
     except InvalidInputError as error:
         logger.warning("Nothing will be denoised: %s", error)  # at once, not at the first run only
         return None, f"Nothing denoised: {error}"
+
+
+def open_picture_denoiser(settings: Settings) -> tuple[Denoise | None, str]:
+    """Return what denoises the detector's image where the settings want it, and why not else."""
+    if not settings.denoise_image:
+        return None, ""
+    try:
+        from xpcs_live_denoise.denoising import picture_denoiser
+
+        return picture_denoiser(), ""
+    except (MissingDependencyError, InvalidInputError) as error:
+        return None, f"The image is not denoised: {error}"
 
 
 def append_note(status: Status, *notes: str) -> Status:

@@ -120,8 +120,12 @@ ARRAY_DIMS: dict[str, tuple[tuple[str, ...], str]] = {
     "roi_mean": (("t_s", "roi"), ""),
     "saxs": (("radius",), ""),
     "n_pixels": (("radius",), ""),
+    "saxs_denoised": (("radius",), ""),
+    "saxs_denoised_error": (("radius",), ""),
     "q": (("radius",), "1/angstrom"),
     "image": (("row", "col"), ""),
+    "image_denoised": (("row", "col"), ""),
+    "image_denoised_error": (("row", "col"), ""),
     "roi_labels": (("row", "col"), ""),
     "roi": (("roi",), ""),
     "q_inv_angstrom": (("roi",), "1/angstrom"),
@@ -137,6 +141,7 @@ ARRAY_DIMS: dict[str, tuple[tuple[str, ...], str]] = {
 # array -> type of its entries; all others are float64
 ARRAY_DTYPES = {
     **dict.fromkeys(("c2", "c2_denoised", "c2_spread", "image"), "<f4"),
+    **dict.fromkeys(("image_denoised", "image_denoised_error"), "<f4"),
     **dict.fromkeys(("c2_band", "c2_band_denoised", "c2_band_spread"), "<f4"),
     "roi_mean": "<f4",
     "roi_labels": "<i4",

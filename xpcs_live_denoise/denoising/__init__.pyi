@@ -12,6 +12,7 @@ from .evaluation.published import load_published as load_published
 from .frames.denoise import check_shape as check_shape
 from .frames.denoise import denoise_frames as denoise_frames
 from .frames.denoise import denoise_sum as denoise_sum
+from .frames.denoise import picture_denoiser as picture_denoiser
 from .frames.denoiser import FrameDenoiser as FrameDenoiser
 from .frames.denoiser import load_frame_denoiser as load_frame_denoiser
 from .training.any_size import train_any_size as train_any_size

@@ -18,6 +18,7 @@ from xpcs_live_denoise.analysis import (
     append_note,
     library_versions,
     open_ensemble,
+    open_picture_denoiser,
 )
 from xpcs_live_denoise.config import Settings, settings_hash
 from xpcs_live_denoise.errors import (
@@ -94,10 +95,15 @@ class Session:
         """Return ROI map, flat field and a note, read anew for each run as the settings say."""
         return open_flat_field(self.settings, open_rois(self.settings, self._rois, start))
 
-    def image(self, rois: RoiMap) -> DetectorImage:
-        """Return the image of a new run, whose I(q) leaves out what the mask of now does."""
+    def image(self, rois: RoiMap) -> tuple[DetectorImage, str]:
+        """Return the image of a new run, and why it is not denoised where it should be.
+
+        Its I(q) leaves out what the mask of now does.
+        """
         keep = open_mask(self.settings, rois.shape)
-        return DetectorImage(rois, self.settings.orientation, keep=keep)
+        denoise, note = open_picture_denoiser(self.settings)
+        image = DetectorImage(rois, self.settings.orientation, keep=keep, denoise=denoise)
+        return image, note
 
     def ensemble(self) -> tuple[Denoiser | None, str]:
         """Return the ensemble, or None and why there is none."""
@@ -233,12 +239,12 @@ class LiveRun:
             return
         self._notes.add(*begin.notes)
         rois, self._begun.flat_field, note = self._session.rois(begin.start)
-        image = self._session.image(rois)
+        image, no_image = self._session.image(rois)
         image.locate(begin.geometry)
         self.image = image  # before the ensemble, whose libraries take seconds to load
         _, why_not = self._session.ensemble()
         mean_image.compile_kernels()
-        self._notes.add(*filter(None, (why_not, note)))
+        self._notes.add(*filter(None, (why_not, no_image, note)))
 
     def _begin_analysis(self, begun: Begun, image: DetectorImage) -> Analysis:
         """Begin with the first frames: files that are followed tell more by then."""

@@ -33,7 +33,7 @@ C2_KINDS = ("c2", *BAND_FIELDS)
 # stream -> what in it is followed.
 FOLLOWED = {
     "two_time": C2_KINDS,
-    "image": ("image", "roi_labels"),
+    "image": ("image", "roi_labels", "image_denoised", "image_denoised_error"),
     "gamma": ("internal",),
     "status": ("internal",),
 }

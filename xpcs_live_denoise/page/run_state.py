@@ -401,6 +401,8 @@ class RunState:
             labels=np.zeros(mean.shape, np.int32) if labels is None else labels,
             binning=facts.get("binning") or 1,
             n_frames=facts.get("n_frames") or 0,
+            denoised=self.data.picture.get("image_denoised"),
+            denoised_error=self.data.picture.get("image_denoised_error"),
         )
         return views.for_screen(picture)
 

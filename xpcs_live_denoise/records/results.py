@@ -231,12 +231,16 @@ class Saxs:
         Mean counts a pixel and frame; NaN where the ring has no good pixel.
     n_pixels
         Good pixels of the picture in the ring.
+    denoised, denoised_error
+        The same of the denoised picture, and by how much two halves of the photons disagree.
     """
 
     radius_px: FloatArray
     q_inv_angstrom: FloatArray
     mean: FloatArray
     n_pixels: IntArray
+    denoised: FloatArray | None = None
+    denoised_error: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +255,10 @@ class Picture:
     n_frames: int  # frames in the mean: all that were read whole
     # I(q) of `mean`, without masked pixels; None where the direct beam is not known.
     saxs: Saxs | None = None
+    # (rows, cols): what a network expects each pixel of `mean` to be, and by how much two halves of
+    # its photons disagree, both of the last time it was asked; None where it was not.
+    denoised: FloatArray | None = None
+    denoised_error: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -355,6 +355,10 @@ class NewestPicture:
         image = nodes.array("image", "image")
         image.replace(picture.mean)
         image.describe({"binning": picture.binning, "n_frames": picture.n_frames})
+        for name in ("denoised", "denoised_error"):
+            values = getattr(picture, name)
+            if values is not None:
+                nodes.array("image", f"image_{name}").replace(values)
         if picture.saxs is not None:
             self._write_saxs(nodes, picture.saxs)
         self._waiting = None
@@ -368,8 +372,15 @@ class NewestPicture:
             for name, values in zip(("radius", "q"), rings, strict=True):
                 nodes.array("saxs", name).replace(values)
             self._rings = rings
-        for name, values in (("saxs", saxs.mean), ("n_pixels", saxs.n_pixels)):
-            nodes.array("saxs", name).replace(values)
+        arrays = {
+            "saxs": saxs.mean,
+            "n_pixels": saxs.n_pixels,
+            "saxs_denoised": saxs.denoised,
+            "saxs_denoised_error": saxs.denoised_error,
+        }
+        for name, values in arrays.items():
+            if values is not None:
+                nodes.array("saxs", name).replace(values)
 
 
 def _same(first: FloatArray, second: FloatArray) -> bool:

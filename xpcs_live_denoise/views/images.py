@@ -352,11 +352,20 @@ def for_screen(picture: Picture | None) -> Picture | None:
         return picture
     known = np.isfinite(picture.mean)
     return Picture(
+        denoised=_binned(picture.denoised, by),
+        denoised_error=_binned(picture.denoised_error, by),
         mean=binned_mean(np.where(known, picture.mean, 0), known, by),
         labels=picked(picture.labels, by),
         binning=picture.binning * by,
         n_frames=picture.n_frames,
     )
+
+
+def _binned(values: FloatArray | None, by: int) -> FloatArray | None:
+    if values is None:
+        return None
+    known = np.isfinite(values)
+    return binned_mean(np.where(known, values, 0), known, by)
 
 
 def detector_view(picture: Picture | None, label: int) -> DetectorView | None:
@@ -380,15 +389,33 @@ def detector_view(picture: Picture | None, label: int) -> DetectorView | None:
             title += ", mean of 1 frame" if n_frames == 1 else f", mean of {n_frames} frames"
         else:
             title += f", {n_frames / 1000:.4g}k frames"
+    outline, denoised = outlines(labels, label), picture.denoised
+    if denoised is not None and denoised.shape == mean.shape:
+        # Beside the measured one, a gap between them; ROIs are on the measured one alone.
+        gap = np.full((len(mean), max(1, mean.shape[1] // 40)), np.nan, np.float32)
+        nothing = np.zeros((len(mean), gap.shape[1] + mean.shape[1]), np.int64)
+        mean = np.hstack([mean, gap, denoised.astype(np.float32)])
+        outline = np.hstack([outline, nothing + NO_EDGE])
+        labels = np.hstack([labels, nothing])
+        title += f" | denoised{_trust(picture)}"
     return DetectorView(
         mean=mean,
-        outline=outlines(labels, label),
+        outline=outline,
         labels=labels,
         binning=picture.binning,
         low=low,
         high=max(high, 1.2 * low),
         title=title,
     )
+
+
+def _trust(picture: Picture) -> str:
+    """Return the error of a pixel of a denoised image, as a share of it."""
+    made, error = picture.denoised, picture.denoised_error
+    if made is None or error is None or made.shape != error.shape:
+        return ""
+    known = np.isfinite(made) & np.isfinite(error) & (made > 0)
+    return f" ± {np.median(error[known] / made[known]):.0%}" if known.any() else ""
 
 
 def outlines(labels: IntArray, chosen: int) -> IntArray:

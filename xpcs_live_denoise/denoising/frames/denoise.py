@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from xpcs_live_denoise.numerics.frame_trust import (
     ring_table,
 )
 from xpcs_live_denoise.numerics.mean_image import MeanImage
+from xpcs_live_denoise.numerics.threads import one_thread
 from xpcs_live_denoise.records.frame_results import DenoisedFrame
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray
 
-from .denoiser import FrameDenoiser, load_frame_denoiser
+from .denoiser import SMALL, FrameDenoiser, load_frame_denoiser
 
 LEAST_SIDE = 16  # pixels: the networks halve an image four times
 # Mean counts of a pixel between which the shipped networks were trained.
@@ -160,6 +161,26 @@ def denoise_counts(
         note="; ".join(notes),
         **trusted,
     )
+
+
+def picture_denoiser() -> Callable[..., tuple[FloatArray, FloatArray]]:
+    """Return what denoises the small image of a run: expected counts, and their error.
+
+    Its network is the small one, on one thread: what computes meanwhile is not held up. Raises
+    MissingDependencyError without torch.
+    """
+    denoiser = load_frame_denoiser(SMALL)
+    rng = np.random.default_rng(0)
+
+    def denoise(
+        counts: FloatArray, valid: BoolArray, center: tuple[float, float] | None
+    ) -> tuple[FloatArray, FloatArray]:
+        with one_thread():
+            made = denoise_counts(counts, valid, denoiser, center=center, rng=rng)
+        unknown = np.full(counts.shape, np.nan, np.float32)
+        return made.denoised, unknown if made.error is None else made.error
+
+    return denoise
 
 
 def _images(frames: ArrayLike) -> Array:
