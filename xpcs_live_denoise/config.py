@@ -127,7 +127,9 @@ class TiledSettings(_Model):
     api_key_file: Path | None = None
     """File that holds the API key and nothing else; used where the variable is not set."""
     access_tags: Annotated[tuple[str, ...], OneOrMore] = ()
-    """Access tags for every node that is created; NSLS-II's server asks for them."""
+    """Access tags for every node that is created, on a server with access control.
+    "{data_session}" stands for that key of the run's start document, so that each proposal sees its
+    own runs. Empty: the `tiled_access_tags` of the start document, if it has any."""
 
     @field_validator("uri")
     @classmethod

@@ -86,7 +86,6 @@ class GrowingBand:
             self.paper = PaperRows(self._of_c2.rates, scaling, self._two_time.n_frames)
             self._begin()
         self._due += ADVANCE
-        self._of_c2.rates.advance(self._two_time.age_sums)
         self.advance()
 
     def advance(self) -> WindowScaling:
