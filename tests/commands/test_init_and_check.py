@@ -13,6 +13,7 @@ from tests.support.eiger_series import write_series
 from tests.support.tiled_servers import create_containers
 from xpcs_live_denoise import InvalidInputError, RoiMap, Settings, save_rois
 from xpcs_live_denoise.commands.cli import app
+from xpcs_live_denoise.denoising.ensemble import KINDS
 
 SHAPE = (12, 16)
 
@@ -128,7 +129,8 @@ def test_check_reads_a_file_whose_name_ends_like_a_master_and_has_no_number(
 
 def test_check_says_every_problem_and_exits_with_1(settings_file, tmp_path, monkeypatch):
     np.save(tmp_path / "mask.npy", np.ones((16, 12)))
-    text = settings_file.read_text().replace("file_roots: .", "file_roots: none\nmask: mask.npy")
+    more = f"file_roots: none\nmask: mask.npy\nweights: '{KINDS['any_size']}'"
+    text = settings_file.read_text().replace("file_roots: .", more)
     settings_file.write_text(text)
     monkeypatch.delenv("TILED_API_KEY")
     found = run("check", settings_file)
@@ -138,7 +140,8 @@ def test_check_says_every_problem_and_exits_with_1(settings_file, tmp_path, monk
     )
     assert re.search(r"problem +file_roots: .*none is no folder", found.output)
     assert re.search(r"problem +Tiled: ", found.output)
-    assert "3 problem(s)" in found.output
+    assert re.search(r"problem +weights: .*for the denoiser 'any_size'; expected", found.output)
+    assert "4 problem(s)" in found.output
 
 
 def test_check_names_the_orientation_in_which_a_frame_fits(settings_file, tmp_path):

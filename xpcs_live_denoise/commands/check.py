@@ -118,8 +118,11 @@ def _folders(settings: Settings, report: Report) -> None:
         there = root.expanduser().is_dir()
         text = str(root) if there else f"{root} is no folder here; correct it, or mount it"
         report.tell("file_roots", OK if there else PROBLEM, text)
-    if settings.weights is not None and not settings.weights.is_dir():
-        report.tell("weights", PROBLEM, f"{settings.weights} is no folder; expected an ensemble's")
+    if settings.weights is not None:
+        from xpcs_live_denoise.denoising import load_ensemble
+
+        weights, denoiser = settings.weights, settings.denoiser
+        report.attempt("weights", lambda: load_ensemble(weights, denoiser=denoiser))
 
 
 def _server(settings: Settings, report: Report) -> None:
