@@ -23,7 +23,7 @@ _DUE = 20  # frames of a level that are worth it
 
 # Share of a ROI's pixels that hold counts below which the band is faster by events than by matrix
 # products, and the share at which it goes back: not with every frame.
-_SPARSE, _NOT_SPARSE = 0.025, 0.035
+_SPARSE, _NOT_SPARSE = 0.04, MOST_IN_LISTS
 _MEMORY = 50  # frames over which this share is averaged
 
 
