@@ -10,6 +10,7 @@ from skbeam.core.correlation import lazy_two_time, two_time_state_to_results
 from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
 from xpcs_live_denoise.numerics.band import RowBand
 from xpcs_live_denoise.numerics.rois import RoiMap
+from xpcs_live_denoise.numerics.streamed_two_time import StreamedTwoTime
 from xpcs_live_denoise.numerics.two_time import (
     FIRST_CAPACITY,
     TwoTimeAccumulator,
@@ -286,6 +287,27 @@ def test_frames_that_wait_for_others_are_in_all_that_is_read():
     np.testing.assert_allclose(
         single.age_sums.cuts(0, ages, 5).mean, whole.age_sums.cuts(0, ages, 5).mean, rtol=1e-9
     )
+
+
+@pytest.mark.parametrize("most", [30, 50])
+def test_memory_is_refused_before_frames_count(monkeypatch, most):
+    reserve = StreamedTwoTime.reserve
+
+    def refused(self, n_new):
+        if self.n_frames + n_new > most:
+            raise MemoryError
+        return reserve(self, n_new)
+
+    monkeypatch.setattr(StreamedTwoTime, "reserve", refused)
+    frames, n = counts(70), most // 7 * 7
+    accumulator = TwoTimeAccumulator(RoiMap.from_labels(label_image()), dtype="float64", sums=True)
+    for start in range(0, n, 7):
+        accumulator.append(frames[start : start + 7])
+    with pytest.raises(MemoryError):
+        accumulator.append(frames[n : n + 7])
+    assert accumulator.n_frames == n
+    np.testing.assert_allclose(accumulator.c2, plain_c2(frames[:n], label_image()), rtol=1e-12)
+    assert accumulator.age_sums.n_frames == n
 
 
 def test_a_change_of_the_type_of_frames_loses_none():

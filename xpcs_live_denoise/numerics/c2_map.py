@@ -30,7 +30,7 @@ class C2Map:
     Reading consumes nothing.
 
     `sparse`: the history of a ROI begins as lists of non-zero pixels. It becomes rows for good
-    where a frame comes that is no list of events, or 8 % of the pixels of a bin hold counts: bins
+    where a frame comes that is no list of events, or 5 % of the pixels of a bin hold counts: bins
     that hold more and more frames fill up.
     """
 

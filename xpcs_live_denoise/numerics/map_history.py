@@ -16,7 +16,7 @@ from .frame_rings import FrameRing, PixelBlocks, empty_rows
 from .threads import spread
 
 # Share of a bin's pixels that hold counts beyond which matrix products are faster than lists.
-MOST_IN_LISTS = 0.08
+MOST_IN_LISTS = 0.05
 
 
 class MapBins(ABC):

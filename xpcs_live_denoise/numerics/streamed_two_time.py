@@ -23,7 +23,7 @@ _DUE = 20  # frames of a level that are worth it
 
 # Share of a ROI's pixels that hold counts below which the band is faster by events than by matrix
 # products, and the share at which it goes back: not with every frame.
-_SPARSE, _NOT_SPARSE = 0.025, 0.035
+_SPARSE, _NOT_SPARSE = 0.04, MOST_IN_LISTS
 _MEMORY = 50  # frames over which this share is averaged
 
 
@@ -117,9 +117,7 @@ class StreamedTwoTime:
     def append(self, frames: NewFrames) -> None:
         """Take at most 40 new frames."""
         n_new = frames.n_frames
-        self._rewind()
-        self._reserve(n_new)
-        new = self._new_of_each_level(n_new)
+        new = self.reserve(n_new)
         due = [0, *(m for m in range(1, len(new)) if self._n_waiting(m, new[m]) >= _DUE)]
         if frames.is_gap and self._images is not None:
             self._images.add_gap()
@@ -132,6 +130,19 @@ class StreamedTwoTime:
         if self.map.is_due:
             spread(self.map.multiply, self.blocks.by_size)
             self.map.settle()
+
+    def reserve(self, n_new: int) -> list[int]:
+        """Make room for new frames; return how many each level gets.
+
+        Where memory is refused, it is so here.
+        """
+        self._rewind()
+        self.band.reserve(n_new)
+        self.map.reserve(n_new)
+        if self._sums is not None and self._images is not None:
+            self._sums.reserve(self.n_frames + n_new)
+            self._images.reserve(n_new)
+        return self._new_of_each_level(n_new)
 
     def _append_roi(
         self, roi: int, frames: NewFrames, new: list[int], due: list[int]
@@ -176,14 +187,6 @@ class StreamedTwoTime:
             one.events.rewind(n)
         self.map.rewind(n)
         self.band.stop = n
-
-    def _reserve(self, n_new: int) -> None:
-        self.band.reserve(n_new)
-        self.map.reserve(n_new)
-        if self._sums is None or self._images is None:
-            return
-        self._sums.reserve(self.n_frames + n_new)
-        self._images.reserve(n_new)
 
     def _new_of_each_level(self, n_new: int) -> list[int]:
         """Return how many frames each level gets, and make room for them."""

@@ -52,8 +52,8 @@ class TwoTimeAccumulator:
         those before, in matrix products. "events": only pixels that hold counts are multiplied,
         for data with few photons; frames of a ROI that are no whole numbers from 0 to 255 are taken
         as by "dense". "auto": the faster of the two for each ROI, by the share of its pixels that
-        held counts lately (2.5 %), which may change at any time; the map, whose bins hold more and
-        more frames, by its own (8 %). The result does not depend on it. "skbeam": scikit-beam's
+        held counts lately (4 %), which may change at any time; the map, whose bins hold more and
+        more frames, by its own (5 %). The result does not depend on it. "skbeam": scikit-beam's
         own `lazy_two_time`, for comparison, much slower, and for series of at most `map_frames`.
     dtype
         "float32" or "float64": precision of C2 and of the frames that are kept.

@@ -54,6 +54,7 @@ class WaitingFrames:
                 rows[:place] = self._rows[:place]
                 self._rows = rows
             new = stop - place
+            self._products.reserve(stop)  # if memory is refused, then before they count
             write(done, done + new, self._rows[place:stop])
             if stop == TOGETHER:
                 self._products.append(NewFrames(n_frames=stop, values=self._rows[:stop]))
