@@ -37,6 +37,7 @@ from xpcs_live_denoise.sources import (
     is_sparse,
     names_files,
     open_flat_field,
+    open_mask,
     open_rois,
     open_series,
     pixel_mask_of,
@@ -230,8 +231,9 @@ def analyse(
     -------
     Result
         `.map`, `.c2`, `.band`, `.denoised` (None where nothing was denoised, and of a series of
-        more than `map_frames` frames), `.gamma`, `.g2`, `.status`, and `.picture`, the mean frame;
-        `.summary()`, `.plot()`.
+        more than `map_frames` frames), `.gamma`, `.g2`, `.status`, `.intensity`, I(t) in total and
+        of each ROI, `.picture`, the mean frame, and `.saxs`, its I(q) (None without the beam
+        center); `.summary()`, `.plot()`.
 
     Raises
     ------
@@ -250,7 +252,9 @@ def analyse(
     if ensemble is None:
         ensemble, why_not = open_ensemble(settings)
     opened, flat_field, note = open_flat_field(settings, open_rois(settings, rois))
-    image, marked = DetectorImage(opened.with_q(geometry), settings.orientation), ()
+    keep = open_mask(settings, opened.shape)
+    image, marked = DetectorImage(opened, settings.orientation, keep=keep), ()
+    image.locate(geometry)
     if given.bad_pixels is not None:
         marked = image.leave_out(given.bad_pixels)
     with _band_file(band_file, image.rois, settings, frame_time_s) as writer:

@@ -116,6 +116,11 @@ ARRAY_DIMS: dict[str, tuple[tuple[str, ...], str]] = {
     "heterogeneity": (("roi", "delay_s"), ""),
     "heterogeneity_error": (("roi", "delay_s"), ""),
     "delay_s": (("delay_s",), "s"),
+    "total": (("t_s",), ""),
+    "roi_mean": (("t_s", "roi"), ""),
+    "saxs": (("radius",), ""),
+    "n_pixels": (("radius",), ""),
+    "q": (("radius",), "1/angstrom"),
     "image": (("row", "col"), ""),
     "roi_labels": (("row", "col"), ""),
     "roi": (("roi",), ""),
@@ -127,13 +132,16 @@ ARRAY_DIMS: dict[str, tuple[tuple[str, ...], str]] = {
     "lag_s": (("lag_s",), "s"),
     "row": (("row",), "pixels"),
     "col": (("col",), "pixels"),
+    "radius": (("radius",), "pixels"),
 }
 # array -> type of its entries; all others are float64
 ARRAY_DTYPES = {
     **dict.fromkeys(("c2", "c2_denoised", "c2_spread", "image"), "<f4"),
     **dict.fromkeys(("c2_band", "c2_band_denoised", "c2_band_spread"), "<f4"),
+    "roi_mean": "<f4",
     "roi_labels": "<i4",
     "roi": "<i8",
+    "n_pixels": "<i8",
 }
 
 

@@ -160,6 +160,11 @@ class Contents:
             arrays |= {f"g2/{name}": getattr(result.g2, name) for name in type(result.g2).__slots__}
         if (picture := result.picture) is not None:
             arrays |= {"image/image": picture.mean, "image/roi_labels": picture.labels}
+        if (saxs := result.saxs) is not None:
+            arrays |= {"saxs/radius": saxs.radius_px, "saxs/q": saxs.q_inv_angstrom}
+            arrays |= {"saxs/saxs": saxs.mean, "saxs/n_pixels": saxs.n_pixels}
+        if (counted := result.intensity) is not None:
+            arrays |= {"intensity/total": counted.total, "intensity/roi_mean": counted.roi_mean}
         gamma = result.gamma
         return cls(
             start=start_document(info, uid="", time=math.nan, raw_path=None),

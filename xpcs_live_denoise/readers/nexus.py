@@ -198,7 +198,7 @@ class NexusFile:
         contents, n = self._contents, self._contents.n_frames
         of_frames = np.full((n, self._n_roi), np.nan)
         if known := "intensity/roi_mean" in contents.arrays:
-            of_frames[:] = contents.read("intensity/roi_mean")
+            of_frames[:] = contents.read("intensity/roi_mean")[:n]
         n_pixels = np.array(contents.xpcs["n_pixels"], np.float64)
         total = np.stack([np.arange(n, dtype=np.float64), of_frames @ n_pixels / n_pixels.sum()])
         self._file["xpcs/spatial_mean/intensity_vs_time"] = total
@@ -213,7 +213,21 @@ class NexusFile:
         if entry is not None and known:
             data = _data(entry, "intensity", "roi_mean", ("t_s", "roi"))
             _field(data, "roi_mean", of_frames, "counts", long_name="mean counts of a pixel")
+            of_all = contents.read("intensity/total")[:n]
+            _field(data, "total", of_all, "counts", long_name="counts of all ROIs together")
             self._axes(data, t_s=np.arange(n) * self._frame_time_s)
+        if entry is not None and "saxs/saxs" in contents.arrays:
+            self._write_saxs(entry)
+
+    def _write_saxs(self, entry: Group) -> None:
+        """Write I(q), against the radius where q is not known."""
+        contents, q = self._contents, self._contents.read("saxs/q")
+        axis = "q" if np.isfinite(q).all() else "radius"
+        data = _data(entry, "saxs", "saxs", (axis,))
+        _field(data, "saxs", contents.read("saxs/saxs"), "counts", long_name="I(q), mean of a ring")
+        _field(data, "n_pixels", contents.read("saxs/n_pixels"), "")
+        _field(data, "q", q, "1/angstrom")
+        _field(data, "radius", contents.read("saxs/radius"), "pixel")
 
     def _write_image(self, entry: Group) -> None:
         data = _data(entry, "detector_image", "mean", ("row", "col"))

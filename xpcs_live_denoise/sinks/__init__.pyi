@@ -8,8 +8,10 @@ from .claim import ClaimTimes as ClaimTimes
 from .destination import TiledDestination as TiledDestination
 from .memory import MemorySink as MemorySink
 from .run import TiledSink as TiledSink
+from .spool import LEAST_FREE_BYTES as LEAST_FREE_BYTES
 from .spool import Spool as Spool
 from .spool import default_folder as default_folder
 from .spool import read_record as read_record
 from .spool import spooled_folders as spooled_folders
+from .summary import Summary as Summary
 from .terminal import TerminalSink as TerminalSink

@@ -434,6 +434,17 @@ def open_rois(settings: Settings, rois: RoiMap | None, start: Fields | None = No
     return RoiMap.from_labels(labels, q_inv_angstrom=rois.q_inv_angstrom, phi_deg=rois.phi_deg)
 
 
+def open_mask(settings: Settings, shape: tuple[int, int]) -> BoolArray | None:
+    """Return the pixels that `settings.mask` keeps, as `shape` of the documents' frames.
+
+    None without a mask, or where it does not fit: whoever opens the ROIs says so.
+    """
+    if settings.mask is None:
+        return None
+    keep = settings.orientation.turn_back(load_mask(settings.mask))
+    return keep if keep.shape == shape else None
+
+
 def open_flat_field(settings: Settings, rois: RoiMap) -> tuple[RoiMap, FloatArray | None, str]:
     """Return the ROIs' pixels that have a sensitivity, the flat field of `settings`, and a note.
 
