@@ -6,10 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -166,3 +168,26 @@ def test_the_server_ends_with_its_owner_and_its_directory_is_served_again(tmp_pa
         assert not again.running
     np.testing.assert_array_equal(kept, np.arange(6.0).reshape(2, 3))
     assert not again.running
+
+
+def test_several_writers_of_tables_wait_for_each_other(tiled_server):
+    columns = pa.table({"value": np.arange(200)})
+    answers, lengths = [], []
+
+    def write(number):
+        client = tiled_server.client()
+        # Tiled's client tries again what failed, and nobody would know.
+        client.context.http_client.event_hooks["response"].append(answers.append)
+        node = client.create_appendable_table(columns.schema, key=f"written-at-once-{number}")
+        for _ in range(12):
+            node.append_partition(0, columns)
+        lengths.append(len(node.read()))
+        client.context.close()
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert lengths == [12 * 200] * 3
+    assert not [answer for answer in answers if answer.is_server_error]

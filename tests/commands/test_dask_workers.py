@@ -1,43 +1,19 @@
 """Tasks on a Dask scheduler that somebody else runs, and that goes away."""
 
-import re
-import subprocess
-import sys
+import functools
 
 import pytest
 
-from tests.support.reprocessing import sleep
+from tests.support.reprocessing import dask_scheduler, note, noted, sleep
 from xpcs_live_denoise.commands.dask_workers import TaskLostError, do_tasks
 from xpcs_live_denoise.errors import XpcsError
-
-SCHEDULER = """
-from distributed import LocalCluster
-if __name__ == "__main__":
-    cluster = LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None
-    )
-    print("at", cluster.scheduler_address, flush=True)
-    input()
-"""
 
 
 @pytest.fixture
 def scheduler():
     """The address of a scheduler with one worker, and its process."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCHEDULER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    address = re.search(r"at (\S+)", process.stdout.readline())
-    if address is None or not address[1].startswith("tcp"):
-        process.kill()
-        raise AssertionError(f"no address of a scheduler: {address}")
-    yield address[1], process
-    process.kill()
-    process.communicate()
+    with dask_scheduler() as scheduler:
+        yield scheduler
 
 
 def test_what_was_done_before_the_scheduler_went_away_counts_and_the_rest_is_lost(scheduler):
@@ -51,6 +27,15 @@ def test_what_was_done_before_the_scheduler_went_away_counts_and_the_rest_is_los
     for error in rest.values():
         assert isinstance(error, TaskLostError)
         assert "Start the scheduler again and repeat the command with --skip-done" in str(error)
+
+
+def test_a_worker_is_warm_before_its_first_task(scheduler, tmp_path):
+    address, _ = scheduler
+    warm_up = functools.partial(noted, str(tmp_path / "noted"), "warm")
+    tasks = [(str(tmp_path / "noted"), "task"), (str(tmp_path / "noted"), "task")]
+    outcomes = list(do_tasks(note, tasks, workers=None, scheduler=address, warm_up=warm_up))
+    assert len(outcomes) == 2
+    assert (tmp_path / "noted").read_text().split() == ["warm", "task", "task"]
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):

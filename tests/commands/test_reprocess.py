@@ -3,6 +3,9 @@
 import csv
 import functools
 import json
+import re
+import subprocess
+import sys
 import threading
 import time
 
@@ -14,10 +17,11 @@ from bluesky_tiled_plugins import TiledWriter
 from typer.testing import CliRunner
 
 from tests.support.live_runs import LABELS, series
-from tests.support.reprocessing import die_before_the_stop_once
+from tests.support.reprocessing import dask_scheduler, die_before_the_stop_once
 from xpcs_live_denoise import RoiMap, Settings, analyse, results, save_rois
 from xpcs_live_denoise.commands.cli import app
 from xpcs_live_denoise.commands.dask_workers import do_tasks
+from xpcs_live_denoise.commands.reprocess_report import write_report
 from xpcs_live_denoise.commands.reprocess_run import Change, Outcome, State, Task, reprocess_run
 from xpcs_live_denoise.simulation import SimulatedCamera, recorded
 from xpcs_live_denoise.sinks import ClaimTimes
@@ -118,7 +122,67 @@ def test_a_beamtime_is_computed_once_and_again_only_with_other_settings(
     assert second.xpcs["settings_hash"] != first.xpcs["settings_hash"]
     assert rows[0]["superseded"] == first.start["uid"]
     assert rows[0]["gamma_after"] == rows[0]["gamma_before"] != ""
+    assert rows[0]["n_after"] == rows[0]["n_before"] != "0"
+    assert rows[0]["time_unit"] == "s"
     assert float(rows[0]["change_in_errors"]) == 0
+
+
+@pytest.mark.deployment
+def test_a_job_that_is_killed_repeats_nothing_when_it_goes_on(
+    config, raw_uids, tiled_client, tmp_path
+):
+    path, status = config(seed=11), tmp_path / "status.json"
+    before = [len(derived_from(tiled_client, uid)) for uid in raw_uids]
+    words = ["reprocess", *raw_uids, f"--config={path}", f"--status={status}"]
+    job = subprocess.Popen([sys.executable, "-m", "xpcs_live_denoise", *words])
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if status.exists() and json.loads(status.read_text())["counts"].get("done"):
+            break
+        time.sleep(0.02)
+    job.kill()
+    job.wait()
+    done = [run for run in json.loads(status.read_text())["runs"] if run["state"] == "done"]
+    assert 0 < len(done) < 3
+    ended = CliRunner().invoke(app, [*words, "--skip-done"])
+    assert ended.exit_code == 0, ended.output
+    states = {run["uid"]: run for run in json.loads(status.read_text())["runs"]}
+    for run in done:
+        assert states[run["uid"]]["state"] == "skipped"
+        assert states[run["uid"]]["derived"] == run["derived"]
+    assert [run["state"] for run in states.values()].count("done") == 3 - len(done)
+    after = [derived_from(tiled_client, uid) for uid in raw_uids]
+    assert [len(results) for results in after] == [number + 1 for number in before]
+    assert all("stop" in node.metadata for results in after for node in results)
+
+
+@pytest.mark.deployment
+def test_the_workers_of_a_dask_scheduler_do_it_and_runs_are_pending_when_it_goes(
+    reprocess, raw_uids, tiled_client, tiled_server, monkeypatch
+):
+    monkeypatch.setenv("TILED_API_KEY", tiled_server.api_key)  # workers have the key
+    with dask_scheduler() as (address, process):
+        code, text, status, _ = reprocess(*raw_uids[:2], "--dask", address, seed=12)
+        assert (code, status["counts"]) == (0, {"done": 2}), text
+        result = results(tiled_client, raw_uids[0])
+        assert result.start["uid"] == status["runs"][0]["derived"]
+        known = len(tiled_client["processed"])
+
+        def kill_when_the_first_run_is_begun():
+            while len(tiled_client["processed"]) == known:
+                time.sleep(0.05)
+            process.kill()
+
+        gone = threading.Thread(target=kill_when_the_first_run_is_begun, daemon=True)
+        gone.start()
+        code, text, status, _ = reprocess(*raw_uids, "--dask", address, seed=13)
+        gone.join()
+    assert code == 1
+    assert status["counts"]["pending"] >= 1
+    assert "The Dask scheduler went away before it was known to be done. Start the" in text
+    code, text, status, _ = reprocess(*raw_uids, "--skip-done", seed=13)
+    assert code == 0, text
+    assert {run["state"] for run in status["runs"]} <= {"done", "skipped", "taken"}
 
 
 def test_one_bad_run_stops_none_of_the_others_and_hides_no_earlier_result(
@@ -188,6 +252,32 @@ def test_a_run_whose_worker_is_killed_is_computed_again_and_stored_once(
         assert result.metadata["stop"]["exit_status"] == "success"
         rows = result.gamma_table()
         assert not rows.duplicated(["roi", "age_frame", "source", "width"]).any()
+
+
+def test_the_page_of_a_report_needs_nothing_beside_it_and_holds_every_run(tmp_path):
+    rates = {"gamma_before": 1.0, "gamma_before_error": 0.1, "gamma_after_error": 0.1}
+    changes = [
+        Change(roi=roi, q_inv_angstrom=0.01, gamma_after=after, n_before=4, n_after=5, **rates)
+        for roi, after in ((1, 1.05), (2, 2.0))
+    ]
+    new = Change(roi=1, q_inv_angstrom=0.01, gamma_after=3.0, time_unit="frame")
+    outcomes = [
+        Outcome(uid="aaaa", scan_id="7", state=State.DONE, changes=tuple(changes)),
+        Outcome(uid="bbbb", scan_id="8", state=State.DONE, changes=(new,)),
+        Outcome(uid="cccc", scan_id="9", state=State.FAILED, reason="<b>no</b> frames"),
+    ]
+    page = write_report(tmp_path / "report.csv", outcomes)
+    assert page == tmp_path / "report.html"
+    text = page.read_text()
+    assert "3 runs; 2 ROIs with a rate before and after, of which 1 moved by more than 3" in text
+    assert "before (1/s)" in text
+    assert "after (1/frame)" in text
+    assert "<b>no" not in text
+    assert "1 of 2" in text
+    assert not re.search(r'<(script|link)\s[^>]*(src|href)="http', text)
+    rows = list(csv.DictReader((tmp_path / "report.csv").read_text().splitlines()))
+    assert [row["n_after"] for row in rows] == ["5", "5", "0", ""]
+    assert rows[-1]["reason"] == "<b>no</b> frames"
 
 
 def test_a_change_of_gamma_is_told_in_errors():

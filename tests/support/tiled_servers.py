@@ -18,7 +18,7 @@ import time
 from http import HTTPStatus
 from pathlib import Path
 
-from xpcs_live_denoise.catalog.server import embedded_config
+from xpcs_live_denoise.catalog.server import embedded_config, let_writers_wait
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
@@ -118,6 +118,7 @@ def _serve(directory, readable, api_key, port, log_path):
     from tiled.server.logging_config import LOGGING_CONFIG
 
     analyse_dependencies_once()
+    let_writers_wait()
     config = configuration(directory, readable, api_key)
     app = build_app_from_config(config)
     options = {**config.uvicorn, "port": port, "log_config": LOGGING_CONFIG}

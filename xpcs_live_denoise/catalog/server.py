@@ -35,6 +35,7 @@ RAW_PATH = "raw"
 PROCESSED_PATH = "processed"
 SERVER_MODULES = ("fastapi", "uvicorn", "zarr", "adbc_driver_sqlite")
 LOG_LINES = 15
+BUSY_MS = 10_000  # a write takes milliseconds; nobody waits longer for others
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # terminal codes in the server's log
 
 
@@ -292,6 +293,28 @@ def _open_log(path: Path | None) -> IO[bytes]:
     return path.open("a+b")
 
 
+def let_writers_wait() -> None:
+    """Let those who write tables in SQLite wait for each other, in this server's process.
+
+    ADBC's driver, which Tiled writes them with, fails at once where another connection writes: two
+    workers of `reprocess` got an error for two of three rows that they stored at the same time.
+    """
+    from tiled.storage import EmbeddedSQLStorage
+
+    storage: Any = EmbeddedSQLStorage
+    connect = storage.connect
+
+    def patient(self: Any) -> Any:
+        connection = connect(self)
+        if self.uri.startswith("sqlite:"):
+            with connection.cursor() as cursor:
+                cursor.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+                cursor.fetchall()
+        return connection
+
+    storage.connect = patient
+
+
 def serve_until_orphaned(config_path: str, port: str) -> None:
     """Be the server's process until its owner is gone.
 
@@ -312,6 +335,7 @@ def serve_until_orphaned(config_path: str, port: str) -> None:
     from tiled.server.app import build_app_from_config
     from tiled.server.logging_config import LOGGING_CONFIG
 
+    let_writers_wait()
     # As `tiled serve config` does, but for its banner, and for the second Python that it would
     # start for the catalog's tables: importing Tiled there once more takes seconds.
     config: Any = parse_configs(Path(config_path))

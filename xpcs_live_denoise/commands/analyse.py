@@ -11,7 +11,7 @@ import typer
 
 from xpcs_live_denoise.errors import InvalidInputError
 
-from .output import check_output
+from .output import check_output, write_figure
 from .progress import Steps
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def analyse(
         import matplotlib
 
         matplotlib.use("Agg")
-        result.plot().savefig(plot, dpi=110)
+        write_figure(plot, result.plot())
         typer.echo(f"Figure: {plot.resolve()}")
 
 

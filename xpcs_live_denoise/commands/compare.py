@@ -11,7 +11,7 @@ import typer
 from xpcs_live_denoise.errors import one_line
 
 from .export import named_result
-from .output import check_output
+from .output import check_output, write_figure, write_text
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.readers import Comparison
@@ -51,10 +51,10 @@ def compare(
         found = compare_results(client, raw_uid, detector=detector, path=settings.path)
         _show(found)
         if csv is not None:
-            found.summary().to_csv(csv, index=False)
+            write_text(csv, found.summary().to_csv(index=False))
             typer.echo(f"Table: {csv.resolve()}")
         if plot is not None:
-            found.plot(roi).savefig(plot, dpi=110)
+            write_figure(plot, found.plot(roi))
             typer.echo(f"Figure: {plot.resolve()}")
     finally:
         client.context.close()

@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from xpcs_live_denoise.errors import (
     MissingDependencyError,
@@ -32,7 +32,12 @@ class TaskLostError(XpcsError):
 
 
 def do_tasks(
-    function: Callable[[T], R], tasks: Sequence[T], *, workers: int | None, scheduler: str | None
+    function: Callable[[T], R],
+    tasks: Sequence[T],
+    *,
+    workers: int | None,
+    scheduler: str | None,
+    warm_up: Callable[[], object] | None = None,
 ) -> Iterator[tuple[T, R | Exception]]:
     """Yield each task with what the function makes of it, in the order in which they end.
 
@@ -40,7 +45,7 @@ def do_tasks(
     installed; else in so many processes of one thread. `scheduler` is the address of a Dask
     scheduler, whose workers do them. A task whose worker dies is done again by another one; one of
     which several died has an exception in the place of its result, one that nobody does any more
-    TaskLostError.
+    TaskLostError. Each worker does `warm_up` before its first task.
 
     Raises
     ------
@@ -60,7 +65,13 @@ def do_tasks(
             f"{install_line('dask')}. Without both options the runs are computed one by one here."
         )
     with _client(min(workers or 1, max(len(tasks), 1)), scheduler) as client:
+        # Of one thread each: what comes first is done first.
+        warmed = [
+            client.submit(_alone, _called, warm_up, workers=[worker], pure=False)
+            for worker in (cast("Any", client).nthreads() if warm_up is not None else ())
+        ]
         yield from _on(client, function, tasks)
+        del warmed  # a failure is told by the first task that meets it
 
 
 @contextlib.contextmanager
@@ -108,6 +119,10 @@ def _on(
         yield of_key.pop(future.key), _result(future)
     for task in of_key.values():
         yield task, TaskLostError(_LOST)
+
+
+def _called(function: Callable[[], object]) -> None:
+    function()
 
 
 def _alone(function: Callable[[T], R], task: T) -> R:

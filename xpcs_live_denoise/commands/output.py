@@ -5,8 +5,31 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xpcs_live_denoise.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file such that whoever reads it finds the old one or the new one, whole.
+
+    Raises UnwritableFileError where that cannot be.
+    """
+    from xpcs_live_denoise.readers import written_whole
+
+    with written_whole(path, overwrite=True) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a figure as .png, as `write_text` does a text."""
+    from xpcs_live_denoise.readers import written_whole
+
+    with written_whole(path, overwrite=True) as part:
+        figure.savefig(part, dpi=110, format="png")
 
 
 def check_output(path: Path, suffixes: Sequence[str], *, overwrite: bool = True) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
+import functools
 import json
-import math
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -17,8 +15,9 @@ import typer
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError, text_of
 
 from .dask_workers import TaskLostError, do_tasks
-from .output import check_output
-from .reprocess_run import Outcome, State, Task, reprocess_run
+from .output import check_output, write_text
+from .reprocess_report import write_report
+from .reprocess_run import Outcome, State, Task, reprocess_run, warmed_up
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.catalog import Node
@@ -61,7 +60,11 @@ def reprocess(
         Path | None, typer.Option(help="A .json file that says where each run stands.")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="A .csv file of what changed, one row a run and ROI.")
+        Path | None,
+        typer.Option(
+            help="A .csv file of what changed, one row a run and ROI; a page with plots (.html) is "
+            "written beside it."
+        ),
     ] = None,
 ) -> None:
     """Compute stored runs again with other settings, and tell what changed.
@@ -95,7 +98,8 @@ def reprocess(
         run_tasks(job, tasks, workers=workers, scheduler=dask)
     finally:
         if report is not None:
-            write_report(report, job.outcomes)
+            page = write_report(report, job.outcomes)
+            typer.echo(f"Report: {report}{f' and {page}' if page else ''}")
     typer.echo(f"{job.summary}.")
     if not job.is_good:
         raise typer.Exit(1)
@@ -105,7 +109,9 @@ def run_tasks(
     job: Job, tasks: Sequence[Task], *, workers: int | None, scheduler: str | None
 ) -> None:
     """Do all tasks, and let the job note and print each outcome as it comes."""
-    for task, outcome in do_tasks(reprocess_run, tasks, workers=workers, scheduler=scheduler):
+    warm_up = functools.partial(warmed_up, tasks[0].settings) if tasks else None
+    outcomes = do_tasks(reprocess_run, tasks, workers=workers, scheduler=scheduler, warm_up=warm_up)
+    for task, outcome in outcomes:
         if isinstance(outcome, TaskLostError):
             job.note(Outcome.of(task, State.PENDING, reason=text_of(outcome)))
         elif isinstance(outcome, Exception):
@@ -127,6 +133,7 @@ class Job:
             run.uid: Outcome(uid=run.uid, scan_id=run.scan_id, state=State.PENDING) for run in runs
         }
         self._n_ended = 0
+        self._said = False  # that the status file cannot be written
         self._write()
 
     @property
@@ -166,7 +173,12 @@ class Job:
             "counts": Counter(str(outcome.state) for outcome in self._of_runs.values()),
             "runs": [outcome.as_json() for outcome in self._of_runs.values()],
         }
-        write_whole(self._path, json.dumps(content, indent=1))
+        try:
+            write_text(self._path, json.dumps(content, indent=1))
+        except XpcsError as error:  # runs are stored in Tiled all the same
+            if not self._said:
+                typer.secho(f"Status: {error} The job goes on.", fg="yellow")
+            self._said = True
 
 
 def _in_words(outcome: Outcome) -> str:
@@ -178,52 +190,9 @@ def _in_words(outcome: Outcome) -> str:
         if one.gamma_before > 0
     ]
     more = ", ..." if len(outcome.changes) > MOST_ROIS_SHOWN else ""
-    what = f"; Gamma in 1/s (change in errors): {', '.join(shown)}{more}" if shown else ""
+    unit = outcome.changes[0].time_unit if shown else ""
+    what = f"; Gamma in 1/{unit} (change in errors): {', '.join(shown)}{more}" if shown else ""
     return f" in {outcome.seconds:.1f} s{what}" if outcome.state is State.DONE else what
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file such that whoever reads it finds the old one or the new one, whole."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise XpcsError(
-            f"File {path}: cannot be written ({error.strerror}). What is stored in Tiled stays "
-            "there: repeat the command with --skip-done and another file."
-        ) from error
-
-
-REPORT = (
-    *("scan_id", "uid", "state", "derived", "superseded", "roi", "q_inv_angstrom"),
-    *("gamma_before", "gamma_before_error", "gamma_after", "gamma_after_error"),
-    *("change_in_errors", "reason"),
-)
-
-
-def write_report(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Write what changed as CSV: a row a run and ROI, and one for a run without a result."""
-    import io
-
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(REPORT)
-    for outcome in outcomes:
-        before = outcome.supersedes[0] if outcome.supersedes else ""
-        run = [outcome.scan_id, outcome.uid, outcome.state, outcome.derived, before]
-        for one in outcome.changes:
-            numbers = (
-                *(one.q_inv_angstrom, one.gamma_before, one.gamma_before_error),
-                *(one.gamma_after, one.gamma_after_error, one.in_errors),
-            )
-            # An empty field is a number that is not known.
-            cells = [f"{number:.7g}" if math.isfinite(number) else "" for number in numbers]
-            table.writerow([*run, one.roi, *cells, outcome.reason])
-        if not outcome.changes:
-            table.writerow([*run, *[""] * 7, outcome.reason])
-    write_whole(path, text.getvalue())
 
 
 # --- what was asked for --------------------------------------------------------------------------

@@ -44,7 +44,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One ROI of a run before and after; rates in 1/s, NaN where there is none."""
+    """One ROI of a run before and after; rates in 1/`time_unit`, NaN where there is none.
+
+    `n_before` and `n_after` are recommended rows. A result before in another unit has no rate here.
+    """
 
     roi: int
     q_inv_angstrom: float
@@ -52,6 +55,9 @@ class Change:
     gamma_before_error: float = math.nan
     gamma_after: float = math.nan
     gamma_after_error: float = math.nan
+    n_before: int = 0
+    n_after: int = 0
+    time_unit: str = "s"
 
     @property
     def in_errors(self) -> float:
@@ -62,7 +68,9 @@ class Change:
             self.gamma_before_error / self.gamma_before,
             self.gamma_after_error / self.gamma_after,
         )
-        return math.log(self.gamma_after / self.gamma_before) / max(errors)
+        if not (largest := max(errors)) > 0:
+            return math.nan
+        return math.log(self.gamma_after / self.gamma_before) / largest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +124,17 @@ class Outcome:
         return fields
 
 
+def warmed_up(settings: Settings) -> None:
+    """Load what every run needs, so that the first one of a process is as quick as later ones."""
+    from xpcs_live_denoise import live, readers, sinks
+    from xpcs_live_denoise.analysis import open_ensemble
+    from xpcs_live_denoise.numerics import compiled
+
+    _ = (live.LiveDenoise, readers.results, sinks.TiledSink)  # faces load what they are asked for
+    compiled.prepare()
+    open_ensemble(settings)
+
+
 def reprocess_run(task: Task) -> Outcome:
     """Compute a run again and store it as a new derived run; whatever goes wrong is the outcome."""
     began = time.monotonic()
@@ -157,18 +176,13 @@ def _reprocess(task: Task) -> Outcome:
 
 def finished_results(client: Node, uid: str, settings: Settings) -> list[XPCSResult]:
     """Return the results of a run that were computed to their end, the newest first."""
-    from xpcs_live_denoise.readers import results_of
+    from xpcs_live_denoise.readers import analysis_status, results_of
 
     return [
         result
         for result in results_of(client, uid, settings.data_key, path=settings.tiled.path)
-        if _analysis_status(result) == "success"
+        if analysis_status(_stop(result)) == "success"
     ]
-
-
-def _analysis_status(result: XPCSResult) -> str:
-    stop = _stop(result)
-    return str(stop.get("analysis_exit_status", stop.get("exit_status", "")))
 
 
 def _stop(result: XPCSResult) -> dict[str, Any]:
@@ -261,13 +275,12 @@ def _wait(live: LiveDenoise, sinks: Sequence[ClaimedSink]) -> bool:
 
 def _outcome(task: Task, state: State, client: Node, derived: str) -> Outcome:
     """Return the outcome of a run whose result is there, compared with what it superseded."""
-    from xpcs_live_denoise.readers import results
+    from xpcs_live_denoise.readers import analysis_status, results
 
     path = task.settings.tiled.path
     new = results(client, derived, path=path)
     supersedes = tuple(new.xpcs.get("supersedes") or ())
-    status = _analysis_status(new)
-    if status != "success":
+    if analysis_status(_stop(new)) != "success":
         reason = f"The analysis failed; {derived} is what there is. {_stop(new).get('reason', '')}"
         return Outcome.of(task, State.FAILED, reason=reason.strip(), derived=derived)
     before = results(client, supersedes[0], path=path) if supersedes else None
@@ -283,8 +296,9 @@ def _outcome(task: Task, state: State, client: Node, derived: str) -> Outcome:
 def changes(new: XPCSResult, before: XPCSResult | None) -> list[Change]:
     """Return what each ROI of two results tells of Gamma, by the typical rates of both."""
     rois = dict(zip(new.xpcs["roi"], new.xpcs["q_inv_angstrom"], strict=True))
-    after, earlier = _rates(new), {} if before is None else _rates(before)
-    nothing = (math.nan, math.nan)
+    comparable = before is not None and before.time_unit == new.time_unit
+    after, earlier = _rates(new), _rates(before) if before is not None and comparable else {}
+    nothing = (math.nan, math.nan, 0)
     return [
         Change(
             roi=roi,
@@ -293,13 +307,16 @@ def changes(new: XPCSResult, before: XPCSResult | None) -> list[Change]:
             gamma_before_error=earlier.get(roi, nothing)[1],
             gamma_after=after.get(roi, nothing)[0],
             gamma_after_error=after.get(roi, nothing)[1],
+            n_before=earlier.get(roi, nothing)[2],
+            n_after=after.get(roi, nothing)[2],
+            time_unit=new.time_unit,
         )
         for roi, q in rois.items()
     ]
 
 
-def _rates(result: XPCSResult) -> dict[int, tuple[float, float]]:
-    """Return Gamma and its error of each ROI that has any."""
+def _rates(result: XPCSResult) -> dict[int, tuple[float, float, int]]:
+    """Return Gamma, its error and the number of recommended rows of each ROI that has any."""
     from xpcs_live_denoise.numerics.fits import typical_rates
 
     table = result.gamma_table(recommended=True)
@@ -307,6 +324,8 @@ def _rates(result: XPCSResult) -> dict[int, tuple[float, float]]:
         return {}
     typical = typical_rates(table)
     return {
-        int(roi): (math.exp(log), math.exp(log) * error)
-        for roi, log, error in zip(typical.roi, typical.ln_rate, typical.ln_rate_error, strict=True)
+        int(roi): (math.exp(log), math.exp(log) * error, int(n))
+        for roi, log, error, n in zip(
+            typical.roi, typical.ln_rate, typical.ln_rate_error, typical.n_ages, strict=True
+        )
     }

@@ -10,7 +10,7 @@ import typer
 
 from xpcs_live_denoise.errors import InvalidInputError, one_line
 
-from .output import check_output
+from .output import check_output, write_text
 from .view import Address, Config, Container, KeyVariable, tiled_settings
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def runs(
     finally:
         client.context.close()
     if csv is not None:
-        table.to_csv(csv, index=False)
+        write_text(csv, table.to_csv(index=False))
         typer.echo(f"{len(table)} rows of {len(set(table['result_uid']))} runs in {csv}.")
     elif not len(table):
         typer.echo("No runs.")

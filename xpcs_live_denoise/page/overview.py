@@ -39,7 +39,19 @@ logger = logging.getLogger(__name__)
 PERIOD_MS, LOAD_S = 1_000, 10.0
 LIVE_S = 5.0  # curves of runs that are on are read again so often
 MOST_CURVES = 8
-TABLE_WIDTH = 820  # px; a phone scrolls it
+TABLE_WIDTH = 1040  # px; a phone scrolls it
+# Of what Bokeh draws in a tree of its own, in the colours of the page, light or dark.
+WIDGET_STYLE = """
+.bk-input { background-color: var(--paper); color: var(--ink); border-color: var(--field); }
+.bk-input option { background: var(--paper); color: var(--ink); }
+"""
+TABLE_STYLE = """
+.slick-viewport, .slick-row, .slick-cell { background: var(--paper); color: var(--ink); }
+.slick-row.odd .slick-cell { background: var(--ground); }
+.slick-row .slick-cell.selected { background: var(--chosen); }
+.slick-header-column { background: var(--paper); color: var(--ink); }
+a { color: var(--accent); }
+"""
 MARKERS = ("circle", "square", "diamond", "triangle", "inverted_triangle", "hex", "star", "plus")
 ALL = "all"
 SHOWN = ("scan_id", "sample", "taken", "state", "result", "roi", "q_inv_angstrom",
@@ -48,7 +60,7 @@ TITLES = (
     *("scan", "sample", "taken", "state", "result", "ROI", "q (1/Å)", "Γ", "± Γ", "unit", "α"),
     "D (Å² · unit)",
 )
-WIDTHS = (60, 130, 130, 70, 90, 45, 75, 80, 70, 50, 60, 90)
+WIDTHS = (60, 120, 125, 65, 190, 40, 70, 75, 65, 60, 50, 90)
 TEXTS = ("scan_id", "sample", "taken", "state", "result", "per")
 CURVE_COLUMNS = ("x", "y", "lower", "upper", "colour", "marker", "name")
 GAMMA_LABELS = {"gammas": "Γ (1/s)", "trend": "typical Γ (1/s)"}
@@ -84,6 +96,7 @@ class Overview:
         self._plots = self._figures()
         for name, control in self._controls.items():
             control.name = f"overview_{name}"
+            control.stylesheets = [WIDGET_STYLE]
             control.sizing_mode = "stretch_width"
         self._controls["every"].on_change("active", lambda _attr, _old, _new: self._read_anew())
         for name in ("filter", "roi", "key"):
@@ -121,6 +134,7 @@ class Overview:
             reorderable=False,
             sizing_mode="stretch_both",
             min_width=TABLE_WIDTH,
+            stylesheets=[TABLE_STYLE],
         )
 
     def _figures(self) -> dict[str, Model]:

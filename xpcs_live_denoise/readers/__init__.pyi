@@ -7,6 +7,7 @@ from .contents import Contents as Contents
 from .export import export_file as export_file
 from .export import file_name as file_name
 from .export import format_of as format_of
+from .export import written_whole as written_whole
 from .find import find_raw_run as find_raw_run
 from .find import results as results
 from .find import results_of as results_of
@@ -26,6 +27,7 @@ from .run_table import runs as runs
 from .run_table import scan_ranges as scan_ranges
 from .run_table import seconds_of as seconds_of
 from .run_table import table_of as table_of
+from .same_run import analysis_status as analysis_status
 from .same_run import labels_of as labels_of
 from .same_run import mapping as mapping
 from .same_run import standing as standing

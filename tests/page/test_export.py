@@ -1,0 +1,71 @@
+"""The shown run as a file, asked of the page's own server."""
+
+import h5py
+import httpx
+import pytest
+
+from tests.support import written
+from tests.support.served_page import DEADLINE_S, Served
+from xpcs_live_denoise.sinks.run import TiledSink
+
+KEY = "a key that only visitors know"
+
+
+@pytest.fixture(scope="module")
+def uids(module_client, synthetic):
+    """Uids of a finished result and of one that is on."""
+    finished = synthetic(n_frames=60, n_roi=1, start={"scan_id": 881})
+    sink = TiledSink(finished.info, client=module_client)
+    written.end(sink, finished.result())
+    live = TiledSink(synthetic(n_roi=1).info, client=module_client)
+    live.write(synthetic(n_roi=1).publication(0, 5))
+    return sink.uid, live.uid, finished.raw_uid
+
+
+@pytest.fixture(scope="module")
+def ask(tiled_server, uids):
+    """Ask the page's server for an address, with and without the visitors' key."""
+    with (
+        Served(tiled_server, KEY) as page,
+        httpx.Client(base_url=page.address, trust_env=False, timeout=DEADLINE_S) as stranger,
+        httpx.Client(base_url=page.address, trust_env=False, timeout=DEADLINE_S) as visitor,
+    ):
+        visitor.post("/", data={"key": KEY})
+        yield lambda query, known=True: (visitor if known else stranger).get(f"/export?{query}")
+
+
+def test_a_finished_run_is_sent_as_a_file_with_a_name_of_its_own(ask, uids, tmp_path):
+    uid, _, raw_uid = uids
+    answer = ask(f"run={uid}&format=h5")
+    assert answer.status_code == 200, answer.text
+    name = f"881_{raw_uid[:8]}_eiger.h5"
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="{name}"'
+    (tmp_path / name).write_bytes(answer.content)
+    with h5py.File(tmp_path / name) as file:
+        assert file["entry/twotime/two_time_corr_func"].shape == (1, 60, 60)
+    rows = ask(f"run={uid}&format=csv").text.splitlines()
+    assert rows[0].startswith("roi,")
+    assert len(rows) > 60
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("run={live}&format=h5", "its run is still on, 5 frames so far"),
+        ("run={uid}&format=xls", "Format 'xls': expected one of h5, csv, png"),
+        ("run=nowhere&format=h5", "Run nowhere: no result in"),
+        ("format=h5", "names no run"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_in_a_sentence(ask, uids, query, words):
+    answer = ask(query.format(uid=uids[0], live=uids[1]))
+    assert answer.status_code == 409
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert answer.text.startswith("Not exported: ")
+    assert words in answer.text
+
+
+def test_who_has_no_key_gets_no_file(ask, uids):
+    answer = ask(f"run={uids[0]}&format=h5", known=False)
+    assert answer.status_code == 401
+    assert "attachment" not in answer.headers.get("Content-Disposition", "")
