@@ -27,7 +27,8 @@ from .path_cells import path_cells
 from .sums import AgeSums
 
 # Rows of a section, and those at either end of it that its neighbours tell better.
-LENGTH, MARGIN = MOST_KNOTS, 128
+LENGTH, _MARGIN = MOST_KNOTS, 128
+APART = LENGTH - 2 * _MARGIN  # rows from one section to the next
 # A first look has knots of so many rows. Where ln Gamma changes from one to the next by more than
 # twice this share of its error, in the mean of squares, every row becomes a knot.
 _LOOK_ROWS, _ROUGH = 5, 0.2
@@ -111,9 +112,9 @@ class FinalPath:
         """
         n, first = sums.n_frames, made[-1].stop if made else 0
         size = sums.rows_from(first).row_frames
-        start = max(first // size - MARGIN, 0) * size
+        start = max(first // size - _MARGIN, 0) * size
         end = start + LENGTH * size
-        stop = end - MARGIN * size
+        stop = end - _MARGIN * size
         if is_last:
             start, end, stop = max(-(-n // size) - LENGTH, 0) * size, n, n
         fine = sums.rows_from(start)
