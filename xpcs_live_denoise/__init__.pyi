@@ -2,7 +2,10 @@
 
 from .config import Settings as Settings
 from .denoising import Ensemble as Ensemble
+from .denoising import FrameDenoiser as FrameDenoiser
+from .denoising import denoise_frames as denoise_frames
 from .denoising import load_ensemble as load_ensemble
+from .denoising import load_frame_denoiser as load_frame_denoiser
 from .errors import FrameShapeError as FrameShapeError
 from .errors import InvalidInputError as InvalidInputError
 from .errors import MissingDependencyError as MissingDependencyError

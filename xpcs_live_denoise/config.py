@@ -127,7 +127,9 @@ class TiledSettings(_Model):
     api_key_file: Path | None = None
     """File that holds the API key and nothing else; used where the variable is not set."""
     access_tags: Annotated[tuple[str, ...], OneOrMore] = ()
-    """Access tags for every node that is created; NSLS-II's server asks for them."""
+    """Access tags for every node that is created, on a server with access control.
+    "{data_session}" stands for that key of the run's start document, so that each proposal sees its
+    own runs. Empty: the `tiled_access_tags` of the start document, if it has any."""
 
     @field_validator("uri")
     @classmethod
@@ -264,8 +266,13 @@ class Settings(_Model):
     """Lags whose mean is baseline*, frames. Default: derived from the series' length."""
     contrast_frames: FrameRange | None = None
     """Quiet frames whose lag-1 mean gives beta*. Default: derived from the series' length."""
+    denoiser: Literal["windows", "any_size"] = "windows"
+    """What denoises C2: networks for windows of 50 frames along its diagonal ("windows"), or those
+    for C2 of any size, which denoise long lags, too ("any_size"): the band while frames come, the
+    whole C2 at the end."""
     weights: Path | None = None
-    """Folder with an ensemble's weights and model card. Default: the shipped ensemble."""
+    """Folder with an ensemble's weights and model card, of the kind that `denoiser` says. Default:
+    the shipped ensemble."""
     denoise: bool = True
     """False computes C2, g2 and raw Gamma(t) only."""
     engine: Literal["auto", "dense", "events", "skbeam"] = "auto"

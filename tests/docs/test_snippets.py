@@ -60,6 +60,9 @@ def beamline(tmp_path_factory):
             client.create_container("chx") if "chx" not in client else None
             client["chx"].create_container(name)
         engine = RunEngine()
+        engine.md["scan_id"] = 76
+        uids = []
+        engine.subscribe(lambda _, doc: uids.append(doc["uid"]), "start")
         engine.subscribe(TiledWriter(client["chx/raw"]))
         settings = Settings(
             detector="eiger4m_single",
@@ -71,19 +74,20 @@ def beamline(tmp_path_factory):
             engine(bp.count([device], md={"sample": "gel", "T_sample": temperature}))
         assert live.wait(120)
         live.close()
-        yield folder, server, device
+        yield folder, server, device, uids
         client.context.close()
 
 
 @pytest.fixture
 def reader(beamline, tmp_path, monkeypatch, request):
     """A reader in an empty folder with the beamline's files, who has a session like its profile."""
-    folder, server, device = beamline
+    folder, server, device, uids = beamline
     if "tutorial" in request.node.name:  # begins with nothing but the package
         reader = Reader(tmp_path, {}, {})
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("MPLBACKEND", "Agg")
         yield reader
+        reader.names["catalog"].context.close()
         reader.close()
         return
     for file in (*folder.glob("gel_12_*"), folder / "saxs_rings.npz", folder / "eiger4m_mask.npy"):
@@ -102,6 +106,7 @@ def reader(beamline, tmp_path, monkeypatch, request):
         tmp_path,
         names,
         {
+            "ff4a9785": uids[1][:8],
             "https://tiled.nsls2.bnl.gov": server.uri,
             "https://tiled.example.org": server.uri,
             "export TILED_API_KEY=secret": f"export TILED_API_KEY={server.api_key}",
@@ -112,6 +117,7 @@ def reader(beamline, tmp_path, monkeypatch, request):
     )
     yield reader
     reader.close()
+    names["catalog"].context.close()
     if (live := names.get("live_denoise")) is not None:
         live.close()
 

@@ -398,7 +398,7 @@ def open_ensemble(settings: Settings) -> tuple[Denoiser | None, str]:
     try:
         from xpcs_live_denoise.denoising import load_ensemble
 
-        return load_ensemble(settings.weights), ""
+        return load_ensemble(settings.weights, denoiser=settings.denoiser), ""
     except MissingDependencyError as error:
         return None, f"Nothing denoised: {error}"
     except InvalidInputError as error:

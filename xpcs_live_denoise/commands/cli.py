@@ -17,6 +17,7 @@ from .compare import compare
 from .convert_rois import convert_rois
 from .deliver import deliver
 from .demo import demo
+from .denoise_frames import denoise_frames
 from .export import export
 from .init import init
 from .replay import replay
@@ -24,6 +25,7 @@ from .reprocess import reprocess
 from .runs import runs
 from .serve import serve
 from .train import evaluate, train
+from .train_frames import evaluate_frames, train_frames
 from .view import view
 
 app = typer.Typer(
@@ -35,6 +37,7 @@ app = typer.Typer(
 # In the order of `--help`.
 for command in (
     *(demo, init, check, analyse, catalog, train, evaluate),
+    *(denoise_frames, train_frames, evaluate_frames),
     *(deliver, view, runs, compare, export, convert_rois, serve, replay, reprocess, bench),
 ):
     app.command()(command)

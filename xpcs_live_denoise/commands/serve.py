@@ -22,6 +22,7 @@ from xpcs_live_denoise.errors import (
 
 from .metrics import MetricsHost, MetricsPort, tell_metrics
 from .output import check_output
+from .preflight import tell_findings
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.catalog import Node
@@ -169,16 +170,21 @@ def _check(settings: Settings, documents: str | None, tiled: bool) -> None:
 
 
 def _check_server(settings: Settings, *, followed: bool) -> None:
-    """Raise if results cannot be stored, unless only the server is away and is not followed."""
+    """Raise if results cannot be stored, unless only the server is away and is not followed.
+
+    What else will not work is said; results wait in the spool then.
+    """
     from xpcs_live_denoise.sinks import TiledDestination
 
     tiled = TiledDestination(settings)
     try:
         tiled.check()
+        tell_findings(settings, tiled)
     except TiledUnavailableError as error:
         if followed:
             raise
         typer.secho(f"{error} Key and container could not be checked.", fg="yellow")
+        tell_findings(settings, None)
     finally:
         tiled.close()
 

@@ -15,7 +15,7 @@ from tornado.web import RequestHandler
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError, text_of
 from xpcs_live_denoise.readers import file_name, results
 
-from .hub import Hub
+from .access import Access
 from .tiled_http import TiledHttp
 
 KINDS = {"h5": "application/x-hdf5", "csv": "text/csv", "png": "image/png"}
@@ -27,17 +27,21 @@ _ONE = ThreadPoolExecutor(1, thread_name_prefix="xpcs export")
 class Export(RequestHandler):
     """Makes a file of a result, and sends it; where that cannot be, a sentence."""
 
-    def initialize(self, hub: Hub) -> None:
-        """Take the hub."""
-        self._hub = hub
+    def initialize(self, access: Access) -> None:
+        """Take what knows the hub of a request."""
+        self._access = access
 
     async def get(self) -> None:
         """Send the result `run` (its uid) as `format`: h5, csv or png."""
         uid, kind = self.get_query_argument("run", ""), self.get_query_argument("format", "h5")
+        hub = self._access.hub_of(self.request)
+        if hub is None:  # the login has ended just now
+            self.set_status(403)
+            return
         with tempfile.TemporaryDirectory(prefix="xpcs-export-") as folder:
             try:
                 path = await asyncio.get_running_loop().run_in_executor(
-                    _ONE, write_result, self._hub.http, self._hub.path, uid, kind, Path(folder)
+                    _ONE, write_result, hub.http, hub.path, uid, kind, Path(folder)
                 )
             except Exception as error:
                 self.set_status(409 if isinstance(error, XpcsError) else 500)

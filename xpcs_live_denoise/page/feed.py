@@ -319,7 +319,7 @@ async def read_stream(
     children = await http.children(path)
     known = [name for name in names if name in children]
     if path.endswith("/two_time"):
-        known = c2_to_read(children, known, live=state.live)
+        known = c2_to_read(children, known, live=state.live, any_size=state.any_size)
     await asyncio.gather(
         *(_read_node(http, f"{path}/{name}", state, children[name], first_frame) for name in known)
     )
@@ -329,7 +329,7 @@ async def read_roi(http: TiledHttp, path: str, state: RunState, index: int) -> N
     """Read into the state C2 of one ROI (its index) of the run at a path."""
     children = await http.children(f"{path}/two_time")
     known = [name for name in C2_KINDS if name in children]
-    for name in c2_to_read(children, known, live=state.live):
+    for name in c2_to_read(children, known, live=state.live, any_size=state.any_size):
         node = C2Node(http, f"{path}/two_time/{name}", children[name], state)
         await node.read([index])
 

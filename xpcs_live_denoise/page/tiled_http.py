@@ -106,6 +106,10 @@ class TiledHttp:
             trust_env=urlsplit(self.address).hostname not in ("127.0.0.1", "localhost", "::1"),
         )
 
+    def with_key(self, api_key: str) -> TiledHttp:
+        """Return a connection of its own to the same server, with another key."""
+        return TiledHttp(self.address, api_key, self.counts)
+
     def stream_address(self, path: str) -> str:
         """Return the address of a node's stream of live updates."""
         scheme = "wss" if self.address.startswith("https") else "ws"

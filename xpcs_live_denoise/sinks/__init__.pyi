@@ -8,6 +8,7 @@ from .claim import ClaimTimes as ClaimTimes
 from .destination import TiledDestination as TiledDestination
 from .memory import MemorySink as MemorySink
 from .run import TiledSink as TiledSink
+from .spool import LEAST_FREE_BYTES as LEAST_FREE_BYTES
 from .spool import Spool as Spool
 from .spool import default_folder as default_folder
 from .spool import read_record as read_record
