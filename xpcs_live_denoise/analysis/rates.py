@@ -19,7 +19,7 @@ from xpcs_live_denoise.numerics.estimator.ages import (
 )
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
 from xpcs_live_denoise.numerics.estimator.final_cuts import FinalCuts, estimated_rows
-from xpcs_live_denoise.numerics.estimator.final_path import LENGTH, MARGIN, FinalPath
+from xpcs_live_denoise.numerics.estimator.final_path import APART, LENGTH, FinalPath
 from xpcs_live_denoise.numerics.estimator.path import PathEstimate, PathEstimator
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums, jackknife_variance
 from xpcs_live_denoise.numerics.fits import fit_ages, fit_band_ages, fit_g2, series_errors
@@ -191,18 +191,14 @@ class SeriesRates:
     def advance(self, sums: AgeSums) -> None:
         """Make final rows whose lags are there; others wait for `final`.
 
-        To be called when a section of the path is complete.
+        To be called at multiples of 256 frames, where sections of the path are complete.
         """
         _of_all(lambda one: one.advance(sums), [*self._finals, *self._final_paths])
 
-    def due(self, n_frames: int, least_row: int) -> int:
-        """Return after how many frames `advance` is to be called when there are so many.
-
-        `least_row` are the frames of a row of the sums while the series is short.
-        """
-        first, apart = LENGTH * least_row, (LENGTH - 2 * MARGIN) * least_row
-        first = -(-max(first, self._window) // apart) * apart
-        return first - n_frames if n_frames < first else apart - n_frames % apart
+    def due(self, n_frames: int) -> int:
+        """Return after how many frames `advance` is to be called when there are so many."""
+        first = -(-max(LENGTH, self._window) // APART) * APART
+        return first - n_frames if n_frames < first else APART - n_frames % APART
 
     def live(
         self, sums: AgeSums, first: int, last: int, images: MeanImages | None = None

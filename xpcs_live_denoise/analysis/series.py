@@ -253,7 +253,7 @@ class Analysis:
             while (n := self.n_frames) < stop:
                 room = self._band.until_due
                 if room > 0:
-                    due = self._of_c2.rates.due(n, self._settings.least_age_step)
+                    due = self._of_c2.rates.due(n)
                     append(n - begun, min(n + min(room, due), stop) - begun)
                     if self.n_frames == n + due:
                         with one_thread():

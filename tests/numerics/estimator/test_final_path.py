@@ -139,3 +139,45 @@ def test_a_short_series_is_one_path():
     sums = AgeSums.from_c2(1 + 0.2 * np.exp(-0.1 * np.abs(np.subtract.outer(AGE[:90], AGE[:90]))))
     known = whole(sums, 0)
     assert FinalPath(0).finish(sums, known) == [known]
+
+
+def changes(kind, rng):
+    if kind == "period 40":
+        return 0.05 * 2.2 ** np.sin(AGE / 6.4 + rng.uniform(0, 6.3))
+    if kind == "period 150":
+        return 0.05 * 2.2 ** np.sin(AGE / 23.9 + rng.uniform(0, 6.3))
+    if kind == "ageing":
+        return 0.2 * 0.1 ** (AGE / N)
+    if kind == "jumps":
+        levels = np.exp(rng.uniform(np.log(0.015), np.log(0.2), 7))
+        return levels[np.searchsorted(np.sort(rng.integers(100, N - 100, 6)), AGE)]
+    rate = np.full(N, 0.03)
+    for first in rng.integers(60, N - 60, 8):
+        rate[first : first + 10] = 0.5
+    return rate
+
+
+@pytest.mark.statistics
+@pytest.mark.parametrize("kind", ["period 40", "period 150", "ageing", "jumps", "bursts"])
+def test_errors_hold_the_truths_in_long_series_of_every_kind(kind):
+    rois, shares = RoiMap.from_labels(np.ones((60, 60), int)), []
+    for seed in (31, 32):
+        rate = changes(kind, np.random.default_rng(seed))
+        pieces = simulate_speckle(
+            rois, N, relaxation_rate=rate, contrast=0.15, mean_counts=0.4, block=256, seed=seed
+        )
+        two_time, path = TwoTimeAccumulator(rois, sums=True, map_frames=64), FinalPath(0)
+        for block in pieces:
+            two_time.append(block)
+            if len(block) == 256 <= two_time.n_frames - 256:
+                path.advance(two_time.age_sums)
+        rows = Rows(path.finish(two_time.age_sums, whole(two_time.age_sums, 0)))
+        off = rows.ln_rate - np.log(np.interp(rows.age, AGE, rate))
+        shares.append(
+            [(np.abs(off) < n * rows.ln_rate_error).mean() for n in (1, 2)]
+            + [np.sqrt(np.mean(off**2))]
+        )
+    one, two, rms = np.mean(shares, axis=0)
+    assert one > 0.6
+    assert two > 0.9
+    assert rms < 0.25

@@ -27,7 +27,8 @@ from .path_cells import path_cells
 from .sums import AgeSums
 
 # Rows of a section, and those at either end of it that its neighbours tell better.
-LENGTH, MARGIN = MOST_KNOTS, 128
+LENGTH, _MARGIN = MOST_KNOTS, 128
+APART = LENGTH - 2 * _MARGIN  # rows from one section to the next
 # A first look has knots of so many rows. Where ln Gamma changes from one to the next by more than
 # twice this share of its error, in the mean of squares, every row becomes a knot.
 _LOOK_ROWS, _ROUGH = 5, 0.2
@@ -80,6 +81,8 @@ class FinalPath:
 
     def finish(self, sums: AgeSums, whole: PathEstimate) -> list[PathEstimate]:
         """Return the path of all rows: `whole` where that is smooth, of sections elsewhere."""
+        if whole.search.step == (sums.recent or sums).row_frames:  # each row is a knot already
+            return [whole]
         self._thin(sums.row_frames)
         made = list(self._made)
         while (one := self._next(sums, made)) is not None:
@@ -109,41 +112,56 @@ class FinalPath:
         """
         n, first = sums.n_frames, made[-1].stop if made else 0
         size = sums.rows_from(first).row_frames
-        start = max(first // size - MARGIN, 0) * size
+        start = max(first // size - _MARGIN, 0) * size
         end = start + LENGTH * size
-        stop = end - MARGIN * size
+        stop = end - _MARGIN * size
         if is_last:
             start, end, stop = max(-(-n // size) - LENGTH, 0) * size, n, n
         fine = sums.rows_from(start)
-        if end > n or stop <= first or fine.row_frames != size or n <= LENGTH * size:
+        if end > n or stop <= first or fine.row_frames != size:
             return None
+        ages = sums.ages(np.arange(first // sums.row_frames, -(-stop // sums.row_frames)))
+        inside = ages[(ages >= first) & (ages < stop)]
         before = made[-1] if made else None
-        series = self._estimator.series(sums, grid := kww_grid(*sums.lag_bins()))
-        rows = np.arange(first // sums.row_frames, -(-stop // sums.row_frames))
-        ages = sums.ages(rows)
-        ages = ages[(ages >= first) & (ages < stop)]
-        prior = of_part(series)
-        ln_alpha = before.ln_alpha if before else VAGUE_ALPHA
-        typical = fit_rates(sums.series(self._roi), grid, series.prior)[0]
-        search: PathSearch | None = before.path.search if before else None
-        inflation = None if sums.n_block else 1.0
+        is_rough, path = self._solved(sums, fine, (start, end), inside, before)
+        return _Section(first=first, stop=stop, is_rough=is_rough, path=path)
 
-        def path(step: int, search: PathSearch | None) -> PathEstimate:
-            cells = path_cells(fine, self._roi, start, end, step)
+    def _solved(
+        self,
+        sums: AgeSums,
+        fine: AgeSums,
+        span: tuple[int, int],
+        ages: FloatArray,
+        before: _Section | None,
+    ) -> tuple[bool, PathEstimate]:
+        """Return whether each row of `fine` had to be a knot, and the path at some ages."""
+        series = self._estimator.series(sums, grid := kww_grid(*sums.lag_bins()))
+        prior, ln_alpha = of_part(series), before.ln_alpha if before else VAGUE_ALPHA
+        typical = 0.0
+        if before is None:
+            typical = float(fit_rates(sums.series(self._roi), grid, series.prior)[0][0])
+
+        def path(step: int, search: PathSearch | None, *, resume: bool = False) -> PathEstimate:
+            cells = path_cells(fine, self._roi, *span, step)
             at = middles(cells)
-            known = np.full(len(at), typical[0]) if search is None else search.at(at)
+            known = np.full(len(at), typical) if search is None else search.at(at)
             begun = begin(cells, known, prior)
             if search is not None:
                 begun = dataclasses.replace(begun, prior=search.prior, inflation=search.inflation)
             return estimate_path(
-                cells, begun, prior, ages, known_inflation=inflation, ln_alpha=ln_alpha
+                cells,
+                begun,
+                prior,
+                ages,
+                known_inflation=None if sums.n_block else 1.0,
+                ln_alpha=ln_alpha,
+                resume=resume,
             )
 
-        found = path(_LOOK_ROWS, search)
+        search = before.path.search if before else None
+        found = path(_LOOK_ROWS, search, resume=before is not None and not before.is_rough)
         is_rough = found.converged and _exceeds(np.diff(found.search.ln_rate), found)
-        if is_rough:
-            found = path(1, found.search)
-        return _Section(first=first, stop=stop, is_rough=is_rough, path=found)
+        return is_rough, path(1, found.search) if is_rough else found
 
     def _thin(self, row_frames: int) -> None:
         """Keep one age for each row of the sums."""
