@@ -90,6 +90,14 @@ def tiled_client(tiled_server):
 
 
 @pytest.fixture(scope="module")
+def module_client(tiled_server):
+    """A module's client of the root of the server."""
+    client = tiled_server.client()
+    yield client
+    client.context.close()
+
+
+@pytest.fixture(scope="module")
 def restartable(tmp_path_factory):
     """A module's server to stop, kill, freeze and start again."""
     from tests.support.tiled_servers import Server

@@ -28,7 +28,7 @@ from xpcs_live_denoise.numerics.fits import check_frame_time, typical_rates
 from xpcs_live_denoise.records import results as records
 from xpcs_live_denoise.records.frames import Geometry, MissingFrames, RoiPixels
 from xpcs_live_denoise.records.run import RunInfo
-from xpcs_live_denoise.sinks import BandFile
+from xpcs_live_denoise.sinks import BandFile, stored_band
 from xpcs_live_denoise.sources import (
     RoiSelection,
     StoredSeries,
@@ -56,7 +56,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result(records.Result):
-    """The final results of one series of frames, and what can be made of them."""
+    """The final results of one series of frames, and what can be made of them.
+
+    `band_file` is the file with all rows of the band, None where there is none.
+    """
+
+    band_file: Path | None = None
 
     def summary(self) -> pd.DataFrame:
         """Return one row a ROI.
@@ -135,8 +140,9 @@ class Result(records.Result):
     ) -> None:
         """Write the result to a file, as `XPCSResult.export` does: HDF5, CSV or PNG.
 
-        The band of a series of more than `map_frames` frames is not whole here and left out; the
-        file that `band_file` names has it.
+        Of a series of more than `map_frames` frames all rows of the band come from the file that
+        `analyse(band_file=...)` named; without it, or where it has gone, the last ones are saved,
+        with their times.
 
         Parameters
         ----------
@@ -161,7 +167,10 @@ class Result(records.Result):
                 f"File {path}: got the format {format or Path(path).suffix!r}; expected h5, csv "
                 "or png. Give the file such an ending, or say format='h5'."
             )
-        contents = functools.partial(Contents.of_result, self)
+        band = None
+        if self.band.start and self.band_file is not None and self.band_file.exists():
+            band = stored_band(self.band_file, self.band.stop)
+        contents = functools.partial(Contents.of_result, self, band)
         export_file(path, contents, self.plot, kind=kind, overwrite=overwrite)
 
     @classmethod
@@ -280,6 +289,7 @@ def analyse(
     notes = (why_not, note, *marked, *given.notes, unknown, writing)
     return Result.of(
         result,
+        band_file=None if band_file is None or writing else Path(band_file).absolute(),
         status=append_note(result.status, *notes),
         picture=image.image(negative_is_data=analysis.negative_is_data),
         info=_info(
@@ -350,6 +360,7 @@ def _band_file(
         path,
         roi=rois.labels,
         q_inv_angstrom=rois.q_inv_angstrom,
+        **({} if rois.phi_deg is None else {"phi_deg": rois.phi_deg}),
         frame_time_s=frame_time_s or np.nan,
         window=settings.window,
         step=settings.step,

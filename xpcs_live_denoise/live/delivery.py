@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.monitoring import Counts
 from xpcs_live_denoise.records.results import (
     GAMMA_COLUMNS,
     BandRows,
@@ -51,7 +52,7 @@ class RunDelivery:
     ) -> None:
         self.uid = uid
         self._report = report
-        self.outbox = Outbox(thread.destination, timings=thread.timings)
+        self.outbox = Outbox(thread.destination, timings=thread.timings, counts=thread.counts)
         self.ended = False
         self.attempted = 0.0
         self._thread = thread
@@ -112,14 +113,16 @@ class RunDelivery:
 
     def attempt(self) -> None:
         """Deliver the oldest publications, or the end; what fails is left for the next attempt."""
-        failing = self.failing
+        failing, began = self.failing, time.monotonic()
         try:
             self._deliver()
         except Exception as error:  # a sink is foreign ground: its fault must not end the thread
             self.attempted = time.monotonic()
+            self._thread.counts.add("xpcs_faults_total", label="delivery")
             self._note_failure(error)
             return
         self.attempted = time.monotonic()
+        self._thread.counts.observe("xpcs_delivery_seconds", self.attempted - began)
         self._pause_s, self._failed = 0.0, ""
         if failing:
             now = END_STORED if self.done else "publishing again, nothing was lost"
@@ -398,6 +401,17 @@ class DeliveryThread:
     def runs(self) -> Sequence[RunDelivery]:
         """The runs that are not done."""
         return self._runs
+
+    @property
+    def counts(self) -> Counts:
+        """The counts of the session."""
+        return self._worker.counts
+
+    @property
+    def broken(self) -> bool:
+        """Whether the thread has died before it was to end."""
+        thread = self._thread
+        return thread is not None and not thread.is_alive() and self._give_up_at is None
 
     @property
     def is_slow(self) -> bool:

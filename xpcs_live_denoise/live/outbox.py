@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from xpcs_live_denoise.monitoring import Counts
 from xpcs_live_denoise.records.results import (
     BandRows,
     C2Rows,
@@ -122,11 +123,13 @@ class Outbox:
         *,
         timings: Timings,
         most_bytes: int = MOST_BYTES,
+        counts: Counts | None = None,
     ) -> None:
         self.end: RunEnd | None = None
         self._destination = destination
         self._timings = timings
         self._most_bytes = most_bytes
+        self._counts = counts or Counts()
         self._lock = threading.RLock()
         self._info: RunInfo | None = None
         self._spool: Spool | None = None
@@ -309,6 +312,7 @@ class Outbox:
             self._note_disk_fault(error)
 
     def _note_disk_fault(self, error: Exception) -> None:
+        self._counts.add("xpcs_faults_total", label="spool")
         if self._disk_fault == float("-inf") and self._info is not None:
             logger.warning(
                 "Run %s: what the server does not take cannot be kept on disk (%s: %s). It "

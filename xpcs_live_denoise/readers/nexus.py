@@ -22,6 +22,7 @@ from xpcs_live_denoise.records.types import Document, FloatArray
 
 from .contents import Contents
 from .detector import RoiImage, azimuths, exposure_s
+from .run_names import scan_id_of
 from .two_time import raw_where_unwritten
 
 KEV_ANGSTROM = 12.398419843
@@ -85,7 +86,7 @@ class NexusFile:
 
     def _tell_run(self, entry: Group) -> None:
         start, stop, xpcs = self._contents.start, self._contents.stop, self._contents.xpcs
-        scan_id, raw_uid = start.get("scan_id"), start.get("original_run_uid", "")
+        scan_id, raw_uid = scan_id_of(start), start.get("original_run_uid", "")
         is_number = isinstance(scan_id, int) and abs(scan_id) < 2**63
         sample = start.get("sample") or start.get("sample_name") or ""
         name = sample.get("name", "") if isinstance(sample, Mapping) else sample
@@ -358,11 +359,15 @@ class NexusFile:
             if "c2_errors" in data:
                 data["c2_errors"].attrs.update({"units": "", "long_name": SPREAD})
             _, n, window = data["c2"].shape
-            frames = {"t": np.arange(n), "lag": np.arange(window)}
+            first = self._contents.band_start
+            if first:
+                data.attrs["note"] = f"the last rows: those before frame {first} were not kept"
+            frames = {"t": first + np.arange(n), "lag": np.arange(window)}
             self._axes(data, **{name: at * self._frame_time_s for name, at in frames.items()})
 
     def _copy_band(self, data: Group, name: str, source: str) -> None:
-        stored, n = self._contents.arrays[source], self._contents.n_frames
+        stored = self._contents.arrays[source]
+        n = self._contents.n_frames - self._contents.band_start
         n_roi, _, window = stored.shape
         chunks = (1, min(CHUNK_EDGE * 4, n), window)
         dataset = data.create_dataset(name, (n_roi, n, window), "f4", chunks=chunks, **PACKED)

@@ -16,10 +16,14 @@ from .frames import FrameReader as FrameReader
 from .frames import read_tiled as read_tiled
 from .frames import read_with_gaps as read_with_gaps
 from .hdf5 import ThresholdChoice as ThresholdChoice
+from .image_pairs import ImagePairs as ImagePairs
+from .image_pairs import open_images as open_images
+from .image_pairs import open_pairs as open_pairs
 from .metadata import find_exposure as find_exposure
 from .metadata import find_frame_time as find_frame_time
 from .metadata import find_geometry as find_geometry
 from .metadata import geometry_conflicts as geometry_conflicts
+from .named_files import DENOISED as DENOISED
 from .reading_thread import read_ahead as read_ahead
 from .remote.publisher import document_publisher as document_publisher
 from .remote.receiver import RemoteDocuments as RemoteDocuments
