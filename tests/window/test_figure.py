@@ -179,7 +179,7 @@ def test_a_map_in_bins_of_several_frames_has_its_short_lags_beside_it(synthetic,
 def test_a_series_of_minutes_has_round_minutes_on_its_axes(synthetic):
     live, *_ = binned_run(synthetic)
     shown = drawn(live)
-    for name in ("c2_raw", "c2_denoised", "gamma"):
+    for name in ("c2_raw", "c2_denoised", "intensity"):  # that has the axis of Gamma(t), above it
         axes = shown.axes[name]
         assert "(min)" in axes.get_xlabel()
         ticks = [text.get_text() for text in axes.get_xticklabels()]

@@ -31,7 +31,7 @@ PANELS: Mapping[str, tuple[str, str, str]] = {
     "g2": ("g₂", "", "g₂"),
     "heterogeneity": ("Heterogeneity", "delay (s)", "χ"),
     "gamma": ("Γ(t)", "age (s)", "Γ (1/s)"),
-    "intensity": ("I(t)", "age (s)", "I / mean"),
+    "intensity": ("I(t)", "age (s)", "I/⟨I⟩"),
     "power_law": ("Γ against q²", "q² (Å⁻²)", "typical Γ (1/s)"),
     "saxs": ("I(q)", "q (Å⁻¹)", "I (counts)"),
 }

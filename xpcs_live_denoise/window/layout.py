@@ -50,7 +50,7 @@ COLUMNS = {
 # Panels that share a place with one below: which, what part of it they have, and the gap, inches.
 STACKED = {
     "g2": ("heterogeneity", 0.6, 0.06),
-    "gamma": ("intensity", 0.68, 0.06),
+    "gamma": ("intensity", 0.68, 0.14),  # half a number above and below
     "power_law": ("saxs", 0.55, 0.25),  # with axes of their own
 }
 BESIDE_DETECTOR = 0.4  # one wider than high fills its place: part of its colour bar is in it
