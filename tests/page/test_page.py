@@ -288,7 +288,7 @@ def test_i_of_t_of_all_rois_and_i_of_q_have_panels_where_the_run_has_them():
     feed.state.touch()
     page.update()
     assert page.texts["run"]["without"] == []
-    assert page.title("intensity") == "I(t), ROI 2: mean 0.5 counts/px/frame"
+    assert page.title("intensity") == "I(t): 0.5 counts/px/frame"
     model = page.document.get_model_by_name
     assert model("intensity").x_range is model("gamma").x_range
     drawn = [renderer.data_source.data for renderer in model("intensity").renderers]

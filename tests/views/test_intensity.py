@@ -30,7 +30,7 @@ def test_every_roi_is_in_units_of_its_mean_and_the_total_counts_all_pixels():
     np.testing.assert_allclose(view.total, total / total.mean(), rtol=1e-6)
     np.testing.assert_array_equal(view.age_s, np.arange(90) * 0.5)
     np.testing.assert_array_equal(view.lower, view.relative[1])
-    assert view.words == f"mean {values[:, 1].mean():.3g} counts/px/frame"
+    assert view.words == f"{values[:, 1].mean():.3g} counts/px/frame"
 
 
 @pytest.mark.parametrize("step", [1, 7, 64, 333])

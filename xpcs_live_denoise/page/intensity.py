@@ -19,7 +19,6 @@ from .figures import (
     follow_pointer,
     new_figure,
     plain_decades,
-    style_legend,
 )
 
 Plot: TypeAlias = Any  # a Bokeh figure: its properties are made at run time
@@ -33,6 +32,7 @@ class IntensityFigures:
 
     def __init__(self, gamma: Plot) -> None:
         self._gamma = gamma
+        gamma.min_border_left = STACKED_BORDER
         self._sources = {
             name: ColumnDataSource({column: [] for column in columns})
             for name, columns in {
@@ -52,12 +52,10 @@ class IntensityFigures:
         of = self._sources
         plot.multi_line("xs", "ys", color="colour", alpha=FAINT, source=of["others"])
         plot.segment("x", "lower", "x", "upper", color=views.FIT, alpha=FAINT, source=of["bars"])
-        style = {"color": views.FIT, "line_dash": "dashed", "legend_label": views.ALL_ROIS}
-        plot.line("x", "y", source=of["total"], **style)
+        plot.line("x", "y", color=views.FIT, line_dash="dashed", source=of["total"])
         plot.multi_line("xs", "ys", color="colour", line_width=1.8, source=of["chosen"])
         self._corners = ColumnDataSource({"x": [], "y": []})
         plot.y_range.renderers = [plot.scatter("x", "y", source=self._corners, size=0, alpha=0)]
-        style_legend(plot)
         return plot
 
     def _saxs(self) -> Plot:
@@ -81,7 +79,7 @@ class IntensityFigures:
         chosen, words = view.chosen, view.words
         for own, above in zip(self.plots["intensity"].xaxis, self._gamma.xaxis, strict=True):
             own.update(ticker=above.ticker, formatter=above.formatter)
-        self.plots["intensity"].title.text = f"I(t), ROI {rois.labels[chosen]}: {words}"
+        self.plots["intensity"].title.text = f"I(t): {words}"
         of = self._sources
         others = [at for at in range(len(view.relative)) if at != chosen]
         for name, which in (("others", others), ("chosen", [chosen])):

@@ -189,7 +189,7 @@ def intensity_view(
         low=low - margin,
         high=high + margin,
         chosen=roi,
-        words=f"mean {counts:.3g} counts/px/frame" if math.isfinite(counts) else "no counts known",
+        words=f"{counts:.3g} counts/px/frame" if math.isfinite(counts) else "no counts known",
     )
 
 
