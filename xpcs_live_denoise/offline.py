@@ -73,7 +73,7 @@ class Result(records.Result):
             Columns `roi`, `q_inv_angstrom`, `phi_deg`, `relaxation_rate` and its error (the typical
             Gamma of the recommended rows, 1/s, or per frame where `caution` says so; NaN without
             any), `alpha` (their median), `contrast`, `baseline`, `n_frames`, `n_skipped`,
-            `n_ages` (recommended rows), `caution`.
+            `n_ages` (recommended rows), `dose` (what a pixel has counted in all frames), `caution`.
         """
         import pandas as pd
 
@@ -104,6 +104,7 @@ class Result(records.Result):
                 "n_frames": self.band.stop,
                 "n_skipped": status.n_skipped,
                 "n_ages": numbers[3].astype(np.int64),
+                "dose": unknown if self.intensity is None else self.intensity.dose,
                 "caution": [", ".join(sorted(words - {""})) for words in said],
             }
         )

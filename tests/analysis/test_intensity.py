@@ -98,6 +98,8 @@ def test_what_comes_offline_is_the_same_of_any_source(tmp_path):
         result = analyse(given, settings(), rois=ROIS)
         np.testing.assert_allclose(result.intensity.roi_mean, wanted, rtol=1e-6)
         assert result.saxs is None  # nobody knows where the beam is
+        np.testing.assert_allclose(result.summary()["dose"], wanted.sum(axis=0), rtol=1e-6)
+    assert np.isnan(analyse_c2(result.c2).summary()["dose"]).all()
     assert analyse_c2(result.c2).intensity is None
 
 

@@ -55,6 +55,10 @@ def denoised(feed, index=1):
     return feed.state.band_of(index, 50).square(0, feed.state.n_frames)
 
 
+def traced(feed):
+    return feed.state.data.trace.drawn(feed.state.n_frames)[1]
+
+
 def near(square, window=50):
     """A square as far as windows reach."""
     apart = abs(np.subtract.outer(np.arange(len(square)), np.arange(len(square))))
@@ -74,8 +78,11 @@ def test_a_late_opener_sees_the_whole_of_a_live_run_and_then_what_comes(
         np.testing.assert_array_equal(shown(feed), run.c2[1, :30, :30])
         np.testing.assert_array_equal(denoised(feed), run.denoised[1, :30, :30])
         assert len(feed.state.data.gamma) == 2 * 30
+        np.testing.assert_allclose(traced(feed), run.roi_mean[:30])
         await until(lambda: len(feed.followed) == 9)
         await asyncio.to_thread(publish, sink, run.publication(30, 50))
+        await until(lambda: traced(feed).shape == (50, 2))
+        np.testing.assert_allclose(traced(feed), run.roi_mean[:50])
         await until(lambda: np.array_equal(shown(feed), run.c2[1, :50, :50]))
         await until(lambda: len(feed.state.data.gamma) == 100)
         await until(lambda: feed.state.data.status.n_processed == 50)
@@ -85,6 +92,7 @@ def test_a_late_opener_sees_the_whole_of_a_live_run_and_then_what_comes(
         await until(lambda: feed.state.complete)
         assert set(feed.state.data.g2) == set(READ["g2"])
         assert feed.state.data.gamma.final.all()
+        np.testing.assert_allclose(traced(feed), run.roi_mean)
         for index in (0, 1):
             np.testing.assert_array_equal(shown(feed, index), run.c2[index])
             np.testing.assert_array_equal(denoised(feed, index), near(run.denoised[index]))

@@ -276,6 +276,33 @@ def test_the_panels_stand_in_the_order_of_the_window():
     )
 
 
+def test_i_of_t_of_all_rois_and_i_of_q_have_panels_where_the_run_has_them():
+    feed = FakeFeed("a", started=time.time())
+    page = Opened(FakeHub(feed))
+    assert page.texts["run"]["without"] == ["intensity", "saxs"]
+    data = feed.state.data
+    data.trace = views.IntensityTrace(2)
+    data.trace.add(0, np.tile([3.0, 0.5], (10, 1)))
+    radius = np.arange(1.0, 40)
+    data.saxs = {"radius": radius, "q": 1e-3 * radius, "saxs": 9 / radius, "n_pixels": radius}
+    feed.state.touch()
+    page.update()
+    assert page.texts["run"]["without"] == []
+    assert page.title("intensity") == "I(t): 0.5 counts/px/frame"
+    model = page.document.get_model_by_name
+    assert model("intensity").x_range is model("gamma").x_range
+    drawn = [renderer.data_source.data for renderer in model("intensity").renderers]
+    lines = [len(data["ys"]) for data in drawn if "ys" in data]
+    assert lines == [1, 1]  # the other ROI, and this one
+    (points,) = model("saxs").select({"name": "saxs_points"})
+    assert points.data_source.data["roi"] == [1]  # q of the other one is not known
+    assert model("saxs").xaxis[0].axis_label == "q (Å⁻¹)"
+    data.saxs = data.saxs | {"q": np.full(39, np.nan)}
+    feed.state.touch()
+    page.update()
+    assert model("saxs").xaxis[0].axis_label == "radius (px)"
+
+
 def test_a_page_can_be_sent_before_there_is_any_picture():
     Opened(FakeHub(FakeFeed("a", started=time.time()))).document.to_json()
 

@@ -62,8 +62,17 @@ def gel(module_client, synthetic):
             )
         )
     )
+    geometry = Geometry(
+        beam_center=(31.0, 28.0),
+        wavelength_angstrom=1.28,
+        detector_distance_m=10,
+        pixel_size_m=75e-6,
+    )
     settings = Settings(
-        detector="eiger", frame_time_s=FRAME_TIME_S, orientation={"flip_rows": True}
+        detector="eiger",
+        frame_time_s=FRAME_TIME_S,
+        orientation={"flip_rows": True},
+        geometry=dataclasses.asdict(geometry),
     )
     made = analyse(frames, settings, rois=RINGS)
     info = dataclasses.replace(
@@ -72,12 +81,7 @@ def gel(module_client, synthetic):
         frame_time_s=FRAME_TIME_S,
         q_inv_angstrom=tuple(Q),
         n_pixels=tuple(RINGS.n_pixels.tolist()),
-        geometry=Geometry(
-            beam_center=(31.0, 28.0),
-            wavelength_angstrom=1.28,
-            detector_distance_m=10,
-            pixel_size_m=75e-6,
-        ),
+        geometry=geometry,
         settings=settings.model_dump(mode="json"),
         model={"name": "ensemble", "members": 5},
     )

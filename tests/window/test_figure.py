@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from xpcs_live_denoise import views
-from xpcs_live_denoise.records.results import BandRows, C2Rows, GammaTable, Picture
+from xpcs_live_denoise.records.results import BandRows, C2Rows, GammaTable, Picture, Saxs
 from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.window.axes import logarithmic, number
 from xpcs_live_denoise.window.figure import RunFigure
@@ -179,7 +179,7 @@ def test_a_map_in_bins_of_several_frames_has_its_short_lags_beside_it(synthetic,
 def test_a_series_of_minutes_has_round_minutes_on_its_axes(synthetic):
     live, *_ = binned_run(synthetic)
     shown = drawn(live)
-    for name in ("c2_raw", "c2_denoised", "gamma"):
+    for name in ("c2_raw", "c2_denoised", "intensity"):  # that has the axis of Gamma(t), above it
         axes = shown.axes[name]
         assert "(min)" in axes.get_xlabel()
         ticks = [text.get_text() for text in axes.get_xticklabels()]
@@ -676,3 +676,46 @@ def test_the_heterogeneity_stands_below_g2_with_its_delays_and_a_zoom_is_shared(
     shown.update(live.view(1))
     assert axes.get_xlim() == (2.0, 5.0)
     assert axes.texts[0].get_text() == "not known"
+
+
+def curve(axes, colour, style="-"):
+    """Return the points (x, y) of the line of one colour and style in a panel."""
+    (line,) = [
+        line
+        for line in axes.lines
+        if (line.get_color(), line.get_linestyle(), line.get_alpha()) == (colour, style, 1.0)
+    ]
+    return line.get_xydata()
+
+
+def test_i_of_t_stands_below_gamma_at_its_ages_and_i_of_q_below_gamma_of_q(synthetic):
+    run = synthetic(n_frames=60)
+    radius = np.arange(1.0, 50)
+    saxs = Saxs(radius_px=radius, q_inv_angstrom=1e-3 * radius, mean=9 / radius, n_pixels=radius)
+    image = np.ones((4, 5), np.float32)
+    picture = Picture(mean=image, labels=image.astype(int), binning=1, n_frames=9, saxs=saxs)
+    live = live_run(run, run.publication(0, 40, picture=picture))
+    shown = drawn(live)
+    axes = shown.axes
+    own = run.roi_mean[:40, 0]
+    points = curve(axes["intensity"], views.RECOMMENDED)
+    np.testing.assert_allclose(points, np.stack([np.arange(40) * 0.5, own / own.mean()], 1))
+    assert axes["intensity"].get_xlim() == axes["gamma"].get_xlim()
+    assert (axes["gamma"].get_xlabel(), axes["intensity"].get_xlabel()) == ("", "age (s)")
+    np.testing.assert_allclose(axes["saxs"].lines[0].get_xydata()[:, 0], 1e-3 * radius)
+    np.testing.assert_allclose(lines(axes["saxs"], views.RECOMMENDED, hollow=False), [[0.01, 0.9]])
+    for upper, lower in (("gamma", "intensity"), ("power_law", "saxs")):
+        assert axes[upper].get_position().y0 > axes[lower].get_position().y1
+    live.write(run.publication(40, 60))  # what stands below I(t) does not move it
+    shown.update(live.view(1))
+    assert len(curve(axes["intensity"], views.RECOMMENDED)) == 60
+
+
+def test_a_result_that_counted_nothing_has_no_such_panels_and_gamma_has_their_place(synthetic):
+    run = synthetic(n_frames=60)
+    axes = drawn(live_run(run, dataclasses.replace(run.result(), intensity=None))).axes
+    assert not axes["intensity"].get_visible()
+    assert not axes["saxs"].get_visible()
+    assert axes["gamma"].get_xlabel() == "age (s)"
+    assert axes["power_law"].get_xlabel() == "q² (Å⁻²)"
+    assert axes["gamma"].get_position().height > axes["g2"].get_position().height

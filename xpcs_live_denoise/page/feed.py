@@ -37,8 +37,10 @@ FOLLOWED = {
     "gamma": ("internal",),
     "status": ("internal",),
 }
-# g2 comes with the end of the run, when all of it is read once more.
-READ = FOLLOWED | {"g2": ("g2", "g2_error", "g2_denoised", "delay_s")}
+# g2 comes with the end of the run, when all of it is read once more; I(t) and I(q) are read when
+# there are new frames.
+COUNTED = {"intensity": ("roi_mean",), "saxs": ("saxs", "q", "radius", "n_pixels")}
+READ = FOLLOWED | {"g2": ("g2", "g2_error", "g2_denoised", "delay_s")} | COUNTED
 
 
 class RunFeed:
@@ -59,6 +61,7 @@ class RunFeed:
         # Where rows of C2 begin that are stored, but that the metadata did not count when the
         # rows before them were read.
         self._late_from: int | None = None
+        self._counting = False
         self._following: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._loading: asyncio.Task[None] | None = None
@@ -117,9 +120,26 @@ class RunFeed:
             self.state.hear(time.time())
             if self._late_from is not None:
                 self._start(self._read_late())
+            if self.streaming and self.state.loaded and self.state.live:
+                self._start(self._read_counted(self._changing_from(n_frames)))
         if gone or (live and not self.state.live):
             self._leave_all()
             self.start()
+
+    async def _read_counted(self, first_frame: int) -> None:
+        """Read I(t) from a frame on, and the newest I(q); not while that is done already."""
+        if self._counting:
+            return
+        self._counting = True
+        try:
+            streams = await self._http.children(self._path)
+            for stream in COUNTED.keys() & streams.keys():
+                path, names = f"{self._path}/{stream}", COUNTED[stream]
+                await read_stream(self._http, path, self.state, names, first_frame)
+        except XpcsError as error:
+            logger.info("Run %s, I(t): %s", self.state.uid, error)  # the next frames bring it
+        finally:
+            self._counting = False
 
     async def look(self) -> None:
         """Ask for the metadata, and whether the run is still there."""
@@ -377,9 +397,26 @@ async def _read_values(
         state.append(stream, await http.table(path), afresh=True)
     elif stream == "two_time":
         await C2Node(http, path, node, state).read(sorted(state.wanted), first_frame)
+    elif name == "roi_mean":
+        await _read_trace(http, path, state, structure, first_frame)
     else:
         values, data = await http.array(path, structure), state.data
         if name == "image":
             data.picture_facts = node.get("metadata") or {}
-        (data.picture if stream == "image" else data.g2)[name] = values
+        {"image": data.picture, "saxs": data.saxs}.get(stream, data.g2)[name] = values
+        state.touch()
+
+
+async def _read_trace(
+    http: TiledHttp, path: str, state: RunState, structure: Fields, first_frame: int
+) -> None:
+    """Read I(t), from a frame on or, where frames before it are not known, from the first."""
+    data, (length, n_roi) = state.data, structure["shape"]
+    if data.trace is None:
+        data.trace = views.IntensityTrace(n_roi)
+    first = min(first_frame, data.trace.n_frames)
+    frames = data.trace.to_read(min(state.n_frames, length), first)
+    if frames.start < frames.stop:
+        values = await http.array(path, structure, (frames, slice(0, n_roi)))
+        data.trace.add(frames.start, values, step=frames.step)
         state.touch()

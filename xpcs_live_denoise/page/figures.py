@@ -114,7 +114,7 @@ class Figures:
     Attributes
     ----------
     plots
-        Name, of `views.PANELS` and in that order -> Bokeh figure.
+        Name, of `views.PANELS` and in that order -> Bokeh figure; those of counts are beside it.
     sources
         What is drawn, by name: "c2_raw", "c2_denoised", "detector", "rois" (from 1, in the
         order of their labels; 0: none), "roi_names", "g2_raw", "g2_raw_fit", "g2_denoised",
@@ -144,7 +144,7 @@ class Figures:
             "gamma": self._gamma(),
             "power_law": self._power_law(),
         }
-        self.plots: dict[str, Plot] = {name: made[name] for name in views.PANELS}
+        self.plots: dict[str, Plot] = {name: made[name] for name in views.PANELS if name in made}
 
     # --- making them -----------------------------------------------------------------------
 
@@ -252,10 +252,7 @@ class Figures:
     def _points(self, plot: Plot, source: ColumnDataSource, **style: Any) -> None:
         """Draw points; the page's script tells of the one nearest to the pointer."""
         plot.scatter("x", "y", source=source, name=f"{plot.name}_points", **style)
-        if "mousemove" not in plot.js_event_callbacks:
-            plot.js_on_event(MouseMove, CustomJS(code=POINTED))
-            plot.js_on_event(MouseLeave, CustomJS(code=POINTED))
-            plot.js_on_event(Tap, CustomJS(code=POINTED))
+        follow_pointer(plot)
 
     def _scale(self, plot: Plot, *ranges: Plot) -> None:
         """Let two points that nobody sees, the corners of the view, set what its ranges show."""
@@ -280,8 +277,8 @@ class Figures:
         ages = {("c2_raw", 0), ("c2_raw", 1), ("c2_denoised", 0), ("gamma", 0)}
         ages |= set() if of_lags else {("c2_denoised", 1)}
         unit_s = views.axis_unit(self._unit, self._series_s)[1]
-        for name, (_, *labels) in views.PANELS.items():
-            plot = self.plots[name]
+        for name, plot in self.plots.items():
+            _, *labels = views.PANELS[name]
             for at, (axis, label) in enumerate(zip((plot.xaxis, plot.yaxis), labels, strict=True)):
                 end_s = self._series_s if (name, at) in ages else 0.0
                 axis.axis_label = views.in_unit(label, self._unit, end_s)
@@ -524,6 +521,14 @@ def new_figure(name: str, words: tuple[str, str, str] | None = None, /, **option
         axis.axis_line_color = "#8a949e"
     plot.grid.grid_line_color = "#eceff2"
     return plot
+
+
+def follow_pointer(plot: Plot) -> None:
+    """Tell the page's script where the pointer is, and what is clicked."""
+    if "mousemove" not in plot.js_event_callbacks:
+        plot.js_on_event(MouseMove, CustomJS(code=POINTED))
+        plot.js_on_event(MouseLeave, CustomJS(code=POINTED))
+        plot.js_on_event(Tap, CustomJS(code=POINTED))
 
 
 def hover(plot: Plot, renderers: list[Plot], **tooltips: str) -> HoverTool:

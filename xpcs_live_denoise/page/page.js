@@ -229,6 +229,7 @@
     $("message").className = run.state === "failed" ? "failed" : "";
     $("plots").hidden = $("legend").hidden = run.empty;
     if (run.empty) $("controls").hidden = true;
+    for (const name of ["intensity", "saxs"]) $(name).hidden = run.without.includes(name);
     showRois(page.roi);
     $("provisional").hidden = !run.provisional;
     $("loading").hidden = run.loaded;
@@ -256,8 +257,8 @@
 
   function resetZoom(ofRun) {
     // The detector and Gamma(q) show all ROIs: another ROI leaves them as they are.
-    const names = ["c2_raw", "c2_denoised", "g2", "heterogeneity", "gamma"];
-    for (const name of ofRun ? [...names, "detector", "power_law"] : names) {
+    const names = ["c2_raw", "c2_denoised", "g2", "heterogeneity", "gamma", "intensity"];
+    for (const name of ofRun ? [...names, "detector", "power_law", "saxs"] : names) {
       const plot = bokeh.get_model_by_name(name);
       for (const range of [plot.x_range, plot.y_range]) range.reset();
     }
@@ -316,6 +317,7 @@
     heterogeneity: (at) => [`χ ${plusMinus(at("y"), at("upper") - at("y"))}`, `delay ${time(at("x"))}`],
     power_law: (at) => [`ROI ${at("roi")}`, rate(at("y"), at("error")),
       `q ${digits(Math.sqrt(at("x")))} Å⁻¹`, `from ${at("n")} ages`],
+    saxs: (at) => [`ROI ${at("roi")}`, `I ${digits(at("y"))} counts/px/frame`, `q ${digits(at("x"))} Å⁻¹`],
   };
 
   function hideTip() {
@@ -350,7 +352,7 @@
     const plot = bokeh.get_model_by_name(event.plot);
     const found = event.kind === "mouseleave" ? null : nearest(plot, event);
     if (!found) return hideTip();
-    if (event.kind === "tap" && event.plot === "power_law") {
+    if (event.kind === "tap" && ["power_law", "saxs"].includes(event.plot)) {
       chooseRoi(run?.labels.indexOf(found.at("roi")) ?? -1);
     }
     const box = Bokeh.index.find_one(plot).el.getBoundingClientRect();

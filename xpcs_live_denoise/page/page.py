@@ -22,6 +22,7 @@ from xpcs_live_denoise.records.types import Document
 from .feed import RunFeed
 from .figures import Columns, Figures, Rois, roi_colours
 from .hub import Hub
+from .intensity import IntensityFigures
 from .run_list import (
     LISTED_RUNS,
     SHORT_UID,
@@ -215,6 +216,7 @@ class Screen:
 
     def __init__(self, document: BokehDocument) -> None:
         self._figures = Figures()
+        self._counts = IntensityFigures(self._figures.plots["gamma"])
         # What is not drawn: of the run, and the list of all runs.
         self._said = {
             name: ColumnDataSource({"json": ["{}"]}, name=name) for name in ("texts", "runs")
@@ -226,7 +228,8 @@ class Screen:
         self._detector_time, self._detector_late = -math.inf, False
         self._detector_chosen: object = None
         with document.models.freeze():  # all at once: each root alone costs a look at all others
-            for root in (*self._figures.plots.values(), *self._said.values(), self._choice):
+            plots = (*self._figures.plots.values(), *self._counts.plots.values())
+            for root in (*plots, *self._said.values(), self._choice):
                 document.add_root(root)
         document.title = "XPCS live"
 
@@ -268,6 +271,18 @@ class Screen:
             "Gamma(q)",
             state.power_law,
             lambda view: figures.show_power_law(view, rois),
+            rois,
+        )
+        self._draw(
+            "I(t)",
+            lambda: state.intensity(index),
+            lambda view: self._counts.show_intensity(view, rois),
+            rois,
+        )
+        self._draw(
+            "I(q)",
+            lambda: state.saxs(index),
+            lambda view: self._counts.show_saxs(view, rois),
             rois,
         )
         now = time.monotonic()
@@ -358,6 +373,7 @@ def run_texts(state: RunState, index: int, *, runs: Sequence[RunSummary], now: f
         "n_expected": state.n_expected,
         "frames": frames_words(state.n_frames, state.n_expected, live=state.live),
         "empty": state.empty,
+        "without": state.without,
         "provisional": gamma is not None and gamma.provisional,
         "items": items,
         "exportable": not state.gone and bool(stop) and standing(stop) > 1 and not state.empty,

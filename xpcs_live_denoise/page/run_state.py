@@ -12,7 +12,7 @@ import numpy as np
 from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.estimator.model_image import c2_model
-from xpcs_live_denoise.records.results import GammaTable, Picture
+from xpcs_live_denoise.records.results import GammaTable, Picture, Saxs
 from xpcs_live_denoise.records.run import RoiHeterogeneity, Status
 from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray, IntArray
 
@@ -50,6 +50,10 @@ class RunData:
         `binning` and `n_frames` of the image.
     g2
         "g2", "g2_error", "g2_denoised", "delay_s" -> array, after the end of the run.
+    trace
+        I(t) of all ROIs; None where the run has none.
+    saxs
+        "saxs", "q", "radius", "n_pixels" -> array, where the run has them.
     """
 
     def __init__(self) -> None:
@@ -62,6 +66,8 @@ class RunData:
         self.picture: dict[str, Array] = {}
         self.picture_facts: Fields = {}
         self.g2: dict[str, FloatArray] = {}
+        self.trace: views.IntensityTrace | None = None
+        self.saxs: dict[str, Array] = {}
         self._gamma_order: IntArray = np.empty(0, np.int64)
         self._status_order = -1
 
@@ -448,6 +454,42 @@ class RunState:
             denoised = views.g2_so_far(self.data.squares[index].full(self.n_frames))[1]
         lags, g2 = views.g2_so_far(c2_map.full(self.n_frames), c2_map.entry_frames, near)
         return lags * self.frame_time_s, g2, None, denoised
+
+    def intensity(self, index: int) -> views.IntensityView | None:
+        """Return I(t) with a ROI foremost; None where the run has none."""
+        return self._once(("intensity", index), lambda: self._intensity(index))
+
+    def _intensity(self, index: int) -> views.IntensityView | None:
+        n_pixels = self.xpcs.get("n_pixels") or [1] * len(self.labels)
+        return views.intensity_view(
+            self.data.trace,
+            index,
+            n_pixels=n_pixels,
+            n_frames=self.n_frames,
+            frame_time_s=self.frame_time_s,
+        )
+
+    def saxs(self, index: int) -> views.SaxsView | None:
+        """Return I(q) with a ROI foremost; None where the run has none."""
+        return self._once(("saxs", index), lambda: self._saxs(index))
+
+    def _saxs(self, index: int) -> views.SaxsView | None:
+        stored = self.data.saxs
+        arrays = [stored.get(name) for name in ("radius", "q", "saxs", "n_pixels")]
+        # Of one length: while the run is on rings may become others.
+        if len({None if one is None else len(one) for one in arrays}) > 1 or arrays[0] is None:
+            return None
+        radius, q, mean, n_pixels = (np.asarray(one) for one in arrays)
+        saxs = Saxs(radius_px=radius, q_inv_angstrom=q, mean=mean, n_pixels=n_pixels)
+        return views.saxs_view(saxs, index, self.q_inv_angstrom)
+
+    @property
+    def without(self) -> list[str]:
+        """Panels that the run has nothing for."""
+        if not self.labels:
+            return ["intensity", "saxs"]
+        known = {"intensity": self.intensity(0), "saxs": self.saxs(0)}
+        return [name for name, view in known.items() if view is None]
 
     def heterogeneity(self, index: int) -> views.HeterogeneityView:
         """Return the heterogeneity of a ROI."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import ResultNotFoundError
-from xpcs_live_denoise.records.results import GammaTable, Picture
+from xpcs_live_denoise.records.results import GammaTable, Picture, Saxs
 from xpcs_live_denoise.records.run import RoiHeterogeneity, Status
 from xpcs_live_denoise.records.types import Document, FloatArray
 
@@ -62,6 +62,8 @@ def result_view(result: XPCSResult, label: int, *, model: bool = False) -> RunVi
         heterogeneity=views.heterogeneity_view(status, roi, frame_time_s, final=stop is not None),
         gamma=shown,
         power_law=views.power_law_view(gamma, labels, q),
+        intensity=_intensity(result, roi, n_frames),
+        saxs=views.saxs_view(_saxs(result), roi, q),
         n_roi=len(labels),
         time_unit=result.time_unit,
     )
@@ -171,6 +173,37 @@ def _picture(result: XPCSResult) -> Picture | None:
         return None
     picture = Picture(mean=mean.values, labels=labels.values, **mean.attrs)
     return views.for_screen(picture)
+
+
+def _intensity(result: XPCSResult, roi: int, n_frames: int) -> views.IntensityView | None:
+    """Return I(t) with the ROI with an index foremost; None where the result has none."""
+    if not result.has("intensity", "roi_mean"):
+        return None
+    n_pixels = result.xpcs["n_pixels"]
+    trace, stored = views.IntensityTrace(len(n_pixels)), result.base["intensity"].base["roi_mean"]
+    frames = trace.to_read(n_frames)
+    if n_frames:
+        trace.add(0, np.asarray(stored[frames]), step=frames.step)
+    return views.intensity_view(
+        trace,
+        roi,
+        n_pixels=n_pixels,
+        n_frames=n_frames,
+        frame_time_s=result.xpcs["frame_time_s"],
+    )
+
+
+def _saxs(result: XPCSResult) -> Saxs | None:
+    """Return I(q); None where the result has none."""
+    if not result.has("saxs", "saxs"):
+        return None
+    rings = result.base["saxs"].base
+    return Saxs(
+        radius_px=rings["radius"].read(),
+        q_inv_angstrom=rings["q"].read(),
+        mean=rings["saxs"].read(),
+        n_pixels=rings["n_pixels"].read(),
+    )
 
 
 def _g2(

@@ -202,6 +202,13 @@ class Intensity:
     total: FloatArray
     roi_mean: FloatArray
 
+    @property
+    def dose(self) -> FloatArray:
+        """What a pixel of each ROI has counted in these frames, (n_roi,); NaN for nothing known."""
+        known = np.isfinite(self.roi_mean)
+        counted = np.where(known, self.roi_mean, 0.0).sum(axis=0, dtype=np.float64)
+        return np.where(known.any(axis=0), counted, np.nan)
+
     @staticmethod
     def concatenate(parts: Sequence[Intensity]) -> Intensity:
         """Join frames that follow each other or overlap, in order. At least one part is needed.

@@ -32,10 +32,8 @@ class Summary:
         self._picture = record.picture or self._picture
         if isinstance(record, Result):
             self._rows, self._final = [_that_count(record.gamma)], True
-            if (counted := record.intensity) is not None:
-                known = np.isfinite(counted.roi_mean).any(axis=0)
-                dose = np.nansum(counted.roi_mean, axis=0, dtype=np.float64)
-                self._dose = np.where(known, dose, np.nan)
+            if record.intensity is not None:
+                self._dose = record.intensity.dose
         elif record.gamma is not None and not self._final:
             self._rows.append(_that_count(record.gamma))
             if len(self._rows) > MOST_PARTS:

@@ -30,6 +30,12 @@ from .images import for_screen as for_screen
 from .images import mean_counts as mean_counts
 from .images import measured_view as measured_view
 from .images import two_time_view as two_time_view
+from .intensity import ALL_ROIS as ALL_ROIS
+from .intensity import IntensityTrace as IntensityTrace
+from .intensity import IntensityView as IntensityView
+from .intensity import SaxsView as SaxsView
+from .intensity import intensity_view as intensity_view
+from .intensity import saxs_view as saxs_view
 from .trend import TrendView as TrendView
 from .trend import is_temperature as is_temperature
 from .trend import trend_view as trend_view

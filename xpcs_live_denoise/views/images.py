@@ -358,6 +358,7 @@ def for_screen(picture: Picture | None) -> Picture | None:
         labels=picked(picture.labels, by),
         binning=picture.binning * by,
         n_frames=picture.n_frames,
+        saxs=picture.saxs,
     )
 
 

@@ -23,7 +23,7 @@ UNKNOWN = "#E8E8E8"  # pixels of which nothing is known
 C2_COLOURS, DETECTOR_COLOURS = "viridis", "cividis"
 
 # The panels in their order, row by row: title, x label, y label. The heterogeneity stands below g2,
-# with its delays.
+# with its delays, I(t) below Gamma(t), with its ages.
 PANELS: Mapping[str, tuple[str, str, str]] = {
     "detector": ("Detector", "column (px)", "row (px)"),
     "c2_raw": ("Raw C2", "t₁ (s)", "t₂ (s)"),
@@ -31,7 +31,9 @@ PANELS: Mapping[str, tuple[str, str, str]] = {
     "g2": ("g₂", "", "g₂"),
     "heterogeneity": ("Heterogeneity", "delay (s)", "χ"),
     "gamma": ("Γ(t)", "age (s)", "Γ (1/s)"),
+    "intensity": ("I(t)", "age (s)", "I/⟨I⟩"),
     "power_law": ("Γ against q²", "q² (Å⁻²)", "typical Γ (1/s)"),
+    "saxs": ("I(q)", "q (Å⁻¹)", "I (counts)"),
 }
 
 MODEL_TITLE = "Model C2, of the path"  # in the place of the denoised one where a user asks for it

@@ -32,6 +32,7 @@ BAR_GAP, BAR_WIDTH, BAR_HEIGHT = 0.09, 0.13, 1.25  # inches, the least height
 BELOW = 0.09  # the top of a panel a bar ends: its highest number must not touch the title
 # Steps between times that are round in s, min and h.
 SIXTIES = [digits * 60.0**power for power in range(4) for digits in (1, 2, 5, 10, 15, 30)]
+LOWER = ("heterogeneity", "intensity", "saxs")
 ROI_OPACITY = 0.55
 COVERED = 0.1  # share of the image that outlines may cover before they fade
 
@@ -41,19 +42,22 @@ def panels(figure: Figure) -> dict[str, Axes]:
     found: dict[str, Axes] = {}
     for name, (title, _, _) in views.PANELS.items():
         # Who looks closely at one C2 compares it with the other.
-        x_of = {"heterogeneity": "g2", "c2_denoised": "c2_raw"}.get(name, "")
+        shared = {"heterogeneity": "g2", "c2_denoised": "c2_raw", "intensity": "gamma"}
         axes = figure.add_axes(
-            (0.1, 0.1, 0.1, 0.1), label=name, facecolor="white", sharex=found.get(x_of)
+            (0.1, 0.1, 0.1, 0.1),
+            label=name,
+            facecolor="white",
+            sharex=found.get(shared.get(name, "")),
         )
         found[name] = axes
-        if name != "heterogeneity":  # its words stand inside: g2 is above it
+        if name not in LOWER:  # the words of these stand inside: another panel is above them
             write_title(axes, title)
         axes.grid(visible=False)
         axes.set_anchor("NW")
         for spine in axes.spines.values():
             spine.set(visible=True, edgecolor="black")
         axes.tick_params(labelsize=SMALL, color="black", labelcolor="black")
-        axes.locator_params(nbins=4 if name == "heterogeneity" else 6)
+        axes.locator_params(nbins=4 if name in LOWER else 6)
         if name == "g2":  # is low in a small window
             axes.locator_params(axis="y", nbins="auto")
     found["g2"].tick_params(labelbottom=False)

@@ -92,7 +92,7 @@ class RunFigure:
     def update(self, view: RunView, *, grow: bool = False) -> None:
         """Show a view; the caller draws. With `grow` a long message makes the figure higher."""
         if self.view is not None and self.view.label != view.label:
-            for name in ("g2", "heterogeneity", "gamma"):
+            for name in ("g2", "heterogeneity", "gamma", "intensity"):
                 self._limits.pop((name, "y"), None)
         self.view = view
         self.layout.arrange(view, grow=grow)
@@ -105,11 +105,14 @@ class RunFigure:
         self._show_heterogeneity(view.heterogeneity)
         self._show_gamma(view.gamma)
         self._show_power_law(view.power_law, view.label)
+        self._texts["law x"].set_text("" if view.saxs is None else views.PANELS["power_law"][1])
+        self._show_intensity(view.intensity)
+        self._show_saxs(view.saxs)
         letter(self.figure)
 
     def _axes_of_times(self, view: RunView) -> list[Axis]:
         raw, second, gamma = (self.axes[name] for name in ("c2_raw", "c2_denoised", "gamma"))
-        found = [raw.xaxis, raw.yaxis, gamma.xaxis]
+        found = [raw.xaxis, raw.yaxis, gamma.xaxis]  # that of I(t) is the last of these
         return found if view.two_time.strip is not None else [*found, second.yaxis]
 
     def show_all(self) -> None:
@@ -200,6 +203,30 @@ class RunFigure:
         self._texts["law"] = law.text(
             0.03, 0.97, "", transform=law.transAxes, va="top", fontsize=SMALL
         )
+        self._texts["law x"] = law.text(
+            0.98, 0.04, "", transform=law.transAxes, ha="right", fontsize=SMALL
+        )
+        self._make_counts()
+
+    def _make_counts(self) -> None:
+        """Make I(t), with the ROI that is shown over the others, and I(q)."""
+        intensity, saxs = self.axes["intensity"], self.axes["saxs"]
+        drawing.logarithmic(saxs, "xy")
+        styles = {"others": (views.RAW, 0.6, 0.35), "I bars": (views.RECOMMENDED, 0.8, 0.5)}
+        styles |= {"I": (views.RECOMMENDED, 1.2, 1.0), "total": (views.FIT, 0.8, 1.0)}
+        for level, (name, (colour, width, opacity)) in enumerate(styles.items(), 1):
+            (self._lines[name],) = intensity.plot(
+                [], [], "--" if name == "total" else "-", color=colour, lw=width, alpha=opacity,
+                zorder=level,
+            )  # fmt: skip
+        (self._lines["I(q)"],) = saxs.plot([], [], color=views.FIT, lw=1.0)
+        self._lines["I(q) of ROIs"] = drawing.points(saxs, views.RAW, "o", 3.2, level=2)
+        self._lines["I(q) of ROI"] = drawing.points(saxs, views.RECOMMENDED, "o", 5.0, level=3)
+        for name, axes in (("intensity", intensity), ("saxs", saxs)):
+            self._texts[name] = axes.text(
+                0.985, 0.95, "", transform=axes.transAxes, va="top", ha="right",
+                fontsize=SMALL - 0.5,
+            )  # fmt: skip
 
     def _note(self, name: str) -> None:
         axes = self.axes[name]
@@ -357,6 +384,38 @@ class RunFigure:
         # Rates that count stand below the legend.
         below = view.low * (1.2 * view.highest / view.low) ** (1 / (1 - free))
         self._show_limits("gamma", (-0.02 * end, 1.02 * end), (view.low, max(view.high, below)))
+
+    def _show_intensity(self, view: views.IntensityView | None) -> None:
+        """Show I(t), at the ages of Gamma(t), unless nobody knows it."""
+        self.axes["gamma"].tick_params(labelbottom=view is None)
+        if view is None:
+            return
+        age_s, chosen = view.age_s, view.chosen
+        others = np.delete(view.relative, chosen, axis=0)
+        gap = np.full((len(others), 1), np.nan)
+        lines = np.concatenate([others, gap], axis=1).ravel()
+        self._lines["others"].set_data(np.tile(np.append(age_s, np.nan), len(others)), lines)
+        self._lines["I"].set_data(age_s, view.relative[chosen])
+        self._lines["I bars"].set_data(*drawing.bar_ends(age_s, view.lower, view.upper))
+        self._lines["total"].set_data(age_s, view.total)
+        words = f"{view.words} (- - {views.ALL_ROIS})"
+        if "\n" in wrapped(words, self.axes["intensity"]):
+            words = view.words
+        self._texts["intensity"].set_text(words)
+        high = view.high + HEADROOM * (view.high - view.low)
+        self._show_limits("intensity", None, (view.low, high))
+
+    def _show_saxs(self, view: views.SaxsView | None) -> None:
+        """Show I(q), unless nobody knows where the beam is."""
+        if view is None:
+            return
+        own = view.roi == view.chosen
+        self._lines["I(q)"].set_data(view.x, view.counts)
+        self._lines["I(q) of ROIs"].set_data(view.roi_x, view.roi_counts)
+        self._lines["I(q) of ROI"].set_data(view.roi_x[own], view.roi_counts[own])
+        self._texts["saxs"].set_text(views.PANELS["saxs"][0])
+        ends = (view.x[0] / 1.1, view.x[-1] * 1.1)
+        self._show_limits("saxs", ends, (view.low, view.high))
 
     def _show_rates(self, name: str, points: GammaTable, chosen: Array) -> None:
         for look, kept in (

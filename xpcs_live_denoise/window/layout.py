@@ -42,12 +42,17 @@ LEFT, RIGHT, BETWEEN = 0.72, 0.86, 1.0
 OVER, UNDER = 0.27, 0.44  # a panel: its title, its numbers with the axis' label
 LEAST = 0.5  # a panel is drawn at least so wide and high, however small the window
 IMAGES = ("detector", "c2_raw", "c2_denoised")  # in the upper row, square if its share allows it
-LEAST_IMAGES, MOST_IMAGES = 0.5, 0.6  # of the height of both rows
+LEAST_IMAGES, MOST_IMAGES = 0.45, 0.56  # of the height of both rows
 COLUMNS = {
     "detector": 0, "c2_raw": 1, "c2_denoised": 2,
-    "g2": 0, "heterogeneity": 0, "gamma": 1, "power_law": 2,
+    "g2": 0, "heterogeneity": 0, "gamma": 1, "intensity": 1, "power_law": 2, "saxs": 2,
 }  # fmt: skip
-G2_SHARE, G2_GAP = 0.6, 0.06  # of the place of g2, which the heterogeneity shares
+# Panels that share a place with one below: which, what part of it they have, and the gap, inches.
+STACKED = {
+    "g2": ("heterogeneity", 0.6, 0.06),
+    "gamma": ("intensity", 0.68, 0.14),  # half a number above and below
+    "power_law": ("saxs", 0.55, 0.25),  # with axes of their own
+}
 BESIDE_DETECTOR = 0.4  # one wider than high fills its place: part of its colour bar is in it
 MESSAGE_SHARE = 0.25  # of the height that the message may take where nobody can make room
 SIZES = {"title": HEAD_SIZE, "facts": LABEL_SIZE + 0.5, "roi": TITLE_SIZE, "message": LABEL_SIZE}
@@ -191,6 +196,8 @@ class Layout:
         self, view: RunView, width: float, height: float, top: float, bottom: float
     ) -> None:
         """Place the panels between two heights, in two rows of three."""
+        for name, shown in (("intensity", view.intensity), ("saxs", view.saxs)):
+            self._axes[name].set_visible(shown is not None)
         panel = max(LEAST, (width - LEFT - RIGHT - 2 * BETWEEN) / 3)
         lines = self._write_labels(view, panel)
         bottom += (lines - 1) * line_height(LABEL_SIZE)
@@ -204,22 +211,21 @@ class Layout:
             if name in IMAGES:
                 y, tall = rows[0], images
                 wide -= BESIDE_DETECTOR if name == "detector" else 0
-            elif name == "g2":
-                y, tall = rows[1] + (1 - G2_SHARE) * curves, G2_SHARE * curves
-            elif name == "heterogeneity":
-                tall = (1 - G2_SHARE) * curves - G2_GAP
+            for upper, (lower, share, gap) in STACKED.items():
+                if name == upper and self._axes[lower].get_visible():
+                    y, tall = y + (1 - share) * curves, share * curves
+                elif name == lower:
+                    tall = max(0.1, (1 - share) * curves - gap)
             axes.set_position(_share((left, y, wide, tall), width, height))
 
     def _write_labels(self, view: RunView, panel: float) -> int:
         """Label the axes, on as many lines as they need; return how many that are below."""
         most = 1
+        of_ages = {"c2_raw": (1, 1), "c2_denoised": (1, 1), "gamma": (1, 0), "intensity": (1, 0)}
         for name, axes in self._axes.items():
-            _, x, y = views.PANELS[name]
-            x = view.gamma.age_label if name == "gamma" else x
+            x, y = x_label(name, view), views.PANELS[name][2]
             # Delays keep their unit; ages have one to suit the length of the series.
-            x_end, y_end = {"c2_raw": (1, 1), "c2_denoised": (1, 1), "gamma": (1, 0)}.get(
-                name, (0, 0)
-            )
+            x_end, y_end = of_ages.get(name, (0, 0))
             if name == "c2_denoised" and view.two_time.strip is not None:
                 y, y_end = views.SHORT_LAGS_LABEL, 0
             x, y = (
@@ -231,6 +237,17 @@ class Layout:
             axes.set_ylabel(y, fontsize=LABEL_SIZE, labelpad=3, color="black")
             most = max(most, len(lines))
         return most
+
+
+def x_label(name: str, view: RunView) -> str:
+    """Return the label below a panel, for times in s; "" where another panel is below it."""
+    if (name == "gamma" and view.intensity) or (name == "power_law" and view.saxs):
+        return ""
+    if name in ("gamma", "intensity"):
+        return view.gamma.age_label
+    if name == "saxs" and view.saxs is not None:
+        return view.saxs.x_label
+    return views.PANELS[name][1]
 
 
 def _kept_together(found: re.Match[str]) -> str:

@@ -35,8 +35,8 @@ class RunView:
     """All that a figure shows of one run and one ROI (its label) at one time.
 
     Lines of text, (name, value) pairs of facts, and the panels; no `detector` before the first
-    look, or where nobody looked. `n_roi` is how many there are to choose from, `time_unit` is
-    that of `RunInfo`.
+    look, or where nobody looked, and no `intensity` or `saxs` where nobody knows it. `n_roi` is how
+    many there are to choose from, `time_unit` is that of `RunInfo`.
     """
 
     title: str
@@ -50,6 +50,8 @@ class RunView:
     heterogeneity: views.HeterogeneityView
     gamma: views.GammaView
     power_law: views.PowerLawView
+    intensity: views.IntensityView | None = None
+    saxs: views.SaxsView | None = None
     n_roi: int = 1
     time_unit: str = "s"
 
@@ -85,6 +87,7 @@ class ShownRun:
         self._power_law = views.power_law_view(None, info.roi, info.q_inv_angstrom)
         self._status = Status()
         self._picture: Picture | None = None
+        self._trace = views.IntensityTrace(len(info.roi))
         self._end: RunEnd | None = None
         self._notify(begin=True)
 
@@ -101,6 +104,8 @@ class ShownRun:
             self.version += 1
             self._status = record.status
             self._picture = views.for_screen(record.picture) or self._picture
+            if (counted := record.intensity) is not None:
+                self._trace.add(counted.start, counted.roi_mean)
             if isinstance(record, Result):
                 self.info = record.info or self.info  # the time axis is known better by now
                 self._c2.take_result(record, self.info)
@@ -162,6 +167,16 @@ class ShownRun:
                 heterogeneity=views.heterogeneity_view(status, roi, info.frame_time_s, final=final),
                 gamma=gamma,
                 power_law=self._power_law,
+                intensity=views.intensity_view(
+                    self._trace,
+                    roi,
+                    n_pixels=info.n_pixels,
+                    n_frames=n_frames,
+                    frame_time_s=info.frame_time_s,
+                ),
+                saxs=None
+                if picture is None
+                else views.saxs_view(picture.saxs, roi, info.q_inv_angstrom),
                 n_roi=len(info.roi),
                 time_unit=info.time_unit,
             )
