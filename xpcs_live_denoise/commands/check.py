@@ -269,7 +269,7 @@ def _orientation(settings: Settings, frame: Array, rois: RoiMap) -> tuple[str, s
     marked = frame < 0 if frame.dtype.kind != "u" else frame >= np.iinfo(frame.dtype).max - 1
     if settings.mask is None or not marked.any():
         return OK, "the shapes fit; only the picture tells whether it is turned the right way"
-    masked = ~load_mask(settings.mask)
+    masked = ~load_mask(settings.mask, settings.tiled)
 
     def covered(way: OrientationSettings) -> float:
         return float(masked[way.turn(marked)].mean())

@@ -24,6 +24,7 @@ from xpcs_live_denoise.sources import DocumentsByRun, FrameReader, read_tiled
 
 from .delivery import DeliveryThread, RunDelivery, what_is_left
 from .intake import Device, DocumentIntake, RecentRuns
+from .known import KnownRates
 from .monitor import LiveMonitor
 from .outbox import SinkFactory, Timings
 from .run import LiveRun, Session
@@ -184,6 +185,11 @@ class LiveDenoise:
     def running(self) -> dict[str, Status]:
         """The same of the runs that are not yet published to the end."""
         return self._runs.by_uid(lambda run: run.status, running=True)
+
+    @property
+    def rates(self) -> dict[str, KnownRates]:
+        """How well Gamma of each ROI is known by now, of each recent run, by the raw run's uid."""
+        return self._runs.by_uid(lambda run: run.known.rates)
 
     @property
     def delivery(self) -> dict[str, Delivery]:

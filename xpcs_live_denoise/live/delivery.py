@@ -18,6 +18,7 @@ from xpcs_live_denoise.records.results import (
     BandRows,
     C2Rows,
     GammaTable,
+    Intensity,
     Publication,
     Result,
     Sink,
@@ -271,6 +272,7 @@ class Published:
         self._n_frames = 0
         self._rows: C2Rows | None = None
         self._band: BandRows | None = None
+        self._intensity: Intensity | None = None
         self._row: GammaTable | None = None  # any one, for the other columns
         self._which: list[list[Array]] = []  # columns WHICH of each publication
 
@@ -279,6 +281,7 @@ class Published:
         self._n_frames = publication.n_frames
         self._rows = publication.c2 or self._rows
         self._band = publication.band or self._band
+        self._intensity = publication.intensity or self._intensity
         if publication.gamma is not None:
             self._add_rows(publication.gamma)
 
@@ -310,12 +313,14 @@ class Published:
     def taken_back(self, status: Status) -> Iterator[Publication]:
         """Yield what replaces all of it, in parts that need no memory; nothing if nothing was."""
         gone = self._gone_rows()
-        parts = [(rows, None) for rows in self._empty_map()]
-        parts += [(None, rows) for rows in self._empty_band()]
-        for rows, band in parts:
-            yield Publication(
-                n_frames=self._n_frames, c2=rows, band=band, gamma=gone, status=status
-            )
+        nothing = Publication(
+            n_frames=self._n_frames, c2=None, band=None, gamma=None, status=status
+        )
+        parts = [dataclasses.replace(nothing, c2=rows) for rows in self._empty_map()]
+        parts += [dataclasses.replace(nothing, band=rows) for rows in self._empty_band()]
+        parts += [dataclasses.replace(nothing, intensity=rows) for rows in self._empty_intensity()]
+        for part in parts:
+            yield dataclasses.replace(part, gamma=gone)
             gone = None
 
     def _empty_map(self) -> Iterator[C2Rows]:
@@ -339,6 +344,17 @@ class Published:
             nothing = np.broadcast_to(np.array(np.nan, last.c2.dtype), shape)
             denoised = None if last.denoised is None else nothing
             yield BandRows(start=start, stop=stop, c2=nothing, denoised=denoised, spread=denoised)
+
+    def _empty_intensity(self) -> Iterator[Intensity]:
+        """Yield I(t) up to the last frame, without a number."""
+        last = self._intensity
+        if last is None:
+            return
+        n_roi = last.roi_mean.shape[1]
+        for start, stop in _parts(last.stop, 4 * n_roi + 8):
+            roi_mean = np.broadcast_to(np.float32(np.nan), (stop - start, n_roi))
+            total = np.broadcast_to(np.float64(np.nan), (stop - start,))
+            yield Intensity(start=start, stop=stop, total=total, roi_mean=roi_mean)
 
 
 # Of rows that are written over, in one publication: what a sink or a disk makes of them.

@@ -16,6 +16,7 @@ from xpcs_live_denoise.records.results import (
     BandRows,
     C2Rows,
     GammaTable,
+    Intensity,
     Publication,
     Result,
     Sink,
@@ -333,12 +334,14 @@ def joined(publications: Sequence[Publication]) -> Publication:
     pictures = [one.picture for one in publications if one.picture is not None]
     rows = [one.c2 for one in publications if one.c2 is not None]
     bands = [one.band for one in publications if one.band is not None]
+    counted = [one.intensity for one in publications if one.intensity is not None]
     return dataclasses.replace(
         publications[-1],
         c2=C2Rows.concatenate(rows) if rows else None,
         band=BandRows.concatenate(bands) if bands else None,
         gamma=GammaTable.concatenate(tables) if tables else None,
         picture=pictures[-1] if pictures else None,
+        intensity=Intensity.concatenate(counted) if counted else None,
     )
 
 
@@ -348,5 +351,7 @@ def _n_bytes(publication: Publication) -> int:
         arrays += [values for values in (band.c2, band.denoised, band.spread) if values is not None]
     if publication.picture is not None:
         arrays += [publication.picture.mean, publication.picture.labels]
+    if publication.intensity is not None:
+        arrays += [publication.intensity.total, publication.intensity.roi_mean]
     n_rows = 0 if publication.gamma is None else len(publication.gamma)
     return sum(array.nbytes for array in arrays) + 500 * n_rows

@@ -46,12 +46,14 @@ from xpcs_live_denoise.sources import (
     FrameReader,
     RoiSelection,
     open_flat_field,
+    open_mask,
     open_rois,
     read_ahead,
     read_with_gaps,
 )
 
 from .delivery import RunDeliveries, RunDelivery
+from .known import Knowledge
 from .time_axis import TimeAxis
 from .worker import Begin, End, Message, NewFrames, Worker
 
@@ -92,6 +94,11 @@ class Session:
         """Return ROI map, flat field and a note, read anew for each run as the settings say."""
         return open_flat_field(self.settings, open_rois(self.settings, self._rois, start))
 
+    def image(self, rois: RoiMap) -> DetectorImage:
+        """Return the image of a new run, whose I(q) leaves out what the mask of now does."""
+        keep = open_mask(self.settings, rois.shape)
+        return DetectorImage(rois, self.settings.orientation, keep=keep)
+
     def ensemble(self) -> tuple[Denoiser | None, str]:
         """Return the ensemble, or None and why there is none."""
         if self._loaded is None:
@@ -117,8 +124,8 @@ class LiveRun:
     """A run's analysis, driven by messages, with its results on the way to the sinks.
 
     Used by the worker's thread only, but for `image`, which it sets and others read (None until
-    the run has begun and when it is over), and `n_seen`, the frames announced, which the
-    RunEngine's thread counts.
+    the run has begun and when it is over), `known`, which others read, too, and `n_seen`, the
+    frames announced, which the RunEngine's thread counts.
     """
 
     def __init__(
@@ -133,6 +140,7 @@ class LiveRun:
         self.uid = uid
         self.image: DetectorImage | None = None
         self.n_seen = 0
+        self.known = Knowledge()
         self.deliveries = RunDeliveries(deliveries)
         self._status = Status()
         self._session = session
@@ -225,17 +233,18 @@ class LiveRun:
             return
         self._notes.add(*begin.notes)
         rois, self._begun.flat_field, note = self._session.rois(begin.start)
-        rois = rois.with_q(begin.geometry)
-        # Before the ensemble, whose libraries take seconds to load.
-        self.image = DetectorImage(rois, self._session.settings.orientation)
+        image = self._session.image(rois)
+        image.locate(begin.geometry)
+        self.image = image  # before the ensemble, whose libraries take seconds to load
         _, why_not = self._session.ensemble()
         mean_image.compile_kernels()
         self._notes.add(*filter(None, (why_not, note)))
 
-    def _begin_analysis(self, begun: Begun, rois: RoiMap) -> Analysis:
+    def _begin_analysis(self, begun: Begun, image: DetectorImage) -> Analysis:
         """Begin with the first frames: files that are followed tell more by then."""
         begun.axis.begin = begin = begun.axis.begin.with_files()
-        rois = rois.with_q(begin.geometry)
+        image.locate(begin.geometry)
+        rois = image.rois
         settings, (ensemble, _) = self._session.settings, self._session.ensemble()
         self._analysis = analysis = Analysis(
             settings,
@@ -264,7 +273,7 @@ class LiveRun:
 
     def _require_analysis(self) -> Analysis:
         if self._analysis is None and self._begun is not None and self.image is not None:
-            return self._begin_analysis(self._begun, self.image.rois)
+            return self._begin_analysis(self._begun, self.image)
         if self._analysis is None:
             raise UnreadableFramesError(NO_DESCRIPTOR)
         return self._analysis
@@ -279,6 +288,7 @@ class LiveRun:
     def _start_over(self, begin: Begin, *reasons: str) -> None:
         """Forget what was analysed, and take back what was published of it."""
         self._analysis = None
+        self.known = Knowledge()
         self._notes = Notes(self.uid)
         self._notes.add(*reasons)
         self._status = append_note(self._counted(Status()), *self._notes)
@@ -361,10 +371,12 @@ class LiveRun:
         picture = None
         if self.image is not None:
             picture = self.image.updated(negative_is_data=analysis.negative_is_data)
-        self.deliveries.put(
-            dataclasses.replace(publication, c2=rows, status=self._status, picture=picture)
+        publication = dataclasses.replace(
+            publication, c2=rows, status=self._status, picture=picture
         )
         self._worker.counts.observe("xpcs_publication_seconds", time.monotonic() - began)
+        self.known.take(publication, begun.info)
+        self.deliveries.put(publication)
 
     def _end(self, end: End) -> None:
         """Write the final result and close the sinks, whatever happened before."""
@@ -401,7 +413,9 @@ class LiveRun:
         if self.image is not None:
             self.image.add_offered()
             picture = self.image.image(negative_is_data=analysis.negative_is_data)
-        return dataclasses.replace(result, status=self._status, picture=picture, info=begun.info)
+        result = dataclasses.replace(result, status=self._status, picture=picture, info=begun.info)
+        self.known.take(result, begun.info)
+        return result
 
 
 # C2 of frames that are all the same differs from place to place by no more: noise of rounding.

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from xpcs_live_denoise.errors import ResultNotFoundError, XpcsError
-from xpcs_live_denoise.readers import NEEDED, table_of
+from xpcs_live_denoise.readers import NEEDED, NEEDED_OF_EACH, labels_of, mapping, table_of
 from xpcs_live_denoise.records.run import RESULT_SPEC
 from xpcs_live_denoise.records.types import Document, Fields
 
@@ -40,7 +40,7 @@ class Hub:
     """
 
     def __init__(self, http: TiledHttp, path: str, *, follow_list: bool = True) -> None:
-        self._http, self._path = http, path.strip("/")
+        self.http, self.path = self._http, self._path = http, path.strip("/")
         self._follow_list = follow_list
         self._closed = False
         self._runs: dict[str, RunSummary] = {}
@@ -48,7 +48,8 @@ class Hub:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()  # of feeds that nobody looks at any more
         self._opening = asyncio.Lock()
-        self._table: tuple[object, Any] | None = None  # of which runs in which state, and the table
+        # Of which runs in which state, and the table; of all results or one a run.
+        self._tables: dict[bool, tuple[object, Any]] = {}
         self.version = 0
         self.streaming = True
 
@@ -173,16 +174,34 @@ class Hub:
 
     # --- the list --------------------------------------------------------------------------
 
-    async def table(self) -> Any:
+    async def table(self, *, every: bool = False) -> Any:
         """Return the table of all listed runs, as `readers.runs` makes it; read where it changed.
 
-        Raises as `TiledHttp.runs`.
+        `every`: all results of each run, labelled. Raises as `TiledHttp.runs`.
         """
         key = frozenset((run.uid, run.state) for run in self._runs.values())
-        if self._table is None or self._table[0] != key:
-            found = await self._http.runs(self._path, limit=LISTED_RUNS, needed=NEEDED)
-            self._table = key, table_of(found)
-        return self._table[1]
+        if every not in self._tables or self._tables[every][0] != key:
+            needed = NEEDED_OF_EACH if every else NEEDED
+            found = await self._http.runs(self._path, limit=LISTED_RUNS, needed=needed)
+            self._tables[every] = key, table_of(found, every=every)
+        return self._tables[every][1]
+
+    async def result_names(self, raw_uid: str) -> dict[str, str]:
+        """Return what each result of a raw run is called, by uid. Raises as `TiledHttp.runs`."""
+        where = ("eq", "start.original_run_uid", raw_uid)
+        found = await self._http.runs(
+            self._path, limit=LISTED_RUNS, where=where, needed=NEEDED_OF_EACH
+        )
+        by_detector: dict[str, list[Fields]] = {}
+        for metadata in found.values():
+            start = mapping(metadata.get("start"))
+            detector = str(mapping(start.get("xpcs")).get("image_key"))
+            by_detector.setdefault(detector, []).append(start)
+        return {
+            str(start.get("uid")): label
+            for starts in by_detector.values()
+            for start, label in zip(starts, labels_of(starts), strict=True)
+        }
 
     async def read_list(self) -> None:
         """Read the list of runs."""

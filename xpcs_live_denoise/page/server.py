@@ -35,6 +35,7 @@ from .access import (
     login_form,
     set_cookie,
 )
+from .export import Export
 from .hub import Hub
 from .monitor import PageMonitor
 from .overview import Overview
@@ -152,6 +153,7 @@ def _warm_up(hub: Hub) -> None:
 
 
 def _application(access: Access) -> GuardedApplication:
+    exports = (r"/export", Export, {"access": access})
     template, overview = page_template(), page_template("overview.html")
 
     def make(document: BokehDocument) -> None:
@@ -172,6 +174,7 @@ def _application(access: Access) -> GuardedApplication:
     application = GuardedApplication(
         access,
         {"/": Application(FunctionHandler(make))},
+        extra_patterns=[exports],
         extra_websocket_origins=["*"],  # the gate compares the origin with the host it was asked at
         # A session's token holds these, and the browser's scripts can read it.
         include_headers=[],

@@ -42,13 +42,14 @@ MOST_LOOKED_AT = 20  # nodes, to tell what a container is for
 ARROW = "application/vnd.apache.arrow.file"
 # What the list of runs needs of each, and no more: a start document holds all settings.
 SUMMARY_FIELDS = (
-    "{n_frames: n_frames, stop: {exit_status: stop.exit_status, time: stop.time}, start: {"
+    "{n_frames: n_frames, stop: {exit_status: stop.exit_status, time: stop.time, "
+    "analysis_exit_status: stop.analysis_exit_status}, start: {"
     "uid: start.uid, time: start.time, scan_id: start.scan_id, sample: start.sample, "
     "plan_name: start.plan_name, sample_name: start.sample_name, "
     "original_run_uid: start.original_run_uid, "
     "xpcs: {n_expected: start.xpcs.n_expected, detector: start.xpcs.detector, "
     "raw_time: start.xpcs.raw_time, frame_time_s: start.xpcs.frame_time_s, "
-    "analysed_by: start.xpcs.analysed_by}}}"
+    "analysed_by: start.xpcs.analysed_by, scan_id: start.xpcs.scan_id}}}"
 )
 
 
@@ -93,6 +94,7 @@ class TiledHttp:
                 "API key of the Tiled server: holds characters that no key has; expected the key "
                 "and nothing else in its environment variable or file."
             )
+        self.api_key = api_key
         self.broken: set[str] = set()
         self.broken_since = 0.0
         # Not `trust_env`: a proxy of the environment must not see a server on loopback.

@@ -1,6 +1,7 @@
 """Where the results of a run go: Tiled, the spool on disk, a file, the terminal, memory."""
 
 from .band_file import BandFile as BandFile
+from .band_file import stored_band as stored_band
 from .claim import Claim as Claim
 from .claim import ClaimedSink as ClaimedSink
 from .claim import ClaimTimes as ClaimTimes
@@ -12,4 +13,5 @@ from .spool import Spool as Spool
 from .spool import default_folder as default_folder
 from .spool import read_record as read_record
 from .spool import spooled_folders as spooled_folders
+from .summary import Summary as Summary
 from .terminal import TerminalSink as TerminalSink

@@ -243,6 +243,35 @@ def test_the_variance_that_a_prior_leaves_is_that_of_the_full_matrix():
     assert of_mean == pytest.approx(expected[:n_knot, :n_knot].mean())
 
 
+@pytest.mark.parametrize("n_block", [0, 8])
+def test_the_errors_of_a_path_are_those_of_the_full_matrices(problem, n_block):
+    cells, weights, begin, plain = problem
+    _, factor, _, _ = solve(cells, weights, begin, 0)
+    n_knot, precision = cells.n_knot, PRIOR[1]
+    stiffness = np.random.default_rng(8).uniform(1, 9, n_knot - 1)
+    left_out = np.random.default_rng(9).normal(0, 0.01, (n_block, len(cells.value)))
+    data = (cells.value, weights, cells.step)
+    known = (cells.node, cells.share, cells.row, cells.at, cells.place, *data)
+    found, of_mean = np.empty((3, len(begin))), np.empty(3)
+    kernels.variances(known, begin, stiffness, precision, factor, left_out, found, of_mean)
+
+    inverse = np.linalg.inv(plain.uphill_and_curvature(begin)[1])
+    change = np.diff(np.eye(len(begin)), axis=0)[: n_knot - 1]
+    shared = np.eye(len(begin))[n_knot - 1 :].copy()
+    shared[0] = np.where(np.arange(len(begin)) < n_knot, 1 / n_knot, 0)
+    prior = (change.T * stiffness) @ change + (shared.T * precision) @ shared
+    open_ = inverse @ prior @ inverse
+    expected = [inverse - open_, inverse - open_, open_]
+    if n_block:
+        shifts = (left_out * weights) @ plain.jacobian(begin) @ inverse
+        away = shifts - shifts.mean(axis=0)
+        expected[1] = (n_block - 1) / n_block * away.T @ away
+    np.testing.assert_allclose(found, [np.diagonal(one) for one in expected], rtol=2e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        of_mean, [one[:n_knot, :n_knot].mean() for one in expected], rtol=2e-4, atol=1e-7
+    )
+
+
 def test_cells_of_gaps_are_left_out():
     c2 = noisy(plain_c2(np.full(60, 0.05)), 0.01)
     c2[30:33] = c2[:, 30:33] = np.nan
@@ -429,6 +458,20 @@ def test_the_newest_rows_of_four_frames_are_at_frames():
     error = found.ln_rate - np.interp(ages, np.arange(350), np.log(RATES["ageing"]))
     assert np.sqrt(np.mean(error**2)) < 0.1
     assert np.mean(np.abs(error) < 2 * found.ln_rate_error) > 0.8
+
+
+def test_live_rows_of_a_long_series_follow_changes_within_a_row_of_its_sums():
+    rate = 0.05 * 2.2 ** np.sin(np.arange(500) / 6.4)
+    c2 = noisy(plain_c2(rate), 0.03, seed=2)
+    sums = AgeSums.from_c2(c2, most_rows=64)
+    assert sums.row_frames == 8
+    ages = np.arange(352, 490, 8) - 0.5
+    for asked in (ages, ages[-3:]):
+        found = PathEstimator(0).newest(sums, series_of(AgeSums.from_c2(c2)), asked, np.log(0.05))
+        np.testing.assert_array_equal(found.age, asked)
+        error = found.ln_rate - np.interp(asked, np.arange(500), np.log(rate))
+        assert np.sqrt(np.mean(error**2)) < 0.2
+        assert found.search.step == 1
 
 
 @pytest.mark.statistics

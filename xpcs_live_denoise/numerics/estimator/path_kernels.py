@@ -312,16 +312,18 @@ _TILE = 4  # rows and columns that are done at once: numbers that are loaded are
 
 
 @kernel()
-def _tile(matrix: FloatArray, i: int, j: int, first: int, out: FloatArray) -> None:
-    """Fill out (4, 4) with the products of rows i .. i + 3 and j .. j + 3, columns first .. j."""
+def _tile(  # noqa: PLR0917
+    left: FloatArray, i: int, right: FloatArray, j: int, first: int, stop: int, out: FloatArray
+) -> None:
+    """Fill out (4, 4) with products of rows i .. i + 3 and j .. j + 3, columns [first, stop)."""
     a, b, c, d = (
-        matrix[i, first:j],
-        matrix[i + 1, first:j],
-        matrix[i + 2, first:j],
-        matrix[i + 3, first:j],
+        left[i, first:stop],
+        left[i + 1, first:stop],
+        left[i + 2, first:stop],
+        left[i + 3, first:stop],
     )
     for q in range(_TILE):
-        row, aq, bq, cq, dq = matrix[j + q, first:j], 0.0, 0.0, 0.0, 0.0
+        row, aq, bq, cq, dq = right[j + q, first:stop], 0.0, 0.0, 0.0, 0.0
         for k in range(len(row)):
             x = row[k]
             aq += a[k] * x
@@ -341,7 +343,7 @@ def _factorise(matrix: FloatArray, first: IntArray) -> bool:
     inverse = np.empty(n)  # of the diagonal
     for i in range(0, n, _TILE):
         for j in range(first[i], i + 1, _TILE):
-            _tile(matrix, i, j, max(first[i], first[j]), tile)
+            _tile(matrix, i, matrix, j, max(first[i], first[j]), j, tile)
             some, others = (
                 matrix[i : i + _TILE, j : j + _TILE],
                 matrix[j : j + _TILE, j : j + _TILE],
@@ -361,6 +363,37 @@ def _factorise(matrix: FloatArray, first: IntArray) -> bool:
                     some[p, p] = math.sqrt(x)
                     inverse[j + p] = 1 / some[p, p]
     return True
+
+
+@kernel()
+def _invert(factor: FloatArray, inverse: FloatArray) -> None:
+    """Fill the lower half of inverse (m, m) with that of L L^T: of its first m rows and columns.
+
+    `factor` is L (n, n), n a multiple of 4.
+    """
+    n, size = len(factor), len(inverse)
+    tile, columns = np.empty((_TILE, _TILE)), np.zeros((n, n))  # row i: column i of 1 / L
+    for i in range(0, n, _TILE):
+        first = i
+        for p in range(i, i + _TILE):
+            k = 0
+            while factor[p, k] == 0:
+                k += 1
+            first = min(first, k // _TILE * _TILE)
+        for j in range(0, i + 1, _TILE):
+            _tile(factor, i, columns, j, max(first, j), i, tile)
+            for p in range(_TILE):
+                for q in range(_TILE):
+                    x = (1.0 if i + p == j + q else 0.0) - tile[p, q]
+                    for k in range(p):
+                        x -= factor[i + p, i + k] * columns[j + q, i + k]
+                    columns[j + q, i + p] = x / factor[i + p, i + p]
+    for i in range(0, n, _TILE):
+        for j in range(0, i + 1, _TILE):
+            _tile(columns, i, columns, j, i, n, tile)
+            for p in range(min(_TILE, size - i)):
+                for q in range(min(_TILE, size - j)):
+                    inverse[i + p, j + q] = tile[p, q]
 
 
 @kernel()
@@ -692,3 +725,59 @@ def open_variance(
         if i < n_knot:
             of_mean += inverse[i]
     return _open(of_mean / n_knot, stiffness, precision)
+
+
+@kernel()
+def _jackknife(values: FloatArray) -> float:
+    n, mean, total = len(values), values.mean(), 0.0
+    for k in range(n):
+        total += (values[k] - mean) ** 2
+    return (n - 1) / n * total
+
+
+@kernel(
+    f"void({_CELLS}, float64[::1], float64[::1], float64[::1], float64[:, ::1], float64[:, ::1],"
+    " float64[:, ::1], float64[::1])"
+)
+def variances(  # noqa: PLR0917
+    cells: Cells,
+    state: FloatArray,
+    stiffness: FloatArray,
+    precision: FloatArray,
+    factor: FloatArray,
+    left_out: FloatArray,
+    variance: FloatArray,
+    of_mean: FloatArray,
+) -> None:
+    """Fill variance (3, n_knot + 4) and of_mean (3,), that of the mean of the knots.
+
+    From independent entries, from pixel blocks (`left_out`, (m, n); without any, the same again),
+    and what the prior leaves open. `factor` is that which `solve` leaves for this state.
+    """
+    n_state = len(state)
+    n_knot = n_state - N_SHARED
+    inverse = np.empty((n_state, n_state))
+    _invert(factor, inverse)
+    spread_mean(inverse, n_knot, precision[0])
+    white, jackknife, prior = variance[0], variance[1], variance[2]
+    of_mean[2] = open_variance(inverse, stiffness, precision, prior)
+    of_mean[0] = inverse[:n_knot, :n_knot].sum() / n_knot**2 - of_mean[2]
+    for i in range(n_state):
+        white[i] = inverse[i, i] - prior[i]
+    jackknife[:], of_mean[1] = white, of_mean[0]
+    if not len(left_out):
+        return
+    m = len(left_out)
+    projected, residual = np.empty((m, n_state)), np.empty(left_out.shape[1])
+    project(cells, state, left_out, projected, residual)
+    shifts, mean = np.zeros((n_state, m)), np.empty(m)
+    for one in range(m):
+        for i in range(n_state):
+            total = 0.0
+            for j in range(n_state):
+                total += projected[one, j] * inverse[i, j]
+            shifts[i, one] = total
+        mean[one] = shifts[:n_knot, one].sum() / n_knot
+    for i in range(n_state):
+        jackknife[i] = _jackknife(shifts[i])
+    of_mean[1] = _jackknife(mean)

@@ -60,9 +60,13 @@ class AgeSums:
     `most_rows`, an even number (2,000), then 2, 4, ... What a level measures, means over 2^m x 2^m
     entries, is spread over the 2^m ages in its middle. Reading consumes nothing.
 
+    Where rows have been added up, `recent` are sums of the newest ages, at least half of
+    `most_rows` rows as they were at first. Its frames are counted from its own `first` on.
+
     There are `n_block` pixel blocks a ROI, 0 where no pixels are known, and room for `capacity`
     rows, which grows. Memory: 4 bytes a ROI, block, row and lag bin, and 12 a ROI, row and bin;
-    there are 68 bins for 350 frames and 164 for 100,000: 0.15 GB for 10 ROIs of 8 blocks.
+    there are 68 bins for 350 frames and 164 for 100,000: 0.15 GB for 10 ROIs of 8 blocks, and 0.08
+    GB for `recent`.
     """
 
     def __init__(
@@ -77,6 +81,8 @@ class AgeSums:
         self.n_roi = n_roi
         self.n_block = n_block
         self.n_frames = 0
+        self.first = 0
+        self.recent: AgeSums | None = None
         self.row_frames = row_frames
         self._by_level = True
         self._most_rows = MOST_ROWS if most_rows is None else most_rows
@@ -97,7 +103,9 @@ class AgeSums:
         stack = as_stack(c2)
         n = stack.shape[-1]
         rows = -(-max(1, n) // row_frames)
-        sums = cls(len(stack), capacity=rows, most_rows=most_rows, row_frames=row_frames)
+        rows += rows % 2 if rows > most_rows else 0
+        # All of C2 is there, and so are its rows as they are at first.
+        sums = cls(len(stack), capacity=rows, most_rows=max(rows, most_rows), row_frames=row_frames)
         sums._by_level = False
         sums.reserve(n)
         bins = np.concatenate([[-1], bin_of_lag(lag_bin_edges(max(n - 1, 1)))])
@@ -111,6 +119,9 @@ class AgeSums:
                 sums._pairs[roi],
             )
         sums.n_frames = n
+        sums._most_rows = most_rows
+        while sums.n_rows > most_rows:
+            sums._merge_rows()
         return sums
 
     # --- adding ----------------------------------------------------------------------------
@@ -123,6 +134,9 @@ class AgeSums:
                 self._resize()
             else:
                 self._merge_rows()
+        if self.recent is not None:
+            while n_frames - self.recent.first > self.recent._capacity * self.recent.row_frames:
+                self.recent._forget_half()
 
     def add(self, roi: int, ring: FrameRing, products: FloatArray, first: int, oldest: int) -> None:
         """Add what frames of a ring from index `first` on bring to one ROI.
@@ -144,6 +158,7 @@ class AgeSums:
             first,
             oldest,
             ring.power,
+            self.first,
             self.row_frames,
             _BINS[ring.power],
             *(values[roi] for values in self._tables()),
@@ -151,10 +166,14 @@ class AgeSums:
             self._pairs[roi],
             self._previous[roi],
         )
+        if self.recent is not None:
+            self.recent.add(roi, ring, products, first, oldest)
 
     def advance(self, n_frames: int) -> None:
         """Say that everything that so many new frames bring is there, or will be."""
         self.n_frames += n_frames
+        if self.recent is not None:
+            self.recent.advance(n_frames)
 
     def _tables(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         return self._sums, self._counts, self._left_out
@@ -170,8 +189,20 @@ class AgeSums:
         self._squares = enlarged(self._squares, shape[:2], 0)
         self._pairs = enlarged(self._pairs, shape[:2], 0)
 
+    def _forget_half(self) -> None:
+        """Forget the older half of the rows."""
+        half = self._capacity // 2
+        for values in (*self._tables(), self._squares, self._pairs):
+            for one in values:
+                one[: self._capacity - half] = one[half : self._capacity].copy()
+                one[self._capacity - half :] = 0
+        self.first += half * self.row_frames
+        self.n_frames -= half * self.row_frames
+
     def _merge_rows(self) -> None:
         """Add rows in pairs."""
+        if self.recent is None:
+            self.recent = copy.deepcopy(self)
         half = self._capacity // 2
         for values in (*self._tables(), self._squares, self._pairs):
             for one in values:  # a ROI at a time: the copies stay small
@@ -186,6 +217,10 @@ class AgeSums:
     def n_rows(self) -> int:
         """Rows that hold ages of the series."""
         return -(-self.n_frames // self.row_frames)
+
+    def rows_from(self, first: int) -> AgeSums:
+        """Return the sums with the shortest rows that hold all ages from frame `first` on."""
+        return self if self.recent is None or self.recent.first > first else self.recent
 
     def ages(self, rows: ArrayLike) -> FloatArray:
         """Return the middle of each row, frames: between two where a row has an even number."""
@@ -206,7 +241,13 @@ class AgeSums:
         return np.minimum(*(np.abs(ages - side) for side in sides))
 
     def cuts(
-        self, roi: int, rows: ArrayLike, widths: ArrayLike, within: ArrayLike | None = None
+        self,
+        roi: int,
+        rows: ArrayLike,
+        widths: ArrayLike,
+        within: ArrayLike | None = None,
+        *,
+        longest: int | None = None,
     ) -> BinnedCuts:
         """Return the means over n_cut cuts of a ROI; centres, widths and `within` are in rows.
 
@@ -215,15 +256,14 @@ class AgeSums:
         that is cut, a share counts. Whole rows and odd widths cut none. Widths are one for all, or
         (n_cut,). What leaves the series is cut off. `within` (2, n_cut) are rows [first, stop) in
         which both frames of an entry must lie, everything by default; a lag bin counts there only
-        if all its lags do.
+        if all its lags do. There are no bins whose lags are all longer than `longest`, frames.
         """
         centres = np.asarray(rows, np.float64).reshape(-1)
         reach = np.asarray(widths, np.float64) / 2
         first = np.clip(centres + 0.5 - reach, 0, self.n_rows)
         stop = np.clip(centres + 0.5 + reach, 0, self.n_rows)
-        if within is None:
-            return self._means(roi, first, stop, centres)
-        return self._means(roi, first, stop, centres, np.asarray(within, np.float64))
+        bounds = None if within is None else np.asarray(within, np.float64)
+        return self._means(roi, first, stop, centres, within=bounds, longest=longest)
 
     def cuts_of_frames(
         self, roi: int, ages: ArrayLike, widths: ArrayLike, within: ArrayLike | None = None
@@ -246,6 +286,7 @@ class AgeSums:
         """Return the same sums, the variance of an entry multiplied by a factor a ROI, (n_roi,)."""
         other = copy.copy(self)
         other._squares = self._squares * factors[:, np.newaxis]
+        other.recent = self.recent and self.recent.with_noise(factors)
         return other
 
     def _means(
@@ -254,13 +295,18 @@ class AgeSums:
         first: FloatArray,
         stop: FloatArray,
         centres: FloatArray | None,
+        *,
         within: FloatArray | None = None,
+        longest: int | None = None,
     ) -> BinnedCuts:
         """Average rows [first, stop) of each cut; noise near `centres`, None: of all rows."""
         from . import sums_kernels as kernels
 
         edges, lag = self.lag_bins()
-        n_cut, n_bin = len(first), len(edges) - 1
+        if longest is not None:
+            n_bin = int(np.searchsorted(edges[:-1], longest, side="right"))
+            edges, lag = edges[: n_bin + 1], lag[:n_bin]
+        n_cut, n_bin = len(first), len(lag)
         low = int(first.min()) if n_cut else 0
         high = math.ceil(stop.max()) if n_cut else 0
         begin, end = first[:, np.newaxis], np.maximum(stop, first)[:, np.newaxis]
@@ -269,16 +315,20 @@ class AgeSums:
             earlier, later = last_lag, last_lag + (edges[1:] - 1) % 2
             lowest = within[0][:, np.newaxis] + earlier / self.row_frames  # (n_cut, n_bin)
             highest = within[1][:, np.newaxis] - later / self.row_frames
-            begin = np.clip(lowest, begin, end)
-            end = np.maximum(np.minimum(highest, end), begin)
-        number, mean = np.empty((2, n_cut, n_bin))
-        left_out, row = np.empty((self.n_block, n_cut, n_bin)), np.empty(n_cut)
-        tables = (values[roi] for values in self._tables())
+            if (lowest > begin).any() or (highest < end).any():
+                begin = np.clip(lowest, begin, end)
+                end = np.maximum(np.minimum(highest, end), begin)
+        number, mean = np.zeros((2, n_cut, n_bin))
+        left_out, row = np.zeros((self.n_block, n_cut, n_bin)), np.empty(n_cut)
+        sums, counts, blocks = (values[roi] for values in self._tables())
         kernels.cut_means(
-            *tables,
+            sums,
+            counts,
+            blocks.reshape(len(blocks), blocks.shape[1] * self.n_block),
             *map(np.ascontiguousarray, (begin, end)),
             low,
             high,
+            int((edges[:-1] <= self._longest_lag(low, high)).sum()),
             number,
             mean,
             left_out,
@@ -296,6 +346,12 @@ class AgeSums:
             left_out=left_out if self.n_block else None,
         )
 
+    def _longest_lag(self, low: int, high: int) -> int:
+        """Return a lag that no entry of rows [low, high) is longer than, frames."""
+        n, size = self.n_frames, self.row_frames
+        age = min(max((n - 1) // 2, low * size), high * size - 1)  # the one nearest to the middle
+        return 2 * min(age, n - 1 - age) + 2
+
     def _noise(self, roi: int, centres: FloatArray | None, n_cut: int) -> FloatArray:
         """Return half the mean squared difference of neighbours along the diagonals."""
         n_pair = max(self.n_rows - (self.row_frames == 1), 0)
@@ -304,11 +360,12 @@ class AgeSums:
             middle, reach = centres + (1 - 1 / self.row_frames) / 2, NOISE_REACH / self.row_frames
             begin = np.clip(middle - reach, 0, n_pair)
             end = np.clip(middle + reach, begin, n_pair)
-        edge = np.arange(n_pair + 1)
+        low, high = int(begin.min(initial=n_pair)), math.ceil(end.max(initial=0.0))
+        edge = np.arange(low, max(high, low) + 1)
         squares, pairs = (
             np.interp(end, edge, total) - np.interp(begin, edge, total)
             for total in (
-                np.concatenate([[0.0], np.cumsum(values[roi, :n_pair])])
+                np.concatenate([[0.0], np.cumsum(values[roi, low:high])])
                 for values in (self._squares, self._pairs)
             )
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from xpcs_live_denoise.numerics.compiled import kernel
@@ -9,35 +11,156 @@ from xpcs_live_denoise.records.types import FloatArray, IntArray
 
 _TOGETHER = 16  # bins that are added up at a time: their totals stay in the cache
 
+# Totals of n bins are one vector: sums, counts, moments of the row, and n_block numbers a bin.
+
 
 @kernel()
-def _totals(  # noqa: PLR0917
+def _add_row(  # noqa: PLR0917
     sums: FloatArray,
     counts: FloatArray,
     left_out: FloatArray,
-    low: int,
+    row: int,
     first: int,
-    n_bin: int,
+    share: float,
+    middle: float,
     totals: FloatArray,
 ) -> None:
-    """Fill what stands before each row from `low` on: sums, counts, moments and blocks."""
-    n_block = left_out.shape[2]
-    totals[0] = 0.0
-    for i in range(len(totals) - 1):
-        row = low + i
-        for b in range(n_bin):
-            before, after = totals[i, b], totals[i + 1, b]
-            count = counts[row, first + b]
-            after[0] = before[0] + sums[row, first + b]
-            after[1] = before[1] + count
-            after[2] = before[2] + count * row
-            for k in range(n_block):
-                after[3 + k] = before[3 + k] + left_out[row, first + b, k]
+    """Add a share of one row, bins from `first` on; its middle is that of the share."""
+    n_block = left_out.shape[1] // sums.shape[1]
+    n = len(totals) // (3 + n_block)
+    value, number, moment = totals[:n], totals[n : 2 * n], totals[2 * n : 3 * n]
+    of_sums, of_counts = sums[row, first : first + n], counts[row, first : first + n]
+    for b in range(n):
+        value[b] += share * of_sums[b]
+    for b in range(n):
+        number[b] += share * of_counts[b]
+    middle *= share
+    for b in range(n):
+        moment[b] += middle * of_counts[b]
+    blocks, of_blocks = totals[3 * n :], left_out[row, first * n_block : (first + n) * n_block]
+    for k in range(n * n_block):
+        blocks[k] += share * of_blocks[k]
+
+
+@kernel()
+def _fill(  # noqa: PLR0917
+    cut: int,
+    first: int,
+    totals: FloatArray,
+    number: FloatArray,
+    mean: FloatArray,
+    mean_left_out: FloatArray,
+    moments: FloatArray,
+) -> None:
+    """Fill bins of one cut from `first` on with means of what was added up."""
+    n_block = len(mean_left_out)
+    n = len(totals) // (3 + n_block)
+    for b in range(n):
+        count, at = totals[n + b], first + b
+        known = count > 0
+        over = 1 / count if known else 0.0
+        number[cut, at] = count if known else 0.0
+        mean[cut, at] = over * totals[b]
+        for k in range(n_block):
+            mean_left_out[k, cut, at] = over * totals[3 * n + b * n_block + k]
+        if known:
+            moments[0, cut] += totals[2 * n + b]
+            moments[1, cut] += count
+
+
+@kernel()
+def _add_cuts(  # noqa: PLR0917
+    sums: FloatArray,
+    counts: FloatArray,
+    left_out: FloatArray,
+    begin: FloatArray,
+    end: FloatArray,
+    n_bin: int,
+    number: FloatArray,
+    mean: FloatArray,
+    mean_left_out: FloatArray,
+    moments: FloatArray,
+) -> None:
+    """Add the rows of each cut."""
+    n_cut = len(mean)
+    totals = np.empty(n_bin * (3 + len(mean_left_out)))
+    for cut in range(n_cut):
+        x, y = begin[cut, 0], end[cut, 0]
+        totals[:] = 0.0
+        for row in range(int(x), math.ceil(y)):
+            low, high = max(x - row, 0.0), min(y - row, 1.0)
+            middle = row + (low + high - 1) / 2
+            _add_row(sums, counts, left_out, row, 0, high - low, middle, totals)
+        _fill(cut, 0, totals, number, mean, mean_left_out, moments)
+
+
+@kernel()
+def _subtract(  # noqa: PLR0917
+    before: FloatArray, x: float, after: FloatArray, y: float, first: int, n: int, out: FloatArray
+) -> None:
+    """Fill n numbers with what is behind x and before y, from totals before rows and after them."""
+    p, q, r, s, to = (
+        before[0, first : first + n],
+        before[1, first : first + n],
+        after[0, first : first + n],
+        after[1, first : first + n],
+        out[first : first + n],
+    )
+    for k in range(n):
+        to[k] = r[k] + y * (s[k] - r[k]) - p[k] - x * (q[k] - p[k])
+
+
+@kernel()
+def _subtract_cuts(  # noqa: PLR0917
+    sums: FloatArray,
+    counts: FloatArray,
+    left_out: FloatArray,
+    begin: FloatArray,
+    end: FloatArray,
+    low: int,
+    high: int,
+    n_bin: int,
+    number: FloatArray,
+    mean: FloatArray,
+    mean_left_out: FloatArray,
+    moments: FloatArray,
+) -> None:
+    """Add up all rows once, and take differences."""
+    n_cut = len(mean)
+    n_block, own = len(mean_left_out), begin.shape[1] > 1
+    room = np.zeros((high - low + 2) * _TOGETHER * (3 + n_block))
+    for first in range(0, n_bin, _TOGETHER):
+        n = min(_TOGETHER, n_bin - first)
+        size = n * (3 + n_block)
+        totals, of_cut = room[: (high - low + 2) * size].reshape(-1, size), np.empty(size)
+        totals[0] = 0.0
+        for i in range(high - low):
+            totals[i + 1] = totals[i]
+            row = low + i
+            _add_row(sums, counts, left_out, row, first, 1.0, row, totals[i + 1])
+        totals[high - low + 1] = totals[high - low]  # nothing is added behind the last row
+        for cut in range(n_cut):
+            for b in range(n if own else 1):
+                x, y = begin[cut, first + b if own else 0], end[cut, first + b if own else 0]
+                i, j = int(x), int(y)
+                x, y = x - i, y - j
+                before, after = totals[i - low : i - low + 2], totals[j - low : j - low + 2]
+                if own:
+                    for k in range(3):
+                        _subtract(before, x, after, y, k * n + b, 1, of_cut)
+                    _subtract(before, x, after, y, 3 * n + b * n_block, n_block, of_cut)
+                else:
+                    _subtract(before, x, after, y, 0, size, of_cut)
+                # Entries of a row have its number as their age, those of a part the middle of it.
+                for k in range(b, b + 1 if own else n):
+                    of_cut[2 * n + k] -= y * (1 - y) / 2 * (after[1, n + k] - after[0, n + k])
+                    of_cut[2 * n + k] += x * (1 - x) / 2 * (before[1, n + k] - before[0, n + k])
+            _fill(cut, first, of_cut, number, mean, mean_left_out, moments)
 
 
 @kernel(
-    "void(float64[:, ::1], float32[:, ::1], float32[:, :, ::1], float64[:, ::1], float64[:, ::1],"
-    " int64, int64, float64[:, ::1], float64[:, ::1], float64[:, :, ::1], float64[::1])"
+    "void(float64[:, ::1], float32[:, ::1], float32[:, ::1], float64[:, ::1], float64[:, ::1],"
+    " int64, int64, int64, float64[:, ::1], float64[:, ::1], float64[:, :, ::1], float64[::1])"
 )
 def cut_means(  # noqa: PLR0917
     sums: FloatArray,
@@ -47,6 +170,7 @@ def cut_means(  # noqa: PLR0917
     end: FloatArray,
     low: int,
     high: int,
+    n_bin: int,
     number: FloatArray,
     mean: FloatArray,
     mean_left_out: FloatArray,
@@ -54,49 +178,25 @@ def cut_means(  # noqa: PLR0917
 ) -> None:
     """Fill number and mean (n_cut, n_bin), means without a block, and the mean row (n_cut,).
 
-    The tables are those of one ROI; `begin` and `end`, (n_cut, n_bin or 1), lie in rows `low` to
-    `high`, and an entry of a row may lie anywhere in it: of a row that is cut, a share counts.
+    Only the first `n_bin` bins have entries; the others are 0 before.
+
+    The tables are those of one ROI, `left_out` (n_row, bins n_block); `begin` and `end`, (n_cut,
+    n_bin or 1), lie in rows `low` to `high`, and an entry of a row may lie anywhere in it: of a row
+    that is cut, a share counts, and its age is the middle of that.
     """
-    n_cut, n_bin = mean.shape
-    n_block, own = left_out.shape[2], begin.shape[1] > 1
-    totals = np.empty((high - low + 1, _TOGETHER, 3 + n_block))
-    entries = np.zeros(n_cut)
-    mean_row[:] = 0.0
-    for first in range(0, n_bin, _TOGETHER):
-        n = min(_TOGETHER, n_bin - first)
-        _totals(sums, counts, left_out, low, first, n, totals)
-        for cut in range(n_cut):
-            for b in range(n):
-                at = first + b
-                x, y = begin[cut, at if own else 0] - low, end[cut, at if own else 0] - low
-                i, j = int(x), int(y)
-                x, y = x - i, y - j
-                of_begin, of_end = totals[i, b], totals[j, b]
-                after_begin = totals[i + 1, b] if x > 0 else of_begin
-                after_end = totals[j + 1, b] if y > 0 else of_end
-                before = of_begin[1] + x * (after_begin[1] - of_begin[1])
-                count = of_end[1] + y * (after_end[1] - of_end[1]) - before
-                number[cut, at] = count
-                if not count > 0:
-                    number[cut, at] = mean[cut, at] = 0.0
-                    for k in range(n_block):
-                        mean_left_out[k, cut, at] = 0.0
-                    continue
-                before = of_begin[0] + x * (after_begin[0] - of_begin[0])
-                value = of_end[0] + y * (after_end[0] - of_end[0])
-                mean[cut, at] = (value - before) / count
-                # Entries of a row have its number as their age, those of a part the middle of that.
-                moment = of_end[2] - of_begin[2]
-                moment -= x * (after_begin[1] - of_begin[1]) * (i + low - 0.5 + x / 2)
-                moment += y * (after_end[1] - of_end[1]) * (j + low - 0.5 + y / 2)
-                mean_row[cut] += moment
-                entries[cut] += count
-                for k in range(3, 3 + n_block):
-                    before = of_begin[k] + x * (after_begin[k] - of_begin[k])
-                    value = of_end[k] + y * (after_end[k] - of_end[k])
-                    mean_left_out[k - 3, cut, at] = (value - before) / count
+    n_cut, n_rows = len(mean), 0.0
+    moments = np.zeros((2, n_cut))
     for cut in range(n_cut):
-        mean_row[cut] = mean_row[cut] / entries[cut] if entries[cut] > 0 else np.nan
+        n_rows += end[cut, 0] - begin[cut, 0]
+    if begin.shape[1] == 1 and n_rows <= 2 * (high - low):  # they share few of their rows
+        _add_cuts(sums, counts, left_out, begin, end, n_bin, number, mean, mean_left_out, moments)
+    else:
+        _subtract_cuts(
+            sums, counts, left_out, begin, end, low, high, n_bin, number, mean, mean_left_out,
+            moments,
+        )  # fmt: skip
+    for cut in range(n_cut):
+        mean_row[cut] = moments[0, cut] / moments[1, cut] if moments[1, cut] > 0 else np.nan
 
 
 @kernel(
