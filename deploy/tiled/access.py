@@ -79,10 +79,15 @@ def checked(access: Any) -> Mapping[str, Any]:
 def admin(uri: str, password: str) -> httpx.Client:
     """Return a connection with the rights of `admin`."""
     http = httpx.Client(base_url=f"{uri.rstrip('/')}/api/v1", timeout=30, trust_env=False)
-    answer = http.post(
-        f"/auth/provider/{PROVIDER}/token",
-        data={"grant_type": "password", "username": "admin", "password": password},
-    )
+    try:
+        answer = http.post(
+            f"/auth/provider/{PROVIDER}/token",
+            data={"grant_type": "password", "username": "admin", "password": password},
+        )
+    except httpx.HTTPError as error:
+        sys.exit(
+            f"Tiled server {uri}: no answer ({type(error).__name__}). Start it, or correct --uri."
+        )
     if answer.is_error:
         sys.exit(
             f"Tiled server {uri}: refused `admin` (status {answer.status_code}). Expected the "

@@ -34,7 +34,7 @@ from xpcs_live_denoise.page.tiled_http import TiledHttp
 from xpcs_live_denoise.simulation import SimulatedEiger, fly_series, recorded
 from xpcs_live_denoise.sources.remote.publisher import document_publisher
 
-pytestmark = [pytest.mark.deployment, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.deployment, pytest.mark.timeout(900)]
 
 SHAPE = (40, 50)
 ROIS = stripes(SHAPE, 2)
@@ -90,7 +90,7 @@ def runs(server, serving):
     found = {}
     for session, seed in ((ONE, 1), (TWO, 2)):
         uid = serving.take(speckle(60, SHAPE, seed=seed), session)
-        result = wait_for_result(server.client("xpcs-serve"), uid)
+        result = wait_for_result(server.client("xpcs-serve"), uid, timeout=400)
         found[session] = (uid, result.path_parts[-1])
     return found
 
@@ -252,7 +252,7 @@ def test_a_restart_in_the_middle_of_a_series_loses_nothing(server, serving, whic
     thread.start()
     uid = serving.take(frames, ONE)
     thread.join()
-    result = wait_for_result(server.client("carol"), uid)
+    result = wait_for_result(server.client("carol"), uid, timeout=400)
     assert_complete(result, frames, serving.settings)
     assert result.validate()
 

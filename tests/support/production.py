@@ -152,7 +152,7 @@ class Production(Program):
             "PGPASSWORD": postgres.password,
             "XPCS_TILED_CATALOG": postgres.uri("catalog", "+asyncpg"),
             "XPCS_TILED_USERS": postgres.uri("users", "+asyncpg"),
-            "XPCS_TILED_TABLES": postgres.uri("tables"),
+            "XPCS_TILED_TABLES": f"postgresql://127.0.0.1:{postgres.port}/tables?user=xpcs",
             "XPCS_TILED_ARRAYS": str(self.arrays),
             "XPCS_TILED_READABLE": str(folder),
             "XPCS_TILED_REDIS": self.redis.uri,
