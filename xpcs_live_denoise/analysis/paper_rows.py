@@ -40,17 +40,19 @@ class PaperRows:
         if step > self._step:
             self._thin(step)
         ages = np.arange(-(-self.next_age // step) * step, until, step, dtype=np.int64)
-        self.next_age = max(until, self.next_age)
         if not ages.size:
+            self.next_age = max(until, self.next_age)
             return
         contrast = self.scaling.contrast
-        self._raw.append(self._rates.band_ages(raw, start, ages, RowSource.RAW, contrast))
+        # All or nothing: where memory is refused, these ages are fitted with the next ones.
+        of_raw = self._rates.band_ages(raw, start, ages, RowSource.RAW, contrast)
         if denoised is not None:
-            self._denoised.append(
-                self._rates.band_ages(denoised, start, ages, RowSource.DENOISED, contrast)
-            )
+            of_denoised = self._rates.band_ages(denoised, start, ages, RowSource.DENOISED, contrast)
             noise = band_noise(raw, start, self.scaling, ages.astype(np.float64))
+            self._denoised.append(of_denoised)
             self._noise.append(noise.reshape(-1))
+        self._raw.append(of_raw)
+        self.next_age = max(until, self.next_age)
 
     def _thin(self, step: int) -> None:
         """Keep the rows at multiples of `step`."""
