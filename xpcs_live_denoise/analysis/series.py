@@ -371,15 +371,15 @@ class Analysis:
         bands = {RowSource.RAW: two_time.band_rows(start, n)}
         if (denoised := self._band.rows(start, n).denoised) is not None:
             bands[RowSource.DENOISED] = denoised
-        estimates = GammaTable.concatenate(rates.live(sums, first, last, two_time.images))
 
         def fit(source: RowSource | None) -> GammaTable:
             if source is None:
+                estimates = GammaTable.concatenate(rates.live(sums, first, last, two_time.images))
                 self._of_c2.heterogeneity.look(sums, estimates)
                 return estimates
             return rates.band_ages(bands[source], start, ages, source, contrast)
 
-        _, raw, *others = spread(fit, [None, *bands])  # the look takes longest
+        estimates, raw, *others = spread(fit, [None, *bands])  # the estimator takes longest
         tables = [defer(raw, estimates, step), estimates]
         tables += [rates.judged(other, estimates) for other in others]
         found = GammaTable.concatenate(tables).replace(final=False)
