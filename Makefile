@@ -11,7 +11,7 @@ TEST_WORKERS ?= 3
 # A worker takes whole files: what a file's tests share is made once.
 PYTEST := $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo test test-all check
+.PHONY: install demo test test-all check docs
 
 install: $(STAMP)
 
@@ -42,3 +42,7 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright
+
+# The documentation, into docs/_build; a warning is an error.
+docs: install
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build

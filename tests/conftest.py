@@ -30,6 +30,7 @@ from xpcs_live_denoise.records.results import (
     C2Rows,
     DenoisedTwoTime,
     GammaTable,
+    Intensity,
     OneTime,
     Publication,
     Result,
@@ -89,6 +90,14 @@ def tiled_client(tiled_server):
 
 
 @pytest.fixture(scope="module")
+def module_client(tiled_server):
+    """A module's client of the root of the server."""
+    client = tiled_server.client()
+    yield client
+    client.context.close()
+
+
+@pytest.fixture(scope="module")
 def restartable(tmp_path_factory):
     """A module's server to stop, kill, freeze and start again."""
     from tests.support.tiled_servers import Server
@@ -124,6 +133,7 @@ class SyntheticRun:
         self.c2 = (noise + noise.swapaxes(1, 2)) / 2
         self.denoised = self.c2 + np.float32(0.01)
         self.spread = np.abs(rng.normal(0.1, 0.01, shape)).astype(np.float32)
+        self.roi_mean = rng.poisson(50, (self.n_frames, self.n_roi)).astype(np.float32) / 50
         self.roi = tuple(range(1, self.n_roi + 1))
         self.raw_uid = str(uuid.uuid4())  # the server is shared: no two tests may meet in it
 
@@ -205,8 +215,15 @@ class SyntheticRun:
             "band": self.band(first, stop),
             "gamma": self.gamma(range(start, stop)),
             "status": Status(n_seen=stop, n_processed=stop, contrast=(0.1, float("nan"))),
+            "intensity": self.intensity(start, stop),
         }
         return Publication(**{**news, **fields})
+
+    def intensity(self, start: int, stop: int) -> Intensity:
+        """I(t) of the frames [start, stop), of ROIs of ten pixels."""
+        roi_mean = self.roi_mean[start:stop]
+        total = 10 * roi_mean.sum(axis=1, dtype=np.float64)
+        return Intensity(start=start, stop=stop, total=total, roi_mean=roi_mean)
 
     @property
     def heterogeneity(self) -> tuple[RoiHeterogeneity, ...]:
@@ -258,6 +275,7 @@ class SyntheticRun:
             status=Status(
                 n_seen=n, n_processed=n, heterogeneity=self.heterogeneity, message=message
             ),
+            intensity=self.intensity(0, n),
         )
 
 

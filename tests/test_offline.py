@@ -332,6 +332,24 @@ def test_a_sparse_series_gives_the_result_of_its_dense_frames(kind):
     np.testing.assert_allclose(result.picture.mean, expected.picture.mean)
 
 
+def test_a_sparse_series_is_divided_by_the_profile_that_its_frames_tell():
+    intensity = np.broadcast_to(np.linspace(0.2, 3.0, ROIS.shape[1]), ROIS.shape)
+    frames = np.random.default_rng(4).poisson(intensity, (120, *ROIS.shape)).astype(np.uint16)
+    settings = Settings(detector="cam", denoise=False)
+    result, expected, uneven = (
+        analyse(series, settings.model_copy(update={"profile": profile}), rois=ROIS)
+        for series, profile in (
+            (sparse.COO(frames), "auto"),
+            (frames, "auto"),
+            (sparse.COO(frames), "off"),
+        )
+    )
+    np.testing.assert_allclose(result.c2, expected.c2, rtol=1e-5)
+    away = ~np.eye(120, dtype=bool)
+    assert (uneven.c2[:, away].mean(axis=1) > 1.03).all()
+    np.testing.assert_allclose(result.c2[:, away].mean(axis=1), 1, atol=0.01)
+
+
 def test_a_damaged_chunk_of_a_dataset_is_a_gap(tmp_path):
     frames = np.random.default_rng(4).poisson(2.0, (60, *ROIS.shape)).astype(np.uint16)
     with h5py.File(tmp_path / "a.h5", "w") as file:

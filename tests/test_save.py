@@ -68,3 +68,39 @@ def test_a_c2_alone_opens_in_the_viewer_too(made, tmp_path):
     assert seen.get_qbin_label(4) == "roi=4.000 "
     upper = np.triu_indices(70, 1)
     np.testing.assert_array_equal(seen.get_twotime_c2(3)["c2_mat"][upper], result.c2[3][upper])
+
+
+LONG = {"detector": "d", "frame_time_s": 0.1, "denoise": False, "map_frames": 64, "window": 20}
+
+
+@pytest.fixture(scope="module")
+def long_series(made):
+    """Frames of more than the map has bins, their ROIs and settings."""
+    rois, _ = made
+    frames = list(simulate_speckle(rois, 150, relaxation_rate=0.05, mean_counts=2.0, seed=2))
+    return np.concatenate(frames), rois, Settings(**LONG)
+
+
+def test_all_rows_of_the_band_of_a_long_series_come_from_its_file(long_series, tmp_path):
+    frames, rois, settings = long_series
+    result = analyse(frames, settings, rois=rois, band_file=tmp_path / "band.h5")
+    assert result.band.start > 0
+    result.save(tmp_path / "long.h5")
+    with h5py.File(tmp_path / "band.h5") as band, h5py.File(tmp_path / "long.h5") as file:
+        np.testing.assert_array_equal(file["entry/band/c2"], band["c2"])
+        np.testing.assert_allclose(file["entry/band/t"], 0.1 * np.arange(150))
+        np.testing.assert_allclose(band.attrs["phi_deg"], rois.phi_deg)
+        assert "note" not in file["entry/band"].attrs
+
+
+def test_without_a_file_the_last_rows_of_the_band_are_saved_with_their_times(long_series, tmp_path):
+    frames, rois, settings = long_series
+    result = analyse(frames, settings, rois=rois, band_file=tmp_path / "band.h5")
+    (tmp_path / "band.h5").unlink()
+    result.save(tmp_path / "long.h5")
+    first = result.band.start
+    with h5py.File(tmp_path / "long.h5") as file:
+        np.testing.assert_array_equal(file["entry/band/c2"], result.band.c2)
+        np.testing.assert_allclose(file["entry/band/t"], 0.1 * np.arange(first, 150))
+        words = f"the last rows: those before frame {first} were not kept"
+        assert file["entry/band"].attrs["note"] == words

@@ -2,7 +2,10 @@
 
 from .config import Settings as Settings
 from .denoising import Ensemble as Ensemble
+from .denoising import FrameDenoiser as FrameDenoiser
+from .denoising import denoise_frames as denoise_frames
 from .denoising import load_ensemble as load_ensemble
+from .denoising import load_frame_denoiser as load_frame_denoiser
 from .errors import FrameShapeError as FrameShapeError
 from .errors import InvalidInputError as InvalidInputError
 from .errors import MissingDependencyError as MissingDependencyError
@@ -10,6 +13,9 @@ from .errors import ResultNotFoundError as ResultNotFoundError
 from .errors import UnreadableFramesError as UnreadableFramesError
 from .errors import XpcsError as XpcsError
 from .live import LiveDenoise as LiveDenoise
+from .live import serve_metrics as serve_metrics
+from .live import stop_when_known as stop_when_known
+from .live import until_known as until_known
 from .numerics.estimator.model_image import c2_model as c2_model
 from .numerics.estimator.model_image import c2_residual as c2_residual
 from .numerics.fits import PowerLaw as PowerLaw
@@ -24,6 +30,7 @@ from .offline import Result as Result
 from .offline import analyse as analyse
 from .offline import analyse_c2 as analyse_c2
 from .readers import XPCSResult as XPCSResult
+from .readers import compare as compare
 from .readers import results as results
 from .readers import runs as runs
 from .records.results import DenoisedTwoTime as DenoisedTwoTime

@@ -127,7 +127,9 @@ class TiledSettings(_Model):
     api_key_file: Path | None = None
     """File that holds the API key and nothing else; used where the variable is not set."""
     access_tags: Annotated[tuple[str, ...], OneOrMore] = ()
-    """Access tags for every node that is created; NSLS-II's server asks for them."""
+    """Access tags for every node that is created, on a server with access control.
+    "{data_session}" stands for that key of the run's start document, so that each proposal sees its
+    own runs. Empty: the `tiled_access_tags` of the start document, if it has any."""
 
     @field_validator("uri")
     @classmethod
@@ -227,10 +229,12 @@ class Settings(_Model):
     """Stream with the series, where several have the data key. Default: "primary", or the only one;
     dark frames, baseline and monitors come last."""
     mask: Path | None = None
-    """Pixel mask (.npy, .npz, .tif, .edf, .h5), 1 or True = keep; on top of the ROI file."""
+    """Pixel mask (.npy, .npz, .tif, .edf, .h5), 1 or True = keep; on top of the ROI file. Or an
+    array on the server of `tiled`, by its path: tiled:chx/sandbox/eiger4m_mask."""
     flat_field: Path | None = None
-    """Sensitivity of the pixels (.npy, .npz, .tif, .h5), an image as large as the mask and turned
-    like it; frames are divided by it. Pixels where it is 0, negative or NaN are left out."""
+    """Sensitivity of the pixels (.npy, .npz, .tif, .h5, or in Tiled), an image as large as the mask
+    and turned like it; frames are divided by it. Pixels where it is 0, negative or NaN are left
+    out."""
     profile: Literal["auto", "off"] = "auto"
     """Divide the pixels of each ROI by the smooth profile of its intensity in the first window, or
     not: unless divided out, intensity that varies inside a ROI looks like a static part."""
@@ -262,8 +266,13 @@ class Settings(_Model):
     """Lags whose mean is baseline*, frames. Default: derived from the series' length."""
     contrast_frames: FrameRange | None = None
     """Quiet frames whose lag-1 mean gives beta*. Default: derived from the series' length."""
+    denoiser: Literal["windows", "any_size"] = "windows"
+    """What denoises C2: networks for windows of 50 frames along its diagonal ("windows"), or those
+    for C2 of any size, which denoise long lags, too ("any_size"): the band while frames come, the
+    whole C2 at the end."""
     weights: Path | None = None
-    """Folder with an ensemble's weights and model card. Default: the shipped ensemble."""
+    """Folder with an ensemble's weights and model card, of the kind that `denoiser` says. Default:
+    the shipped ensemble."""
     denoise: bool = True
     """False computes C2, g2 and raw Gamma(t) only."""
     engine: Literal["auto", "dense", "events", "skbeam"] = "auto"
@@ -341,7 +350,7 @@ class Settings(_Model):
         except OSError as error:
             raise InvalidInputError(
                 f"Settings file {path}: cannot be read ({error.strerror}). Expected a YAML file; "
-                "the README's section on settings shows one."
+                "`xpcs-live-denoise init` writes one."
             ) from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise InvalidInputError(f"Settings file {path}: not valid YAML ({error}).") from error
@@ -357,7 +366,9 @@ class Settings(_Model):
                 return [beside(item) for item in cast("list[Any]", value)]
             if isinstance(value, dict):
                 return {key: beside(item) for key, item in cast("dict[Any, Any]", value).items()}
-            return path.parent / Path(value).expanduser() if isinstance(value, str) else value
+            if not isinstance(value, str) or node_in_tiled(Path(value)) is not None:
+                return value
+            return path.parent / Path(value).expanduser()
 
         for name in {"rois", "mask", "flat_field", "weights", "spool", "file_roots"} & named.keys():
             named[name] = beside(named[name])
@@ -366,8 +377,15 @@ class Settings(_Model):
         return cls(**named)
 
 
+def node_in_tiled(path: Path) -> str | None:
+    """Return the node that a setting names in the place of a file, None where it names a file."""
+    text = path.as_posix()
+    return text.removeprefix(IN_TILED).strip("/") if text.startswith(IN_TILED) else None
+
+
+IN_TILED = "tiled:"
 # Settings that change where frames and results lie or what a computer has to hold, and no number.
-_NO_NUMBER = frozenset(
+NO_NUMBER = frozenset(
     {"tiled", "spool", "follow", "file_roots", "publish_period_s", "block_bytes", "queue_bytes"}
 )
 # Settings that name files: what is in them counts, not what they are called.
@@ -379,7 +397,7 @@ def settings_hash(settings: Settings, rois: RoiMap | None = None) -> str:
 
     What the files hold counts, and `rois` where a ROI map is used instead of the file.
     """
-    fields = settings.model_dump(mode="json", exclude=set(_NO_NUMBER | set(_FILES)))
+    fields = settings.model_dump(mode="json", exclude=set(NO_NUMBER | set(_FILES)))
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     for name in _FILES:
         digest.update(f"\n{name}\n".encode())
@@ -389,6 +407,9 @@ def settings_hash(settings: Settings, rois: RoiMap | None = None) -> str:
         elif (given := getattr(settings, name)) is not None:
             many = cast("Mapping[str, Path]", given if isinstance(given, Mapping) else {"": given})
             for path in many.values():
+                if (node := node_in_tiled(path)) is not None:  # registries keep what they hold
+                    digest.update(node.encode())
+                    continue
                 files = sorted(path.glob("*")) if path.is_dir() else [path]
                 for file in files:
                     with contextlib.suppress(OSError):  # who opens it says what is wrong with it

@@ -28,7 +28,7 @@ from xpcs_live_denoise.numerics.fits import check_frame_time, typical_rates
 from xpcs_live_denoise.records import results as records
 from xpcs_live_denoise.records.frames import Geometry, MissingFrames, RoiPixels
 from xpcs_live_denoise.records.run import RunInfo
-from xpcs_live_denoise.sinks import BandFile
+from xpcs_live_denoise.sinks import BandFile, stored_band
 from xpcs_live_denoise.sources import (
     RoiSelection,
     StoredSeries,
@@ -37,6 +37,7 @@ from xpcs_live_denoise.sources import (
     is_sparse,
     names_files,
     open_flat_field,
+    open_mask,
     open_rois,
     open_series,
     pixel_mask_of,
@@ -55,7 +56,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result(records.Result):
-    """The final results of one series of frames, and what can be made of them."""
+    """The final results of one series of frames, and what can be made of them.
+
+    `band_file` is the file with all rows of the band, None where there is none.
+    """
+
+    band_file: Path | None = None
 
     def summary(self) -> pd.DataFrame:
         """Return one row a ROI.
@@ -133,8 +139,9 @@ class Result(records.Result):
     ) -> None:
         """Write the result to a file, as `XPCSResult.export` does: HDF5, CSV or PNG.
 
-        The band of a series of more than `map_frames` frames is not whole here and left out; the
-        file that `band_file` names has it.
+        Of a series of more than `map_frames` frames all rows of the band come from the file that
+        `analyse(band_file=...)` named; without it, or where it has gone, the last ones are saved,
+        with their times.
 
         Parameters
         ----------
@@ -159,7 +166,10 @@ class Result(records.Result):
                 f"File {path}: got the format {format or Path(path).suffix!r}; expected h5, csv "
                 "or png. Give the file such an ending, or say format='h5'."
             )
-        contents = functools.partial(Contents.of_result, self)
+        band = None
+        if self.band.start and self.band_file is not None and self.band_file.exists():
+            band = stored_band(self.band_file, self.band.stop)
+        contents = functools.partial(Contents.of_result, self, band)
         export_file(path, contents, self.plot, kind=kind, overwrite=overwrite)
 
     @classmethod
@@ -221,8 +231,9 @@ def analyse(
     -------
     Result
         `.map`, `.c2`, `.band`, `.denoised` (None where nothing was denoised, and of a series of
-        more than `map_frames` frames), `.gamma`, `.g2`, `.status`, and `.picture`, the mean frame;
-        `.summary()`, `.plot()`.
+        more than `map_frames` frames), `.gamma`, `.g2`, `.status`, `.intensity`, I(t) in total and
+        of each ROI, `.picture`, the mean frame, and `.saxs`, its I(q) (None without the beam
+        center); `.summary()`, `.plot()`.
 
     Raises
     ------
@@ -241,7 +252,9 @@ def analyse(
     if ensemble is None:
         ensemble, why_not = open_ensemble(settings)
     opened, flat_field, note = open_flat_field(settings, open_rois(settings, rois))
-    image, marked = DetectorImage(opened.with_q(geometry), settings.orientation), ()
+    keep = open_mask(settings, opened.shape)
+    image, marked = DetectorImage(opened, settings.orientation, keep=keep), ()
+    image.locate(geometry)
     if given.bad_pixels is not None:
         marked = image.leave_out(given.bad_pixels)
     with _band_file(band_file, image.rois, settings, frame_time_s) as writer:
@@ -275,6 +288,7 @@ def analyse(
     notes = (why_not, note, *marked, *given.notes, unknown, writing)
     return Result.of(
         result,
+        band_file=None if band_file is None or writing else Path(band_file).absolute(),
         status=append_note(result.status, *notes),
         picture=image.image(negative_is_data=analysis.negative_is_data),
         info=_info(
@@ -345,6 +359,7 @@ def _band_file(
         path,
         roi=rois.labels,
         q_inv_angstrom=rois.q_inv_angstrom,
+        **({} if rois.phi_deg is None else {"phi_deg": rois.phi_deg}),
         frame_time_s=frame_time_s or np.nan,
         window=settings.window,
         step=settings.step,

@@ -332,3 +332,24 @@ def test_ages_are_published_at_the_step_of_the_rows_and_none_where_no_row_is_new
     np.testing.assert_array_equal(ages["raw"] % 32, 0)
     assert len(ages["raw"]) in (2, 3)
     assert len(told.select(told.source == "raw")) == 2 * len(ages["raw"])
+
+
+def test_fast_changes_are_followed_frame_by_frame_however_frames_were_pushed():
+    n = 700
+    rate = 0.05 * 2.2 ** np.sin(np.arange(n) / 6.4)  # a path of so many frames has wider knots
+    rois = RoiMap.from_labels(np.ones((20, 25), int))
+    pieces = simulate_speckle(rois, n, relaxation_rate=rate, contrast=0.5, seed=4)
+    frames, found = np.concatenate(list(pieces)), []
+    for map_frames, sizes in ((64, [n]), (64, [300, 211, 1, 1, n - 513]), (n, [n])):
+        settings = Settings(detector="d", map_frames=map_frames, denoise=False, outliers="off")
+        made = Analysis(settings, rois, frame_time_s=1.0)
+        for block in np.split(frames, np.cumsum(sizes)[:-1]):
+            made.push(block)
+        gamma = made.finish().gamma
+        found.append(gamma.select(gamma.source == "path"))
+    for rows in found:
+        np.testing.assert_array_equal(rows.width, 1)
+        np.testing.assert_array_equal(rows.age_frame, np.arange(n))
+        np.testing.assert_allclose(rows.relaxation_rate, found[0].relaxation_rate, rtol=1e-3)
+        off = np.log(rows.relaxation_rate / np.interp(rows.age_frame, np.arange(n), rate))
+        assert np.sqrt(np.mean(off**2)) < 0.3

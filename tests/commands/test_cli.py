@@ -58,6 +58,7 @@ def test_a_trained_ensemble_is_evaluated_and_what_is_asked_for_is_written(
     evaluated = command("evaluate", windows, "--weights", ensemble, *files).stdout
     assert "raw" in evaluated
     assert "cnn" in evaluated
+    assert "any_size" in evaluated
     methods = json.loads(table.read_text())["methods"]
     assert methods["bayes"]["target"]["mse_g2"] < methods["raw"]["target"]["mse_g2"]
     with np.load(predictions) as stored:
@@ -72,6 +73,7 @@ def test_a_trained_ensemble_is_evaluated_and_what_is_asked_for_is_written(
     [
         (["evaluate", "missing.npz"], "missing.npz"),
         (["evaluate", "missing.npz", "--json", "no/such/folder/t.json"], "folder does not exist"),
+        (["evaluate", "--paper", "x"], "got --paper without a file of windows"),
         (["demo", "--data", "missing.npz"], "missing.npz"),
         (["demo", "--rois", "1000"], "Ask for fewer"),
         (["catalog", "missing"], "holds no catalog"),

@@ -75,3 +75,36 @@ def test_address_container_and_key_come_from_the_settings(tmp_path, monkeypatch)
     view(config=config, path="other", browser=False)
     headers = {"Authorization": "Apikey secret"}
     assert served == [(URI, "chx/p", headers), (URI, "other", headers)]
+
+
+@pytest.mark.parametrize(
+    ("host", "has_users", "asked", "login"),
+    [
+        ("127.0.0.1", True, None, False),  # the operator's own page
+        ("127.0.0.1", True, True, True),
+        ("0.0.0.0", True, None, True),
+        ("0.0.0.0", False, None, False),  # one key for all: it is not for visitors
+        ("0.0.0.0", True, False, False),
+    ],
+)
+def test_visitors_log_in_beyond_this_machine_where_the_server_has_users(
+    monkeypatch, capsys, host, has_users, asked, login
+):
+    monkeypatch.setenv("TILED_API_KEY", "of the operator")
+    monkeypatch.setenv("XPCS_VIEW_KEY", "this one is long enough")
+    monkeypatch.setattr("xpcs_live_denoise.catalog.has_users", lambda uri: has_users)
+    served = {}
+
+    async def serve_page(http, path, **options):
+        served.update(options, headers=http.headers)
+
+    monkeypatch.setattr("xpcs_live_denoise.page.serve_page", serve_page)
+    run(host=host, login=asked)
+    assert served["login"] is login
+    if login:  # no key of the operator's is there to be used for a visitor
+        assert served["headers"] == {}
+        assert served["key"] is None
+    said = capsys.readouterr().out
+    if host == "0.0.0.0":
+        warning = "put a proxy with TLS before it" if login else "sees what this key may read"
+        assert warning in said

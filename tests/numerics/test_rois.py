@@ -95,6 +95,18 @@ def test_gather_copies_the_pixels_of_every_frame():
     assert gathered.sum() > 0
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_pixels_that_stand_side_by_side_are_copied_in_pieces_to_their_own_places(seed):
+    rng = np.random.default_rng(seed)
+    rows, cols = rng.integers(2, 60, 2)
+    stripes = np.add.outer(np.arange(rows) // rng.integers(1, 9), np.arange(cols) // 7) % 5
+    labels = stripes if seed % 2 else rng.integers(0, 4, (rows, cols))
+    labels[0, -1] = 1
+    rois = RoiMap.from_labels(labels)
+    frames = rng.integers(1, 60000, (3, rows, cols)).astype(np.uint16)
+    np.testing.assert_array_equal(gather(rois, frames), frames.reshape(3, -1)[:, rois.pixels])
+
+
 def test_gather_of_the_whole_frame_is_no_view():
     rois = RoiMap.from_labels(np.ones((3, 3), int))
     frames = np.ones((1, 3, 3))

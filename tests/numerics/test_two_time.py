@@ -239,14 +239,21 @@ def stopped_at(n_calls, call):
 
 @pytest.mark.parametrize("map_frames", [1024, 4])
 @pytest.mark.parametrize("engine", ["dense", "events"])
-def test_an_interruption_anywhere_changes_nothing(engine, map_frames, monkeypatch):
+@pytest.mark.parametrize("is_read", [False, True])
+def test_an_interruption_anywhere_changes_nothing(engine, map_frames, is_read, monkeypatch):
     monkeypatch.setenv("XPCS_LIVE_DENOISE_THREADS", "1")  # a pool does not survive everything
     frames, lengths = counts(10, 0.5), set()
     for n_calls in itertools.count():
         accumulator = accumulate(
             frames[:6], [6], engine=engine, dtype="float64", map_frames=map_frames
         )
-        if not stopped_at(n_calls, lambda to=accumulator: to.append(frames[2:5])):
+
+        def add(to=accumulator):
+            to.append(frames[2:5])
+            if is_read:  # what waits is multiplied
+                to.map  # noqa: B018
+
+        if not stopped_at(n_calls, add):
             break
         n = accumulator.n_frames
         lengths.add(n)
@@ -261,6 +268,49 @@ def test_an_interruption_anywhere_changes_nothing(engine, map_frames, monkeypatc
         expected = block_means(expected, frames_per_bin)
         np.testing.assert_allclose(values, expected, rtol=1e-11)
     assert lengths == {6, 9}, "all of the frames, or none"
+
+
+def test_frames_that_wait_for_others_are_in_all_that_is_read():
+    frames = counts(60)
+    rois = RoiMap.from_labels(label_image())
+    whole = TwoTimeAccumulator(rois, sums=True, dtype="float64")
+    whole.append(frames)
+    single = TwoTimeAccumulator(rois, sums=True, dtype="float64")
+    for n, frame in enumerate(frames, start=1):
+        single.append(frame)
+        assert single.n_frames == n
+        assert single.band.shape[1] == single.map[0].shape[1] == single.age_sums.n_frames == n
+    np.testing.assert_allclose(single.band, whole.band, rtol=1e-12)
+    np.testing.assert_allclose(single.c2, whole.c2, rtol=1e-12)
+    ages = np.arange(60)
+    np.testing.assert_allclose(
+        single.age_sums.cuts(0, ages, 5).mean, whole.age_sums.cuts(0, ages, 5).mean, rtol=1e-9
+    )
+
+
+def test_a_change_of_the_type_of_frames_loses_none():
+    frames = counts(20)
+    accumulator = TwoTimeAccumulator(RoiMap.from_labels(label_image()), dtype="float64")
+    for start, dtype in ((0, np.uint8), (5, np.uint32), (10, np.int64), (15, np.uint16)):
+        accumulator.append(frames[start : start + 5].astype(dtype))
+    np.testing.assert_allclose(accumulator.c2, plain_c2(frames, label_image()), rtol=1e-12)
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "5"])
+@pytest.mark.parametrize("engine", ["dense", "events"])
+def test_a_roi_that_is_split_over_threads_gives_the_same(engine, threads, monkeypatch):
+    monkeypatch.setenv("XPCS_LIVE_DENOISE_THREADS", threads)
+    labels = np.ones((30, 31), int)
+    labels[:3, :5] = 2
+    frames = np.random.default_rng(3).poisson(0.4, (150, 30, 31)).astype(np.uint16)
+    frames[70:72] = 0
+    accumulator = TwoTimeAccumulator(
+        RoiMap.from_labels(labels), engine=engine, dtype="float64", sums=True
+    )
+    for start in range(0, 150, 13):
+        accumulator.append(frames[start : start + 13])
+    np.testing.assert_allclose(accumulator.c2, plain_c2(frames, labels), rtol=1e-11)
+    assert np.isfinite(accumulator.age_sums.series(0).left_out).all()
 
 
 def test_gathered_pixels_do_as_well_as_frames_and_are_left_alone():

@@ -20,7 +20,8 @@ from xpcs_live_denoise.errors import (
     ResultNotFoundError,
     TiledUnavailableError,
 )
-from xpcs_live_denoise.page.server import checked_key, is_loopback, serve_page
+from xpcs_live_denoise.page.access import checked_key, is_loopback
+from xpcs_live_denoise.page.server import serve_page
 from xpcs_live_denoise.page.tiled_http import TiledHttp, base_address
 
 KEY = "a key that only visitors know"

@@ -24,31 +24,33 @@ def document_of(scan, *, ended=True, **start):
 
 
 class FakeFeed:
-    def __init__(self, uid, gamma):
+    def __init__(self, uid, gamma, time_unit):
         self.state = RunState(uid)
         xpcs = {"roi": list(LABELS), "q_inv_angstrom": [0.1, 0.2], "frame_time_s": 0.5}
+        xpcs["time_unit"] = time_unit
         stop = {"exit_status": "success"}
         self.state.set_metadata({"start": {"xpcs": xpcs}, "n_frames": 5, "stop": stop})
         rows = gamma.to_pandas()
         self.state.append("gamma", rows.assign(seq_num=range(1, len(rows) + 1)))
         self.state.loaded = True
 
-    async def loaded(self, timeout_s):
+    async def shown(self, index, timeout_s):
         return True
 
 
 class FakeHub:
     def __init__(self, documents, gamma):
         self.read, self._gamma, self.open_feeds = table_of(documents), gamma, []
+        self.time_unit = "s"
 
-    async def table(self):
+    async def table(self, *, every=False):
         if isinstance(self.read, Exception):
             raise self.read
-        return self.read
+        return self.every if every else self.read
 
     async def open(self, uid):
         self.open_feeds.append(uid)
-        return FakeFeed(uid, self._gamma)
+        return FakeFeed(uid, self._gamma, self.time_unit)
 
     def release(self, feed):
         self.open_feeds.remove(feed.state.uid)
@@ -150,6 +152,44 @@ def test_more_rows_than_can_be_told_apart_are_said(synthetic):
     assert f"first {MOST_CURVES} of 12 rows" in screen.model("overview_words").text
     assert len(set(screen.points("gammas")["name"])) == MOST_CURVES
     assert "no start key holds numbers" in screen.model("trend").title.text
+
+
+def test_all_results_of_a_run_are_listed_and_laid_over_each_other_by_name(screen):
+    again = document_of(2, T_sample=40)
+    screen.documents["r2"]["start"]["xpcs"] |= {"analysed_by": "live", "settings": {"window": 50}}
+    again["start"]["time"] += 100
+    again["start"]["xpcs"] |= {"analysed_by": "reprocess", "settings": {"window": 60}}
+    for one in (again, screen.documents["r2"]):
+        one["start"]["original_run_uid"] = "raw-2"
+    documents = screen.documents | {"r2-again": again}
+    screen.hub.read, screen.hub.every = table_of(documents), table_of(documents, every=True)
+    screen.model("overview_every").active = True
+    asyncio.run(screen.overview.refresh())
+    names = ["reprocess, window 60"] * 2 + ["live"] * 2
+    assert screen.rows.data["result"][2:6] == names
+    screen.choose(2, 4)
+    assert list(dict.fromkeys(screen.points("gammas")["name"])) == [
+        "2 · gel · T_sample 40 · reprocess, window 60 · ROI 1",
+        "2 · gel · T_sample 40 · live · ROI 1",
+    ]
+
+
+def test_rates_without_a_frame_time_are_labelled_and_not_drawn_among_others(screen):
+    per_frame = document_of(12, T_sample=50)
+    per_frame["start"]["xpcs"]["time_unit"] = "frame"
+    screen.hub.read = table_of(screen.documents | {"new": per_frame})
+    asyncio.run(screen.overview.refresh())
+    assert screen.rows.data["per"][:3] == ["1/frame", "1/frame", "1/s"]
+    assert screen.model("trend").yaxis.axis_label == "typical Γ (1/s)"
+    assert "2 rates in another unit are not shown" in screen.model("trend").title.text
+    assert 50 not in screen.points("trend")["x"]
+    screen.model("overview_filter").value_input = "frame"
+    assert screen.model("trend").yaxis.axis_label == "typical Γ (1/frame)"
+    screen.hub.time_unit = "frame"
+    screen.choose(0)
+    assert screen.model("gammas").xaxis.axis_label == "age (frames)"
+    assert screen.model("gammas").yaxis.axis_label == "Γ (1/frame)"
+    assert set(screen.points("gammas")["name"]) == {"12 · gel · T_sample 50 · ROI 1 · per frame"}
 
 
 def test_a_server_that_is_away_is_said_and_the_table_stays(screen):

@@ -129,9 +129,14 @@ def test_pyxpcsviewer_reads_q_g2_with_errors_image_and_geometry(gel, gel_file):
     q, intensity, *_ = seen.get_saxs1d_data()
     np.testing.assert_allclose(q, Q)
     np.testing.assert_allclose(intensity[0], 2.0, atol=0.2)
-    # A result does not hold the counts of each frame yet: the file says so, and makes up none.
     assert seen.Int_t.shape == (2, 120)
-    assert np.isnan(seen.Int_t[1]).all()
+    np.testing.assert_allclose(seen.Int_t[1], 2.0, atol=0.2)
+    with h5py.File(gel_file) as file:
+        entry = file["entry"]
+        assert entry["intensity/total"].shape == (120,)
+        np.testing.assert_allclose(entry["intensity/roi_mean"][()], 2.0, atol=0.4)
+        assert entry["saxs"].attrs["axes"].tolist() == ["q"]
+        np.testing.assert_allclose(np.nanmean(entry["saxs/saxs"]), 2.0, atol=0.2)
 
 
 def test_pyxpcsviewer_reads_c2_and_fits_the_rates_of_the_sample(gel, gel_file):

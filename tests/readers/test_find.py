@@ -12,10 +12,13 @@ from tiled.client.utils import ClientError
 from tiled.structures.core import Spec
 
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
-from xpcs_live_denoise.readers import find_raw_run, results
+from xpcs_live_denoise.readers import compare, find_raw_run, results, runs, select_raw_runs
 from xpcs_live_denoise.records.run import RunEnd, Status
 from xpcs_live_denoise.sinks.run import TiledSink
 
+FAILED = RunEnd(
+    raw_exit_status="success", analysis_exit_status="fail", reason="It broke.", status=Status()
+)
 END = RunEnd(raw_exit_status="success", analysis_exit_status="success", reason="", status=Status())
 
 
@@ -41,7 +44,7 @@ class Beamline:
         self.raw.create_container(uid, metadata={"start": start}, specs=spec)
         return start
 
-    def analyse(self, start, *, uid=None, ended=True, **info):
+    def analyse(self, start, *, uid=None, ended=True, end=END, **info):
         """Store a result of a raw run; return its uid."""
         run = self._synthetic(n_frames=4, n_expected=4)
         info = dataclasses.replace(run.info, start=start, **info)
@@ -54,7 +57,7 @@ class Beamline:
             created=2e9 + next(self._created),
         )
         if ended:
-            sink.finish(END)
+            sink.finish(end)
         else:
             sink.write(run.publication(0, 4, band=None, c2=None, gamma=None))
         return sink.uid
@@ -76,6 +79,74 @@ def beamline(tiled_client, synthetic):
 def test_a_raw_run_is_found_by_a_scan_id_that_was_stored_as_text(beamline):
     start = beamline.take(scan_id="81")
     assert beamline.raw_run("81")[0] == start["uid"]
+
+
+def test_a_scan_id_of_text_that_is_a_number_is_stored_as_the_number(beamline):
+    uid = beamline.analyse(beamline.take(scan_id="81"))
+    start = results(beamline.raw, 81).start
+    assert (start["uid"], start["scan_id"], start["xpcs"]["not_copied"]) == (uid, 81, [])
+
+
+def test_a_scan_id_that_is_no_number_finds_run_and_result(beamline):
+    start = beamline.take(scan_id="gel-12")
+    uid = beamline.analyse(start)
+    assert beamline.raw_run("gel-12")[0] == start["uid"]
+    found = results(beamline.raw, "gel-12")
+    assert found.start["uid"] == uid
+    assert "scan_id" not in found.start
+    assert found.validate()
+    assert set(runs(beamline.processed)["scan_id"]) == {"gel-12"}
+    with pytest.raises(ResultNotFoundError, match="the uid gel-13 or scan_id gel-13"):
+        results(beamline.raw, "gel-13")
+
+
+def test_a_newer_result_that_failed_hides_no_good_one_and_a_warning_says_so(beamline):
+    start = beamline.take()
+    good = beamline.analyse(start)
+    bad = beamline.analyse(start, end=FAILED, analysed_by="reprocess")
+    failed = rf"its newest result, {bad} \(analysed by: reprocess\), failed: It broke\."
+    taken = rf"The one of before, {good} \(analysed by: live\), is taken; for the other one"
+    with pytest.warns(UserWarning, match=f"{failed} {taken}"):
+        assert beamline.found(start["uid"]) == good
+    assert beamline.found(bad) == bad
+    assert set(runs(beamline.processed)["result_uid"]) == {good}
+    every = runs(beamline.processed, every_result=True)
+    assert every["result"].unique().tolist() == ["live", "reprocess"]
+    assert set(every["n_results"]) == {2}
+
+
+def test_of_failed_results_alone_the_newest_is_taken_and_a_live_one_before_them(beamline):
+    start = beamline.take()
+    beamline.analyse(start, end=FAILED)
+    newest = beamline.analyse(start, end=FAILED)
+    assert beamline.found(start["uid"]) == newest
+    live = beamline.analyse(start, ended=False)
+    beamline.analyse(start, end=FAILED)
+    with pytest.warns(UserWarning, match="failed"):
+        assert beamline.found(start["uid"]) == live
+
+
+def test_the_results_of_a_run_are_compared_side_by_side(beamline):
+    start = beamline.take()
+    settings = {"outliers": "mask", "window": 50}
+    first = beamline.analyse(start, settings=settings)
+    second = beamline.analyse(
+        start, analysed_by="reprocess", settings=settings | {"outliers": "off"}
+    )
+    other = beamline.analyse(start, image_key="other_image")
+    for run in (start["uid"][:8], 7, second):
+        found = compare(beamline.raw, run, detector="eiger_image")
+        uids = {name: one.start["uid"] for name, one in found.results.items()}
+        assert uids == {"live": first, "reprocess, outliers off": second}
+    assert other not in uids.values()
+    assert found.settings().to_dict("index") == {
+        "outliers": {"live": "mask", "reprocess, outliers off": "off"}
+    }
+    table = found.summary()
+    assert table["roi"].tolist() == [1, 1, 2, 2]
+    assert table["relaxation_rate"].isna().all()  # nothing was stored of either
+    assert found.gamma_table().empty
+    assert found.gamma_table().columns[0] == "result"
 
 
 def test_a_result_is_found_by_every_name_that_a_screen_shows(beamline):
@@ -254,3 +325,37 @@ def test_a_command_takes_a_result_for_the_run_that_it_was_derived_from(beamline)
     start = beamline.take()
     uid = beamline.analyse(start)
     assert beamline.raw_run(uid[:8]) == (start["uid"], "")
+
+
+@pytest.fixture(scope="module")
+def night(module_client, synthetic):
+    """Raw runs of a night: scan_ids as number and text, samples, detectors, times of 1000 s."""
+    night = Beamline(module_client, synthetic)
+    night.take(scan_id=101, time=1000.0, sample="gel", detectors=["eiger"])
+    night.take(scan_id="102", time=2000.0, sample="gel")
+    night.take(scan_id=103, time=3000.0, sample=7, detectors=["other"])
+    night.take(scan_id=104, time=4000.0, sample=7)
+    night.take(scan_id="105b", time=5000.0, sample="7")
+    night.analyse(night.take(scan_id=106, time=6000.0, sample={"name": "water"}))
+    return night
+
+
+@pytest.mark.parametrize(
+    ("asked", "scans"),
+    [
+        ({}, "101 102 104 105b 106"),
+        ({"detector": "other"}, "102 103 104 105b 106"),
+        ({"since": 2000.5}, "104 105b 106"),
+        ({"until": 4000.0}, "101 102"),
+        ({"since": 1500.0, "until": 4500.0, "sample": "gel"}, "102"),
+        ({"sample": "7"}, "104 105b"),
+        ({"scan_ids": [(101, 102), (104, 110)]}, "101 102 104 106"),
+        ({"scan_ids": [(102, 10_000)], "since": 5500.0}, "106"),
+        ({"scan_ids": [(1, 50)]}, ""),
+        ({"sample": "nothing"}, ""),
+    ],
+)
+def test_raw_runs_are_chosen_by_time_sample_and_scan_id_the_oldest_first(night, asked, scans):
+    asked = {"detector": "eiger", **asked}
+    found = select_raw_runs(night.client, raw_path=f"{night.name}/raw", **asked)
+    assert " ".join(run.scan_id for run in found) == scans

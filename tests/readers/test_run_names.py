@@ -53,7 +53,9 @@ def test_a_message_says_what_was_looked_for():
     assert in_words(77) == "scan_id 77"
     assert in_words(-1) == "the newest run"
     assert in_words("FF4A9785") == "a uid that begins with ff4a9785"
-    assert in_words("ff4a") == "the uid ff4a (6 or more letters of a uid are needed)"
+    few = "(6 or more letters of a uid are needed)"
+    assert in_words("ff4a") == f"the uid ff4a {few} or scan_id ff4a"
+    assert in_words("404") == f"the uid 404 {few}"
 
 
 def test_of_runs_with_one_scan_id_the_newest_is_chosen_and_the_others_are_named():

@@ -63,6 +63,7 @@ def test_every_request_may_fail_once_and_the_run_is_still_exact(tiled_client, sy
     assert status["n_seen"].tolist() == [35, 70, 70]
     assert done.metadata["stop"]["num_events"] == {
         "two_time": 1,
+        "intensity": 1,
         "g2": 1,
         "gamma": len(gamma),
         "status": 3,

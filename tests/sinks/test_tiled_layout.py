@@ -36,6 +36,16 @@ def test_a_live_array_has_room_for_what_comes_and_its_chunks_fit_a_message(name,
     assert math.prod(chunks) * 4 <= 900_000
 
 
+@given(st.sampled_from(["total", "roi_mean"]), st.integers(1, 3000), st.integers(1, 20_000))
+def test_so_has_one_with_a_few_numbers_a_frame_and_its_chunks_are_few(name, n_roi, n_frames):
+    dims, _ = ARRAY_DIMS[name]
+    shape = (n_frames, n_roi)[: len(dims)]
+    capacity, chunks = live_layout(dims, shape, 8, 900_000)
+    assert n_frames <= capacity[0] < max(3201, 2 * n_frames)
+    assert all(n % edge == 0 for n, edge in zip(capacity, chunks, strict=True))
+    assert math.prod(chunks) * 8 <= 900_000
+
+
 @given(st.tuples(st.integers(1, 3000), st.integers(1, 400)), st.integers(2_000, 900_000))
 @settings(deadline=None)
 def test_exact_chunks_divide_the_shape_and_fit_a_message(shape, max_bytes):

@@ -95,7 +95,13 @@ def test_a_finished_run_holds_complete_symmetric_arrays_and_every_row(tiled_clie
     assert gamma["final"].sum() == 2 * 60 * 2
     stop = done.metadata["stop"]
     assert stop["exit_status"] == "success"
-    assert stop["num_events"] == {"two_time": 1, "g2": 1, "gamma": 360, "status": 2}
+    assert stop["num_events"] == {
+        "two_time": 1,
+        "intensity": 1,
+        "g2": 1,
+        "gamma": 360,
+        "status": 2,
+    }
     assert stop["run_start"] == sink.uid
     assert done.validate(fix_errors=False, raise_on_error=True)
     documents = assert_documents_are_valid(done)
@@ -356,8 +362,8 @@ def test_every_node_gets_the_access_tags(tiled_client, synthetic, monkeypatch):
     sink.finish(ended())
     arrays = {"c2", "c2_denoised", "c2_spread", *OneTime.__slots__}
     arrays |= {"c2_band", "c2_band_denoised", "c2_band_spread"}
-    arrays |= {"roi", "q_inv_angstrom", "t1_s", "t2_s", "t_s", "lag_s"}
-    streams = {"two_time", "gamma", "g2", "status", "internal"}
+    arrays |= {"total", "roi_mean", "roi", "q_inv_angstrom", "t1_s", "t2_s", "t_s", "lag_s"}
+    streams = {"two_time", "intensity", "gamma", "g2", "status", "internal"}
     assert set(asked) == {"tagged", "runs", sink.uid} | arrays | streams
     assert all(tags == ["chx"] for tags in asked.values())
 
@@ -389,6 +395,12 @@ def test_every_node_is_closed_for_subscribers_before_the_stop(tiled_client, synt
         "/two_time/c2_band_spread",
         "/two_time/t_s",
         "/two_time/lag_s",
+        "/intensity",
+        "/intensity/total",
+        "/intensity/roi_mean",
+        "/intensity/t_s",
+        "/intensity/roi",
+        "/intensity/q_inv_angstrom",
         "/g2",
         "/g2/g2",
         "/g2/g2_error",

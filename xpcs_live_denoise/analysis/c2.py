@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from xpcs_live_denoise.config import Settings
+from xpcs_live_denoise.numerics.any_size import RowDenoiser, denoise_whole
 from xpcs_live_denoise.numerics.band import band_of_c2
 from xpcs_live_denoise.numerics.coarsening import denoise_coarse, noise_at_ages
 from xpcs_live_denoise.numerics.contrast import estimate_contrast
@@ -76,7 +77,7 @@ class C2Analysis:
 
     `rates` fits Gamma, its rows with labels and q of `rois`; its state is that of this series, as
     that of `heterogeneity`.
-    `ensemble` denoises windows; None: nothing is denoised.
+    `ensemble` denoises windows, or C2 of any size; None: nothing is denoised.
     """
 
     def __init__(
@@ -162,6 +163,21 @@ class C2Analysis:
         )
         return GammaTable.concatenate(tables)
 
+    def _denoised(self, c2: Array, scaling: WindowScaling) -> DenoisedTwoTime | None:
+        """Denoise a C2, if it is long enough and there is something to do it with."""
+        if self.ensemble is None or c2.shape[-1] < self.least_frames:
+            return None
+        if isinstance(self.ensemble, RowDenoiser):
+            return denoise_whole(c2, self.ensemble, scaling.contrast, scaling.baseline)
+        return denoise_scaled(c2, self.ensemble, scaling)
+
+    @property
+    def least_frames(self) -> int:
+        """The shortest series that is denoised."""
+        if isinstance(self.ensemble, RowDenoiser):
+            return self.ensemble.least_frames
+        return self.settings.window
+
     def with_heterogeneity(
         self, g2: OneTime, sums: AgeSums, estimates: GammaTable, refusals: Refusals
     ) -> OneTime:
@@ -173,11 +189,6 @@ class C2Analysis:
             return dataclasses.replace(g2, heterogeneity=chi, heterogeneity_error=error)
 
         return refusals.of("heterogeneity", looked, lambda: g2)
-
-    def _denoised(self, c2: Array, scaling: WindowScaling) -> DenoisedTwoTime | None:
-        if self.ensemble is None or c2.shape[-1] < self.settings.window:
-            return None
-        return denoise_scaled(c2, self.ensemble, scaling)
 
     def _no_band(self, c2: Array) -> BandRows:
         n, window = c2.shape[-1], self.settings.window
@@ -253,10 +264,10 @@ class C2Analysis:
     ) -> list[GammaTable]:
         """Fit C2, or a map of it, denoised on a coarser grid where it is too slow for the ensemble.
 
-        `rates` (n_roi, n) are those of `estimated_rates` at each frame, or bin. Without an ensemble
-        there is no table.
+        `rates` (n_roi, n) are those of `estimated_rates` at each frame, or bin. There is no table
+        without an ensemble, nor with one for any size, which needs no coarser grid.
         """
-        if self.ensemble is None:
+        if self.ensemble is None or isinstance(self.ensemble, RowDenoiser):
             return []
         coarse = denoise_coarse(
             c2,
@@ -282,8 +293,9 @@ class C2Analysis:
     def _notes(self, n: int, n_scaled: int, contrast: FloatArray) -> list[str]:
         window = self.settings.window
         notes: list[str] = []
-        if n < window:
-            notes.append(f"{n} frames, fewer than one window of {window}: nothing denoised.")
+        if n < self.least_frames:
+            of = "" if isinstance(self.ensemble, RowDenoiser) else "one window of "
+            notes.append(f"{n} frames, fewer than {of}{self.least_frames}: nothing denoised.")
         if n_scaled < n:
             notes.append(
                 f"contrast and baseline are those of the first {n_scaled} frames: a longer series "

@@ -11,10 +11,11 @@ import numpy as np
 from xpcs_live_denoise.config import OrientationSettings
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.mean_image import MeanImage, binned_mean, picked, screen_binning
+from xpcs_live_denoise.numerics.radial import radial_mean
 from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.records.frames import SparseFrames
-from xpcs_live_denoise.records.results import Picture
-from xpcs_live_denoise.records.types import Array, BoolArray
+from xpcs_live_denoise.records.frames import Geometry, SparseFrames
+from xpcs_live_denoise.records.results import Picture, Saxs
+from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray
 
 PERIOD_S = 1.0  # time between two images
 # Share of the RunEngine's time that copies of frames may take, and most of it at once, s.
@@ -32,7 +33,8 @@ class DetectorImage:
     the RunEngine never waits.
 
     `rois` are in the orientation of the frames; `orientation` is how the image is turned before it
-    is shown. `clock` gives seconds that only go up.
+    is shown. `keep` (rows, cols) are the pixels of I(q), None for all. `clock` gives seconds that
+    only go up.
     """
 
     def __init__(
@@ -40,17 +42,26 @@ class DetectorImage:
         rois: RoiMap,
         orientation: OrientationSettings | None = None,
         *,
+        keep: BoolArray | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.rois = rois
         self._turn = (orientation or OrientationSettings()).turn
         self._mean = MeanImage(rois.shape)
+        self._keep, self._geometry = keep, Geometry()
         self._bad: BoolArray | None = None
         self._n_shown = 0
         self._lock = threading.Lock()
         self._offered: list[Array] = []
         self._next_image = float("-inf")
         self._budget = _TimeBudget(clock)
+
+    def locate(self, geometry: Geometry) -> None:
+        """Take where the direct beam is, and what else gives ROIs and I(q) their q.
+
+        Raises as `RoiMap.with_q`.
+        """
+        self.rois, self._geometry = self.rois.with_q(geometry), geometry
 
     def leave_out(self, bad: BoolArray) -> tuple[str, ...]:
         """Take pixels that the detector's file marks, (rows, cols), out of the ROIs and the image.
@@ -131,12 +142,22 @@ class DetectorImage:
         if self._bad is not None:
             total, counted = np.where(self._bad, 0.0, total), np.where(self._bad, 0.0, counted)
         labels = picked(self.rois.label_array, binning)
+        mean = binned_mean(total, counted, binning)
         return Picture(
-            mean=np.ascontiguousarray(self._turn(binned_mean(total, counted, binning))),
+            mean=np.ascontiguousarray(self._turn(mean)),
             labels=np.ascontiguousarray(self._turn(labels), np.int32),
             binning=binning,
             n_frames=self._mean.n_frames,
+            saxs=self._saxs(mean, binning),
         )
+
+    def _saxs(self, mean: FloatArray, binning: int) -> Saxs | None:
+        """Return I(q) of an image in the orientation of the frames."""
+        if (center := self.rois.center) is None:
+            return None
+        if self._keep is not None:
+            mean = np.where(picked(self._keep, binning), mean, np.nan)
+        return radial_mean(mean, center, self._geometry, binning)
 
 
 class _TimeBudget:

@@ -7,14 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
+from xpcs_live_denoise.numerics.any_size import GrowingRows, RowDenoiser
 from xpcs_live_denoise.numerics.arrays import mean_or_nan
 from xpcs_live_denoise.numerics.g2 import NOISE_REACH
-from xpcs_live_denoise.numerics.windows import (
-    SPREAD,
-    RunningBlend,
-    WindowScaling,
-    denoise_new_windows,
-)
+from xpcs_live_denoise.numerics.windows import MEAN, SPREAD, WindowRows, WindowScaling
 from xpcs_live_denoise.records.results import BandRows
 from xpcs_live_denoise.records.types import FloatArray, IntArray
 
@@ -64,7 +60,12 @@ class GrowingBand:
 
     def _begin(self) -> None:
         settings, n_roi = self._of_c2.settings, self._two_time.roi_map.n_roi
-        self._blend = RunningBlend(n_roi, window=settings.window, step=settings.step)
+        ensemble = self._of_c2.ensemble
+        self._denoised: WindowRows | GrowingRows | None = None
+        if isinstance(ensemble, RowDenoiser):
+            self._denoised = GrowingRows(ensemble, n_roi, settings.window)
+        elif ensemble is not None:
+            self._denoised = WindowRows(ensemble, n_roi, window=settings.window, step=settings.step)
         self._g2 = LagMeans(n_roi, settings.window)
         self._changed = 0  # rows from here on have changed since they were handed out
         self._needed = 0 if self._is_published else sys.maxsize  # what is published needs these
@@ -85,7 +86,6 @@ class GrowingBand:
             self.paper = PaperRows(self._of_c2.rates, scaling, self._two_time.n_frames)
             self._begin()
         self._due += ADVANCE
-        self._of_c2.rates.advance(self._two_time.age_sums)
         self.advance()
 
     def advance(self) -> WindowScaling:
@@ -99,22 +99,21 @@ class GrowingBand:
             return scaling
         scaling = self.paper.scaling
         self._denoise(scaling)
-        left_windows = self._blend.n_windows * scaling.step
-        is_denoised = self._of_c2.ensemble is not None
-        self._settle(self.paper, left_windows if is_denoised else self._two_time.n_frames)
+        made = self._denoised
+        self._settle(self.paper, self._two_time.n_frames if made is None else made.n_final)
         return scaling
 
     def rows(self, start: int, stop: int) -> BandRows:
         """Return rows that are kept as they are now, a copy."""
         raw = self._two_time.band_rows(start, stop)[..., : self._of_c2.settings.window].copy()
-        if not self._blend.n_windows:
+        if (made := self._denoised) is None or not made.has_rows:
             return BandRows(start=start, stop=stop, c2=raw)
         return BandRows(
             start=start,
             stop=stop,
             c2=raw,
-            denoised=self._blend.band(raw, start),
-            spread=self._blend.band(np.full_like(raw, np.nan), start, SPREAD),
+            denoised=made.rows(raw, start, MEAN),
+            spread=made.rows(np.full_like(raw, np.nan), start, SPREAD),
         )
 
     def take(self, since: int) -> BandRows | None:
@@ -146,18 +145,17 @@ class GrowingBand:
 
     def denoised_g2(self, edges: IntArray) -> FloatArray | None:
         """Return g2 of the final denoised rows in lag bins, (n_roi, n_bin), NaN beyond windows."""
-        return self._g2.binned(edges) if self._blend.n_windows else None
+        has_rows = self._denoised is not None and self._denoised.has_rows
+        return self._g2.binned(edges) if has_rows else None
 
     # --- steps -----------------------------------------------------------------------------
 
     def _denoise(self, scaling: WindowScaling) -> None:
-        n, ensemble = self._two_time.n_frames, self._of_c2.ensemble
-        if ensemble is None:
+        if (made := self._denoised) is None:
             return
-        start = self._blend.n_windows * scaling.step
-        band = self._two_time.band_rows(start, n)
-        changed = denoise_new_windows(self._blend, band, start, ensemble, scaling)
-        self._changed = min(self._changed, changed)
+        band = self._two_time.band_rows(made.needs, self._two_time.n_frames)
+        of_window = band[..., : self._of_c2.settings.window]
+        self._changed = min(self._changed, made.advance(of_window, made.needs, scaling))
 
     def _settle(self, paper: PaperRows, stop: int, *, is_over: bool = False) -> None:
         """Take what has become final, the rows before `stop`, and forget what nobody needs."""
@@ -186,8 +184,10 @@ class GrowingBand:
     def _forget(self) -> None:
         if self.paper is not None:
             before = min(self._n_final, self.paper.next_age - self._reach, self._needed)
+            if self._denoised is not None:
+                before = min(before, self._denoised.needs)
+                self._denoised.release(before)
             self._two_time.release(before)
-            self._blend.release(before)
 
 
 class LagMeans:

@@ -73,7 +73,7 @@ class ProfiledTwoTime:
     @property
     def most_frames(self) -> int | None:
         """Frames that the engine can take; None: any number."""
-        return self.map_frames if self.engine == "skbeam" else None
+        return self.map_frames if self._settings.engine == "skbeam" else None
 
     @property
     def c2(self) -> FloatArray:

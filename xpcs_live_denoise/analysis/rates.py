@@ -19,6 +19,7 @@ from xpcs_live_denoise.numerics.estimator.ages import (
 )
 from xpcs_live_denoise.numerics.estimator.cuts import SeriesFit
 from xpcs_live_denoise.numerics.estimator.final_cuts import FinalCuts, estimated_rows
+from xpcs_live_denoise.numerics.estimator.final_path import LENGTH, MARGIN, FinalPath
 from xpcs_live_denoise.numerics.estimator.path import PathEstimate, PathEstimator
 from xpcs_live_denoise.numerics.estimator.sums import AgeSums, jackknife_variance
 from xpcs_live_denoise.numerics.fits import fit_ages, fit_band_ages, fit_g2, series_errors
@@ -66,10 +67,11 @@ class SeriesRates:
     def __init__(self, rois: RoiMap, frame_time_s: float, *, window: int, step: int) -> None:
         self.rois = rois
         self.frame_time_s = frame_time_s
-        self._denoised_max_lag = max(1, window - step - 1)
+        self._window, self._denoised_max_lag = window, max(1, window - step - 1)
         self._estimators = [BayesEstimator(roi) for roi in range(rois.n_roi)]
         self.series: list[SeriesFit | None] = [None] * rois.n_roi
         self._finals = [FinalCuts(roi) for roi in range(rois.n_roi)]
+        self._final_paths = [FinalPath(roi) for roi in range(rois.n_roi)]
         self._typical = [math.nan] * rois.n_roi
         self._paths = [PathEstimator(roi) for roi in range(rois.n_roi)]
         self._next_of_path = 0
@@ -179,18 +181,28 @@ class SeriesRates:
             known = np.isfinite(cuts.fits.ln_rate)
             curve = (cuts.age[known], cuts.fits.ln_rate[known])
             path = PathEstimator(roi).whole(sums, cuts.series, curve)
+            paths = self._final_paths[roi].finish(sums, path)
             also = cautions[roi] if len(cautions) else ""
-            return self._both(cuts, path, sums, images, roi=roi, also=also)
+            return self._both(cuts, paths, sums, images, roi=roi, also=also)
 
         tables = _of_all(of_roi, range(self.rois.n_roi))
         return [table for both in tables for table in both]
 
     def advance(self, sums: AgeSums) -> None:
-        """Make final rows of cuts of a long series whose lags are there; others wait for `final`.
+        """Make final rows whose lags are there; others wait for `final`.
 
-        To be called every few hundred frames, at the same ones however the series is split.
+        To be called when a section of the path is complete.
         """
-        _of_all(lambda cuts: cuts.advance(sums), self._finals)
+        _of_all(lambda one: one.advance(sums), [*self._finals, *self._final_paths])
+
+    def due(self, n_frames: int, least_row: int) -> int:
+        """Return after how many frames `advance` is to be called when there are so many.
+
+        `least_row` are the frames of a row of the sums while the series is short.
+        """
+        first, apart = LENGTH * least_row, (LENGTH - 2 * MARGIN) * least_row
+        first = -(-max(first, self._window) // apart) * apart
+        return first - n_frames if n_frames < first else apart - n_frames % apart
 
     def live(
         self, sums: AgeSums, first: int, last: int, images: MeanImages | None = None
@@ -213,7 +225,7 @@ class SeriesRates:
             self._typical[roi] = typical
             rows = sums.ages(np.union1d(ripe, new))
             path = self._paths[roi].newest(sums, cuts.series, rows, typical)
-            of_new, of_ripe = self._both(cuts, path, sums, images, roi=roi)
+            of_new, of_ripe = self._both(cuts, [path], sums, images, roi=roi)
             return [of_new.select(np.isin(of_new.age_frame, sums.ages(new))), of_ripe]
 
         tables = _of_all(of_roi, range(self.rois.n_roi))
@@ -234,7 +246,7 @@ class SeriesRates:
     def _both(
         self,
         cuts: AgeEstimates,
-        path: PathEstimate,
+        paths: Sequence[PathEstimate],
         sums: AgeSums,
         images: MeanImages | None,
         *,
@@ -243,17 +255,22 @@ class SeriesRates:
     ) -> tuple[GammaTable, GammaTable]:
         """Return the rows of the path, and those of cuts, which leave the recommendation to it.
 
-        `also` is a caution that comes from elsewhere.
+        `paths` are its parts, which other ages belong to; `also` is a caution that comes from
+        elsewhere.
         """
         self.series[roi] = cuts.series
-        verdict = static_verdict(cuts, path, images, roi, sums.n_frames)
+        main = max(paths, key=lambda path: len(path.age))
+        verdict = static_verdict(cuts, main, images, roi, sums.n_frames)
         by_blocks = sums.n_block > 0
-        reason = path_reasons(path, roi, sums, cuts.series, is_static=verdict.is_static)
-        caution = " ".join(filter(None, (verdict.caution, *path_cautions(path), also)))
-        of_path = self._path_rows(path, roi, reason, caution, by_blocks=by_blocks)
-        of_path = self._named(of_path, RowSource.PATH)
+        parts: list[GammaTable] = []
+        for path in paths:
+            reason = path_reasons(path, roi, sums, cuts.series, is_static=verdict.is_static)
+            caution = " ".join(filter(None, (verdict.caution, *path_cautions(path), also)))
+            parts.append(self._path_rows(path, roi, reason, caution, by_blocks=by_blocks))
+        of_path = GammaTable.concatenate(parts)
+        of_path = self._named(of_path.select(np.argsort(of_path.age_frame)), RowSource.PATH)
         of_cuts = self._named(self._bayes_rows(cuts, roi, verdict), RowSource.BAYES)
-        if path.converged:
+        if main.converged:
             of_cuts = defer(of_cuts, of_path, sums.row_frames)
         return of_path, of_cuts
 
@@ -271,7 +288,7 @@ class SeriesRates:
             age_s=path.age * self.frame_time_s,
             age_frame=path.age.astype(np.float64),
             source=np.full(n, RowSource.PATH),
-            width=np.full(n, path.search.step),
+            width=path.width,
             relaxation_rate=rate,
             relaxation_rate_error=rate * path.ln_rate_error,
             error_kind=np.full(n, "jackknife" if by_blocks else "residual"),

@@ -15,6 +15,8 @@ from xpcs_live_denoise.numerics.outliers import BELONGS, DARK, OutlierDetector
 from xpcs_live_denoise.numerics.rois import RoiMap, check_pixels
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray
 
+from .intensity import FrameIntensity
+
 BROKEN = "too many bad pixels"
 MOST_LISTED = 12
 
@@ -27,6 +29,8 @@ Screened: TypeAlias = tuple[Array, BoolArray]
 class FrameScreen:
     """Decides about every frame of one series; at most one waits for the next.
 
+    `intensity` knows all of them, also the one that waits.
+
     `bad` are the pixels that are bad, as the first frames tell them. `outliers`: frames that do not
     belong are left out ("mask") or only listed ("flag"), or nobody looks ("off"). Bad pixels are
     looked for always.
@@ -35,6 +39,7 @@ class FrameScreen:
     def __init__(self, bad: BadPixels, outliers: Literal["mask", "flag", "off"]) -> None:
         self.bad = bad
         self._mode = outliers
+        self.intensity = FrameIntensity(bad.roi_map.n_pixels)
         self._hot: HotPixels | None = None
         self._lost = LostPixels(bad)
         self._detector: OutlierDetector | None = None
@@ -97,6 +102,7 @@ class FrameScreen:
         self._held = None
         screened = self._decided(held, reasons)
         self._n += n_missing
+        self.intensity.skip(n_missing)
         return screened
 
     def notes(self) -> list[str]:
@@ -195,9 +201,16 @@ class FrameScreen:
         bright = None
         if self._hot is not None:
             kept, bright = self._hot.cover(kept, self._n + self.n_held)
-        reasons = self._judge(kept, roi_sums(kept, self.roi_map), broken)
+        sums = roi_sums(kept, self.roi_map)
+        reasons = self._judge(kept, sums, broken)
         if bright is not None:
             kept = even_out(kept, bright, self.roi_map)
+            sums = roi_sums(kept, self.roi_map)
+        unknown = broken
+        if lost is not None:
+            starts = [one.start for one in self.roi_map.slices]
+            unknown = broken[:, np.newaxis] | np.logical_and.reduceat(lost, starts, axis=1)
+        self.intensity.add(sums, unknown)
         if lost is not None:
             kept = keep_contrast(kept, lost, self.roi_map)
         if self._held is not None:

@@ -244,9 +244,9 @@ class Analysis:
             self._photon = photon_contrast(pixels[~left_out][:1], self._two_time.roi_map)
 
     def _extend(self, n_new: int, append: Callable[[int, int], None]) -> None:
-        """Append new frames, frames [first, stop) of them at a time, and keep the band up to date.
+        """Append new frames, frames [first, stop) of them at a time, and keep the rest up to date.
 
-        How they are split has no influence: what is frozen is so at the same frame.
+        How they are split has no influence: what is frozen or final is so at the same frame.
         """
         begun, stop = self.n_frames, self.n_frames + n_new
         if self._why_beyond:
@@ -256,7 +256,11 @@ class Analysis:
             while (n := self.n_frames) < stop:
                 room = self._band.until_due
                 if room > 0:
-                    append(n - begun, min(n + room, stop) - begun)
+                    due = self._of_c2.rates.due(n, self._settings.least_age_step)
+                    append(n - begun, min(n + min(room, due), stop) - begun)
+                    if self.n_frames == n + due:
+                        with one_thread():
+                            self._of_c2.rates.advance(self._two_time.age_sums)
                 elif self._two_time.most_frames is None:
                     with one_thread():
                         self._band.keep_up()
@@ -290,7 +294,9 @@ class Analysis:
     def _published(self, since: int) -> Publication:
         n, two_time = self.n_frames, self._two_time
         # Rows that have been handed out are to be replaced where the series was begun anew.
-        since = two_time.unchanged(0 if self._begun_anew else since)
+        since = 0 if self._begun_anew else min(since, n)
+        intensity = self._screen.intensity.rows(since, n)
+        since = two_time.unchanged(since)
         scaling = self._band.advance()
         gamma = self._fit_ripe_ages(scaling.contrast)
         status, c2 = self._status(scaling), two_time.new_rows(since)
@@ -298,7 +304,14 @@ class Analysis:
         self._begun_anew = self._begun_anew and n < self._n_published
         self._n_published = max(self._n_published, n)
         self._band.release(self._next_age - NOISE_REACH)
-        return Publication(n_frames=n, c2=c2, band=rows, gamma=gamma, status=status)
+        return Publication(
+            n_frames=n,
+            c2=c2,
+            band=rows,
+            gamma=gamma,
+            status=status,
+            intensity=intensity if n > intensity.start else None,
+        )
 
     def _status(self, scaling: WindowScaling) -> Status:
         """Return where the series stands."""
@@ -324,7 +337,11 @@ class Analysis:
             result = of_c2.finish(copied(two_time.c2), sums, images=images, photon=self._photon)
             if self._band_writer is not None:
                 self._band_writer.write(result.band)
-        return dataclasses.replace(result, status=self._complete(result.status))
+        return dataclasses.replace(
+            result,
+            status=self._complete(result.status),
+            intensity=self._screen.intensity.rows(0, self.n_frames),
+        )
 
     def _complete(self, status: Status) -> Status:
         """Add to a status what became of frames that are not in C2, or only as gaps."""
@@ -394,7 +411,7 @@ def open_ensemble(settings: Settings) -> tuple[Denoiser | None, str]:
     try:
         from xpcs_live_denoise.denoising import load_ensemble
 
-        return load_ensemble(settings.weights), ""
+        return load_ensemble(settings.weights, denoiser=settings.denoiser), ""
     except MissingDependencyError as error:
         return None, f"Nothing denoised: {error}"
     except InvalidInputError as error:

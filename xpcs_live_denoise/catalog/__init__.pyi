@@ -1,6 +1,7 @@
 """What speaks to Tiled and is neither a source nor a sink: connection, nodes, schema, server."""
 
 from .connection import connect as connect
+from .connection import has_users as has_users
 from .connection import key_in_file as key_in_file
 from .connection import probe as probe
 from .nodes import Node as Node
@@ -14,6 +15,9 @@ from .nodes import results_container as results_container
 from .nodes import results_path as results_path
 from .nodes import run_node as run_node
 from .nodes import start_of as start_of
+from .preflight import Finding as Finding
+from .preflight import redis_findings as redis_findings
+from .preflight import server_findings as server_findings
 from .schema import ARRAY_DIMS as ARRAY_DIMS
 from .schema import ARRAY_DTYPES as ARRAY_DTYPES
 from .schema import CATALOG_SPEC as CATALOG_SPEC

@@ -13,20 +13,21 @@ from tiled.client import from_uri
 from tiled.client.utils import handle_error
 
 from xpcs_live_denoise.config import TiledSettings
-from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError
+from xpcs_live_denoise.errors import InvalidInputError, TiledUnavailableError, one_line
 
 from .nodes import Node
 
 PROBE_TIMEOUT_S = 5.0
 MOST_KEY_BYTES = 4096
 TOO_MANY_REQUESTS = 429
+REFUSED = (401, 403)
 
 
 def connect(settings: TiledSettings, *, request_s: float | None = None) -> Node:
     """Return a client of the root of the server that the settings name.
 
-    A request that takes longer than `request_s` seconds raises at once; by default Tiled's client
-    asks again for 45 s.
+    With `request_s`, a request that takes longer, or that the server refuses, raises one of our own
+    errors at once; by default Tiled's client asks again for 45 s.
 
     Raises
     ------
@@ -54,6 +55,22 @@ def connect(settings: TiledSettings, *, request_s: float | None = None) -> Node:
     return client
 
 
+def has_users(uri: str) -> bool:
+    """Whether a server has users and services with keys of their own, not one key for all.
+
+    Raises TiledUnavailableError when it does not answer, InvalidInputError for no Tiled server.
+    """
+    address = f"{uri.rstrip('/').removesuffix('/api/v1')}/api/v1/"
+    answer = _ask(uri, lambda: httpx.get(address, timeout=PROBE_TIMEOUT_S))
+    try:
+        return bool(answer.json()["authentication"]["providers"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInputError(
+            f"Tiled server {uri}: answers {address} with status {answer.status_code} and nothing "
+            "of a Tiled server; expected the address of one."
+        ) from error
+
+
 def _bound_requests(http: httpx.Client, request_s: float) -> None:
     """Let a client raise what Tiled would try again for a minute: a server that is away."""
     send = http.send
@@ -68,9 +85,26 @@ def _bound_requests(http: httpx.Client, request_s: float) -> None:
         if response.is_server_error or response.status_code == TOO_MANY_REQUESTS:
             response.close()
             raise _unavailable(uri, f"status {response.status_code}")
+        if response.status_code in REFUSED:
+            response.read()
+            raise InvalidInputError(
+                f"Tiled server {uri}: refuses {request.method} {request.url.path} (status "
+                f"{response.status_code}): {_detail(response)} Expected an API key with the scopes "
+                "to create, write and read there, and access tags that it may give "
+                "(tiled.access_tags). `xpcs-live-denoise check` says which are missing."
+            )
         return response
 
     http.send = send_once
+
+
+def _detail(response: httpx.Response) -> str:
+    """Return what the server says in its answer, one sentence."""
+    try:
+        said = response.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        said = response.reason_phrase
+    return one_line(str(said), 500).rstrip(".") + "."
 
 
 def _api_key(settings: TiledSettings) -> str:

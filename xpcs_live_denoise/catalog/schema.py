@@ -32,6 +32,7 @@ NOT_COPIED = ("uid", "time", "hints", "xpcs", "original_run_uid", "derived_from"
 # A larger entry is no thing to search by, and all of them travel in one message of below 1 MB.
 MOST_KEY_BYTES, MOST_COPIED_BYTES = 4096, 100_000
 MOST_NAMED = 100
+MOST_SCAN_ID = 80  # letters of one that is no number
 
 # Fields of RunInfo that a derived run's start document has under `xpcs`.
 INFO_FIELDS = (
@@ -115,6 +116,11 @@ ARRAY_DIMS: dict[str, tuple[tuple[str, ...], str]] = {
     "heterogeneity": (("roi", "delay_s"), ""),
     "heterogeneity_error": (("roi", "delay_s"), ""),
     "delay_s": (("delay_s",), "s"),
+    "total": (("t_s",), ""),
+    "roi_mean": (("t_s", "roi"), ""),
+    "saxs": (("radius",), ""),
+    "n_pixels": (("radius",), ""),
+    "q": (("radius",), "1/angstrom"),
     "image": (("row", "col"), ""),
     "roi_labels": (("row", "col"), ""),
     "roi": (("roi",), ""),
@@ -126,13 +132,16 @@ ARRAY_DIMS: dict[str, tuple[tuple[str, ...], str]] = {
     "lag_s": (("lag_s",), "s"),
     "row": (("row",), "pixels"),
     "col": (("col",), "pixels"),
+    "radius": (("radius",), "pixels"),
 }
 # array -> type of its entries; all others are float64
 ARRAY_DTYPES = {
     **dict.fromkeys(("c2", "c2_denoised", "c2_spread", "image"), "<f4"),
     **dict.fromkeys(("c2_band", "c2_band_denoised", "c2_band_spread"), "<f4"),
+    "roi_mean": "<f4",
     "roi_labels": "<i4",
     "roi": "<i8",
+    "n_pixels": "<i8",
 }
 
 
@@ -162,7 +171,8 @@ def json_safe(value: Any) -> Any:
 
 def start_document(info: RunInfo, *, uid: str, time: float, raw_path: str | None) -> Document:
     """Return the derived run's start document; `raw_path` is the raw run's container, if known."""
-    copied, left_behind = copied_keys(info.start)
+    start, scan_id = with_scan_number(info.start)
+    copied, left_behind = copied_keys(start)
     began = info.start.get("time")
     xpcs = {
         "schema": SCHEMA_VERSION,
@@ -171,6 +181,7 @@ def start_document(info: RunInfo, *, uid: str, time: float, raw_path: str | None
         "geometry": dataclasses.asdict(info.geometry),
         "raw_path": raw_path,
         "raw_time": began if isinstance(began, int | float) and abs(began) < 2**53 else None,
+        "scan_id": scan_id,
         "not_copied": left_behind,
     }
     return {
@@ -181,6 +192,27 @@ def start_document(info: RunInfo, *, uid: str, time: float, raw_path: str | None
         "derived_from": [info.uid],
         "xpcs": json_safe(xpcs),
     }
+
+
+def with_scan_number(start: Fields) -> tuple[Fields, str | None]:
+    """Return a start document whose scan_id is a whole number, also where that was written as text.
+
+    The schema of start documents knows no other one: of a scan_id that is no number the document
+    lacks it, and its text is returned beside it.
+    """
+    given: Any = start.get("scan_id")
+    if isinstance(given, np.generic):
+        given = given.item()
+    if given is None or type(given) is int:
+        return start, None
+    try:
+        number = float(given) if not isinstance(given, bool) else math.nan
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if number.is_integer() and abs(number) < 2**53:
+        return {**start, "scan_id": int(number)}, None
+    without = {key: value for key, value in start.items() if key != "scan_id"}
+    return without, one_line(str(given).replace("\0", ""), MOST_SCAN_ID)
 
 
 def copied_keys(start: Fields) -> tuple[Document, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,12 +82,17 @@ def analyse(
     settings = _settings(config, files[0], mask, rois, frame_time, center)
     opened = open_series(files, dataset=dataset, series=series, threshold=settings.threshold)
     given = _rois(opened, settings, rings, q, phi)
-    with Steps(opened.subject, "frames") as steps:
-        result = compute(opened, settings, rois=given, progress=steps.show)
-    _print(opened.subject, result)
-    if out is not None:
-        result.save(out, overwrite=overwrite)
-        typer.echo(f"Result: {out.resolve()}")
+    is_long = out is not None and opened.n_frames > settings.map_frames
+    # All rows of the band lie on the disk until they are in the result's file.
+    beside = out.parent if out is not None and is_long else None
+    with tempfile.TemporaryDirectory(prefix=".xpcs-band-", dir=beside) as folder:
+        band_file = Path(folder) / "band.h5" if is_long else None
+        with Steps(opened.subject, "frames") as steps:
+            result = compute(opened, settings, rois=given, band_file=band_file, progress=steps.show)
+        _print(opened.subject, result)
+        if out is not None:
+            result.save(out, overwrite=overwrite)
+            typer.echo(f"Result: {out.resolve()}")
     if plot is not None:
         import matplotlib
 

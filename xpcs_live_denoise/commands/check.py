@@ -12,6 +12,7 @@ import typer
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError, text_of
 
 from .output import check_output
+from .preflight import findings
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.config import OrientationSettings, Settings
@@ -125,12 +126,16 @@ def _server(settings: Settings, report: Report) -> None:
     from xpcs_live_denoise.sinks import TiledDestination
 
     tiled = TiledDestination(settings)
+    place = f"{settings.tiled.uri}, container {settings.tiled.path!r}"
+    answers = False
     try:
         tiled.check()
+        answers = True
+        report.tell("Tiled", OK, f"{place} answers, takes the key, and holds no raw runs")
     finally:
+        for finding in findings(settings, tiled if answers else None):
+            report.tell(finding.subject, PROBLEM if finding.problem else NOTE, finding.text)
         tiled.close()
-    place = f"{settings.tiled.uri}, container {settings.tiled.path!r}"
-    report.tell("Tiled", OK, f"{place} answers, takes the key, and holds no raw runs")
 
 
 def _frames(settings: Settings, run: str, rois: RoiMap | None, out: Path, report: Report) -> None:
@@ -264,7 +269,7 @@ def _orientation(settings: Settings, frame: Array, rois: RoiMap) -> tuple[str, s
     marked = frame < 0 if frame.dtype.kind != "u" else frame >= np.iinfo(frame.dtype).max - 1
     if settings.mask is None or not marked.any():
         return OK, "the shapes fit; only the picture tells whether it is turned the right way"
-    masked = ~load_mask(settings.mask)
+    masked = ~load_mask(settings.mask, settings.tiled)
 
     def covered(way: OrientationSettings) -> float:
         return float(masked[way.turn(marked)].mean())

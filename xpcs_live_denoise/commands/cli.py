@@ -13,9 +13,11 @@ from .analyse import analyse
 from .bench import bench
 from .catalog import catalog
 from .check import check
+from .compare import compare
 from .convert_rois import convert_rois
 from .deliver import deliver
 from .demo import demo
+from .denoise_frames import denoise_frames
 from .export import export
 from .init import init
 from .replay import replay
@@ -23,6 +25,7 @@ from .reprocess import reprocess
 from .runs import runs
 from .serve import serve
 from .train import evaluate, train
+from .train_frames import evaluate_frames, train_frames
 from .view import view
 
 app = typer.Typer(
@@ -34,7 +37,8 @@ app = typer.Typer(
 # In the order of `--help`.
 for command in (
     *(demo, init, check, analyse, catalog, train, evaluate),
-    *(deliver, view, runs, export, convert_rois, serve, replay, reprocess, bench),
+    *(denoise_frames, train_frames, evaluate_frames),
+    *(deliver, view, runs, compare, export, convert_rois, serve, replay, reprocess, bench),
 ):
     app.command()(command)
 

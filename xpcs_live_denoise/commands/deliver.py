@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xpcs_live_denoise.errors import SpoolInUseError
+
+from .preflight import tell_findings
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.config import Settings
@@ -25,6 +28,10 @@ def deliver(
         Path | None, typer.Option(help="Folder of the spool; default: the settings', else yours.")
     ] = None,
     path: Annotated[str | None, typer.Option(help="Container for all; default: its own.")] = None,
+    access_tag: Annotated[
+        list[str] | None,
+        typer.Option(help="Access tag for all, may be repeated; default: those of their time."),
+    ] = None,
 ) -> None:
     """Deliver results that were kept on disk because the Tiled server was away."""
     from xpcs_live_denoise.catalog import results_path
@@ -38,17 +45,36 @@ def deliver(
     folders = spooled_folders(root)
     if not folders:
         typer.echo(f"Nothing to deliver in {root}.")
-    delivered = [deliver_run(folder, settings, path) for folder in folders]
+    else:
+        _tell_findings(settings)
+    tags = access_tag or ()
+    delivered = [deliver_run(folder, settings, path, tags) for folder in folders]
     if not all(delivered):
         raise typer.Exit(1)
 
 
-def deliver_run(folder: Path, settings: Settings, path: str | None = None) -> bool:
+def _tell_findings(settings: Settings) -> None:
+    """Say once, before the first run, what will not work."""
+    from xpcs_live_denoise.sinks import TiledDestination
+
+    tiled = TiledDestination(settings)
+    try:
+        tiled.check()
+        tell_findings(settings, tiled)
+    except Exception:  # whatever it is, the line of each run says so
+        return
+    finally:
+        tiled.close()
+
+
+def deliver_run(
+    folder: Path, settings: Settings, path: str | None = None, access_tags: Sequence[str] = ()
+) -> bool:
     """Deliver a spooled run, remove it from the disk, and print a line on it.
 
     It goes into the derived run that its session began, with nothing twice; one whose process died
     ends there as aborted. Container and access tags are those of the run's own time, unless `path`
-    names another container. False if anything is left but what a running session will deliver.
+    and `access_tags` name others. False if anything is left but what a running session delivers.
     """
     from xpcs_live_denoise.sinks import Spool
 
@@ -62,7 +88,7 @@ def deliver_run(folder: Path, settings: Settings, path: str | None = None) -> bo
             typer.echo(f"{folder.name}: delivered by another process.")
             return True
         with run:
-            typer.echo(_write(run, settings, path))
+            typer.echo(_write(run, settings, path, access_tags))
             run.clear()
     except Exception as error:  # the next one may be delivered all the same
         typer.echo(f"{folder.name}: not delivered ({type(error).__name__}: {error})")
@@ -70,7 +96,7 @@ def deliver_run(folder: Path, settings: Settings, path: str | None = None) -> bo
     return True
 
 
-def _write(run: Spool, settings: Settings, path: str | None) -> str:
+def _write(run: Spool, settings: Settings, path: str | None, access_tags: Sequence[str]) -> str:
     """Write a run to the server; return the line that says so."""
     from xpcs_live_denoise.analysis import append_note
     from xpcs_live_denoise.records.run import RunEnd, Status
@@ -78,7 +104,7 @@ def _write(run: Spool, settings: Settings, path: str | None) -> str:
 
     tiled = TiledDestination(settings)
     try:
-        sink = tiled.sink(run, path=path)
+        sink = tiled.sink(run, path=path, access_tags=access_tags)
         tiled.probe()
         status, end = Status(), None
         for record in run.records():

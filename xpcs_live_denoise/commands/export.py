@@ -51,6 +51,7 @@ def export(
     """Write stored results into files: HDF5 (NXxpcs, pyXpcsViewer), CSV, PNG."""
     from xpcs_live_denoise.catalog import connect
     from xpcs_live_denoise.config import Settings
+    from xpcs_live_denoise.readers import file_name
 
     settings = Settings.load(config).tiled
     if out.exists() and not out.is_dir():
@@ -65,7 +66,7 @@ def export(
     try:
         for word in runs:
             try:
-                result = _find(client, word, settings.path, detector)
+                result = named_result(client, word, settings.path, detector)
                 for one in formats:
                     path = out / f"{file_name(result)}.{one}"
                     result.export(path, overwrite=overwrite)
@@ -80,15 +81,7 @@ def export(
         raise typer.Exit(1)
 
 
-def file_name(result: XPCSResult) -> str:
-    """Return the name of a result's file, without its ending: no two runs share one."""
-    start = result.start
-    words = (start.get("scan_id"), start["original_run_uid"][:8], result.xpcs["detector"])
-    name = "_".join(str(word) for word in words if word not in (None, ""))
-    return "".join(letter if letter.isalnum() or letter in "_-." else "-" for letter in name)
-
-
-def _find(client: Node, word: str, path: str, detector: str | None) -> XPCSResult:
+def named_result(client: Node, word: str, path: str, detector: str | None) -> XPCSResult:
     """Return the result that a word names: digits are a scan_id first. Prints what is doubtful."""
     from xpcs_live_denoise.readers import readings, results
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +15,8 @@ def check_output(path: Path, suffixes: Sequence[str], *, overwrite: bool = True)
     Raises
     ------
     InvalidInputError
-        For an ending other than `suffixes`, a folder that does not exist, and, unless `overwrite`,
-        for a file that does.
+        For an ending other than `suffixes`, a folder that does not exist or may not be written to,
+        and, unless `overwrite`, for a file that does exist.
     """
     if path.suffix.lower() not in suffixes:
         raise InvalidInputError(
@@ -25,6 +26,11 @@ def check_output(path: Path, suffixes: Sequence[str], *, overwrite: bool = True)
     if not path.parent.is_dir():
         raise InvalidInputError(
             f"Output {path}: its folder does not exist; expected one that does. Create it."
+        )
+    if not os.access(path.parent, os.W_OK):
+        raise InvalidInputError(
+            f"Output {path}: its folder may not be written to; expected one that may. Choose "
+            "another one."
         )
     if path.is_dir():
         raise InvalidInputError(f"Output {path}: is a folder; expected the name of a file in it.")

@@ -38,6 +38,10 @@ def runs(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="A key of the start document; repeatable."),
     ] = None,
+    every_result: Annotated[
+        bool,
+        typer.Option("--every-result", help="All results of each run, with what they are called."),
+    ] = False,
     csv: Annotated[Path | None, typer.Option(help="Write the whole table to this file.")] = None,
     api_key_env: KeyVariable = None,
 ) -> None:
@@ -62,6 +66,7 @@ def runs(
             scan_ids=scan_ids,
             detector=detector,
             path=settings.path if path is None else path,
+            every_result=every_result,
             **keys,
         )
     finally:
@@ -72,7 +77,7 @@ def runs(
     elif not len(table):
         typer.echo("No runs.")
     else:
-        _show(table, list(keys))
+        _show(table, [*keys, *(["result"] if every_result else [])])
 
 
 def _pair(text: str) -> tuple[str, str]:

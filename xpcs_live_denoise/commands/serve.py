@@ -20,7 +20,9 @@ from xpcs_live_denoise.errors import (
     install_line,
 )
 
+from .metrics import MetricsHost, MetricsPort, tell_metrics
 from .output import check_output
+from .preflight import tell_findings
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.catalog import Node
@@ -53,11 +55,13 @@ def serve(
     plot: Annotated[
         Path | None, typer.Option(help="Show the newest run in this .png, while it goes on.")
     ] = None,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
 ) -> None:
     """Analyse runs of other processes, in this one, until Ctrl-C."""
     from xpcs_live_denoise.catalog import connect
     from xpcs_live_denoise.config import Settings
-    from xpcs_live_denoise.live import LiveDenoise
+    from xpcs_live_denoise.live import LiveDenoise, serve_metrics
     from xpcs_live_denoise.sources import open_flat_field, open_rois, roi_choices
 
     if plot is not None:
@@ -87,6 +91,12 @@ def serve(
             source = _follow(settings, live, client)
         else:
             source = listen(documents, live, bind=bind, prefix=prefix)
+        if metrics_port is not None:
+            metrics = serve_metrics(
+                live, port=metrics_port, host=metrics_host, waits_for=lambda: source.waits_for
+            )
+            stack.callback(metrics.close)
+            tell_metrics(metrics)
         stored = analyse_until(ended, source, live)
     if not stored:
         raise typer.Exit(1)
@@ -160,16 +170,21 @@ def _check(settings: Settings, documents: str | None, tiled: bool) -> None:
 
 
 def _check_server(settings: Settings, *, followed: bool) -> None:
-    """Raise if results cannot be stored, unless only the server is away and is not followed."""
+    """Raise if results cannot be stored, unless only the server is away and is not followed.
+
+    What else will not work is said; results wait in the spool then.
+    """
     from xpcs_live_denoise.sinks import TiledDestination
 
     tiled = TiledDestination(settings)
     try:
         tiled.check()
+        tell_findings(settings, tiled)
     except TiledUnavailableError as error:
         if followed:
             raise
         typer.secho(f"{error} Key and container could not be checked.", fg="yellow")
+        tell_findings(settings, None)
     finally:
         tiled.close()
 

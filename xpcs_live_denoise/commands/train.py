@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -12,7 +13,11 @@ from xpcs_live_denoise.errors import InvalidInputError
 from .progress import Steps
 
 if TYPE_CHECKING:
-    from xpcs_live_denoise.denoising import Epoch
+    from collections.abc import Sequence
+
+    from xpcs_live_denoise.denoising import Epoch, MapEvaluation
+    from xpcs_live_denoise.numerics.windows import Denoiser
+    from xpcs_live_denoise.records.types import FloatArray
 
 
 def train(
@@ -34,13 +39,33 @@ def train(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Most epochs; default: the recipe's.")
     ] = None,
-    members: Annotated[int, typer.Option(min=1, help="Members of the ensemble.")] = 10,
+    members: Annotated[
+        int | None,
+        typer.Option(min=1, help="Members of the ensemble; default: 10, for any_size 2."),
+    ] = None,
     candidates: Annotated[
         int | None, typer.Option(min=1, help="Networks to choose them from; default: twice that.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seeds everything that is random.")] = 0,
+    denoiser: Annotated[
+        Literal["windows", "any_size"],
+        typer.Option(help="What to train: for windows of 50 frames, or for C2 of any size."),
+    ] = "windows",
+    minutes: Annotated[
+        float, typer.Option(min=0.1, help="any_size: longest training of a network.")
+    ] = 30.0,
+    device: Annotated[
+        str, typer.Option(help="any_size: where to compute, in torch's words: cpu, cuda.")
+    ] = "cpu",
 ) -> None:
-    """Train an ensemble of CNN encoder-decoders; the setting `weights` makes a run use it."""
+    """Train an ensemble; the setting `weights` makes a run use it.
+
+    For windows: CNN encoder-decoders, on windows of a file or on simulated ones. For any_size:
+    always on simulated C2; windows of a file are shown, too, each as the target of another one.
+    """
+    if denoiser == "any_size":
+        _train_any_size(data, out, members=members, seed=seed, minutes=minutes, device=device)
+        return
     from xpcs_live_denoise.denoising import recipe_of, training_data
     from xpcs_live_denoise.denoising import train as train_ensemble
 
@@ -65,7 +90,7 @@ def train(
             learning,
             out,
             validation=choosing,
-            members=members,
+            members=members or 10,
             candidates=candidates,
             recipe=chosen,
             seed=seed,
@@ -74,14 +99,44 @@ def train(
     typer.echo(f"{ensemble.info['n_members']} members are in {out}.")
 
 
+def _train_any_size(
+    data: Path | None, out: Path, *, members: int | None, seed: int, minutes: float, device: str
+) -> None:
+    from xpcs_live_denoise.denoising import train_any_size
+
+    ensemble = train_any_size(
+        out,
+        windows=data,
+        members=members or 2,
+        seed=seed,
+        seconds=60 * minutes,
+        device=device,
+        progress=typer.echo,
+    )
+    typer.echo(f"{ensemble.info['n_members']} members are in {out}.")
+
+
 def evaluate(
-    data: Annotated[Path, typer.Argument(help="Windows with known targets, .npz.")],
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="Windows with known targets, .npz. Default: simulated whole C2."),
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Folder of an ensemble; default: the shipped one.")
     ] = None,
     paper: Annotated[
         Path | None, typer.Option(help="Folder of an ensemble of the paper's recipe, to compare.")
     ] = None,
+    any_size: Annotated[
+        Path | None, typer.Option(help="Folder of an any-size ensemble; default: the shipped one.")
+    ] = None,
+    published: Annotated[
+        Path | None, typer.Option(help="The published members of FC-DAE, .npz, to compare.")
+    ] = None,
+    frames: Annotated[
+        list[int] | None, typer.Option(min=100, help="Length of the simulated C2; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seeds the simulated C2.")] = 0,
     experiment: Annotated[
         list[int] | None, typer.Option(help="Only inputs of this experiment; may be repeated.")
     ] = None,
@@ -90,21 +145,43 @@ def evaluate(
         Path | None, typer.Option(help="Write what every method says of every input, .npz.")
     ] = None,
 ) -> None:
-    """Compare all methods with the truth: cost, g2, Gamma with its error bar, alpha, beta."""
+    """Compare all methods with the truth.
+
+    On windows of a file: cost, g2, Gamma with its error bar, alpha, beta. Without one, on simulated
+    whole C2 of dynamics that no network was trained on: errors at short and long lags, the paper's
+    fit, heterogeneity, time.
+    """
     import numpy as np
 
     from xpcs_live_denoise.denoising import evaluate as evaluate_windows
-    from xpcs_live_denoise.denoising import load_ensemble
+    from xpcs_live_denoise.denoising import load_ensemble, load_published
 
     for file in (json, predictions):
         if file is not None and not file.parent.is_dir():
             raise InvalidInputError(
                 f"Output {file}: its folder does not exist; expected one that does. Create it."
             )
+    only_windows = {"--paper": paper, "--experiment": experiment, "--predictions": predictions}
+    if data is None and (given := [option for option, value in only_windows.items() if value]):
+        raise InvalidInputError(
+            f"evaluate: got {', '.join(given)} without a file of windows; expected the file, too. "
+            "Without one whole C2 are simulated."
+        )
+    windows = load_ensemble(weights, denoiser="windows")
+    others: dict[str, Denoiser] = {"any_size": load_ensemble(any_size, denoiser="any_size")}
+    if published is not None:
+        others["published"] = load_published(published)
+    if data is None:
+        maps = _evaluate_maps(windows, others, frames or [350, 1000], seed)
+        typer.echo(maps.table())
+        if json is not None:
+            json.write_text(maps.to_json(), encoding="utf-8")
+        return
     result = evaluate_windows(
         data,
-        load_ensemble(weights),
-        paper=None if paper is None else load_ensemble(paper),
+        windows,
+        paper=None if paper is None else load_ensemble(paper, denoiser="windows"),
+        others=others,
         experiments=experiment or None,
     )
     typer.echo(result.table())
@@ -113,3 +190,41 @@ def evaluate(
     if predictions is not None:
         with predictions.open("wb") as file:  # np.savez would add its ending to another name
             np.savez(file, **cast("dict[str, Any]", result.predictions))
+
+
+def _evaluate_maps(
+    windows: Denoiser, others: dict[str, Denoiser], frames: Sequence[int], seed: int
+) -> MapEvaluation:
+    """Compare denoisers, a plain filter and the path's image on simulated whole C2."""
+    from xpcs_live_denoise.denoising import evaluate_maps, gaussian_map
+    from xpcs_live_denoise.numerics.windows import denoise_two_time
+
+    methods = {
+        "raw": lambda c2: c2,
+        "gaussian": gaussian_map,
+        "windows": lambda c2: denoise_two_time(c2, windows).c2,
+        **{name: partial(_denoised, denoiser) for name, denoiser in others.items()},
+        "path_model": path_image,
+    }
+    with Steps("Evaluating", "C2") as steps:
+        return evaluate_maps(methods, n_frames=frames, seed=seed, progress=steps.show)
+
+
+def _denoised(denoiser: Denoiser, c2: FloatArray) -> FloatArray:
+    return denoiser.denoise(c2[None].astype("float32"))[0][0]
+
+
+def path_image(c2: FloatArray) -> FloatArray:
+    """Return a C2 as the path of Gamma explains it, NaN where there is no path."""
+    import numpy as np
+
+    from xpcs_live_denoise.config import Settings
+    from xpcs_live_denoise.numerics.estimator.model_image import c2_model
+    from xpcs_live_denoise.offline import analyse_c2
+
+    result = analyse_c2(c2, settings=Settings(detector="c2", denoise=False))
+    rows = result.gamma.select(result.gamma.source == "path")
+    try:
+        return c2_model(rows, 1, frame_time_s=1.0, n_frames=len(c2))
+    except InvalidInputError:  # it did not converge
+        return np.full(c2.shape, np.nan)

@@ -12,10 +12,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, install_line
+from xpcs_live_denoise.errors import (
+    InvalidInputError,
+    MissingDependencyError,
+    TiledUnavailableError,
+    install_line,
+)
+
+from .metrics import MetricsHost, MetricsPort, tell_metrics
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.config import TiledSettings
+    from xpcs_live_denoise.monitoring import MetricsServer
+    from xpcs_live_denoise.page import PageMonitor
 
 DEFAULT_CONFIG = Path("xpcs.yml")
 # Options that say where results are, of `runs`, too.
@@ -50,13 +59,24 @@ def view(
         int | None, typer.Option(min=1, max=65535, help="Port; a free one by default.")
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; beyond this machine only with a key.")
+        str,
+        typer.Option(help="Address to listen on; beyond this machine only with a key or a login."),
     ] = "127.0.0.1",
+    login: Annotated[
+        bool | None,
+        typer.Option(
+            "--login/--no-login",
+            help="Each visitor logs in with a key of the Tiled server, and sees what that key may "
+            "read. On by itself beyond this machine where the server has users.",
+        ),
+    ] = None,
     api_key_env: KeyVariable = None,
     api_key_file: Annotated[Path | None, typer.Option(help="A file with it instead.")] = None,
     key_env: Annotated[str, typer.Option(help="Variable with visitors' key.")] = "XPCS_VIEW_KEY",
     key_file: Annotated[Path | None, typer.Option(help="A file with it instead.")] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
 ) -> None:
     """Serve a web page with all runs, live and finished, until Ctrl-C."""
     if importlib.util.find_spec("bokeh") is None:
@@ -64,27 +84,54 @@ def view(
             "xpcs-live-denoise view: bokeh is not installed. It comes with the extra `view`: "
             f"{install_line('view')}."
         )
-    from xpcs_live_denoise.page import TiledHttp, checked_key, serve_page
+    from xpcs_live_denoise.catalog import has_users
+    from xpcs_live_denoise.monitoring import serve_monitored
+    from xpcs_live_denoise.page import TiledHttp, checked_key, is_loopback, serve_page
 
-    where = f"the environment variable {key_env} or the file of --key-file"
-    key = checked_key(host, _key(key_file, "--key-file", key_env), where)
     tiled = tiled_settings(uri, config, "view")
-    api_key = _api_key(tiled, api_key_file, api_key_env)
     _quieten_libraries()
+    address = uri or tiled.uri
+    where = f"the environment variable {key_env} or the file of --key-file"
+    if login is None and not is_loopback(host):
+        try:
+            login = has_users(address)
+        except TiledUnavailableError:
+            checked_key(host, _key(key_file, "--key-file", key_env), where)
+            raise
+    key, api_key = None, None
+    if not login:
+        key = checked_key(host, _key(key_file, "--key-file", key_env), where)
+        api_key = _api_key(tiled, api_key_file, api_key_env)
+    login = bool(login)
+    _tell_rights(address, host, login=login, loopback=is_loopback(host))
 
     def ready(port: int) -> None:
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
-        typer.echo(f"XPCS live at {address}")
-        if key is not None:
+        shown = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+        typer.echo(f"XPCS live at {shown}")
+        if login:
+            typer.echo("Visitors log in with their own key of the Tiled server.")
+        elif key is not None:
             typer.echo(f"It asks for the key in {key_file or key_env}.")
         typer.echo("Ctrl-C ends it.")
         if browser:
-            webbrowser.open(address)
+            webbrowser.open(shown)
+
+    def monitor(page: PageMonitor) -> MetricsServer:
+        metrics = serve_monitored(page, "view", port=metrics_port or 0, host=metrics_host)
+        tell_metrics(metrics)
+        return metrics
 
     async def serve() -> None:
-        http = TiledHttp(uri or tiled.uri, api_key)
-        where = tiled.path if path is None else path
-        await serve_page(http, where, host=host, port=port, key=key, ready=ready)
+        await serve_page(
+            TiledHttp(address, api_key),
+            tiled.path if path is None else path,
+            host=host,
+            port=port,
+            key=key,
+            ready=ready,
+            login=login,
+            monitor=None if metrics_port is None else monitor,
+        )
 
     try:
         asyncio.run(serve())
@@ -124,6 +171,22 @@ def _key(path: Path | None, option: str, variable: str) -> str | None:
     if path is not None:
         return key_in_file(path.expanduser(), option)
     return os.environ.get(variable) or None
+
+
+def _tell_rights(uri: str, host: str, *, login: bool, loopback: bool) -> None:
+    """Say whose rights visitors have where that is easily overlooked."""
+    if login and not loopback:
+        typer.secho(
+            "Keys of visitors travel as the page does: put a proxy with TLS before it (and leave "
+            "--host away), so that nobody can read them on the way.",
+            fg="yellow",
+        )
+    elif not login and not loopback:
+        typer.secho(
+            f"Every visitor on {host} sees what this key may read in {uri}, past access tags. "
+            "--login lets each visitor log in with an own key of the Tiled server.",
+            fg="yellow",
+        )
 
 
 def _quieten_libraries() -> None:

@@ -6,18 +6,19 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpcs_live_denoise.errors import InvalidInputError, MissingDependencyError, install_line
-from xpcs_live_denoise.numerics.windows import WINDOW, to_triangle, to_windows
+from xpcs_live_denoise.numerics.windows import WINDOW, Denoiser, to_triangle, to_windows
 from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .any_size.ensemble import AnySizeEnsemble
     from .inference import Members
     from .model import CnnEncoderDecoder
 
@@ -25,6 +26,9 @@ SHIPPED = Path(__file__).parent / "weights"
 WEIGHTS_NAME = "weights.safetensors"
 CARD_NAME = "model_card.json"
 INFO_KEYS = ("name", "sha256", "n_members", "window", "trained_on", "metrics")
+COMMON_KEYS = tuple(key for key in INFO_KEYS if key != "window")
+# Denoisers, by the name of the setting, and where the weights are that come with this package.
+KINDS = {"windows": SHIPPED, "any_size": SHIPPED.parent / "any_size" / "weights"}
 
 
 class Ensemble:
@@ -80,12 +84,29 @@ class Ensemble:
         return to_windows(mean.cpu().numpy()), to_windows(spread.cpu().numpy())
 
 
-def denoise_triangles(ensemble: Ensemble, c2: NDArray[np.float32]) -> NDArray[np.float32]:
+def denoise_triangles(ensemble: Denoiser, c2: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the ensemble's mean output for triangles (n, 1275)."""
-    return to_triangle(ensemble.denoise(to_windows(c2))[0])
+    return to_triangle(np.asarray(ensemble.denoise(to_windows(c2))[0], np.float32))
 
 
-def load_ensemble(path: str | Path | None = None, *, device: str = "cpu") -> Ensemble:
+@overload
+def load_ensemble(
+    path: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    denoiser: Literal["windows"] | None = None,
+) -> Ensemble: ...
+
+
+@overload
+def load_ensemble(
+    path: str | Path | None = None, *, device: str = "cpu", denoiser: Literal["any_size"]
+) -> AnySizeEnsemble: ...
+
+
+def load_ensemble(
+    path: str | Path | None = None, *, device: str = "cpu", denoiser: str | None = None
+) -> Ensemble | AnySizeEnsemble:
     """Load an ensemble.
 
     Parameters
@@ -95,21 +116,29 @@ def load_ensemble(path: str | Path | None = None, *, device: str = "cpu") -> Ens
         None: the ensemble in this package.
     device
         Where to compute, in torch's words: "cpu", "cuda", ...
+    denoiser
+        Which kind it must be: "windows", which denoises windows of 50 frames, or "any_size", C2 of
+        any size. Default: "windows" without a path, else what the folder holds.
 
     Raises
     ------
     MissingDependencyError
         When torch or safetensors is not installed.
     InvalidInputError
-        When a file is missing or cannot be read, weights and card do not belong together, or the
-        device cannot be used.
+        When a file is missing or cannot be read, weights and card do not belong together, are of
+        the other kind, or the device cannot be used.
     """
-    folder = SHIPPED if path is None else Path(path)
+    if denoiser not in (None, *KINDS):
+        raise InvalidInputError(
+            f"load_ensemble: got denoiser {denoiser!r}; expected one of {list(KINDS)}."
+        )
+    folder = KINDS[denoiser or "windows"] if path is None else Path(path)
     try:
         import safetensors
         import safetensors.torch
         import torch
 
+        from .any_size.ensemble import open_any_size
         from .inference import fuse
     except ImportError as error:
         raise MissingDependencyError(
@@ -121,7 +150,7 @@ def load_ensemble(path: str | Path | None = None, *, device: str = "cpu") -> Ens
         folder,
         WEIGHTS_NAME,
         card_name=CARD_NAME,
-        keys=INFO_KEYS,
+        keys=COMMON_KEYS,
         writer="xpcs-live-denoise train",
     )
     try:
@@ -130,8 +159,22 @@ def load_ensemble(path: str | Path | None = None, *, device: str = "cpu") -> Ens
         raise InvalidInputError(
             f"Ensemble {folder}: {WEIGHTS_NAME} is no safetensors file ({error})."
         ) from error
-    _check_shapes(folder, card, stacked)
+    kind = card.get("kind", "windows")
+    if denoiser is not None and kind != denoiser:
+        raise InvalidInputError(
+            f"Ensemble {folder}: its weights are for the denoiser {kind!r}; expected some for "
+            f"{denoiser!r}. Set `denoiser: {kind}`, or another folder as `weights`."
+        )
+    if kind not in KINDS:
+        raise InvalidInputError(
+            f"Ensemble {folder}: {CARD_NAME} says kind {kind!r}; expected one of {list(KINDS)}. A "
+            "newer version of this package may know it."
+        )
+    if kind == "windows":
+        _check_shapes(folder, card, stacked)
     try:
+        if kind == "any_size":
+            return open_any_size(folder, stacked, card, torch.device(device))
         members = fuse(stacked, torch.device(device))
     except (RuntimeError, AssertionError) as error:
         raise InvalidInputError(

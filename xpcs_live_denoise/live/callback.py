@@ -24,6 +24,8 @@ from xpcs_live_denoise.sources import DocumentsByRun, FrameReader, read_tiled
 
 from .delivery import DeliveryThread, RunDelivery, what_is_left
 from .intake import Device, DocumentIntake, RecentRuns
+from .known import KnownRates
+from .monitor import LiveMonitor
 from .outbox import SinkFactory, Timings
 from .run import LiveRun, Session
 from .worker import Message, Worker
@@ -46,7 +48,7 @@ class LiveDenoise:
     ``RE.subscribe(LiveDenoise(Settings.load("xpcs.yml")))``
 
     Runs without frames of the configured detector are ignored. Nothing that goes wrong behind this
-    call reaches the RunEngine: it is logged once, counted in `n_faults` and told by `status`.
+    call reaches the RunEngine: it is logged once, counted (`n_faults`) and told by `status`.
     Constructing connects to nothing. One thread computes, and one for each destination delivers
     the results; they start with the first run.
 
@@ -78,11 +80,6 @@ class LiveDenoise:
         destination: how to read it, or why there is none. None: nobody is told.
     analysed_by
         What results say of who made them: "live", "serve", "replay" ... (see `RunInfo`).
-
-    Attributes
-    ----------
-    n_faults
-        Exceptions caught on the RunEngine's thread.
     """
 
     def __init__(
@@ -124,7 +121,6 @@ class LiveDenoise:
         self._runs = RecentRuns()
         _OF_PROCESS.add(self._runs)
         self._log_once = Once()
-        self.n_faults = 0
         atexit.register(self.close)
 
     def __call__(self, name: str, doc: Document) -> None:
@@ -132,7 +128,7 @@ class LiveDenoise:
         try:
             self._router(name, doc)
         except Exception as error:  # the edge where the RunEngine calls us: a raise aborts the scan
-            self.n_faults += 1
+            self._worker.counts.add("xpcs_faults_total", label="document")
             self._log(name, error)
 
     def prepare(self) -> None:
@@ -176,6 +172,11 @@ class LiveDenoise:
             return changed.wait_for(lambda: not self._runs.unfinished, timeout)
 
     @property
+    def n_faults(self) -> int:
+        """Exceptions caught on the RunEngine's thread."""
+        return int(self._worker.counts.value("xpcs_faults_total", "document"))
+
+    @property
     def status(self) -> dict[str, Status]:
         """The newest status of each recent run, by the raw run's uid, oldest first."""
         return self._runs.by_uid(lambda run: run.status)
@@ -186,9 +187,27 @@ class LiveDenoise:
         return self._runs.by_uid(lambda run: run.status, running=True)
 
     @property
+    def rates(self) -> dict[str, KnownRates]:
+        """How well Gamma of each ROI is known by now, of each recent run, by the raw run's uid."""
+        return self._runs.by_uid(lambda run: run.known.rates)
+
+    @property
     def delivery(self) -> dict[str, Delivery]:
         """How far the results of each recent run have come, by the raw run's uid."""
         return self._runs.by_uid(lambda run: run.deliveries.state)
+
+    def monitored(self, waits_for: Callable[[], str] | None = None) -> LiveMonitor:
+        """Return what /metrics and /healthz show of this session; see `serve_metrics`.
+
+        `waits_for` returns what the source of documents waits for, "" while it has it.
+        """
+        return LiveMonitor(
+            worker=self._worker,
+            threads=self._threads,
+            runs=self._runs,
+            spool=self._session.settings.spool,
+            waits_for=waits_for,
+        )
 
     def close(self, timeout: float | None = 20.0) -> bool:
         """Work off and store what was received, then take nothing more.

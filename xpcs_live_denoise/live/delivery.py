@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.monitoring import Counts
 from xpcs_live_denoise.records.results import (
     GAMMA_COLUMNS,
     BandRows,
     C2Rows,
     GammaTable,
+    Intensity,
     Publication,
     Result,
     Sink,
@@ -50,7 +52,7 @@ class RunDelivery:
     ) -> None:
         self.uid = uid
         self._report = report
-        self.outbox = Outbox(thread.destination, timings=thread.timings)
+        self.outbox = Outbox(thread.destination, timings=thread.timings, counts=thread.counts)
         self.ended = False
         self.attempted = 0.0
         self._thread = thread
@@ -111,14 +113,16 @@ class RunDelivery:
 
     def attempt(self) -> None:
         """Deliver the oldest publications, or the end; what fails is left for the next attempt."""
-        failing = self.failing
+        failing, began = self.failing, time.monotonic()
         try:
             self._deliver()
         except Exception as error:  # a sink is foreign ground: its fault must not end the thread
             self.attempted = time.monotonic()
+            self._thread.counts.add("xpcs_faults_total", label="delivery")
             self._note_failure(error)
             return
         self.attempted = time.monotonic()
+        self._thread.counts.observe("xpcs_delivery_seconds", self.attempted - began)
         self._pause_s, self._failed = 0.0, ""
         if failing:
             now = END_STORED if self.done else "publishing again, nothing was lost"
@@ -268,6 +272,7 @@ class Published:
         self._n_frames = 0
         self._rows: C2Rows | None = None
         self._band: BandRows | None = None
+        self._intensity: Intensity | None = None
         self._row: GammaTable | None = None  # any one, for the other columns
         self._which: list[list[Array]] = []  # columns WHICH of each publication
 
@@ -276,6 +281,7 @@ class Published:
         self._n_frames = publication.n_frames
         self._rows = publication.c2 or self._rows
         self._band = publication.band or self._band
+        self._intensity = publication.intensity or self._intensity
         if publication.gamma is not None:
             self._add_rows(publication.gamma)
 
@@ -307,12 +313,14 @@ class Published:
     def taken_back(self, status: Status) -> Iterator[Publication]:
         """Yield what replaces all of it, in parts that need no memory; nothing if nothing was."""
         gone = self._gone_rows()
-        parts = [(rows, None) for rows in self._empty_map()]
-        parts += [(None, rows) for rows in self._empty_band()]
-        for rows, band in parts:
-            yield Publication(
-                n_frames=self._n_frames, c2=rows, band=band, gamma=gone, status=status
-            )
+        nothing = Publication(
+            n_frames=self._n_frames, c2=None, band=None, gamma=None, status=status
+        )
+        parts = [dataclasses.replace(nothing, c2=rows) for rows in self._empty_map()]
+        parts += [dataclasses.replace(nothing, band=rows) for rows in self._empty_band()]
+        parts += [dataclasses.replace(nothing, intensity=rows) for rows in self._empty_intensity()]
+        for part in parts:
+            yield dataclasses.replace(part, gamma=gone)
             gone = None
 
     def _empty_map(self) -> Iterator[C2Rows]:
@@ -336,6 +344,17 @@ class Published:
             nothing = np.broadcast_to(np.array(np.nan, last.c2.dtype), shape)
             denoised = None if last.denoised is None else nothing
             yield BandRows(start=start, stop=stop, c2=nothing, denoised=denoised, spread=denoised)
+
+    def _empty_intensity(self) -> Iterator[Intensity]:
+        """Yield I(t) up to the last frame, without a number."""
+        last = self._intensity
+        if last is None:
+            return
+        n_roi = last.roi_mean.shape[1]
+        for start, stop in _parts(last.stop, 4 * n_roi + 8):
+            roi_mean = np.broadcast_to(np.float32(np.nan), (stop - start, n_roi))
+            total = np.broadcast_to(np.float64(np.nan), (stop - start,))
+            yield Intensity(start=start, stop=stop, total=total, roi_mean=roi_mean)
 
 
 # Of rows that are written over, in one publication: what a sink or a disk makes of them.
@@ -382,6 +401,17 @@ class DeliveryThread:
     def runs(self) -> Sequence[RunDelivery]:
         """The runs that are not done."""
         return self._runs
+
+    @property
+    def counts(self) -> Counts:
+        """The counts of the session."""
+        return self._worker.counts
+
+    @property
+    def broken(self) -> bool:
+        """Whether the thread has died before it was to end."""
+        thread = self._thread
+        return thread is not None and not thread.is_alive() and self._give_up_at is None
 
     @property
     def is_slow(self) -> bool:

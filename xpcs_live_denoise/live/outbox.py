@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from xpcs_live_denoise.monitoring import Counts
 from xpcs_live_denoise.records.results import (
     BandRows,
     C2Rows,
     GammaTable,
+    Intensity,
     Publication,
     Result,
     Sink,
@@ -121,11 +123,13 @@ class Outbox:
         *,
         timings: Timings,
         most_bytes: int = MOST_BYTES,
+        counts: Counts | None = None,
     ) -> None:
         self.end: RunEnd | None = None
         self._destination = destination
         self._timings = timings
         self._most_bytes = most_bytes
+        self._counts = counts or Counts()
         self._lock = threading.RLock()
         self._info: RunInfo | None = None
         self._spool: Spool | None = None
@@ -308,6 +312,7 @@ class Outbox:
             self._note_disk_fault(error)
 
     def _note_disk_fault(self, error: Exception) -> None:
+        self._counts.add("xpcs_faults_total", label="spool")
         if self._disk_fault == float("-inf") and self._info is not None:
             logger.warning(
                 "Run %s: what the server does not take cannot be kept on disk (%s: %s). It "
@@ -329,12 +334,14 @@ def joined(publications: Sequence[Publication]) -> Publication:
     pictures = [one.picture for one in publications if one.picture is not None]
     rows = [one.c2 for one in publications if one.c2 is not None]
     bands = [one.band for one in publications if one.band is not None]
+    counted = [one.intensity for one in publications if one.intensity is not None]
     return dataclasses.replace(
         publications[-1],
         c2=C2Rows.concatenate(rows) if rows else None,
         band=BandRows.concatenate(bands) if bands else None,
         gamma=GammaTable.concatenate(tables) if tables else None,
         picture=pictures[-1] if pictures else None,
+        intensity=Intensity.concatenate(counted) if counted else None,
     )
 
 
@@ -344,5 +351,7 @@ def _n_bytes(publication: Publication) -> int:
         arrays += [values for values in (band.c2, band.denoised, band.spread) if values is not None]
     if publication.picture is not None:
         arrays += [publication.picture.mean, publication.picture.labels]
+    if publication.intensity is not None:
+        arrays += [publication.intensity.total, publication.intensity.roi_mean]
     n_rows = 0 if publication.gamma is None else len(publication.gamma)
     return sum(array.nbytes for array in arrays) + 500 * n_rows

@@ -46,12 +46,14 @@ from xpcs_live_denoise.sources import (
     FrameReader,
     RoiSelection,
     open_flat_field,
+    open_mask,
     open_rois,
     read_ahead,
     read_with_gaps,
 )
 
 from .delivery import RunDeliveries, RunDelivery
+from .known import Knowledge
 from .time_axis import TimeAxis
 from .worker import Begin, End, Message, NewFrames, Worker
 
@@ -92,6 +94,11 @@ class Session:
         """Return ROI map, flat field and a note, read anew for each run as the settings say."""
         return open_flat_field(self.settings, open_rois(self.settings, self._rois, start))
 
+    def image(self, rois: RoiMap) -> DetectorImage:
+        """Return the image of a new run, whose I(q) leaves out what the mask of now does."""
+        keep = open_mask(self.settings, rois.shape)
+        return DetectorImage(rois, self.settings.orientation, keep=keep)
+
     def ensemble(self) -> tuple[Denoiser | None, str]:
         """Return the ensemble, or None and why there is none."""
         if self._loaded is None:
@@ -117,8 +124,8 @@ class LiveRun:
     """A run's analysis, driven by messages, with its results on the way to the sinks.
 
     Used by the worker's thread only, but for `image`, which it sets and others read (None until
-    the run has begun and when it is over), and `n_seen`, the frames announced, which the
-    RunEngine's thread counts.
+    the run has begun and when it is over), `known`, which others read, too, and `n_seen`, the
+    frames announced, which the RunEngine's thread counts.
     """
 
     def __init__(
@@ -133,6 +140,7 @@ class LiveRun:
         self.uid = uid
         self.image: DetectorImage | None = None
         self.n_seen = 0
+        self.known = Knowledge()
         self.deliveries = RunDeliveries(deliveries)
         self._status = Status()
         self._session = session
@@ -141,6 +149,7 @@ class LiveRun:
         self._analysis: Analysis | None = None
         self._begun: Begun | None = None  # until the run has ended
         self._notes = Notes(uid)
+        self._n_counted = 0  # of the frames seen, those that are in the session's counts
 
     @property
     def status(self) -> Status:
@@ -224,17 +233,18 @@ class LiveRun:
             return
         self._notes.add(*begin.notes)
         rois, self._begun.flat_field, note = self._session.rois(begin.start)
-        rois = rois.with_q(begin.geometry)
-        # Before the ensemble, whose libraries take seconds to load.
-        self.image = DetectorImage(rois, self._session.settings.orientation)
+        image = self._session.image(rois)
+        image.locate(begin.geometry)
+        self.image = image  # before the ensemble, whose libraries take seconds to load
         _, why_not = self._session.ensemble()
         mean_image.compile_kernels()
         self._notes.add(*filter(None, (why_not, note)))
 
-    def _begin_analysis(self, begun: Begun, rois: RoiMap) -> Analysis:
+    def _begin_analysis(self, begun: Begun, image: DetectorImage) -> Analysis:
         """Begin with the first frames: files that are followed tell more by then."""
         begun.axis.begin = begin = begun.axis.begin.with_files()
-        rois = rois.with_q(begin.geometry)
+        image.locate(begin.geometry)
+        rois = image.rois
         settings, (ensemble, _) = self._session.settings, self._session.ensemble()
         self._analysis = analysis = Analysis(
             settings,
@@ -263,7 +273,7 @@ class LiveRun:
 
     def _require_analysis(self) -> Analysis:
         if self._analysis is None and self._begun is not None and self.image is not None:
-            return self._begin_analysis(self._begun, self.image.rois)
+            return self._begin_analysis(self._begun, self.image)
         if self._analysis is None:
             raise UnreadableFramesError(NO_DESCRIPTOR)
         return self._analysis
@@ -278,6 +288,7 @@ class LiveRun:
     def _start_over(self, begin: Begin, *reasons: str) -> None:
         """Forget what was analysed, and take back what was published of it."""
         self._analysis = None
+        self.known = Knowledge()
         self._notes = Notes(self.uid)
         self._notes.add(*reasons)
         self._status = append_note(self._counted(Status()), *self._notes)
@@ -315,6 +326,7 @@ class LiveRun:
     def _take(self, frames: RoiPixels, arrival: float) -> None:
         """Analyse frames, and add to the picture those that are there whole."""
         self._require_analysis().push_pixels(frames.pixels)
+        self._worker.counts.add("xpcs_frames_processed_total", len(frames))
         if self.image is not None:
             self.image.add_offered()
             if frames.whole is not None:
@@ -329,6 +341,7 @@ class LiveRun:
 
     def _skip(self, n_frames: int, reason: str) -> None:
         self._require_analysis().push_gap(n_frames)
+        self._worker.counts.add("xpcs_frames_skipped_total", n_frames)
         self._notes.add(reason, missing=True)
 
     def _note_lag(self, arrival: float) -> None:
@@ -336,14 +349,18 @@ class LiveRun:
         self._status = dataclasses.replace(self._status, lag_s=lag_s)
 
     def _counted(self, status: Status) -> Status:
+        n_seen = max(self.n_seen, status.n_processed + status.n_skipped)
+        self._worker.counts.add("xpcs_frames_seen_total", max(0, n_seen - self._n_counted))
+        self._n_counted = n_seen
         return dataclasses.replace(
             status,
-            n_seen=max(self.n_seen, status.n_processed + status.n_skipped),
+            n_seen=n_seen,
             lag_s=self._status.lag_s,
             queue_depth=self._worker.depth,
         )
 
     def _publish(self, analysis: Analysis, begun: Begun) -> None:
+        began = time.monotonic()
         if not begun.axis.is_decided:
             self._decide_time_axis(begun)
         publication = begun.axis.publication(analysis.publish(self.deliveries.n_frames))
@@ -354,9 +371,12 @@ class LiveRun:
         picture = None
         if self.image is not None:
             picture = self.image.updated(negative_is_data=analysis.negative_is_data)
-        self.deliveries.put(
-            dataclasses.replace(publication, c2=rows, status=self._status, picture=picture)
+        publication = dataclasses.replace(
+            publication, c2=rows, status=self._status, picture=picture
         )
+        self._worker.counts.observe("xpcs_publication_seconds", time.monotonic() - began)
+        self.known.take(publication, begun.info)
+        self.deliveries.put(publication)
 
     def _end(self, end: End) -> None:
         """Write the final result and close the sinks, whatever happened before."""
@@ -370,6 +390,8 @@ class LiveRun:
         why = self._notes.failure or what_is_missing(status, self._notes.why_missing, n_expected)
         no_success = why_no_success(result, self._session.settings.window) if result else ""
         run_end = end_of_run(end, result, status, why, no_success)
+        outcome = "success" if run_end.analysis_exit_status == "success" else "fail"
+        self._worker.counts.add("xpcs_runs_total", label=outcome)
         self._source.close()
         self._analysis = self._begun = self.image = None  # many runs may wait for a server
         self.deliveries.finish(result, run_end)
@@ -391,7 +413,9 @@ class LiveRun:
         if self.image is not None:
             self.image.add_offered()
             picture = self.image.image(negative_is_data=analysis.negative_is_data)
-        return dataclasses.replace(result, status=self._status, picture=picture, info=begun.info)
+        result = dataclasses.replace(result, status=self._status, picture=picture, info=begun.info)
+        self.known.take(result, begun.info)
+        return result
 
 
 # C2 of frames that are all the same differs from place to place by no more: noise of rounding.

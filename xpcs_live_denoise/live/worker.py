@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from xpcs_live_denoise.monitoring import Counts
 from xpcs_live_denoise.records.frames import (
     EigerFrames,
     FrameReference,
@@ -156,11 +157,12 @@ class Worker:
     At most `queue_bytes` may wait. A message that holds bytes is refused beyond it, a message that
     holds none (a reference) never is: those merge with the one before where they can. Consumers
     tick at least every `tick_s`. `changed` is notified after every message and tick, and by whoever
-    delivers results: a run has come further. `n_faults` counts the exceptions that consumers
-    raised.
+    delivers results: a run has come further. `counts` are those of all that work for its session,
+    exceptions that consumers raised (faults of the kind "analysis") among them.
     """
 
     def __init__(self, *, queue_bytes: int, tick_s: float) -> None:
+        self.counts = Counts()
         self._queue_bytes = queue_bytes
         self._tick_s = tick_s
         self._turns: deque[Consumer] = deque()  # one for each message that waits, in order
@@ -171,7 +173,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._ended = False
-        self.n_faults = 0
+        self._began = float("inf")  # time.monotonic() of the message that is worked on
 
     @property
     def closed(self) -> bool:
@@ -184,9 +186,25 @@ class Worker:
         return self._ended or (self._closing and self._thread is None)
 
     @property
+    def broken(self) -> bool:
+        """Whether the thread has died, which nothing should make it do."""
+        thread = self._thread
+        return thread is not None and not thread.is_alive() and not self.ended
+
+    @property
     def depth(self) -> int:
         """Number of messages that wait."""
         return len(self._turns)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the messages that wait."""
+        return self._waiting_bytes
+
+    @property
+    def busy_s(self) -> float:
+        """How long it has been at the message, or the tick, that it works on; 0 while it waits."""
+        return max(0.0, time.monotonic() - self._began)
 
     def submit(self, consumer: Consumer, message: Message) -> bool:
         """Queue a message; False when its bytes do not fit and it was refused.
@@ -271,11 +289,14 @@ class Worker:
 
     def _guard(self, consumer: Consumer, call: Callable[[], None]) -> None:
         """Call; whatever is raised goes to the consumer, never out of the thread."""
+        self._began = time.monotonic()
         try:
             call()
         except Exception as error:  # the edge of the thread: nothing may end it
-            self.n_faults += 1
+            self.counts.add("xpcs_faults_total", label="analysis")
             try:
                 consumer.fail(error)
             except Exception:
                 logger.exception("A live run could not note its own fault")
+        finally:
+            self._began = float("inf")

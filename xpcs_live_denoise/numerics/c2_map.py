@@ -10,11 +10,14 @@ from xpcs_live_denoise.records.types import Array, FloatArray
 
 from .arrays import enlarged, next_capacity
 from .events import RoiEvents
-from .frame_rings import FrameRing, PixelBlocks
+from .frame_rings import LINE, FrameRing, PixelBlocks
 from .map_history import MOST_IN_LISTS, BinLists, BinRows, MapBins
 from .threads import spread
 
-_TOGETHER = 32  # rows that are multiplied at once: the history is then read once for all of them
+_TOGETHER = 60  # bins that are multiplied at once: the history is then read once for all of them
+# Bytes up to which room for all bins is reserved at once. The system hands memory out where it is
+# written to, so that this costs nothing; to move it later would.
+_AT_ONCE = 2**30
 
 
 class C2Map:
@@ -23,7 +26,7 @@ class C2Map:
     A bin is a frame until all bins are used; then neighbours are averaged in pairs. As C2 of summed
     normalised frames is the sum of their C2, an entry stays the mean of C2 over its block, gaps
     left out (on the diagonal, lag 0 among it). Its state is the history of each ROI and the entries
-    of the bins that were multiplied; rows wait until there are 32 or until they are asked for.
+    of the bins that were multiplied; rows wait until there are 60 or until they are asked for.
     Reading consumes nothing.
 
     `sparse`: the history of a ROI begins as lists of non-zero pixels. It becomes rows for good
@@ -44,16 +47,22 @@ class C2Map:
         self.n_frames = 0
         self._blocks = blocks
         self._most = most_bins
-        self._capacity = min(capacity, most_bins)
+        numbers = most_bins * (int(blocks.rows.sum()) + blocks.n_roi * most_bins)
+        at_once = numbers * dtype.itemsize <= _AT_ONCE
+        self._capacity = most_bins if at_once else min(capacity, most_bins)
         self._history: list[MapBins] = [
             BinLists(n, self._capacity, dtype)
             if sparse
-            else BinRows(blocks.n_block, self._capacity, width, dtype)
-            for n, width in zip(blocks.n_pixels.tolist(), blocks.widths.tolist(), strict=True)
+            else BinRows(blocks, roi, self._capacity, dtype)
+            for roi, n in enumerate(blocks.n_pixels.tolist())
         ]
-        self._values = np.empty((blocks.n_roi, self._capacity, self._capacity), dtype)
+        self._values = np.empty(self._shape(self._capacity), dtype)
         self._merged: Array | None = None  # entries of wider bins, while these are made
         self._settled_at = 0  # frames that had come when entries were multiplied
+
+    def _shape(self, capacity: int) -> tuple[int, int, int]:
+        # Rows of a length that is no power of two do not crowd into a few sets of the cache.
+        return self._blocks.n_roi, capacity, capacity + LINE
 
     @property
     def n_bins(self) -> int:
@@ -88,7 +97,7 @@ class C2Map:
             return
         for one in self._history:
             one.reserve(capacity)
-        self._values = enlarged(self._values, (self._blocks.n_roi, capacity, capacity))
+        self._values = enlarged(self._values, self._shape(capacity))
         self._capacity = capacity
 
     def add(
@@ -100,7 +109,7 @@ class C2Map:
         """
         history = self._history[roi]
         if isinstance(history, BinLists) and (events is None or history.share > MOST_IN_LISTS):
-            history = history.as_rows(self._blocks.edges[roi], ring.stop)
+            history = history.as_rows(self._blocks, roi, ring.stop)
             self._history[roi] = history
         history.add(ring, roi, events, weights, n_new)
 
@@ -137,7 +146,7 @@ class C2Map:
         """Average neighbouring bins in pairs."""
         if self._merged is None:
             self._merged = np.empty_like(self._values)  # what was read before stays as it is
-        spread(self._merge_roi, range(self._blocks.n_roi))
+        spread(self._merge_roi, self._blocks.by_size)
         self._values, self._merged = self._merged, None
         self.frames_per_bin *= 2
 
@@ -148,5 +157,5 @@ class C2Map:
         if history.size > self.frames_per_bin or self._merged is None:
             return  # by a call that was interrupted
         done = history.n_done // 2
-        halve_map(self._values[roi], history.number, self._merged[roi, :done, :done])
+        halve_map(self._values[roi], history.number, done, self._merged[roi])
         history.halve()

@@ -36,20 +36,21 @@ def find_events(
                         found |= some[i] != 0
                     if not found:
                         continue
+                if n + GROUP > len(counts):
+                    return TOO_MANY
+                # Every pixel is written, and the next one over it where it held nothing: to guess
+                # which one holds something costs more.
+                good = True
                 for i in range(min(GROUP, edges[block + 1] - x)):
                     value = some[i]
-                    if value == 0:
-                        continue
-                    if not (value >= 0 and value <= MOST_COUNTS):  # NaN is neither
-                        return NO_COUNTS
-                    count = np.uint8(value)
-                    if count != value:
-                        return NO_COUNTS
-                    if n == len(counts):
-                        return TOO_MANY
+                    inside = value >= 0 and value <= MOST_COUNTS  # NaN is neither
+                    count = np.uint8(value if inside else 0)
+                    good &= inside and count == value
                     counts[n] = count
                     pixels[n] = x + i
-                    n += 1
+                    n += value != 0
+                if not good:
+                    return NO_COUNTS
         bounds[frame, n_block] = n
     return n
 
@@ -194,24 +195,25 @@ def correlate_events(
 
 @kernel()
 def add_events_to_rows(
-    counts: Any, pixels: Any, bounds: Any, weights: Any, per_mean: Any, row: int, first: int,
-    frames_per_row: int, first_row: int, edges: Any, out: Any,
+    counts: Any, pixels: Any, bounds: Any, weights: Any, per_mean: Any, at: int, first: int,
+    frames_per_row: int, edges: Any, width: int, out: Any,
 ) -> None:  # fmt: skip  # pragma: no cover (compiled)
-    """Add normalised frames from index `first` on to rows of `out` (n_block, rows, width).
+    """Add normalised frames from index `first` on to rows of `out`, a block every `width` columns.
 
-    Row r holds the sum of `frames_per_row` frames from (r + first_row) frames_per_row on; the first
-    of them empties it. `per_mean[row]` is of frame `first`.
+    Row r holds the sum of `frames_per_row` frames from r frames_per_row on, r modulo the number of
+    rows; the first of them empties it. `per_mean[at]` is of frame `first`.
     """
     for frame in range(len(bounds)):
-        at, place = divmod(first + frame, frames_per_row)
+        row, place = divmod(first + frame, frames_per_row)
+        into = out[row % len(out)]
         if place == 0:
-            out[:, at - first_row] = 0
+            into[:] = 0
         for block in range(bounds.shape[1] - 1):
-            into = out[block, at - first_row]
+            column = block * width - edges[block]
             for e in range(bounds[frame, block], bounds[frame, block + 1]):
                 pixel = pixels[e]
                 weight = weights[pixel] if len(weights) else 1.0
-                into[pixel - edges[block]] += counts[e] * weight * per_mean[row + frame]
+                into[column + pixel] += counts[e] * weight * per_mean[at + frame]
 
 
 @kernel()
@@ -335,9 +337,9 @@ def join_lists(
 
 @kernel()
 def lists_to_rows(
-    pixels: Any, bins: Any, values: Any, edges: Any, out: Any
+    pixels: Any, bins: Any, values: Any, edges: Any, width: int, out: Any
 ) -> None:  # pragma: no cover (compiled)
-    """Add entries to rows (n_block, bins, width), one row a bin."""
+    """Add entries to rows, one a bin, a block every `width` columns."""
     block = 0
     for e in range(len(pixels)):
         pixel = pixels[e]
@@ -345,4 +347,4 @@ def lists_to_rows(
             block -= 1
         while pixel >= edges[block + 1]:
             block += 1
-        out[block, bins[e], pixel - edges[block]] += values[e]
+        out[bins[e], block * width + pixel - edges[block]] += values[e]

@@ -74,7 +74,7 @@ def find_events(
     from . import event_kernels
 
     k = len(values)
-    room = int(most * k * int(blocks.n_pixels[roi])) + 64
+    room = int(most * k * int(blocks.n_pixels[roi])) + 64  # more than a group
     counts, pixels = np.empty(room, np.uint8), np.empty(room, np.int32)
     bounds = np.zeros((k, blocks.n_block + 1), np.int64)
     start = int(blocks.starts[roi])
@@ -270,11 +270,8 @@ class EventRing:
         """Give the memory of the lookup back."""
         self._lookup = None
 
-    def write(self, events: RoiEvents, first: int, rows: Array, first_row: int, size: int) -> None:
-        """Add normalised frames from index `first` on to rows (n_block, rows, width).
-
-        Row r holds `size` frames from (r + first_row) size on.
-        """
+    def write(self, events: RoiEvents, first: int, rows: Array, size: int) -> None:
+        """Add normalised frames from index `first` on to rows, each of `size` frames."""
         from .event_kernels import add_events_to_rows
 
         add_events_to_rows(
@@ -286,24 +283,24 @@ class EventRing:
             first - self._ring.first,
             first,
             size,
-            first_row,
             self._ring.blocks.edges[self._roi],
+            int(self._ring.blocks.widths[self._roi]),
             rows,
         )
 
     def write_all(self, rows: Array) -> None:
-        """Fill the rows of the ring with the frames that are known."""
+        """Fill rows of the ring with the frames that are known."""
         for first, events in self._lists:
             gone = max(self._ring.first - first, 0)
-            self.write(events.part(gone), first + gone, rows, self._ring.first, 1)
+            self.write(events.part(gone), first + gone, rows, 1)
 
     def write_pairs(self, events: RoiEvents, coarser: FrameRing, n_new: int) -> None:
-        """Fill the next rows of the next level; `events` are the next frames of this one."""
+        """Fill in the next frames of the next level; `events` are the next frames of this one."""
         if not n_new:
             return
         begin, first = 2 * coarser.stop, self._ring.stop
         rows = coarser.pixels[self._roi]
         if begin < first:  # a frame that was the last one of the call before
-            self.write(self._lists[-1][1].part(-1), begin, rows, coarser.first, 2)
+            self.write(self._lists[-1][1].part(-1), begin, rows, 2)
         used = 2 * (coarser.stop + n_new) - first
-        self.write(events.part(0, used), first, rows, coarser.first, 2)
+        self.write(events.part(0, used), first, rows, 2)

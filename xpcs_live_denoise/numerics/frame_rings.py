@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +13,12 @@ from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
 from .gathering import KNOWN_TYPES
 from .rois import RoiMap
+from .threads import n_threads, spread
 
-# Rows beyond those that products need: the newest ones move to the front when all are used.
-_SLACK = 64
+# Numbers beyond those that products need: the newest ones move to the front when all are used.
+_SLACK = 256
+_FAIR = 1.1  # times the mean work of a thread: a ROI with more is split
+LINE = 16  # numbers to which a block of pixels is filled up with zeros: whole lines of the cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,19 +29,26 @@ class PixelBlocks:
     n_pixels: IntArray  # (n_roi,)
     starts: IntArray  # (n_roi,): of each ROI among the pixels
     edges: IntArray  # (n_roi, n_block + 1): of the blocks, among the pixels of the ROI
-    widths: IntArray  # (n_roi,): pixels of the largest block
+    widths: IntArray  # (n_roi,): columns of a block in rows of frames
+    rows: IntArray  # (n_roi,): columns of such a row
     n_left: FloatArray  # (n_roi, n_block): pixels that remain when a block is left out
+    parts: tuple[tuple[range, ...], ...]  # the blocks of each ROI, split for threads
 
     @classmethod
     def of(cls, rois: RoiMap, n_block: int) -> PixelBlocks:
         """Split each ROI into `n_block` blocks."""
         edges = rois.n_pixels[:, np.newaxis] * np.arange(n_block + 1) // n_block
+        lines = -(-np.diff(edges, axis=1).max(axis=1) // LINE)
+        # An odd number of lines in a row: rows do not crowd into a few sets of the cache.
+        row = n_block * lines
         return cls(
             n_block=n_block,
             n_pixels=rois.n_pixels,
             starts=np.array([one.start for one in rois.slices], np.int64),
             edges=edges,
-            widths=np.diff(edges, axis=1).max(axis=1),
+            widths=lines * LINE,
+            rows=(row + (row % 2 == 0)) * LINE,
+            parts=_parts(rois.n_pixels, n_block),
             n_left=(rois.n_pixels[:, np.newaxis] - np.diff(edges, axis=1)).astype(np.float64),
         )
 
@@ -57,6 +69,33 @@ class PixelBlocks:
         return np.argsort(-self.n_pixels, kind="stable").tolist()
 
 
+def _parts(n_pixels: IntArray, n_block: int) -> tuple[tuple[range, ...], ...]:
+    """Split the blocks of each ROI for threads: in one part, unless it is more than their share.
+
+    Who has much more to do than the others would be waited for.
+    """
+    shares = n_threads() * n_pixels / n_pixels.sum()
+    parts: list[tuple[range, ...]] = []
+    for share in shares.tolist():
+        n = min(math.ceil(share), n_block) if share > _FAIR else 1
+        parts.append(tuple(evenly(n_block, n)))
+    return tuple(parts)
+
+
+def evenly(n: int, n_part: int) -> list[range]:
+    """Split range(n) into parts of equal size, as far as it goes."""
+    ends = [n * i // n_part for i in range(n_part + 1)]
+    return [range(*two) for two in itertools.pairwise(ends)]
+
+
+def empty_rows(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
+    """Return rows of any numbers that begin where a line of the cache does."""
+    n = shape[0] * shape[1]
+    numbers: Array = np.empty(n + LINE, dtype)
+    first = -numbers.ctypes.data // dtype.itemsize % LINE
+    return numbers[first : first + n].reshape(shape)
+
+
 def known(pixels: Array) -> Array:
     """Return pixels in one piece and of a type that the compiled code reads."""
     dtype = pixels.dtype if pixels.dtype in KNOWN_TYPES else _precise(pixels.dtype)
@@ -75,30 +114,29 @@ class FrameRing:
     Its state is, for each ROI, how many normalised frames are in each of the newest `reach` frames
     and of those that came since, 1 / mean of these where they are single frames, what turns
     products into C2 without one block of pixels, and the pixels, unless another keeps them
-    (`drop_pixels`). Rows are filled from `used` on by functions of one ROI at a time (`scale`,
-    `pair`), so that ROIs may go on in threads of their own; `advance` says for all that they are
-    there.
+    (`drop_pixels`). Numbers of frame f stand at f - `first`, its pixels in row f modulo the number
+    of rows, block behind block. They are filled from `stop` on by functions of one ROI at a time
+    (`scale`, `pair`), so that ROIs may go on in threads of their own; `advance` says for all that
+    they are there.
     """
 
     def __init__(
         self, blocks: PixelBlocks, power: int, dtype: np.dtype[Any], *, reach: int, most_new: int
     ) -> None:
         self.power = power
-        self.first = 0  # index of the frame in row 0
-        self.used = 0  # rows that are there
+        self.first = 0  # index of the frame whose numbers stand first
+        self.used = 0  # numbers that are there
         self.reach = reach
         self.blocks = blocks
         self._dtype = dtype
+        self._n_rows = reach + most_new
         rooms = reach + most_new + _SLACK
         self.number = np.zeros((blocks.n_roi, rooms))
         self.per_mean = np.zeros((blocks.n_roi, rooms))
         # sqrt(pixels left) / (sum over the pixels left) for each block that may be left out.
         self.inverse = np.zeros((blocks.n_roi, blocks.n_block, rooms))
         self.sums = np.zeros((blocks.n_roi, blocks.n_block, rooms))
-        self.pixels: list[Array] = [self._empty(roi, rooms) for roi in range(blocks.n_roi)]
-
-    def _empty(self, roi: int, rooms: int) -> Array:
-        return np.zeros((self.blocks.n_block, rooms, int(self.blocks.widths[roi])), self._dtype)
+        self.pixels: list[Array] = [self.empty_pixels(roi) for roi in range(blocks.n_roi)]
 
     @property
     def stop(self) -> int:
@@ -112,33 +150,29 @@ class FrameRing:
 
     def has_pixels(self, roi: int) -> bool:
         """Whether the pixels of a ROI are kept here."""
-        return self.pixels[roi].shape[1] > 0
+        return len(self.pixels[roi]) > 0
 
     def drop_pixels(self, roi: int) -> None:
         """Keep the pixels of a ROI no more."""
-        self.pixels[roi] = self._empty(roi, 0)
+        self.pixels[roi] = empty_rows((0, int(self.blocks.rows[roi])), self._dtype)
 
     def empty_pixels(self, roi: int) -> Array:
-        """Return rows of zeros, (n_block, rows, width), to be filled and set as `pixels[roi]`."""
-        return self._empty(roi, self.number.shape[1])
+        """Return rows, (rows, columns), to be filled and set as `pixels[roi]`."""
+        return empty_rows((self._n_rows, int(self.blocks.rows[roi])), self._dtype)
 
     def make_room(self, n_new: int, oldest: int) -> None:
-        """Make room for new rows; frames before index `oldest` are no longer needed."""
+        """Make room for new frames; those before index `oldest` are no longer needed."""
         if self.used + n_new <= self.number.shape[1]:
             return
         drop = min(max(oldest - self.first, 0), max(self.used - self.reach, 0))
-        kept = slice(drop, self.used)
         left = self.used - drop
-        for pixels in self.pixels:
-            if pixels.shape[1]:
-                pixels[:, :left] = pixels[:, kept].copy()
         for values in (self.number, self.per_mean, self.inverse, self.sums):
-            values[..., :left] = values[..., kept].copy()
+            values[..., :left] = values[..., drop : self.used].copy()
         self.first += drop
         self.used = left
 
     def scale(self, roi: int, pixels: Array, weights: Array) -> None:
-        """Fill the next rows of one ROI with new frames, (k, n_pixels) of all ROIs.
+        """Fill in the next frames of one ROI, (k, n_pixels) of all ROIs.
 
         Pixels are multiplied by `weights`, where there are any, then divided by their mean. Where
         that is no positive number they are 0, and the number of frames as well.
@@ -148,33 +182,38 @@ class FrameRing:
         precision = _precise(pixels.dtype)
         if len(weights):
             precision = np.promote_types(precision, weights.dtype)
-        scale_frames(
-            pixels,
-            int(self.blocks.starts[roi]),
-            weights,
-            self.blocks.edges[roi],
-            self.blocks.n_left[roi],
-            np.empty(self.blocks.n_pixels[roi], precision),
-            self.pixels[roi],
-            self.number[roi],
-            self.per_mean[roi],
-            self.sums[roi],
-            self.inverse[roi],
-            self.used,
-        )
+
+        def scale(part: range) -> None:
+            scale_frames(
+                pixels[part.start : part.stop],
+                int(self.blocks.starts[roi]),
+                weights,
+                self.blocks.edges[roi],
+                int(self.blocks.widths[roi]),
+                self.blocks.n_left[roi],
+                np.empty(self.blocks.n_pixels[roi], precision),
+                self.pixels[roi],
+                self.number[roi],
+                self.per_mean[roi],
+                self.sums[roi],
+                self.inverse[roi],
+                self.used + part.start,
+                self.stop + part.start,
+            )
+
+        spread(scale, evenly(len(pixels), len(self.blocks.parts[roi])))
 
     def pair(self, roi: int, finer: FrameRing, n_new: int) -> None:
-        """Fill the next rows of one ROI with sums of two frames each of the next finer ring.
+        """Fill in the next frames of one ROI, sums of two frames each of the next finer ring.
 
         The pixels as well, where the finer ring has them.
         """
-        from .two_time_kernels import add_rows, pair_numbers
+        from .two_time_kernels import add_pairs, pair_numbers
 
-        begin = 2 * self.stop - finer.first
         pair_numbers(
             finer.number[roi],
             finer.sums[roi],
-            begin,
+            2 * self.stop - finer.first,
             self.number[roi],
             self.sums[roi],
             self.inverse[roi],
@@ -183,23 +222,29 @@ class FrameRing:
             self.blocks.n_left[roi],
         )
         if finer.has_pixels(roi):
-            add_rows(
-                finer.pixels[roi], begin, 2 * n_new, 2 * self.stop, 2, self.first, self.pixels[roi]
-            )
+            add_pairs(finer.pixels[roi], self.stop, n_new, self.pixels[roi])
 
     def advance(self, n_new: int) -> None:
-        """Say that new rows of all ROIs have been filled."""
+        """Say that new frames of all ROIs have been filled in."""
         self.used += n_new
 
-    def products(self, roi: int, first: int, stop: int, oldest: int, newest: int) -> FloatArray:
-        """Return sums over the pixels of each block, (n_block, newest - oldest, stop - first).
+    def products(self, roi: int, first: int, stop: int, oldest: int, lowest: int) -> FloatArray:
+        """Return sums over the pixels of each block, (n_block, n_old, stop - first).
 
-        Of products of frames [oldest, newest) with frames [first, stop), indices in the series.
+        Of products of frames [oldest, stop - lowest) with frames [first, stop), indices in the
+        series. Those of lags below `lowest`, or of `reach` or more, may be left out.
         """
         from .two_time_kernels import block_products
 
-        of = self.pixels[roi]
-        out = np.zeros((len(of), newest - oldest, stop - first), of.dtype)
-        shift = first - oldest
-        block_products(of, oldest - self.first, of, first - self.first, shift, first - newest, out)
+        of, width = self.pixels[roi], int(self.blocks.widths[roi])
+        n_old = stop - lowest - oldest
+        out = np.zeros((self.blocks.n_block, n_old, stop - first), of.dtype)
+
+        def multiply(part: range) -> None:
+            block_products(
+                of, oldest, of, first, part.start * width, width, first - oldest, lowest,
+                self.reach - 1, out[part.start : part.stop],
+            )  # fmt: skip
+
+        spread(multiply, self.blocks.parts[roi])
         return out

@@ -12,7 +12,8 @@ from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
 from .arrays import enlarged
 from .events import RoiEvents
-from .frame_rings import FrameRing
+from .frame_rings import FrameRing, PixelBlocks, empty_rows
+from .threads import spread
 
 # Share of a bin's pixels that hold counts beyond which matrix products are faster than lists.
 MOST_IN_LISTS = 0.08
@@ -107,51 +108,74 @@ class MapBins(ABC):
 
 
 class BinRows(MapBins):
-    """Bins as rows of pixels, (n_block, bins, width), for matrix products."""
+    """Bins of a ROI as rows of pixels, (bins, columns), for matrix products.
 
-    def __init__(self, n_block: int, capacity: int, width: int, dtype: Any) -> None:
+    The first frame of a bin empties its row, so that rows of an interrupted call do no harm.
+    """
+
+    def __init__(self, blocks: PixelBlocks, roi: int, capacity: int, dtype: Any) -> None:
         super().__init__(capacity)
-        self.rows: Array = np.zeros((n_block, capacity, width), dtype)
+        self._blocks = blocks
+        self._roi = roi
+        self.rows: Array = empty_rows((capacity, int(blocks.rows[roi])), dtype)
 
     def _resize(self, capacity: int) -> None:
-        n_block, _, width = self.rows.shape
-        self.rows = enlarged(self.rows, (n_block, capacity, width), 0)
+        larger = empty_rows((capacity, self.rows.shape[1]), self.rows.dtype)
+        larger[: len(self.rows)] = self.rows
+        self.rows = larger
 
     def _saved(self, into: int) -> Array:
-        return self.rows[:, into].copy()
+        return self.rows[into].copy()
 
     def _restore(self, n_frames: int, into: int, saved: Array | None) -> None:  # noqa: ARG002
-        self.rows[:, into:] = 0
         if saved is not None:
-            self.rows[:, into] = saved
+            self.rows[into] = saved
 
     def _add(
         self, ring: FrameRing, roi: int, events: RoiEvents | None, weights: Array, n_new: int
     ) -> None:
         from .event_kernels import add_events_to_rows
-        from .two_time_kernels import add_rows
+        from .two_time_kernels import add_to_bins
 
         if ring.has_pixels(roi):
-            add_rows(ring.pixels[roi], ring.used, n_new, ring.stop, self.size, 0, self.rows)
+            add_to_bins(ring.pixels[roi], ring.stop, n_new, self.size, self.rows)
         elif events is not None:
             add_events_to_rows(
                 events.counts, events.pixels, events.bounds, weights, ring.per_mean[roi],
-                ring.used, ring.stop, self.size, 0, ring.blocks.edges[roi], self.rows,
+                ring.used, ring.stop, self.size, ring.blocks.edges[roi],
+                int(ring.blocks.widths[roi]), self.rows,
             )  # fmt: skip
 
     def products(self, start: int, stop: int, n_full: int) -> FloatArray:  # noqa: ARG002
-        """Return products of bins [start, stop) with bins [0, stop), (stop - start, stop)."""
+        """Return products of bins [start, stop) with bins [0, stop), (stop - start, stop).
+
+        Those with later bins are left out.
+        """
         from .two_time_kernels import block_products
 
-        # The new rows stay in the cache, those of the history are read once.
-        sums = np.zeros((1, stop - start, stop), self.rows.dtype)
-        block_products(self.rows, start, self.rows, 0, stop, 0, sums)
-        return sums[0]
+        width = int(self._blocks.widths[self._roi])
+
+        def multiply(part: range) -> Array:
+            out = np.zeros((1, stop, stop - start), self.rows.dtype)
+            block_products(
+                self.rows, 0, self.rows, start, part.start * width, len(part) * width, start, 0,
+                stop, out,
+            )  # fmt: skip
+            return out[0].T
+
+        first, *others = spread(multiply, self._blocks.parts[self._roi])
+        for other in others:
+            first += other
+        return first
 
     def halve(self) -> None:
         """Add neighbouring bins in pairs."""
-        rows, half = np.zeros_like(self.rows), self.rows.shape[1] // 2
-        np.add(self.rows[:, 0 : 2 * half : 2], self.rows[:, 1 : 2 * half : 2], rows[:, :half])
+        from .two_time_kernels import add_pairs
+
+        rows = empty_rows(self.rows.shape, self.rows.dtype)
+        used = -(-self._stop // self.size)
+        self.rows[used : used + 1] = 0  # the second one of the last pair
+        add_pairs(self.rows, 0, -(-used // 2), rows)
         number = self._halved_number()
         self.rows, self.number = rows, number
         self.size, self.n_done = 2 * self.size, self.n_done // 2
@@ -292,14 +316,17 @@ class BinLists(MapBins):
         self._lists, self._waiting, self.number = lists, left, number
         self.size, self.n_done = 2 * self.size, done
 
-    def as_rows(self, edges: IntArray, stop: int) -> BinRows:
+    def as_rows(self, blocks: PixelBlocks, roi: int, stop: int) -> BinRows:
         """Return the same bins as rows, of frames before index `stop`."""
         from .event_kernels import lists_to_rows
 
-        width = int(np.diff(edges).max())
-        rows = BinRows(len(edges) - 1, len(self.number), width, self._dtype)
+        rows = BinRows(blocks, roi, len(self.number), self._dtype)
         entries = self._all_entries()
-        lists_to_rows(entries.pixels, entries.bins, entries.values, edges, rows.rows)
+        rows.rows[: -(-stop // self.size)] = 0
+        lists_to_rows(
+            entries.pixels, entries.bins, entries.values, blocks.edges[roi],
+            int(blocks.widths[roi]), rows.rows,
+        )  # fmt: skip
         rows.number, rows.size, rows.n_done = self.number, self.size, self.n_done
         rows._stop = stop
         return rows

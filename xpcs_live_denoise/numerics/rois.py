@@ -16,6 +16,8 @@ from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
 from xpcs_live_denoise.records.frames import Geometry
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
 
+from .radial import momentum_transfer
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RoiMap:
@@ -314,9 +316,8 @@ class RoiMap:
     def with_q(self, geometry: Geometry) -> RoiMap:
         """Return the map with the direct beam, and with q, 1/Angstrom, for the ROIs without.
 
-        q of a ROI is the mean over its pixels of q = (4 pi / wavelength) sin(theta), with
-        2 theta = atan(distance on the detector from the beam center / sample distance), for a flat
-        detector at right angles to the beam. What the geometry does not tell stays as it is.
+        q of a ROI is the mean over its pixels of `momentum_transfer`. What the geometry does not
+        tell stays as it is.
 
         Raises
         ------
@@ -324,12 +325,11 @@ class RoiMap:
             When wavelength, distance or pixel size is not positive.
         """
         unknown = np.isnan(self.q_inv_angstrom)
-        wavelength = geometry.wavelength_angstrom
-        distance = geometry.detector_distance_m
-        pixel = geometry.pixel_size_m
         if geometry.beam_center is None:
             return self
         centred = dataclasses.replace(self, center=geometry.beam_center)
+        wavelength, distance = geometry.wavelength_angstrom, geometry.detector_distance_m
+        pixel = geometry.pixel_size_m
         if wavelength is None or distance is None or pixel is None:
             return centred
         if not min(wavelength, distance, pixel) > 0:
@@ -337,11 +337,10 @@ class RoiMap:
                 f"Geometry: got wavelength {wavelength} Angstrom, detector distance {distance} m, "
                 f"pixel size {pixel} m; expected positive numbers."
             )
-        if not unknown.any():
-            return centred
         row, col = np.divmod(self.pixels, self.shape[1])
-        radius = np.hypot(row - geometry.beam_center[0], col - geometry.beam_center[1]) * pixel
-        q = 4 * np.pi / wavelength * np.sin(np.arctan(radius / distance) / 2)
+        radius = np.hypot(row - geometry.beam_center[0], col - geometry.beam_center[1])
+        if (q := momentum_transfer(radius, geometry)) is None or not unknown.any():
+            return centred
         mean_q = np.array([q[one].mean() for one in self.slices])
         filled = np.where(unknown, mean_q, self.q_inv_angstrom)
         return dataclasses.replace(centred, q_inv_angstrom=_read_only(filled))
@@ -506,6 +505,16 @@ def radii_of_q(q_inv_angstrom: ArrayLike, geometry: Geometry) -> FloatArray:
             f"{4 * np.pi / wavelength * np.sqrt(0.5):.4g}, what a flat detector sees."
         )
     return distance * np.tan(2 * np.arcsin(sine)) / pixel
+
+
+def q_of_radii(radius_pixels: ArrayLike, geometry: Geometry) -> FloatArray | None:
+    """Return q, 1/Angstrom, at radii from the beam; None where the geometry does not tell it."""
+    wavelength, pixel = geometry.wavelength_angstrom, geometry.pixel_size_m
+    distance = geometry.detector_distance_m
+    if wavelength is None or pixel is None or distance is None:
+        return None
+    radius = np.asarray(radius_pixels, np.float64) * pixel
+    return 4 * np.pi / wavelength * np.sin(np.arctan(radius / distance) / 2)
 
 
 def checked_center(center: ArrayLike) -> tuple[float, float]:

@@ -168,7 +168,9 @@ class MeanImages:
         `measured` (k,) is 1, or 0 for a frame without counts, whose pixels are 0. How frames are
         split over calls changes nothing beyond rounding.
         """
-        self._add_rows(roi, scaled[np.newaxis], 0, measured, np.array([0, scaled.shape[1]]))
+        # Rows of a ring: the first frame of a call stands in the first one.
+        rows = np.roll(scaled, self._n_frames % max(len(scaled), 1), axis=0)
+        self._add_rows(roi, rows, measured, np.array([0, scaled.shape[1]]), scaled.shape[1])
 
     def add_newest(
         self, roi: int, ring: FrameRing, events: RoiEvents | None, weights: Array, n_new: int
@@ -181,7 +183,9 @@ class MeanImages:
 
         measured = ring.number[roi, ring.used : ring.used + n_new]
         if events is None or ring.has_pixels(roi):
-            self._add_rows(roi, ring.pixels[roi], ring.used, measured, ring.blocks.edges[roi])
+            blocks = ring.blocks
+            width = int(blocks.widths[roi])
+            self._add_rows(roi, ring.pixels[roi], measured, blocks.edges[roi], width)
             return
         own = self._rois.slices[roi]
         add_event_images(
@@ -202,23 +206,23 @@ class MeanImages:
         self._count(roi, measured)
 
     def _add_rows(
-        self, roi: int, rows: Array, row: int, measured: FloatArray, edges: IntArray
+        self, roi: int, rows: Array, measured: FloatArray, edges: IntArray, width: int
     ) -> None:
-        """Add frames (n_block, rows, width) from `row` on."""
+        """Add the next frames; each stands in the row of its index modulo the number of rows."""
         from .two_time_kernels import add_images
 
         own = self._rois.slices[roi]
         add_images(
             rows,
-            row,
+            self._n_frames,
             measured,
             edges,
+            width,
             self._pair(roi, measured),
             self._waiting[own],
             *self._products[:, own],
             self._images,
             own.start,
-            self._n_frames,
             self._length,
         )
         self._count(roi, measured)

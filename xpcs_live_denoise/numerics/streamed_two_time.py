@@ -18,7 +18,8 @@ from .map_history import MOST_IN_LISTS
 from .static import MeanImages
 from .threads import spread
 
-TOGETHER = 20  # frames that are multiplied at once, of any level
+TOGETHER = 40  # most frames that are multiplied at once
+_DUE = 20  # frames of a level that are worth it
 
 # Share of a ROI's pixels that hold counts below which the band is faster by events than by matrix
 # products, and the share at which it goes back: not with every frame.
@@ -114,12 +115,12 @@ class StreamedTwoTime:
         return "events" if 2 * n[by_events].sum() > n.sum() else "dense"
 
     def append(self, frames: NewFrames) -> None:
-        """Take at most 20 new frames."""
+        """Take at most 40 new frames."""
         n_new = frames.n_frames
         self._rewind()
         self._reserve(n_new)
         new = self._new_of_each_level(n_new)
-        due = [0, *(m for m in range(1, len(new)) if self._n_waiting(m, new[m]) >= TOGETHER)]
+        due = [0, *(m for m in range(1, len(new)) if self._n_waiting(m, new[m]) >= _DUE)]
         if frames.is_gap and self._images is not None:
             self._images.add_gap()
 
@@ -222,7 +223,7 @@ class StreamedTwoTime:
             if power == 0 and events is not None and self._rois[roi].choice.by_events:
                 products = self._rois[roi].events.products(events, oldest)
             else:
-                products = ring.products(roi, first, last, oldest, last - lowest)
+                products = ring.products(roi, first, last, oldest, lowest)
             if power == 0:
                 self._write_band(roi, products, first, oldest)
             if self._sums is not None:
@@ -283,7 +284,7 @@ class _Roi:
         if events is not None:
             self.events.measure(events)
             if ring.has_pixels(roi):
-                self.events.write(events, ring.stop, ring.pixels[roi], ring.first, 1)
+                self.events.write(events, ring.stop, ring.pixels[roi], 1)
         elif frames.values is not None:
             ring.scale(roi, frames.values, self.weights)
         if images is not None and not frames.is_gap:
@@ -291,7 +292,7 @@ class _Roi:
         if frames.is_gap:
             return events
         if events is None:
-            newest = ring.pixels[roi][:, ring.used + n_new - 1]
+            newest = ring.pixels[roi][(ring.stop + n_new - 1) % len(ring.pixels[roi])]
             share = np.count_nonzero(newest) / self._n_pixels
         else:
             share = events.n_events / (n_new * self._n_pixels)

@@ -58,8 +58,7 @@ def spread(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     Raises what the function raises, of the first item where several fail, after all threads have
     stopped; items that had not begun are left out then.
     """
-    n = min(n_threads(), len(items))
-    if n < 2:
+    if len(items) < 2 or (n := min(n_threads(), len(items))) < 2:
         return [function(item) for item in items]
     waiting = deque(enumerate(items))
     results: dict[int, R] = {}

@@ -17,11 +17,12 @@ from .band import RowBand, band_of_c2
 from .c2_map import C2Map
 from .events import EventSorter, NewFrames, checked_events, dense_frames
 from .frame_rings import PixelBlocks, known
-from .gathering import gather
+from .gathering import KNOWN_TYPES, gather_into
 from .rois import RoiMap, check_pixels
 from .skbeam_two_time import SkbeamTwoTime
 from .static import N_BLOCK, MeanImages
 from .streamed_two_time import TOGETHER, StreamedTwoTime
+from .waiting_frames import WaitingFrames
 
 # Names of the ways to compute C2; "auto" takes the faster of "dense" and "events", ROI by ROI.
 ENGINES = ("auto", "dense", "events", "skbeam")
@@ -93,6 +94,9 @@ class TwoTimeAccumulator:
     Memory, in numbers of `dtype`: a ROI pixel times `map_frames` for the map's history and about
     100 log2(n_frames / 25) for the levels; n_roi map_frames^2 for the map, n_roi window a frame for
     the band, of which `release` forgets the oldest.
+
+    Forty frames are multiplied together, up to 39 wait for the next ones: reading multiplies those
+    that wait, so that it costs more after each frame than after each forty.
     """
 
     def __init__(
@@ -120,6 +124,7 @@ class TwoTimeAccumulator:
         self._sums: AgeSums | None = None
         self._images: MeanImages | None = None
         self._products: StreamedTwoTime | SkbeamTwoTime
+        self._waiting: WaitingFrames | None = None
         self._sorter: EventSorter | None = None
         if engine == "skbeam":
             self._products = SkbeamTwoTime(roi_map.n_pixels, min(reserve, map_frames), numbers)
@@ -139,17 +144,24 @@ class TwoTimeAccumulator:
             images=self._images,
             weights=self._weights,
         )
+        self._waiting = WaitingFrames(self._products)
+
+    def _multiplied(self) -> StreamedTwoTime | SkbeamTwoTime:
+        """Return what holds C2, of all frames that came."""
+        if self._waiting is not None:
+            self._waiting.flush()
+        return self._products
 
     @property
     def engine(self) -> str:
         """The engine that computes now: where it may change, that of most pixels' band."""
-        products = self._products
+        products = self._multiplied()
         return products.engine if isinstance(products, StreamedTwoTime) else "skbeam"
 
     @property
     def n_frames(self) -> int:
         """Frames in C2 so far, gaps included."""
-        return self._products.n_frames
+        return (self._waiting or self._products).n_frames
 
     @property
     def band(self) -> FloatArray:
@@ -177,14 +189,16 @@ class TwoTimeAccumulator:
                 f"Band of C2: got frames [{start}, {stop}), expected a range within "
                 f"[{self.band_start}, {self.n_frames}): what was released is no longer there."
             )
-        if isinstance(self._products, StreamedTwoTime):
-            return self._products.band.rows(start, stop)
-        return band_of_c2(self._products.values, start, stop, self._window)
+        products = self._multiplied()
+        if isinstance(products, StreamedTwoTime):
+            return products.band.rows(start, stop)
+        return band_of_c2(products.values, start, stop, self._window)
 
     def release(self, before: int) -> None:
         """Forget the band of frames before `before`."""
-        if isinstance(self._products, StreamedTwoTime):
-            self._products.band.release(before)
+        products = self._multiplied()
+        if isinstance(products, StreamedTwoTime):
+            products.band.release(before)
 
     @property
     def map(self) -> tuple[FloatArray, int]:
@@ -194,15 +208,16 @@ class TwoTimeAccumulator:
         the mean of C2 over a block of frames, gaps left out; blocks on the diagonal hold lag 0,
         too. The last bin may not be full.
         """
-        if isinstance(self._products, StreamedTwoTime):
-            self._products.catch_up()
-            return self._products.map.values, self._products.map.frames_per_bin
-        return self._products.values, 1
+        products = self._multiplied()
+        if isinstance(products, StreamedTwoTime):
+            products.catch_up()
+            return products.map.values, products.map.frames_per_bin
+        return products.values, 1
 
     @property
     def frames_per_bin(self) -> int:
         """Frames in a bin of the map."""
-        products = self._products
+        products = self._multiplied()
         return products.map.frames_per_bin if isinstance(products, StreamedTwoTime) else 1
 
     @property
@@ -234,19 +249,21 @@ class TwoTimeAccumulator:
         InvalidInputError
             Where they were not asked for.
         """
-        if isinstance(self._products, SkbeamTwoTime):
-            return AgeSums.from_c2(self._products.values, row_frames=self._age_step)
+        products = self._multiplied()
+        if isinstance(products, SkbeamTwoTime):
+            return AgeSums.from_c2(products.values, row_frames=self._age_step)
         if self._sums is None:
             raise InvalidInputError(
                 "Sums of C2: got an accumulator that keeps none; expected sums=True when it is "
                 "made."
             )
-        self._products.catch_up()
+        products.catch_up()
         return self._sums
 
     @property
     def images(self) -> MeanImages | None:
         """Mean images of parts of the series, for the test of static speckle; None without sums."""
+        self._multiplied()
         return self._images
 
     def append(self, frames: ArrayLike) -> None:
@@ -264,7 +281,15 @@ class TwoTimeAccumulator:
         InvalidInputError
             When scikit-beam's engine gets more frames than the map has bins.
         """
-        self.append_pixels(gather(self.roi_map, frames))
+        stack = self.roi_map.checked_frames(frames)
+        if self._waiting is None or stack.dtype not in KNOWN_TYPES:
+            self.append_pixels(self.roi_map.gather(stack))
+            return
+
+        def write(first: int, stop: int, rows: Array) -> None:
+            gather_into(self.roi_map, stack[first:stop], rows)
+
+        self._waiting.take(len(stack), stack.dtype, write)
 
     def append_pixels(self, pixels: Array) -> None:
         """Take the ROI pixels of new frames, (k, sum of n_pixels), as `RoiMap.gather` returns them.
@@ -272,15 +297,16 @@ class TwoTimeAccumulator:
         They are not kept and not changed. Raises as `append`.
         """
         check_pixels(pixels, len(self.roi_map.pixels))
-        products = self._products
-        if isinstance(products, StreamedTwoTime):
+        if self._waiting is not None:
             values = known(pixels)
-            for first in range(0, len(values), TOGETHER):
-                some = values[first : first + TOGETHER]
-                products.append(NewFrames(n_frames=len(some), values=some))
-        elif len(pixels):
+
+            def write(first: int, stop: int, rows: Array) -> None:
+                rows[:] = values[first:stop]
+
+            self._waiting.take(len(values), values.dtype, write)
+        elif isinstance(self._products, SkbeamTwoTime) and len(pixels):
             self._check_room(len(pixels))
-            products.append(pixels if self._weights is None else pixels * self._weights)
+            self._products.append(pixels if self._weights is None else pixels * self._weights)
 
     def append_events(self, counts: ArrayLike, pixels: ArrayLike, starts: ArrayLike) -> None:
         """Take new frames as their non-zero pixels: sparse data (COO) never become dense images.
@@ -314,7 +340,7 @@ class TwoTimeAccumulator:
         """
         n_pixels = len(self.roi_map.pixels)
         values, places, begins = checked_events(counts, pixels, starts, n_pixels)
-        products = self._products
+        products = self._multiplied()
         if not isinstance(products, StreamedTwoTime):
             self.append_pixels(dense_frames(values, places, begins, n_pixels))
             return
@@ -335,12 +361,13 @@ class TwoTimeAccumulator:
         """
         if n_frames < 0:
             raise InvalidInputError(f"Gap: got {n_frames} frames, expected 0 or more.")
-        if isinstance(self._products, StreamedTwoTime):
+        products = self._multiplied()
+        if isinstance(products, StreamedTwoTime):
             for first in range(0, n_frames, TOGETHER):
-                self._products.append(NewFrames(n_frames=min(TOGETHER, n_frames - first)))
+                products.append(NewFrames(n_frames=min(TOGETHER, n_frames - first)))
         elif n_frames:
             self._check_room(n_frames)
-            self._products.append_gap(n_frames)
+            products.append_gap(n_frames)
 
     def rows(self, start: int, stop: int) -> C2Rows:
         """Return C2(t1, t2) for t1 in [start, stop), t2 in [0, stop); a read-only view.

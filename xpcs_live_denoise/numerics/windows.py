@@ -15,6 +15,7 @@ from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import DenoisedTwoTime
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
 
+from .any_size import RowDenoiser, denoise_whole
 from .arrays import as_stack, enlarged, next_capacity, per_roi
 from .band import band_of_c2
 from .contrast import MODES, check_mode, estimate_contrast
@@ -27,9 +28,12 @@ _BATCH = 256
 
 
 class Denoiser(Protocol):
-    """What denoises windows: an `Ensemble`, or anything with this method."""
+    """What denoises windows: an `Ensemble`, or anything with this method.
 
-    def denoise(self, windows: NDArray[np.float32]) -> tuple[FloatArray, FloatArray]:
+    One that is a `RowDenoiser`, too, denoises C2 of any size, without windows.
+    """
+
+    def denoise(self, windows: NDArray[np.float32], /) -> tuple[FloatArray, FloatArray]:
         """Return mean and spread, each (m, w, w), of scaled windows (m, w, w)."""
         ...
 
@@ -95,7 +99,9 @@ def denoise_two_time(
         Shape (n, n) or (n_roi, n, n). NaN pixels are filled for the ensemble and stay NaN in the
         result. A series shorter than the window comes back as it is.
     ensemble
-        Has `.denoise(windows)`: scaled float32 windows (m, window, window) -> (mean, spread).
+        Has `.denoise(windows)`: scaled float32 windows (m, window, window) -> (mean, spread). Or
+        one for C2 of any size (`load_ensemble(denoiser="any_size")`): it takes the whole C2 as it
+        is, without windows, and what is shorter than its `least_frames` comes back raw.
     window, step
         In frames.
     mode
@@ -128,7 +134,10 @@ def denoise_two_time(
     scaling = WindowScaling(
         contrast=contrasts, baseline=baselines, window=window, step=step, seed=seed
     )
-    result = denoise_scaled(stack, ensemble, scaling)
+    if isinstance(ensemble, RowDenoiser):
+        result = denoise_whole(stack, ensemble, contrasts, baselines)
+    else:
+        result = denoise_scaled(stack, ensemble, scaling)
     if np.ndim(c2) == 3:
         return result
     return DenoisedTwoTime(
@@ -187,6 +196,47 @@ def denoise_new_windows(
     for first, values in denoised_windows(band, start, starts, ensemble, scaling):
         blend.add(first, values, scaling.known)
     return int(starts[0])
+
+
+class WindowRows:
+    """The denoised band of a series while it grows, in windows; see `denoise_new_windows`.
+
+    A row is final when it has left every window. Its state is the blend of the windows so far.
+    """
+
+    def __init__(self, ensemble: Denoiser, n_roi: int, *, window: int, step: int) -> None:
+        self._ensemble, self._step = ensemble, step
+        self._blend = RunningBlend(n_roi, window=window, step=step)
+
+    @property
+    def n_final(self) -> int:
+        """The frame after the last row that is final."""
+        return self._blend.n_windows * self._step
+
+    @property
+    def needs(self) -> int:
+        """The first row of the band that is needed when the next frames come."""
+        return self.n_final
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether anything is denoised yet."""
+        return self._blend.n_windows > 0
+
+    def advance(self, band: FloatArray, start: int, scaling: WindowScaling) -> int:
+        """Denoise what is new; return the first row that changed.
+
+        `band` are rows C2(t, t - lag), (n_roi, k, window or more), from frame `start` on.
+        """
+        return denoise_new_windows(self._blend, band, start, self._ensemble, scaling)
+
+    def rows(self, below: FloatArray, start: int, quantity: int) -> FloatArray:
+        """Return a copy of `below`, rows from frame `start` on, mean or spread over it."""
+        return self._blend.band(below, start, quantity)
+
+    def release(self, before: int) -> None:
+        """Forget what only rows of the band before frame `before` need."""
+        self._blend.release(before)
 
 
 def denoised_windows(

@@ -18,14 +18,21 @@ from .tiled_http import TiledHttp
 REWRITTEN_S, PATIENCE_S = 0.2, 10.0
 
 
-def c2_to_read(children: Collection[str], names: Sequence[str], *, live: bool) -> list[str]:
-    """Return which arrays of C2 it takes to draw it, of the names that are wanted and there."""
-    if "c2_band" not in children:  # a result of an earlier version
-        with_square = "c2" in names and "c2_denoised" in children
-        return [*names, *(["c2_denoised"] if with_square else [])]
+def c2_to_read(
+    children: Collection[str], names: Sequence[str], *, live: bool, any_size: bool
+) -> list[str]:
+    """Return which arrays of C2 it takes to draw it, of the names that are wanted and there.
+
+    `any_size`: long lags are denoised, too, in the end.
+    """
+    has_band = "c2_band" in children  # a result of an earlier version has none
+    with_square = "c2" in names and "c2_denoised" in children and (any_size or not has_band)
+    squares = ["c2_denoised"] if with_square else []
+    if not has_band:
+        return [*names, *squares]
     # Only a live g2 needs both: what no window reached is raw in the denoised one.
     both = live or "c2_band_denoised" not in children
-    return [name for name in names if both or name != "c2_band"]
+    return [name for name in names if both or name != "c2_band"] + squares
 
 
 def bins_of(metadata: Fields) -> tuple[int, int]:

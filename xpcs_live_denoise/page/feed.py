@@ -28,6 +28,7 @@ from .tiled_http import (
 
 logger = logging.getLogger(__name__)
 
+LOOK_S = 0.05
 C2_KINDS = ("c2", *BAND_FIELDS)
 # stream -> what in it is followed.
 FOLLOWED = {
@@ -91,6 +92,22 @@ class RunFeed:
         if index not in self.state.wanted and 0 <= index < len(self.state.labels):
             self.state.wanted.add(index)
             self._start(self._read_roi(index))
+
+    async def shown(self, index: int, timeout_s: float) -> bool:
+        """Wait until what is stored of a ROI (its index) has been read; return whether it has.
+
+        Of a run without a stored g2, as one that is on, that is its C2, too.
+        """
+        end = time.monotonic() + timeout_s
+        self.want(index)
+        if not await self.loaded(timeout_s):
+            return False
+        data, labels = self.state.data, self.state.labels
+        while "delay_s" not in data.g2 and index not in data.maps and 0 <= index < len(labels):
+            if time.monotonic() > end or not self.state.n_frames:
+                break
+            await asyncio.sleep(LOOK_S)
+        return True
 
     def on_metadata(self, metadata: Fields) -> None:
         """Take newer metadata of the run; with its stop everything is read once more."""
@@ -302,7 +319,7 @@ async def read_stream(
     children = await http.children(path)
     known = [name for name in names if name in children]
     if path.endswith("/two_time"):
-        known = c2_to_read(children, known, live=state.live)
+        known = c2_to_read(children, known, live=state.live, any_size=state.any_size)
     await asyncio.gather(
         *(_read_node(http, f"{path}/{name}", state, children[name], first_frame) for name in known)
     )
@@ -312,7 +329,7 @@ async def read_roi(http: TiledHttp, path: str, state: RunState, index: int) -> N
     """Read into the state C2 of one ROI (its index) of the run at a path."""
     children = await http.children(f"{path}/two_time")
     known = [name for name in C2_KINDS if name in children]
-    for name in c2_to_read(children, known, live=state.live):
+    for name in c2_to_read(children, known, live=state.live, any_size=state.any_size):
         node = C2Node(http, f"{path}/two_time/{name}", children[name], state)
         await node.read([index])
 

@@ -8,8 +8,8 @@ import logging
 import time
 from typing import Any
 
-from xpcs_live_denoise.errors import XpcsError
-from xpcs_live_denoise.readers import NEEDED, table_of
+from xpcs_live_denoise.errors import ResultNotFoundError, XpcsError
+from xpcs_live_denoise.readers import NEEDED, NEEDED_OF_EACH, labels_of, mapping, table_of
 from xpcs_live_denoise.records.run import RESULT_SPEC
 from xpcs_live_denoise.records.types import Document, Fields
 
@@ -35,16 +35,21 @@ class Hub:
 
     Everything runs in the loop that serves the pages. `version` grows whenever the list changes;
     where the server offers no streams, it is not `streaming` and asks every POLL_S instead.
+    `follow_list`: subscribe to the container, too; without, the list is asked for, and holds what
+    the server finds for this connection's key.
     """
 
-    def __init__(self, http: TiledHttp, path: str) -> None:
-        self._http, self._path = http, path.strip("/")
+    def __init__(self, http: TiledHttp, path: str, *, follow_list: bool = True) -> None:
+        self.http, self.path = self._http, self._path = http, path.strip("/")
+        self._follow_list = follow_list
+        self._closed = False
         self._runs: dict[str, RunSummary] = {}
         self._feeds: dict[str, tuple[RunFeed, int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()  # of feeds that nobody looks at any more
         self._opening = asyncio.Lock()
-        self._table: tuple[object, Any] | None = None  # of which runs in which state, and the table
+        # Of which runs in which state, and the table; of all results or one a run.
+        self._tables: dict[bool, tuple[object, Any]] = {}
         self.version = 0
         self.streaming = True
 
@@ -65,6 +70,8 @@ class Hub:
     @property
     def notice(self) -> str:
         """What is wrong with the connection, a sentence or two; empty if nothing is."""
+        if self._closed:
+            return "You are logged out: this page shows nothing new. Log in again."
         if self._http.broken:
             since = time.strftime("%H:%M:%S", time.localtime(self._http.broken_since))
             return (
@@ -78,6 +85,31 @@ class Hub:
             )
         return ""
 
+    @property
+    def connected(self) -> bool:
+        """Whether the server answers."""
+        return not self._http.broken
+
+    @property
+    def n_listed(self) -> int:
+        """Runs in the list."""
+        return len(self._runs)
+
+    @property
+    def n_followed(self) -> int:
+        """Runs that open pages show."""
+        return len(self._feeds)
+
+    async def is_refused(self) -> bool:
+        """Whether the server does not take the key any more; no if it does not answer."""
+        try:
+            await self._http.kind(self._path)
+        except ResultNotFoundError:
+            return True
+        except XpcsError:
+            return False
+        return False
+
     async def start(self) -> None:
         """Read the list of runs, and begin to follow it.
 
@@ -89,12 +121,15 @@ class Hub:
         start_task(self._tasks, self._follow(), "List of runs")
 
     async def close(self) -> None:
-        """Stop following, and close all connections."""
+        """Stop following, close all connections, and forget what was read."""
+        self._closed = True
         await end_tasks(self._tasks, cancel=True)
         await end_tasks(self._closing, cancel=False)
         for feed, _ in self._feeds.values():
             await feed.close()
         self._feeds.clear()
+        self._runs, self._table = {}, None
+        self.version += 1
         await self._http.close()
 
     async def find(self, word: str) -> tuple[str, str]:
@@ -109,6 +144,8 @@ class Hub:
         Raises ResultNotFoundError or TiledUnavailableError when the run cannot be read.
         """
         async with self._opening:
+            if self._closed:
+                raise ResultNotFoundError(self.notice)
             if uid in self._feeds:
                 feed, users = self._feeds[uid]
             else:
@@ -137,16 +174,34 @@ class Hub:
 
     # --- the list --------------------------------------------------------------------------
 
-    async def table(self) -> Any:
+    async def table(self, *, every: bool = False) -> Any:
         """Return the table of all listed runs, as `readers.runs` makes it; read where it changed.
 
-        Raises as `TiledHttp.runs`.
+        `every`: all results of each run, labelled. Raises as `TiledHttp.runs`.
         """
         key = frozenset((run.uid, run.state) for run in self._runs.values())
-        if self._table is None or self._table[0] != key:
-            found = await self._http.runs(self._path, limit=LISTED_RUNS, needed=NEEDED)
-            self._table = key, table_of(found)
-        return self._table[1]
+        if every not in self._tables or self._tables[every][0] != key:
+            needed = NEEDED_OF_EACH if every else NEEDED
+            found = await self._http.runs(self._path, limit=LISTED_RUNS, needed=needed)
+            self._tables[every] = key, table_of(found, every=every)
+        return self._tables[every][1]
+
+    async def result_names(self, raw_uid: str) -> dict[str, str]:
+        """Return what each result of a raw run is called, by uid. Raises as `TiledHttp.runs`."""
+        where = ("eq", "start.original_run_uid", raw_uid)
+        found = await self._http.runs(
+            self._path, limit=LISTED_RUNS, where=where, needed=NEEDED_OF_EACH
+        )
+        by_detector: dict[str, list[Fields]] = {}
+        for metadata in found.values():
+            start = mapping(metadata.get("start"))
+            detector = str(mapping(start.get("xpcs")).get("image_key"))
+            by_detector.setdefault(detector, []).append(start)
+        return {
+            str(start.get("uid")): label
+            for starts in by_detector.values()
+            for start, label in zip(starts, labels_of(starts), strict=True)
+        }
 
     async def read_list(self) -> None:
         """Read the list of runs."""
@@ -187,13 +242,15 @@ class Hub:
             self._feeds[uid][0].on_metadata(metadata)
 
     async def _follow(self) -> None:
-        if not await follow(self._http, self._path, opened=self.look, message=self.on_update):
+        if self._follow_list and not await follow(
+            self._http, self._path, opened=self.look, message=self.on_update
+        ):
             logger.warning(
                 "Tiled server %s: offers no streaming. The page asks every %g s instead.",
                 self._http.address,
                 POLL_S,
             )
-        self.streaming = False
+            self.streaming = False
         await self._poll()
 
     async def _poll(self) -> None:
@@ -203,9 +260,9 @@ class Hub:
             try:
                 await self.read_list()
                 for feed, _ in list(self._feeds.values()):
-                    feed.streaming = False
+                    feed.streaming = self.streaming
                     if feed.state.live and feed.state.loaded:
-                        await feed.refresh()
+                        await (feed.look() if self.streaming else feed.refresh())
             except XpcsError:
                 self._http.report(self._path, broken=True)
                 delay_s = min(FIRST_DELAY_S + delay_s, LAST_DELAY_S)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from bokeh.document import Document as BokehDocument
 from bokeh.models import (
+    Checkbox,
     ColumnDataSource,
     DataTable,
     Div,
@@ -35,19 +37,21 @@ Table: TypeAlias = Any  # a DataFrame of `readers.runs`
 logger = logging.getLogger(__name__)
 
 PERIOD_MS, LOAD_S = 1_000, 10.0
+LIVE_S = 5.0  # curves of runs that are on are read again so often
 MOST_CURVES = 8
 TABLE_WIDTH = 820  # px; a phone scrolls it
-# Okabe and Ito's, without yellow and black, and two of the page's.
-COLOURS = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8A4A83", "#8C8C8C",
-)  # fmt: skip
 MARKERS = ("circle", "square", "diamond", "triangle", "inverted_triangle", "hex", "star", "plus")
 ALL = "all"
-SHOWN = ("scan_id", "sample", "taken", "state", "roi", "q_inv_angstrom", "relaxation_rate",
-         "relaxation_rate_error", "alpha", "diffusion")  # fmt: skip
-TITLES = ("scan", "sample", "taken", "state", "ROI", "q (1/Å)", "Γ", "± Γ", "α", "D (Å²/s)")
-WIDTHS = (60, 150, 130, 70, 50, 80, 90, 80, 60, 100)
+SHOWN = ("scan_id", "sample", "taken", "state", "result", "roi", "q_inv_angstrom",
+         "relaxation_rate", "relaxation_rate_error", "per", "alpha", "diffusion")  # fmt: skip
+TITLES = (
+    *("scan", "sample", "taken", "state", "result", "ROI", "q (1/Å)", "Γ", "± Γ", "unit", "α"),
+    "D (Å² · unit)",
+)
+WIDTHS = (60, 130, 130, 70, 90, 45, 75, 80, 70, 50, 60, 90)
+TEXTS = ("scan_id", "sample", "taken", "state", "result", "per")
 CURVE_COLUMNS = ("x", "y", "lower", "upper", "colour", "marker", "name")
+GAMMA_LABELS = {"gammas": "Γ (1/s)", "trend": "typical Γ (1/s)"}
 HINT = (
     "Choose rows to lay their Γ(t) and g₂ over each other: Ctrl or Shift for several. A click on a "
     "heading sorts."
@@ -69,16 +73,19 @@ class Overview:
         self._lines = ColumnDataSource({"x": [], "y": []})
         self._wanted: tuple[tuple[str, int], ...] = ()
         self._failed = False  # whether the table could not be read just now
+        self._live_since = math.inf  # when curves of runs that are on were read, monotonic s
         self._controls: dict[str, Model] = {
             "filter": TextInput(placeholder="Filter: sample, scan, uid, plan, any key"),
             "roi": Select(title="ROI", value=ALL, options=[ALL]),
             "key": Select(title="Γ against", value="", options=[("", "–")]),
+            "every": Checkbox(label="All results of each run", active=False),
             "words": Div(text=HINT),
         }
         self._plots = self._figures()
         for name, control in self._controls.items():
             control.name = f"overview_{name}"
             control.sizing_mode = "stretch_width"
+        self._controls["every"].on_change("active", lambda _attr, _old, _new: self._read_anew())
         for name in ("filter", "roi", "key"):
             attribute = "value_input" if name == "filter" else "value"
             self._controls[name].on_change(attribute, lambda _attr, _old, _new: self._show())
@@ -95,7 +102,7 @@ class Overview:
         number = ScientificFormatter(
             precision=3, power_limit_high=4, power_limit_low=-3, nan_format="–"
         )
-        kinds: dict[str, Model] = dict.fromkeys(SHOWN[5:], number)
+        kinds: dict[str, Model] = {name: number for name in SHOWN if name not in (*TEXTS, "roi")}
         columns = [
             TableColumn(
                 field=name, title=title, width=width, formatter=kinds.get(name, StringFormatter())
@@ -118,9 +125,13 @@ class Overview:
 
     def _figures(self) -> dict[str, Model]:
         made = {
-            "gammas": new_figure("gammas", ("Γ(t)", "age (s)", "Γ (1/s)"), y_axis_type="log"),
+            "gammas": new_figure(
+                "gammas", ("Γ(t)", "age (s)", GAMMA_LABELS["gammas"]), y_axis_type="log"
+            ),
             "g2s": new_figure("g2s", ("g₂", "delay (s)", "g₂"), x_axis_type="log"),
-            "trend": new_figure("trend", ("Typical Γ", "", "typical Γ (1/s)"), y_axis_type="log"),
+            "trend": new_figure(
+                "trend", ("Typical Γ", "", GAMMA_LABELS["trend"]), y_axis_type="log"
+            ),
         }
         for name, plot in made.items():
             source = self._curves[name]
@@ -150,7 +161,7 @@ class Overview:
     async def refresh(self) -> None:
         """Read the table where runs have come or ended."""
         try:
-            table = await self._hub.table()
+            table = await self._hub.table(every=self._controls["every"].active)
         except XpcsError as error:
             self._failed = True
             self._say(str(error))
@@ -158,6 +169,7 @@ class Overview:
         if self._failed:
             self._failed = False
             self._say(HINT)
+        self._read_live_again()
         if table is self._table:
             return
         self._table = table
@@ -170,13 +182,24 @@ class Overview:
             self._controls["key"].value = (likely or keys or [""])[0]
         self._show()
 
+    def _read_live_again(self) -> None:
+        """Read curves once more, now and then, where runs of them are on."""
+        if time.monotonic() - self._live_since > LIVE_S:
+            self._live_since = math.inf
+            self._document.add_next_tick_callback(self.show_chosen)
+
+    def _read_anew(self) -> None:
+        self._document.add_next_tick_callback(self.refresh)
+
     def _show(self) -> None:
         """Show the rows that the filter leaves, and their rates against the chosen key."""
         if self._table is None:
             return
         words = self._controls["filter"].value_input or ""
         found = filtered(self._table, words, self._controls["roi"].value)
-        shown = {name: found[name].tolist() for name in (*SHOWN, "result_uid") if name != "taken"}
+        made = ("taken", "per")
+        shown = {name: found[name].tolist() for name in (*SHOWN, "result_uid") if name not in made}
+        shown["per"] = [f"1/{unit}" for unit in found["time_unit"]]
         shown["taken"] = [f"{time:%Y-%m-%d %H:%M}" for time in found["time"]]
         chosen = [
             at
@@ -193,16 +216,23 @@ class Overview:
         if not key:
             plot.title.text = "Typical Γ: no start key holds numbers"
             return
+        rated = found[found["relaxation_rate"].notna()]
+        # Rates of two units do not fit on one axis: those of most rows are shown.
+        unit = rated["time_unit"].mode().iloc[0] if len(rated) else "s"
+        n_others = int((rated["time_unit"] != unit).sum())
+        found = found[found["time_unit"] == unit]
+        plot.yaxis.axis_label = views.in_unit(GAMMA_LABELS["trend"], unit)
         names = ("relaxation_rate", "relaxation_rate_error", "roi")
         rate, error, roi = (found[name].to_numpy() for name in names)
         view = views.trend_view(key, found[key].to_numpy(), rate, error, roi)
         labels = np.unique(view.roi).tolist()
-        at = [labels.index(label) % len(COLOURS) for label in view.roi.tolist()]
+        at = [labels.index(label) % len(views.OVERLAY) for label in view.roi.tolist()]
         self._curves["trend"].data = curve_columns(
             view.x, view.rate, view.error, at, [f"ROI {int(label)}" for label in view.roi.tolist()]
         )
         self._lines.data = {"x": view.line_x, "y": view.line_rate}
         words = view.words.replace("; ", "\n")
+        words += f"\n{n_others} rates in another unit are not shown" if n_others else ""
         plot.title.text = "\n".join(filter(None, (f"Typical Γ against {key}", words)))
 
     # --- what is chosen --------------------------------------------------------------------
@@ -225,6 +255,8 @@ class Overview:
         wanted = self._wanted
         gammas: list[Columns] = []
         g2s: list[Columns] = []
+        units: dict[str, None] = {}
+        live = False
         for at, (uid, label) in enumerate(wanted):
             try:
                 feed = await self._hub.open(uid)
@@ -233,9 +265,11 @@ class Overview:
                 continue
             try:
                 state = feed.state
-                if not await feed.loaded(LOAD_S) or label not in state.labels:
+                index = state.labels.index(label) if label in state.labels else -1
+                if not await feed.shown(index, LOAD_S) or index < 0:
                     continue
-                index = state.labels.index(label)
+                live |= state.live
+                units[state.time_unit] = None
                 name = self._name(uid, label)
                 points = state.gamma(index).points["recommended"]
                 g2 = state.g2(index).raw
@@ -254,6 +288,12 @@ class Overview:
         if wanted == self._wanted:
             self._curves["gammas"].data = joined(gammas)
             self._curves["g2s"].data = joined(g2s)
+            self._live_since = time.monotonic() if live else math.inf
+            for plot, label in (("gammas", "age (s)"), ("g2s", "delay (s)")):
+                shown = (views.in_unit(label, unit) for unit in units or ("s",))
+                self._plots[plot].xaxis.axis_label = " or ".join(shown)
+            shown = (views.in_unit(GAMMA_LABELS["gammas"], unit) for unit in units or ("s",))
+            self._plots["gammas"].yaxis.axis_label = " or ".join(shown)
 
     def _name(self, uid: str, label: int) -> str:
         """Return what a curve is called in a legend."""
@@ -265,7 +305,10 @@ class Overview:
         parts = [uid[:8] if scan_id is None else str(scan_id), str(run.get("sample") or "")]
         if isinstance(value, int | float) and math.isfinite(value):
             parts.append(f"{key} {value:.4g}")
-        return " · ".join(filter(None, (*parts, f"ROI {label}")))
+        if run.get("n_results", 1) > 1:
+            parts.append(str(run.get("result") or ""))
+        unit = "per frame" if run.get("time_unit") == "frame" else ""
+        return " · ".join(filter(None, (*parts, f"ROI {label}", unit)))
 
     def _say(self, words: str) -> None:
         if self._controls["words"].text != words:
@@ -302,7 +345,7 @@ def curve_columns(x: Any, y: Any, error: Any, at: Sequence[int], names: Sequence
         "y": values,
         "lower": np.maximum(values - errors, values / 10),
         "upper": values + errors,
-        "colour": [COLOURS[one % len(COLOURS)] for one in at],
+        "colour": [views.OVERLAY[one % len(views.OVERLAY)] for one in at],
         "marker": [MARKERS[one % len(MARKERS)] for one in at],
         "name": list(names),
     }

@@ -164,8 +164,9 @@
     const parts = others.map((line) => {
       const link = element(line.uid === run.uid ? "strong" : "a");
       if (line.uid !== run.uid) link.href = `?run=${encodeURIComponent(line.uid)}`;
-      link.append([line.by || "first", line.detector, when(line.time)]
-        .filter(Boolean).join(" "), " ", badge(line));
+      link.append(run.result_names[line.uid] ?? [line.by || "first", when(line.time)].join(" "),
+        line.detector ? ` (${line.detector}) ` : " ", badge(line));
+      link.title = `uid ${line.uid}\nanalysed ${when(line.time)}`;
       return link;
     });
     $("others").replaceChildren(`${others.length} results of this run:`, ...parts);
@@ -220,6 +221,10 @@
     if (known) Object.assign($("progress"), { max: run.n_expected, value: run.n_frames });
     showFacts();
     showOthers(run.others);
+    $("export").hidden = !run.exportable;
+    for (const link of $("export").querySelectorAll("a")) {
+      link.href = `export?run=${encodeURIComponent(run.uid)}&format=${link.dataset.format}`;
+    }
     setText($("message"), run.message);
     $("message").className = run.state === "failed" ? "failed" : "";
     $("plots").hidden = $("legend").hidden = run.empty;
@@ -382,54 +387,6 @@
     else tell(detail);
   }
 
-  // --- light and dark -----------------------------------------------------------------------
-
-  // Data that would be lost on a dark ground, and what is drawn instead.
-  const BRIGHTER = { "#404040": "#d5dbe1", "#8A4A83": "#d08fc8", "#0072B2": "#56b4e9", "#16202a": "#ffffff" };
-
-  function paint(dark) {
-    document.documentElement.classList.toggle("dark", dark);
-    $("dark").setAttribute("aria-pressed", String(dark));
-    const style = getComputedStyle(document.documentElement);
-    const [paper, ink, soft, line, grid, unknown] = ["paper", "ink", "soft", "line", "grid", "unknown"]
-      .map((name) => style.getPropertyValue(`--${name}`).trim());
-    const colour = (was) => {
-      const [light, bright] = Object.entries(BRIGHTER).find((pair) => pair.includes(was)) ?? [was, was];
-      return dark ? bright : light;
-    };
-    const axis = { axis_label_text_color: soft, major_label_text_color: soft, axis_line_color: soft,
-      major_tick_line_color: soft, minor_tick_line_color: soft };
-    const styles = {
-      Figure: { background_fill_color: paper, border_fill_color: paper, outline_line_color: line },
-      Title: { text_color: ink },
-      Grid: { grid_line_color: grid },
-      Legend: { background_fill_color: paper, label_text_color: ink },
-      ColorBar: { background_fill_color: paper, major_label_text_color: soft, title_text_color: soft },
-      LinearAxis: axis, LogAxis: axis,
-    };
-    for (const model of bokeh._all_models.values()) {
-      const wanted = { ...styles[model.type] };
-      if (model.type.endsWith("ColorMapper") && model.palette.length === 256) wanted.nan_color = unknown;
-      if (["Scatter", "Line", "Segment"].includes(model.type)) {
-        for (const name of ["line_color", "fill_color"]) {
-          const was = model[name]?.value;
-          if (typeof was === "string") wanted[name] = { value: colour(was) };
-        }
-      }
-      model.setv(wanted, { sync: false });  // of this browser alone
-      if (model.type === "Figure") wipe(Bokeh.index.find_one(model)?.canvas_view.primary.canvas);
-    }
-  }
-
-  // Bokeh clears and fills half a pixel too little: at two edges the old colours would stay.
-  function wipe(canvas) {
-    const context = canvas?.getContext("2d");
-    context?.save();
-    context?.resetTransform();
-    context?.clearRect(0, 0, canvas.width, canvas.height);
-    context?.restore();
-  }
-
   function connect() {
     bokeh = window.Bokeh?.documents?.[0];
     [texts, list, choice] = ["texts", "runs", "choice"].map((name) => bokeh?.get_model_by_name(name) ?? null);
@@ -454,14 +411,7 @@
     $("runs").addEventListener("keydown", onListKey);
     document.addEventListener("keydown", onKey);
     document.addEventListener("pointed", onPointed);
-    const stored = localStorage.getItem("dark");
-    const dark = stored === null ? matchMedia("(prefers-color-scheme: dark)").matches : stored === "true";
-    if (dark) paint(true);
-    $("dark").addEventListener("click", () => {
-      const wanted = !document.documentElement.classList.contains("dark");
-      localStorage.setItem("dark", String(wanted));
-      paint(wanted);
-    });
+    followDark(bokeh);
     if (matchMedia("(max-width: 700px)").matches) $("runs-box").open = false;
     update();
     document.querySelector("#runs [aria-current]")?.scrollIntoView({ block: "nearest" });

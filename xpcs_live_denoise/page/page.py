@@ -16,6 +16,7 @@ from bokeh.models import ColumnDataSource
 
 from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import Once, TiledUnavailableError, XpcsError
+from xpcs_live_denoise.readers import mapping, standing
 from xpcs_live_denoise.records.types import Document
 
 from .feed import RunFeed
@@ -28,7 +29,6 @@ from .run_list import (
     best_result,
     frames_words,
     list_line,
-    mapping,
     others_of,
     replays,
 )
@@ -54,7 +54,7 @@ def page_template(name: str = "page.html") -> jinja2.Template:
     )
     # Ours; nothing of a run goes through it: that comes later, as text, over the WebSocket.
     source = (HERE / name).read_text("utf-8")
-    for part in ("head.html", "page.css", "page.js"):
+    for part in ("head.html", "page.css", "dark.js", "page.js", "overview.js"):
         source = source.replace(f"@{part}@", (HERE / part).read_text("utf-8"))
     return environment.from_string(source)
 
@@ -74,6 +74,7 @@ class Page:
         self._opening = True
         self._closed = False
         self._seen: object = None
+        self._names: tuple[object, dict[str, str]] = (None, {})  # of which results, and theirs
         self._listed: tuple[tuple[object, ...], float] = ((), -math.inf)
         self._screen = Screen(document)
         self._document.add_next_tick_callback(self.open)
@@ -143,8 +144,9 @@ class Page:
             known = (state.uid, state.version, state.silent_since(now))
         uid = "" if state is None else state.uid
         self._show_list(uid, now, clock)
+        self._ask_for_names(uid)
         hub = (self._hub.version, self._hub.notice, self._hub.silent(now))
-        seen = (known, hub, index, shown, self._error)
+        seen = (known, hub, index, shown, self._error, self._names[0])
         if seen == self._seen and not self._screen.detector_is_late(clock):
             return
         self._seen = seen
@@ -153,6 +155,24 @@ class Page:
             if state.labels:
                 self._screen.draw(state, index, shown)
         self._screen.say("texts", lambda: self._message(state, index, now))
+
+    def _ask_for_names(self, uid: str) -> None:
+        """Read what the results of the shown run are called, where there are several."""
+        others = tuple(run.uid for run in others_of(uid, self._hub.runs))
+        if others == self._names[0] or not others:
+            return
+        self._names = others, {}
+        raw_uid = next(run.raw_uid for run in self._hub.runs if run.uid == uid)
+
+        async def ask() -> None:
+            try:
+                names = await self._hub.result_names(raw_uid)
+            except XpcsError:  # times tell them apart, too
+                return
+            if self._names[0] == others:
+                self._names, self._seen = (others, names), None
+
+        self._document.add_next_tick_callback(ask)
 
     def _show_list(self, uid: str, now: float, clock: float) -> None:
         """Send the list of runs where it has changed: at once a new choice, else now and then."""
@@ -185,7 +205,8 @@ class Page:
             "roi": index,
         }
         if state is not None:
-            message["run"] = run_texts(state, index, runs=self._hub.runs, now=now)
+            texts = run_texts(state, index, runs=self._hub.runs, now=now)
+            message["run"] = texts | {"result_names": self._names[1]}
         return message
 
 
@@ -339,6 +360,7 @@ def run_texts(state: RunState, index: int, *, runs: Sequence[RunSummary], now: f
         "empty": state.empty,
         "provisional": gamma is not None and gamma.provisional,
         "items": items,
+        "exportable": not state.gone and bool(stop) and standing(stop) > 1 and not state.empty,
         "message": views.message(*map(str, sentences)),
         "rois": state.roi_titles,
         "labels": state.labels,

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import ResultNotFoundError, one_line
-from xpcs_live_denoise.readers import RawRun, choose, in_words, readings, scan_ids, uid_beginning
+from xpcs_live_denoise.readers import (
+    RawRun,
+    choose,
+    in_words,
+    mapping,
+    readings,
+    scan_id_of,
+    scan_ids,
+    standing,
+    uid_beginning,
+)
 from xpcs_live_denoise.records.types import Document, Fields
 
 from .run_state import SILENT_S, is_silent, number
@@ -26,7 +36,7 @@ class RunSummary:
     the end of the analysis (0 before), and `heard` when this line was last seen to change, s since
     1970; `n_frames` are in C2 so far. `frame_time_s` is 0 where unknown; `state` is "live",
     "success", "fail" or "abort". `analysed_by` is "live", "serve" or "replay", "" in results of
-    earlier versions.
+    earlier versions; `standing` its rank among the results of its run.
     """
 
     uid: str
@@ -44,6 +54,7 @@ class RunSummary:
     state: str
     heard: float
     analysed_by: str
+    standing: int = 1
 
     def silent(self, now: float) -> bool:
         """Whether the run counts as live but has not changed for long."""
@@ -73,7 +84,7 @@ def summary(
     line = RunSummary(
         uid=uid,
         raw_uid=str(start.get("original_run_uid") or ""),
-        scan_id=str(start.get("scan_id") or ""),
+        scan_id=str(scan_id_of(start) or ""),
         sample=views.sample_name(start),
         plan=str(start.get("plan_name") or ""),
         detector=str(xpcs.get("detector") or ""),
@@ -84,17 +95,13 @@ def summary(
         n_expected=int(number(xpcs.get("n_expected"), 0)) or None,
         frame_time_s=number(xpcs.get("frame_time_s"), 0),
         state=str(stop.get("exit_status") or "live"),
+        standing=standing(stop if stop.get("exit_status") else None),
         heard=now,
         analysed_by=str(xpcs.get("analysed_by") or ""),
     )
     if before is not None and (before.n_frames, before.state) == (line.n_frames, line.state):
         return dataclasses.replace(line, heard=before.heard)
     return line
-
-
-def mapping(value: object) -> Fields:
-    """Return a value that should be a mapping; an empty one in place of anything else."""
-    return value if isinstance(value, Mapping) else {}
 
 
 def replays(runs: Iterable[RunSummary]) -> frozenset[str]:
@@ -116,8 +123,8 @@ def replays(runs: Iterable[RunSummary]) -> frozenset[str]:
 
 
 def best_result(runs: Iterable[RunSummary]) -> RunSummary:
-    """Return of several results of a raw run the one to show: the newest finished one."""
-    return max(runs, key=lambda run: (run.state != "live", run.time))
+    """Return of several results of a raw run the one to show: the newest that succeeded."""
+    return max(runs, key=lambda run: (run.standing, run.time))
 
 
 def list_line(run: RunSummary, *, silent: bool, replay: bool) -> Document:
@@ -154,7 +161,7 @@ async def find_result(http: TiledHttp, path: str, word: str) -> tuple[str, str]:
     """Return the uid of the result that a word names, and what to say of the choice ("": nothing).
 
     A word is read as on a command line, see `readings`; what it names is chosen as by `results`.
-    Of several results of a raw run the newest finished one is meant.
+    Of several results of a raw run the newest that succeeded is meant.
 
     Raises
     ------
@@ -195,7 +202,7 @@ async def _derived(http: TiledHttp, path: str, reading: int | str) -> list[RunSu
     if isinstance(reading, int):
         return await found(*(("eq", "start.scan_id", value) for value in scan_ids(reading)))
     keys = ("start.original_run_uid", "start.uid")
-    for key in keys:
+    for key in (*keys, "start.xpcs.scan_id"):
         if runs := await found(("eq", key, reading)):
             return runs
     letters = uid_beginning(reading)

@@ -38,7 +38,8 @@ class RunData:
     frames_per_bin
         Of the maps.
     squares
-        Index of the ROI -> the denoised C2 of a result of earlier versions, which has no band.
+        Index of the ROI -> the whole denoised C2, where the band has not all that is denoised, or a
+        result of earlier versions has no band.
     gamma
         The rows that count, None before the first.
     status
@@ -244,6 +245,11 @@ class RunState:
         return int(self.xpcs.get("window") or 50)
 
     @property
+    def any_size(self) -> bool:
+        """Whether all of C2 is denoised in the end, not its short lags alone."""
+        return (self.xpcs.get("settings") or {}).get("denoiser") == "any_size"
+
+    @property
     def live(self) -> bool:
         """Whether the run has not ended, as far as can be read."""
         return "stop" not in self.metadata and not self.gone
@@ -296,7 +302,7 @@ class RunState:
         return band
 
     def square_of(self, index: int) -> views.C2Map:
-        """Return the denoised C2 of a ROI of a result without a band, made if there is none."""
+        """Return the whole denoised C2 of a ROI, made if there is none."""
         return self.data.squares.setdefault(index, views.C2Map(self.n_frames))
 
     def append(self, stream: str, rows: Any, *, afresh: bool = False) -> None:
@@ -331,7 +337,7 @@ class RunState:
         if model:
             second, title, note = self._model(index, c2_map), views.MODEL_TITLE, "no path"
         else:
-            if index in self.data.squares and band is None:
+            if index in self.data.squares:
                 second = self.data.squares[index].full(self.n_frames)
             title = views.PANELS["c2_denoised"][0]
             note = views.why_not_denoised(

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
+import contextlib
 import logging
-import secrets
 import socket
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlsplit
+from weakref import WeakValueDictionary
 
 from bokeh.application import Application
 from bokeh.application.handlers.function import FunctionHandler
 from bokeh.document import Document as BokehDocument
 from bokeh.server.server import BaseServer
 from bokeh.server.tornado import BokehTornado
+from bokeh.util.token import get_session_id
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerRequest
 from tornado.ioloop import IOLoop
@@ -25,7 +24,20 @@ from tornado.web import RequestHandler
 
 from xpcs_live_denoise.errors import InvalidInputError
 
+from .access import (
+    HEADERS,
+    LOGIN_URL,
+    Access,
+    SharedAccess,
+    VisitorAccess,
+    go_to,
+    is_loopback,
+    login_form,
+    set_cookie,
+)
+from .export import Export
 from .hub import Hub
+from .monitor import PageMonitor
 from .overview import Overview
 from .page import Page, page_template
 from .tiled_http import TiledHttp
@@ -34,17 +46,18 @@ Handler: TypeAlias = Any  # what Tornado calls with a request
 
 logger = logging.getLogger(__name__)
 
+
+class Closable(Protocol):
+    """What is closed at the end."""
+
+    def close(self) -> object:
+        """Close it."""
+        ...
+
+
 SESSION_LINGER_MS = 5_000
 KEEP_ALIVE_MS = 10_000
-COOKIE = "xpcs_view"
-LEAST_KEY_LENGTH = 16
-LOGIN = (Path(__file__).parent / "login.html").read_text("utf-8")
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
+SESSION_ID, TOKEN = "bokeh-session-id", "bokeh-token"
 
 
 async def serve_page(
@@ -55,6 +68,8 @@ async def serve_page(
     port: int | None,
     key: str | None,
     ready: Callable[[int], None],
+    login: bool = False,
+    monitor: Callable[[PageMonitor], Closable] | None = None,
 ) -> None:
     """Serve the page until cancelled.
 
@@ -70,6 +85,11 @@ async def serve_page(
         What visitors must know, None for none.
     ready
         Called with the port when the page can be opened.
+    login
+        Each visitor logs in with a key of the Tiled server and sees what that key may read; `http`
+        tells the address, its own key and `key` are not used.
+    monitor
+        Called before `ready` with what to show as metrics; what it returns is closed at the end.
 
     Raises
     ------
@@ -78,16 +98,22 @@ async def serve_page(
     InvalidInputError
         When the port is taken or the host is not this machine's.
     """
-    hub = Hub(http, path)
-    try:
-        with _listener(host, port) as listener:
-            await hub.start()
-            application = _application(hub, key)
-            web = HTTPServer(application)
+    access: Access = SharedAccess(http, path, key)
+    if login:
+        access = VisitorAccess(http.with_key, path, http.counts)
+    with contextlib.ExitStack() as stack:
+        try:
+            listener = stack.enter_context(_listener(host, port))
+            await access.start()
+            application = _application(access)
+            # TLS ends at a proxy on this machine, which says so; nobody else is believed.
+            web = HTTPServer(application, xheaders=login and is_loopback(host))
             web.add_socket(listener)
             server = BaseServer(IOLoop.current(), application, web)
             server.start()
-            _warm_up(hub)
+            if monitor is not None:
+                stack.callback(monitor(PageMonitor(access, application)).close)
+            _warm_up(Hub(http, path))
             try:
                 ready(listener.getsockname()[1])
                 await asyncio.Event().wait()
@@ -95,8 +121,9 @@ async def serve_page(
                 server.stop()
                 web.stop()
                 await web.close_all_connections()
-    finally:
-        await hub.close()
+        finally:
+            await access.close()
+            await http.close()
 
 
 def _listener(host: str, port: int | None) -> socket.socket:
@@ -125,12 +152,17 @@ def _warm_up(hub: Hub) -> None:
     Page(BokehDocument(), hub, "")
 
 
-def _application(hub: Hub, key: str | None) -> GuardedApplication:
+def _application(access: Access) -> GuardedApplication:
+    exports = (r"/export", Export, {"access": access})
     template, overview = page_template(), page_template("overview.html")
 
     def make(document: BokehDocument) -> None:
         context: Any = document.session_context
+        hub = application.hub_of(context)
+        if hub is None:
+            return  # the login has ended just now
         asked = context.request.arguments
+        document.template_variables["login"] = isinstance(access, VisitorAccess)
         if not {"run", "newest"} & set(asked):
             document.template = overview
             Overview(document, hub)
@@ -139,9 +171,10 @@ def _application(hub: Hub, key: str | None) -> GuardedApplication:
         document.template = template
         Page(document, hub, wanted.strip())
 
-    return GuardedApplication(
-        key,
+    application = GuardedApplication(
+        access,
         {"/": Application(FunctionHandler(make))},
+        extra_patterns=[exports],
         extra_websocket_origins=["*"],  # the gate compares the origin with the host it was asked at
         # A session's token holds these, and the browser's scripts can read it.
         include_headers=[],
@@ -151,84 +184,42 @@ def _application(hub: Hub, key: str | None) -> GuardedApplication:
         keep_alive_milliseconds=KEEP_ALIVE_MS,
         websocket_max_message_size_bytes=1_000_000,
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def checked_key(host: str, key: str | None, where: str) -> str | None:
-    """Return the key that the page asks for, None where it asks for none.
-
-    Raises
-    ------
-    InvalidInputError
-        When others could reach the page and there is no key, or one too short to be safe.
-    """
-    if key is not None and len(key) < LEAST_KEY_LENGTH:
-        raise InvalidInputError(
-            f"Key of the page ({where}): got {len(key)} characters; expected at least "
-            f"{LEAST_KEY_LENGTH}. Make one with: "
-            "python -c 'import secrets; print(secrets.token_urlsafe())'"
-        )
-    if key is None and not is_loopback(host):
-        raise InvalidInputError(
-            f"Page on {host}: others could reach it, and no key is set; expected one in {where}. "
-            "Make one with: python -c 'import secrets; print(secrets.token_urlsafe())', or leave "
-            "--host away, so that only this machine sees the page."
-        )
-    return key
-
-
-def _hostname(host: str) -> str:
-    """Return the name in a Host header, "" where there is none."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
+    return application
 
 
 class GuardedApplication(BokehTornado):
     """Bokeh's web application behind a gate that every request has to pass.
 
-    Without a key, those of browsers on this machine pass.
+    A session belongs to the hub that it was made with: no other login opens it.
     """
 
     def __init__(
-        self, key: str | None, applications: Mapping[str, Application], **options: Any
+        self, access: Access, applications: Mapping[str, Application], **options: Any
     ) -> None:
-        self._key = key
-        # The key itself never becomes a cookie: this stands for it, until the server ends.
-        self.token = secrets.token_urlsafe(32)
-        super().__init__(dict(applications), **options)
-
-    def knows(self, key: str) -> bool:
-        """Whether this is the key."""
-        return self._key is not None and hmac.compare_digest(key.encode(), self._key.encode())
+        self.access = access
+        self._hubs: WeakValueDictionary[str, Hub] = WeakValueDictionary()  # by id of session
+        super().__init__(dict(applications), auth_provider=access.auth, **options)
 
     def refusal(self, request: HTTPServerRequest) -> str:
         """Return why a request may not pass, or nothing if it may."""
-        if self._key is not None:
-            cookie = request.cookies.get(COOKIE)
-            if cookie is None or not hmac.compare_digest(
-                cookie.value.encode(), self.token.encode()
-            ):
-                return "key"
-        elif not is_loopback(_hostname(request.host)):
-            return "host"  # a foreign name that points here: another site's page asks
+        if why := self.access.refusal(request):
+            return why
         origin = request.headers.get("Origin")
         if (
             request.headers.get("Upgrade", "").lower() == "websocket"
             and urlsplit(origin or "").netloc.lower() != request.host.lower()
         ):
             return "origin"
-        return ""
+        own = self.access.hub_of(request)
+        known = [self._hubs.get(session) for session in _sessions_named(request)]
+        return "session" if any(hub not in (None, own) for hub in known) else ""
+
+    def hub_of(self, context: Any) -> Hub | None:
+        """Return the hub of a session that is made, and keep the session for it."""
+        hub = self.access.hub_of(context.request._request)
+        if hub is not None:
+            self._hubs[context.id] = hub
+        return hub
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Handler:
         """Return the handler of a request: the page's, or the one that says no."""
@@ -241,6 +232,18 @@ class GuardedApplication(BokehTornado):
         """Log a request without its query, which may hold the key."""
         request = handler.request
         logger.debug("%s %s: %d", request.method, request.path, handler.get_status())
+
+
+def _sessions_named(request: HTTPServerRequest) -> list[str]:
+    """Return the ids of Bokeh's sessions that a request names, in whichever way."""
+    named = [value.decode(errors="replace") for value in request.arguments.get(SESSION_ID, [])]
+    named.append(request.headers.get("Bokeh-Session-Id", ""))
+    tokens = [value.decode(errors="replace") for value in request.arguments.get(TOKEN, [])]
+    protocols = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
+    for token in (*tokens, *(protocol.strip() for protocol in protocols[1:])):
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # no token: Bokeh refuses it
+            named.append(get_session_id(token))
+    return named
 
 
 class Refusal(RequestHandler):
@@ -259,8 +262,14 @@ class Refusal(RequestHandler):
         """Need none: to log someone in gains another site nothing."""
 
     def prepare(self) -> None:
-        """Refuse what no key would open."""
-        if self._why != "key" or self.request.method not in ("GET", "HEAD", "POST"):
+        """Refuse what no key would open; send others to the login."""
+        if self._why == "login" and self.request.path == "/" and self.request.method == "GET":
+            query = urlencode({"next": self.request.uri or "/"})
+            self.redirect(f"{LOGIN_URL}?{query}")
+        elif self._why == "login":
+            self.set_status(401)
+            self.finish("Log in first.\n")
+        elif self._why != "key" or self.request.method not in ("GET", "HEAD", "POST"):
             self.set_status(403)
             self.finish("This page is not open to requests from other sites or under this name.\n")
 
@@ -275,24 +284,13 @@ class Refusal(RequestHandler):
         self._answer(self.get_body_argument("key", ""))
 
     def _answer(self, key: str | None) -> None:
-        if key is None or not self._gate.knows(key):
+        access = self._gate.access
+        if not isinstance(access, SharedAccess) or key is None or not access.knows(key):
             self.set_status(401)
-            answer = "" if key is None else "<p role=alert>That is not the key.</p>"
-            self.finish(LOGIN.replace("@answer@", answer))
+            sentence = "" if key is None else "That is not the key."
+            self.finish(login_form("Key of this page", sentence))
             return
-        self.set_cookie(
-            COOKIE,
-            self._gate.token,
-            httponly=True,
-            samesite="Strict",
-            secure=self.request.protocol == "https",
-            path="/",
-        )
+        set_cookie(self, access.token)
         query = parse_qsl(urlsplit(self.request.uri or "/").query)
         rest = urlencode([(name, value) for name, value in query if name != "key"])
-        # Not a redirect: after a link from elsewhere a browser would hold the cookie back.
-        self.finish(
-            "<!doctype html><title>XPCS live</title><meta http-equiv=refresh content='0;url=/"
-            + (f"?{rest}" if rest else "")
-            + "'>"
-        )
+        self.finish(go_to(f"/?{rest}" if rest else "/"))

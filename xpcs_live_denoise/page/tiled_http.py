@@ -24,6 +24,7 @@ from xpcs_live_denoise.errors import (
     TiledUnavailableError,
     XpcsError,
 )
+from xpcs_live_denoise.monitoring import Counts
 from xpcs_live_denoise.records.run import RESULT_SPEC
 from xpcs_live_denoise.records.types import Array, Document, Fields
 
@@ -41,13 +42,14 @@ MOST_LOOKED_AT = 20  # nodes, to tell what a container is for
 ARROW = "application/vnd.apache.arrow.file"
 # What the list of runs needs of each, and no more: a start document holds all settings.
 SUMMARY_FIELDS = (
-    "{n_frames: n_frames, stop: {exit_status: stop.exit_status, time: stop.time}, start: {"
+    "{n_frames: n_frames, stop: {exit_status: stop.exit_status, time: stop.time, "
+    "analysis_exit_status: stop.analysis_exit_status}, start: {"
     "uid: start.uid, time: start.time, scan_id: start.scan_id, sample: start.sample, "
     "plan_name: start.plan_name, sample_name: start.sample_name, "
     "original_run_uid: start.original_run_uid, "
     "xpcs: {n_expected: start.xpcs.n_expected, detector: start.xpcs.detector, "
     "raw_time: start.xpcs.raw_time, frame_time_s: start.xpcs.frame_time_s, "
-    "analysed_by: start.xpcs.analysed_by}}}"
+    "analysed_by: start.xpcs.analysed_by, scan_id: start.xpcs.scan_id}}}"
 )
 
 
@@ -80,17 +82,19 @@ class TiledHttp:
     """A connection to one server, with a key that is sent in a header only.
 
     `broken` holds the paths that cannot be read or followed at present, as those who try report,
-    and `broken_since` when the first of them broke, s since 1970. Raises InvalidInputError for an
-    address or a key that cannot be one.
+    and `broken_since` when the first of them broke, s since 1970. `counts` are those of the page.
+    Raises InvalidInputError for an address or a key that cannot be one.
     """
 
-    def __init__(self, uri: str, api_key: str | None) -> None:
+    def __init__(self, uri: str, api_key: str | None, counts: Counts | None = None) -> None:
+        self.counts = counts or Counts()
         self.address = base_address(uri)
         if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
             raise InvalidInputError(
                 "API key of the Tiled server: holds characters that no key has; expected the key "
                 "and nothing else in its environment variable or file."
             )
+        self.api_key = api_key
         self.broken: set[str] = set()
         self.broken_since = 0.0
         # Not `trust_env`: a proxy of the environment must not see a server on loopback.
@@ -101,6 +105,10 @@ class TiledHttp:
             timeout=TIMEOUT_S,
             trust_env=urlsplit(self.address).hostname not in ("127.0.0.1", "localhost", "::1"),
         )
+
+    def with_key(self, api_key: str) -> TiledHttp:
+        """Return a connection of its own to the same server, with another key."""
+        return TiledHttp(self.address, api_key, self.counts)
 
     def stream_address(self, path: str) -> str:
         """Return the address of a node's stream of live updates."""
@@ -369,7 +377,7 @@ async def follow(
                 await opened()
                 http.report(path, broken=False)
                 delay_s = FIRST_DELAY_S
-                await _pass_on(socket, opened, message)
+                await _pass_on(http, socket, opened, message)
             if socket.close_code == PRODUCER_ENDED:
                 break
         except InvalidStatus as error:
@@ -409,6 +417,7 @@ def _connection(http: TiledHttp, path: str) -> connect:
 
 
 async def _pass_on(
+    http: TiledHttp,
     socket: ClientConnection,
     opened: Callable[[], Awaitable[None]],
     message: Callable[[Document], None],
@@ -422,6 +431,7 @@ async def _pass_on(
         if last is not None and update["sequence"] != last + 1:
             await opened()  # updates were dropped: read what they said
         last = update["sequence"]
+        http.counts.add("xpcs_page_updates_total")
         message(update)
 
 

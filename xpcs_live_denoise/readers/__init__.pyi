@@ -1,8 +1,11 @@
 """How results are found in Tiled and taken out again."""
 
 from .client import XPCSResult as XPCSResult
+from .comparison import Comparison as Comparison
+from .comparison import compare as compare
 from .contents import Contents as Contents
 from .export import export_file as export_file
+from .export import file_name as file_name
 from .export import format_of as format_of
 from .find import find_raw_run as find_raw_run
 from .find import results as results
@@ -12,12 +15,17 @@ from .run_names import RawRun as RawRun
 from .run_names import choose as choose
 from .run_names import in_words as in_words
 from .run_names import readings as readings
+from .run_names import scan_id_of as scan_id_of
 from .run_names import scan_ids as scan_ids
 from .run_names import uid_beginning as uid_beginning
 from .run_table import COLUMNS as COLUMNS
 from .run_table import NEEDED as NEEDED
+from .run_table import NEEDED_OF_EACH as NEEDED_OF_EACH
 from .run_table import key_column as key_column
 from .run_table import runs as runs
 from .run_table import scan_ranges as scan_ranges
 from .run_table import seconds_of as seconds_of
 from .run_table import table_of as table_of
+from .same_run import labels_of as labels_of
+from .same_run import mapping as mapping
+from .same_run import standing as standing

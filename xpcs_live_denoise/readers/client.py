@@ -345,6 +345,55 @@ class XPCSResult(BlueskyRunV3):
             ),
         )
 
+    def intensity(self) -> xr.Dataset:
+        """Return I(t) of all frames so far, and I(q).
+
+        Returns
+        -------
+        xarray.Dataset
+            `total` (t_s), the counts of the pixels of all ROIs together, and `roi_mean` (t_s, roi),
+            the mean counts of a pixel; also of frames that were left out of C2, NaN where frames
+            are missing. Where the beam center is known, `saxs` and `n_pixels`: the mean of the
+            image over rings around it, and their good pixels, along `q` (1/angstrom), or along
+            `radius` (pixels) where the geometry does not tell q.
+
+        Raises
+        ------
+        ResultNotFoundError
+            When there is no I(t).
+        """
+        import xarray as xr
+
+        n_frames = self.n_frames
+        if not n_frames or not self.has("intensity", "roi_mean"):
+            raise ResultNotFoundError(
+                f"Result {self.start['uid']}: no I(t); expected the stream `intensity`, which a "
+                "run has after its first frames, and results of earlier versions never. Compute "
+                "the run again with `xpcs-live-denoise replay`."
+            )
+        stream, labels = self.base["intensity"].base, np.array(self.xpcs["roi"], np.int64)
+        t_s = np.arange(n_frames) * self.xpcs["frame_time_s"]
+        coords: Document = {
+            "t_s": ("t_s", t_s, {"long_name": "t", "units": self.time_unit}),
+            "roi": ("roi", labels, {"long_name": "ROI"}),
+            "q_inv_angstrom": ("roi", self._q(), {"long_name": "q", "units": "1/angstrom"}),
+        }
+        if np.isfinite(phi_deg := azimuths(self.xpcs)).any():
+            coords["phi_deg"] = ("roi", phi_deg, {"long_name": "φ", "units": "deg"})
+        found: Document = {
+            name: (dims, stream[name][:n_frames], {"units": "counts"})
+            for name, dims in (("total", "t_s"), ("roi_mean", ("t_s", "roi")))
+        }
+        if self.has("saxs", "saxs"):
+            rings = self.base["saxs"].base
+            q, radius = rings["q"].read(), rings["radius"].read()
+            along = "q" if np.isfinite(q).all() else "radius"
+            coords |= {"q": (along, q, {"units": "1/angstrom"})}
+            coords |= {"radius": (along, radius, {"units": "pixels"})}
+            found["saxs"] = (along, rings["saxs"].read(), {"long_name": "I(q)", "units": "counts"})
+            found["n_pixels"] = (along, rings["n_pixels"].read())
+        return xr.Dataset(found, coords=coords)
+
     def status_table(self) -> pd.DataFrame:
         """Return the status rows, one a publication; `time` in s since 1970, lists decoded."""
         table: Any = self._table("status").drop(columns="seq_num")

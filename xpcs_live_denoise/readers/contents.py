@@ -54,6 +54,8 @@ class Contents:
         Tiled `original_run_uid` is "", and there is no stop.
     n_frames, frames_per_bin, binning
         Frames of the series, in a bin of the map, and pixels along an edge of one of the image.
+    band_start
+        The frame that the first row of the band is of.
     arrays
         "stream/array" -> array.
     gamma
@@ -70,6 +72,7 @@ class Contents:
     arrays: Mapping[str, StoredArray]
     gamma: pd.DataFrame
     status: Document
+    band_start: int = 0
 
     @property
     def xpcs(self) -> Document:
@@ -135,10 +138,10 @@ class Contents:
         return cls.of_run(metadata, arrays, tables, of_nodes)
 
     @classmethod
-    def of_result(cls, result: Result) -> Contents:
+    def of_result(cls, result: Result, band: Mapping[str, StoredArray] | None = None) -> Contents:
         """Return those of a result of `analyse`. Raises InvalidInputError for one without `info`.
 
-        The band is whole only where a bin of the map is a frame; else what is left of it.
+        `band` is all of it where the result has its last rows alone: "c2", "denoised", "spread".
         """
         if (info := result.info) is None:
             raise InvalidInputError(
@@ -150,14 +153,18 @@ class Contents:
         if result.denoised is not None:
             arrays["two_time/c2_denoised"] = result.denoised.c2
             arrays["two_time/c2_spread"] = result.denoised.spread
-        if result.band.start == 0:
-            arrays["two_time/c2_band"] = result.band.c2
-            arrays["two_time/c2_band_denoised"] = result.band.denoised
-            arrays["two_time/c2_band_spread"] = result.band.spread
+        rows = band or {name: getattr(result.band, name) for name in ("c2", "denoised", "spread")}
+        for name, suffix in (("c2", ""), ("denoised", "_denoised"), ("spread", "_spread")):
+            arrays[f"two_time/c2_band{suffix}"] = rows.get(name)
         if len(result.g2.delay_s):
             arrays |= {f"g2/{name}": getattr(result.g2, name) for name in type(result.g2).__slots__}
         if (picture := result.picture) is not None:
             arrays |= {"image/image": picture.mean, "image/roi_labels": picture.labels}
+        if (saxs := result.saxs) is not None:
+            arrays |= {"saxs/radius": saxs.radius_px, "saxs/q": saxs.q_inv_angstrom}
+            arrays |= {"saxs/saxs": saxs.mean, "saxs/n_pixels": saxs.n_pixels}
+        if (counted := result.intensity) is not None:
+            arrays |= {"intensity/total": counted.total, "intensity/roi_mean": counted.roi_mean}
         gamma = result.gamma
         return cls(
             start=start_document(info, uid="", time=math.nan, raw_path=None),
@@ -168,6 +175,7 @@ class Contents:
             arrays={name: array for name, array in arrays.items() if array is not None},
             gamma=rows_that_count(gamma.to_pandas()),
             status={name: getattr(result.status, name) for name in type(result.status).__slots__},
+            band_start=0 if band else result.band.start,
         )
 
 

@@ -19,9 +19,12 @@ from xpcs_live_denoise.records.results import GAMMA_COLUMNS
 
 from .contents import Contents
 from .nexus import PARTS, write_nexus
+from .run_names import scan_id_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from .client import XPCSResult
 
 # format -> what it is called: endings of files and media types.
 FORMATS = {
@@ -29,6 +32,14 @@ FORMATS = {
     "csv": ("csv", "text/csv"),
     "png": ("png", "image/png"),
 }
+
+
+def file_name(result: XPCSResult) -> str:
+    """Return the name of a result's file, without its ending: no two runs share one."""
+    start = result.start
+    words = (scan_id_of(start), start["original_run_uid"][:8], result.xpcs["detector"])
+    name = "_".join(str(word) for word in words if word not in (None, ""))
+    return "".join(letter if letter.isalnum() or letter in "_-." else "-" for letter in name)
 
 
 def format_of(target: Any, format: str | None) -> str | None:  # noqa: A002 - Tiled's name

@@ -11,11 +11,12 @@ from tiled.client.utils import ClientError
 from tiled.queries import Comparison, Eq, In, Like, SpecsQuery
 
 from xpcs_live_denoise.catalog import Node, catalogs_of_runs, raw_container, run_node
-from xpcs_live_denoise.errors import ResultNotFoundError, short_repr
+from xpcs_live_denoise.errors import ResultNotFoundError, one_line, short_repr
 from xpcs_live_denoise.records.run import RESULT_SPEC
 
 from .client import XPCSResult
 from .run_names import EXPECTED, RawRun, choose, in_words, readings, scan_ids, uid_beginning
+from .same_run import standing
 
 HTTP_BAD_REQUEST = 400
 MOST_FOUND = 200  # analyses of one run, or runs with one scan_id
@@ -24,7 +25,7 @@ MOST_FOUND = 200  # analyses of one run, or runs with one scan_id
 def results(
     catalog: Node, run: str | int, *, detector: str | None = None, path: str = "processed"
 ) -> XPCSResult:
-    """Return the newest result that was derived from a run, a finished one before all others.
+    """Return the newest result that was derived from a run, one that succeeded before all others.
 
     Parameters
     ----------
@@ -32,9 +33,9 @@ def results(
         Any Tiled client of the server: of the root, of the container with the derived runs, or of
         the container with the raw runs. databroker 2's clients are Tiled clients and serve as well.
     run
-        The uid of the raw run or of one result, or its first 6 or more letters; an int is a
-        scan_id, of several runs that have it the newest, with a warning; -1 is the newest run that
-        has a result.
+        The uid of the raw run or of one result, or its first 6 or more letters; an int (or the text
+        of a scan_id that is no number) is a scan_id, of several runs that have it the newest, with
+        a warning; -1 is the newest run that has a result.
     detector
         Name of the detector or of its data key, for a run of which several were analysed. Without
         it the newest result of any is returned, with a warning that names them.
@@ -64,8 +65,8 @@ def results(
                 if note:
                     warnings.warn(note, stacklevel=2)
                 of_run = [node for node in found if _raw_run(node).uid == raw.uid]
-                best, note = _one_detector(of_run, raw, detector, _place(container))
-                if note:
+                best, notes = _one_detector(of_run, raw, detector, _place(container))
+                for note in notes:
                     warnings.warn(note, stacklevel=2)
                 return _as_result(best)
     raise _not_found(run, meant, catalog, searched)
@@ -236,7 +237,7 @@ def _derived(container: Node, reading: int | str) -> list[Node]:
             return _with_scan_id(container, ours, reading)
         return _newest_results(container, ours, -reading)
     keys = ("start.original_run_uid", "start.uid")
-    for key in keys:
+    for key in (*keys, "start.xpcs.scan_id"):
         if found := _found(container, ours, Eq(key, reading)):
             return found
     if letters := uid_beginning(reading):
@@ -272,6 +273,7 @@ def _raw_runs(container: Node, reading: int | str) -> list[RawRun]:
             found = _found(container, others, began)[-reading - 1 : -reading]
     else:
         found = _found(container, others, Eq("start.uid", reading))
+        found = found or _found(container, others, Eq("start.scan_id", reading))
         if not found and (letters := uid_beginning(reading)):
             found = _found(container, others, Like("start.uid", f"{letters}%"))
     starts = (node.metadata.get("start") or {} for node in found)
@@ -315,10 +317,10 @@ def _replay(run: RawRun) -> str:
 
 def _one_detector(
     found: Sequence[Node], raw: RawRun, detector: str | None, where: str
-) -> tuple[Node, str]:
-    """Return the newest result of a detector, a finished one first, and a note.
+) -> tuple[Node, list[str]]:
+    """Return the best result of a detector (see `standing`), the newest of several, and notes.
 
-    Without `detector` that of any, and the note names them.
+    Without `detector` that of any, and a note names them; another one of a newer that failed.
     """
     all_names = set(map(_detector_names, found))
     named = " and ".join(f"{name} ({key})" for name, key in sorted(all_names))
@@ -329,14 +331,28 @@ def _one_detector(
                 f"Run {raw}: no result of the detector {short_repr(detector)} in {where}; expected "
                 f"one that was analysed: {named}. Give detector= one of these names."
             )
-    best = max(found, key=lambda node: ("stop" in node.metadata, node.metadata["start"]["time"]))
-    if detector is not None or len(all_names) == 1:
-        return best, ""
-    return best, (
-        f"Run {raw}: has results of {len(all_names)} detectors, {named}. That of "
-        f"{_detector_names(best)[1]} is taken{_by(best)}; give detector= one of these names to "
-        "choose."
-    )
+    best = max(found, key=lambda node: (standing(_stop(node)), node.metadata["start"]["time"]))
+    notes: list[str] = []
+    if detector is None and len(all_names) > 1:
+        notes.append(
+            f"Run {raw}: has results of {len(all_names)} detectors, {named}. That of "
+            f"{_detector_names(best)[1]} is taken{_by(best)}; give detector= one of these names to "
+            "choose."
+        )
+    same = [node for node in found if _detector_names(node) == _detector_names(best)]
+    newest = max(same, key=lambda node: node.metadata["start"]["time"])
+    if standing(_stop(newest)) < min(1, standing(_stop(best))):
+        uids = [node.metadata["start"]["uid"] for node in (newest, best)]
+        reason = one_line(str((_stop(newest) or {}).get("reason") or "no reason is known"), 200)
+        notes.append(
+            f"Run {raw}: its newest result, {uids[0]}{_by(newest)}, failed: {reason} The one of "
+            f"before, {uids[1]}{_by(best)}, is taken; for the other one give its uid."
+        )
+    return best, notes
+
+
+def _stop(result: Node) -> Any:
+    return result.metadata.get("stop")
 
 
 def _by(result: Node) -> str:

@@ -22,6 +22,7 @@ from xpcs_live_denoise.records.types import Document, FloatArray
 
 from .contents import Contents
 from .detector import RoiImage, azimuths, exposure_s
+from .run_names import scan_id_of
 from .two_time import raw_where_unwritten
 
 KEV_ANGSTROM = 12.398419843
@@ -85,7 +86,7 @@ class NexusFile:
 
     def _tell_run(self, entry: Group) -> None:
         start, stop, xpcs = self._contents.start, self._contents.stop, self._contents.xpcs
-        scan_id, raw_uid = start.get("scan_id"), start.get("original_run_uid", "")
+        scan_id, raw_uid = scan_id_of(start), start.get("original_run_uid", "")
         is_number = isinstance(scan_id, int) and abs(scan_id) < 2**63
         sample = start.get("sample") or start.get("sample_name") or ""
         name = sample.get("name", "") if isinstance(sample, Mapping) else sample
@@ -197,7 +198,7 @@ class NexusFile:
         contents, n = self._contents, self._contents.n_frames
         of_frames = np.full((n, self._n_roi), np.nan)
         if known := "intensity/roi_mean" in contents.arrays:
-            of_frames[:] = contents.read("intensity/roi_mean")
+            of_frames[:] = contents.read("intensity/roi_mean")[:n]
         n_pixels = np.array(contents.xpcs["n_pixels"], np.float64)
         total = np.stack([np.arange(n, dtype=np.float64), of_frames @ n_pixels / n_pixels.sum()])
         self._file["xpcs/spatial_mean/intensity_vs_time"] = total
@@ -212,7 +213,21 @@ class NexusFile:
         if entry is not None and known:
             data = _data(entry, "intensity", "roi_mean", ("t_s", "roi"))
             _field(data, "roi_mean", of_frames, "counts", long_name="mean counts of a pixel")
+            of_all = contents.read("intensity/total")[:n]
+            _field(data, "total", of_all, "counts", long_name="counts of all ROIs together")
             self._axes(data, t_s=np.arange(n) * self._frame_time_s)
+        if entry is not None and "saxs/saxs" in contents.arrays:
+            self._write_saxs(entry)
+
+    def _write_saxs(self, entry: Group) -> None:
+        """Write I(q), against the radius where q is not known."""
+        contents, q = self._contents, self._contents.read("saxs/q")
+        axis = "q" if np.isfinite(q).all() else "radius"
+        data = _data(entry, "saxs", "saxs", (axis,))
+        _field(data, "saxs", contents.read("saxs/saxs"), "counts", long_name="I(q), mean of a ring")
+        _field(data, "n_pixels", contents.read("saxs/n_pixels"), "")
+        _field(data, "q", q, "1/angstrom")
+        _field(data, "radius", contents.read("saxs/radius"), "pixel")
 
     def _write_image(self, entry: Group) -> None:
         data = _data(entry, "detector_image", "mean", ("row", "col"))
@@ -344,11 +359,15 @@ class NexusFile:
             if "c2_errors" in data:
                 data["c2_errors"].attrs.update({"units": "", "long_name": SPREAD})
             _, n, window = data["c2"].shape
-            frames = {"t": np.arange(n), "lag": np.arange(window)}
+            first = self._contents.band_start
+            if first:
+                data.attrs["note"] = f"the last rows: those before frame {first} were not kept"
+            frames = {"t": first + np.arange(n), "lag": np.arange(window)}
             self._axes(data, **{name: at * self._frame_time_s for name, at in frames.items()})
 
     def _copy_band(self, data: Group, name: str, source: str) -> None:
-        stored, n = self._contents.arrays[source], self._contents.n_frames
+        stored = self._contents.arrays[source]
+        n = self._contents.n_frames - self._contents.band_start
         n_roi, _, window = stored.shape
         chunks = (1, min(CHUNK_EDGE * 4, n), window)
         dataset = data.create_dataset(name, (n_roi, n, window), "f4", chunks=chunks, **PACKED)

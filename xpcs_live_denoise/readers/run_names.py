@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from xpcs_live_denoise.errors import (
     InvalidInputError,
@@ -68,6 +69,13 @@ def scan_ids(reading: int) -> tuple[int, str]:
     return reading, str(reading)
 
 
+def scan_id_of(start: Fields) -> Any:
+    """Return the scan_id of a start document; of a result also one that is no number, as text."""
+    own = start.get("scan_id")
+    xpcs = start.get("xpcs")
+    return own if own is not None or not isinstance(xpcs, Mapping) else xpcs.get("scan_id")
+
+
 def in_words(reading: int | str) -> str:
     """Return what is looked for, for a message."""
     if isinstance(reading, int):
@@ -77,7 +85,9 @@ def in_words(reading: int | str) -> str:
     if letters := uid_beginning(reading):
         return f"a uid that begins with {letters}"
     short = f" ({FEWEST_LETTERS} or more letters of a uid are needed)"
-    return f"the uid {one_line(reading, 80)}{short if len(reading) < FEWEST_LETTERS else ''}"
+    as_scan = "" if reading.isdigit() else f" or scan_id {one_line(reading, 80)}"
+    few = short if len(reading) < FEWEST_LETTERS else ""
+    return f"the uid {one_line(reading, 80)}{few}{as_scan}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +106,7 @@ class RawRun:
             uid = start.get("original_run_uid")
             # Results of before schema 2 do not tell when their raw run began: a little earlier.
             began = start.get("xpcs", {}).get("raw_time") or began
-        scan_id = start.get("scan_id")
+        scan_id = scan_id_of(start)
         return cls(
             uid=str(uid),
             scan_id="" if scan_id is None else one_line(str(scan_id), 20),

@@ -19,6 +19,8 @@ from xpcs_live_denoise.records.run import RESULT_SPEC
 from xpcs_live_denoise.records.types import Document, Fields
 
 from .find import containers_of_results
+from .run_names import scan_id_of
+from .same_run import flattened, labels_of, mapping, standing
 
 if TYPE_CHECKING:
     import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
@@ -32,7 +34,13 @@ NEEDED = (
     "detector: start.xpcs.detector, image_key: start.xpcs.image_key, "
     "raw_time: start.xpcs.raw_time, analysed_by: start.xpcs.analysed_by, roi: start.xpcs.roi, "
     "q_inv_angstrom: start.xpcs.q_inv_angstrom, phi_deg: start.xpcs.phi_deg, "
-    "time_unit: start.xpcs.time_unit}})}"
+    "time_unit: start.xpcs.time_unit, scan_id: start.xpcs.scan_id}})}"
+)
+# And the settings, which tell results of one run apart.
+NEEDED_OF_EACH = NEEDED.replace(
+    "scan_id: start.xpcs.scan_id",
+    "scan_id: start.xpcs.scan_id, settings: start.xpcs.settings, "
+    "settings_hash: start.xpcs.settings_hash",
 )
 # Columns of a ROI and of a run that its stop document has under `xpcs`.
 OF_ROI = (
@@ -42,7 +50,7 @@ OF_ROI = (
 OF_RUN = ("exponent", "exponent_error", "diffusion", "diffusion_error", "n_frames", "n_skipped")
 COLUMNS = (
     "scan_id", "sample", "roi", *OF_ROI, *OF_RUN, "state", "time", "time_unit", "plan", "detector",
-    "uid", "result_uid", "analysed_by", "n_results",
+    "uid", "result_uid", "analysed_by", "result", "n_results",
 )  # fmt: skip
 _SCANS = re.compile(r"\s*(\d{1,18})\s*(?:(?:-|\.\.|:)\s*(\d{1,18})\s*)?")
 
@@ -57,6 +65,7 @@ def runs(
     scan_ids: object = None,
     detector: object = None,
     path: str = "processed",
+    every_result: bool = False,
     **start_keys: object,
 ) -> pd.DataFrame:
     """Return a table of many runs, one row a run and ROI, the newest run first.
@@ -77,6 +86,9 @@ def runs(
         A number, "100-200" (both included), or several of these; a range as Python's.
     path
         Container of the derived runs, looked for from `catalog` upwards to the root.
+    every_result
+        All results of a run, not only the one that `results` takes; the column `result` says which
+        is which.
     **start_keys
         Other keys of the start document, T_sample=25 for example; a list: any of the values. Inside
         a mapping with dots, `**{"sample.T": 25}`. 20, 20.0 and "20" are alike.
@@ -89,8 +101,9 @@ def runs(
         recommended rows, in 1/`time_unit`; `exponent` that of q over the ROIs, and `diffusion` D of
         Gamma = D q^2 in square angstrom per `time_unit`; `dose` counts a pixel; `state` "live",
         "finished", "failed" or "aborted"; `time` when the raw run began, local. `uid` is that of
-        the raw run. Of several results of a run and detector (`n_results`) the newest finished one
-        is shown.
+        the raw run. Of several results of a run and detector (`n_results`) the newest that
+        succeeded is shown. `result` is what that is called: who analysed, and in which settings it
+        differs from the oldest one ("reprocess, outliers off") where `every_result` is shown.
 
     Raises
     ------
@@ -104,13 +117,15 @@ def runs(
             "earlier of the two as since. Exchange them."
         )
     wanted_scans = None if scan_ids is None else list(scan_ranges(scan_ids))
-    documents = dict(_documents(catalog, path, first))  # one may come twice: others are written
+    needed = NEEDED_OF_EACH if every_result else NEEDED
+    # One may come twice: others are written meanwhile.
+    documents = dict(_documents(catalog, path, first, needed))
     found = [_run(uid, metadata) for uid, metadata in documents.items()]
     _check_keys(start_keys, found)
     wanted = {"sample": sample, "plan": plan} | start_keys
     kept = [
         run
-        for run in _one_a_run(found)
+        for run in _of_runs(found, every=every_result)
         if (first is None or run["time"] >= first)
         and (last is None or run["time"] < last)
         and (wanted_scans is None or _in_ranges(run["scan_id"], wanted_scans))
@@ -127,17 +142,23 @@ def runs(
     return _table(kept)
 
 
-def table_of(documents: Mapping[str, Fields]) -> pd.DataFrame:
-    """Return the table of results by uid, of what NEEDED leaves of their metadata."""
-    return _table(_one_a_run(_run(uid, metadata) for uid, metadata in documents.items()))
+def table_of(documents: Mapping[str, Fields], *, every: bool = False) -> pd.DataFrame:
+    """Return the table of results by uid, of what NEEDED leaves of their metadata.
+
+    `every`: all results of each run, and what NEEDED_OF_EACH leaves.
+    """
+    found = (_run(uid, metadata) for uid, metadata in documents.items())
+    return _table(_of_runs(found, every=every))
 
 
-def _documents(catalog: Node, path: str, first: float | None) -> Iterator[tuple[str, Fields]]:
+def _documents(
+    catalog: Node, path: str, first: float | None, needed: str
+) -> Iterator[tuple[str, Fields]]:
     """Yield uid and metadata of the results, of the nearest container that has any."""
     searched = getattr(catalog, "_queries_as_params", {})  # the user has chosen already
     for container in [catalog] if searched else containers_of_results(catalog, path):
         empty = True
-        for item in _pages(container, first, searched):
+        for item in _pages(container, first, searched, needed):
             metadata = item["attributes"]["metadata"]
             empty = False
             yield item["id"], metadata.get("selected", metadata)
@@ -146,14 +167,14 @@ def _documents(catalog: Node, path: str, first: float | None) -> Iterator[tuple[
 
 
 def _pages(
-    container: Node, first: float | None, searched: Mapping[str, list[str]]
+    container: Node, first: float | None, searched: Mapping[str, list[str]], needed: str
 ) -> Iterator[Document]:
     """Yield what a container has of each result, the newest first."""
     params: Document = {
         "page[limit]": RUNS_A_REQUEST,
         "sort": "-start.time",
         "fields": "metadata",
-        "select_metadata": NEEDED,
+        "select_metadata": needed,
         "filter[specs][condition][include]": [json.dumps([RESULT_SPEC])],
         "filter[specs][condition][exclude]": ["[]"],
     }
@@ -186,14 +207,15 @@ def _run(uid: str, metadata: Fields) -> Document:
     if math.isnan(began):  # of before schema 2: a little earlier
         began = number(start.get("time"), 0.0)
     state = views.STATES.get(str(stop.get("exit_status")), "ended") if stop else "live"
-    keys = dict(flattened({k: v for k, v in start.items() if k not in OWN_KEYS}))
+    own = flattened({name: value for name, value in start.items() if name not in OWN_KEYS})
+    keys = {name: value for name, value in own if value is not None}
     known = {name: number(summary.get(name)) for name in OF_RUN}
     if math.isnan(known["n_frames"]):
         known["n_frames"] = number(metadata.get("n_frames"), 0.0)
     labels = summary.get("roi") or xpcs.get("roi") or [math.nan]
     return {
         **known,
-        "scan_id": start.get("scan_id"),
+        "scan_id": scan_id_of(start),
         "sample": views.sample_name(start),
         "labels": list(map(number, labels if isinstance(labels, list) else [labels])),
         "of_roi": {name: summary.get(name) or xpcs.get(name) for name in OF_ROI},
@@ -207,7 +229,10 @@ def _run(uid: str, metadata: Fields) -> Document:
         "uid": str(start.get("original_run_uid") or ""),
         "result_uid": uid,
         "analysed_by": str(xpcs.get("analysed_by") or ""),
+        "result": str(xpcs.get("analysed_by") or ""),
         "n_results": 1,
+        "standing": standing(stop),
+        "start": start,
         "keys": keys,
     }
 
@@ -215,11 +240,6 @@ def _run(uid: str, metadata: Fields) -> Document:
 # Of a result's start document, what is no key of the raw run's.
 OWN_KEYS = ("uid", "time", "original_run_uid", "derived_from", "xpcs")
 _SHOWN_KEYS = ("scan_id", "sample", "plan_name")  # that have a column of their own
-
-
-def mapping(value: object) -> Fields:
-    """Return a value that should be a mapping; an empty one in place of anything else."""
-    return cast(Fields, value) if isinstance(value, Mapping) else {}
 
 
 def number(value: object, otherwise: float = math.nan) -> float:
@@ -233,25 +253,24 @@ def number(value: object, otherwise: float = math.nan) -> float:
     return found if math.isfinite(found) else otherwise
 
 
-def flattened(document: Fields, before: str = "") -> Iterator[tuple[str, object]]:
-    """Yield names and values of a document; what is inside a mapping with dots."""
-    for key, value in document.items():
-        if isinstance(value, Mapping):
-            yield from flattened(cast(Fields, value), f"{before}{key}.")
-        elif value is not None:
-            yield f"{before}{key}", value
+def _of_runs(found: Iterable[Document], *, every: bool) -> list[Document]:
+    """Return of several results of a run and detector the best, see `standing`; or all, labelled.
 
-
-def _one_a_run(found: Iterable[Document]) -> list[Document]:
-    """Return of several results of a run and detector the newest finished one."""
+    Of several that are as good that is the newest.
+    """
     by_run: dict[tuple[str, str], list[Document]] = {}
     for run in found:
         by_run.setdefault((run["uid"] or run["result_uid"], run["image_key"]), []).append(run)
-    return [
-        max(same, key=lambda run: (run["state"] != "live", run["analysed"]))
-        | {"n_results": len(same)}
-        for same in by_run.values()
-    ]
+    kept: list[Document] = []
+    for same in by_run.values():
+        same.sort(key=lambda run: (run["standing"], run["analysed"]), reverse=True)
+        shown = same if every else same[:1]
+        labels = labels_of([run["start"] for run in shown]) if every else [same[0]["result"]]
+        kept += [
+            run | {"n_results": len(same), "result": label}
+            for run, label in zip(shown, labels, strict=True)
+        ]
+    return kept
 
 
 # --- what was asked for ------------------------------------------------------------------------

@@ -181,6 +181,65 @@ class OneTime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Intensity:
+    """I(t): what the detector counted in the frames [start, stop).
+
+    Also in frames that were left out of C2, such as a beam dump. NaN in those that are missing, or
+    have too many bad pixels.
+
+    Attributes
+    ----------
+    start, stop
+        Frames.
+    total
+        (stop - start,): counts of the pixels of all ROIs together.
+    roi_mean
+        (stop - start, n_roi): mean counts of a good pixel of each ROI.
+    """
+
+    start: int
+    stop: int
+    total: FloatArray
+    roi_mean: FloatArray
+
+    @staticmethod
+    def concatenate(parts: Sequence[Intensity]) -> Intensity:
+        """Join frames that follow each other or overlap, in order. At least one part is needed.
+
+        Where frames stand in two parts the later counts. Frames begin where the earliest part does.
+        """
+        start, stop = min(part.start for part in parts), max(part.stop for part in parts)
+        total = np.full(stop - start, np.nan)
+        roi_mean = np.full((stop - start, parts[0].roi_mean.shape[1]), np.nan, np.float32)
+        for part in parts:
+            at = slice(part.start - start, part.stop - start)
+            total[at], roi_mean[at] = part.total, part.roi_mean
+        return Intensity(start=start, stop=stop, total=total, roi_mean=roi_mean)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saxs:
+    """I(q): the mean of a picture over rings around the direct beam, one entry a ring.
+
+    Attributes
+    ----------
+    radius_px
+        Of a ring, pixels of the detector.
+    q_inv_angstrom
+        The same as q, 1/Angstrom; NaN where the geometry does not tell it.
+    mean
+        Mean counts a pixel and frame; NaN where the ring has no good pixel.
+    n_pixels
+        Good pixels of the picture in the ring.
+    """
+
+    radius_px: FloatArray
+    q_inv_angstrom: FloatArray
+    mean: FloatArray
+    n_pixels: IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """The detector as a person wants to see it, of a live run small enough for a screen."""
 
@@ -190,6 +249,8 @@ class Picture:
     labels: IntArray  # (rows, cols): the ROI under each pixel, 0 for none
     binning: int
     n_frames: int  # frames in the mean: all that were read whole
+    # I(q) of `mean`, without masked pixels; None where the direct beam is not known.
+    saxs: Saxs | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +271,8 @@ class Publication:
         Where the analysis stands.
     picture
         The detector so far, None if it has not changed.
+    intensity
+        I(t) of the new frames, None if there are none.
     """
 
     n_frames: int
@@ -218,13 +281,16 @@ class Publication:
     gamma: GammaTable | None
     status: Status
     picture: Picture | None = None
+    intensity: Intensity | None = None
 
     def rows_before(self, frame: int) -> Publication:
         """Return its rows of the band before a frame, and nothing else that is provisional."""
         band = self.band
         if band is not None:
             band = band.rows(band.start, min(band.stop, frame)) if band.start < frame else None
-        return dataclasses.replace(self, c2=None, band=band, gamma=None, picture=None)
+        return dataclasses.replace(
+            self, c2=None, band=band, gamma=None, picture=None, intensity=None
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +313,9 @@ class Result:
     status
         The last status.
     picture
-        The detector: the mean of all frames that were read whole. None of a C2 alone.
+        The detector: the mean of all frames that were read whole, and its I(q). None of a C2 alone.
+    intensity
+        I(t) of all frames. None of a C2 alone.
     info
         What is known of the run by its end, where that is not what it began with.
     """
@@ -260,7 +328,13 @@ class Result:
     status: Status
     frames_per_bin: int = 1
     picture: Picture | None = None
+    intensity: Intensity | None = None
     info: RunInfo | None = None
+
+    @property
+    def saxs(self) -> Saxs | None:
+        """I(q) of the picture; None where there is none, or the direct beam is not known."""
+        return None if self.picture is None else self.picture.saxs
 
     @property
     def map(self) -> tuple[FloatArray, int]:

@@ -19,6 +19,41 @@ logger = logging.getLogger(__name__)
 _CHUNK = 512  # frames
 
 
+class StoredBand:
+    """A dataset of a file that BandFile wrote, read as it is needed; NaN where it has no row.
+
+    `n_frames`: how many frames the series has.
+    """
+
+    def __init__(self, path: Path, name: str, n_frames: int) -> None:
+        self._path, self._name = path, name
+        with _opened(path) as file:
+            n_roi, _, window = file[name].shape
+        self.shape: tuple[int, ...] = (n_roi, n_frames, window)
+
+    def __getitem__(self, box: tuple[Any, slice], /) -> np.ndarray[Any, Any]:
+        """Return rows of ROIs: the indices of these, and a slice of frames."""
+        rois, rows = box
+        start, stop, _ = rows.indices(self.shape[1])
+        with _opened(self._path) as file:
+            found = file[self._name][rois, start:stop]
+        missing = [(0, 0)] * (found.ndim - 2) + [(0, stop - start - found.shape[-2]), (0, 0)]
+        return np.pad(found, missing, constant_values=np.nan)
+
+
+def stored_band(path: Path, n_frames: int) -> dict[str, StoredBand]:
+    """Return the datasets of a file that BandFile wrote, by name."""
+    with _opened(path) as file:
+        names = [name for name in ("c2", "denoised", "spread") if name in file]
+    return {name: StoredBand(path, name, n_frames) for name in names}
+
+
+def _opened(path: Path) -> Any:
+    import h5py  # pyright: ignore[reportMissingTypeStubs]
+
+    return h5py.File(path, "r")
+
+
 class BandFile:
     """Takes the rows of a band in their order and writes them to datasets c2, denoised and spread.
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.records.run import RunInfo
+from xpcs_live_denoise.records.types import Fields
 
 from .spool import Spool, default_folder
 
@@ -48,13 +51,16 @@ class TiledDestination:
             time=time.time(),
             path=tiled.path,
             raw_path=tiled.raw_path,
-            access_tags=tiled.access_tags,
+            access_tags=access_tags(tiled.access_tags, info.start),
         )
 
-    def sink(self, spool: Spool, *, path: str | None = None) -> TiledSink:
-        """Return the sink of the derived run that a spool is for; `path` instead of its container.
+    def sink(
+        self, spool: Spool, *, path: str | None = None, access_tags: Sequence[str] = ()
+    ) -> TiledSink:
+        """Return the sink of the derived run that a spool is for.
 
-        Connects to nothing; raises InvalidInputError for the container of the raw runs.
+        `path` and `access_tags` are used instead of those that the spool has. Connects to nothing;
+        raises InvalidInputError for the container of the raw runs.
         """
         from .run import TiledSink
 
@@ -63,7 +69,7 @@ class TiledDestination:
             client=self.client,
             path=spool.path if path is None else path,
             raw_path=spool.raw_path,
-            access_tags=spool.access_tags,
+            access_tags=access_tags or spool.access_tags,
             uid=spool.uid,
             created=spool.time,
         )
@@ -95,3 +101,26 @@ class TiledDestination:
         if self._is_ours and self._client is not None:
             self._client.context.close()
             self._client = None
+
+
+_KEY = re.compile(r"\{([^{}]+)\}")
+
+
+def access_tags(wanted: Sequence[str], start: Fields) -> tuple[str, ...]:
+    """Return the access tags of the result of a run.
+
+    "{name}" in a wanted one stands for that key of the start document. A key that is not there
+    stays as it was written: the server refuses such a tag, and the result waits in the spool, seen
+    by nobody that should not. Without wanted ones they are those that the raw run was given.
+    """
+    if not wanted:
+        given = start.get("tiled_access_tags")
+        if isinstance(given, str):
+            return (given,)
+        return tuple(map(str, cast("list[Any]", given))) if isinstance(given, list | tuple) else ()
+
+    def value(match: re.Match[str]) -> str:
+        found = start.get(match[1])
+        return str(found) if isinstance(found, str | int) and found != "" else match[0]
+
+    return tuple(dict.fromkeys(_KEY.sub(value, tag) for tag in wanted))

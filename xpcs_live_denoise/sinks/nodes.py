@@ -47,6 +47,8 @@ MESSAGE_OVERHEAD = 64_000
 # live row touches few chunks and a long series makes few files.
 LIVE_EDGES = {"t1_s": 50, "t2_s": 50, "t_s": 200}
 FIRST_CAPACITY = 200
+# Of arrays with a few numbers a frame, a chunk holds more frames.
+ROW_EDGE = 3200
 
 
 def largest_divisor(number: int, limit: int) -> int:
@@ -57,14 +59,17 @@ def largest_divisor(number: int, limit: int) -> int:
 def live_layout(
     dims: Sequence[str], shape: Sequence[int], itemsize: int, max_bytes: int
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return (capacity, chunks) of a new array (roi, ...) that has to hold `shape` and may grow."""
+    """Return (capacity, chunks) of a new array that has to hold `shape` and may grow."""
     capacity, chunks = list(shape), list(shape)
+    few = dims[0] == "t_s"
     for axis, dim in enumerate(dims):
         if dim in LIVE_EDGES:
-            chunks[axis] = LIVE_EDGES[dim]
-            capacity[axis] = doubled(FIRST_CAPACITY, shape[axis])
-    others = math.prod(chunks[1:]) * itemsize
-    chunks[0] = largest_divisor(shape[0], max_bytes // others)
+            chunks[axis] = ROW_EDGE if few else LIVE_EDGES[dim]
+            capacity[axis] = doubled(ROW_EDGE if few else FIRST_CAPACITY, shape[axis])
+    if "roi" in dims:  # of many ROIs a part
+        roi = dims.index("roi")
+        others = math.prod(chunks) // chunks[roi] * itemsize
+        chunks[roi] = largest_divisor(shape[roi], max_bytes // others)
     return tuple(capacity), tuple(chunks)
 
 

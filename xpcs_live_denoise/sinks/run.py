@@ -32,14 +32,24 @@ from xpcs_live_denoise.catalog import (
     stop_document,
     time_units,
 )
-from xpcs_live_denoise.records.results import GammaTable, OneTime, Picture, Publication, Result
+from xpcs_live_denoise.records.results import (
+    GammaTable,
+    OneTime,
+    Picture,
+    Publication,
+    Result,
+    Saxs,
+)
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
-from xpcs_live_denoise.records.types import Document, IntArray
+from xpcs_live_denoise.records.types import Document, FloatArray, IntArray
 
 from .claim import Claim
+from .intensity import STREAM as INTENSITY
+from .intensity import IntensityStream
 from .nodes import RunNodes
 from .summary import Summary
-from .two_time import STREAM, TwoTimeStream
+from .two_time import STREAM as TWO_TIME
+from .two_time import TwoTimeStream
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +105,7 @@ class TiledSink:
         self._client = client
         self._tags = list(access_tags) or None
         self._max_bytes = max_message_bytes
-        self._nodes: RunNodes | None = None
-        self._two_time: TwoTimeStream | None = None
+        self._streams: Streams | None = None
         self._stored = Stored()
         self._picture = NewestPicture(picture_period_s)
         self._summary = Summary()
@@ -116,16 +125,16 @@ class TiledSink:
         Raises TiledUnavailableError when the server does not answer, httpx.HTTPError when it
         refuses, InvalidInputError when the container holds raw runs.
         """
-        nodes, two_time = self._open()
+        streams = self._open()
         if self._stored.is_finished:
             return
         self._summary.take(record)
         if isinstance(record, Publication):
-            self._publish(nodes, two_time, record)
+            self._publish(streams, record)
         elif not self._stored.has_result:
-            self._finalise(nodes, two_time, record)
+            self._finalise(streams, record)
             self._stored.has_result = True
-        for table in nodes.tables.values():
+        for table in streams.nodes.tables.values():
             table.settle()
 
     def finish(self, end: RunEnd) -> None:
@@ -135,7 +144,8 @@ class TiledSink:
         """
         if self._stored.is_finished:
             return
-        nodes, two_time = self._open()
+        streams = self._open()
+        nodes, two_time = streams.nodes, streams.two_time
         if self._stored.is_finished:  # by another process
             return
         self._picture.write(nodes)
@@ -155,7 +165,8 @@ class TiledSink:
 
     # --- records ---------------------------------------------------------------------------
 
-    def _publish(self, nodes: RunNodes, two_time: TwoTimeStream, news: Publication) -> None:
+    def _publish(self, streams: Streams, news: Publication) -> None:
+        nodes, two_time = streams.nodes, streams.two_time
         # First of all: this is what somebody waits for.
         if news.gamma is not None and len(news.gamma):
             _append_gamma(nodes, news.gamma)
@@ -164,6 +175,8 @@ class TiledSink:
             two_time.write_band(news.band)
         if news.c2 is not None:
             two_time.write_map(news.c2)
+        if news.intensity is not None:
+            streams.intensity.write(news.intensity)
         # After the arrays: what n_frames promises is there to be read.
         self._set_n_frames(nodes, max(news.n_frames, self._stored.n_frames or 0))
         self._picture.take(news.picture)
@@ -171,10 +184,12 @@ class TiledSink:
             self._picture.write(nodes)
         self._append_status(nodes, news.status)
 
-    def _finalise(self, nodes: RunNodes, two_time: TwoTimeStream, result: Result) -> None:
-        n_frames = result.band.stop
+    def _finalise(self, streams: Streams, result: Result) -> None:
+        nodes, n_frames = streams.nodes, result.band.stop
         if n_frames:
-            two_time.write_result(result)
+            streams.two_time.write_result(result)
+            if result.intensity is not None:
+                streams.intensity.write(result.intensity)
         if len(result.g2.delay_s):
             for name in OneTime.__slots__:
                 values = getattr(result.g2, name)
@@ -220,12 +235,11 @@ class TiledSink:
                 if self._info.phi_deg:
                     phi_deg = np.array(self._info.phi_deg, np.float64)
                     nodes.array(stream, "phi_deg").replace(phi_deg)
-        for dim, length in lengths.get(STREAM, {}).items():
-            if dim != "roi":
-                frames = two_time.times(dim, length, self._stored.n_frames or 0)
-                nodes.array(STREAM, dim).replace(frames * self._info.frame_time_s)
-                if self._info.time_unit != "s":
-                    nodes.describe_keys(STREAM, {dim: {"units": self._info.time_unit}})
+        for stream, dim in [(s, d) for s in OF_TIMES for d in lengths.get(s, {}) if d != "roi"]:
+            frames = two_time.times(dim, lengths[stream][dim], self._stored.n_frames or 0)
+            nodes.array(stream, dim).replace(frames * self._info.frame_time_s)
+            if self._info.time_unit != "s":
+                nodes.describe_keys(stream, {dim: {"units": self._info.time_unit}})
 
     def _append_status(self, nodes: RunNodes, status: Status) -> None:
         nodes.table("status").append(status_columns(status))
@@ -240,13 +254,13 @@ class TiledSink:
 
     # --- the run's own node ------------------------------------------------------------------
 
-    def _open(self) -> tuple[RunNodes, TwoTimeStream]:
+    def _open(self) -> Streams:
         """Connect, and create the derived run or take over what is there of it."""
         if callable(self._client):
             self._client = self._client()
         probe(self._client)
-        if self._nodes is not None and self._two_time is not None:
-            return self._nodes, self._two_time
+        if self._streams is not None:
+            return self._streams
         parent = results_container(
             self._client, self._segments, CATALOG_SPEC, self._tags, self._info.uid
         )
@@ -261,10 +275,12 @@ class TiledSink:
         self._start = dict(run.metadata["start"])
         if self._start["xpcs"].get("time_unit", "s") == "s":
             self._stored.time_unit = "s"
-        self._nodes, self._two_time = nodes, TwoTimeStream(nodes)
+        self._streams = Streams(
+            nodes=nodes, two_time=TwoTimeStream(nodes), intensity=IntensityStream(nodes)
+        )
         place = "/".join((*self._segments, self.uid))
         logger.info("Results of run %s go to Tiled as %s.", self._info.uid, place)
-        return self._nodes, self._two_time
+        return self._streams
 
     def _complete_start(self, nodes: RunNodes) -> None:
         """Say in the start document how far apart frames are, as is known at the end."""
@@ -283,6 +299,19 @@ class TiledSink:
             self._stored.n_frames = n_frames
 
 
+# Streams whose arrays have times along their dims.
+OF_TIMES = (TWO_TIME, INTENSITY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """The nodes of a derived run, and who writes the arrays that grow."""
+
+    nodes: RunNodes
+    two_time: TwoTimeStream
+    intensity: IntensityStream
+
+
 @dataclass(slots=True)
 class Stored:
     """How far a derived run has come in Tiled, as its sink knows."""
@@ -295,13 +324,14 @@ class Stored:
 
 
 class NewestPicture:
-    """The newest image of the detector, written at most every `period_s`."""
+    """The newest image of the detector and its I(q), written at most every `period_s`."""
 
     def __init__(self, period_s: float) -> None:
         self._period_s = period_s
         self._next = float("-inf")  # time.monotonic()
         self._waiting: Picture | None = None
         self._labels: IntArray | None = None
+        self._rings: tuple[FloatArray, FloatArray] | None = None
 
     @property
     def is_due(self) -> bool:
@@ -325,8 +355,25 @@ class NewestPicture:
         image = nodes.array("image", "image")
         image.replace(picture.mean)
         image.describe({"binning": picture.binning, "n_frames": picture.n_frames})
+        if picture.saxs is not None:
+            self._write_saxs(nodes, picture.saxs)
         self._waiting = None
         self._next = time.monotonic() + self._period_s
+
+    def _write_saxs(self, nodes: RunNodes, saxs: Saxs) -> None:
+        """Write I(q), and where its rings are if that differs."""
+        rings = saxs.radius_px, saxs.q_inv_angstrom
+        before = self._rings
+        if before is None or not all(map(_same, before, rings)):
+            for name, values in zip(("radius", "q"), rings, strict=True):
+                nodes.array("saxs", name).replace(values)
+            self._rings = rings
+        for name, values in (("saxs", saxs.mean), ("n_pixels", saxs.n_pixels)):
+            nodes.array("saxs", name).replace(values)
+
+
+def _same(first: FloatArray, second: FloatArray) -> bool:
+    return np.array_equal(first, second, equal_nan=True)
 
 
 def _append_gamma(nodes: RunNodes, gamma: GammaTable) -> None:

@@ -26,10 +26,12 @@ from xpcs_live_denoise.records.results import (
     C2Rows,
     DenoisedTwoTime,
     GammaTable,
+    Intensity,
     OneTime,
     Picture,
     Publication,
     Result,
+    Saxs,
 )
 from xpcs_live_denoise.records.run import RoiHeterogeneity, RunEnd, RunInfo, Status
 from xpcs_live_denoise.records.types import Array
@@ -228,6 +230,7 @@ _RECORDS: dict[str, Any] = {
         DenoisedTwoTime,
         GammaTable,
         Geometry,
+        Intensity,
         OneTime,
         Picture,
         Publication,
@@ -235,6 +238,7 @@ _RECORDS: dict[str, Any] = {
         RoiHeterogeneity,
         RunEnd,
         RunInfo,
+        Saxs,
         Status,
     )
 }

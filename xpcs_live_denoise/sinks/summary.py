@@ -24,6 +24,7 @@ class Summary:
     def __init__(self) -> None:
         self._rows: list[GammaTable] = []
         self._picture: Picture | None = None
+        self._dose: FloatArray | None = None
         self._final = False
 
     def take(self, record: Publication | Result) -> None:
@@ -31,6 +32,10 @@ class Summary:
         self._picture = record.picture or self._picture
         if isinstance(record, Result):
             self._rows, self._final = [_that_count(record.gamma)], True
+            if (counted := record.intensity) is not None:
+                known = np.isfinite(counted.roi_mean).any(axis=0)
+                dose = np.nansum(counted.roi_mean, axis=0, dtype=np.float64)
+                self._dose = np.where(known, dose, np.nan)
         elif record.gamma is not None and not self._final:
             self._rows.append(_that_count(record.gamma))
             if len(self._rows) > MOST_PARTS:
@@ -57,8 +62,7 @@ class Summary:
         columns["beta"][:] = _per_roi(status.contrast, n_roi)
         columns["baseline"][:] = _per_roi(status.baseline, n_roi)
         columns["n_ages"][:] = 0
-        for at, label in enumerate(info.roi):
-            columns["dose"][at] = status.n_processed * views.mean_counts(self._picture, label)
+        columns["dose"][:] = self._doses(info, status)
         law = diffusion = None
         if self._rows:
             rows = self._newest()
@@ -85,6 +89,13 @@ class Summary:
             "diffusion": None if diffusion is None else diffusion.prefactor,
             "diffusion_error": None if diffusion is None else diffusion.prefactor_error,
         }
+
+    def _doses(self, info: RunInfo, status: Status) -> FloatArray:
+        """Return what a pixel of each ROI has counted in all frames, as I(t) or the image tells."""
+        if self._dose is not None and len(self._dose) == len(info.roi):
+            return self._dose
+        counts = [views.mean_counts(self._picture, label) for label in info.roi]
+        return status.n_processed * np.array(counts, np.float64)
 
     def _newest(self) -> GammaTable:
         """Return the rows as one table, of each ROI and age the newest alone."""

@@ -44,7 +44,8 @@ class TwoTimeStream:
         """Write rows of the band that differ from what was written."""
         n_roi, _, window = band.c2.shape
         # Of one length, or nobody can read the stream.
-        lengths = [array.lengths.get("t_s", 0) for array in self._nodes.arrays.values()]
+        arrays = self._nodes.arrays.items()
+        lengths = [array.lengths.get("t_s", 0) for (stream, _), array in arrays if stream == STREAM]
         shape = (n_roi, max(band.stop, *lengths) if lengths else band.stop, window)
         for name, field in BANDS.items():
             values: FloatArray | None = getattr(band, field)
@@ -83,11 +84,11 @@ class TwoTimeStream:
                 self._nodes.array(STREAM, name).patch(square, (0, 0, 0))
 
     def trim(self, n_frames: int) -> None:
-        """Cut every array to so many frames; nothing may be written after that."""
+        """Cut every array of the run to so many frames; nothing may be written after that."""
         n_bins = -(-n_frames // self._frames_per_bin)
         lengths = {"t1_s": n_bins, "t2_s": n_bins, "t_s": n_frames}
-        for (stream, _), array in self._nodes.arrays.items():
-            if stream == STREAM and array.lengths.keys() & lengths.keys():
+        for array in self._nodes.arrays.values():
+            if array.lengths.keys() & lengths.keys():
                 shape = tuple(lengths.get(dim, n) for dim, n in array.lengths.items())
                 array.reserve(shape)
                 array.trim(shape)

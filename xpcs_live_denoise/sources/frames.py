@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import hdf5plugin  # noqa: F401 - registers the filters of compressed Eiger files
 
@@ -152,13 +152,25 @@ class FrameReader:
         self._assets.close()
 
 
+@overload
+def read_with_gaps(
+    source: FrameReader, reference: FrameReference, max_bytes: int, selection: RoiSelection
+) -> Generator[RoiPixels | MissingFrames, None, None]: ...
+
+
+@overload
+def read_with_gaps(
+    source: FrameReader, reference: FrameReference, max_bytes: int, selection: None
+) -> Generator[Array | MissingFrames, None, None]: ...
+
+
 def read_with_gaps(
     source: FrameReader,
     reference: FrameReference,
     max_bytes: int,
-    selection: RoiSelection,
-) -> Generator[RoiPixels | MissingFrames, None, None]:
-    """Yield the frames of `reference` in order, with MissingFrames in the place of those.
+    selection: RoiSelection | None,
+) -> Generator[Array | RoiPixels | MissingFrames, None, None]:
+    """Yield the frames of `reference` in order, whole or their ROI pixels, gaps in their place.
 
     Reading goes on behind them where the source says that it can.
     """
@@ -167,7 +179,8 @@ def read_with_gaps(
     while rest is not None:
         position = rest.start if isinstance(rest, EigerFrames | HDF5Frames) else 0
         try:
-            for frames in source.read(rest, max_bytes, selection):
+            read: Any = source.read  # whole frames, or what a selection takes of them
+            for frames in read(rest, max_bytes, selection):
                 n_done += len(frames)
                 position += len(frames)
                 yield frames

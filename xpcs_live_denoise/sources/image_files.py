@@ -59,7 +59,8 @@ def load_image(path: Path) -> Array:
     return image if image.ndim == 3 else image[np.newaxis]
 
 
-def _by_fabio(path: Path) -> Array:
+def open_by_fabio(path: Path) -> Any:
+    """Return an image of fabio, to be used as a context; MissingDependencyError without it."""
     try:
         import fabio  # pyright: ignore[reportMissingTypeStubs]
     except ImportError as error:
@@ -67,7 +68,11 @@ def _by_fabio(path: Path) -> Array:
             f"File {path}: is neither HDF5 nor numpy's nor TIFF; other images, such as EDF and "
             f"CBF, are read by fabio, which is not installed. {install_line('images')}."
         ) from error
-    with fabio.open(str(path)) as image:
+    return fabio.open(str(path))
+
+
+def _by_fabio(path: Path) -> Array:
+    with open_by_fabio(path) as image:
         frames: Any = [image.get_frame(k).data for k in range(image.nframes)]
         return np.stack(frames)
 

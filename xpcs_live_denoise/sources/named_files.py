@@ -28,6 +28,7 @@ from .metadata import find_frame_time, find_geometry
 ANY_FILE = FileRoots(None)  # a person names them, no document
 MOST_LISTED = 12
 MOST_DEEP = 12  # groups in groups that are looked into
+DENOISED = "xpcs_live_denoise_denoised"  # attribute of files that hold denoised images
 NUMPY, ZIP = b"\x93NUMPY", b"PK\x03\x04"
 
 
@@ -179,6 +180,7 @@ def _hdf5(path: Path, name: str | None, threshold: int) -> Contents:
     try:
         with open_hdf5(path, swmr=False) as file:
             chosen = _chosen(file, path, name)
+            _refuse_denoised(file, path, chosen)
             parts = tuple(_hdf5_part(path, file[one], one) for one in chosen.names)
             facts = _facts(file)
             bad = pixel_mask_of(file[chosen.names[0]], threshold)
@@ -200,6 +202,16 @@ def _hdf5(path: Path, name: str | None, threshold: int) -> Contents:
         frame_time_s = frame_time_s or master.frame_time_s
         geometry = geometry.completed(master.geometry)
     return Contents(parts=parts, frame_time_s=frame_time_s, geometry=geometry, bad_pixels=bad)
+
+
+def _refuse_denoised(file: h5py.File, path: Path, chosen: _Candidate) -> None:
+    """Refuse what a filter made of frames: their correlation is that of the filter."""
+    if DENOISED in file.attrs and not chosen.names[0].endswith("/measured"):
+        raise InvalidInputError(
+            f"File {path}: {chosen.names[0]} holds denoised images; expected frames as they were "
+            "measured. A filter changes contrast and baseline: take the measured frames, which are "
+            "in the dataset `measured` too (dataset=, or --dataset)."
+        )
 
 
 def _hdf5_part(path: Path, dataset: Any, name: str) -> Part:
@@ -404,9 +416,10 @@ def _numpy_part(path: Path, name: str | None) -> Part:
             f"File {path}: cannot be read ({text_of(error, 300)}); expected whole arrays of "
             "numbers that numpy.save wrote. It is cut off, or holds objects: write it anew."
         ) from error
+    loaded = loaded[np.newaxis] if loaded.ndim == 2 else loaded
     if loaded.ndim != 3 or not loaded.size:
         raise InvalidInputError(
-            f"File {path}: got shape {loaded.shape}, expected frames (n, rows, cols)."
+            f"File {path}: got shape {loaded.shape}, expected frames (n, rows, cols) or one."
         )
     shape = (loaded.shape[1], loaded.shape[2])
     return Part(frames=loaded, n_frames=len(loaded), frame_shape=shape, subject=path.name)

@@ -12,8 +12,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from xpcs_live_denoise.config import OrientationSettings, Settings
-from xpcs_live_denoise.errors import InvalidInputError, short_repr
+from xpcs_live_denoise.config import (
+    OrientationSettings,
+    Settings,
+    TiledSettings,
+    node_in_tiled,
+)
+from xpcs_live_denoise.errors import InvalidInputError, short_repr, text_of
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.records.types import Array, BoolArray, Document, Fields, FloatArray
 
@@ -27,6 +32,7 @@ _DAMAGED = (
 )
 # A mask that keeps a smaller part of the pixels looks inverted.
 LEAST_KEPT = 0.1
+TILED_S = 20.0  # a request for a mask that takes longer has failed
 LABELS_KEY = "label_array"
 Q_KEY = "q_inv_angstrom"
 PHI_KEY = "phi_deg"
@@ -117,14 +123,15 @@ def load_rois(path: str | Path, *, kind: Kind = "dynamic") -> RoiMap:
         raise InvalidInputError(f"ROI file {path}: {error}") from error
 
 
-def load_mask(path: str | Path) -> BoolArray:
+def load_mask(path: str | Path, tiled: TiledSettings | None = None) -> BoolArray:
     """Read a pixel mask, (rows, cols), True = keep; a file that cannot be used is refused.
 
     That is an .npy file, a TIFF, EDF or what else fabio reads, or an .npz or HDF5 file with one
     image or with one that is named `keep` or `mask`: booleans, or 1 = keep and 0 = leave out. One
     that keeps hardly a pixel is taken for an inverted one and refused, unless it is named `keep`.
+    "tiled:chx/sandbox/mask" names an array on the server of `tiled`.
     """
-    images = _load_images(Path(path), "Mask file")
+    images = _load_images(Path(path), "Mask file", tiled)
     content = _one_image(images, f"Mask file {path}", ("keep", "mask"))
     if content.dtype.kind not in "buif" or not ((content == 0) | (content == 1)).all():
         raise InvalidInputError(
@@ -143,7 +150,7 @@ def load_mask(path: str | Path) -> BoolArray:
     return keep
 
 
-def load_flat_field(path: str | Path) -> FloatArray:
+def load_flat_field(path: str | Path, tiled: TiledSettings | None = None) -> FloatArray:
     """Read the sensitivity of the pixels, (rows, cols); a file that cannot be used is refused.
 
     That is a file as for a mask, with one image or with one that is named `flat_field` or
@@ -151,14 +158,17 @@ def load_flat_field(path: str | Path) -> FloatArray:
     """
     path = Path(path)
     subject = f"Flat field {path}"
-    image = _one_image(_load_images(path, "Flat field"), subject, ("flat_field", "flatfield"))
+    images = _load_images(path, "Flat field", tiled)
+    image = _one_image(images, subject, ("flat_field", "flatfield"))
     if image.dtype.kind not in "buif":
         raise InvalidInputError(f"{subject}: got dtype {image.dtype}, expected real numbers.")
     return image.astype(np.float64)
 
 
-def _load_images(path: Path, subject: str) -> Array | dict[str, Array]:
+def _load_images(path: Path, subject: str, tiled: TiledSettings | None) -> Array | dict[str, Array]:
     """Return the image of a file, or its images by name."""
+    if (node := node_in_tiled(path)) is not None:
+        return {node.rpartition("/")[2]: _of_tiled(node, f"{subject} {path}", tiled)}
     try:
         if path.name.lower().endswith(IMAGES):
             image = load_image(path)
@@ -170,6 +180,39 @@ def _load_images(path: Path, subject: str) -> Array | dict[str, Array]:
         raise
     except OSError as error:
         raise _unreadable(subject, path, error) from error
+
+
+def _of_tiled(path: str, subject: str, tiled: TiledSettings | None) -> Array:
+    """Return an array in Tiled; InvalidInputError where there is none, or no server."""
+    from xpcs_live_denoise.catalog import connect  # Tiled's client takes half a second
+
+    if tiled is None:
+        raise InvalidInputError(f"{subject}: got no server; expected the settings `tiled`.")
+    try:
+        client = connect(tiled, request_s=TILED_S)
+        try:
+            node = client[tuple(part for part in path.split("/") if part)]
+            family = getattr(node.structure_family, "value", node.structure_family)
+            if family != "array":
+                raise InvalidInputError(
+                    f"{subject}: is a {family} of {', '.join([*node][:8]) or 'nothing'}; expected "
+                    "an array (rows, cols). Name the array in it."
+                )
+            return np.asarray(node.read())
+        finally:
+            client.context.close()
+    except KeyError:
+        raise InvalidInputError(
+            f"{subject}: is not on {tiled.uri}; expected the path of an array from the root of the "
+            "server, such as tiled:chx/sandbox/mask. Check the path, and that the key may read it."
+        ) from None
+    except InvalidInputError:
+        raise
+    except Exception as error:  # of a server that is away, or of what Tiled's client makes of it
+        raise InvalidInputError(
+            f"{subject}: cannot be read ({text_of(error, 200)}). Try again when {tiled.uri} "
+            "answers, or name a file."
+        ) from error
 
 
 def is_hdf5(path: Path) -> bool:
@@ -384,11 +427,22 @@ def open_rois(settings: Settings, rois: RoiMap | None, start: Fields | None = No
             )
         rois = load_rois(cast("Path", _chosen_file(settings, start or {})))
     if settings.mask is not None:
-        rois = rois.with_mask(load_mask(settings.mask))
+        rois = rois.with_mask(load_mask(settings.mask, settings.tiled))
     if settings.orientation == OrientationSettings():
         return rois
     labels = settings.orientation.turn_back(rois.label_array)
     return RoiMap.from_labels(labels, q_inv_angstrom=rois.q_inv_angstrom, phi_deg=rois.phi_deg)
+
+
+def open_mask(settings: Settings, shape: tuple[int, int]) -> BoolArray | None:
+    """Return the pixels that `settings.mask` keeps, as `shape` of the documents' frames.
+
+    None without a mask, or where it does not fit: whoever opens the ROIs says so.
+    """
+    if settings.mask is None:
+        return None
+    keep = settings.orientation.turn_back(load_mask(settings.mask))
+    return keep if keep.shape == shape else None
 
 
 def open_flat_field(settings: Settings, rois: RoiMap) -> tuple[RoiMap, FloatArray | None, str]:
@@ -401,7 +455,8 @@ def open_flat_field(settings: Settings, rois: RoiMap) -> tuple[RoiMap, FloatArra
     if settings.flat_field is None:
         return rois, None, ""
     try:
-        flat = settings.orientation.turn_back(load_flat_field(settings.flat_field))
+        flat = load_flat_field(settings.flat_field, settings.tiled)
+        flat = settings.orientation.turn_back(flat)
         if flat.shape != rois.shape:
             raise InvalidInputError(
                 f"Flat field {settings.flat_field}: got shape {flat.shape}, expected {rois.shape}, "

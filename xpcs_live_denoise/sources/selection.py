@@ -20,6 +20,7 @@ from xpcs_live_denoise.records.types import Array, IntArray
 
 from .reading_thread import read_ahead
 from .sparse_frames import events_of, is_sparse
+from .virtual import parts_of
 
 logger = logging.getLogger(__name__)
 
@@ -246,7 +247,8 @@ def select_frames(
             yield selection.of_frames(events[start : start + MOST_AT_ONCE])
         return
     if isinstance(frames, h5py.Dataset):
-        yield from read_ahead(_select_of_dataset(frames, max_bytes, selection, place))
+        whole = range(len(frames))
+        yield from read_ahead(_select_of_dataset(frames, whole, max_bytes, selection, place))
         return
     frame_bytes = math.prod(frames.shape[1:]) * frames.dtype.itemsize
     k = max(1, max_bytes // max(1, frame_bytes))
@@ -255,11 +257,25 @@ def select_frames(
 
 
 def _select_of_dataset(
-    dataset: h5py.Dataset, max_bytes: int, selection: RoiSelection, place: tuple[int, ...]
+    dataset: h5py.Dataset,
+    frames: range,
+    max_bytes: int,
+    selection: RoiSelection,
+    place: tuple[int, ...],
 ) -> Generator[RoiPixels | MissingFrames, None, None]:
-    start = 0
-    while start < len(dataset):
-        stop = block_end(dataset, start, len(dataset), max_bytes, selection)
+    parts = parts_of(dataset)
+    for part in parts:
+        first = part.first - part.start
+        wanted = range(max(part.start, frames.start), min(part.stop, frames.stop))
+        if wanted:
+            there = range(first + wanted.start, first + wanted.stop)
+            with part.opened(dataset) as source:
+                yield from _select_of_dataset(source, there, max_bytes, selection, place)
+    if parts:
+        return
+    start = frames.start
+    while start < frames.stop:
+        stop = block_end(dataset, start, frames.stop, max_bytes, selection)
         try:
             block = read_frames(dataset, range(start, stop), place, selection)
         except DamagedChunkError as error:

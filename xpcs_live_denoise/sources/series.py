@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
@@ -9,6 +10,8 @@ import re
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import numpy as np
 
 from xpcs_live_denoise.config import GeometrySettings
 from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError, UnreadableFramesError
@@ -27,6 +30,7 @@ from .eiger.files import MASTER
 from .frames import FrameReader, read_tiled, read_with_gaps
 from .hdf5 import ThresholdChoice
 from .image_files import IMAGES, ImageFiles, in_order, with_gaps
+from .image_headers import header_facts
 from .metadata import find_frame_time, find_geometry
 from .named_files import ANY_FILE, Contents, Part, contents_of, kind_of, missing
 from .reading_thread import read_ahead
@@ -125,21 +129,29 @@ class StoredSeries:
         if not n_read:
             raise UnreadableFramesError(f"{self.subject}: no frame could be read. {reason}")
 
-    def first_frame(self) -> Array:
-        """Return one frame to look at, the first that can be read."""
+    def frames(self, max_bytes: int) -> Generator[Array | MissingFrames, None, None]:
+        """Yield all frames in order, whole, in blocks (k, rows, cols); gaps in their place."""
         for part in self.contents.parts:
             frames: Any = part.frames
-            blocks: Iterator[Any]
             if isinstance(frames, MissingFrames):
-                continue
-            if isinstance(frames, HDF5Frames | TiledFrames):
-                blocks = self._reader.read(frames, 1)
+                yield frames
+            elif isinstance(frames, HDF5Frames | TiledFrames):
+                reference: FrameReference = frames
+                yield from read_with_gaps(self._reader, reference, max_bytes, None)
             elif isinstance(frames, ImageFiles):
-                blocks = (one for one in frames.read(1, None) if not isinstance(one, MissingFrames))
+                yield from cast("Any", frames.read(max_bytes, None))
             else:
-                blocks = iter([frames[:1][:, *self._place(part)]])
-            for block in cast("Iterator[Array]", blocks):
-                return block[0]
+                frame_bytes = math.prod(self.frame_shape) * frames.dtype.itemsize
+                k, place = max(1, max_bytes // max(1, frame_bytes)), self._place(part)
+                for start in range(0, len(frames), k):
+                    yield np.asarray(frames[start : start + k][:, *place])
+
+    def first_frame(self) -> Array:
+        """Return one frame to look at, the first that can be read."""
+        with contextlib.closing(self.frames(1)) as blocks:
+            for block in blocks:
+                if not isinstance(block, MissingFrames):
+                    return block[0]
         raise UnreadableFramesError(f"{self.subject}: no frame could be read.")
 
     def _pieces(
@@ -267,13 +279,14 @@ def _without_holes(paths: list[Path], numbers: list[int], each: list[Contents]) 
 
 def _images(paths: list[Path], numbers: list[int], notes: list[str]) -> Contents:
     files = ImageFiles(with_gaps(paths, numbers))
+    frame_time_s, geometry = header_facts(paths[0])
     part = Part(
         frames=files,
         n_frames=files.n_frames,
         frame_shape=files.frame_shape,
         subject=paths[0].name,
     )
-    return Contents(parts=(part,), notes=tuple(notes))
+    return Contents(parts=(part,), frame_time_s=frame_time_s, geometry=geometry, notes=tuple(notes))
 
 
 def _in_folder(folder: Path, series: int | None) -> list[Path]:

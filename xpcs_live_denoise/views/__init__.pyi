@@ -41,6 +41,7 @@ from .words import FIT as FIT
 from .words import KINDS as KINDS
 from .words import MODEL_TITLE as MODEL_TITLE
 from .words import NO_IMAGE as NO_IMAGE
+from .words import OVERLAY as OVERLAY
 from .words import PANELS as PANELS
 from .words import RAW as RAW
 from .words import RECOMMENDED as RECOMMENDED

@@ -14,6 +14,10 @@ from xpcs_live_denoise.records.types import Fields, FloatArray
 # Okabe and Ito's colours, which the colour-blind can tell apart; the markers differ as well.
 RAW, DENOISED, RECOMMENDED, DOUBTFUL = "#8C8C8C", "#0072B2", "#D55E00", "#8A4A83"
 CUTS = "#E69F00"
+# Of several runs or results over each other: theirs without yellow and black, and two of ours.
+OVERLAY = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8A4A83", "#8C8C8C",
+)  # fmt: skip
 FIT = "#404040"  # of raw data, and of Gamma against q
 UNKNOWN = "#E8E8E8"  # pixels of which nothing is known
 C2_COLOURS, DETECTOR_COLOURS = "viridis", "cividis"
@@ -141,7 +145,8 @@ def run_title(start: Fields, uid: str, *parts: str) -> str:
     `uid` is that of the raw run; empty parts are left out. Names are as long as they are: who draws
     the title shortens it.
     """
-    scan = start.get("scan_id")
+    xpcs = start.get("xpcs")
+    scan = start.get("scan_id") or (xpcs.get("scan_id") if isinstance(xpcs, Mapping) else None)
     known = (f"Scan {scan}" if scan else "Run", uid[:8], sample_name(start))
     return " · ".join(part for part in (*known, *parts) if part)
 

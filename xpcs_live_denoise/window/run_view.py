@@ -252,9 +252,14 @@ class LiveC2:
     ) -> views.TwoTimeView:
         """Return what is drawn of C2 of the ROI with this index."""
         info, c2_map = self._info, self._maps[roi]
+        made, second = None if self.result is None else self.result.denoised, None
+        if made is not None:  # all that was denoised, which may be more than the band
+            every = slice(None, None, c2_map.stride)
+            second = np.where(np.isfinite(made.spread[roi]), made.c2[roi], np.nan)[every, every]
         return views.measured_view(
             c2_map,
-            self._band,
+            self._band if second is None else None,
+            second,
             roi_of_band=roi,
             n_frames=self.n_frames,
             frame_time_s=info.frame_time_s,

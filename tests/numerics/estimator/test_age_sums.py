@@ -210,3 +210,54 @@ def test_an_accumulator_without_sums_says_how_to_have_them():
     rois, _ = rois_and_frames(1)
     with pytest.raises(InvalidInputError, match="sums=True"):
         _ = TwoTimeAccumulator(rois).age_sums
+
+
+@pytest.fixture(scope="module")
+def grown():
+    """Sums of 330 frames with a gap, 100 rows at most, and the same with room for all rows."""
+    rois, frames = rois_and_frames(330)
+    frames[200:205, :, 1:3] = 0  # the first ROI is dark
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xpcs_live_denoise.numerics.estimator.sums.MOST_ROWS", 100)
+        short = accumulate(rois, frames, 11, gap=220)
+    return short.age_sums, accumulate(rois, frames, 11, gap=220).age_sums
+
+
+def test_the_newest_rows_stay_as_short_as_they_were(grown):
+    short, full = grown
+    assert (short.row_frames, short.recent.row_frames) == (4, 1)
+    recent = short.recent
+    assert 50 <= recent.n_rows <= 100
+    assert recent.first + recent.n_frames == short.n_frames == 330
+    for roi in range(2):
+        rows = np.arange(recent.n_rows)
+        # Bins of lags that no frame before the first row of `recent` has a part in.
+        inside = [np.full(len(rows), edge) for edge in (0, recent.n_rows)]
+        one = recent.cuts(roi, rows, 1, inside)
+        two = full.cuts(roi, rows + recent.first, 1, np.add(inside, recent.first))
+        n_bin = len(one.lag)
+        np.testing.assert_allclose(one.n_entries, two.n_entries[:, :n_bin], rtol=1e-6)
+        np.testing.assert_allclose(one.mean, two.mean[:, :n_bin], rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(one.left_out, two.left_out[..., :n_bin], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(one.noise[30:], two.noise[30:], rtol=1e-9)
+
+
+def test_the_shortest_rows_that_reach_back_far_enough_are_found(grown):
+    short, whole = grown
+    first = short.recent.first
+    assert short.rows_from(first) is short.recent
+    assert short.rows_from(first - 1) is short
+    assert whole.rows_from(0) is whole
+    noisy = short.with_noise(np.array([2.0, 3.0]))
+    ratio = noisy.recent.cuts(1, [40], 1).noise / short.recent.cuts(1, [40], 1).noise
+    assert ratio == pytest.approx(3)
+
+
+def test_sums_of_a_whole_c2_have_all_rows_as_short_as_they_were():
+    rois, frames = rois_and_frames()
+    c2 = accumulate(rois, frames, 90).c2
+    sums = AgeSums.from_c2(c2, most_rows=30)
+    assert (sums.row_frames, sums.n_rows) == (4, 23)
+    assert (sums.recent.first, sums.recent.n_rows) == (0, 90)
+    one, two = sums.recent.cuts(1, np.arange(90), 3), AgeSums.from_c2(c2).cuts(1, np.arange(90), 3)
+    assert_same_cuts(one, two)

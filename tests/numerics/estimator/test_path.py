@@ -460,6 +460,20 @@ def test_the_newest_rows_of_four_frames_are_at_frames():
     assert np.mean(np.abs(error) < 2 * found.ln_rate_error) > 0.8
 
 
+def test_live_rows_of_a_long_series_follow_changes_within_a_row_of_its_sums():
+    rate = 0.05 * 2.2 ** np.sin(np.arange(500) / 6.4)
+    c2 = noisy(plain_c2(rate), 0.03, seed=2)
+    sums = AgeSums.from_c2(c2, most_rows=64)
+    assert sums.row_frames == 8
+    ages = np.arange(352, 490, 8) - 0.5
+    for asked in (ages, ages[-3:]):
+        found = PathEstimator(0).newest(sums, series_of(AgeSums.from_c2(c2)), asked, np.log(0.05))
+        np.testing.assert_array_equal(found.age, asked)
+        error = found.ln_rate - np.interp(asked, np.arange(500), np.log(rate))
+        assert np.sqrt(np.mean(error**2)) < 0.2
+        assert found.search.step == 1
+
+
 @pytest.mark.statistics
 def test_two_errors_hold_nine_of_ten_truths_in_every_kind_of_series():
     for name in RATES:

@@ -29,6 +29,7 @@ from .thread import SHAPE_4M, rings_in
 
 DATASET = "/entry/data/data"
 COUNTS = 0.1
+DTYPES = ("uint16", "uint32")
 DISTINCT = 8  # frames that differ
 BLOCK = 10
 
@@ -38,26 +39,33 @@ def reading(case: Case, shape: tuple[int, int] = SHAPE_4M) -> Iterator[Section]:
     """Make the section of pixels of ROIs from a file that is in the page cache."""
     n_frames = 2 * DISTINCT if case.quick else 25 * DISTINCT
     rois = rings_in(case.n_pixels, case.n_rois, shape)
+    contestants: list[Contestant] = []
     with tempfile.TemporaryDirectory(prefix="xpcs-bench-") as folder:
-        path = Path(folder) / "frames.h5"
-        write_frames(path, n_frames, shape, COUNTS)
-        contestants = [
-            _reader("FrameReader", partial(read_ours, path, rois, n_frames)),
-            _reader("h5py + hdf5plugin", partial(read_plainly, path, rois, n_frames), peer=True),
-        ]
-        title = f"Reading: {shape[0]} x {shape[1]} bslz4 uint32 frames, {COUNTS:g} counts, "
+        for dtype in DTYPES:
+            path = Path(folder) / f"{dtype}.h5"
+            write_frames(path, n_frames, shape, COUNTS, dtype)
+            ours, plain = (
+                partial(read, path, rois, n_frames) for read in (read_ours, read_plainly)
+            )
+            contestants += [
+                _reader(f"FrameReader, {dtype}", ours, dtype),
+                _reader(f"h5py + hdf5plugin, {dtype}", plain, dtype, peer=True),
+            ]
+        title = f"Reading: {shape[0]} x {shape[1]} bslz4 frames, {COUNTS:g} counts, "
         title += f"{len(rois.pixels):,} ROI pixels"
         yield Section(title=title, contestants=contestants, repeats=case.repeats)
 
 
-def write_frames(path: Path, n_frames: int, shape: tuple[int, int], counts: float) -> None:
+def write_frames(
+    path: Path, n_frames: int, shape: tuple[int, int], counts: float, dtype: str = "uint32"
+) -> None:
     """Write a file of compressed frames, a chunk each, of which DISTINCT differ."""
     rng = np.random.default_rng(5)
     with h5py.File(path, "w", libver="latest") as file:
         dataset = file.create_dataset(
             DATASET,
             (n_frames, *shape),
-            np.uint32,
+            dtype,
             chunks=(1, *shape),
             maxshape=(None, *shape),
             **hdf5plugin.Bitshuffle(cname="lz4"),
@@ -73,13 +81,13 @@ def write_frames(path: Path, n_frames: int, shape: tuple[int, int], counts: floa
                 dataset.id.write_direct_chunk((number, 0, 0), chunks[number % DISTINCT])
 
 
-def _reader(name: str, read: Callable[[], int], *, peer: bool = False) -> Contestant:
+def _reader(name: str, read: Callable[[], int], dtype: str, *, peer: bool = False) -> Contestant:
     """Return what reads all frames and returns how many there were."""
 
     def run() -> Numbers:
         begin = time.perf_counter()
         n_read = read()
-        return {("reading and gathering", "frames/s"): n_read / (time.perf_counter() - begin)}
+        return {(f"read and gathered, {dtype}", "frames/s"): n_read / (time.perf_counter() - begin)}
 
     return Contestant(name=name, run=run, prepare=read, peer=peer)
 
@@ -88,7 +96,7 @@ def read_ours(path: Path, rois: RoiMap, n_frames: int) -> int:
     """Read as a live run does, ROI pixels alone; return how many frames there were."""
     reader = FrameReader(roots=FileRoots(None))
     reference = HDF5Frames(path=str(path), dataset=DATASET, start=0, stop=n_frames, swmr=False)
-    n_bytes = BLOCK * rois.shape[0] * rois.shape[1] * np.dtype(np.uint32).itemsize
+    n_bytes = BLOCK * rois.shape[0] * rois.shape[1] * np.dtype(np.uint32).itemsize  # or fewer
     pieces = read_with_gaps(reader, reference, n_bytes, RoiSelection(rois))
     n_read = 0
     try:

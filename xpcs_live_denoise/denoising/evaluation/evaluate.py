@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from xpcs_live_denoise.denoising.ensemble import Ensemble, load_ensemble
 from xpcs_live_denoise.denoising.training import WindowData, load_windows
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.windows import one_time
+from xpcs_live_denoise.numerics.windows import Denoiser, one_time
 from xpcs_live_denoise.records.types import Array, Document, Fields, FloatArray, IntArray
 
 from .methods import METHODS, Methods, Output, rates_of, triangle_noise
@@ -105,6 +106,7 @@ def evaluate(
     ensemble: Ensemble | None = None,
     *,
     paper: Ensemble | None = None,
+    others: Mapping[str, Denoiser] | None = None,
     methods: Sequence[str] | None = None,
     experiments: Sequence[int] | None = None,
 ) -> Evaluation:
@@ -118,6 +120,8 @@ def evaluate(
         What denoises for the method "cnn"; default: the shipped ensemble.
     paper
         An ensemble of the paper's recipe for the method "paper".
+    others
+        More denoisers of windows, by the names that the table shall give them.
     methods
         Some of METHODS; default: all, "paper" only if its ensemble is given.
     experiments
@@ -131,8 +135,9 @@ def evaluate(
     running = Methods(data.c2, ensemble, paper)
     found: Document = {}
     predictions: dict[str, Array] = {}
-    for method in chosen:
-        output = METHODS[method](running)
+    more = {name: partial(running.by, denoiser) for name, denoiser in (others or {}).items()}
+    for method in (*chosen, *more):
+        output = more[method]() if method in more else METHODS[method](running)
         predictions |= _predictions(method, output)
         improved = summary(data.c2 if output.c2 is None else output.c2, data)
         found[method] = {

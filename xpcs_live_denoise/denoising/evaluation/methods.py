@@ -36,6 +36,7 @@ from xpcs_live_denoise.numerics.windows import (
     LAG,
     N_PIXELS,
     WINDOW,
+    Denoiser,
     one_time,
     to_triangle,
     to_windows,
@@ -268,7 +269,7 @@ class Methods:
         fitted = self.fitted
         return self.denoised(lambda c2: principal_components(c2, fitted.center, fitted.components))
 
-    def by(self, ensemble: Ensemble | None) -> Output:
+    def by(self, ensemble: Denoiser | None) -> Output:
         """Denoise with an ensemble."""
         assert ensemble is not None, "evaluate checks that ensembles are there"  # noqa: S101
         return self.denoised(lambda c2: denoise_triangles(ensemble, c2))

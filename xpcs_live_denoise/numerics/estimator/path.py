@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from xpcs_live_denoise.records.types import FloatArray, IntArray
+from xpcs_live_denoise.records.types import SHARED, FloatArray, IntArray
 
 from .cuts import SeriesFit, vague_prior
 from .grid import ALPHA_SCATTER, LinearPrior, rate_range
@@ -37,6 +37,7 @@ _NU, _LONG_TAILED_NU = 2.0, 0.5
 # The contrast may change with age, a priori by this share of beta from the middle to the end: where
 # a background stays while the beam falls, or a plateau grows.
 _DRIFT_SD = 0.1
+VAGUE_ALPHA = (0.0, ALPHA_SCATTER)  # what is known of ln alpha before, and its standard deviation
 _N_SHARED = 4  # drift, ln alpha, beta and baseline - 1, which all frames share
 
 # --- the noise ---------------------------------------------------------------------------------
@@ -208,19 +209,22 @@ class PathEstimate:
     age: FloatArray  # (n,): frames
     ln_rate: FloatArray  # (n,)
     ln_rate_error: FloatArray  # (n,): standard errors; neighbours share most of theirs
-    shared: FloatArray  # (3,): ln alpha, beta, baseline - 1
-    shared_error: FloatArray  # (3,)
     beta: FloatArray  # (n,): the contrast at each age
-    mean_error: float  # standard error of the mean of ln Gamma over the stretch
-    misfit: float  # T, see `StackedResiduals`; NaN without pixel blocks
+    width: IntArray  # (n,): frames of the knots
+    shared: FloatArray = field(metadata=SHARED)  # (3,): ln alpha, beta, baseline - 1
+    shared_error: FloatArray = field(metadata=SHARED)  # (3,)
+    # Standard error of the mean of ln Gamma over the stretch.
+    mean_error: float = field(metadata=SHARED)
+    # T, see `StackedResiduals`; NaN without pixel blocks.
+    misfit: float = field(metadata=SHARED)
     # By which share of beta the contrast changes from the middle to the end of the stretch, and its
     # standard error.
-    drift: float
-    drift_error: float
-    reduced_chi_square: float
-    n_lags: int  # lag bins that were fitted
-    converged: bool
-    search: PathSearch
+    drift: float = field(metadata=SHARED)
+    drift_error: float = field(metadata=SHARED)
+    reduced_chi_square: float = field(metadata=SHARED)
+    n_lags: int = field(metadata=SHARED)  # lag bins that were fitted
+    converged: bool = field(metadata=SHARED)
+    search: PathSearch = field(metadata=SHARED)
 
     @property
     def n_effective(self) -> float:
@@ -239,10 +243,15 @@ class PathSearch:
     # The weights of entries were divided by it: they share pixels and frames.
     inflation: float
 
+    @property
+    def ln_rate(self) -> FloatArray:
+        """Ln Gamma of each knot."""
+        return self.state[:-_N_SHARED]
+
     def at(self, frames: FloatArray) -> FloatArray:
         """Return ln Gamma at frames (n,); beyond either end, what it is there."""
         middle = self.first + (np.arange(len(self.state) - _N_SHARED) + 0.5) * self.step
-        return np.interp(frames, middle, self.state[:-_N_SHARED])
+        return np.interp(frames, middle, self.ln_rate)
 
 
 def knot_step(n_rows: int, most_knots: int = MOST_KNOTS) -> int:
@@ -258,6 +267,7 @@ def estimate_path(
     ages: FloatArray,
     *,
     known_inflation: float | None = None,
+    ln_alpha: tuple[float, float] = VAGUE_ALPHA,
     resume: bool = False,
 ) -> PathEstimate:
     """Estimate Gamma at every age of a stretch.
@@ -275,6 +285,8 @@ def estimate_path(
     known_inflation
         How much larger the variance of sums of entries is than if these were independent. None:
         the scatter between pixel blocks tells.
+    ln_alpha
+        What is known of ln alpha, and its standard deviation.
     resume
         Trust the prior and the inflation with which `start` ended, and look no further than the
         evidence rises: for a stretch that has a few frames more than the one before. An estimate
@@ -282,22 +294,21 @@ def estimate_path(
     """
     if cells.n_cells < _LEAST_CELLS:
         return _unknown(ages, start)
+    ladder = _Ladder(cells, series, ln_alpha)
     try:
-        return _mixed(cells, start, series, ages, known_inflation, resume=resume)
+        return _mixed(ladder, start, ages, known_inflation, resume=resume)
     except np.linalg.LinAlgError:  # numbers beyond what a detector counts
         return _unknown(ages, start)
 
 
 def _mixed(
-    cells: PathCells,
+    ladder: _Ladder,
     start: PathSearch,
-    series: LinearPrior,
     ages: FloatArray,
     known_inflation: float | None,
     *,
     resume: bool,
 ) -> PathEstimate:
-    ladder = _Ladder(cells, series)
     inflation = known_inflation or start.inflation
     enough = _RESUMED if resume else _NEGLIGIBLE
     iterations = _ITERATIONS if resume else _FIRST_LOOK
@@ -326,6 +337,7 @@ def _unknown(ages: FloatArray, start: PathSearch) -> PathEstimate:
         shared=np.full(3, math.nan),
         shared_error=np.full(3, math.nan),
         beta=nothing,
+        width=np.full(len(ages), start.step),
         mean_error=math.nan,
         misfit=math.nan,
         drift=math.nan,
@@ -347,11 +359,13 @@ def _scales(powers: tuple[float, ...], range_: tuple[float, float], step: int) -
 class _Ladder:
     """The problems of all priors, by their index, for the data of one stretch."""
 
-    def __init__(self, cells: PathCells, series: LinearPrior) -> None:
+    def __init__(
+        self, cells: PathCells, series: LinearPrior, ln_alpha: tuple[float, float]
+    ) -> None:
         least, most = rate_range(max(cells.n_frames - 1, 1))
         linear_sd = np.sqrt(np.diagonal(series.covariance))
-        sd = np.array([(most - least) / math.sqrt(12), _DRIFT_SD, ALPHA_SCATTER, *linear_sd])
-        self._centre = np.array([(least + most) / 2, 0.0, 0.0, *series.mean])
+        sd = np.array([(most - least) / math.sqrt(12), _DRIFT_SD, ln_alpha[1], *linear_sd])
+        self._centre = np.array([(least + most) / 2, 0.0, ln_alpha[0], *series.mean])
         self._precision = sd**-2
         self._cells = cells
         student, long_tailed = (
@@ -513,6 +527,7 @@ def _at_ages(mixture: _Mixture, ages: FloatArray, inflation: float) -> PathEstim
         shared=mixture.state[-3:],
         shared_error=np.sqrt(mixture.variance[-3:]),
         beta=mixture.state[-2] * (1 + mixture.state[-4] * place),
+        width=np.full(len(ages), cells.step),
         mean_error=math.sqrt(mixture.mean_variance),
         misfit=_misfit(cells, problem.weights, residual),
         drift=float(mixture.state[-4]),
@@ -582,7 +597,7 @@ class PathEstimator:
         beta = np.array([max(abs(series.beta), series.beta_error)])
         vague = vague_prior(beta)
         prior = LinearPrior(mean=vague.mean[0], covariance=vague.covariance[0])
-        start = _begin(cells, np.interp(_middles(cells), *curve), prior)
+        start = begin(cells, np.interp(middles(cells), *curve), prior)
         return estimate_path(
             cells, start, prior, sums.ages(np.arange(sums.n_rows)), known_inflation=inflation
         )
@@ -594,28 +609,49 @@ class PathEstimator:
 
         `ln_rate` is typical of them; it says how far back the stretch has to reach.
         """
-        n, size = sums.n_frames, sums.row_frames
+        n = sums.n_frames
         if not math.isfinite(ln_rate):
             ln_rate = float(np.mean(rate_range(max(n - 1, 1))))
-        longest = _odd(_LIVE_DECAYS / math.exp(ln_rate) / _LIVE_KNOTS / size)
-        step = min(knot_step(sums.n_rows, _LIVE_KNOTS), longest)
-        first = max(0, n - _LIVE_KNOTS * step * size - 1) // size * size
+        reach = _LIVE_DECAYS / math.exp(ln_rate)
+        first, step = _live_stretch(sums, n, reach)
+        if sums.recent is not None:  # rows as they were before others were added up, if they do
+            asked = n - float(ages.min(initial=n))
+            of_recent, rows = _live_stretch(sums.recent, n, reach, asked)
+            if of_recent >= sums.recent.first:
+                sums, first, step = sums.recent, of_recent, rows
         cells = path_cells(sums, self._roi, first, n, step)
-        widen = np.diag(np.array(_LIVE_WIDEN) * series.prior.mean[0]) ** 2
-        prior = LinearPrior(
-            mean=series.prior.mean, covariance=np.asarray(series.prior.covariance) + widen
-        )
+        prior = of_part(series)
         known = self._search
         if known is None:
-            start = _begin(cells, np.full(cells.n_knot, ln_rate), prior)
+            start = begin(cells, np.full(cells.n_knot, ln_rate), prior)
         else:
-            state = np.concatenate([known.at(_middles(cells)), known.state[-_N_SHARED:]])
+            state = np.concatenate([known.at(middles(cells)), known.state[-_N_SHARED:]])
             start = dataclasses.replace(known, first=first, step=cells.step, state=state)
         inside = np.asarray(ages[ages >= first], np.float64)
         found = estimate_path(cells, start, prior, inside, resume=known is not None)
         # A search that led nowhere, in the dark for example, must not lead the next one.
         self._search = found.search if found.converged else None
         return found
+
+
+def _live_stretch(
+    sums: AgeSums, n_frames: int, reach: float, least: float = 0.0
+) -> tuple[int, int]:
+    """Return the first frame of the newest knots, and the rows of each.
+
+    Knots are narrow where they reach over `reach` frames, all that `least` asks for in any case.
+    """
+    size = sums.row_frames
+    step = min(knot_step(sums.n_rows, _LIVE_KNOTS), _odd(reach / _LIVE_KNOTS / size))
+    step = max(step, knot_step(math.ceil(least / size), _LIVE_KNOTS))
+    return max(0, n_frames - _LIVE_KNOTS * step * size - 1) // size * size, step
+
+
+def of_part(series: SeriesFit) -> LinearPrior:
+    """Return the prior of contrast and baseline of a part of a series."""
+    widen = np.diag(np.array(_LIVE_WIDEN) * series.prior.mean[0]) ** 2
+    covariance = np.asarray(series.prior.covariance) + widen
+    return LinearPrior(mean=series.prior.mean, covariance=covariance)
 
 
 def _first_inflation(cells: PathCells) -> float:
@@ -629,11 +665,13 @@ def _odd(frames: float) -> int:
     return 2 * int(frames / 2) + 1
 
 
-def _middles(cells: PathCells) -> FloatArray:
+def middles(cells: PathCells) -> FloatArray:
+    """Return the middle of each knot, frames."""
     return cells.first + (np.arange(cells.n_knot) + 0.5) * cells.step
 
 
-def _begin(cells: PathCells, ln_rate: FloatArray, prior: LinearPrior) -> PathSearch:
+def begin(cells: PathCells, ln_rate: FloatArray, prior: LinearPrior) -> PathSearch:
+    """Return where a search begins that knows ln Gamma of each knot, about."""
     return PathSearch(
         first=cells.first,
         step=cells.step,

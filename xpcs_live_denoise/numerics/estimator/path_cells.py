@@ -50,8 +50,10 @@ class PathCells:
 def path_cells(sums: AgeSums, roi: int, first: int, stop: int, step: int) -> PathCells:
     """Lay the sums of one ROI over knots of `step` rows, an odd number.
 
-    Frames are [first, stop); `first` is the begin of a row of the sums, `stop` the end of all.
+    Frames are [first, stop), of the series also where the sums are those of its newest ages;
+    `first` is the begin of a row of the sums.
     """
+    first, stop = first - sums.first, stop - sums.first
     size = step * sums.row_frames
     begin = np.arange(first, stop, size)  # frame with which each row begins
     middle = begin // sums.row_frames + step // 2
@@ -62,7 +64,13 @@ def path_cells(sums: AgeSums, roi: int, first: int, stop: int, step: int) -> Pat
     after_first = begin - last // 2 >= first
     full = after_first & (begin + size - 1 + (last + 1) // 2 < stop)
     known = np.isfinite(cuts.noise)
-    ends = ~full & (ages >= _LEAST_END * size) & known & (after_first | (first == 0)) & (size > 1)
+    ends = (
+        ~full
+        & (ages >= _LEAST_END * size)
+        & known
+        & (after_first | (first + sums.first == 0))
+        & (size > 1)
+    )
     # What lacks of a row at the begin lies before its mean age, at the end behind it.
     lacking = np.where(full, 0.0, np.where(after_first, -0.5, 0.5) * (size - ages))
     before, after = _times(cuts.edges, cuts.lag) + (size - 1) / 2
@@ -91,7 +99,7 @@ def path_cells(sums: AgeSums, roi: int, first: int, stop: int, step: int) -> Pat
         left_out = np.where(there, laid_out(cuts.left_out) - value, 0.0)
     lengths = np.concatenate([(high - low)[some], np.ones(len(of_end), np.int64)])
     return PathCells(
-        first=first,
+        first=first + sums.first,
         n_frames=stop - first,
         step=size,
         n_knot=max(-(-(stop - first - 1) // size), 1),

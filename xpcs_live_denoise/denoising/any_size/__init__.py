@@ -1,0 +1,1 @@
+"""The denoiser for C2 of any size."""

@@ -1,0 +1,1 @@
+"""Networks that denoise images of few counts."""
