@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from xpcs_live_denoise import InvalidInputError, RoiMap, Settings, analyse, simulate_speckle
+from xpcs_live_denoise.analysis.heterogeneity import RoisHeterogeneity
+from xpcs_live_denoise.analysis.rates import SeriesRates
 from xpcs_live_denoise.analysis.series import Analysis
 from xpcs_live_denoise.numerics.two_time import TwoTimeAccumulator
 
@@ -185,6 +187,69 @@ def test_when_memory_is_refused_what_was_measured_is_kept(monkeypatch, at):
     assert result.status.skipped == ((at, 140),)
     assert f"frames from frame {at} on were not analysed: the memory" in result.status.message
     assert set(result.gamma.source) >= {"raw", "path", "bayes", "series_raw"}
+
+
+@pytest.mark.parametrize("map_frames", [100, 1000])
+def test_a_publication_whose_memory_is_refused_says_so_and_loses_nothing(monkeypatch, map_frames):
+    made, plain = analysis(map_frames=map_frames), analysis(map_frames=map_frames)
+
+    def refused(*_):
+        raise MemoryError
+
+    n = n_plain = 0
+    for first in range(0, 140, 10):
+        for one in (made, plain):
+            one.push(FRAMES[first : first + 10])
+        with monkeypatch.context() as patch:
+            if first in (70, 100, 110):
+                patch.setattr(SeriesRates, "live", refused)
+            found = made.publish(n)
+        expected = plain.publish(n_plain)
+        n_plain = expected.n_frames
+        if first in (70, 100, 110):
+            assert (found.n_frames, found.c2, found.band, found.gamma) == (n, None, None, None)
+            assert "The memory of a publication was refused" in found.status.message
+            assert found.status.n_processed == expected.status.n_processed
+        else:
+            assert "refused" not in found.status.message
+            assert found.c2.stop == expected.c2.stop
+            assert found.c2.start <= expected.c2.start
+            assert found.band.start <= expected.band.start
+        if first == 120:  # the ages of the two before, which failed, come, too
+            raw, few = (
+                set(one.gamma.age_frame[one.gamma.source == "raw"]) for one in (found, expected)
+            )
+            assert (len(raw), len(few)) == (30, 10)
+        n = found.n_frames
+    result, expected = made.finish(), plain.finish()
+    np.testing.assert_array_equal(result.band.c2, expected.band.c2)
+    np.testing.assert_array_equal(result.gamma.source, expected.gamma.source)
+
+
+@pytest.mark.parametrize("map_frames", [100, 1000])
+@pytest.mark.parametrize(
+    ("owner", "name", "lacking"),
+    [
+        (SeriesRates, "final", "most rows of Gamma"),
+        (RoisHeterogeneity, "whole", "heterogeneity"),
+    ],
+)
+def test_what_the_end_has_no_memory_for_is_named_and_all_else_is_there(
+    monkeypatch, map_frames, owner, name, lacking
+):
+    def refused(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(owner, name, refused)
+    made = analysis(map_frames=map_frames)
+    made.push(FRAMES[:140])
+    result = made.finish()
+    assert f"Memory was refused at the end of the series; the result lacks {lacking}" in (
+        result.status.message
+    )
+    assert (result.status.n_processed, result.band.stop) == (140, 140)
+    assert set(result.gamma.source) >= {"raw", "path", "bayes", "series_raw"}
+    assert np.isfinite(result.g2.g2[:, :10]).all()
 
 
 @pytest.mark.parametrize("n_gap", [10**15, 40_000_000])

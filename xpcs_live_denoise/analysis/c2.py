@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -30,10 +31,45 @@ from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
 from .heterogeneity import RoisHeterogeneity
-from .rates import SeriesRates, defer, lags_of, one_time
+from .rates import SeriesRates, defer, lags_of, one_time, one_time_of_sums
 
 # beta and its standard error from the counts of one frame, each (n_roi,).
 PhotonContrast = tuple[FloatArray, FloatArray]
+T = TypeVar("T")
+
+
+class Refusals:
+    """What a final result lacks as the memory for it was refused: all else of it is kept."""
+
+    def __init__(self) -> None:
+        self._what: list[str] = []
+
+    def of(self, what: str, make: Callable[[], T], instead: Callable[[], T]) -> T:
+        """Return what `make` makes; where memory is refused, something smaller `instead`."""
+        try:
+            return make()
+        except MemoryError:
+            self._what.append(what)
+            return instead()
+
+    @property
+    def note(self) -> str:
+        """A sentence about it; "" where nothing was refused."""
+        if not self._what:
+            return ""
+        return (
+            f"Memory was refused at the end of the series; the result lacks {', '.join(self._what)}"
+            ". All that was measured is kept. Analyse the series again with more memory, or with "
+            "fewer or smaller ROIs."
+        )
+
+
+def copied(values: FloatArray) -> FloatArray:
+    """Return a copy of what nobody changes any more, or itself where memory is refused."""
+    try:
+        return values.copy()
+    except MemoryError:
+        return values
 
 
 class C2Analysis:
@@ -64,6 +100,7 @@ class C2Analysis:
 
         `images` tell static speckle; without them only a caution is possible.
         """
+        refusals = Refusals()
         with one_thread():
             scaling = self.scaling(c2)
             note, cautions = "", []
@@ -71,26 +108,60 @@ class C2Analysis:
                 sums, n_blocks = inflated(sums, c2)
                 note = self._uncertain_errors(n_blocks)
                 cautions = ["errors_uncertain" if n < LEAST_BLOCKS else "" for n in n_blocks]
-            denoised = self._denoised(c2, scaling)
-            g2 = one_time(c2, denoised, self.rates.frame_time_s)
-            estimates = GammaTable.concatenate(self.rates.final(sums, images, cautions))
-            g2 = self.with_heterogeneity(g2, sums, estimates)
+            denoised = refusals.of(
+                "the denoised C2", lambda: self._denoised(c2, scaling), lambda: None
+            )
+            time = self.rates.frame_time_s
+            g2 = refusals.of(
+                "g2 at every lag",
+                lambda: one_time(c2, denoised, time),
+                lambda: one_time_of_sums(sums, time),
+            )
+            estimates = self.estimates(sums, images, cautions, refusals)
+            g2 = self.with_heterogeneity(g2, sums, estimates, refusals)
             rates = self.rates.estimated_rates(estimates, np.arange(c2.shape[-1], dtype=np.float64))
-            raw, step = self.rates.raw(c2, scaling.contrast), sums.row_frames
-            tables = [_every(step, defer(raw, estimates, step)), estimates]
-            if denoised is not None:
-                tables.append(_every(step, self._denoised_rows(c2, rates, denoised, scaling)))
-            tables += self.coarse_rows(c2, rates, scaling)
+            step = sums.row_frames
+
+            def of_cuts() -> list[GammaTable]:
+                raw = self.rates.raw(c2, scaling.contrast)
+                tables = [_every(step, defer(raw, estimates, step)), estimates]
+                if denoised is not None:
+                    tables.append(_every(step, self._denoised_rows(c2, rates, denoised, scaling)))
+                return tables
+
+            tables = refusals.of("rows of the paper's fits", of_cuts, lambda: [estimates])
+            tables += refusals.of(
+                "coarse rows", lambda: self.coarse_rows(c2, rates, scaling), lambda: []
+            )
             tables += self.rates.whole_series(g2, sums, rates)
             status = self.status(c2.shape[-1], scaling, g2, photon)
+            band = refusals.of(
+                "the band", lambda: self._band(c2, denoised), lambda: self._no_band(c2)
+            )
+            message = " ".join(filter(None, (status.message, note, refusals.note)))
             return Result(
                 map_values=c2,
-                band=self._band(c2, denoised),
+                band=band,
                 denoised=denoised,
                 gamma=GammaTable.concatenate(tables),
                 g2=g2,
-                status=dataclasses.replace(status, message=f"{status.message} {note}".strip()),
+                status=dataclasses.replace(status, message=message),
             )
+
+    def estimates(
+        self,
+        sums: AgeSums,
+        images: MeanImages | None,
+        cautions: Sequence[str],
+        refusals: Refusals,
+    ) -> GammaTable:
+        """Return the estimator's final rows; where memory is refused, as many as are shown live."""
+        tables = refusals.of(
+            "most rows of Gamma(t)",
+            lambda: self.rates.final(sums, images, cautions),
+            lambda: self.rates.live(sums, 0, sums.n_frames, images),
+        )
+        return GammaTable.concatenate(tables)
 
     def _denoised(self, c2: Array, scaling: WindowScaling) -> DenoisedTwoTime | None:
         """Denoise a C2, if it is long enough and there is something to do it with."""
@@ -107,11 +178,21 @@ class C2Analysis:
             return self.ensemble.least_frames
         return self.settings.window
 
-    def with_heterogeneity(self, g2: OneTime, sums: AgeSums, estimates: GammaTable) -> OneTime:
+    def with_heterogeneity(
+        self, g2: OneTime, sums: AgeSums, estimates: GammaTable, refusals: Refusals
+    ) -> OneTime:
         """Return g2 of a whole series with the dynamical heterogeneity at its lags."""
-        lags = lags_of(g2, self.rates.frame_time_s)
-        chi, error = self.heterogeneity.whole(sums, estimates, lags)
-        return dataclasses.replace(g2, heterogeneity=chi, heterogeneity_error=error)
+
+        def looked() -> OneTime:
+            lags = lags_of(g2, self.rates.frame_time_s)
+            chi, error = self.heterogeneity.whole(sums, estimates, lags)
+            return dataclasses.replace(g2, heterogeneity=chi, heterogeneity_error=error)
+
+        return refusals.of("heterogeneity", looked, lambda: g2)
+
+    def _no_band(self, c2: Array) -> BandRows:
+        n, window = c2.shape[-1], self.settings.window
+        return BandRows(start=n, stop=n, c2=np.empty((len(c2), 0, window), c2.dtype))
 
     def _band(self, c2: Array, denoised: DenoisedTwoTime | None) -> BandRows:
         """Return the band of a whole C2."""

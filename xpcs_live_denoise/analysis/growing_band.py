@@ -119,8 +119,15 @@ class GrowingBand:
     def take(self, since: int) -> BandRows | None:
         """Return the rows that have changed since the last time, and those from `since` on."""
         start = max(min(self._changed, since), self._two_time.band_start)
-        self._changed = stop = self._two_time.n_frames
-        return self.rows(start, stop) if start < stop else None
+        stop = self._two_time.n_frames
+        rows = self.rows(start, stop) if start < stop else None
+        self._changed = stop
+        return rows
+
+    def no_rows(self) -> BandRows:
+        """Return the rows behind the last frame: none."""
+        n = self._two_time.n_frames
+        return self.rows(n, n)
 
     def release(self, before: int) -> None:
         """Say that of what has been handed out nothing before frame `before` is needed again."""

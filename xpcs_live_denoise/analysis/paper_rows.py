@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from xpcs_live_denoise.numerics.coarsening import band_noise
+from xpcs_live_denoise.numerics.threads import spread
 from xpcs_live_denoise.numerics.windows import WindowScaling
 from xpcs_live_denoise.records.results import GammaTable, RowSource
-from xpcs_live_denoise.records.types import BoolArray, FloatArray
+from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
 
 from .rates import SeriesRates, defer
+
+_PARTS = 4  # of the ages that are fitted at once, for as many threads
 
 
 class PaperRows:
@@ -40,17 +43,29 @@ class PaperRows:
         if step > self._step:
             self._thin(step)
         ages = np.arange(-(-self.next_age // step) * step, until, step, dtype=np.int64)
-        self.next_age = max(until, self.next_age)
         if not ages.size:
+            self.next_age = max(until, self.next_age)
             return
-        contrast = self.scaling.contrast
-        self._raw.append(self._rates.band_ages(raw, start, ages, RowSource.RAW, contrast))
+        bands = {RowSource.RAW: raw}
         if denoised is not None:
-            self._denoised.append(
-                self._rates.band_ages(denoised, start, ages, RowSource.DENOISED, contrast)
-            )
+            bands[RowSource.DENOISED] = denoised
+        parts = [part for part in np.array_split(ages, _PARTS) if part.size]
+        pieces = [(source, band, part) for source, band in bands.items() for part in parts]
+
+        def fit(piece: tuple[RowSource, FloatArray, IntArray]) -> GammaTable:
+            source, band, part = piece
+            return self._rates.band_ages(band, start, part, source, self.scaling.contrast)
+
+        # All or nothing: where memory is refused, these ages are fitted with the next ones.
+        found = spread(fit, pieces)
+        if denoised is not None:
             noise = band_noise(raw, start, self.scaling, ages.astype(np.float64))
-            self._noise.append(noise.reshape(-1))
+            # In the order of the rows: part by part.
+            columns = np.split(noise, np.cumsum([len(part) for part in parts[:-1]]), axis=1)
+            self._noise += [part.reshape(-1) for part in columns]
+        self._raw += found[: len(parts)]
+        self._denoised += found[len(parts) :]
+        self.next_age = max(until, self.next_age)
 
     def _thin(self, step: int) -> None:
         """Keep the rows at multiples of `step`."""

@@ -30,7 +30,7 @@ from xpcs_live_denoise.records.results import (
 from xpcs_live_denoise.records.run import Status
 from xpcs_live_denoise.records.types import Array, FloatArray
 
-from .c2 import C2Analysis, PhotonContrast
+from .c2 import C2Analysis, PhotonContrast, copied
 from .detector_image import Denoise
 from .growing_band import BandWriter, GrowingBand
 from .long_series import finish_long
@@ -53,6 +53,10 @@ _LIBRARIES = (
     "event-model",
     "tiled",
     "torch",
+)
+NO_MEMORY = (
+    "The memory of a publication was refused: what it lacks comes with the next one, or with the "
+    "result. Use fewer or smaller ROIs, or a machine with more memory."
 )
 # Missing frames in a row beyond which nobody measures any more: the number must be wrong.
 LONGEST_GAP = 100_000
@@ -278,28 +282,37 @@ class Analysis:
         """Return what is new: rows of C2 from frame `since` on, windows and ages that got ripe.
 
         Windows and ages are handed out once; rows of C2 as often as they are asked for, those of
-        the first window anew when its profile is known.
+        the first window anew when its profile is known. Where memory is refused, nothing is new but
+        the status: what is lacking comes with the next publication, or with the result.
         """
-        with one_thread():
-            n, two_time = self.n_frames, self._two_time
-            # Rows that have been handed out are to be replaced where the series was begun anew.
-            since = 0 if self._begun_anew else min(since, n)
-            intensity = self._screen.intensity.rows(since, n)
-            since = two_time.unchanged(since)
-            self._begun_anew = self._begun_anew and n < self._n_published
-            self._n_published = max(self._n_published, n)
-            scaling = self._band.advance()
-            rows = self._band.take(since)
-            gamma = self._fit_ripe_ages(scaling.contrast)
-            self._band.release(self._next_age - NOISE_REACH)
-            return Publication(
-                n_frames=n,
-                c2=two_time.new_rows(since),
-                band=rows,
-                gamma=gamma,
-                status=self._status(scaling),
-                intensity=intensity if n > intensity.start else None,
-            )
+        try:
+            with one_thread():
+                return self._published(since)
+        except MemoryError:
+            status = append_note(self._complete(Status()), NO_MEMORY)
+            return Publication(n_frames=since, c2=None, band=None, gamma=None, status=status)
+
+    def _published(self, since: int) -> Publication:
+        n, two_time = self.n_frames, self._two_time
+        # Rows that have been handed out are to be replaced where the series was begun anew.
+        since = 0 if self._begun_anew else min(since, n)
+        intensity = self._screen.intensity.rows(since, n)
+        since = two_time.unchanged(since)
+        scaling = self._band.advance()
+        gamma = self._fit_ripe_ages(scaling.contrast)
+        status, c2 = self._status(scaling), two_time.new_rows(since)
+        rows = self._band.take(since)
+        self._begun_anew = self._begun_anew and n < self._n_published
+        self._n_published = max(self._n_published, n)
+        self._band.release(self._next_age - NOISE_REACH)
+        return Publication(
+            n_frames=n,
+            c2=c2,
+            band=rows,
+            gamma=gamma,
+            status=status,
+            intensity=intensity if n > intensity.start else None,
+        )
 
     def _status(self, scaling: WindowScaling) -> Status:
         """Return where the series stands."""
@@ -321,9 +334,8 @@ class Analysis:
         if paper is not None:
             result = finish_long(of_c2, two_time, self._band, paper, self._photon)
         else:
-            result = of_c2.finish(
-                two_time.c2.copy(), two_time.age_sums, images=two_time.images, photon=self._photon
-            )
+            sums, images = two_time.age_sums, two_time.images
+            result = of_c2.finish(copied(two_time.c2), sums, images=images, photon=self._photon)
             if self._band_writer is not None:
                 self._band_writer.write(result.band)
         return dataclasses.replace(
@@ -372,24 +384,25 @@ class Analysis:
         if stop <= row:
             return None
         first, last = row * step, stop * step
-        self._next_age = last
         ages = rates.ripe_rows(sums, first, last) * step
         start = max(two_time.band_start, first - NOISE_REACH)
         bands = {RowSource.RAW: two_time.band_rows(start, n)}
         if (denoised := self._band.rows(start, n).denoised) is not None:
             bands[RowSource.DENOISED] = denoised
-        estimates = GammaTable.concatenate(rates.live(sums, first, last, two_time.images))
 
         def fit(source: RowSource | None) -> GammaTable:
             if source is None:
+                estimates = GammaTable.concatenate(rates.live(sums, first, last, two_time.images))
                 self._of_c2.heterogeneity.look(sums, estimates)
                 return estimates
             return rates.band_ages(bands[source], start, ages, source, contrast)
 
-        _, raw, *others = spread(fit, [None, *bands])  # the look takes longest
+        estimates, raw, *others = spread(fit, [None, *bands])  # the estimator takes longest
         tables = [defer(raw, estimates, step), estimates]
         tables += [rates.judged(other, estimates) for other in others]
-        return GammaTable.concatenate(tables).replace(final=False)
+        found = GammaTable.concatenate(tables).replace(final=False)
+        self._next_age = last
+        return found
 
 
 def open_ensemble(settings: Settings) -> tuple[Denoiser | None, str]:

@@ -155,6 +155,7 @@ class MeanImages:
         # The newest frame, for its product with the next, and which ROIs have one; gaps end it.
         self._waiting = np.zeros(n, np.float32)
         self._is_waiting = np.zeros(rois.n_roi, np.bool_)
+        self._neighbours: dict[int, list[tuple[IntArray, IntArray, IntArray]]] = {}
 
     def reserve(self, n_new: int) -> None:
         """Make room for new frames, before any of them is added."""
@@ -256,17 +257,14 @@ class MeanImages:
         one = self._rois.slices[roi]
         m1, m2 = (self._images[part, one].sum(axis=0, dtype=np.float64) for part in (first, last))
         m1, m2 = m1 / m1.mean() - 1, m2 / m2.mean() - 1
-        edges = one.start + np.arange(N_BLOCK + 1) * len(m1) // N_BLOCK
-        place: IntArray = np.arange(one.start, one.stop, dtype=np.int64)
-        sums = np.zeros((6, 2, N_BLOCK))  # (quantity, sum and number, block)
-        sums[0] = _by_block(m1 * m2, place, edges)
-        for index, (distance, axis) in enumerate(((1, 1), (FAR, 1), (FAR, 0))):
-            a, b = neighbours(self._rois.pixels[one], self._rois.shape, distance, axis)
-            sums[1 + index] = _by_block((m1[a] * m2[b] + m2[a] * m1[b]) / 2, place[a], edges)
         same, right = self._products[:, one] / self._n_pairs[roi] - 1
-        a, _ = neighbours(self._rois.pixels[one], self._rois.shape, 1, 1)
-        sums[4] = _by_block(same, place, edges)
-        sums[5] = _by_block(right[a], place[a], edges)
+        beside, *apart = self._pairs_of(roi)
+        edges: IntArray = np.arange(N_BLOCK + 1, dtype=np.int64) * len(m1) // N_BLOCK
+        in_blocks: list[tuple[FloatArray, IntArray]] = [(m1 * m2, edges)]
+        for a, b, bounds in (beside, *apart):
+            in_blocks.append(((m1[a] * m2[b] + m2[a] * m1[b]) / 2, bounds))
+        in_blocks += [(same, edges), (right[beside[0]], beside[2])]
+        sums = np.array([_by_block(*one) for one in in_blocks])  # (quantity, sum and number, block)
         total = sums.sum(axis=2, keepdims=True)
         near, next_to, far, peak = _quantities(total[..., 0]).tolist()
         return StaticTest(
@@ -276,6 +274,21 @@ class MeanImages:
             peak=peak,
             left_out=np.array([_quantities((total - sums)[..., b]) for b in range(N_BLOCK)]),
         )
+
+    def _pairs_of(self, roi: int) -> list[tuple[IntArray, IntArray, IntArray]]:
+        """Return pixels of a ROI and those next to them, FAR beside and FAR below, found once.
+
+        Indices into its pixels, and the bounds of the pixel blocks among them, (N_BLOCK + 1,).
+        """
+        if roi not in self._neighbours:
+            pixels = self._rois.pixels[self._rois.slices[roi]]
+            edges = np.arange(N_BLOCK + 1) * len(pixels) // N_BLOCK
+            found = self._neighbours[roi] = []
+            for distance, axis in ((1, 1), (FAR, 1), (FAR, 0)):
+                a, b = neighbours(pixels, self._rois.shape, distance, axis)
+                bounds = np.searchsorted(a, edges).astype(np.int64)
+                found.append((a.astype(np.int32), b.astype(np.int32), bounds))
+        return self._neighbours[roi]
 
     def _merge(self) -> None:
         half = _MOST_SEGMENTS // 2
@@ -301,11 +314,10 @@ def neighbours(
     return np.flatnonzero(found), at[found]
 
 
-def _by_block(values: FloatArray, place: IntArray, edges: IntArray) -> FloatArray:
-    """Return sums and numbers, (2, N_BLOCK), of values by the block where their place lies."""
-    block = np.searchsorted(edges[1:-1], place, side="right")
-    number = np.bincount(block, minlength=N_BLOCK).astype(np.float64)
-    return np.stack([np.bincount(block, values, N_BLOCK).astype(np.float64), number])
+def _by_block(values: FloatArray, bounds: IntArray) -> FloatArray:
+    """Return sums and numbers, (2, N_BLOCK), of values[bounds[i]:bounds[i + 1]]."""
+    total = np.concatenate([[0.0], np.cumsum(values)])[bounds]
+    return np.stack([np.diff(total), np.diff(bounds).astype(np.float64)])
 
 
 def _quantities(sums: FloatArray) -> FloatArray:

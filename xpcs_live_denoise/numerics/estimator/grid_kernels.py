@@ -14,6 +14,7 @@ from xpcs_live_denoise.numerics.compiled import kernel
 from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
 
 from .grid import LANES
+from .path_kernels import exponentials
 
 # How far a posterior is followed, in ln probability below its best point, and how many standard
 # deviations points may be apart: everything to 1e-6 (a sum over such points is that of all), or
@@ -495,15 +496,23 @@ def _inverse(matrix: FloatArray, inverse: FloatArray) -> bool:
 @kernel()
 def _model(theta: FloatArray, ln_lag: FloatArray, curve: FloatArray, jacobian: FloatArray) -> None:
     """Fill g2 - 1 (n_bin,) at ln Gamma, ln alpha, beta, offset, and its derivatives (4, n_bin)."""
-    alpha = math.exp(min(theta[1], _HIGHEST_ALPHA))
-    for b in range(len(curve)):
-        power = min(alpha * (theta[0] + ln_lag[b]), _HIGHEST_POWER)
-        decay = math.exp(power)
-        f = math.exp(-2 * decay)
-        slope = -2 * theta[2] * decay * f
-        curve[b] = theta[3] + theta[2] * f
-        jacobian[0, b], jacobian[1, b] = slope * alpha, slope * power
-        jacobian[2, b], jacobian[3, b] = f, 1.0
+    n, alpha, beta = len(curve), math.exp(min(theta[1], _HIGHEST_ALPHA)), theta[2]
+    decay, power, f = jacobian[0, :n], jacobian[1, :n], jacobian[2, :n]
+    for b in range(n):
+        power[b] = min(alpha * (theta[0] + ln_lag[b]), _HIGHEST_POWER)
+    exponentials(power, decay)
+    for b in range(n):
+        curve[b] = -2 * decay[b]
+    exponentials(curve, f)
+    for b in range(n):
+        decay[b] *= -2 * beta * f[b]
+    for b in range(n):
+        curve[b] = theta[3] + beta * f[b]
+    for b in range(n):
+        power[b] *= decay[b]
+    for b in range(n):
+        decay[b] *= alpha
+        jacobian[3, b] = 1.0
 
 
 @kernel()

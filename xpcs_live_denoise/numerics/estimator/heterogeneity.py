@@ -119,19 +119,22 @@ def _blocks(cuts: BinnedCuts) -> tuple[IntArray, FloatArray]:
         if cuts.edges[index] >= RATIO * cuts.edges[chosen[-1]]:
             chosen.append(index)
     edges = cuts.edges[chosen]
-    begin, end = np.array(chosen[:-1], np.int64), np.array(chosen[1:], np.int64)
-    count = range_sums(cuts.n_entries.T, begin, end).T  # (n_row, n_bin)
+    begin = np.array(chosen[:-1], np.int64)
+
+    def wider(values: FloatArray) -> FloatArray:
+        return np.add.reduceat(values[..., : chosen[-1]], begin, axis=-1)
+
+    count = wider(cuts.n_entries)  # (n_row, n_bin)
     enough = count >= np.maximum(np.diff(edges) / 2, 1)
 
     def mean(values: FloatArray) -> FloatArray:
-        total = range_sums((values * cuts.n_entries).T, begin, end).T
-        return np.where(enough, total / np.maximum(count, 1), np.nan)
+        return np.where(enough, wider(values * cuts.n_entries) / np.maximum(count, 1), np.nan)
 
     if cuts.left_out is None:
         return edges, mean(cuts.mean)[np.newaxis]
     n_block = len(cuts.left_out)
-    whole = n_block * cuts.mean
-    return edges, np.stack([mean(whole - (n_block - 1) * one) for one in cuts.left_out])
+    whole = n_block * mean(cuts.mean)
+    return edges, np.stack([whole - (n_block - 1) * mean(one) for one in cuts.left_out])
 
 
 def _fluctuation(values: FloatArray, n_rows: int) -> tuple[FloatArray, FloatArray]:

@@ -60,7 +60,7 @@ def _logarithms(x: FloatArray, whole: FloatArray, part: FloatArray, out: FloatAr
 
 
 @kernel(in_order=True)
-def _exponentials(x: FloatArray, out: FloatArray) -> None:
+def exponentials(x: FloatArray, out: FloatArray) -> None:
     """Fill out with exp x for x up to 700, to 1e-15."""
     bits = out.view(np.int64)
     for i in range(len(x)):
@@ -113,10 +113,10 @@ def _cell_slopes(  # noqa: PLR0917 (numba knows no keyword-only arguments)
     _logarithms(decay, power, x, slopes[_BY_ALPHA])
     for i in range(n):
         x[i] = min(alpha * slopes[_BY_ALPHA, i], _HIGHEST)
-    _exponentials(x, power)
+    exponentials(x, power)
     for i in range(n):
         x[i] = -2 * power[i]
-    _exponentials(x, curve)
+    exponentials(x, curve)
     # One row at a time: with more of them the compiler does not see that they are apart.
     for i in range(n):
         slopes[_BY_BETA, i] = (1 + shared[0] * place[i]) * curve[i]
@@ -322,15 +322,21 @@ def _tile(  # noqa: PLR0917
         left[i + 2, first:stop],
         left[i + 3, first:stop],
     )
-    for q in range(_TILE):
-        row, aq, bq, cq, dq = right[j + q, first:stop], 0.0, 0.0, 0.0, 0.0
+    for q in range(0, _TILE, 2):
+        row, other = right[j + q, first:stop], right[j + q + 1, first:stop]
+        aq, bq, cq, dq, ar, br, cr, dr = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         for k in range(len(row)):
-            x = row[k]
+            x, y = row[k], other[k]
             aq += a[k] * x
             bq += b[k] * x
             cq += c[k] * x
             dq += d[k] * x
+            ar += a[k] * y
+            br += b[k] * y
+            cr += c[k] * y
+            dr += d[k] * y
         out[0, q], out[1, q], out[2, q], out[3, q] = aq, bq, cq, dq
+        out[0, q + 1], out[1, q + 1], out[2, q + 1], out[3, q + 1] = ar, br, cr, dr
 
 
 @kernel()

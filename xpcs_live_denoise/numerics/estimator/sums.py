@@ -361,7 +361,7 @@ class AgeSums:
             begin = np.clip(middle - reach, 0, n_pair)
             end = np.clip(middle + reach, begin, n_pair)
         low, high = int(begin.min(initial=n_pair)), math.ceil(end.max(initial=0.0))
-        edge = np.arange(low, max(high, low) + 1)
+        edge: IntArray = np.arange(low, max(high, low) + 1, dtype=np.int64)
         squares, pairs = (
             np.interp(end, edge, total) - np.interp(begin, edge, total)
             for total in (
