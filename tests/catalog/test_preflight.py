@@ -103,8 +103,11 @@ def test_a_clock_an_hour_off_is_told_with_its_remedy(hours, said):
 @pytest.mark.parametrize(
     ("key", "missing"),
     [
-        ({"scopes": ["read:metadata", "read:data"]}, "create:node, write:metadata, write:data"),
-        ({"scopes": ["inherit"]}, "create:node, write:metadata, write:data"),
+        (
+            {"scopes": ["read:metadata", "read:data"]},
+            "create:node, write:metadata, write:data, register",
+        ),
+        ({"scopes": ["inherit"]}, "create:node, write:metadata, write:data, register"),
         ({"scopes": [scope for scope in WRITER if scope != "write:data"]}, "write:data"),
         ({"scopes": []}, ", ".join(WRITER)),
     ],

@@ -214,7 +214,11 @@ def test_the_page_shows_a_visitor_what_the_own_key_may_read(server, runs):
         ("xpcs-serve", (ONE,), []),
         ("xpcs-serve", ("{data_session}",), []),
         ("xpcs-serve", ("pass-0",), ["takes no results with the access tags pass-0", "pass-0"]),
-        ("bob", (TWO,), ["lacks the scopes create:node, write:metadata, write:data", "no results"]),
+        (
+            "bob",
+            (TWO,),
+            ["lacks the scopes create:node, write:metadata, write:data, register", "no results"],
+        ),
     ],
 )
 def test_what_a_key_and_its_tags_cannot_do_is_said_at_the_start(server, key, tags, said):

@@ -19,8 +19,9 @@ from xpcs_live_denoise.errors import XpcsError, text_of
 from .nodes import Node, plain
 from .schema import SCHEMA_VERSION
 
-# What the key of a session needs; to delete is needed where a series turns out to be another one.
-WRITER = ("read:metadata", "read:data", "create:node", "write:metadata", "write:data")
+# What the key of a session needs. register: to cut arrays to their length at the end of a run; to
+# delete is needed where a series turns out to be another one.
+WRITER = ("read:metadata", "read:data", "create:node", "write:metadata", "write:data", "register")
 MOST_CLOCK_S = 60.0
 SOON_S = 14 * 86400.0
 LEAST_TILED = (0, 2, 20)
