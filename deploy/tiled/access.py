@@ -23,8 +23,12 @@ import yaml
 
 READ = ("read:metadata", "read:data")
 ROLES: Mapping[str, Sequence[str]] = {
-    # register: to cut arrays to their length at the end of a run.
-    "writer": (*READ, "create:node", "write:metadata", "write:data", "delete:node", "register"),
+    # register: to cut arrays to their length at the end of a run; Tiled asks for both to delete.
+    "writer": (
+        *READ,
+        *("create:node", "write:metadata", "write:data", "register"),
+        *("delete:node", "delete:revision"),
+    ),
     # Tiled's client makes a key of five minutes for each subscription.
     "subscriber": (*READ, "create:apikeys", "revoke:apikeys"),
     "reader": READ,

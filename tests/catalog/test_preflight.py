@@ -155,6 +155,7 @@ def test_a_key_that_may_not_delete_is_no_problem_but_told():
     ((_, problem, text),) = found(Container(deletes=InvalidInputError("delete:node")))
     assert problem is False
     assert "the empty node xpcs-test-" in text
+    assert "The scopes delete:node and delete:revision mend it" in text
 
 
 @pytest.mark.parametrize(

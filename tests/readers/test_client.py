@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
+from bluesky_tiled_plugins.writing.validator import ValidationException
 
 from tests.support import written
 from xpcs_live_denoise import views
@@ -70,6 +71,45 @@ def live(module_client, synthetic):
     run = synthetic(seed=1)
     write(module_client, run, live=True)
     return run, results(module_client, run.raw_uid)
+
+
+@pytest.fixture
+def reader(module_client):
+    """Makes the server refuse to validate, as it does to a key that may only read, and more."""
+    hooks = module_client.context.http_client.event_hooks["response"]
+
+    def refuse(*parts):
+        def hook(response):
+            if any(part in response.url.path for part in ("/custom/validate/", *parts)):
+                response.status_code = 403
+
+        hooks.append(hook)
+
+    before = list(hooks)
+    yield refuse
+    hooks[:] = before
+
+
+@pytest.mark.parametrize("state", ["finished", "live"])
+def test_who_may_only_read_validates_a_good_result(request, reader, state):
+    _, result = request.getfixturevalue(state)
+    reader()
+    assert result.validate()
+
+
+@pytest.mark.parametrize(
+    ("part", "said"), [("/array/", "two_time/c2"), ("/table/", "gamma/internal")]
+)
+def test_who_may_only_read_is_told_what_cannot_be_read(finished, reader, part, said):
+    _, result = finished
+    reader(part)
+    assert not result.validate()
+    assert result.validate(try_reading=False)
+    assert result.validate(ignore_errors=["reading failed"])
+    with pytest.raises(ValidationException, match="reading failed"):
+        result.validate(raise_on_error=True)
+    with pytest.raises(ValidationException, match=said):
+        result.validate(raise_on_error=True, ignore_errors=["^(?!" + said + ")"])
 
 
 def test_tiled_hands_out_the_special_client_by_spec(module_client, finished):

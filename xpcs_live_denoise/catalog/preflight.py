@@ -142,7 +142,7 @@ def _container(client: Node, path: str, access_tags: Sequence[str]) -> Iterator[
             problem=False,
             text=f"{place} takes results, and this key may not delete ({text_of(error, 200)}): the "
             f"empty node {name} stays there, and so do arrays of a series that turns out to be "
-            "another one. The scope delete:node mends it.",
+            "another one. The scopes delete:node and delete:revision mend it.",
         )
 
 

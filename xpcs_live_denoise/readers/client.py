@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRunV3
 from tiled.client.constructors import from_context
 
 from xpcs_live_denoise import views
@@ -41,6 +40,7 @@ from .two_time import (
     read_map,
     with_band,
 )
+from .validation import ValidatedRun
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 G2_COLUMNS = ("g2", "g2_error", "g2_denoised", "heterogeneity", "heterogeneity_error")
 
 
-class XPCSResult(BlueskyRunV3):
+class XPCSResult(ValidatedRun):
     """One analysis of one run: a BlueskyRun with the questions of XPCS.
 
     Tiled hands it out for every node of the spec `XPCSResult`. The streams are there as in any
