@@ -164,7 +164,7 @@ class When(io.StringIO):
 
 def test_a_result_that_is_refused_for_good_ends_the_wait(settings, raw_uid, refusing, state_home):
     refusing.refusal = 403
-    match = f"(?s)Run {raw_uid}: its result.*refuses to create"
+    match = f"(?s)Run {raw_uid}: its result cannot be stored.*status 403"
     with pytest.raises(InvalidInputError, match=match):
         replay_runs(
             to(settings, uri=refusing.uri), [raw_uid], rois=ROIS, timeout=100, timings=IMPATIENT
