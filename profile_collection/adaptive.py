@@ -1,7 +1,7 @@
 """An agent of bluesky-adaptive: find the temperature at which a sample has a wanted Gamma.
 
-Each series ends by itself when Gamma is known, and tells the agent Gamma with its error. ln Gamma is
-linear in 1/T (Arrhenius), so two temperatures give a guess of the next one.
+Each series ends by itself when Gamma is known, and tells the agent Gamma with its error. ln Gamma
+is linear in 1/T (Arrhenius), so two temperatures give a guess of the next one.
 """
 
 from __future__ import annotations
