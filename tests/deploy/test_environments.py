@@ -1,6 +1,7 @@
 """The wheel in environments of its own: a profile like CHX's, and the oldest versions allowed."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,7 @@ def series(tiled_server, tmp_path):
         done = subprocess.run(
             [python, "-c", SERIES, tiled_server.uri, tiled_server.api_key],
             cwd=tmp_path,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
             capture_output=True,
             text=True,
             check=False,
