@@ -108,7 +108,7 @@ def test_a_profile_without_torch_and_server_runs_a_series(environment, series, t
 
     assert found["where"].startswith(str(tmp_path))
     assert found["missing"] == ["torch", "fastapi", "bokeh"]
-    assert "torch is not installed" in found["message"]
+    assert "needed to denoise" in found["message"]
     assert found["rate"] == pytest.approx(0.5, rel=0.4)
 
 
