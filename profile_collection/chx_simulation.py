@@ -12,10 +12,9 @@ import bluesky.plan_stubs as bps
 import bluesky.plans as bp
 import numpy as np
 
+from xpcs_live_denoise import RoiMap, simulate_speckle
 from xpcs_live_denoise.errors import InvalidInputError, short_repr
 from xpcs_live_denoise.records.types import Array, Fields
-from xpcs_live_denoise import RoiMap, simulate_speckle
-
 from xpcs_live_denoise.simulation import FrameFactory, SimulatedClassicEiger
 
 if TYPE_CHECKING:

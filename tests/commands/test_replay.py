@@ -164,7 +164,7 @@ class When(io.StringIO):
 
 def test_a_result_that_is_refused_for_good_ends_the_wait(settings, raw_uid, refusing, state_home):
     refusing.refusal = 403
-    match = f"(?s)Run {raw_uid}: its result.*refuses to create"
+    match = f"(?s)Run {raw_uid}: its result cannot be stored.*status 403"
     with pytest.raises(InvalidInputError, match=match):
         replay_runs(
             to(settings, uri=refusing.uri), [raw_uid], rois=ROIS, timeout=100, timings=IMPATIENT
@@ -172,6 +172,7 @@ def test_a_result_that_is_refused_for_good_ends_the_wait(settings, raw_uid, refu
     assert spooled_folders(state_home / "xpcs-live-denoise" / "spool")
 
 
+@pytest.mark.soak
 def test_a_wait_for_the_server_is_told_with_its_reason(settings, raw_uid, refusing, monkeypatch):
     refusing.refusal = 507
     screen = When("Ctrl-C ends it", lambda: setattr(refusing, "refusal", None))

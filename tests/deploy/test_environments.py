@@ -1,6 +1,7 @@
 """The wheel in environments of its own: a profile like CHX's, and the oldest versions allowed."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,7 @@ def series(tiled_server, tmp_path):
         done = subprocess.run(
             [python, "-c", SERIES, tiled_server.uri, tiled_server.api_key],
             cwd=tmp_path,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
             capture_output=True,
             text=True,
             check=False,
@@ -106,7 +108,7 @@ def test_a_profile_without_torch_and_server_runs_a_series(environment, series, t
 
     assert found["where"].startswith(str(tmp_path))
     assert found["missing"] == ["torch", "fastapi", "bokeh"]
-    assert "torch is not installed" in found["message"]
+    assert "needed to denoise" in found["message"]
     assert found["rate"] == pytest.approx(0.5, rel=0.4)
 
 

@@ -99,6 +99,7 @@ def test_it_ends_at_the_most_frames(engine, subscribe, camera):
     assert frames_of(live) == 80
 
 
+@pytest.mark.soak
 def test_it_ends_at_the_most_dose_of_the_roi_that_is_named(engine, subscribe, camera):
     live, _ = subscribe()
     known = result_of(
@@ -112,6 +113,7 @@ def test_it_ends_at_the_most_dose_of_the_roi_that_is_named(engine, subscribe, ca
     assert frames_of(live) < N_FRAMES
 
 
+@pytest.mark.soak
 def test_a_plan_that_waits_for_a_series_can_stop_the_detector(engine, subscribe, eiger):
     live, _ = subscribe(device=eiger)
     known = []

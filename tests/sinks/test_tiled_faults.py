@@ -41,8 +41,8 @@ class Network:
         pytest.fail("the sink makes no progress")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("event", [pytest.param("request", marks=pytest.mark.soak), "response"])
+@pytest.mark.soak
+@pytest.mark.parametrize("event", ["request", "response"])
 def test_every_request_may_fail_once_and_the_run_is_still_exact(tiled_client, synthetic, event):
     run = synthetic(n_frames=70, n_expected=None)
     sink = TiledSink(run.info, client=tiled_client, path="faults/runs", max_message_bytes=150_000)

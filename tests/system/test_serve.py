@@ -63,6 +63,7 @@ def assert_as_offline(result, frames, settings):
     assert result.metadata["stop"]["exit_status"] == "success"
 
 
+@pytest.mark.soak
 def test_an_outage_of_tiled_in_the_middle_costs_nothing(server, tmp_path, publishing):
     frames = speckle(150, SHAPE)
     settings = write_settings(tmp_path, ROIS, server.uri, frame_time_s=0.02)

@@ -189,6 +189,7 @@ def test_down_in_the_middle_of_a_run(server, settings, live, tmp_path, caplog):
     assert server.api_key not in caplog.text
 
 
+@pytest.mark.soak
 def test_down_at_the_stop_and_back_when_the_session_has_ended(
     server, settings, live, tmp_path, caplog
 ):
@@ -228,6 +229,7 @@ def longest_lag(live, frames):
     return uid, stop, max(lags)
 
 
+@pytest.mark.soak
 def test_a_server_that_answers_slowly_does_not_slow_the_analysis(server, settings, tmp_path):
     frames = series(60)
     alone = LiveDenoise(Settings(**settings), rois=ROIS, ensemble=Fake(), sinks=[MemorySink])
@@ -324,6 +326,7 @@ def test_killed_while_the_server_is_away(server, session, tmp_path, moment):
     assert len(ages) == 2 * (N - 24)
 
 
+@pytest.mark.soak
 def test_an_analysis_that_raises_fails_its_derived_run_alone(server, settings, live, monkeypatch):
     push, frames = Analysis.push_pixels, series(N)
 

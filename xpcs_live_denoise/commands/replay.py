@@ -177,7 +177,7 @@ def _replay_one(
 
     from xpcs_live_denoise.catalog import refuse_raw_runs, results_path
     from xpcs_live_denoise.live import LiveDenoise, Timings
-    from xpcs_live_denoise.readers import find_raw_run
+    from xpcs_live_denoise.readers import find_raw_run, results_of
 
     timings, raw_path = timings or Timings(), settings.tiled.raw_path or ""
     uid, note = find_raw_run(client, uid, raw_path=raw_path, path=settings.tiled.path)
@@ -199,7 +199,7 @@ def _replay_one(
     stored, status = recompute(
         live, documents, settings, lambda: _wait(live, uid, timeout), timeout, timings
     )
-    new = newest_result(client, uid, settings)
+    new = next(iter(results_of(client, uid, settings.data_key, path=settings.tiled.path)), None)
     if not stored or new is None or (earlier is not None and _uid(new) == _uid(earlier)):
         raise XpcsError(f"Run {uid}: no new result was stored. {status.message}")
     if status.message:
@@ -246,7 +246,7 @@ def _raise_if_failed(uid: str, new: XPCSResult, earlier: XPCSResult | None, path
     kept = ""
     if earlier is not None:
         kept = (
-            " The earlier result is still there, but results() now finds this one; read it as "
+            " The earlier result is the one that results() finds, "
             f'catalog["{path.strip("/")}"]["{_uid(earlier)}"].'
         )
     raise XpcsError(

@@ -141,6 +141,7 @@ def test_a_run_that_was_paused_has_the_series_that_its_event_named(engine, tiled
         next(stored(tiled_client, uid, tmp_path, series=["1", "2"]).new_documents())
 
 
+@pytest.mark.soak
 def test_of_an_aborted_run_a_replay_lists_the_series_and_takes_the_named_one(
     engine, settings, tiled_client, tmp_path
 ):
