@@ -1,11 +1,16 @@
 """The shown run as a file, asked of the page's own server."""
 
+import asyncio
+
 import h5py
 import httpx
 import pytest
+from tiled.client.utils import ClientError
 
 from tests.support import written
 from tests.support.served_page import DEADLINE_S, Served
+from xpcs_live_denoise.page.export import write_result
+from xpcs_live_denoise.page.tiled_http import TiledHttp
 from xpcs_live_denoise.sinks.run import TiledSink
 
 KEY = "a key that only visitors know"
@@ -69,3 +74,28 @@ def test_who_has_no_key_gets_no_file(ask, uids):
     answer = ask(f"run={uids[0]}&format=h5", known=False)
     assert answer.status_code == 401
     assert "attachment" not in answer.headers.get("Content-Disposition", "")
+
+
+def test_a_visitor_gets_the_file_that_the_own_key_may_read(tiled_server, uids, monkeypatch):
+    monkeypatch.setenv("TILED_API_KEY", "of the operator, who may read nothing here")
+    with (
+        Served(tiled_server, login=True) as page,
+        httpx.Client(base_url=page.address, trust_env=False, timeout=DEADLINE_S) as visitor,
+    ):
+        query = f"/export?run={uids[0]}&format=csv"
+        assert visitor.get(query).status_code == 401
+        visitor.post("/login", data={"key": tiled_server.api_key})
+        answer = visitor.get(query)
+    assert answer.text.startswith("roi,")
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_the_key_in_the_environment_opens_nothing_for_a_page_without_a_key(
+    tiled_server, uids, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("TILED_API_KEY", tiled_server.api_key)
+    http = TiledHttp(tiled_server.uri, None)
+    with pytest.raises(ClientError, match="401"):
+        write_result(http, "processed", uids[0], "csv", tmp_path)
+    assert not list(tmp_path.iterdir())
+    asyncio.run(http.close())

@@ -33,11 +33,11 @@ class WithoutStreams(TiledHttp):
         return self.address.replace("http", "ws") + "/api/v1/stream-of-none"
 
 
-def with_hub(server, work, kind=TiledHttp):
+def with_hub(server, work, kind=TiledHttp, **options):
     """Run `work(hub)` in a loop of its own."""
 
     async def main():
-        hub = Hub(kind(server.uri, server.api_key), "processed")
+        hub = Hub(kind(server.uri, server.api_key), "processed", **options)
         try:
             await hub.start()
             return await work(hub)
@@ -261,7 +261,10 @@ def test_a_restart_of_the_server_is_told_and_then_nothing_is_missing(outage_serv
     with_hub(server, work)
 
 
-def test_a_server_without_streams_is_asked_again_and_again(tiled_server, tiled_client, synthetic):
+@pytest.mark.parametrize("follow_list", [True, False])
+def test_a_server_without_streams_is_asked_again_and_again(
+    tiled_server, tiled_client, synthetic, follow_list
+):
     run = synthetic(seed=4)
     sink = TiledSink(run.info, client=tiled_client)
     sink.write(run.publication(0, 20))
@@ -275,4 +278,4 @@ def test_a_server_without_streams_is_asked_again_and_again(tiled_server, tiled_c
         await asyncio.to_thread(end, sink, run.result())
         await until(lambda: feed.state.complete)
 
-    with_hub(tiled_server, work, WithoutStreams)
+    with_hub(tiled_server, work, WithoutStreams, follow_list=follow_list)

@@ -41,7 +41,7 @@ def log_in(client, key, query=""):
 
 
 @pytest.mark.parametrize(
-    "path", ["/static/js/bokeh.min.js", "/metadata", "/ws", "/autoload.js", "/?run=x"]
+    "path", ["/static/js/bokeh.min.js", "/metadata", "/ws", "/autoload.js", "/export", "/?run=x"]
 )
 def test_nothing_is_served_before_the_login(visitor, page, path):
     answer = visitor().get(path)
@@ -87,7 +87,8 @@ def test_after_the_logout_the_cookie_opens_nothing(visitor, tiled_server):
     cookie = client.cookies["xpcs_view"]
     assert "You have logged out." in client.get("/logout").text
     client.cookies.set("xpcs_view", cookie)
-    assert client.get("/metadata").status_code == 401
+    for path in ("/metadata", "/export?run=x"):
+        assert client.get(path).status_code == 401
 
 
 def test_the_page_shows_its_metrics(tiled_server):

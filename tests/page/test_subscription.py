@@ -3,8 +3,10 @@
 import asyncio
 
 import msgpack
+import pytest
 from websockets.asyncio.server import serve
 
+from xpcs_live_denoise.errors import ResultNotFoundError
 from xpcs_live_denoise.page.tiled_http import TiledHttp, follow
 
 
@@ -20,7 +22,7 @@ class Recording(TiledHttp):
         self._events.append("lost" if broken else "back")
 
 
-def followed(connections, *, children=None, reject=None):
+def followed(connections, *, kind=None, reject=None):
     """Follow a node whose server plays `connections`, lists of sequence numbers.
 
     Every connection but the last breaks; the last is ended by the producer. Returns what happened.
@@ -40,8 +42,8 @@ def followed(connections, *, children=None, reject=None):
     async def main():
         async with serve(play, "127.0.0.1", 0, process_request=reject) as server:
             http = Recording(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", events)
-            if children is not None:
-                http.children = children
+            if kind is not None:
+                http.kind = kind
             following = follow(
                 http,
                 "processed/run",
@@ -70,27 +72,39 @@ def test_after_a_broken_connection_the_stored_state_is_read_again():
     assert followed([[7], [1]]) == ["read", "back", 7, "lost", "read", "back", 1, "back"]
 
 
-def test_a_server_that_answers_but_has_no_stream_is_told_from_one_that_is_away():
-    async def children(_path):
-        return {}
+@pytest.mark.parametrize("status", [403, 404, 500])
+def test_a_server_that_answers_but_has_no_stream_is_told_from_one_that_is_away(status):
+    async def kind(_path):
+        return "container", frozenset()
 
     def reject(connection, _request):
-        return connection.respond(500, "no streaming")
+        return connection.respond(status, "no streaming")
 
-    assert followed([[1]], children=children, reject=reject) == ["back", "no streams"]
+    assert followed([[1]], kind=kind, reject=reject) == ["back", "no streams"]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_node_that_is_gone_or_that_the_key_does_not_open_is_followed_no_more(status):
+    async def kind(path):
+        raise ResultNotFoundError(f"nothing at {path}")
+
+    def reject(connection, _request):
+        return connection.respond(status, "no")
+
+    assert followed([[1]], kind=kind, reject=reject) == ["back"]
 
 
 def test_a_refusal_after_a_first_connection_is_a_restart():
     refusals = []
 
-    async def children(_path):
-        return {}
+    async def kind(_path):
+        return "container", frozenset()
 
     def reject(connection, _request):
         refusals.append(len(refusals))
         return connection.respond(500, "starting") if refusals[-1] == 1 else None
 
-    events = followed([[7], [1]], children=children, reject=reject)
+    events = followed([[7], [1]], kind=kind, reject=reject)
     assert events == ["read", "back", 7, "lost", "lost", "read", "back", 1, "back"]
 
 

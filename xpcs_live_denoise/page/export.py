@@ -8,6 +8,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 from tiled.client import from_uri
 from tornado.iostream import StreamClosedError
 from tornado.web import RequestHandler
@@ -15,7 +16,7 @@ from tornado.web import RequestHandler
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError, text_of
 from xpcs_live_denoise.readers import file_name, results
 
-from .access import Access
+from .access import HEADERS, Access
 from .tiled_http import TiledHttp
 
 KINDS = {"h5": "application/x-hdf5", "csv": "text/csv", "png": "image/png"}
@@ -30,6 +31,11 @@ class Export(RequestHandler):
     def initialize(self, access: Access) -> None:
         """Take what knows the hub of a request."""
         self._access = access
+
+    def set_default_headers(self) -> None:
+        """Keep files out of caches."""
+        for name, value in HEADERS.items():
+            self.set_header(name, value)
 
     async def get(self) -> None:
         """Send the result `run` (its uid) as `format`: h5, csv or png."""
@@ -67,7 +73,11 @@ def write_result(http: TiledHttp, path: str, uid: str, kind: str, folder: Path) 
     """
     if kind not in KINDS:
         raise InvalidInputError(f"Format {kind!r}: expected one of {', '.join(KINDS)}.")
-    client = from_uri(http.address, api_key=http.api_key)
+    # Without a key Tiled's client takes TILED_API_KEY or a stored login: not the page's rights.
+    anonymous = http.api_key is None
+    client = from_uri(http.address, api_key=http.api_key, auth=httpx.Auth() if anonymous else None)
+    if anonymous:
+        client.context.api_key = None
     try:
         container = client[tuple(part for part in path.split("/") if part)]
         with warnings.catch_warnings():

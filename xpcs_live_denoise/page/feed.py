@@ -46,14 +46,15 @@ READ = FOLLOWED | {"g2": ("g2", "g2_error", "g2_denoised", "delay_s")} | COUNTED
 class RunFeed:
     """Keeps a RunState up to date: of the derived run at a path, with its metadata as they stand.
 
-    Where it is not `streaming`, it does not subscribe, and `refresh` must be called instead.
+    Where it is not `streaming`, it does not subscribe, and `refresh` must be called instead. It is
+    `refused` once the server has the run, but offered no stream of it.
     """
 
     def __init__(
         self, http: TiledHttp, path: str, metadata: Fields, *, streaming: bool = True
     ) -> None:
         self._http, self._path = http, path
-        self.streaming = streaming
+        self.streaming, self.refused = streaming, False
         self.state = RunState(path.rpartition("/")[2])
         self.state.set_metadata(metadata)
         self.state.wanted = {views.default_roi(self.state.labels)}
@@ -244,6 +245,7 @@ class RunFeed:
             while self.streaming and not await follow(
                 self._http, path, opened=opened, message=message
             ):
+                self.refused |= path == self._path
                 await asyncio.sleep(FIRST_DELAY_S)
 
         self._following[path] = self._start(run())

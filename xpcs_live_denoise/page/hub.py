@@ -128,7 +128,7 @@ class Hub:
         for feed, _ in self._feeds.values():
             await feed.close()
         self._feeds.clear()
-        self._runs, self._table = {}, None
+        self._runs, self._tables = {}, {}
         self.version += 1
         await self._http.close()
 
@@ -245,13 +245,16 @@ class Hub:
         if self._follow_list and not await follow(
             self._http, self._path, opened=self.look, message=self.on_update
         ):
-            logger.warning(
-                "Tiled server %s: offers no streaming. The page asks every %g s instead.",
-                self._http.address,
-                POLL_S,
-            )
-            self.streaming = False
+            self._without_streams()
         await self._poll()
+
+    def _without_streams(self) -> None:
+        logger.warning(
+            "Tiled server %s: offers no streaming. The page asks every %g s instead.",
+            self._http.address,
+            POLL_S,
+        )
+        self.streaming = False
 
     async def _poll(self) -> None:
         delay_s = POLL_S
@@ -259,6 +262,8 @@ class Hub:
             await asyncio.sleep(delay_s)
             try:
                 await self.read_list()
+                if self.streaming and any(feed.refused for feed, _ in self._feeds.values()):
+                    self._without_streams()
                 for feed, _ in list(self._feeds.values()):
                     feed.streaming = self.streaming
                     if feed.state.live and feed.state.loaded:

@@ -347,7 +347,8 @@ MAX_MESSAGE_BYTES = 64_000_000
 # The server announces an update before it stores it: what is read at once may lack it.
 SETTLE_S = 0.2
 PRODUCER_ENDED = 1000
-GONE, REFUSED = 404, (401, 403)
+# A stream is refused so for good; servers and proxies without streams answer so, too.
+FINAL = (401, 403, 404)
 
 
 async def follow(
@@ -363,7 +364,7 @@ async def follow(
     state; messages that come meanwhile wait, so that nothing falls between the two. `message` is
     called with every update. `http` is told when the connection breaks or is back.
 
-    Returns False, at once, where the server answers but offers no streams.
+    Returns False, at once, where the server has the node but offers no stream of it.
     """
     from websockets.exceptions import InvalidStatus, WebSocketException
 
@@ -381,10 +382,10 @@ async def follow(
             if socket.close_code == PRODUCER_ENDED:
                 break
         except InvalidStatus as error:
-            status = error.response.status_code
-            if status == GONE or status in REFUSED:
+            final, there = error.response.status_code in FINAL, await _is_there(http, path)
+            if final and there is False:
                 break
-            if not was_open and await _answers(http, path):
+            if there and (final or not was_open):
                 http.report(path, broken=False)
                 return False
         except (OSError, EOFError, XpcsError, WebSocketException) as error:
@@ -435,12 +436,14 @@ async def _pass_on(
         message(update)
 
 
-async def _answers(http: TiledHttp, path: str) -> bool:
-    """Whether the server answers requests."""
+async def _is_there(http: TiledHttp, path: str) -> bool | None:
+    """Whether the server has a node that this key opens; None if it does not answer."""
     try:
-        await http.children(path.rpartition("/")[0])
-    except XpcsError:
+        await http.kind(path)
+    except ResultNotFoundError:
         return False
+    except XpcsError:
+        return None
     return True
 
 
