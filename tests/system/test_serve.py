@@ -124,6 +124,7 @@ def kill_in_the_middle(serving):
     return thread
 
 
+@pytest.mark.soak
 def test_raw_runs_in_tiled_are_followed(server, tmp_path):
     frames = speckle(80, SHAPE, seed=2)
     (tmp_path / "elsewhere").mkdir()

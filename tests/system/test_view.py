@@ -185,6 +185,7 @@ def keys(browser, *pressed):
     ActionChains(browser).send_keys(*pressed).perform()
 
 
+@pytest.mark.soak
 def test_the_page_follows_a_live_run_through_a_restart_to_its_end(
     tmp_path, synthetic, browser, page
 ):
@@ -293,6 +294,7 @@ def test_a_zoom_stays_while_the_run_grows_and_ends_with_the_roi(
     end(sink, run.result())
 
 
+@pytest.mark.soak
 def test_a_click_chooses_the_roi_and_one_tooltip_tells_the_nearest_point(
     tiled_server, tiled_client, synthetic, browser, page
 ):
