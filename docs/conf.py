@@ -20,7 +20,7 @@ extensions = [
     "sphinx_copybutton",
     "generated",
 ]
-exclude_patterns = ["_build", "decisions/README.md"]
+exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 

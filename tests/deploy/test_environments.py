@@ -112,8 +112,9 @@ def test_a_profile_without_torch_and_server_runs_a_series(environment, series, t
     assert found["rate"] == pytest.approx(0.5, rel=0.4)
 
 
-def test_the_oldest_versions_that_are_allowed_run_a_series(environment, series):
+def test_the_oldest_versions_that_are_allowed_run_a_series(environment, series, tmp_path):
     found = series(environment(ROOT / "constraints-oldest.txt"))
 
+    assert found["where"].startswith(str(tmp_path))
     assert found["numpy"] == "1.26.0"
     assert found["rate"] == pytest.approx(0.5, rel=0.4)

@@ -108,8 +108,10 @@ def test_twelve_minutes_of_a_service_lose_no_frame(tmp_path, monkeypatch):
     for number in rng.sample(range(1, STEADY_FROM - 1), N_KILLS):
         kinds[number] = "kill"
     uids, memory, threads, last_kill = [], {}, {}, -1
-    with EmbeddedServer(tmp_path / "catalog", readable=tmp_path) as server:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(EmbeddedServer(tmp_path / "catalog", readable=tmp_path))
         relay = Relay(server.uri)
+        stack.callback(relay.close)
         settings = write_settings(
             tmp_path, stripes(SHAPE, 2), relay.uri, frame_time_s=0.05, denoise=False
         )
@@ -121,11 +123,13 @@ def test_twelve_minutes_of_a_service_lose_no_frame(tmp_path, monkeypatch):
 
         def serve(address="0"):
             options, state = ("--bind", "--documents", address), tmp_path / "state"
-            return Serving(tmp_path / "xpcs.yml", server.api_key, state, options).__enter__()
+            process = Serving(tmp_path / "xpcs.yml", server.api_key, state, options)
+            return stack.enter_context(process)
 
         serving = serve()
         address = serving.address
         publisher = document_publisher(address)
+        stack.callback(publisher.close)
         engine.subscribe(publisher)
         for number, kind in enumerate(kinds):
             fault = faults.during(kind, serving)
@@ -153,7 +157,5 @@ def test_twelve_minutes_of_a_service_lose_no_frame(tmp_path, monkeypatch):
             result = wait_for_result(client, uid)
             assert result.metadata["stop"]["exit_status"] == "success", result.metadata["stop"]
             np.testing.assert_allclose(result.c2(denoised=False), expected.c2, atol=1e-5)
-        publisher.close()
-        relay.close()
     assert last < 1.05 * first
     assert threads[max(threads)] <= threads[min(threads)]

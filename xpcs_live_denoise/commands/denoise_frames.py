@@ -190,7 +190,7 @@ def _added(series: StoredSeries, n_each: int) -> Iterator[Array]:
     n = 0
     for block in series.frames(_BLOCK_BYTES):
         if isinstance(block, MissingFrames):
-            n += block.n_frames
+            n += block.n_frames if waiting else 0
             continue
         for frame in block:
             if n >= n_each and waiting:

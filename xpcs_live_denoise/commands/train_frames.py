@@ -147,12 +147,15 @@ def grouped(series: StoredSeries) -> Any:
     for block in series.frames(2**26):
         if isinstance(block, MissingFrames):
             continue
-        for first in range(0, len(block), n_each):
-            counts, good = counts_of(block[first : first + n_each])
+        first = 0
+        while first < len(block):
+            part = block[first : first + n_each - n_total]  # groups of the same number of frames
+            first += len(part)
+            counts, good = counts_of(part)
             valid &= good
             total = counts if total is None else total + counts
-            n_total += len(block[first : first + n_each])
-            if n_total >= n_each:
+            n_total += len(part)
+            if n_total == n_each:
                 groups.append(total)
                 total, n_total = None, 0
     if not groups:

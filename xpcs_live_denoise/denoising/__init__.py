@@ -1,4 +1,4 @@
-"""The CNN encoder-decoder ensemble; the only importer of torch."""
+"""The networks, for C2 and for images of few counts; the only importer of torch."""
 
 import lazy_loader
 

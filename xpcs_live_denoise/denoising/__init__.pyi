@@ -1,4 +1,4 @@
-"""The CNN encoder-decoder ensemble; the only importer of torch."""
+"""The networks, for C2 and for images of few counts; the only importer of torch."""
 
 from .ensemble import Ensemble as Ensemble
 from .ensemble import load_ensemble as load_ensemble

@@ -26,8 +26,8 @@ from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray
 from .denoiser import SMALL, FrameDenoiser, load_frame_denoiser
 
 LEAST_SIDE = 16  # pixels: the networks halve an image four times
-# Mean counts of a pixel between which the shipped networks were trained.
-TRAINED = (0.01, 20.0)
+# Mean counts of a pixel between which the shipped networks were trained (training/images.py).
+TRAINED = (0.02, 10.0)
 
 
 def denoise_frames(
@@ -220,11 +220,11 @@ def _center(center: tuple[float, float] | None) -> tuple[float, float] | None:
 def _notes(counts: FloatArray, valid: BoolArray) -> list[str]:
     mean = float(counts[valid].mean())
     if not TRAINED[0] <= mean <= TRAINED[1]:
-        few = "few" if mean < TRAINED[0] else "many"
+        is_few = mean < TRAINED[0]
         return [
-            f"{mean:.3g} counts a pixel are more {few} than models were trained for "
-            f"({TRAINED[0]:g} to {TRAINED[1]:g})"
-            + (": sum more frames" if few == "few" else ": the measured image is good enough")
+            f"{mean:.3g} counts a pixel are {'fewer' if is_few else 'more'} than models were "
+            f"trained for ({TRAINED[0]:g} to {TRAINED[1]:g})"
+            + (": sum more frames" if is_few else ": the measured image is good enough")
         ]
     return []
 
