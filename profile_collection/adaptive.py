@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,15 @@ import bluesky.preprocessors as bpp
 import numpy as np
 from bluesky_adaptive.protocols import OptimizationProblem
 
-from xpcs_live_denoise import stop_when_known
+from xpcs_live_denoise import InvalidInputError, stop_when_known
 
 if TYPE_CHECKING:
     from bluesky.utils import MsgGenerator
 
     from xpcs_live_denoise import LiveDenoise
+
+
+LONGEST_WAIT_S = 60.0  # for the end of an analysis
 
 
 class TemperatureForRate:
@@ -118,7 +122,8 @@ def rate_problem(
             before = set(live.rates)
             plan = stop_when_known(series(md={"T_sample": kelvin}), live, rois=[roi], **limits)
             yield from bpp.set_run_key_wrapper(plan, f"series {point['_id']}")
-            while live.running:
+            until = time.monotonic() + LONGEST_WAIT_S
+            while live.running and time.monotonic() < until:  # the final rates; not for Tiled
                 yield from bps.sleep(0.1)
             uids += [uid for uid in live.rates if uid not in before][-1:]
         return uids
@@ -126,14 +131,23 @@ def rate_problem(
     def evaluate(
         uids: list[str], suggestions: Sequence[Mapping[str, Any]]
     ) -> list[Mapping[str, Any]]:
-        return [
-            {
-                "_id": point["_id"],
-                "relaxation_rate": live.rates[uid].relaxation_rate[roi],
-                "rate_error": live.rates[uid].rate_error[roi],
-            }
-            for uid, point in zip(uids, suggestions, strict=True)
-        ]
+        outcomes: list[Mapping[str, Any]] = []
+        for uid, point in zip(uids, suggestions, strict=True):
+            known = live.rates[uid]
+            if roi not in known.relaxation_rate:
+                raise InvalidInputError(
+                    f"Series at {point[heater.name]:.1f} K: no rate of ROI {roi} can be trusted "
+                    f"after {known.n_frames} frames; expected one. Allow more frames or dose, or "
+                    "choose another ROI."
+                )
+            outcomes.append(
+                {
+                    "_id": point["_id"],
+                    "relaxation_rate": known.relaxation_rate[roi],
+                    "rate_error": known.rate_error[roi],
+                }
+            )
+        return outcomes
 
     return OptimizationProblem(
         optimizer=optimizer,

@@ -46,6 +46,21 @@ def test_the_image_is_denoised_every_five_seconds_or_less_often_where_that_takes
     assert (steps[2:] >= 2.0 / detector_image.DENOISED_SHARE).all()
 
 
+def test_the_last_denoised_image_is_of_all_frames():
+    seen = []
+
+    def denoise(counts, valid, center):
+        seen.append(counts.sum())
+        return counts, counts
+
+    image = DetectorImage(ROIS, denoise=denoise, clock=Clock())
+    image.add(np.ones((1, *SHAPE), np.uint16))
+    image.updated()
+    image.add(np.ones((2, *SHAPE), np.uint16))
+    image.image()
+    assert seen == [np.prod(SHAPE), 3 * np.prod(SHAPE)]
+
+
 def test_a_small_image_is_denoised_in_counts_and_told_in_means_as_the_detector_is_turned(
     monkeypatch,
 ):

@@ -166,6 +166,20 @@ def test_a_series_in_one_trigger_ends_with_the_frames_that_it_has(engine, subscr
     assert 50 < frames_of(live) < N_FRAMES
 
 
+def test_a_run_before_does_not_end_the_next_one(engine, subscribe, camera):
+    live, _ = subscribe()
+    for _ in range(2):
+        engine(stop_when_known(bp.count([camera], num=90), live, rate_error=1e-4, poll_s=0.02))
+        engine(
+            stop_when_known(
+                bp.count([camera], num=60), live, rate_error=1e-4, most_frames=70, poll_s=0.02
+            )
+        )
+    assert live.wait(60)
+
+    assert [status.n_processed for status in live.status.values()] == [90, 60, 90, 60]
+
+
 def test_a_plan_that_is_never_known_runs_to_its_end(engine, subscribe, camera):
     live, _ = subscribe()
     engine(stop_when_known(bp.count([camera], num=60), live, rate_error=1e-4, poll_s=0.05))

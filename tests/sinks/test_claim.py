@@ -52,7 +52,7 @@ def test_a_run_whose_process_gives_no_sign_of_life_is_taken_over(claimed, tiled_
     heir.write(run.result())
     heir.finish(END)
     assert heir.is_stored
-    assert tiled_client["processed"][uid].n_frames == run.n_frames
+    assert tiled_client["processed"][uid].metadata["n_frames"] == run.n_frames
     dead.write(run.publication(30, 60))
     assert dead.why is None or isinstance(dead.why, ResultInUseError)
 

@@ -6,7 +6,7 @@ import pytest
 from xpcs_live_denoise import RoiMap, Settings
 from xpcs_live_denoise.config import settings_hash
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.sources import open_flat_field, open_rois
+from xpcs_live_denoise.sources import open_flat_field, open_mask, open_rois
 
 LABELS = np.ones((6, 8), int)
 KEEP = np.ones((6, 8), bool)
@@ -44,6 +44,11 @@ def test_a_mask_in_tiled_is_turned_as_one_in_a_file(settings):
     given = settings(mask="tiled:sandbox/eiger_mask", orientation={"flip_rows": True})
     rois = open_rois(given, RoiMap.from_labels(LABELS))
     np.testing.assert_array_equal(rois.label_array > 0, KEEP[::-1])
+
+
+def test_i_of_q_leaves_out_what_a_mask_in_tiled_does(settings):
+    keep = open_mask(settings(mask="tiled:sandbox/eiger_mask"), LABELS.shape)
+    np.testing.assert_array_equal(keep, KEEP)
 
 
 def test_a_flat_field_may_lie_in_tiled_too(settings):

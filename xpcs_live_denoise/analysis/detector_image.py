@@ -22,7 +22,7 @@ from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray
 PERIOD_S = 1.0  # time between two images
 # A denoised one comes less often, and takes at most this share of the worker's time.
 DENOISED_PERIOD_S, DENOISED_SHARE = 5.0, 0.05
-LEAST_DENOISED = 16  # pixels along the shorter edge of the detector: networks see no less
+LEAST_DENOISED = 16  # pixels along the shorter edge of the small image: networks see no less
 # Counts and measured pixels (rows, cols), beam -> expected counts and their error (rows, cols).
 Denoise: TypeAlias = Callable[
     [FloatArray, BoolArray, "tuple[float, ...] | None"], tuple[FloatArray, FloatArray]
@@ -66,6 +66,7 @@ class DetectorImage:
         self._offered: list[Array] = []
         self._next_image = float("-inf")
         self._denoise, self._next_denoised = denoise, float("-inf")
+        self._n_denoised = 0  # frames behind it
         self._denoised: tuple[FloatArray, FloatArray] | None = None  # of the small image
         self._budget = _TimeBudget(clock)
 
@@ -145,7 +146,7 @@ class DetectorImage:
             cost_s = self._budget.clock() - now
             self._next_denoised = now + max(DENOISED_PERIOD_S, cost_s / DENOISED_SHARE)
         binning = screen_binning(self.rois.shape)
-        return self.image(binning=binning, negative_is_data=negative_is_data)
+        return self._picture(binning, negative_is_data=negative_is_data)
 
     def image(self, *, binning: int = 1, negative_is_data: bool = False) -> Picture | None:
         """Return the image; None before the first frame. Pixels without a count are NaN.
@@ -153,6 +154,12 @@ class DetectorImage:
         `binning`: pixels of the detector along an edge of one of the image. `negative_is_data`:
         whether negative numbers were measured, or mark pixels.
         """
+        if self._denoise is not None and self._n_denoised != self._mean.n_frames:
+            self._denoise_small(negative_is_data=negative_is_data)
+        return self._picture(binning, negative_is_data=negative_is_data)
+
+    def _picture(self, binning: int, *, negative_is_data: bool) -> Picture | None:
+        """Return the image, beside it the denoised one as it was made last."""
         if not self._mean.n_frames:
             return None
         total, counted = self._mean.sums(negative_is_data=negative_is_data)
@@ -160,13 +167,8 @@ class DetectorImage:
             total, counted = np.where(self._bad, 0.0, total), np.where(self._bad, 0.0, counted)
         labels = picked(self.rois.label_array, binning)
         mean = binned_mean(total, counted, binning)
-        if self._denoise is not None and binning < (small := screen_binning(self.rois.shape)):
-            self._denoise_small(negative_is_data=negative_is_data)
-            denoised = self._enlarged(small // binning)
-        else:
-            if self._denoise is not None and self._denoised is None:
-                self._denoise_small(negative_is_data=negative_is_data)
-            denoised = self._denoised
+        times = screen_binning(self.rois.shape) // binning
+        denoised = self._enlarged(times) if times > 1 else self._denoised
         made, error = denoised or (None, None)
         return Picture(
             mean=np.ascontiguousarray(self._turn(mean)),
@@ -180,7 +182,9 @@ class DetectorImage:
 
     def _denoise_small(self, *, negative_is_data: bool) -> None:
         """Denoise the small image, whose pixels hold the photons of several of the detector's."""
-        if self._denoise is None or min(self.rois.shape) < LEAST_DENOISED:
+        self._n_denoised = self._mean.n_frames
+        small = min(self.rois.shape) // screen_binning(self.rois.shape)
+        if self._denoise is None or not self._n_denoised or small < LEAST_DENOISED:
             return
         total, counted = self._mean.sums(negative_is_data=negative_is_data)
         keep = np.ones(self.rois.shape, np.bool_) if self._keep is None else self._keep.copy()

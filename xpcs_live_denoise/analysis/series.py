@@ -299,8 +299,8 @@ class Analysis:
         intensity = self._screen.intensity.rows(since, n)
         since = two_time.unchanged(since)
         scaling = self._band.advance()
-        gamma = self._fit_ripe_ages(scaling.contrast)
         status, c2 = self._status(scaling), two_time.new_rows(since)
+        gamma = self._fit_ripe_ages(scaling.contrast)  # ages are handed out once: near the end
         rows = self._band.take(since)
         self._begun_anew = self._begun_anew and n < self._n_published
         self._n_published = max(self._n_published, n)

@@ -204,8 +204,8 @@ def _added(series: StoredSeries, n_each: int) -> Iterator[Array]:
 
 def _q_of(image: DenoisedFrame, geometry: Geometry) -> Any:
     """Return q of the rings, None where the geometry is not known."""
-    from xpcs_live_denoise.numerics.rois import q_of_radii
+    from xpcs_live_denoise.numerics.radial import momentum_transfer
 
     if image.rings is None:
         return None
-    return q_of_radii(image.rings.radius_pixels, geometry)
+    return momentum_transfer(image.rings.radius_pixels, geometry)

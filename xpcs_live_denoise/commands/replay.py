@@ -244,7 +244,7 @@ def _raise_if_failed(uid: str, new: XPCSResult, earlier: XPCSResult | None, path
     if _ended(new, "analysis_exit_status") == "success":
         return
     kept = ""
-    if earlier is not None:
+    if earlier is not None and _ended(earlier, "exit_status") == "success":
         kept = (
             " The earlier result is the one that results() finds, "
             f'catalog["{path.strip("/")}"]["{_uid(earlier)}"].'

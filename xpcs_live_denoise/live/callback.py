@@ -187,6 +187,11 @@ class LiveDenoise:
         return self._runs.by_uid(lambda run: run.status, running=True)
 
     @property
+    def measured(self) -> list[str]:
+        """Uids of the runs that are being measured, oldest first: begun, and without a stop."""
+        return self._runs.measured
+
+    @property
     def rates(self) -> dict[str, KnownRates]:
         """How well Gamma of each ROI is known by now, of each recent run, by the raw run's uid."""
         return self._runs.by_uid(lambda run: run.known.rates)

@@ -84,6 +84,13 @@ class RecentRuns:
         """Uids of the runs whose stop came and whose results are not delivered."""
         return [run.uid for run in self._stopped if not run.deliveries.done]
 
+    @property
+    def measured(self) -> list[str]:
+        """Uids of the runs that are shown and whose stop has not come, oldest first."""
+        stopped = {run.uid for run in self._stopped}
+        runs = dict(self._runs).values()
+        return [run.uid for run in runs if run.uid not in stopped and not run.deliveries.done]
+
     def by_uid(
         self, show: Callable[[LiveRun], Shown], *, running: bool = False
     ) -> dict[str, Shown]:

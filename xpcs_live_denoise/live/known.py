@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,28 +50,33 @@ class Knowledge:
     """What the publications of one run have told. The worker takes; anybody may look."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._told: tuple[Summary, RunInfo, Status] | None = None
         self._rates: KnownRates | None = NOTHING  # None: to be computed when somebody looks
 
     def take(self, record: Publication | Result, info: RunInfo) -> None:
         """Take what a record tells."""
-        summary = Summary() if self._told is None else self._told[0]
-        summary.take(record)
-        self._told, self._rates = (summary, info, record.status), None
+        with self._lock:
+            summary = Summary() if self._told is None else self._told[0]
+            summary.take(record)
+            self._told, self._rates = (summary, info, record.status), None
 
     def close(self) -> None:
         """Keep what is known, and nothing of what told it."""
-        self._rates, self._told = self.rates, None
+        with self._lock:
+            self._rates, self._told = self._known(), None
 
     @property
     def rates(self) -> KnownRates:
         """What is known now; computed when somebody looks at what is new."""
-        known, told = self._rates, self._told
-        if known is None:
-            known = NOTHING if told is None else _known(*told)
-            if told is self._told:
-                self._rates = known
-        return known
+        with self._lock:
+            self._rates = self._known()
+            return self._rates
+
+    def _known(self) -> KnownRates:
+        if self._rates is not None:
+            return self._rates
+        return NOTHING if self._told is None else _known(*self._told)
 
 
 def _known(summary: Summary, info: RunInfo, status: Status) -> KnownRates:

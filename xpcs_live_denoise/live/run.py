@@ -381,8 +381,8 @@ class LiveRun:
             publication, c2=rows, status=self._status, picture=picture
         )
         self._worker.counts.observe("xpcs_publication_seconds", time.monotonic() - began)
-        self.known.take(publication, begun.info)
         self.deliveries.put(publication)
+        self.known.take(publication, begun.info)
 
     def _end(self, end: End) -> None:
         """Write the final result and close the sinks, whatever happened before."""
@@ -399,9 +399,9 @@ class LiveRun:
         outcome = "success" if run_end.analysis_exit_status == "success" else "fail"
         self._worker.counts.add("xpcs_runs_total", label=outcome)
         self._source.close()
-        self.known.close()
         self._analysis = self._begun = self.image = None  # many runs may wait for a server
         self.deliveries.finish(result, run_end)
+        self.known.close()
 
     def _final_result(self) -> Result | None:
         if self._notes.failure:

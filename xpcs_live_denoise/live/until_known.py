@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,8 +23,16 @@ if TYPE_CHECKING:
     from .callback import LiveDenoise
 
 
+logger = logging.getLogger(__name__)
+
+LONGEST_LOOK_S = 2.0  # that counts from one look to the next
+
+
 class _Watch:
-    """Looks at what is known of the newest run of `live`, and says when it is enough."""
+    """Looks at what is known of a run, and says when it is enough.
+
+    It is the newest run of `live` that is being measured at the first look that finds one.
+    """
 
     def __init__(
         self,
@@ -49,19 +58,17 @@ class _Watch:
         self._rate_error, self._rois = rate_error, rois
         self._most_frames, self._most_dose = most_frames, most_dose
         self._patience_s = patience_s
-        self._before = frozenset(live.status)  # runs that have nothing to do with this one
-        self._n_frames, self._when = -1, time.monotonic()
+        self._uid: str | None = None  # of the run, once it is measured
+        self._n_frames, self._looked, self._quiet_s = -1, time.monotonic(), 0.0
 
     def look(self) -> KnownRates:
         """Return what is known now; `why` is "" while it is not enough."""
-        runs = self._live.rates
-        uid = next((uid for uid in reversed(runs) if self._is_ours(uid)), None)
-        if uid is None:
+        if self._uid is None and (measured := self._live.measured):
+            self._uid = measured[-1]
+        found = None if self._uid is None else self._live.rates.get(self._uid)
+        if self._uid is None or found is None:
             return dataclasses.replace(NOTHING, why=self._silence(0))
-        return dataclasses.replace(runs[uid], why=self._why(uid, runs[uid]))
-
-    def _is_ours(self, uid: str) -> bool:
-        return uid not in self._before or uid in self._live.running
+        return dataclasses.replace(found, why=self._why(self._uid, found))
 
     def _why(self, uid: str, found: KnownRates) -> Why:
         wanted = found.roi if self._rois is None else self._rois
@@ -72,24 +79,26 @@ class _Watch:
                 f"until_known: got the ROI {sorted(unknown)[0]}; expected of {list(found.roi)}."
             )
         errors = [found.rate_error.get(roi, np.inf) for roi in wanted]
-        if errors and max(errors) <= self._rate_error:
+        if errors and all(error <= self._rate_error for error in errors):
             return "known"
         # The sample has had the frames that wait for the analysis, too.
         n_seen = max(self._live.status[uid].n_seen, found.n_frames)
         if self._most_frames is not None and n_seen >= self._most_frames:
             return "most_frames"
         doses = [found.dose.get(roi, 0.0) / max(found.n_frames, 1) * n_seen for roi in wanted]
-        if self._most_dose is not None and doses and max(doses) >= self._most_dose:
+        if self._most_dose is not None and any(dose >= self._most_dose for dose in doses):
             return "most_dose"
-        if uid not in self._live.running:
+        if uid not in self._live.measured:
             return "ended"
         return self._silence(found.n_frames)
 
     def _silence(self, n_frames: int) -> Why:
         now = time.monotonic()
-        if n_frames != self._n_frames:
-            self._n_frames, self._when = n_frames, now
-        return "no_news" if now - self._when > self._patience_s else ""
+        # A RunEngine that is paused does not look; that time does not count.
+        since_s, self._looked = min(now - self._looked, LONGEST_LOOK_S), now
+        self._quiet_s = 0.0 if n_frames != self._n_frames else self._quiet_s + since_s
+        self._n_frames = n_frames
+        return "no_news" if self._quiet_s > self._patience_s else ""
 
 
 def until_known(
@@ -195,7 +204,8 @@ def stop_when_known(
     plan
         Any plan with one run.
     device
-        What to stop, if the plan waits for it.
+        What to stop, if the plan waits for it: an ophyd device, whose `stop` is no coroutine.
+        Without it a plan that saves no events goes on to its end.
     live, rate_error, most_frames, most_dose, rois, poll_s, patience_s
         As of `until_known`. Without news the plan goes on.
 
@@ -224,12 +234,14 @@ def _stopped(plan: Any, watch: _Watch, device: Any, poll_s: float) -> MsgGenerat
             while not over.wait(poll_s):
                 if watch.look().why in ("known", "most_frames", "most_dose"):
                     enough.set()
-                    if device is not None:
+                    if device is not None and not over.is_set():
                         device.stop(success=True)
                     return
-        except Exception as error:  # shown by the plan, whose thread is another one
+        except InvalidInputError as error:  # shown by the plan, whose thread is another one
             failed.append(error)
             enough.set()
+        except Exception:  # of a good scan
+            logger.exception("Gamma is not watched any more; the plan goes on to its end.")
 
     threading.Thread(target=look_on, name="until known", daemon=True).start()
     try:

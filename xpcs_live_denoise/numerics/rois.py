@@ -507,16 +507,6 @@ def radii_of_q(q_inv_angstrom: ArrayLike, geometry: Geometry) -> FloatArray:
     return distance * np.tan(2 * np.arcsin(sine)) / pixel
 
 
-def q_of_radii(radius_pixels: ArrayLike, geometry: Geometry) -> FloatArray | None:
-    """Return q, 1/Angstrom, at radii from the beam; None where the geometry does not tell it."""
-    wavelength, pixel = geometry.wavelength_angstrom, geometry.pixel_size_m
-    distance = geometry.detector_distance_m
-    if wavelength is None or pixel is None or distance is None:
-        return None
-    radius = np.asarray(radius_pixels, np.float64) * pixel
-    return 4 * np.pi / wavelength * np.sin(np.arctan(radius / distance) / 2)
-
-
 def checked_center(center: ArrayLike) -> tuple[float, float]:
     """Return (row, col), or raise InvalidInputError where these are no two finite numbers."""
     position = _as_numbers("Ring center", center)

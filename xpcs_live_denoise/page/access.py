@@ -18,7 +18,7 @@ from bokeh.server.auth_provider import AuthProvider, NullAuth
 from tornado.httputil import HTTPServerRequest
 from tornado.web import RequestHandler
 
-from xpcs_live_denoise.errors import InvalidInputError, XpcsError
+from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, XpcsError
 from xpcs_live_denoise.monitoring import Counts
 
 from .hub import Hub
@@ -154,7 +154,7 @@ class VisitorAccess:
     @property
     def hubs(self) -> list[Hub]:
         """One a login."""
-        return [visitor.hub for visitor in self._visitors.values()]
+        return [visitor.hub for visitor in list(self._visitors.values())]
 
     @property
     def n_logged_in(self) -> int:
@@ -190,8 +190,9 @@ class VisitorAccess:
             hub = Hub(self._connect(key.strip()), self._path, follow_list=False)
             try:
                 await hub.start()
-            except BaseException:
-                self.counts.add("xpcs_page_logins_total", label="refused")
+            except BaseException as error:
+                if isinstance(error, ResultNotFoundError):  # not where the server is away
+                    self.counts.add("xpcs_page_logins_total", label="refused")
                 await hub.close()
                 raise
         self.counts.add("xpcs_page_logins_total", label="accepted")
@@ -218,11 +219,16 @@ class VisitorAccess:
     async def _look_after(self) -> None:
         while True:
             await asyncio.sleep(RECHECK_S)
-            await self.recheck()
+            try:
+                await self.recheck()
+            except Exception:  # or revoked keys would not be noticed any more
+                logger.exception("Logins could not be checked; they are again in a minute.")
 
     async def recheck(self) -> None:
         """End logins that are over, or whose key the server does not take any more."""
         for cookie, visitor in list(self._visitors.items()):
+            if cookie not in self._visitors:
+                continue  # logged out meanwhile
             if time.monotonic() >= visitor.ends or await visitor.hub.is_refused():
                 await self.logout(cookie)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,8 @@ from xpcs_live_denoise.readers import file_name, results
 
 from .access import HEADERS, Access
 from .tiled_http import TiledHttp
+
+logger = logging.getLogger(__name__)
 
 KINDS = {"h5": "application/x-hdf5", "csv": "text/csv", "png": "image/png"}
 PIECE_BYTES = 2**20
@@ -50,6 +53,8 @@ class Export(RequestHandler):
                     _ONE, write_result, hub.http, hub.path, uid, kind, Path(folder)
                 )
             except Exception as error:
+                if not isinstance(error, XpcsError):
+                    logger.exception("Result %s: not exported.", uid)
                 self.set_status(409 if isinstance(error, XpcsError) else 500)
                 self.set_header("Content-Type", "text/plain; charset=utf-8")
                 self.finish(f"Not exported: {text_of(error)}\n")

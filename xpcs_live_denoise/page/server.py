@@ -161,6 +161,7 @@ def _application(access: Access) -> GuardedApplication:
         hub = application.hub_of(context)
         if hub is None:
             return  # the login has ended just now
+        document.on_session_destroyed(application.forget)
         asked = context.request.arguments
         document.template_variables["login"] = isinstance(access, VisitorAccess)
         if not {"run", "newest"} & set(asked):
@@ -220,6 +221,10 @@ class GuardedApplication(BokehTornado):
         if hub is not None:
             self._hubs[context.id] = hub
         return hub
+
+    def forget(self, context: Any) -> None:
+        """Forget a session that has ended."""
+        self._hubs.pop(context.id, None)
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Handler:
         """Return the handler of a request: the page's, or the one that says no."""

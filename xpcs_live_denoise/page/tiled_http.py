@@ -234,6 +234,10 @@ class TiledHttp:
             ) from error
 
     async def _get(self, path: str, **params: Any) -> httpx.Response:
+        if self._http.is_closed:  # the login has ended meanwhile
+            raise TiledUnavailableError(
+                f"Tiled server {self.address}: this connection is closed. Log in again."
+            )
         try:
             answer = await self._http.get(path, params=params)
         except httpx.RequestError as error:

@@ -39,7 +39,10 @@ def file_name(result: XPCSResult) -> str:
     start = result.start
     words = (scan_id_of(start), start["original_run_uid"][:8], result.xpcs["detector"])
     name = "_".join(str(word) for word in words if word not in (None, ""))
-    return "".join(letter if letter.isalnum() or letter in "_-." else "-" for letter in name)
+    return "".join(
+        letter if (letter.isascii() and letter.isalnum()) or letter in "_-." else "-"
+        for letter in name
+    )
 
 
 def format_of(target: Any, format: str | None) -> str | None:  # noqa: A002 - Tiled's name

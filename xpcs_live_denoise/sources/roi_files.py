@@ -441,7 +441,7 @@ def open_mask(settings: Settings, shape: tuple[int, int]) -> BoolArray | None:
     """
     if settings.mask is None:
         return None
-    keep = settings.orientation.turn_back(load_mask(settings.mask))
+    keep = settings.orientation.turn_back(load_mask(settings.mask, settings.tiled))
     return keep if keep.shape == shape else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import random
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -100,13 +101,14 @@ class Row:
 
 
 def in_turns(names: Sequence[str], repeats: int) -> Iterator[list[str]]:
-    """Yield the order of each repetition: all names, beginning with another one each time.
+    """Yield the order of each repetition: all names, in another order each time.
 
-    So nobody always runs after the same one, in whose caches and heat it would stand.
+    A rotation would leave everybody behind the same one, in whose caches and heat it would stand.
     """
     for repeat in range(repeats):
-        first = repeat % max(1, len(names))
-        yield [*names[first:], *names[:first]]
+        order = [*names]
+        random.Random(repeat).shuffle(order)  # noqa: S311
+        yield order
 
 
 def measure(section: Section, say: Callable[[str], object]) -> Iterator[Repetition]:
