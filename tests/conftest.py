@@ -259,7 +259,11 @@ class SyntheticRun:
             frames_per_bin=frames_per_bin,
             band=self.band(first, n, denoised=denoised),
             denoised=DenoisedTwoTime(
-                c2=self.denoised, spread=self.spread, contrast=0.1, baseline=1.0
+                c2=self.denoised,
+                spread=self.spread,
+                reached=np.isfinite(self.spread),
+                contrast=0.1,
+                baseline=1.0,
             )
             if denoised and frames_per_bin == 1
             else None,

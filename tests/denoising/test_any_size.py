@@ -47,6 +47,7 @@ def test_a_c2_of_any_size_is_denoised_at_all_lags(shipped, n):
     noisy, truth = two_time(n)
     mean, spread = shipped.denoise(noisy)
     assert mean.shape == spread.shape == (n, n)
+    assert np.isnan(spread).all()  # one network: nothing that it could disagree with
     assert mean.dtype == np.float32
     np.testing.assert_array_equal(mean, mean.T)
     off = ~np.eye(n, dtype=bool)
@@ -91,9 +92,11 @@ def test_gaps_stay_gaps_and_do_not_reach_beyond_them(shipped):
     noisy, truth = two_time(160)
     gap = noisy.copy()
     gap[70:74] = gap[:, 70:74] = np.nan
-    mean, spread = shipped.denoise(gap)
+    mean, _ = shipped.denoise(gap)
     np.testing.assert_array_equal(np.isnan(mean), np.isnan(gap))
-    np.testing.assert_array_equal(np.isnan(spread), np.isnan(gap))
+    made = denoise_two_time(gap, shipped)
+    np.testing.assert_array_equal(made.reached, np.isfinite(gap))
+    assert made.spread is None
     here = np.isfinite(gap) & ~np.eye(160, dtype=bool)
     assert np.mean((mean - truth)[here] ** 2) < 0.1 * np.mean((gap - truth)[here] ** 2)
 
@@ -138,7 +141,7 @@ def test_denoise_two_time_takes_it_in_the_place_of_windows(shipped):
     np.testing.assert_allclose(found.c2, shipped.denoise(noisy)[0], atol=1e-6)
     short = denoise_two_time(noisy[:5, :5], shipped)
     np.testing.assert_array_equal(short.c2, noisy[:5, :5])
-    assert np.isnan(short.spread).all()
+    assert not short.reached.any()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 
 from tests.support.networks import mirrored
+from xpcs_live_denoise import denoise_two_time
 from xpcs_live_denoise.denoising.ensemble import (
     CARD_NAME,
     SHIPPED,
@@ -93,7 +94,13 @@ def test_the_windows_are_left_as_they_were(folder: Path):
 
 def test_a_single_member_has_no_spread(tmp_path: Path):
     save_ensemble(make_members(1), CARD, tmp_path)
-    assert not load_ensemble(tmp_path).denoise(make_windows(2))[1].any()
+    ensemble = load_ensemble(tmp_path)
+    assert np.isnan(ensemble.denoise(make_windows(2))[1]).all()
+    c2 = 1 + 0.2 * make_windows(1)[0]
+    made = denoise_two_time(c2, ensemble)
+    assert made.spread is None
+    assert made.reached.any()
+    np.testing.assert_array_equal(made.c2[~made.reached], c2[~made.reached])
 
 
 def test_info_is_json_and_names_the_weights(folder: Path):

@@ -208,6 +208,31 @@ def test_a_long_series_without_geometry_opens_with_its_map_and_its_band(bare):
         assert "of the analysis: nobody told" in entry["start_time"].attrs["note"]
 
 
+def test_what_one_network_denoised_has_no_spread_and_no_error_of_0(
+    module_client, synthetic, tmp_path
+):
+    run = synthetic(start={"T_sample": "295"})
+    info = dataclasses.replace(run.info, model={"name": "one", "n_members": 1})
+    made = run.result()
+    alone = {
+        name: dataclasses.replace(getattr(made, name), spread=None) for name in ("band", "denoised")
+    }
+    sink = TiledSink(info, client=module_client)
+    written.end(sink, dataclasses.replace(made, **alone))
+    found = results(module_client, sink.uid)
+    np.testing.assert_array_equal(found.band(), made.band.denoised)
+    stored = set(found.base["two_time"].base)
+    assert {"c2_denoised", "c2_band_denoised"} <= stored
+    assert not stored & {"c2_spread", "c2_band_spread"}
+    with pytest.raises(ResultNotFoundError, match="no spread of denoised C2; one network"):
+        found.band(spread=True)
+    found.export(path := tmp_path / "one.h5")
+    with h5py.File(path) as file:
+        for group in ("twotime_denoised", "band_denoised"):
+            assert "c2" in file["entry"][group]
+            assert "c2_errors" not in file["entry"][group]
+
+
 def test_the_file_holds_the_denoised_c2_the_rows_and_how_they_were_made(gel, gel_file):
     made, result = gel
     with h5py.File(gel_file) as file:

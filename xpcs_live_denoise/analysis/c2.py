@@ -201,7 +201,7 @@ class C2Analysis:
         if denoised is None:
             return BandRows(start=0, stop=n, c2=raw)
         mean, spread = (
-            band_of_c2(square.swapaxes(1, 2), 0, n, window)
+            None if square is None else band_of_c2(square.swapaxes(1, 2), 0, n, window)
             for square in (denoised.c2, denoised.spread)
         )
         return BandRows(start=0, stop=n, c2=raw, denoised=mean, spread=spread)

@@ -113,7 +113,7 @@ class GrowingBand:
             stop=stop,
             c2=raw,
             denoised=made.rows(raw, start, MEAN),
-            spread=made.rows(np.full_like(raw, np.nan), start, SPREAD),
+            spread=made.rows(np.full_like(raw, np.nan), start, SPREAD) if made.has_spread else None,
         )
 
     def take(self, since: int) -> BandRows | None:
@@ -161,7 +161,8 @@ class GrowingBand:
         """Take what has become final, the rows before `stop`, and forget what nobody needs."""
         if stop > self._n_final:
             rows = self.rows(self._n_final, stop)
-            self._g2.add(rows)
+            if (made := self._denoised) is not None and made.has_rows:
+                self._g2.add(made.rows(np.full_like(rows.c2, np.nan), rows.start, MEAN))
             if self._writer is not None:
                 self._writer.write(rows)
             self._n_final = stop
@@ -197,12 +198,10 @@ class LagMeans:
         self._total = np.zeros((n_roi, window))
         self._number = np.zeros((n_roi, window))
 
-    def add(self, rows: BandRows) -> None:
-        """Add rows; what no window has reached does not count."""
-        if rows.denoised is None or rows.spread is None:
-            return
-        counted = np.isfinite(rows.spread)
-        self._total += np.where(counted, rows.denoised, 0.0).sum(axis=1, dtype=np.float64)
+    def add(self, denoised: FloatArray) -> None:
+        """Add rows, (n_roi, k, window); what no window has reached, NaN, does not count."""
+        counted = np.isfinite(denoised)
+        self._total += np.where(counted, denoised, 0.0).sum(axis=1, dtype=np.float64)
         self._number += counted.sum(axis=1)
 
     def binned(self, edges: IntArray) -> FloatArray:

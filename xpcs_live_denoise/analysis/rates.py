@@ -450,8 +450,7 @@ def one_time(
     g2, g2_error, _ = g2_from_c2(c2, max_lag)
     g2_denoised = None
     if denoised is not None:
-        # Pixels that no window reached still hold raw values there: they do not count.
-        g2_denoised, _, _ = g2_from_c2(np.where(np.isfinite(denoised.spread), denoised.c2, np.nan))
+        g2_denoised, _, _ = g2_from_c2(np.where(denoised.reached, denoised.c2, np.nan))
     return OneTime(
         delay_s=np.arange(1, g2.shape[-1] + 1) * frame_time_s,
         g2=g2,

@@ -61,7 +61,7 @@ class Ensemble:
         mean, spread
             Two arrays of that shape, float32, symmetric, in the windows' scale: mean and
             (population) standard deviation over the members' outputs. The spread says how far
-            the members disagree; as an error bar it is much too small.
+            the members disagree; as an error bar it is much too small. That of one member is NaN.
 
         Raises
         ------
@@ -81,6 +81,8 @@ class Ensemble:
                 "expected finite ones: fill missing values from the same lag first."
             )
         mean, spread = self._members(torch.from_numpy(triangles))
+        if self.info["n_members"] == 1:
+            spread = torch.full_like(spread, torch.nan)
         return to_windows(mean.cpu().numpy()), to_windows(spread.cpu().numpy())
 
 

@@ -342,8 +342,10 @@ class Published:
         for start, stop in _parts(last.stop, 3 * n_roi * window * last.c2.itemsize):
             shape = (n_roi, stop - start, window)
             nothing = np.broadcast_to(np.array(np.nan, last.c2.dtype), shape)
-            denoised = None if last.denoised is None else nothing
-            yield BandRows(start=start, stop=stop, c2=nothing, denoised=denoised, spread=denoised)
+            denoised, spread = (
+                None if values is None else nothing for values in (last.denoised, last.spread)
+            )
+            yield BandRows(start=start, stop=stop, c2=nothing, denoised=denoised, spread=spread)
 
     def _empty_intensity(self) -> Iterator[Intensity]:
         """Yield I(t) up to the last frame, without a number."""

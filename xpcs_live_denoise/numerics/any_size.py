@@ -26,7 +26,10 @@ class RowDenoiser(Protocol):
     least_frames: int  # of a series
 
     def denoise_rows(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return mean and spread of C2(t, t - lag), (n, k, width); NaN stays NaN."""
+        """Return mean and spread of C2(t, t - lag), (n, k, width); NaN stays NaN.
+
+        The spread of one member alone is NaN.
+        """
         ...
 
 
@@ -47,14 +50,37 @@ def denoise_whole(
 ) -> DenoisedTwoTime:
     """Denoise whole C2, (n_roi, n, n), symmetric; contrast and baseline are only handed on.
 
-    A series that is too short for the ensemble stays as it is, its spread NaN.
+    A series that is too short for the ensemble stays as it is.
     """
     if stack.shape[-1] < ensemble.least_frames:
-        mean, spread = stack.copy(), np.full_like(stack, np.nan)
+        mean = spread = np.full_like(stack, np.nan)
     else:
         found = ensemble.denoise_rows(rows_of_maps(stack))
         mean, spread = (maps_of_rows(rows).astype(stack.dtype) for rows in found)
-    return DenoisedTwoTime(c2=mean, spread=spread, contrast=contrast, baseline=baseline)
+    return over_raw(stack, mean, spread, contrast, baseline)
+
+
+def over_raw(
+    raw: FloatArray,
+    mean: FloatArray,
+    spread: FloatArray,
+    contrast: FloatArray,
+    baseline: FloatArray,
+) -> DenoisedTwoTime:
+    """Return denoised C2, NaN where nothing was denoised, with raw values there."""
+    reached = np.isfinite(mean)
+    return DenoisedTwoTime(
+        c2=np.where(reached, mean, raw),
+        spread=spread if has_spread(mean, spread) else None,
+        reached=reached,
+        contrast=contrast,
+        baseline=baseline,
+    )
+
+
+def has_spread(mean: FloatArray, spread: FloatArray) -> bool:
+    """Return whether several members made these values: those of one have no spread."""
+    return bool(np.isfinite(spread).any()) or not np.isfinite(mean).any()
 
 
 class GrowingRows:
@@ -70,6 +96,7 @@ class GrowingRows:
         self._ensemble = ensemble
         self._rows = np.full((2, n_roi, 0, window), np.nan)  # mean and spread
         self.start = 0
+        self.has_spread = True  # until one member alone has denoised something
         self.n_frames = 0  # rows that are there end here
         self.n_final = 0
 
@@ -121,6 +148,7 @@ class GrowingRows:
         """Denoise the rows [first, stop), seeing those before frame `until`."""
         since = max(start, first - self._ensemble.reach)
         found = self._ensemble.denoise_rows(band[:, since - start : until - start])
+        self.has_spread = self.has_spread and has_spread(*found)
         for into, values in zip(self._rows, found, strict=True):
             into[:, first - self.start : stop - self.start] = values[
                 :, first - since : stop - since

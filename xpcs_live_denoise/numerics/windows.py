@@ -15,7 +15,7 @@ from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.records.results import DenoisedTwoTime
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
 
-from .any_size import RowDenoiser, denoise_whole
+from .any_size import RowDenoiser, denoise_whole, has_spread, over_raw
 from .arrays import as_stack, enlarged, next_capacity, per_roi
 from .band import band_of_c2
 from .contrast import MODES, check_mode, estimate_contrast
@@ -34,7 +34,10 @@ class Denoiser(Protocol):
     """
 
     def denoise(self, windows: NDArray[np.float32], /) -> tuple[FloatArray, FloatArray]:
-        """Return mean and spread, each (m, w, w), of scaled windows (m, w, w)."""
+        """Return mean and spread, each (m, w, w), of scaled windows (m, w, w).
+
+        The spread of one member alone is NaN.
+        """
         ...
 
 
@@ -91,7 +94,7 @@ def denoise_two_time(
     pass at n - window, n - window - step, ... In a pass, a pixel that was written before becomes
     the average of what is there and the new output. The result is the mean of the passes; where
     only one has covered a pixel, that one alone; what lies outside all windows stays raw. The
-    ensemble's spread is blended in the same way.
+    ensemble's spread is blended in the same way; an ensemble of one member has none.
 
     Parameters
     ----------
@@ -142,7 +145,8 @@ def denoise_two_time(
         return result
     return DenoisedTwoTime(
         c2=result.c2[0],
-        spread=result.spread[0],
+        spread=None if result.spread is None else result.spread[0],
+        reached=result.reached[0],
         contrast=float(contrasts[0]),
         baseline=float(baselines[0]),
     )
@@ -163,14 +167,13 @@ def denoise_scaled(
         for start, values in denoised_windows(band, 0, starts, ensemble, scaling):
             blend.add(start, values, np.isfinite(scaling.contrast))
         passes.append(blend)
-    denoised = stack.astype(stack.dtype if stack.dtype == np.float32 else np.float64)  # a copy
-    spread = np.full_like(denoised, np.nan)
+    dtype = np.float32 if stack.dtype == np.float32 else np.float64
+    made = np.full((2, *stack.shape), np.nan, dtype)
     forward, backward = passes[0].passes(0, n)[FORWARD], passes[-1].passes(0, n)[BACKWARD]
-    for quantity, result in ((MEAN, denoised), (SPREAD, spread)):
-        scatter(mean_of_passes(forward[quantity], backward[quantity]), result)
-    return DenoisedTwoTime(
-        c2=denoised, spread=spread, contrast=scaling.contrast, baseline=scaling.baseline
-    )
+    for quantity in (MEAN, SPREAD):
+        scatter(mean_of_passes(forward[quantity], backward[quantity]), made[quantity])
+    raw = stack.astype(dtype, copy=False)
+    return over_raw(raw, made[MEAN], made[SPREAD], scaling.contrast, scaling.baseline)
 
 
 def denoise_new_windows(
@@ -222,6 +225,11 @@ class WindowRows:
     def has_rows(self) -> bool:
         """Whether anything is denoised yet."""
         return self._blend.n_windows > 0
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether several members denoise."""
+        return self._blend.has_spread
 
     def advance(self, band: FloatArray, start: int, scaling: WindowScaling) -> int:
         """Denoise what is new; return the first row that changed.
@@ -346,6 +354,7 @@ class RunningBlend:
         self._last = np.zeros((2, n_roi, window, window))  # the newest window's values
         self._streak = np.zeros(n_roi, dtype=np.int64)  # windows in a row, per ROI
         self._start = 0  # the first t1 that is kept
+        self.has_spread = True  # until one member alone has denoised something
         edge = np.maximum.outer(np.arange(window), np.arange(window))
         self._reach = (window - 1 - edge) // step  # how many windows back still cover a pixel
         self.n_frames = 0
@@ -358,6 +367,7 @@ class RunningBlend:
         (n_roi,) is False for a ROI that has no values for this window.
         """
         stop = start + self._window
+        self.has_spread = self.has_spread and has_spread(*values)
         self._reserve(stop)
         forward, backward = self._block(start)
         before = np.minimum(self._streak[:, np.newaxis, np.newaxis], self._reach)  # n - 1

@@ -148,7 +148,7 @@ class XPCSResult(ValidatedRun):
             The denoised C2, which holds raw values where no window reached, or the raw one.
         spread
             In its place the standard deviation over the ensemble's members, NaN where no window
-            reached.
+            reached. One member has none.
         start, stop
             Frames, as of a slice: -100 is 100 frames before the end. Default: all.
 
@@ -167,6 +167,11 @@ class XPCSResult(ValidatedRun):
         """
         n_frames, which = self.n_frames, self._index(roi)
         name = "c2_band_spread" if spread else "c2_band_denoised" if denoised else "c2_band"
+        if spread and (self.xpcs["model"] or {}).get("n_members") == 1:
+            raise ResultNotFoundError(
+                f"Result {self.start['uid']}: no spread of denoised C2; one network denoised it, "
+                "expected several. The denoised C2 itself is band()."
+            )
         stream = self._two_time(n_frames, name, SQUARES[name])
         first, last, _ = slice(start, stop).indices(n_frames)
         frames, window = range(first, max(first, last)), int(self.xpcs["window"])

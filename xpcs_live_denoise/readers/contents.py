@@ -149,7 +149,7 @@ class Contents:
                 "that `analyse` or `analyse_c2` returned. Save that one."
             )
         values, frames_per_bin = result.map
-        arrays: dict[str, StoredArray | None] = {"two_time/c2": values}
+        arrays: dict[str, StoredArray | None] = {"two_time/c2": values}  # None: not there
         if result.denoised is not None:
             arrays["two_time/c2_denoised"] = result.denoised.c2
             arrays["two_time/c2_spread"] = result.denoised.spread

@@ -325,15 +325,16 @@ class NexusFile:
         edge = min(CHUNK_EDGE, n)
         data = _data(entry, "twotime_denoised", "c2", ("roi", "t1", "t2"))
         layout: Document = {"dtype": "f4", "chunks": (1, edge, edge), **PACKED}
-        for stored in ("c2", "c2_errors"):
-            data.create_dataset(stored, (self._n_roi, n, n), fillvalue=np.nan, **layout)
         spread = contents.arrays.get("two_time/c2_spread")
+        for stored in ("c2",) if spread is None else ("c2", "c2_errors"):
+            data.create_dataset(stored, (self._n_roi, n, n), fillvalue=np.nan, **layout)
         for roi in range(self._n_roi):
             data["c2"][roi] = contents.denoised(roi)
             if spread is not None:
                 data["c2_errors"][roi] = spread[roi]
         data["c2"].attrs.update({"units": "", "long_name": "denoised C2"})
-        data["c2_errors"].attrs.update({"units": "", "long_name": SPREAD})
+        if spread is not None:
+            data["c2_errors"].attrs.update({"units": "", "long_name": SPREAD})
         times = np.arange(n) * self._frame_time_s
         self._axes(data, t1=times, t2=times)
 

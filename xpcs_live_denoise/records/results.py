@@ -93,7 +93,8 @@ class BandRows:
         (n_roi, stop - start, window), lags 0 .. window - 1; NaN before the series and in gaps.
     denoised, spread
         The denoised C2(t - lag, t), and the standard deviation over the ensemble's members, of the
-        same shape; raw and NaN where no window reached. None: nothing was denoised.
+        same shape; raw and NaN where no window reached. None: nothing was denoised, or, of the
+        spread, by one member, which has none.
     """
 
     start: int
@@ -149,15 +150,18 @@ class DenoisedTwoTime:
     c2
         Shape of the C2 that came in. Raw values where no window reached; NaN stays NaN.
     spread
-        Same shape: standard deviation over the ensemble's members, in units of C2; NaN outside
-        all windows.
+        Same shape: standard deviation over the ensemble's members, in units of C2; NaN where
+        nothing was denoised. None: of one member, which has none.
+    reached
+        Same shape: where `c2` is denoised; elsewhere it is raw.
     contrast, baseline
         beta* and baseline* that scaled the windows: scalars for one ROI without a ROI axis,
         else shape (n_roi,).
     """
 
     c2: FloatArray
-    spread: FloatArray
+    spread: FloatArray | None
+    reached: BoolArray
     contrast: Any
     baseline: Any
 

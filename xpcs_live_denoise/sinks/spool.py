@@ -373,6 +373,8 @@ def _as_of_now(record: type, fields: dict[str, Any]) -> dict[str, Any]:
         fields.setdefault("phi_deg", np.full(len(fields["roi"]), np.nan))
     elif record is Publication:
         fields.setdefault("band", None)
+    elif record is DenoisedTwoTime and "reached" not in fields:
+        fields["reached"] = np.isfinite(fields["spread"])
     elif record is Result and "c2" in fields:
         from xpcs_live_denoise.numerics.two_time import band_of_c2
 

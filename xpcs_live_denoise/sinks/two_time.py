@@ -11,7 +11,7 @@ from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 from .nodes import LIVE_EDGES, RunNodes, TiledArray
 
 STREAM, MAP = "two_time", "c2"
-SQUARES = ("c2_denoised", "c2_spread")
+SQUARES = {"c2_denoised": "c2", "c2_spread": "spread"}
 BANDS = {"c2_band": "c2", "c2_band_denoised": "denoised", "c2_band_spread": "spread"}
 
 
@@ -76,10 +76,8 @@ class TwoTimeStream:
             for start, stop in _strips(0, rows.stop):
                 node.patch(values[:, start:stop, start:], (0, start, start))
         self.write_band(result.band)
-        if result.denoised is not None:
-            for name, square in zip(
-                SQUARES, (result.denoised.c2, result.denoised.spread), strict=True
-            ):
+        for name, field in SQUARES.items():
+            if (square := getattr(result.denoised, field, None)) is not None:
                 self._nodes.array(STREAM, name).reserve(square.shape)
                 self._nodes.array(STREAM, name).patch(square, (0, 0, 0))
 

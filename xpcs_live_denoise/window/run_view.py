@@ -270,7 +270,7 @@ class LiveC2:
         made, second = None if self.result is None else self.result.denoised, None
         if made is not None:  # all that was denoised, which may be more than the band
             every = slice(None, None, c2_map.stride)
-            second = np.where(np.isfinite(made.spread[roi]), made.c2[roi], np.nan)[every, every]
+            second = np.where(made.reached[roi], made.c2[roi], np.nan)[every, every]
         return views.measured_view(
             c2_map,
             self._band if second is None else None,

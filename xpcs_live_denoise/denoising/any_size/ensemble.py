@@ -66,7 +66,7 @@ class AnySizeEnsemble:
         mean, spread
             Two arrays of that shape, float32, symmetric: mean and (population) standard deviation
             over the networks. NaN where C2 is. The spread says how far the networks disagree; as an
-            error bar it is too small.
+            error bar it is too small. That of one network is NaN.
 
         Raises
         ------
@@ -145,8 +145,9 @@ class AnySizeEnsemble:
         means, features = means_and_features(torch.nan_to_num(some), here, of_strip, begin)
         kept = slice(first - begin, min(first + STRIP, n_lag) - begin)
         mixed = torch.stack([network.mixed(means, features)[0, kept] for network in self._networks])
-        both = torch.stack([mixed.mean(dim=0), mixed.std(dim=0, correction=0)])
-        return both.cpu().numpy()
+        of_one = torch.full_like(mixed[0], torch.nan)
+        spread = mixed.std(dim=0, correction=0) if len(mixed) > 1 else of_one
+        return torch.stack([mixed.mean(dim=0), spread]).cpu().numpy()
 
 
 @torch.inference_mode()
