@@ -25,8 +25,10 @@ from xpcs_live_denoise import (
     load_frame_denoiser,
     simulate_speckle,
 )
+from xpcs_live_denoise.commands.train_frames import measured_images
 from xpcs_live_denoise.denoising.evaluation.frame_methods import METHODS
 from xpcs_live_denoise.denoising.evaluation.frames import (
+    compare_measured,
     compare_simulated,
     excess,
     methods_with,
@@ -36,6 +38,7 @@ from xpcs_live_denoise.denoising.training.images import CLASSES, photons, simula
 from xpcs_live_denoise.numerics.rois import RoiMap
 
 HERE = Path(__file__).parent
+SERIES = "brownian_speckle_300x424x424.npz"
 
 
 def simulated(n_each: int) -> str:
@@ -141,6 +144,22 @@ def measured(folder: Path | None) -> str:
     return "\n".join(lines)
 
 
+def measured_series(folder: Path | None) -> str:
+    """Return how well sums over frames of a measured series predict photons of later ones."""
+    if folder is None:
+        return "No measured series was given."
+    found = {}
+    for name in ("large", "small"):
+        images = measured_images([folder / SERIES], "212,212", 1, dataset="frames")
+        found[name] = compare_measured(load_frame_denoiser(name), images).rows
+    lines = ["| method | less `large` | less `small` |", "|---|---|---|"]
+    for method in found["large"]:
+        cells = [f"{value:.4f} ± {error:.4f}" for value, error in
+                 (rows[method] for rows in found.values())]  # fmt: skip
+        lines += [] if method == "model" else [f"| {method} | {' | '.join(cells)} |"]
+    return "\n".join(lines)
+
+
 def draw(path: Path) -> None:
     """Draw an image of each class: truth, photons, the best filter, the network."""
     generator = torch.Generator().manual_seed(12)
@@ -175,6 +194,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=16, help="of each class")
     parser.add_argument("--exposures", type=int, default=100, help="of an image, for its rings")
     parser.add_argument("--data", type=Path, help="folder with measured averages, .npy")
+    parser.add_argument("--only", nargs="*", help="names of tables; default: all, and the figure")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     page = HERE / "frame-denoising.md"
@@ -183,8 +203,11 @@ def main() -> None:
         ("peaks", lambda: peaks_over_background(10)),
         ("simulated", lambda: simulated(chosen.images)),
         ("measured", lambda: measured(chosen.data)),
+        ("series", lambda: measured_series(chosen.data)),
         ("rings", lambda: biases(chosen.exposures)),
     ):
+        if chosen.only and name not in chosen.only:
+            continue
         marked = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         table = made()
         text = re.sub(
@@ -192,7 +215,8 @@ def main() -> None:
             page.read_text(encoding="utf-8"), flags=re.DOTALL,
         )  # fmt: skip
         page.write_text(text, encoding="utf-8")
-    draw(HERE / "frame-denoising.png")
+    if not chosen.only:
+        draw(HERE / "frame-denoising.png")
 
 
 if __name__ == "__main__":

@@ -132,6 +132,11 @@ def test_both_images_are_in_tiled(tiled_client, synthetic):
     np.testing.assert_array_equal(stream["image_denoised"], 2.0)
     np.testing.assert_array_equal(stream["image_denoised_error"], 0.5)
     assert stream["image_denoised"].dims == ("row", "col")
+    mean, labels = found.image()
+    np.testing.assert_array_equal(mean["denoised"], 2.0)
+    np.testing.assert_array_equal(mean["denoised_error"], 0.5)
+    assert mean["denoised"].dims == mean.dims
+    assert "denoised" not in labels.coords
     assert found.validate(fix_errors=False, raise_on_error=True)
 
 

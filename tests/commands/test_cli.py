@@ -74,6 +74,17 @@ def test_a_trained_ensemble_is_evaluated_and_what_is_asked_for_is_written(
         (["evaluate", "missing.npz"], "missing.npz"),
         (["evaluate", "missing.npz", "--json", "no/such/folder/t.json"], "folder does not exist"),
         (["evaluate", "--paper", "x"], "got --paper without a file of windows"),
+        (["evaluate", "w.npz", "--frames", "350"], "got --frames beside a file of windows"),
+        (["evaluate", "w.npz", "--seed", "0"], "got --seed beside a file of windows"),
+        (["train", "--out", "o", "--minutes", "2", "--simulated"], "got --minutes with --denoiser"),
+        (
+            ["train", "--out", "o", "--denoiser", "any_size", "--epochs", "2", "--recipe", "own"],
+            "got --recipe, --epochs with --denoiser any_size; expected them with --denoiser",
+        ),
+        (
+            ["train", "--out", "o", "--denoiser", "any_size", "--device", "abacus"],
+            "device 'abacus' cannot be used",
+        ),
         (["demo", "--data", "missing.npz"], "missing.npz"),
         (["demo", "--rois", "1000"], "Ask for fewer"),
         (["catalog", "missing"], "holds no catalog"),

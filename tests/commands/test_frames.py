@@ -1,12 +1,21 @@
 """denoise-frames, train-frames, evaluate-frames: what a user types for images of few counts."""
 
+import json
+
+import bluesky.plans as bp
 import h5py
 import numpy as np
 import pytest
 import tifffile
+from bluesky.run_engine import RunEngine
+from bluesky_tiled_plugins import TiledWriter
 from typer.testing import CliRunner
 
+from xpcs_live_denoise.commands import frame_input
 from xpcs_live_denoise.commands.cli import app
+from xpcs_live_denoise.errors import InvalidInputError
+from xpcs_live_denoise.numerics.mean_image import MeanImage
+from xpcs_live_denoise.simulation import SimulatedCamera, recorded
 
 SHAPE = (48, 60)
 ROWS, COLS = np.indices(SHAPE)
@@ -59,6 +68,59 @@ def test_every_kind_of_file_gives_the_same_images(data, tmp_path, name):
         assert (entry["error"][()] > 0).all()
 
 
+def test_a_sum_of_a_whole_series_is_made_as_blocks_come(tmp_path, monkeypatch):
+    frames = np.random.default_rng(1).poisson(0.05, (600, *SHAPE)).astype(np.uint16)
+    frames[:, 7, 8] = 2**16 - 1
+    np.save(tmp_path / "long.npy", frames)
+    monkeypatch.setattr(frame_input, "_BLOCK_BYTES", frames[:50].nbytes)
+    stacked = []  # what anybody holds of the series at once
+    add = MeanImage.add
+    monkeypatch.setattr(
+        MeanImage, "add", lambda self, block: (stacked.append(len(block)), add(self, block))[1]
+    )
+    out = tmp_path / "sum.h5"
+    result = run("denoise-frames", tmp_path / "long.npy", "--out", out, "--model", "small",
+                 "--sum", 0, "--no-trust")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert max(stacked) == 50
+    with h5py.File(out) as file:
+        (measured,), (kept,) = (file["entry/denoised"][name][()] for name in ("measured", "kept"))
+    assert np.flatnonzero(kept).tolist() == [7 * SHAPE[1] + 8]
+    expected = frames.sum(axis=0, dtype=float)
+    np.testing.assert_array_equal(measured[kept == 0], expected[kept == 0])
+
+
+@pytest.mark.parametrize("center", ["1050", "1,2,3", "nan,3", "a,b"])
+def test_a_center_that_is_none_is_refused_by_every_command_alike(data, tmp_path, center):
+    for command, *more in (
+        ("denoise-frames", "--out", tmp_path / "o.h5"),
+        ("train-frames", "--out", tmp_path / "own"),
+        ("analyse", "--rings", "2-8"),
+    ):
+        result = run(command, data / "frames.npy", "--center", center, *more)
+        assert f"--center: got {center!r}; expected ROW,COL" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (["train-frames", "--simulated", "--center", "1,2"], "got --center beside --simulated"),
+        (["evaluate-frames", "frames.npy", "--images", 3], "got --images beside data"),
+        (["evaluate-frames", "--center", "1,2"], "got --center without data"),
+        (["train-frames", "frames.npy", "--device", "abacus"], "device 'abacus' cannot be used"),
+        (["train-frames", "frames.npy", "--device", "meta"], "device 'meta' cannot be used"),
+    ],
+)
+def test_options_that_mean_nothing_and_devices_that_are_not_there_are_refused(
+    data, tmp_path, line, words, monkeypatch
+):
+    monkeypatch.chdir(data)
+    out = ["--out", tmp_path / "own"] if line[0] == "train-frames" else []
+    result = run(*line, *out)
+    assert isinstance(result.exception, InvalidInputError)
+    assert words in str(result.exception)
+
+
 def test_one_image_is_enough_and_a_figure_is_drawn(data, tmp_path):
     plot = tmp_path / "out.png"
     result = run("denoise-frames", data / "one.npy", "--out", tmp_path / "one.h5", "--plot", plot,
@@ -97,6 +159,44 @@ def test_a_model_trained_on_own_data_is_used_by_name(data, tmp_path, name, loss)
     assert result.exit_code == 0, result.output
     assert "| Gamma-Poisson |" in result.output
     assert (tmp_path / "t.json").exists()
+
+
+@pytest.fixture
+def run_in_tiled(data, tiled_server, tmp_path, monkeypatch):
+    """The uid of a raw run of the frames, and settings that find it."""
+    frames = np.repeat(np.load(data / "frames.npy"), 3, axis=0)
+    client = tiled_server.client()
+    engine = RunEngine({}, context_managers=[])
+    engine.subscribe(TiledWriter(client["raw"], batch_size=20))
+    (uid,) = engine(bp.count([SimulatedCamera(recorded(frames), name="camera")], num=len(frames)))
+    client.context.close()
+    monkeypatch.setenv("TILED_API_KEY", tiled_server.api_key)
+    (tmp_path / "xpcs.yml").write_text(
+        f"detector: camera\ntiled: {{uri: '{tiled_server.uri}', raw_path: raw}}\n"
+    )
+    return uid, tmp_path / "xpcs.yml"
+
+
+def test_frames_of_a_run_in_tiled_learn_from_each_other(run_in_tiled, tmp_path):
+    uid, config = run_in_tiled
+    out = tmp_path / "own"
+    result = run("train-frames", uid[:12], "--config", config, "--out", out, "--minutes", 0.01)
+    assert result.exit_code == 0, result.output
+    about = json.loads((out / "model_card.json").read_text())["trained_on"]
+    assert about == {"runs": [uid[:12]], "frames": 36, "groups": 36}
+    for words, message in (
+        ([uid, uid], "got 2 runs; expected one"),
+        (["0" * 8], "not in /raw"),
+    ):
+        result = run("train-frames", *words, "--config", config, "--out", out)
+        assert message in str(result.exception)
+
+
+def test_a_run_without_frames_of_the_detector_is_refused(run_in_tiled, tmp_path):
+    uid, config = run_in_tiled
+    config.write_text(config.read_text().replace("camera", "other"))
+    result = run("train-frames", uid, "--config", config, "--out", tmp_path / "own")
+    assert "no array primary/other_image in Tiled" in str(result.exception)
 
 
 def test_pairs_that_do_not_belong_together_are_refused(data, tmp_path):

@@ -12,8 +12,13 @@ import numpy as np
 
 from xpcs_live_denoise.config import OrientationSettings
 from xpcs_live_denoise.errors import InvalidInputError
-from xpcs_live_denoise.numerics.mean_image import MeanImage, binned_mean, picked, screen_binning
-from xpcs_live_denoise.numerics.radial import radial_mean
+from xpcs_live_denoise.numerics.mean_image import (
+    MeanImage,
+    binned_mean,
+    picked,
+    screen_binning,
+)
+from xpcs_live_denoise.numerics.radial import binned_position, radial_mean
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.records.frames import Geometry, SparseFrames
 from xpcs_live_denoise.records.results import Picture, Saxs
@@ -197,7 +202,7 @@ class DetectorImage:
         # would be taken for darkness.
         photons = binned_mean(np.where(good, total, 0.0), np.ones(good.shape), binning) * binning**2
         center = self.rois.center
-        beam = None if center is None else tuple((x + 0.5) / binning - 0.5 for x in center)
+        beam = None if center is None else binned_position(center, binning)
         made, error = self._denoise(np.rint(photons), share == 1, beam)
         unit = n_frames * binning**2
         self._denoised = (

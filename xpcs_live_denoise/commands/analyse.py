@@ -11,6 +11,7 @@ import typer
 
 from xpcs_live_denoise.errors import InvalidInputError
 
+from .frame_input import typed_center
 from .output import check_output, write_figure
 from .progress import Steps
 
@@ -116,13 +117,8 @@ def _settings(
     changes: dict[str, Any] = {"mask": mask, "rois": rois, "frame_time_s": frame_time_s}
     changes = {name: value for name, value in changes.items() if value is not None}
     if center is not None:
-        try:
-            row, col = map(float, center.split(","))
-        except ValueError as error:
-            raise InvalidInputError(
-                f"--center: got {center!r}; expected ROW,COL in pixels, such as 1050,1120."
-            ) from error
-        changes["geometry"] = {**settings.geometry.model_dump(), "beam_center": (row, col)}
+        geometry = settings.geometry.model_dump()
+        changes["geometry"] = {**geometry, "beam_center": typed_center(center)}
     return Settings(**{**settings.model_dump(), **changes}) if changes else settings
 
 

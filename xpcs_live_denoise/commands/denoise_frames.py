@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
+from xpcs_live_denoise.errors import InvalidInputError
 
 from .analyse import SUFFIXES
-from .output import check_output
+from .frame_input import beam_of, good_pixels, summed
+from .output import check_output, write_figure
 from .progress import Steps
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.records.frame_results import DenoisedFrame
     from xpcs_live_denoise.records.frames import Geometry
-    from xpcs_live_denoise.records.types import Array, BoolArray
-    from xpcs_live_denoise.sources import StoredSeries
-
-_BLOCK_BYTES = 2**26
 
 
 def denoise_frames(
@@ -70,7 +67,7 @@ def denoise_frames(
 
     opened = open_images(files, dataset=dataset, series=series)
     check_shape(opened.subject, opened.frame_shape)
-    beam, good = beam_of(opened, center), _good(opened, mask)
+    beam, good = beam_of(opened, center), good_pixels(opened, mask)
     denoiser = load_frame_denoiser(model)
     n_each = opened.n_frames if add == 0 else add
     n_images = -(-opened.n_frames // n_each)
@@ -82,8 +79,8 @@ def denoise_frames(
     summary = _Summary()
     image: DenoisedFrame | None = None
     with DenoisedFile(out, facts) as file, Steps(opened.subject, "images") as steps:
-        for frames in _added(opened, n_each):
-            image = denoise_sum(frames, denoiser, center=beam, good=good, rng=rng)
+        for of, last in summed(opened, repeat(n_each), gaps_count=True):
+            image = denoise_sum(of, last, denoiser, center=beam, good=good, rng=rng)
             file.write(image, _q_of(image, opened.contents.geometry))
             summary.add(image)
             steps.show(file.n_images, n_images)
@@ -99,7 +96,7 @@ def denoise_frames(
         matplotlib.use("Agg")
         from xpcs_live_denoise.window import draw_denoised
 
-        draw_denoised(image, opened.subject).savefig(plot, dpi=110)
+        write_figure(plot, draw_denoised(image, opened.subject))
         typer.echo(f"Figure: {plot.resolve()}")
 
 
@@ -146,66 +143,10 @@ class _Summary:
         return "; ".join([*parts, *list(self._notes)[:3]]) + "."
 
 
-def beam_of(series: StoredSeries, center: str | None) -> tuple[float, float] | None:
-    """Return the direct beam that was typed, or that files tell."""
-    if center is None:
-        return series.contents.geometry.beam_center
-    try:
-        row, col = map(float, center.split(","))
-    except ValueError as error:
-        raise InvalidInputError(
-            f"--center: got {center!r}; expected ROW,COL in pixels, such as 1050,1120."
-        ) from error
-    return row, col
-
-
-def _good(series: StoredSeries, mask: Path | None) -> BoolArray:
-    """Return which pixels are good, as the files and the mask say."""
-    import numpy as np
-
-    from xpcs_live_denoise.sources import load_mask
-
-    bad = series.contents.bad_pixels
-    good = np.ones(series.frame_shape, np.bool_)
-    if bad is not None and bad.shape == good.shape:
-        good &= ~bad
-    if mask is not None:
-        keep = load_mask(mask)
-        if keep.shape != good.shape:
-            raise FrameShapeError(
-                f"Mask {mask}: got shape {keep.shape}, the images have {good.shape} (rows, cols). "
-                "Use the mask of this detector and readout mode."
-            )
-        good &= keep
-    return good
-
-
-def _added(series: StoredSeries, n_each: int) -> Iterator[Array]:
-    """Yield the frames of each image, at most so many; a gap makes an image of fewer."""
-    import numpy as np
-
-    from xpcs_live_denoise.records.frames import MissingFrames
-
-    waiting: list[Array] = []
-    n = 0
-    for block in series.frames(_BLOCK_BYTES):
-        if isinstance(block, MissingFrames):
-            n += block.n_frames if waiting else 0
-            continue
-        for frame in block:
-            if n >= n_each and waiting:
-                yield np.stack(waiting)
-                waiting, n = [], 0
-            waiting.append(frame)
-            n += 1
-    if waiting:
-        yield np.stack(waiting)
-
-
 def _q_of(image: DenoisedFrame, geometry: Geometry) -> Any:
     """Return q of the rings, None where the geometry is not known."""
     from xpcs_live_denoise.numerics.radial import momentum_transfer
 
     if image.rings is None:
         return None
-    return momentum_transfer(image.rings.radius_pixels, geometry)
+    return momentum_transfer(image.rings.radius_px, geometry)

@@ -75,7 +75,7 @@ class DenoisedFile:
                 if value is not None:
                     self._append("denoised", "data" if name == "denoised" else name, value)
             if image.rings is not None:
-                for name in ("radius_pixels", "n_pixels"):
+                for name in ("radius_px", "n_pixels"):
                     self._once(name, getattr(image.rings, name))
                 if q_inv_angstrom is not None:
                     self._once("q_inv_angstrom", q_inv_angstrom)

@@ -1,9 +1,9 @@
-"""Files that commands write: checked before anything else is done, never replaced unasked."""
+"""What commands check before anything else is done: options, and the files that they write."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,21 @@ from xpcs_live_denoise.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def refuse_options(command: str, options: Mapping[str, object], beside: str, expected: str) -> None:
+    """Refuse options that mean nothing beside the others: none may be silently ignored.
+
+    `options` by name, None, False or empty where not given; `beside` says of what, `expected` when
+    they mean something, and what to do.
+    """
+    given = [
+        name
+        for name, value in options.items()
+        if value is not None and value is not False and value != []
+    ]
+    if given:
+        raise InvalidInputError(f"{command}: got {', '.join(given)} {beside}; expected {expected}")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -38,10 +53,10 @@ def check_output(path: Path, suffixes: Sequence[str], *, overwrite: bool = True)
     Raises
     ------
     InvalidInputError
-        For an ending other than `suffixes`, a folder that does not exist or may not be written to,
-        and, unless `overwrite`, for a file that does exist.
+        For an ending other than `suffixes` (none: any will do), a folder that does not exist or may
+        not be written to, and, unless `overwrite`, for a file that does exist.
     """
-    if path.suffix.lower() not in suffixes:
+    if suffixes and path.suffix.lower() not in suffixes:
         raise InvalidInputError(
             f"Output {path}: got the ending {path.suffix!r}; expected {' or '.join(suffixes)}, "
             "which says how it is written. Give the file such a name."

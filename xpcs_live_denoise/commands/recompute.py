@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xpcs_live_denoise.errors import ResultNotFoundError, XpcsError
+from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError, XpcsError
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.catalog import Node
@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from xpcs_live_denoise.records.run import Status
     from xpcs_live_denoise.records.types import Fields
     from xpcs_live_denoise.sources import FileRoots, TiledDocuments
+
+
+def raw_path_of(settings: Settings) -> str:
+    """Return the container of the raw runs; raises InvalidInputError where none is set."""
+    if not settings.tiled.raw_path:
+        raise InvalidInputError(
+            "Setting tiled.raw_path: not set; expected the container with the raw runs, for "
+            'example "raw". Set it, so that they are found.'
+        )
+    return settings.tiled.raw_path
 
 
 def newest_result(client: Node, uid: str, settings: Settings) -> XPCSResult | None:

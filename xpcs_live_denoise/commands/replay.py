@@ -13,7 +13,7 @@ import typer
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError, text_of
 
 from .progress import Steps
-from .recompute import newest_result, recompute, stored_documents
+from .recompute import newest_result, raw_path_of, recompute, stored_documents
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -74,11 +74,7 @@ def replay_runs(
     """
     from xpcs_live_denoise.catalog import connect
 
-    if not settings.tiled.raw_path:
-        raise InvalidInputError(
-            "Setting tiled.raw_path: not set; expected the container with the raw runs, for "
-            'example "raw". Set it, so that they are found.'
-        )
+    raw_path_of(settings)
     if series and len(uids) != 1:
         raise InvalidInputError(
             f"--series: got {len(uids)} runs; expected one, whose series they are. Replay the "

@@ -16,6 +16,7 @@ from xpcs_live_denoise.errors import InvalidInputError, XpcsError, text_of
 
 from .dask_workers import TaskLostError, do_tasks
 from .output import check_output, write_text
+from .recompute import raw_path_of
 from .reprocess_report import write_report
 from .reprocess_run import Outcome, State, Task, reprocess_run, warmed_up
 
@@ -205,11 +206,7 @@ def _settings(config: Path, status: Path | None, report: Path | None) -> Setting
     try:
         # Workers may be elsewhere: no path may depend on where this command was typed.
         settings = Settings.load(config.resolve())
-        if not settings.tiled.raw_path:
-            raise InvalidInputError(
-                "Setting tiled.raw_path: not set; expected the container with the raw runs, for "
-                'example "raw". Set it, so that they are found.'
-            )
+        raw_path_of(settings)
         for path, suffix in ((status, ".json"), (report, ".csv")):
             if path is not None:
                 check_output(path, [suffix])

@@ -10,6 +10,7 @@ import typer
 
 from xpcs_live_denoise.errors import InvalidInputError
 
+from .output import check_output, refuse_options, write_text
 from .progress import Steps
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ def train(
         bool, typer.Option("--simulated", help="Train and validate on simulated speckle, no file.")
     ] = False,
     recipe: Annotated[
-        Literal["own", "paper"], typer.Option(help="How to train: own, or as the paper did.")
-    ] = "own",
+        Literal["own", "paper"] | None,
+        typer.Option(help="How to train: own (default), or as the paper did."),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Most epochs; default: the recipe's.")
     ] = None,
@@ -52,19 +54,38 @@ def train(
         typer.Option(help="What to train: for windows of 50 frames, or for C2 of any size."),
     ] = "windows",
     minutes: Annotated[
-        float, typer.Option(min=0.1, help="any_size: longest training of a network.")
-    ] = 30.0,
+        float | None,
+        typer.Option(min=0.1, help="any_size: longest training of a network; default: 30."),
+    ] = None,
     device: Annotated[
-        str, typer.Option(help="any_size: where to compute, in torch's words: cpu, cuda.")
-    ] = "cpu",
+        str | None,
+        typer.Option(help="any_size: where to compute, in torch's words: cpu (default), cuda."),
+    ] = None,
 ) -> None:
     """Train an ensemble; the setting `weights` makes a run use it.
 
     For windows: CNN encoder-decoders, on windows of a file or on simulated ones. For any_size:
     always on simulated C2; windows of a file are shown, too, each as the target of another one.
     """
-    if denoiser == "any_size":
-        _train_any_size(data, out, members=members, seed=seed, minutes=minutes, device=device)
+    of_windows = {
+        "--validation": validation,
+        "--simulated": simulated,
+        "--recipe": recipe,
+        "--epochs": epochs,
+        "--candidates": candidates,
+    }
+    of_any_size = {"--minutes": minutes, "--device": device}
+    is_any_size = denoiser == "any_size"
+    other, options = ("windows", of_windows) if is_any_size else ("any_size", of_any_size)
+    refuse_options(
+        "train",
+        options,
+        f"with --denoiser {denoiser}",
+        f"them with --denoiser {other} alone. Leave them out, or train that one.",
+    )
+    if is_any_size:
+        seconds = 60 * (minutes or 30.0)
+        _train_any_size(data, out, members or 2, seed, seconds, device or "cpu")
         return
     from xpcs_live_denoise.denoising import recipe_of, training_data
     from xpcs_live_denoise.denoising import train as train_ensemble
@@ -75,7 +96,7 @@ def train(
         learning, choosing = training_data(
             data, validation, simulated=simulated, seed=seed, progress=steps.show
         )
-    chosen = recipe_of(recipe, epochs=epochs)
+    chosen = recipe_of(recipe or "own", epochs=epochs)
     # A network may end before its last epoch.
     with Steps("Training", "epochs", at_most=True) as steps:
 
@@ -100,16 +121,16 @@ def train(
 
 
 def _train_any_size(
-    data: Path | None, out: Path, *, members: int | None, seed: int, minutes: float, device: str
+    data: Path | None, out: Path, members: int, seed: int, seconds: float, device: str
 ) -> None:
     from xpcs_live_denoise.denoising import train_any_size
 
     ensemble = train_any_size(
         out,
         windows=data,
-        members=members or 2,
+        members=members,
         seed=seed,
-        seconds=60 * minutes,
+        seconds=seconds,
         device=device,
         progress=typer.echo,
     )
@@ -136,7 +157,7 @@ def evaluate(
     frames: Annotated[
         list[int] | None, typer.Option(min=100, help="Length of the simulated C2; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seeds the simulated C2.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seeds the simulated C2; default: 0.")] = None,
     experiment: Annotated[
         list[int] | None, typer.Option(help="Only inputs of this experiment; may be repeated.")
     ] = None,
@@ -155,27 +176,36 @@ def evaluate(
 
     from xpcs_live_denoise.denoising import evaluate as evaluate_windows
     from xpcs_live_denoise.denoising import load_ensemble, load_published
+    from xpcs_live_denoise.readers import written_whole
 
     for file in (json, predictions):
-        if file is not None and not file.parent.is_dir():
-            raise InvalidInputError(
-                f"Output {file}: its folder does not exist; expected one that does. Create it."
-            )
-    only_windows = {"--paper": paper, "--experiment": experiment, "--predictions": predictions}
-    if data is None and (given := [option for option, value in only_windows.items() if value]):
-        raise InvalidInputError(
-            f"evaluate: got {', '.join(given)} without a file of windows; expected the file, too. "
-            "Without one whole C2 are simulated."
+        if file is not None:
+            check_output(file, ())
+    of_windows = {"--paper": paper, "--experiment": experiment, "--predictions": predictions}
+    of_simulated = {"--frames": frames, "--seed": seed}
+    if data is None:
+        refuse_options(
+            "evaluate",
+            of_windows,
+            "without a file of windows",
+            "the file, too. Without one whole C2 are simulated.",
+        )
+    else:
+        refuse_options(
+            "evaluate",
+            of_simulated,
+            "beside a file of windows",
+            "them without one: they are of simulated C2. Leave them out.",
         )
     windows = load_ensemble(weights, denoiser="windows")
     others: dict[str, Denoiser] = {"any_size": load_ensemble(any_size, denoiser="any_size")}
     if published is not None:
         others["published"] = load_published(published)
     if data is None:
-        maps = _evaluate_maps(windows, others, frames or [350, 1000], seed)
+        maps = _evaluate_maps(windows, others, frames or [350, 1000], seed or 0)
         typer.echo(maps.table())
         if json is not None:
-            json.write_text(maps.to_json(), encoding="utf-8")
+            write_text(json, maps.to_json())
         return
     result = evaluate_windows(
         data,
@@ -186,10 +216,12 @@ def evaluate(
     )
     typer.echo(result.table())
     if json is not None:
-        json.write_text(result.to_json(), encoding="utf-8")
+        write_text(json, result.to_json())
     if predictions is not None:
-        with predictions.open("wb") as file:  # np.savez would add its ending to another name
-            np.savez(file, **cast("dict[str, Any]", result.predictions))
+        arrays = cast("dict[str, Any]", result.predictions)
+        # np.savez would add its ending to the name of the part.
+        with written_whole(predictions, overwrite=True) as part, part.open("wb") as file:
+            np.savez(file, **arrays)
 
 
 def _evaluate_maps(

@@ -21,7 +21,6 @@ from .training.frames import FrameRecipe as FrameRecipe
 from .training.frames import train_frames as train_frames
 from .training.image_pairs import MeasuredImages as MeasuredImages
 from .training.image_pairs import SimulatedImages as SimulatedImages
-from .training.image_pairs import counts_of as counts_of
 from .training.recipes import recipe_of as recipe_of
 from .training.train import Epoch as Epoch
 from .training.train import train as train

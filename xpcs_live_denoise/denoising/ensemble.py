@@ -138,9 +138,10 @@ def load_ensemble(
     try:
         import safetensors
         import safetensors.torch
-        import torch
+        import torch  # noqa: F401 - by name, for the sentence
 
         from .any_size.ensemble import open_any_size
+        from .devices import usable_device
         from .inference import fuse
     except ImportError as error:
         raise MissingDependencyError(
@@ -174,16 +175,10 @@ def load_ensemble(
         )
     if kind == "windows":
         _check_shapes(folder, card, stacked)
-    try:
-        if kind == "any_size":
-            return open_any_size(folder, stacked, card, torch.device(device))
-        members = fuse(stacked, torch.device(device))
-    except (RuntimeError, AssertionError) as error:
-        raise InvalidInputError(
-            f"load_ensemble: device {device!r} cannot be used ({str(error).splitlines()[0]}). "
-            'Expected a device that torch has on this machine; "cpu" is always there.'
-        ) from error
-    return Ensemble(members, {key: card[key] for key in INFO_KEYS})
+    where = usable_device(device, "load_ensemble")
+    if kind == "any_size":
+        return open_any_size(folder, stacked, card, where)
+    return Ensemble(fuse(stacked, where), {key: card[key] for key in INFO_KEYS})
 
 
 def save_ensemble(members: Sequence[CnnEncoderDecoder], card: Fields, path: str | Path) -> Path:

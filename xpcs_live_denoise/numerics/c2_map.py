@@ -10,8 +10,8 @@ from xpcs_live_denoise.records.types import Array, FloatArray
 
 from .arrays import enlarged, next_capacity
 from .events import RoiEvents
-from .frame_rings import LINE, FrameRing, PixelBlocks
 from .map_history import MOST_IN_LISTS, BinLists, BinRows, MapBins
+from .newest_frames import LINE, FrameRing, PixelBlocks
 from .threads import spread
 
 _TOGETHER = 60  # bins that are multiplied at once: the history is then read once for all of them

@@ -11,7 +11,7 @@ import numpy as np
 from xpcs_live_denoise.errors import FrameShapeError
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
-from .frame_rings import FrameRing, PixelBlocks, known
+from .newest_frames import FrameRing, PixelBlocks, known
 
 _WORD = 64  # a pixel's counts in so many frames are one piece of memory, the size of a cache line
 _EMPTIED = 8  # frames of the lookup that are emptied at a time

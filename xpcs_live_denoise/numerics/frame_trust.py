@@ -6,7 +6,6 @@ distributed and independent of each other, so what is made of one can be tested 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,42 +14,14 @@ from scipy import ndimage  # pyright: ignore[reportMissingTypeStubs]
 from xpcs_live_denoise.records.frame_results import RingTable
 from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
 
-RING_PIXELS = 4.0  # width of a ring
+from .radial import Rings
+
 # With so many photons in a ring its sum is set half way to the measured one.
 RING_PHOTONS = 10.0
 BLOCK = 32  # pixels along an edge of a block
 _SMOOTH = 2.0  # pixels over which differences of halves are averaged
 _LEAST = 1e-6
 _filters: Any = ndimage
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rings:
-    """Rings around the direct beam, all as wide, from the first that has a pixel."""
-
-    radius: FloatArray  # (rows, cols), pixels
-    index: IntArray  # (rows * cols,)
-    middles: FloatArray  # (n_ring,), pixels
-
-    @classmethod
-    def of(
-        cls, shape: tuple[int, ...], center: tuple[float, float], *, width: float = RING_PIXELS
-    ) -> Rings:
-        """Return the rings, `width` pixels wide, of images of a shape."""
-        rows, cols = (np.arange(n, dtype=np.float64) for n in shape)
-        radius = np.hypot((rows - center[0])[:, None], (cols - center[1])[None])
-        first = np.floor(radius.min() / width)
-        index = (radius / width - first).astype(np.int64).ravel()
-        middles = (first + np.arange(int(index.max()) + 1, dtype=np.float64) + 0.5) * width
-        return cls(radius=radius, index=index, middles=middles)
-
-    def sums(self, image: FloatArray) -> FloatArray:
-        """Return the sum over each ring, (n_ring,)."""
-        return np.bincount(self.index, image.ravel(), len(self.middles)).astype(np.float64)
-
-    def spread(self, values: FloatArray) -> FloatArray:
-        """Return values of rings (n_ring,) at each pixel, interpolated."""
-        return np.interp(self.radius, self.middles, values)
 
 
 def halves(counts: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
@@ -103,9 +74,9 @@ def block_evidence(
     gain = variance = np.zeros(1)
     for made_of, held in ((0, 1), (1, 0)):
         made = np.maximum(np.where(valid, expected[made_of], 0.0), _LEAST)
-        number = np.maximum(_block_sums(valid.astype(np.float64)), 1)
-        made_sum = _block_sums(np.where(valid, made, 0.0))
-        mean = _block_sums(np.where(valid, counts[made_of], 0.0)) / number
+        number = np.maximum(block_sums(valid.astype(np.float64)), 1)
+        made_sum = block_sums(np.where(valid, made, 0.0))
+        mean = block_sums(np.where(valid, counts[made_of], 0.0)) / number
         # Both have the same sum in the block: only the structure in it is compared.
         flat = _of_blocks(np.maximum(mean, _LEAST), valid.shape)
         scale = _of_blocks(np.maximum(mean, _LEAST) * number / np.maximum(made_sum, _LEAST),
@@ -113,9 +84,9 @@ def block_evidence(
         ratio = np.where(valid, np.log(made * scale / flat), 0.0)
         photons = np.where(valid, counts[held], 0.0)
         difference = np.where(valid, made * scale - flat, 0.0)
-        gain = gain + 2 * _block_sums(photons * ratio - difference)
-        variance = variance + 4 * _block_sums(photons * ratio**2)
-    measured = _block_sums(valid.astype(np.float64)) > 0
+        gain = gain + 2 * block_sums(photons * ratio - difference)
+        variance = variance + 4 * block_sums(photons * ratio**2)
+    measured = block_sums(valid.astype(np.float64)) > 0
     return np.where(measured, gain / np.sqrt(np.maximum(variance, _LEAST)), np.nan)
 
 
@@ -147,13 +118,14 @@ def ring_table(
         "pull": pull,
     }
     return RingTable(
-        radius_pixels=rings.middles,
+        radius_px=rings.middles,
         n_pixels=number.astype(np.int64),
         **{name: np.where(some, values, np.nan) for name, values in columns.items()},
     )
 
 
-def _block_sums(image: FloatArray) -> FloatArray:
+def block_sums(image: FloatArray) -> FloatArray:
+    """Return the sum over each block of BLOCK x BLOCK pixels; the last ones may be smaller."""
     for axis in (0, 1):
         starts: IntArray = np.arange(0, image.shape[axis], BLOCK, dtype=np.int64)
         image = np.add.reduceat(image, starts, axis=axis)

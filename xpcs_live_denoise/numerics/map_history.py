@@ -12,7 +12,7 @@ from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
 from .arrays import enlarged
 from .events import RoiEvents
-from .frame_rings import FrameRing, PixelBlocks, empty_rows
+from .newest_frames import FrameRing, PixelBlocks, empty_rows
 from .threads import spread
 
 # Share of a bin's pixels that hold counts beyond which matrix products are faster than lists.

@@ -36,6 +36,13 @@ class MeanImage:
         self._counts: IntArray = np.zeros((2, n), np.uint32)  # frames left out, and negative ones
         self._mark = -1  # 2^n - 2 of another depth than the type's, where it marks pixels
 
+    @classmethod
+    def of(cls, frames: Array) -> MeanImage:
+        """Return that of frames (k, rows, cols)."""
+        made = cls((frames.shape[1], frames.shape[2]))
+        made.add(frames)
+        return made
+
     def add(self, frames: Array) -> None:
         """Add frames (k, rows, cols) of real numbers."""
         block = _plain(frames).reshape(len(frames), self._counts.shape[1])
@@ -74,6 +81,11 @@ class MeanImage:
         if not negative_is_data and n_negative.any():
             total, counted = total - negative, counted - n_negative
         return total.reshape(self.shape), counted.reshape(self.shape)
+
+    def whole(self) -> tuple[FloatArray, BoolArray]:
+        """Return the sum of the counts, and which pixels held one in every frame, (rows, cols)."""
+        total, counted = self.sums(negative_is_data=False)
+        return total, counted == self.n_frames
 
     # --- the steps -----------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import numpy as np
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
 from .events import RoiEvents
-from .frame_rings import FrameRing
+from .newest_frames import FrameRing
 from .rois import RoiMap
 
 N_BLOCK = 8  # pixel blocks a ROI, for the jackknife

@@ -13,8 +13,8 @@ from .arrays import LEVEL_LAGS
 from .band import RowBand
 from .c2_map import C2Map
 from .events import EventRing, NewFrames, RoiEvents, find_events, no_events
-from .frame_rings import FrameRing, PixelBlocks
 from .map_history import MOST_IN_LISTS
+from .newest_frames import FrameRing, PixelBlocks
 from .static import MeanImages
 from .threads import spread
 

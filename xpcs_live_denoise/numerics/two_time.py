@@ -16,8 +16,8 @@ from .arrays import LEVEL_LAGS
 from .band import RowBand, band_of_c2
 from .c2_map import C2Map
 from .events import EventSorter, NewFrames, checked_events, dense_frames
-from .frame_rings import PixelBlocks, known
 from .gathering import KNOWN_TYPES, gather_into
+from .newest_frames import PixelBlocks, known
 from .rois import RoiMap, check_pixels
 from .skbeam_two_time import SkbeamTwoTime
 from .static import N_BLOCK, MeanImages

@@ -319,6 +319,8 @@ class XPCSResult(ValidatedRun):
             The mean over all frames that were read whole (float32, NaN where no number was good)
             and the ROI under each pixel (int32, 0 for none), dims (row, col); coordinates in pixels
             of the detector, `binning` (1 of a run that has ended) and `n_frames` as attributes.
+            With the setting `denoise_image` the first has the coordinates `denoised`, expected
+            counts a pixel and frame, and `denoised_error`; NaN where nothing was measured.
 
         Raises
         ------
@@ -338,16 +340,19 @@ class XPCSResult(ValidatedRun):
         binning = node.metadata.get("binning", 1)
         mean, labels = node.read(), stream["roi_labels"].read()
         # The centre of each binned pixel, in pixels of the frames that the ROIs are drawn on.
-        coords: Document = {
+        places: Document = {
             name: (name, pixel_centres(n, binning), {"units": "pixels"})
             for name, n in zip(("row", "col"), mean.shape, strict=True)
         }
         attrs = {"binning": binning, "n_frames": node.metadata.get("n_frames", 0)}
+        dims, coords = ("row", "col"), {**places}
+        for name in ("denoised", "denoised_error"):
+            key = f"image_{name}"
+            if key in stream and stream[key].shape == mean.shape:  # both are written anew
+                coords[name] = (dims, stream[key].read())
         return (
-            xr.DataArray(mean, dims=("row", "col"), coords=coords, name="image", attrs=attrs),
-            xr.DataArray(
-                labels, dims=("row", "col"), coords=coords, name="roi_labels", attrs=attrs
-            ),
+            xr.DataArray(mean, dims=dims, coords=coords, name="image", attrs=attrs),
+            xr.DataArray(labels, dims=dims, coords=places, name="roi_labels", attrs=attrs),
         )
 
     def intensity(self) -> xr.Dataset:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xpcs_live_denoise.numerics.radial import binned_position
 from xpcs_live_denoise.records.types import Array, BoolArray, Document, FloatArray, IntArray
 
 from .contents import Contents
@@ -59,7 +60,7 @@ class RoiImage:
             bins = np.where(labels[place] == under, place + 1, 0)
             if geometry.get("beam_center") is not None:
                 turned = turn_point(geometry["beam_center"], xpcs)
-                center = tuple((at + 0.5) / binning - 0.5 for at in turned)
+                center = binned_position(turned, binning)
         else:
             image, bins = np.full((1, len(labels)), np.nan), np.arange(1, len(labels) + 1)[None]
         return cls(

@@ -11,7 +11,7 @@ from .types import BoolArray, FloatArray, IntArray
 class RingTable:
     """Counts a pixel by distance from the direct beam, one row a ring of 4 pixels; NaN for none."""
 
-    radius_pixels: FloatArray  # (n_ring,): the middle of the ring
+    radius_px: FloatArray  # (n_ring,): the middle of the ring
     n_pixels: IntArray  # that were measured
     measured: FloatArray  # mean counts of a pixel
     measured_error: FloatArray  # of its photons: their root

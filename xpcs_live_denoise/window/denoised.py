@@ -55,7 +55,7 @@ def draw_denoised(image: DenoisedFrame, title: str) -> Figure:
 
 
 def _draw_rings(axes: Any, rings: RingTable) -> None:
-    radius = rings.radius_pixels
+    radius = rings.radius_px
     measured, error = rings.measured, rings.measured_error
     axes.errorbar(radius, measured, error, fmt=".", color=_MEASURED, ms=3, label="measured")
     axes.plot(radius, rings.denoised, color=_DENOISED, label="denoised")

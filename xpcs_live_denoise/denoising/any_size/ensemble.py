@@ -190,8 +190,7 @@ def open_any_size(
 ) -> AnySizeEnsemble:
     """Return the ensemble of weights and card that `save_any_size` wrote.
 
-    Raises InvalidInputError for weights that are not those of the card, RuntimeError for a device
-    that cannot be used.
+    Raises InvalidInputError for weights that are not those of the card.
     """
     channels, n_members = card.get("channels", ()), card["n_members"]
     networks: list[AnySizeNetwork] = []

@@ -93,11 +93,11 @@ class Evaluation:
                 for method, found in self.summary["methods"].items()
             }
             parts.append(f"Against {about['of']} ({about['n']} inputs):")
-            parts.append(_layout(_main_rows(shown)))
+            parts.append(layout(_main_rows(shown)))
             parts.append(
                 "Median (mean) relative error of Gamma, by true Gamma a frame and by noise:"
             )
-            parts.append(_layout(_part_rows(shown)))
+            parts.append(layout(_part_rows(shown)))
         return "\n\n".join(parts)
 
 
@@ -291,7 +291,8 @@ def _part_rows(shown: Mapping[str, Fields]) -> list[list[str]]:
     return rows
 
 
-def _layout(rows: Sequence[Sequence[str]]) -> str:
+def layout(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as text, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))

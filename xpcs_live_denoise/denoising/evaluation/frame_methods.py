@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from scipy import ndimage
 
+from xpcs_live_denoise.numerics.frame_trust import halves
 from xpcs_live_denoise.records.types import BoolArray, FloatArray
 
 # counts and valid (rows, cols), the direct beam (row, col) or None -> expected counts (rows, cols).
@@ -56,7 +57,7 @@ def gaussian(
     rng: np.random.Generator,
 ) -> FloatArray:
     """Return a Gaussian mean over measured pixels, of the width that predicts held-out photons."""
-    kept, held = halves(counts, rng)
+    kept, held = (2 * one for one in halves(counts, rng))
     best = min(WIDTHS, key=lambda width: deviance(held, smoothed(kept, valid, width), valid))
     # The half has half of the photons; the whole bears a width narrower by about 2^(1/6).
     return smoothed(counts, valid, best * 2 ** (-1 / 6))
@@ -73,7 +74,7 @@ def gamma_poisson(
     Rates are Gamma distributed around that mean; their shape, and which mean, is what predicts
     held-out photons best.
     """
-    kept, held = halves(counts, rng)
+    kept, held = (2 * one for one in halves(counts, rng))
     means: list[Callable[[FloatArray], FloatArray]] = [
         lambda image, width=width: smoothed(image, valid, width) for width in (2.0, 4.0, 8.0)
     ]
@@ -128,12 +129,6 @@ METHODS: dict[str, Method] = {
     "Gamma-Poisson": gamma_poisson,
     "BM3D": bm3d,
 }
-
-
-def halves(counts: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Return two images of independent photons, each photon in one of them: twice their half."""
-    first = rng.binomial(np.rint(counts).astype(np.int64), 0.5).astype(np.float64)
-    return 2 * first, 2 * (counts - first)
 
 
 def smoothed(counts: FloatArray, valid: BoolArray, width: float) -> FloatArray:

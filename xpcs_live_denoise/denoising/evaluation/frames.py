@@ -13,7 +13,8 @@ from xpcs_live_denoise.denoising.frames.denoise import denoise_counts
 from xpcs_live_denoise.denoising.frames.denoiser import FrameDenoiser
 from xpcs_live_denoise.denoising.training.image_pairs import MeasuredImages
 from xpcs_live_denoise.denoising.training.images import CLASSES, photons, simulate_images
-from xpcs_live_denoise.numerics.frame_trust import RING_PIXELS, Rings
+from xpcs_live_denoise.numerics.frame_trust import BLOCK, block_sums
+from xpcs_live_denoise.numerics.radial import RING_PIXELS, Rings
 from xpcs_live_denoise.records.types import BoolArray, FloatArray
 
 from .frame_methods import LEAST, METHODS, Method
@@ -22,7 +23,6 @@ MODEL = "model"
 COUNTS = (0.05, 1.0)  # mean counts of a pixel: a twentieth of 1 to 20
 SIZE = 128
 EXPOSURES = 100  # of an image, for the bias of its rings
-BLOCK = 32  # pixels along an edge, for errors of differences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +33,17 @@ class FrameComparison:
     columns: tuple[str, ...]
     rows: dict[str, tuple[float, ...]]
     notes: tuple[str, ...] = ()
+    lowest_is_best: bool = True
 
     def text(self) -> str:
-        """Return a table in Markdown, the lowest of each column bold."""
+        """Return a table in Markdown, the lowest of each column bold where it is the best."""
         lines = [self.title, "", f"| method | {' | '.join(self.columns)} |"]
         lines.append("|---" * (1 + len(self.columns)) + "|")
-        best = [np.nanmin([row[k] for row in self.rows.values()]) for k in range(len(self.columns))]
+        of_columns = list(zip(*self.rows.values(), strict=True))
+        best = [min((x for x in one if np.isfinite(x)), default=np.nan) for one in of_columns]
         for name, row in self.rows.items():
             cells = [
-                f"**{value:.4f}**" if value == low else f"{value:.4f}"
+                f"**{value:.4f}**" if self.lowest_is_best and value == low else f"{value:.4f}"
                 for value, low in zip(row, best, strict=True)
             ]
             lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -141,7 +143,8 @@ def ring_bias(
             made = denoise_counts(np.where(valid, drawn, 0), valid, denoiser, center=center)
             mean += np.where(valid, made.denoised, 0.0) / exposures
         for width in widths:
-            rings = Rings.of(rate.shape, center, width=width)
+            if (rings := Rings.of(rate.shape, center, width=width)) is None:
+                continue  # the beam of a simulated image is near
             true = rings.sums(np.where(valid, rate, 0.0))
             some = true > 0
             bias[width].append((rings.sums(mean) - true)[some] / np.sqrt(true[some]))
@@ -157,41 +160,44 @@ def compare_measured(
 ) -> FrameComparison:
     """Compare on measured images, by how well the photons of their targets are predicted.
 
-    A cell is the deviance a photon less that of the model, with its error from blocks of 32 x 32
-    pixels: only differences between methods are known. Positive: the model is better.
+    A cell is the deviance a photon less that of the model: only differences between methods are
+    known. Positive: the model is better. Its error comes from blocks of 32 x 32 pixels: images that
+    were set apart are cut so that no pixel counts twice, and blocks at one place of several images,
+    which show the same structure, count as one.
     """
     rng = np.random.default_rng(seed)
     methods = methods_with(denoiser)
-    batches = list(images.choosing())
-    losses: dict[str, list[FloatArray]] = {name: [] for name in methods}
-    photon_number: list[FloatArray] = []
-    n_total, done = sum(len(one.counts) for one in batches), 0
-    for batch in batches:
-        for k in range(len(batch.counts)):
-            counts, target = (one[k].double().numpy() for one in (batch.counts, batch.target))
-            valid = batch.valid[k].numpy() > 0
-            row, col = (float(one) for one in batch.center[k])
-            center = (row, col) if np.isfinite([row, col]).all() else None
-            for name, method in methods.items():
-                made = np.maximum(method(counts, valid, center, rng), LEAST)
-                deviance = np.where(valid, 2 * (made - target * np.log(made)), 0.0)
-                losses[name].append(_block_sums(deviance))
-            photon_number.append(_block_sums(np.where(valid, target, 0.0)))
-            done += 1
-            if progress is not None:
-                progress(done, n_total)
-    n_photons = np.concatenate([one.ravel() for one in photon_number]).sum()
+    cuts = list(images.held_out(torch.Generator().manual_seed(seed)))
+    # Of each block of the detector, (row, column): what is summed over images.
+    blocks: dict[tuple[int, int], FloatArray] = {}
+    for done, ((row, col), batch) in enumerate(cuts):
+        counts, target = (one[0].double().numpy() for one in (batch.counts, batch.target))
+        valid = batch.valid[0].numpy() > 0
+        beam = float(batch.center[0, 0]), float(batch.center[0, 1])
+        center = beam if np.isfinite(beam).all() else None
+        made = [np.maximum(one(counts, valid, center, rng), LEAST) for one in methods.values()]
+        deviances = [2 * (one - target * np.log(one)) for one in made]
+        parts = [np.where(valid, one, 0.0) for one in (*deviances, target, np.ones_like(target))]
+        sums = np.stack([block_sums(one) for one in parts], axis=-1)  # (rows, cols, ...)
+        for at in zip(*np.nonzero(sums[..., -1]), strict=True):
+            place = row // BLOCK + int(at[0]), col // BLOCK + int(at[1])
+            blocks[place] = blocks.get(place, 0.0) + sums[at]
+        if progress is not None:
+            progress(done + 1, len(cuts))
+    found = np.stack(list(blocks.values()))  # (n_block, ...)
+    n_photons = max(found[:, -2].sum(), 1.0)
     rows: dict[str, tuple[float, ...]] = {}
-    own = np.concatenate([one.ravel() for one in losses[MODEL]])
-    for name, parts in losses.items():
-        difference = np.concatenate([one.ravel() for one in parts]) - own
-        error = np.sqrt(len(difference)) * difference.std()
+    for index, name in enumerate(methods):
+        difference = found[:, index] - found[:, 0]
+        error = np.sqrt(len(found)) * difference.std(ddof=1) if len(found) > 1 else np.nan
         rows[name] = (float(difference.sum() / n_photons), float(error / n_photons))
     return FrameComparison(
-        title=f"Deviance a photon of the target, less that of the model, {n_total} cuts",
+        title=f"Deviance a photon of the target, less that of the model, {len(cuts)} cuts, "
+        f"{len(found)} blocks",
         columns=("difference", "error"),
         rows=rows,
         notes=("Positive: the model predicts photons better.",),
+        lowest_is_best=False,
     )
 
 
@@ -199,9 +205,3 @@ def excess(made: FloatArray, rate: FloatArray, valid: BoolArray) -> float:
     """Return E, the expected excess deviance of a measured pixel, in counts."""
     made, rate = np.maximum(made[valid], LEAST), np.maximum(rate[valid], 1e-9)
     return float((2 * (rate * np.log(rate / made) - (rate - made))).mean())
-
-
-def _block_sums(image: FloatArray) -> FloatArray:
-    for axis in (0, 1):
-        image = np.add.reduceat(image, np.arange(0, image.shape[axis], BLOCK), axis=axis)
-    return image

@@ -15,6 +15,7 @@ from xpcs_live_denoise.numerics.any_size import rows_of_maps
 from xpcs_live_denoise.numerics.fits import fit_ages
 from xpcs_live_denoise.records.types import Array, Document, FloatArray
 
+from .evaluate import layout
 from .unseen_dynamics import CLASSES, UnseenMap, simulate_unseen
 
 SHORT_LAGS = 50  # up to here, and above, errors are told apart
@@ -73,7 +74,7 @@ class MapEvaluation:
             by_kind.append([name, *cells])
         about = f"{self.summary['n_cases']} simulated C2 of {self.summary['n_frames']} frames:"
         return "\n\n".join(
-            [about, _layout(main), "exp(mean ln MSE), lags 1-50 / above:", _layout(by_kind)]
+            [about, layout(main), "exp(mean ln MSE), lags 1-50 / above:", layout(by_kind)]
         )
 
 
@@ -206,11 +207,3 @@ def _finite_mean(values: Array) -> float | None:
 
 def _cell(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
-
-
-def _layout(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    )

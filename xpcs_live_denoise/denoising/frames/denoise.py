@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 
 from xpcs_live_denoise.errors import FrameShapeError, InvalidInputError
 from xpcs_live_denoise.numerics.frame_trust import (
-    Rings,
     block_evidence,
     halves,
     pixel_error,
@@ -19,6 +18,7 @@ from xpcs_live_denoise.numerics.frame_trust import (
     ring_table,
 )
 from xpcs_live_denoise.numerics.mean_image import MeanImage
+from xpcs_live_denoise.numerics.radial import Rings
 from xpcs_live_denoise.numerics.threads import one_thread
 from xpcs_live_denoise.records.frame_results import DenoisedFrame
 from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray
@@ -86,28 +86,38 @@ def denoise_frames(
     denoiser = model if isinstance(model, FrameDenoiser) else load_frame_denoiser(model)
     rng = np.random.default_rng(seed)
     return [
-        denoise_sum(image[np.newaxis], denoiser, center=beam, good=good, rng=rng if trust else None)
+        denoise_sum(
+            MeanImage.of(image[np.newaxis]),
+            image,
+            denoiser,
+            center=beam,
+            good=good,
+            rng=rng if trust else None,
+        )
         for image in images
     ]
 
 
 def denoise_sum(
-    frames: Array,
+    of: MeanImage,
+    last: Array,
     denoiser: FrameDenoiser,
     *,
     center: tuple[float, float] | None,
     good: BoolArray,
     rng: np.random.Generator | None = None,
 ) -> DenoisedFrame:
-    """Return what is made of the sum of frames (k, rows, cols); a generator asks for the trust."""
-    mean = MeanImage(good.shape)
-    mean.add(frames)
-    total, counted = mean.sums(negative_is_data=False)
-    valid = good & (counted == len(frames))
-    if len(frames) == 1:
-        measured = frames[0].astype(np.float32)
+    """Return what is made of a sum of frames; a generator asks for the trust.
+
+    `last` is its last frame: of a frame that is alone pixels keep what they held.
+    """
+    total, whole = of.whole()
+    if of.n_frames == 1:
+        measured = last.astype(np.float32)
     else:
+        _, counted = of.sums(negative_is_data=False)
         measured = np.where(counted > 0, total, np.nan).astype(np.float32)
+    valid = good & whole
     return denoise_counts(total, valid, denoiser, center=center, measured=measured, rng=rng)
 
 

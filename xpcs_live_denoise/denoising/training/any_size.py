@@ -20,6 +20,7 @@ from xpcs_live_denoise.denoising.any_size.network import (
     AnySizeNetwork,
     by_lag,
 )
+from xpcs_live_denoise.denoising.devices import usable_device
 from xpcs_live_denoise.denoising.ensemble import load_ensemble
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.threads import one_thread
@@ -37,10 +38,10 @@ class AnySizeRecipe:
     """The numbers of a training."""
 
     # Lengths of the simulated series, frames, and how many there are of each.
-    n_frames: tuple[int, ...] = (192, 384)
-    n_maps: tuple[int, ...] = (800, 200)
+    n_frames: tuple[int, ...] = (192, 320)
+    n_maps: tuple[int, ...] = (400, 120)
     n_validation: int = 100  # of the first length
-    steps: int = 4000
+    steps: int = 4000  # at most
     batch: int = 8
     learning_rate: float = 4e-3
     channels: tuple[int, ...] = CHANNELS  # of the encoder
@@ -135,8 +136,8 @@ def train_member(
     measured: WindowPairs | None = None,
     seconds: float = math.inf,
     progress: Callable[[str], None] = lambda _: None,
-) -> tuple[AnySizeNetwork, float]:
-    """Train one network; return it, ready to be used, and its error on the validation maps.
+) -> tuple[AnySizeNetwork, float, int]:
+    """Train one network; return it, ready to be used, its error on the validation maps, its steps.
 
     The learning rate falls to 0 at the last step, or after `seconds` if that is earlier.
     """
@@ -144,7 +145,7 @@ def train_member(
     device = validation.c2.device
     network = AnySizeNetwork(recipe.channels).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=1e-4)
-    batches, begin = Batches(pools, recipe, measured, seed), time.monotonic()
+    batches, begin, step = Batches(pools, recipe, measured, seed), time.monotonic(), -1
     for step in range(recipe.steps):
         done = max(step / recipe.steps, (time.monotonic() - begin) / seconds)
         rate = min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
@@ -163,7 +164,7 @@ def train_member(
             network.train()
         if done >= 1:
             break
-    return network.eval(), validation_error(network, validation)
+    return network.eval(), validation_error(network, validation), step + 1
 
 
 @torch.inference_mode()
@@ -219,7 +220,7 @@ def train_any_size(
             f"train: got {members} members and {seconds} s; expected at least one, and more than 0."
         )
     data = None if windows is None else load_windows(windows)
-    where = torch.device(device)
+    where = usable_device(device, "train")
     generator = torch.Generator(where).manual_seed(seed)
     pools: list[SimulatedMaps] = []
     for length, n in zip(recipe.n_frames, recipe.n_maps, strict=True):
@@ -227,7 +228,7 @@ def train_any_size(
         pools.append(simulate_maps(n, length, generator=generator))
     validation = simulate_maps(recipe.n_validation, recipe.n_frames[0], generator=generator)
     measured = None if data is None else window_pairs(data)
-    trained: list[tuple[AnySizeNetwork, float]] = []
+    trained: list[tuple[AnySizeNetwork, float, int]] = []
     with one_thread():
         for index in range(members):
             progress(f"network {index + 1} of {members}")
@@ -260,10 +261,19 @@ def train_any_size(
             "sha256": None if data is None else data.sha256,
             "pairs": 0 if measured is None else len(measured.pairs),
         },
-        "recipe": {**asdict(recipe), "seconds": seconds if math.isfinite(seconds) else None},
+        "recipe": {
+            **asdict(recipe),
+            "steps": max(steps for *_, steps in trained),
+            "seconds": seconds if math.isfinite(seconds) else None,
+        },
         "seed": seed,
+        "device": str(where),
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
-        "metrics": {"validation_ln_mse_over_beta2": [error for _, error in trained]},
+        "metrics": {
+            "validation_ln_mse_over_beta2": [error for _, error, _ in trained],
+            "maps": f"{recipe.n_validation} simulated series of {recipe.n_frames[0]} frames, of "
+            "the kinds it was trained on",
+        },
     }
-    folder = save_any_size([network.cpu() for network, _ in trained], card, out_dir)
+    folder = save_any_size([network.cpu() for network, *_ in trained], card, out_dir)
     return load_ensemble(folder, denoiser=KIND)

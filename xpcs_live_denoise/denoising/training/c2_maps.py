@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .draws import log_uniform, uniform
+
 KINDS = ("constant", "ageing", "steps", "oscillation", "bursts")
 # Ranges of what is simulated, each drawn evenly in its logarithm.
 RATE = (1e-3, 0.5)  # Gamma per frame
@@ -55,37 +57,37 @@ def rate_curve(kind: str, n_frames: int, generator: torch.Generator) -> Tensor:
     """Return Gamma per frame, (n_frames,), of one kind of dynamics."""
     device = generator.device
     time = torch.linspace(0, 1, n_frames, device=device)
-    ln_rate = torch.full_like(time, math.log(_log_uniform(*RATE, generator)))
+    ln_rate = torch.full_like(time, math.log(log_uniform(*RATE, generator)))
     if kind == "ageing":
-        total = _uniform(-3.0, 3.0, generator)  # change of ln Gamma over the series
-        sharp = _log_uniform(0.3, 30.0, generator)
+        total = uniform(-3.0, 3.0, generator)  # change of ln Gamma over the series
+        sharp = log_uniform(0.3, 30.0, generator)
         course = torch.log1p(sharp * time) / math.log1p(sharp)
-        ln_rate = ln_rate + total * (course if _uniform(0, 1, generator) < 0.5 else time)
+        ln_rate = ln_rate + total * (course if uniform(0, 1, generator) < 0.5 else time)
     elif kind == "steps":
-        for _ in range(1 + int(_uniform(0, 3, generator))):
-            at = _uniform(0.1, 0.9, generator)
-            ln_rate = ln_rate + _uniform(-2.3, 2.3, generator) * (time > at)
+        for _ in range(1 + int(uniform(0, 3, generator))):
+            at = uniform(0.1, 0.9, generator)
+            ln_rate = ln_rate + uniform(-2.3, 2.3, generator) * (time > at)
     elif kind == "oscillation":
-        period = _log_uniform(20 / n_frames, 1.0, generator)
-        phase = _uniform(0, 2 * math.pi, generator)
-        depth = _uniform(0.2, 1.2, generator)
+        period = log_uniform(20 / n_frames, 1.0, generator)
+        phase = uniform(0, 2 * math.pi, generator)
+        depth = uniform(0.2, 1.2, generator)
         ln_rate = ln_rate + depth * torch.sin(2 * math.pi * time / period + phase)
     elif kind == "bursts":
-        for _ in range(1 + int(_uniform(0, 4, generator))):
-            at = int(_uniform(0, n_frames, generator))
-            length = int(_log_uniform(1.0, 30.0, generator))
-            ln_rate[at : at + length] += _uniform(0.7, 3.5, generator)
+        for _ in range(1 + int(uniform(0, 4, generator))):
+            at = int(uniform(0, n_frames, generator))
+            length = int(log_uniform(1.0, 30.0, generator))
+            ln_rate[at : at + length] += uniform(0.7, 3.5, generator)
     return ln_rate.exp().clamp(1e-4, 3.0)
 
 
 def _one(rate: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
     """Return C2 and its truth, (m, m), and beta, of one series."""
     device, m = generator.device, len(rate)
-    alpha = _log_uniform(*EXPONENT, generator)
-    static = 0.0 if _uniform(0, 1, generator) < 0.6 else _uniform(0.05, 0.9, generator)
-    modes = max(1, round(1 / _log_uniform(*CONTRAST, generator)))
-    pixels = int(min(_log_uniform(*PIXELS, generator), MOST_FIELDS / modes))
-    counts = max(_log_uniform(*COUNTS, generator), LEAST_PHOTONS / pixels)
+    alpha = log_uniform(*EXPONENT, generator)
+    static = 0.0 if uniform(0, 1, generator) < 0.6 else uniform(0.05, 0.9, generator)
+    modes = max(1, round(1 / log_uniform(*CONTRAST, generator)))
+    pixels = int(min(log_uniform(*PIXELS, generator), MOST_FIELDS / modes))
+    counts = max(log_uniform(*COUNTS, generator), LEAST_PHOTONS / pixels)
 
     double = rate.double()
     clock = torch.cumsum((double + torch.roll(double, 1)) / 2, 0)
@@ -102,7 +104,7 @@ def _one(rate: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, floa
                 fixed = torch.randn(shape[1:], generator=generator, device=device)
                 field = math.sqrt(1 - static) * field + math.sqrt(static) * fixed
             intensity += (field**2).view(m, some, pixels).sum(dim=1) / (2 * modes)
-    uneven = _uniform(0.0, 0.25, generator) if _uniform(0, 1, generator) < 0.5 else 0.0
+    uneven = uniform(0.0, 0.25, generator) if uniform(0, 1, generator) < 0.5 else 0.0
     brightness = torch.exp(uneven * torch.randn(pixels, generator=generator, device=device))
     beam = torch.exp(0.05 * torch.randn((m, 1), generator=generator, device=device))
     photons = torch.poisson(counts * intensity * brightness * beam, generator=generator)
@@ -112,12 +114,3 @@ def _one(rate: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, floa
     g1 = static + (1 - static) * moving.float()
     level = float((brightness**2).mean() / brightness.mean() ** 2)
     return c2, level * (1 + g1**2 / modes), level / modes
-
-
-def _uniform(low: float, high: float, generator: torch.Generator) -> float:
-    draw = torch.rand((), generator=generator, device=generator.device)
-    return low + (high - low) * float(draw)
-
-
-def _log_uniform(low: float, high: float, generator: torch.Generator) -> float:
-    return math.exp(_uniform(math.log(low), math.log(high), generator))

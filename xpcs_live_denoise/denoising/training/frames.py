@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import time
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from xpcs_live_denoise.denoising.devices import usable_device
 from xpcs_live_denoise.denoising.frames.denoiser import (
     SMALL,
     FrameDenoiser,
@@ -29,6 +31,10 @@ from .image_pairs import Batch, MeasuredImages, SimulatedImages
 from .similarity import ms_ssim
 
 LOSSES = ("poisson", "published")
+REFERENCE = (
+    "Oppliger et al., Nat. Mach. Intell. 6, 180 (2024): architecture; what differs is in "
+    "docs/frame-denoising.md"
+)
 # Deviances of images are compared in the logarithm, above this share of their mean counts.
 _LEAST_EXCESS = 3e-4
 _WARM_UP = 100  # steps
@@ -42,8 +48,8 @@ class FrameRecipe:
     loss: str = "poisson"  # or "published": 0.3 MAE + 0.7 (1 - MS-SSIM)
     minutes: float = 10.0
     steps: int = 100_000  # at most
-    batch: int = 8
-    learning_rate: float = 5e-4
+    batch: int = 16
+    learning_rate: float = 1e-3
     share_center: float = 0.6  # of batches' images whose beam center the network is told
 
 
@@ -92,25 +98,30 @@ def train_frames(
             f"Recipe: got network {recipe.network!r} and loss {recipe.loss!r}; expected one of "
             f"{', '.join(NETWORKS)} and of {', '.join(LOSSES)}."
         )
+    where = usable_device(device, "train-frames")
     torch.manual_seed(seed)
-    network = _begin(recipe, start).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    network = _begin(recipe, start).to(where, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     training = _Training(network, images, recipe, torch.Generator().manual_seed(seed))
-    if device == "cpu":
-        with one_thread():
-            training.run(progress or (lambda _: None))
-    else:
+    with one_thread() if where.type == "cpu" else contextlib.nullcontext():
         training.run(progress or (lambda _: None))
     card: dict[str, Any] = {
         "name": name,
         "network": recipe.network,
+        "reference": REFERENCE,
         "trained_on": images.description,
-        "recipe": {**asdict(recipe), "steps": training.steps, "start": str(start)},
+        "recipe": {
+            **asdict(recipe),
+            "steps": training.steps,
+            "start": None if start is None else str(start),
+        },
         "seed": seed,
+        "device": str(where),
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
         "metrics": {
             "what": images.score_words,
             "at_first": training.first,
             "score": training.best,
+            **images.by_class(training.scores()),
         },
     }
     save_frame_network(network, card, out)
@@ -148,7 +159,7 @@ class _Training:
             network.parameters(), recipe.learning_rate, weight_decay=1e-5
         )
         self.steps = 0
-        self.first = self.best = self._score()
+        self.first = self.best = float(self.scores().mean())
 
     def run(self, progress: Callable[[FrameProgress], None]) -> None:
         """Train until the time or the steps have passed; the network is its best then."""
@@ -163,7 +174,7 @@ class _Training:
             done = max(self.steps / recipe.steps, seconds / (60 * recipe.minutes))
             if done >= min(next_score, 1.0):
                 next_score += 0.1
-                score = self._score()
+                score = float(self.scores().mean())
                 if score < self.best:
                     self.best, state = score, copy.deepcopy(self._network.state_dict())
                 progress(FrameProgress(seconds=seconds, step=self.steps, score=score))
@@ -186,7 +197,8 @@ class _Training:
         self._optimizer.step()
 
     @torch.inference_mode()
-    def _score(self) -> float:
+    def scores(self) -> Tensor:
+        """Return the score of each image that chooses, (n,)."""
         self._network.eval()
         scores: list[Tensor] = []
         for batch in self._images.choosing():
@@ -195,7 +207,7 @@ class _Training:
                 self._network, on_device.counts, on_device.valid, on_device.center
             )
             scores.append(score_of(estimate, on_device).cpu())
-        return float(torch.cat(scores).mean())
+        return torch.cat(scores)
 
 
 def score_of(estimate: Tensor, batch: Batch) -> Tensor:

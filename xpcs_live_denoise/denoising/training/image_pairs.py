@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -13,13 +14,18 @@ from torch import Tensor
 
 from xpcs_live_denoise.errors import InvalidInputError
 from xpcs_live_denoise.numerics.mean_image import MeanImage
-from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray
+from xpcs_live_denoise.records.types import Array, BoolArray, FloatArray, IntArray
 
-from .images import CLASSES, photons, simulate_images
+from .images import CLASSES, COUNTS, photons, simulate_images
 
 SIZE = 128  # pixels along an edge of what is learned from
 N_CHOOSING = 3  # batches of eight cuts that choose the best state
+MOST_HELD_OUT = 96  # cuts that a comparison takes
 SET_APART = 5  # of so many images one chooses the best state and is not learned from
+
+
+# Counts, target and valid pixels, (SIZE, SIZE), and the beam of a cut.
+Cut: TypeAlias = tuple[FloatArray, FloatArray, BoolArray, FloatArray]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +55,7 @@ class SimulatedImages:
 
     score_words = "mean over simulated images of ln(E / mean counts), E the excess deviance a pixel"
 
-    def __init__(self, n_images: int = 1000, n_choosing: int = 50, *, seed: int = 0) -> None:
+    def __init__(self, n_images: int = 6000, n_choosing: int = 50, *, seed: int = 0) -> None:
         generator = torch.Generator().manual_seed(seed)
         self._learning = simulate_images(n_images, SIZE, generator=generator)
         chosen = simulate_images(n_choosing, SIZE, generator=generator)
@@ -61,7 +67,8 @@ class SimulatedImages:
             is_truth=True,
         )
         self.description: dict[str, Any] = {
-            "simulated": n_images, "classes": list(CLASSES), "size": SIZE, "seed": seed,
+            "simulated": n_images, "choosing": n_choosing, "classes": list(CLASSES), "size": SIZE,
+            "counts": list(COUNTS), "seed": seed,
         }  # fmt: skip
 
     def batch(self, n: int, generator: torch.Generator) -> Batch:
@@ -88,40 +95,63 @@ class SimulatedImages:
         """Yield the images that choose, always the same."""
         yield from _parts(self._choosing)
 
+    @staticmethod
+    def by_class(scores: Tensor) -> dict[str, Any]:
+        """Return what a card says more of the scores of the images that choose, (n,)."""
+        of = {kind: scores[k :: len(CLASSES)] for k, kind in enumerate(CLASSES)}
+        return {"ln_excess": {kind: float(one.mean()) for kind, one in of.items() if len(one)}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """Measured images of the same, each with noise of its own."""
+
+    views: FloatArray  # (n_view, rows, cols): sums of frames, in the order of time
+    n_frames: IntArray  # (n_view,): how many frames each is of
+    valid: BoolArray  # (rows, cols)
+    target: FloatArray | None = None  # (rows, cols); None: other views are
+    n_target: int = 0  # frames of the target; 0: not known, its counts tell
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """The first row and column of cuts that share no pixel and cover it."""
+        rows, cols = (range(0, n, SIZE) for n in self.valid.shape)
+        return list(itertools.product(rows, cols))
+
 
 class MeasuredImages:
     """Measured images, of which each shows the same several times with noise of its own.
 
-    `views` are (n_view, rows, cols) of each: a sum of some is the input, the disjoint rest, or the
-    last, the target. `ratio` is by how much more counts the target has, which is divided out.
+    Of a scene a sum of some views is the input; the target is an image of more counts, or the sum
+    of other views. By how much more counts the target has is divided out. Views that are next to
+    those of the input in time are no target: they share speckle with it, which is no structure.
     """
 
     score_words = "mean deviance of the photons of images that were set apart, over their number"
 
     def __init__(
         self,
-        scenes: Sequence[tuple[FloatArray, FloatArray | None, BoolArray]],
+        scenes: Sequence[Scene],
         *,
         center: tuple[float, float] | None = None,
         description: dict[str, Any],
         seed: int = 0,
     ) -> None:
-        """Take scenes: views (n_view, rows, cols), a target (None: other views), valid pixels."""
         self._center = center or (math.nan, math.nan)
-        self._scenes = list(scenes)
         n_apart = max(1, len(scenes) // SET_APART) if len(scenes) > 1 else 0
-        self._learning = self._scenes[: len(scenes) - n_apart]
+        self._learning = list(scenes[: len(scenes) - n_apart])
+        self._apart = list(scenes[len(scenes) - n_apart :])
+        if not n_apart:  # one scene: its last views choose, and nobody learns from them
+            (one,) = scenes
+            n_last = max(1, len(one.views) // SET_APART)
+            early = replace(one, views=one.views[:-n_last], n_frames=one.n_frames[:-n_last])
+            self._learning = [early]
+            last = one.views[-n_last:].sum(axis=0)
+            n_target = int(one.n_frames[-n_last:].sum())
+            first = replace(one, views=one.views[:1], n_frames=one.n_frames[:1])
+            self._apart = [replace(first, target=last, n_target=n_target)]
         generator = torch.Generator().manual_seed(seed)
-        self._choosing: list[Batch] = []
-        if n_apart:
-            apart = self._scenes[len(scenes) - n_apart :]
-        else:  # one scene: its last views choose, and nobody learns from them
-            views, _, valid = self._scenes[0]
-            n_last = max(1, len(views) // SET_APART)
-            self._learning = [(views[:-n_last], None, valid)]
-            apart = [(views[:1], views[-n_last:].sum(axis=0), valid)]
-        for _ in range(N_CHOOSING):
-            self._choosing.append(self._drawn(apart, 8, generator))
+        self._choosing = [self._drawn(self._apart, 8, generator) for _ in range(N_CHOOSING)]
         self.description = description
 
     @classmethod
@@ -139,29 +169,36 @@ class MeasuredImages:
                 f"Pairs: got {len(pairs)} that can be read; expected at least 2, of which one is "
                 "set apart to choose by."
             )
-        scenes: list[tuple[FloatArray, FloatArray | None, BoolArray]] = []
-        for low, high in pairs:
-            (few, good), (many, also_good) = counts_of(low[np.newaxis]), counts_of(high[np.newaxis])
-            scenes.append((few[np.newaxis], many, good & also_good))
+        scenes: list[Scene] = []
+        for pair in pairs:
+            both = (MeanImage.of(one[np.newaxis]).whole() for one in pair)
+            (few, good), (many, also_good) = both
+            views, target = few[np.newaxis].astype(np.float32), many.astype(np.float32)
+            one_frame = np.ones(1, np.int64)
+            scenes.append(
+                Scene(views=views, n_frames=one_frame, valid=good & also_good, target=target)
+            )
         return cls(scenes, center=center, description=description, seed=seed)
 
     @classmethod
     def of_series(
         cls,
-        groups: FloatArray,
+        views: FloatArray,
+        n_frames: IntArray,
         valid: BoolArray,
         *,
         center: tuple[float, float] | None = None,
         description: dict[str, Any],
         seed: int = 0,
     ) -> MeasuredImages:
-        """Take the sums over groups of frames of a series that are disjoint, (n, rows, cols)."""
-        if len(groups) < 4:
+        """Take sums over frames of a series, (n, rows, cols), in the order of time, disjoint."""
+        if len(views) < 4:
             raise InvalidInputError(
-                f"Series: got {len(groups)} groups of frames; expected at least 4: some are summed "
+                f"Series: got {len(views)} groups of frames; expected at least 4: some are summed "
                 "to an image of few counts, others are its target. Give a series of more frames."
             )
-        return cls([(groups, None, valid)], center=center, description=description, seed=seed)
+        scene = Scene(views=views, n_frames=n_frames, valid=valid)
+        return cls([scene], center=center, description=description, seed=seed)
 
     def batch(self, n: int, generator: torch.Generator) -> Batch:
         """Return n cuts of images, turned at random."""
@@ -171,14 +208,38 @@ class MeasuredImages:
         """Yield the cuts that choose, always the same."""
         yield from self._choosing
 
+    @staticmethod
+    def by_class(scores: Tensor) -> dict[str, Any]:  # noqa: ARG004
+        """Return what a card says more of scores: nothing, measured images have no classes."""
+        return {}
+
+    def held_out(self, generator: torch.Generator) -> Iterator[tuple[tuple[int, int], Batch]]:
+        """Yield cuts of what nobody learns from, each once, and where they begin.
+
+        Cuts of one image share no pixel. Of more than `MOST_HELD_OUT` some are drawn.
+        """
+        every = [(scene, place) for scene in self._apart for place in scene.places]
+        order = torch.randperm(len(every), generator=generator)[:MOST_HELD_OUT].sort().values
+        for scene, place in (every[k] for k in order.tolist()):
+            yield place, self._stacked([self._cut(scene, place, generator)])
+
     def _drawn(
         self,
-        scenes: Sequence[tuple[FloatArray, FloatArray | None, BoolArray]],
+        scenes: Sequence[Scene],
         n: int,
         generator: torch.Generator,
     ) -> Batch:
-        drawn = [self._cut(scenes[_below(len(scenes), generator)], generator) for _ in range(n)]
-        counts, target, valid, center = (np.stack(one) for one in zip(*drawn, strict=True))
+        cuts: list[Cut] = []
+        for _ in range(n):
+            scene = scenes[_below(len(scenes), generator)]
+            rows, cols = scene.valid.shape
+            row, col = (_below(max(1, n - SIZE + 1), generator) for n in (rows, cols))
+            cuts.append(self._cut(scene, (row, col), generator))
+        return self._stacked(cuts)
+
+    @staticmethod
+    def _stacked(cuts: Sequence[Cut]) -> Batch:
+        counts, target, valid, center = (np.stack(one) for one in zip(*cuts, strict=True))
         return Batch(
             counts=torch.from_numpy(counts).float(),
             valid=torch.from_numpy(valid).float(),
@@ -187,37 +248,31 @@ class MeasuredImages:
             is_truth=False,
         )
 
-    def _cut(
-        self, scene: tuple[FloatArray, FloatArray | None, BoolArray], generator: torch.Generator
-    ) -> tuple[FloatArray, FloatArray, BoolArray, FloatArray]:
-        """Return counts, target, valid pixels and beam of a cut of one scene."""
-        views, target, valid = scene
-        rows, cols = valid.shape
-        row = _below(max(1, rows - SIZE + 1), generator)
-        col = _below(max(1, cols - SIZE + 1), generator)
+    def _cut(self, scene: Scene, at: tuple[int, int], generator: torch.Generator) -> Cut:
+        """Return counts, target, valid pixels and beam of the cut of a scene that begins there."""
+        row, col = at
         place = slice(row, row + SIZE), slice(col, col + SIZE)
-        cut = views[:, *place]
+        cut, target, valid = scene.views[:, *place], scene.target, scene.valid
         if target is None:
-            # Of n views up to an eighth are the input, and all others, in any order, the target.
-            order = torch.randperm(len(views), generator=generator).numpy()
-            few = 1 + _below(max(1, len(views) // 8), generator)
-            low, high = cut[order[:few]].sum(axis=0), cut[order[few:]].sum(axis=0)
-            ratio = (len(views) - few) / few
+            some, others = _some_and_others(len(cut), generator)
+            low, high = cut[some].sum(axis=0), cut[others].sum(axis=0)
+            ratio = float(scene.n_frames[others].sum() / scene.n_frames[some].sum())
         else:
             low, high = cut.sum(axis=0), target[place]
-            ratio = float(target[valid].sum() / max(views[:, valid].sum(), 1.0))
+            by_counts = target[valid].sum() / max(scene.views[:, valid].sum(), 1.0)
+            ratio = scene.n_target / scene.n_frames.sum() if scene.n_target else float(by_counts)
         known = valid[place]
         made = [_filled(one) for one in (low * known, high * known / max(ratio, 1e-9), known)]
         center = np.array([self._center[0] - row, self._center[1] - col])
         return made[0], made[1], made[2], center
 
 
-def counts_of(frames: Array) -> tuple[FloatArray, BoolArray]:
-    """Return the sum of frames (k, rows, cols), and which pixels were measured in all of them."""
-    mean = MeanImage((frames.shape[1], frames.shape[2]))
-    mean.add(frames)
-    total, counted = mean.sums(negative_is_data=False)
-    return total.astype(np.float32), counted == len(frames)
+def _some_and_others(n: int, generator: torch.Generator) -> tuple[IntArray, IntArray]:
+    """Draw up to an eighth of n views, and return those that lie apart from them in time."""
+    n_some, guard = 1 + _below(max(1, n // 8), generator), min(2, n // 8)
+    some = torch.randperm(n, generator=generator)[:n_some].numpy()
+    apart = np.abs(np.subtract.outer(np.arange(n, dtype=np.int64), some)).min(axis=1)
+    return some, np.flatnonzero(apart > guard)
 
 
 def _filled(image: Array) -> Array:

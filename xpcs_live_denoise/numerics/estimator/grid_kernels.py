@@ -14,7 +14,7 @@ from xpcs_live_denoise.numerics.compiled import kernel
 from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
 
 from .grid import LANES
-from .path_kernels import exponentials
+from .power_kernels import exponentials
 
 # How far a posterior is followed, in ln probability below its best point, and how many standard
 # deviations points may be apart: everything to 1e-6 (a sum over such points is that of all), or

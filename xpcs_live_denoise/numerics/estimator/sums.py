@@ -19,8 +19,8 @@ from xpcs_live_denoise.numerics.arrays import (
     lag_bin_edges,
     mean_level_lags,
 )
-from xpcs_live_denoise.numerics.frame_rings import FrameRing
 from xpcs_live_denoise.numerics.g2 import NOISE_REACH
+from xpcs_live_denoise.numerics.newest_frames import FrameRing
 from xpcs_live_denoise.records.types import AXIS_1, SHARED, Array, FloatArray, IntArray
 
 FIRST_CAPACITY = 64
