@@ -11,7 +11,7 @@ import typer
 
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError, text_of
 
-from .output import check_output
+from .output import check_output, write_figure
 from .preflight import findings
 
 if TYPE_CHECKING:
@@ -313,4 +313,4 @@ def _draw(frame: Array, rois: RoiMap, out: Path) -> None:
         axes.annotate(str(label), (col, row), color="white", ha="center", va="center")
     axes.set(xlabel="column (px)", ylabel="row (px)", title="one frame as it comes, with its ROIs")
     figure.colorbar(drawn, label="log10(1 + counts)")
-    figure.savefig(out, dpi=110)
+    write_figure(out, figure)

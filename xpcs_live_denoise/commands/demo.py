@@ -14,7 +14,7 @@ import typer
 
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError
 
-from .output import check_output
+from .output import check_output, write_figure
 
 if TYPE_CHECKING:
     from xpcs_live_denoise.catalog import EmbeddedServer
@@ -233,4 +233,4 @@ def _save_figure(result: XPCSResult, series: DemoSeries, file: Path) -> None:
         age_s = np.arange(series.n_frames) * frame_time_s
         axis.plot(age_s, series.true_rates[index] / frame_time_s, "k--", zorder=5)
         axis.annotate("dashed: truth", (0.03, 0.04), xycoords="axes fraction", fontsize=8.5)
-    figure.savefig(file, dpi=110)
+    write_figure(file, figure)
