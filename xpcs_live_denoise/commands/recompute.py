@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from xpcs_live_denoise.sources import FileRoots, TiledDocuments
 
 
-def newest_result(client: Node, uid: str, settings: Settings) -> XPCSResult | None:
-    """Return the result of a run that `results` finds, None without any."""
+def best_result(client: Node, uid: str, settings: Settings) -> XPCSResult | None:
+    """Return the result of a run that `results` takes of several, None without any."""
     from xpcs_live_denoise.readers import results
 
     try:
