@@ -83,7 +83,7 @@ return between(Array.from({ length: most + 2 }, (_, i) => (Math.floor(low / step
 SIXTIES = {"base": 60, "mantissas": [1, 2, 5, 10, 15, 30], "desired_num_ticks": 5}
 IN_UNIT = "return String(Number((tick / unit).toPrecision(6)));"
 MOST_ALONG, MOST_UP = 4, 5  # of a panel on a laptop
-MOST_IN_TITLE, MOST_IN_SMALL, MOST_IN_LABEL = 24, 28, 32  # letters of a line in the narrowest panel
+MOST_IN_TITLE, MOST_IN_SMALL, MOST_IN_LABEL = 24, 27, 32  # letters of a line in the narrowest panel
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 INK, PALE_INK, LINE = "#16202a", "#33404d", "#c6ccd2"
 # What the live window draws with matplotlib's markers.
@@ -580,7 +580,7 @@ def style_legend(plot: Plot) -> None:
     plot.legend.background_fill_alpha = 0.75
     plot.legend.border_line_color = None
     plot.legend.padding = plot.legend.margin = 4
-    plot.legend.spacing = 0
+    plot.legend.spacing = 4
     plot.legend.click_policy = "hide"
     plot.legend.orientation = "horizontal"
     plot.legend.ncols = 2  # of any width
