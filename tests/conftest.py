@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import uuid
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # reads those that it needs, here none.
 os.environ.pop("SSL_CERT_FILE", None)
 os.environ["SSL_CERT_DIR"] = "/etc/ssl/certs"
+# In memory where there is room: a server's SQLite waits for the disk at every change.
+if os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free > 4e9:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
 # How often, and for how many seconds, Tiled's client asks a server again that is away.
 os.environ |= {"TILED_RETRY_ATTEMPTS": "3", "TILED_RETRY_TIMEOUT": "3"}
 

@@ -112,6 +112,8 @@ def test_a_long_result_is_compared_by_map_and_band(long, module_client, syntheti
 class Node:
     """An array whose metadata change as it is read."""
 
+    path_parts = ("processed", "uid", "two_time", "c2")
+
     def __init__(self, values, versions):
         self.values, self.versions, self.n_read = values, list(versions), 0
 
@@ -128,23 +130,21 @@ class Node:
         return self.values[at]
 
 
-class Stream(dict):
-    path_parts = ("processed", "uid", "two_time")
-
-
 def test_a_map_that_gets_other_bins_while_it_is_read_is_read_again(monkeypatch):
     monkeypatch.setattr(two_time, "PAUSE_S", 0.0)
     values = np.ones((1, 4, 4))
     # (version, bins, version) at each look: rewritten between the two, then under way, then whole.
     node = Node(values, [0, 0, 2, 3, 4, 4, 4])
-    c2, frames_per_bin = two_time.read_map(Stream(c2=node), 0, 7)
+    c2, frames_per_bin = two_time.read_map({"c2": node}, 0, 7)
     assert (c2.shape, frames_per_bin, node.n_read) == ((4, 4), 2, 2)
 
 
 def test_a_map_that_never_stands_still_is_an_error_that_says_what_to_do(monkeypatch):
     monkeypatch.setattr(two_time, "PAUSE_S", 0.0)
-    with pytest.raises(ResultNotFoundError, match=r"processed/uid/two_time: got other bins .*band"):
-        two_time.read_map(Stream(c2=Node(np.ones((1, 4, 4)), [1] * 100)), 0, 7)
+    with pytest.raises(
+        ResultNotFoundError, match=r"processed/uid/two_time/c2: got other bins .*band"
+    ):
+        two_time.read_map({"c2": Node(np.ones((1, 4, 4)), [1] * 100)}, 0, 7)
 
 
 def test_results_of_before_the_band_are_read_from_their_squares(module_client, synthetic):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from xpcs_live_denoise.catalog import (
     bin_centres,
     catalogs_of_runs,
     pixel_centres,
+    plain,
     time_units,
 )
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
@@ -291,7 +292,7 @@ class XPCSResult(ValidatedRun):
         """
         import pandas as pd
 
-        stream: Any = self.base["g2"].base if "g2" in self.base else {}
+        stream = self.nodes("g2")
         delay_s = stream["delay_s"].read() if "delay_s" in stream else np.empty(0)
         labels = np.array(self.xpcs["roi"], np.int64)
         values: Document = {
@@ -322,8 +323,7 @@ class XPCSResult(ValidatedRun):
         """
         import xarray as xr
 
-        run = self.base
-        stream = getattr(run["image"], "base", run["image"]) if "image" in run else {}
+        stream = self.nodes("image")
         if "image" not in stream or "roi_labels" not in stream:
             raise ResultNotFoundError(
                 f"Result {self.start['uid']}: no picture of the detector; expected the stream "
@@ -364,14 +364,14 @@ class XPCSResult(ValidatedRun):
         """
         import xarray as xr
 
-        n_frames = self.n_frames
-        if not n_frames or not self.has("intensity", "roi_mean"):
+        n_frames, stream = self.n_frames, self.nodes("intensity")
+        if not n_frames or "roi_mean" not in stream:
             raise ResultNotFoundError(
                 f"Result {self.start['uid']}: no I(t); expected the stream `intensity`, which a "
                 "run has after its first frames, and results of earlier versions never. Compute "
                 "the run again with `xpcs-live-denoise replay`."
             )
-        stream, labels = self.base["intensity"].base, np.array(self.xpcs["roi"], np.int64)
+        labels = np.array(self.xpcs["roi"], np.int64)
         t_s = np.arange(n_frames) * self.xpcs["frame_time_s"]
         coords: Document = {
             "t_s": ("t_s", t_s, {"long_name": "t", "units": self.time_unit}),
@@ -384,8 +384,8 @@ class XPCSResult(ValidatedRun):
             name: (dims, stream[name][:n_frames], {"units": "counts"})
             for name, dims in (("total", "t_s"), ("roi_mean", ("t_s", "roi")))
         }
-        if self.has("saxs", "saxs"):
-            rings = self.base["saxs"].base
+        rings = self.nodes("saxs")
+        if "saxs" in rings:
             q, radius = rings["q"].read(), rings["radius"].read()
             along = "q" if np.isfinite(q).all() else "radius"
             coords |= {"q": (along, q, {"units": "1/angstrom"})}
@@ -514,7 +514,20 @@ class XPCSResult(ValidatedRun):
 
     def has(self, stream: str, array: str) -> bool:
         """Whether an array was computed, for example ("two_time", "c2_denoised")."""
-        return stream in self.base and array in self.base[stream].base
+        return array in self.nodes(stream)
+
+    def nodes(self, stream: str) -> Mapping[str, Node]:
+        """Return the clients of the arrays and the table of a stream by name; none without it.
+
+        Of a run that has ended they are asked for once: nothing of it changes any more.
+        """
+        known: dict[str, Mapping[str, Node]] = self.__dict__.setdefault("_nodes_of", {})
+        if stream not in known:
+            found = plain(self.base[stream]) if stream in self.base else {}
+            if "stop" not in self.metadata:
+                return found
+            known[stream] = dict(found.items())
+        return known[stream]
 
     def _index(self, roi: int | None) -> slice | int:
         """Return the index of a ROI label on the first axis; of all of them for None."""
@@ -566,10 +579,11 @@ class XPCSResult(ValidatedRun):
             values, dims=(*along_roi, *times), coords=coords, name=name, attrs=attrs
         )
 
-    def _two_time(self, n_frames: int, *names: str) -> Node:
-        """Return the stream of C2, which has one of these arrays."""
-        if n_frames and any(self.has("two_time", name) for name in names):
-            return self.base["two_time"].base
+    def _two_time(self, n_frames: int, *names: str) -> Mapping[str, Node]:
+        """Return the arrays of C2, of which one of these is there."""
+        stream = self.nodes("two_time")
+        if n_frames and any(name in stream for name in names):
+            return stream
         status = self.status_table()
         message = status["message"].iloc[-1] if len(status) else "the analysis has just begun"
         ask = "band" if "band" in names[0] else "c2"
@@ -581,8 +595,9 @@ class XPCSResult(ValidatedRun):
 
     def _table(self, stream: str) -> pd.DataFrame:
         """Return the rows of a stream in order; of the same types where there are none."""
-        if not self.has(stream, ROWS):
+        nodes = self.nodes(stream)
+        if ROWS not in nodes:
             return complete_table(stream, None)
-        node = self.base[stream].base[ROWS]
+        node = nodes[ROWS]
         wanted = {"seq_num", "time", *TABLES[stream][0]}
         return complete_table(stream, node.read([n for n in node.columns if n in wanted]))

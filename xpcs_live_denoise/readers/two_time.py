@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +31,9 @@ BINNED = (
 )
 
 
-def read_map(stream: Node, which: slice | int, n_frames: int) -> tuple[FloatArray, int]:
+def read_map(
+    stream: Mapping[str, Node], which: slice | int, n_frames: int
+) -> tuple[FloatArray, int]:
     """Return the map of `n_frames` frames, (..., m, m), and how many frames a bin holds.
 
     `which` selects ROIs. The version of the map is compared before and after: a map that got other
@@ -50,14 +52,16 @@ def read_map(stream: Node, which: slice | int, n_frames: int) -> tuple[FloatArra
         if stream["c2"].metadata.get("version", 0) == version:
             return mirrored(values), frames_per_bin
     raise ResultNotFoundError(
-        f"Map of C2 in {'/'.join(stream.path_parts)}: got other bins each time it was read, for "
-        f"{TRIES * PAUSE_S:.0f} s; expected one that stands still for a moment. Ask again; "
+        f"Map of C2 in {'/'.join(stream['c2'].path_parts)}: got other bins each time it was read, "
+        f"for {TRIES * PAUSE_S:.0f} s; expected one that stands still for a moment. Ask again; "
         "`band()` can be read. If nobody measures any more, `xpcs-live-denoise deliver` or "
         "`replay` completes the result."
     )
 
 
-def read_band(stream: Node, name: str, which: slice | int, frames: range, window: int) -> Array:
+def read_band(
+    stream: Mapping[str, Node], name: str, which: slice | int, frames: range, window: int
+) -> Array:
     """Return rows of the array `name` of the band, (..., n, window); None if it is not there."""
     if name in stream:
         return np.asarray(stream[name][which, frames.start : frames.stop])

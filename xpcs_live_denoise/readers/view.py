@@ -94,7 +94,7 @@ class Measured:
                 rows: list[FloatArray | None] = [None, None]
                 for kind, name in enumerate(("c2_band", "c2_band_denoised")):
                     if (raw, denoised)[kind]:
-                        values = result.base["two_time"].base[name][index, part]
+                        values = result.nodes("two_time")[name][index, part]
                         rows[kind] = views.written(np.asarray(values))[np.newaxis]
                 band.add(part.start, *rows, step=part.step)
         return cls(c2=c2.values, frames_per_bin=frames_per_bin, n_frames=n_frames, band=band)
@@ -180,7 +180,7 @@ def _intensity(result: XPCSResult, roi: int, n_frames: int) -> views.IntensityVi
     if not result.has("intensity", "roi_mean"):
         return None
     n_pixels = result.xpcs["n_pixels"]
-    trace, stored = views.IntensityTrace(len(n_pixels)), result.base["intensity"].base["roi_mean"]
+    trace, stored = views.IntensityTrace(len(n_pixels)), result.nodes("intensity")["roi_mean"]
     frames = trace.to_read(n_frames)
     if n_frames:
         trace.add(0, np.asarray(stored[frames]), step=frames.step)
@@ -195,9 +195,9 @@ def _intensity(result: XPCSResult, roi: int, n_frames: int) -> views.IntensityVi
 
 def _saxs(result: XPCSResult) -> Saxs | None:
     """Return I(q); None where the result has none."""
-    if not result.has("saxs", "saxs"):
+    rings = result.nodes("saxs")
+    if "saxs" not in rings:
         return None
-    rings = result.base["saxs"].base
     return Saxs(
         radius_px=rings["radius"].read(),
         q_inv_angstrom=rings["q"].read(),

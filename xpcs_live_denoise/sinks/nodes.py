@@ -190,8 +190,10 @@ class TiledArray:
 
     def replace(self, values: Array) -> None:
         """Make a small array exactly `values`; the node is made anew where its shape differs."""
-        if self._node is None or self._shape != values.shape:
-            chunks = exact_chunks(values.shape, self._dtype.itemsize, self._max_bytes)
+        chunks = exact_chunks(values.shape, self._dtype.itemsize, self._max_bytes)
+        if self._node is None:
+            self._create(values.shape, chunks, {})
+        if self._shape != values.shape:
             self._delete()
             self._create(values.shape, chunks, {})
         self.patch(values, (0,) * values.ndim)
@@ -247,10 +249,20 @@ class TiledArray:
         if self._name in self._stream:
             self._stream.delete_contents(self._name, external_only=False)
 
+    def data_key(self, shape: tuple[int, ...]) -> Document:
+        """Return what the stream says of this array where it has that shape."""
+        return array_data_key(self._name, shape, self._dtype)
+
     def _describe(self, shape: tuple[int, ...]) -> None:
         # Before the node: documents() looks up the data key of every array that it finds.
-        data_key = array_data_key(self._name, shape, self._dtype)
-        self._stream.update_metadata({"data_keys": {self._name: data_key}}, drop_revision=True)
+        describe_keys(self._stream, {self._name: self.data_key(shape)})
+
+
+def describe_keys(stream: Node, data_keys: Mapping[str, Document]) -> None:
+    """Let a stream say so of data keys, beside what it says; nothing is sent that it says."""
+    said = stream.metadata["data_keys"]
+    if any({**said.get(name, {}), **key} != said.get(name) for name, key in data_keys.items()):
+        stream.update_metadata({"data_keys": dict(data_keys)}, drop_revision=True)
 
 
 def _ragged(length: int, edge: int) -> tuple[int, ...]:
@@ -414,10 +426,22 @@ class RunNodes:
             )
         return self.tables[name]
 
-    def describe_keys(self, stream: str, data_keys: Document) -> None:
+    def describe_keys(self, stream: str, data_keys: Mapping[str, Document]) -> None:
         """Add to what a stream says of its data keys, if it is there."""
         if stream in self._streams:
-            self._streams[stream].update_metadata({"data_keys": data_keys}, drop_revision=True)
+            describe_keys(self._streams[stream], data_keys)
+
+    def describe_shapes(self, stream: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Say of which shape arrays of a stream are about to be: in one request, not one each."""
+        self._stream(stream, {})
+        keys = {name: self.array(stream, name).data_key(shape) for name, shape in shapes.items()}
+        self.describe_keys(stream, keys)
+
+    def replace(self, stream: str, arrays: Mapping[str, Array]) -> None:
+        """Make small arrays of a stream exactly these."""
+        self.describe_shapes(stream, {name: values.shape for name, values in arrays.items()})
+        for name, values in arrays.items():
+            self.array(stream, name).replace(values)
 
     def close(self) -> dict[str, int]:
         """Close every node but the run's own; return the number of events of each stream."""

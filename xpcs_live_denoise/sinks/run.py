@@ -41,7 +41,7 @@ from xpcs_live_denoise.records.results import (
     Saxs,
 )
 from xpcs_live_denoise.records.run import RunEnd, RunInfo, Status
-from xpcs_live_denoise.records.types import Document, FloatArray, IntArray
+from xpcs_live_denoise.records.types import Array, Document, FloatArray, IntArray
 
 from .claim import Claim
 from .intensity import STREAM as INTENSITY
@@ -191,10 +191,8 @@ class TiledSink:
             if result.intensity is not None:
                 streams.intensity.write(result.intensity)
         if len(result.g2.delay_s):
-            for name in OneTime.__slots__:
-                values = getattr(result.g2, name)
-                if values is not None:
-                    nodes.array("g2", name).replace(values)
+            named = ((name, getattr(result.g2, name)) for name in OneTime.__slots__)
+            nodes.replace("g2", {name: values for name, values in named if values is not None})
         self._set_n_frames(nodes, n_frames)
         if len(result.gamma):
             _append_gamma(nodes, result.gamma)
@@ -227,19 +225,24 @@ class TiledSink:
         lengths: dict[str, dict[str, int]] = {}
         for (stream, _), array in nodes.arrays.items():
             lengths.setdefault(stream, {}).update(array.lengths)
+        info = self._info
+        of_rois: dict[str, Array] = {
+            "roi": np.array(info.roi, np.int64),
+            "q_inv_angstrom": np.array(info.q_inv_angstrom, np.float64),
+        }
+        if info.phi_deg:
+            of_rois["phi_deg"] = np.array(info.phi_deg, np.float64)
         for stream, of_dims in lengths.items():
-            if "roi" in of_dims:
-                nodes.array(stream, "roi").replace(np.array(self._info.roi, np.int64))
-                q = np.array(self._info.q_inv_angstrom, np.float64)
-                nodes.array(stream, "q_inv_angstrom").replace(q)
-                if self._info.phi_deg:
-                    phi_deg = np.array(self._info.phi_deg, np.float64)
-                    nodes.array(stream, "phi_deg").replace(phi_deg)
-        for stream, dim in [(s, d) for s in OF_TIMES for d in lengths.get(s, {}) if d != "roi"]:
-            frames = two_time.times(dim, lengths[stream][dim], self._stored.n_frames or 0)
-            nodes.array(stream, dim).replace(frames * self._info.frame_time_s)
-            if self._info.time_unit != "s":
-                nodes.describe_keys(stream, {dim: {"units": self._info.time_unit}})
+            coordinates = dict(of_rois) if "roi" in of_dims else {}
+            for dim in (d for d in of_dims if d != "roi" and stream in OF_TIMES):
+                frames = two_time.times(dim, of_dims[dim], self._stored.n_frames or 0)
+                coordinates[dim] = frames * info.frame_time_s
+            if not coordinates:
+                continue
+            nodes.replace(stream, coordinates)
+            if info.time_unit != "s":
+                times = coordinates.keys() - of_rois.keys()
+                nodes.describe_keys(stream, {dim: {"units": info.time_unit} for dim in times})
 
     def _append_status(self, nodes: RunNodes, status: Status) -> None:
         nodes.table("status").append(status_columns(status))
@@ -348,9 +351,10 @@ class NewestPicture:
         if picture is None:
             return
         if self._labels is None or not np.array_equal(picture.labels, self._labels):
-            nodes.array("image", "roi_labels").replace(picture.labels)
-            for dim, length in zip(("row", "col"), picture.labels.shape, strict=True):
-                nodes.array("image", dim).replace(pixel_centres(length, picture.binning))
+            centres = [pixel_centres(length, picture.binning) for length in picture.labels.shape]
+            nodes.replace(
+                "image", {"roi_labels": picture.labels, "row": centres[0], "col": centres[1]}
+            )
             self._labels = picture.labels
         image = nodes.array("image", "image")
         image.replace(picture.mean)
@@ -369,8 +373,7 @@ class NewestPicture:
         rings = saxs.radius_px, saxs.q_inv_angstrom
         before = self._rings
         if before is None or not all(map(_same, before, rings)):
-            for name, values in zip(("radius", "q"), rings, strict=True):
-                nodes.array("saxs", name).replace(values)
+            nodes.replace("saxs", dict(zip(("radius", "q"), rings, strict=True)))
             self._rings = rings
         arrays = {
             "saxs": saxs.mean,
@@ -378,9 +381,9 @@ class NewestPicture:
             "saxs_denoised": saxs.denoised,
             "saxs_denoised_error": saxs.denoised_error,
         }
-        for name, values in arrays.items():
-            if values is not None:
-                nodes.array("saxs", name).replace(values)
+        nodes.replace(
+            "saxs", {name: values for name, values in arrays.items() if values is not None}
+        )
 
 
 def _same(first: FloatArray, second: FloatArray) -> bool:

@@ -87,11 +87,16 @@ class TwoTimeStream:
         """Cut every array of the run to so many frames; nothing may be written after that."""
         n_bins = -(-n_frames // self._frames_per_bin)
         lengths = {"t1_s": n_bins, "t2_s": n_bins, "t_s": n_frames}
-        for array in self._nodes.arrays.values():
+        shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+        for (stream, name), array in self._nodes.arrays.items():
             if array.lengths.keys() & lengths.keys():
                 shape = tuple(lengths.get(dim, n) for dim, n in array.lengths.items())
                 array.reserve(shape)
-                array.trim(shape)
+                shapes.setdefault(stream, {})[name] = shape
+        for stream, of_arrays in shapes.items():
+            self._nodes.describe_shapes(stream, of_arrays)
+            for name, shape in of_arrays.items():
+                self._nodes.array(stream, name).trim(shape)
 
     def times(self, dim: str, length: int, n_frames: int) -> FloatArray:
         """Return where the entries along a dim are, in frames: of a bin its middle."""
