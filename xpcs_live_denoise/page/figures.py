@@ -306,15 +306,15 @@ class Figures:
             ("denoised", view.denoised if view.strip is None else view.strip.values, view.title),
         ):
             plot, source = self.plots[f"c2_{kind}"], self.sources[f"c2_{kind}"]
-            there = values is not None and values.size
-            why = "" if there else f": {view.empty or view.note}"
-            plot.title.text = in_lines(f"{title}, {roi}{why}")
-            if not there:
+            why = ""
+            if values is None or not values.size:
+                why = f": {view.empty or view.note}"
                 source.data = empty(IMAGE_COLUMNS)
             elif kind == "denoised" and view.strip is not None:
                 source.data = strip_columns(view.strip)
             elif shown in ("both", "model", kind):
                 source.data = image_columns(values, (view.edge_s, view.edge_s))
+            plot.title.text = in_lines(f"{title}, {roi}{why}")
 
     def _show_lags(self, of_lags: bool) -> None:
         """Let the second picture of C2 have an axis of lags, or that of the first one."""
