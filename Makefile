@@ -11,7 +11,7 @@ TEST_WORKERS ?= 3
 # A worker takes whole files: what a file's tests share is made once.
 PYTEST := $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo test test-all check docs
+.PHONY: install demo test test-all check docs linkcheck
 
 install: $(STAMP)
 
@@ -46,3 +46,7 @@ check: install
 # The documentation, into docs/_build; a warning is an error.
 docs: install
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build
+
+# Asks for every page elsewhere that the documentation links to; needs the internet.
+linkcheck: install
+	$(BIN)/python -m sphinx --quiet -b linkcheck docs docs/_build/linkcheck

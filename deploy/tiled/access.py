@@ -2,8 +2,9 @@
 
     python access.py access.yml --uri http://127.0.0.1:8000 --keys /etc/xpcs/keys
 
-Repeat it after each change: what is there already stays. Reads XPCS_TILED_ADMIN_PASSWORD and
-XPCS_TILED_CATALOG from the environment. Keys are written with mode 600 and never printed.
+Repeat it after each change: what is there already stays, and keys whose name is gone are revoked.
+Reads XPCS_TILED_ADMIN_PASSWORD and XPCS_TILED_CATALOG from the environment. Keys are written with
+mode 600 and never printed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,9 @@ ROLES: Mapping[str, Sequence[str]] = {
 LIST_TAG = "xpcs_list"
 CATALOG_SPEC = {"name": "CatalogOfBlueskyRuns", "version": "3.0"}
 PROVIDER = "local"
+REGISTER = "principals.json"
 CONFLICT = 409
+STARTS_WITHIN_S = 60  # a server that has just been started
 
 
 def main() -> None:
@@ -58,6 +62,7 @@ def main() -> None:
     password, catalog = variables
     options.keys.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.closing(admin(options.uri, password)) as http:
+        revoke_keys(http, access["keys"], options.keys)
         uuids = make_keys(http, access["keys"], options.keys)
         asyncio.run(store_tags(catalog, access, uuids))  # before what carries them
         make_containers(http, access["containers"])
@@ -84,15 +89,22 @@ def checked(access: Any) -> Mapping[str, Any]:
 def admin(uri: str, password: str) -> httpx.Client:
     """Return a connection with the rights of `admin`."""
     http = httpx.Client(base_url=f"{uri.rstrip('/')}/api/v1", timeout=30, trust_env=False)
-    try:
-        answer = http.post(
-            f"/auth/provider/{PROVIDER}/token",
-            data={"grant_type": "password", "username": "admin", "password": password},
-        )
-    except httpx.HTTPError as error:
-        sys.exit(
-            f"Tiled server {uri}: no answer ({type(error).__name__}). Start it, or correct --uri."
-        )
+    deadline = time.monotonic() + STARTS_WITHIN_S
+    while True:
+        try:
+            answer = http.post(
+                f"/auth/provider/{PROVIDER}/token",
+                data={"grant_type": "password", "username": "admin", "password": password},
+            )
+            break
+        except httpx.HTTPError as error:
+            if time.monotonic() < deadline:
+                time.sleep(1)
+                continue
+            sys.exit(
+                f"Tiled server {uri}: no answer within {STARTS_WITHIN_S} s "
+                f"({type(error).__name__}). Start it, or correct --uri."
+            )
     if answer.is_error:
         sys.exit(
             f"Tiled server {uri}: refused `admin` (status {answer.status_code}). Expected the "
@@ -102,10 +114,26 @@ def admin(uri: str, password: str) -> httpx.Client:
     return http
 
 
+def registered(folder: Path) -> dict[str, str]:
+    """Return whom each key that was made belongs to."""
+    register = folder / REGISTER
+    return json.loads(register.read_text()) if register.exists() else {}
+
+
+def revoke_keys(http: httpx.Client, keys: Mapping[str, Any], folder: Path) -> None:
+    """Revoke the keys that are not in access.yml any more, and forget whom they belong to."""
+    uuids = registered(folder)
+    for name in [name for name in uuids if name not in keys]:
+        address = f"/auth/principal/{uuids.pop(name)}"
+        for key in answered(http.get(address))["api_keys"]:
+            answered(http.delete(f"{address}/apikey", params={"first_eight": key["first_eight"]}))
+        (folder / f"{name}.key").unlink(missing_ok=True)
+        (folder / REGISTER).write_text(json.dumps(uuids, indent=1))
+
+
 def make_keys(http: httpx.Client, keys: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Make the keys whose file is not there; return whom each belongs to."""
-    register = folder / "principals.json"
-    uuids: dict[str, str] = json.loads(register.read_text()) if register.exists() else {}
+    uuids, register = registered(folder), folder / REGISTER
     for name, key in keys.items():
         if name not in uuids:
             # Only of Tiled's role `admin` may a key have `register`; it gets none of the others.

@@ -6,12 +6,16 @@ of the records, and a page for each public name.
 
 from __future__ import annotations
 
+import builtins
 import html
+import importlib
+import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from numpydoc.docscrape import ClassDoc
 
@@ -159,13 +163,81 @@ def deploy() -> str:
 
 
 def api() -> str:
-    """Return the page with all public names."""
-    names = sorted(n for n in xpcs_live_denoise.__all__ if not n.startswith("_"))
+    """Return the page with all public names, and with what they hand out."""
+    names = public_names()
     rest = [n for n in names if not n.endswith(ERRORS)]
     errors = [n for n in names if n.endswith(ERRORS)]
-    lines = ["# Python", "", "Everything is imported from `xpcs_live_denoise`.", ""]
-    for title, group in (("Names", rest), ("Errors", errors)):
+    handed_out = [
+        f"~{one.__module__.partition('.')[2]}.{one.__qualname__}" for one in handed_out_by(names)
+    ]
+    lines = ["# Python", "", "What has names of its own is imported from `xpcs_live_denoise`.", ""]
+    for title, group in (("Names", rest), ("What they return", handed_out), ("Errors", errors)):
         entries = [f"   {name}" for name in group]
         lines += [f"## {title}", "", "```{eval-rst}", ".. currentmodule:: xpcs_live_denoise", ""]
         lines += [".. autosummary::", "   :toctree: names", "", *entries, "```", ""]
     return "\n".join(lines)
+
+
+def public_names() -> list[str]:
+    """Return the names that users import."""
+    return sorted(n for n in xpcs_live_denoise.__all__ if not n.startswith("_"))
+
+
+def handed_out_by(names: Iterable[str]) -> list[type]:
+    """Return our own records without a public name that public names return or hold."""
+    public = [getattr(xpcs_live_denoise, name) for name in names]
+    hints = [hint for one in public for hint in _hints_of(one)]
+    found = {one for hint in hints for one in _classes_in(hint) if one not in public}
+    ours = [one for one in found if one.__module__.startswith("xpcs_live_denoise.")]
+    # A setting's fields are on a page of their own.
+    shown = [one for one in ours if not hasattr(one, "model_fields")]
+    return sorted(shown, key=lambda one: one.__name__)
+
+
+def _hints_of(public: Any) -> Iterator[Any]:
+    """Yield the types of what a function returns, or the methods and fields of a class."""
+    if not isinstance(public, type):
+        yield _resolved(public).get("return")
+        return
+    yield from _resolved(public).values()
+    for name, member in inspect.getmembers(public):
+        function = getattr(member, "fget", getattr(member, "func", member))
+        if not name.startswith("_") and inspect.isfunction(function):
+            yield _resolved(function).get("return")
+
+
+def _resolved(annotated: Any) -> dict[str, Any]:
+    return get_type_hints(annotated, localns=_Others(vars(sys.modules[annotated.__module__])))
+
+
+def _classes_in(hint: Any) -> Iterator[type]:
+    if inspect.isclass(hint) and not get_args(hint):
+        yield hint
+    for argument in get_args(hint):
+        yield from _classes_in(argument)
+
+
+class _Others(dict[str, Any]):
+    """Names that a module imports for its types alone: our own classes, and Any for the others."""
+
+    def __missing__(self, name: str) -> Any:
+        room = importlib.import_module(self["__package__"])
+        for module in (room, *list(sys.modules.values())):
+            found = getattr(module, name, None) if module is room else vars(module).get(name)
+            if inspect.isclass(found) and found.__module__.startswith("xpcs_live_denoise."):
+                return found
+        if hasattr(builtins, name):
+            return getattr(builtins, name)
+        return _Foreign()
+
+
+class _Foreign:
+    """Stands for what others define."""
+
+    def __getattr__(self, name: str) -> type:
+        return object
+
+    def __or__(self, other: object) -> type:
+        return object
+
+    __call__ = __getitem__ = __ror__ = __or__

@@ -4,12 +4,24 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.deployment, pytest.mark.timeout(1500)]
+
+
+def deployed(test):
+    """Mark what builds and installs."""
+    return pytest.mark.deployment(pytest.mark.timeout(1500)(test))
+
+
+# Extras of which a test of the oldest versions has no use: large, or for who develops.
+NOT_TRIED = {"torch", "qt", "bench", "docs", "dev", "all"}
 
 # A series on a simulated camera, in an environment that has the wheel and nothing of this clone.
 SERIES = """
@@ -90,6 +102,43 @@ def series(tiled_server, tmp_path):
     return series
 
 
+def test_the_oldest_versions_are_those_that_pyproject_allows():
+    """The job that tries them would else try others; and what is installed has one of them all."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "constraints-oldest.txt").read_text().split()
+    oldest = {canonicalize_name(name): version for name, version in (x.split("==") for x in lines)}
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"]]
+    wanted += [line for extra, group in extras.items() if extra not in NOT_TRIED for line in group]
+    for requirement in map(Requirement, wanted):
+        (least,) = requirement.specifier
+        assert least.operator == ">="
+        pinned = oldest.get(canonicalize_name(requirement.name), "")
+        assert pinned, f"{requirement}: not in constraints-oldest.txt"
+        assert Version(pinned) == Version(least.version), requirement
+
+
+@deployed
+def test_the_commands_of_the_wheel_can_be_run_by_pipx(built, tmp_path):
+    """In an environment that pipx makes of it, without a file of this clone."""
+    home = {"PIPX_HOME": str(tmp_path / "pipx"), "PIP_CONSTRAINT": str(ROOT / "constraints.txt")}
+    (wheel,) = built.glob("*.whl")
+    command = [sys.executable, "-m", "pipx", "run", "--spec", wheel, "xpcs-live-denoise"]
+    for words, said in ((["--version"], "0.1.0"), (["init", "--out", "xpcs.yml"], "xpcs.yml")):
+        done = subprocess.run(
+            [*command, *words],
+            cwd=tmp_path,
+            env={name: v for name, v in os.environ.items() if name != "PYTHONPATH"} | home,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout + done.stderr
+    assert "detector:" in (tmp_path / "xpcs.yml").read_text()
+
+
+@deployed
 def test_wheel_and_source_are_fit_for_an_index(built):
     files = sorted(map(str, built.iterdir()))
 
@@ -103,6 +152,7 @@ def test_wheel_and_source_are_fit_for_an_index(built):
     assert done.returncode == 0, done.stdout
 
 
+@deployed
 def test_a_profile_without_torch_and_server_runs_a_series(environment, series, tmp_path):
     found = series(environment(ROOT / "constraints.txt"))
 
@@ -112,6 +162,7 @@ def test_a_profile_without_torch_and_server_runs_a_series(environment, series, t
     assert found["rate"] == pytest.approx(0.5, rel=0.4)
 
 
+@deployed
 def test_the_oldest_versions_that_are_allowed_run_a_series(environment, series, tmp_path):
     found = series(environment(ROOT / "constraints-oldest.txt"))
 

@@ -17,6 +17,7 @@ from bluesky.run_engine import RunEngine
 from websockets.sync.client import connect
 
 from tests.support.production import DATABASES, DEPLOY, POSTGRES_BIN, Redis, production
+from tests.support.served_page import Served
 from tests.support.serving import (
     Serving,
     differences,
@@ -136,6 +137,18 @@ def test_anonymous_sees_nothing(server, runs):
         assert not any(derived in answer.text for _, derived in runs.values())
 
 
+def test_a_key_whose_name_is_taken_out_of_access_yml_is_revoked(server):
+    server.grant(ACCESS.replace("containers:", "  dave: {role: reader}\ncontainers:"))
+    dave = server.key("dave")
+    headers = {"Authorization": f"Apikey {dave}"}
+    address = f"{server.uri}/api/v1/metadata/processed"
+    assert httpx.get(address, headers=headers, trust_env=False).status_code == 200
+    server.grant(ACCESS)
+    assert httpx.get(address, headers=headers, trust_env=False).status_code == 401
+    assert not (server.keys / "dave.key").exists()
+    assert get(server, "/metadata/processed", "carol").status_code == 200
+
+
 @pytest.mark.parametrize("key", ["alice", "bob"])
 def test_who_reads_cannot_write(server, runs, key):
     headers = {"Authorization": f"Apikey {server.key(key)}"}
@@ -206,6 +219,16 @@ def test_the_page_shows_a_visitor_what_the_own_key_may_read(server, runs):
         return found
 
     assert asyncio.run(look()) == [[ONE], [TWO], [ONE, TWO]]
+
+
+def test_each_visitor_exports_what_the_own_key_may_read(server, runs):
+    with Served(server, login=True) as page:
+        for key, own, other in (("alice", ONE, TWO), ("bob", TWO, ONE)):
+            with httpx.Client(base_url=page.address, trust_env=False, timeout=60) as visitor:
+                visitor.post("/login", data={"key": server.key(key)})
+                exported = visitor.get(f"/export?run={runs[own][1]}&format=csv")
+                assert exported.text.startswith("roi,")
+                assert visitor.get(f"/export?run={runs[other][1]}&format=csv").status_code == 409
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,6 @@ TYPED = [page for page in PAGES if any(not s.why_not for s in snippets_of(REPOSI
 CENTER = (127.5, 127.5)
 N_FRAMES = 120
 
-pytestmark = [pytest.mark.deployment, pytest.mark.timeout(600)]
-
 
 @pytest.fixture(scope="module")
 def beamline(tmp_path_factory):
@@ -126,6 +124,8 @@ def reader(beamline, tmp_path, monkeypatch, request):
             names[name].close()
 
 
+@pytest.mark.deployment
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", TYPED)
 def test_a_reader_can_type_what_a_page_shows(reader, page):
     path = REPOSITORY / page

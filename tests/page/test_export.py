@@ -1,6 +1,8 @@
 """The shown run as a file, asked of the page's own server."""
 
 import asyncio
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import httpx
@@ -8,6 +10,7 @@ import pytest
 from tiled.client.utils import ClientError
 
 from tests.support import written
+from tests.support.proxy import KeyedProxy
 from tests.support.served_page import DEADLINE_S, Served
 from xpcs_live_denoise.page.export import write_result
 from xpcs_live_denoise.page.tiled_http import TiledHttp
@@ -94,8 +97,35 @@ def test_the_key_in_the_environment_opens_nothing_for_a_page_without_a_key(
     tiled_server, uids, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("TILED_API_KEY", tiled_server.api_key)
-    http = TiledHttp(tiled_server.uri, None)
-    with pytest.raises(ClientError, match="401"):
-        write_result(http, "processed", uids[0], "csv", tmp_path)
+    with contextlib.closing(KeyedProxy(tiled_server.uri, tiled_server.api_key, {})) as server:
+        http = TiledHttp(server.uri, None)
+        with pytest.raises(ClientError, match="401"):
+            write_result(http, "processed", uids[0], "csv", tmp_path)
+        assert set(server.authorizations) == {""}  # it is not even told
+        asyncio.run(http.close())
     assert not list(tmp_path.iterdir())
-    asyncio.run(http.close())
+
+
+def test_the_exports_of_two_visitors_stay_apart(tiled_server, uids):
+    """At the same time, too; and what one has exported is not there for the other."""
+    finished, live, _ = uids
+    runs = {"alice": {finished}, "bob": {live}}
+    with (
+        contextlib.closing(KeyedProxy(tiled_server.uri, tiled_server.api_key, runs)) as server,
+        Served(server, login=True) as page,
+        contextlib.ExitStack() as stack,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        visitors = {}
+        for key in runs:
+            client = httpx.Client(base_url=page.address, trust_env=False, timeout=DEADLINE_S)
+            visitors[key] = stack.enter_context(client)
+            client.post("/login", data={"key": key})
+        query = f"/export?run={finished}&format=csv"
+        asked = [pool.submit(visitors[key].get, query) for key in ("alice", "bob") * 2]
+        mine, theirs, mine_again, theirs_again = [one.result() for one in asked]
+    assert mine.text.startswith("roi,")
+    assert mine_again.text == mine.text
+    for answer in (theirs, theirs_again):
+        assert answer.status_code != 200
+        assert "roi," not in answer.text

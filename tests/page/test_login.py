@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import re
+import time
 
 import httpx
 import pytest
 import websockets.exceptions
 from websockets.sync.client import connect
 
+from tests.support.proxy import KeyedProxy
 from tests.support.served_page import DEADLINE_S, Served
 from xpcs_live_denoise.errors import InvalidInputError, ResultNotFoundError
 from xpcs_live_denoise.monitoring import METRICS, Counts, serve_monitored
@@ -68,6 +70,24 @@ def test_a_key_becomes_a_random_cookie_and_stays_on_the_server(visitor, tiled_se
     for text in (answer.text, opened.text, cookie):
         assert key not in text
     assert client.cookies["xpcs_view"] not in opened.text
+
+
+@pytest.mark.parametrize(
+    ("headers", "secure"),
+    [
+        ({}, False),
+        ({"X-Forwarded-Proto": "http"}, False),
+        ({"X-Forwarded-Proto": "https"}, True),
+        ({"X-Forwarded-Proto": "HTTPS, http"}, True),  # two proxies
+        ({"X-Forwarded-Proto": "http, https"}, False),
+        ({"Forwarded": 'for=10.0.0.7;proto="https";host=xpcs'}, True),
+        ({"Forwarded": "for=10.0.0.7;proto=http, proto=https"}, False),
+    ],
+)
+def test_where_tls_ends_at_a_proxy_the_cookie_is_secure(visitor, tiled_server, headers, secure):
+    answer = log_in(visitor(headers=headers), tiled_server.api_key)
+    assert answer.status_code == 200
+    assert ("Secure" in answer.headers["set-cookie"]) is secure
 
 
 @pytest.mark.parametrize("key", ["", "nonsense", "sch\u00f6n", "a" * 72])
@@ -186,3 +206,35 @@ def test_each_login_has_a_connection_and_a_list_of_its_own(tiled_server):
         assert access.n_logged_in == 2
 
     with_access(tiled_server, work)
+
+
+def test_a_key_that_is_revoked_while_its_visitor_looks_shows_nothing_more(
+    tiled_server, monkeypatch
+):
+    monkeypatch.setattr("xpcs_live_denoise.page.access.RECHECK_S", 0.1)
+    runs = {"alice": set(), "bob": set()}
+    with (
+        contextlib.closing(KeyedProxy(tiled_server.uri, tiled_server.api_key, runs)) as server,
+        Served(server, login=True) as page,
+        httpx.Client(base_url=page.address, trust_env=False, timeout=DEADLINE_S) as alice,
+        httpx.Client(base_url=page.address, trust_env=False, timeout=DEADLINE_S) as bob,
+    ):
+        log_in(alice, "alice"), log_in(bob, "bob")
+        token = re.search(r'"token":"([^"]+)"', alice.get("/").text).group(1)
+        with connect(
+            page.address.replace("http", "ws") + "/ws",
+            origin=page.address,
+            subprotocols=["bokeh", token],
+            additional_headers={"Cookie": f"xpcs_view={alice.cookies['xpcs_view']}"},
+            proxy=None,
+        ):
+            del runs["alice"]
+            deadline = time.monotonic() + DEADLINE_S
+            while alice.get("/metadata").status_code != 401:
+                assert time.monotonic() < deadline
+        assert alice.get("/export?run=x").status_code == 401
+        assert log_in(alice, "alice").status_code == 401
+        n_requests = server.authorizations.count("Apikey alice")
+        time.sleep(0.5)
+        assert server.authorizations.count("Apikey alice") == n_requests  # nothing is followed
+        assert bob.get("/metadata").status_code == 200

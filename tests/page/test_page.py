@@ -98,7 +98,7 @@ class Opened:
         return json.loads(self.document.get_model_by_name("runs").data["json"][0])
 
     def title(self, plot):
-        return self.document.get_model_by_name(plot).title.text
+        return self.document.get_model_by_name(plot).title.text.replace("\n", " ")
 
     def image(self, plot="detector"):
         return self.document.get_model_by_name(plot).renderers[0].data_source.data["image"]

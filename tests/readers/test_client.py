@@ -106,6 +106,14 @@ def test_who_may_only_read_validates_a_good_result(request, reader, state):
     assert result.validate()
 
 
+def test_the_server_validates_a_good_result_once(finished, reader, module_client):
+    asked = []
+    reader()  # puts back the hooks
+    module_client.context.http_client.event_hooks["response"][-1] = asked.append
+    assert finished[1].validate()
+    assert len([one for one in asked if "/custom/validate/" in one.url.path]) == 1
+
+
 @pytest.mark.parametrize(
     ("part", "said"), [("/array/", "two_time/c2"), ("/table/", "gamma/internal")]
 )

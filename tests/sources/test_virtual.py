@@ -1,12 +1,16 @@
 """Virtual datasets: read from the datasets that they are made of, as fast as these."""
 
+from pathlib import Path
+
 import h5py
 import hdf5plugin
 import numpy as np
 import pytest
 
 from xpcs_live_denoise.numerics.rois import RoiMap
-from xpcs_live_denoise.records.frames import MissingFrames
+from xpcs_live_denoise.records.frames import HDF5Frames, MissingFrames
+from xpcs_live_denoise.sources.file_roots import FileRoots
+from xpcs_live_denoise.sources.frames import FrameReader, read_with_gaps
 from xpcs_live_denoise.sources.selection import RoiSelection, select_frames
 from xpcs_live_denoise.sources.virtual import parts_of
 
@@ -101,29 +105,114 @@ def test_frames_are_those_that_hdf5_gives_whatever_they_are_made_of(tmp_path, la
 def test_frames_of_another_type_than_their_source_are_converted(tmp_path, dtype):
     path = master(tmp_path, one_after_the_other, dtype=dtype)
     with h5py.File(path) as file:
-        assert not parts_of(file[DATA])
         pixels = np.concatenate([piece.pixels for piece in selected(file[DATA])])
         assert pixels.dtype == dtype
         np.testing.assert_array_equal(pixels, ROIS.gather(FRAMES))
 
 
-def test_a_source_that_is_missing_or_too_short_is_left_to_hdf5(tmp_path):
-    path = master(tmp_path, one_after_the_other)
-    with h5py.File(tmp_path / "data_1.h5", "r+") as file:
+@pytest.mark.parametrize("swmr", [False, True])
+@pytest.mark.parametrize(
+    "layout", [one_after_the_other, in_the_same_file, some_frames_of_each, every_other_frame]
+)
+def test_a_path_gives_the_frames_of_its_virtual_dataset(tmp_path, layout, swmr):
+    path = master(tmp_path, layout, in_same_file=layout is in_the_same_file)
+    with h5py.File(path) as file:
+        expected, n_parts = file[DATA][()], len(parts_of(file[DATA]))
+    pieces = of_path(path, 2, len(expected) - 1, swmr=swmr)
+    pixels = np.concatenate([piece.pixels for piece in pieces])
+    np.testing.assert_array_equal(pixels, ROIS.gather(expected[2:-1]))
+    # Whole frames are those that were decompressed whole.
+    n_whole = sum(len(piece.whole) for piece in pieces)
+    assert n_whole < 5 if n_parts else n_whole == len(pixels)
+
+
+def test_one_frame_a_file_is_read_from_a_path_too(tmp_path):
+    def layout(dtype):
+        made = h5py.VirtualLayout((30, *SHAPE), dtype)
+        for k in range(30):
+            made[k] = source(k, 1)[0]
+        return made
+
+    path = master(tmp_path, layout, [(k, k + 1) for k in range(30)])
+    pixels = np.concatenate([piece.pixels for piece in of_path(path, 0, 30)])
+    np.testing.assert_array_equal(pixels, ROIS.gather(FRAMES))
+
+
+def of_path(path, start, stop, *, swmr=False):
+    reference = HDF5Frames(path=str(path), dataset=DATA, start=start, stop=stop, swmr=swmr)
+    reader = FrameReader(roots=FileRoots([str(path.parent)]), timeout_s=0.0)
+    try:
+        selection = RoiSelection(ROIS)
+        return list(read_with_gaps(reader, reference, 10 * FRAMES[0].nbytes, selection))
+    finally:
+        reader.close()
+
+
+def shorten(path):
+    with h5py.File(path, "r+") as file:
         del file["data_1"]
+        file.create_dataset("data_1", data=FRAMES[12:22], chunks=(1, *SHAPE), **BSLZ4)
+
+
+def empty(path):
+    with h5py.File(path, "r+") as file:
+        del file["data_1"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "n_left", "said"),
+    [
+        (shorten, 22, "data_1.h5 holds 10 frames"),
+        (empty, 12, "data_1' of data_1.h5 cannot be read"),
+        (Path.unlink, 12, "data_1' of data_1.h5 cannot be read"),
+    ],
+)
+def test_frames_that_no_source_holds_are_gaps_and_no_fill_values(tmp_path, damage, n_left, said):
+    path = master(tmp_path, one_after_the_other)
+    damage(tmp_path / "data_1.h5")
     with h5py.File(path) as file:
-        assert not parts_of(file[DATA])
-    (tmp_path / "data_1.h5").unlink()
-    with h5py.File(path) as file:
-        assert not parts_of(file[DATA])
+        *good, gap = selected(file[DATA])
+    assert isinstance(gap, MissingFrames)
+    assert gap.n_frames == 30 - n_left
+    assert f"frames [{n_left}, 30) are not there: dataset 'data_1' of data_1.h5" in gap.reason
+    assert said in gap.reason
+    pixels = np.concatenate([piece.pixels for piece in good])
+    np.testing.assert_array_equal(pixels, ROIS.gather(FRAMES[:n_left]))
+
+
+@pytest.mark.parametrize("damage", [shorten, empty])
+def test_frames_that_no_source_holds_are_gaps_of_a_path_too(tmp_path, damage):
+    path = master(tmp_path, one_after_the_other)
+    damage(tmp_path / "data_1.h5")
+    *good, gap = of_path(path, 0, 30)
+    n_left = sum(len(piece) for piece in good)
+    assert n_left == (22 if damage is shorten else 12)
+    assert isinstance(gap, MissingFrames)
+    assert gap.n_frames == 30 - n_left
+    assert "cannot be read" in gap.reason
+
+
+def test_a_master_that_was_written_anew_is_read_anew(tmp_path):
+    path = master(tmp_path, one_after_the_other)
+    reader = FrameReader(roots=FileRoots(None), timeout_s=0.0)
+    reference = HDF5Frames(path=str(path), dataset=DATA, start=0, stop=13, swmr=False)
+    for layout in (one_after_the_other, some_frames_of_each):
+        master(tmp_path, layout)
+        with h5py.File(path) as file:
+            expected = file[DATA][:13]
+        frames = np.concatenate(list(reader.read(reference, 10**6)))
+        np.testing.assert_array_equal(frames, expected)
+    reader.close()
 
 
 def test_a_dataset_that_is_made_of_itself_is_left_to_hdf5(tmp_path):
     layout = h5py.VirtualLayout((3, *SHAPE), "u2")
     layout[:] = h5py.VirtualSource(".", DATA, (3, *SHAPE), "u2")
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file.create_virtual_dataset(DATA, layout)
-        assert not parts_of(file[DATA])
+        made = file.create_virtual_dataset(DATA, layout)
+        (part,) = parts_of(made)
+        with part.source(made, range(3)) as (dataset, there):
+            assert (dataset, there) == (made, range(3))
 
 
 def test_a_damaged_chunk_of_a_source_is_a_gap_that_names_it(tmp_path):

@@ -68,3 +68,29 @@ class Proxy:
         self._server.shutdown()
         self._server.server_close()
         self._upstream.close()
+
+
+class KeyedProxy(Proxy):
+    """A server with a key for each visitor: `runs` are the uids that a key may read.
+
+    `.authorizations` are the headers that requests came with; a key that is taken out of `runs` is
+    revoked.
+    """
+
+    def __init__(self, uri, api_key, runs):
+        self.runs, self.authorizations, self._api_key = runs, [], api_key
+        super().__init__(uri)
+
+    def _forward(self, method, path, headers, body):
+        given = headers.get("Authorization", "")
+        self.authorizations.append(given)
+        kept = {name: value for name, value in headers.items() if name != "Authorization"}
+        key = given.removeprefix("Apikey ")
+        if key in self.runs:
+            others = set().union(*self.runs.values()) - self.runs[key]
+            if any(uid in path for uid in others):
+                return 404, {}, b"{}"
+            kept["Authorization"] = f"Apikey {self._api_key}"
+        elif given:
+            return 401, {}, b"{}"
+        return super()._forward(method, path, kept, body)

@@ -16,6 +16,7 @@ import pytest
 from tests.support.served_page import Served
 from tests.support.tiled_servers import Server
 from tests.support.written import end, publish
+from xpcs_live_denoise import views
 from xpcs_live_denoise.records.results import Picture
 from xpcs_live_denoise.sinks.run import TiledSink
 
@@ -229,6 +230,38 @@ def test_the_page_follows_a_live_run_through_a_restart_to_its_end(
         until(browser, lambda: text(browser, "frames") == "60 frames", "its frames")
         severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
         assert not severe
+
+
+CUT_OFF = """
+const context = document.createElement("canvas").getContext("2d");
+const names = arguments[0].filter((name) => {
+  const plot = Bokeh.documents[0].get_model_by_name(name), { frame } = Bokeh.index.find_one(plot);
+  const { title } = plot, { left, width } = frame.bbox;
+  context.font = `bold ${title.text_font_size} ${title.text_font}`;
+  const wide = Math.max(...title.text.split("\\n").map((line) => context.measureText(line).width));
+  return plot.outer_width > 100 && left + wide > plot.outer_width;  // I(q) is hidden
+});
+return names;
+"""
+
+
+def test_titles_fit_their_panels_and_legends_hide_no_points(browser, page, tiled_server, synthetic):
+    run = synthetic(n_frames=60, n_roi=2, start={"scan_id": 77})
+    client = tiled_server.client()
+    sink = TiledSink(run.info, client=client)
+    end(sink, run.result())
+    client.context.close()
+    before = browser.get_window_size()
+    browser.set_window_size(900, 1000)
+    try:
+        browser.get(f"{page(tiled_server)}?run={run.raw_uid}")
+        until(browser, lambda: entries(browser, "c2_raw", column="image") == 60, "C2")
+        names = [*views.PANELS]
+        until(browser, lambda: browser.execute_script(CUT_OFF, names) == [], "whole titles")
+        below = "return Bokeh.documents[0].get_model_by_name('gamma').below.map((it) => it.type)"
+        assert "Legend" in browser.execute_script(below)
+    finally:
+        browser.set_window_size(before["width"], before["height"])
 
 
 def test_roi_and_toggle_are_chosen_with_mouse_or_keys(tiled_server, synthetic, browser, page):

@@ -29,8 +29,8 @@ def raw_path_of(settings: Settings) -> str:
     return settings.tiled.raw_path
 
 
-def newest_result(client: Node, uid: str, settings: Settings) -> XPCSResult | None:
-    """Return the result of a run that `results` finds, None without any."""
+def best_result(client: Node, uid: str, settings: Settings) -> XPCSResult | None:
+    """Return the result of a run that `results` takes of several, None without any."""
     from xpcs_live_denoise.readers import results
 
     try:

@@ -13,7 +13,7 @@ import typer
 from xpcs_live_denoise.errors import InvalidInputError, XpcsError, text_of
 
 from .progress import Steps
-from .recompute import newest_result, raw_path_of, recompute, stored_documents
+from .recompute import best_result, raw_path_of, recompute, stored_documents
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -180,7 +180,7 @@ def _replay_one(
     if note:
         typer.secho(note, fg="yellow")
     refuse_raw_runs(client, results_path(settings.tiled.path, raw_path), uid)
-    earlier = newest_result(client, uid, settings)
+    earlier = best_result(client, uid, settings)
     documents = stored_documents(settings, client, uid, series=series)
     live = LiveDenoise(
         settings,

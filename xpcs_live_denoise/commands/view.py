@@ -177,8 +177,8 @@ def _tell_rights(uri: str, host: str, *, login: bool, loopback: bool) -> None:
     """Say whose rights visitors have where that is easily overlooked."""
     if login and not loopback:
         typer.secho(
-            "Keys of visitors travel as the page does: put a proxy with TLS before it (and leave "
-            "--host away), so that nobody can read them on the way.",
+            "Keys of visitors travel as the page does: put a proxy with TLS before it that sends "
+            "X-Forwarded-Proto; on this machine, and leave --host away, or with a safe way to it.",
             fg="yellow",
         )
     elif not login and not loopback:

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import ipaddress
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -335,10 +336,22 @@ def set_cookie(handler: RequestHandler, value: str, seconds: float | None = None
         value,
         httponly=True,
         samesite="Strict",
-        secure=handler.request.protocol == "https",
+        secure=came_by_tls(handler.request),
         path="/",
         max_age=None if seconds is None else int(seconds),
     )
+
+
+def came_by_tls(request: Request) -> bool:
+    """Whether the browser's request was encrypted, up to a proxy before the page at least.
+
+    Whoever says so is believed, on whatever host TLS ends: who lies gets a cookie that the own
+    browser does not send back, and nothing else.
+    """
+    first, _, _ = request.headers.get("X-Forwarded-Proto", "").partition(",")
+    by, _, _ = request.headers.get("Forwarded", "").partition(",")  # RFC 7239
+    standard = re.search(r'\bproto="?https\b', by, re.IGNORECASE) is not None
+    return standard or "https" in (request.protocol, first.strip().lower())
 
 
 def go_to(address: str) -> str:

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-from tiled.client import from_uri
+from tiled.client import from_context
+from tiled.client.context import Context
 from tornado.iostream import StreamClosedError
 from tornado.web import RequestHandler
 
@@ -78,12 +79,14 @@ def write_result(http: TiledHttp, path: str, uid: str, kind: str, folder: Path) 
     """
     if kind not in KINDS:
         raise InvalidInputError(f"Format {kind!r}: expected one of {', '.join(KINDS)}.")
-    # Without a key Tiled's client takes TILED_API_KEY or a stored login: not the page's rights.
-    anonymous = http.api_key is None
-    client = from_uri(http.address, api_key=http.api_key, auth=httpx.Auth() if anonymous else None)
-    if anonymous:
-        client.context.api_key = None
+    context, _ = Context.from_any_uri(http.address, api_key=http.api_key)
+    if http.api_key is None:
+        # Tiled's client has taken TILED_API_KEY, or would take a stored login: not the page's
+        # rights. What it has asked for by now, it asks for without any.
+        context.api_key, context.http_client.auth = None, httpx.Auth()
+        context.has_external_auth = True
     try:
+        client = from_context(context)
         container = client[tuple(part for part in path.split("/") if part)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that others fit: the uid is that of one result
@@ -92,4 +95,4 @@ def write_result(http: TiledHttp, path: str, uid: str, kind: str, folder: Path) 
         result.export(target)
         return target
     finally:
-        client.context.close()
+        context.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -35,7 +36,8 @@ Columns: TypeAlias = dict[str, Any]  # of a ColumnDataSource
 
 TOOLS = "pan,box_zoom,wheel_zoom,reset,save"
 TICKS = """
-if (tick >= 1e-3 && tick < 1e5) return String(Number(tick.toPrecision(3)));
+const size = Math.abs(tick);
+if (size === 0 || (size >= 1e-3 && size < 1e5)) return String(Number(tick.toPrecision(3)));
 const [digits, power] = tick.toExponential(0).split("e");
 const raised = (c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)] ?? "";
 return `${digits}·10${[...power].map(raised).join("")}`;
@@ -81,6 +83,7 @@ return between(Array.from({ length: most + 2 }, (_, i) => (Math.floor(low / step
 SIXTIES = {"base": 60, "mantissas": [1, 2, 5, 10, 15, 30], "desired_num_ticks": 5}
 IN_UNIT = "return String(Number((tick / unit).toPrecision(6)));"
 MOST_ALONG, MOST_UP = 4, 5  # of a panel on a laptop
+MOST_IN_TITLE, MOST_IN_SMALL, MOST_IN_LABEL = 24, 27, 32  # letters of a line in the narrowest panel
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 INK, PALE_INK, LINE = "#16202a", "#33404d", "#c6ccd2"
 # What the live window draws with matplotlib's markers.
@@ -183,6 +186,7 @@ class Figures:
         there = CustomJSHover(args={"rois": rois, "names": names}, code=ROI_THERE)
         tooltips = {"row": "$y{0}", "column": "$x{0}", "counts": "@image{0.000}", "": "$x{custom}"}
         hover(plot, [image], **tooltips).formatters = {"$x": there}
+        plot.xaxis.ticker = BasicTicker(desired_num_ticks=3)
         plot.js_on_event(Tap, CustomJS(code=POINTED))
         plot.add_layout(colour_bar(self._counts, "counts / pixel / frame"), "right")
         plot.grid.visible = False
@@ -215,6 +219,7 @@ class Figures:
         plain_decades(plot.xaxis, MOST_ALONG)
         plot.title.text_font_size = "13px"
         plot.yaxis.ticker = BasicTicker(desired_num_ticks=3, num_minor_ticks=0)
+        plot.yaxis.formatter = CustomJSTickFormatter(code=TICKS)
         plot.add_layout(Span(dimension="width", location=0, line_color=LINE))
         source = self._source("heterogeneity", G2_COLUMNS)
         plot.segment("x", "lower", "x", "upper", source=source, color=views.FIT, line_alpha=0.5)
@@ -301,14 +306,15 @@ class Figures:
             ("denoised", view.denoised if view.strip is None else view.strip.values, view.title),
         ):
             plot, source = self.plots[f"c2_{kind}"], self.sources[f"c2_{kind}"]
-            plot.title.text = f"{title}, {roi}"
+            why = ""
             if values is None or not values.size:
-                plot.title.text += f": {view.empty or view.note}"
+                why = f": {view.empty or view.note}"
                 source.data = empty(IMAGE_COLUMNS)
             elif kind == "denoised" and view.strip is not None:
                 source.data = strip_columns(view.strip)
             elif shown in ("both", "model", kind):
                 source.data = image_columns(values, (view.edge_s, view.edge_s))
+            plot.title.text = in_lines(f"{title}, {roi}{why}")
 
     def _show_lags(self, of_lags: bool) -> None:
         """Let the second picture of C2 have an axis of lags, or that of the first one."""
@@ -322,12 +328,12 @@ class Figures:
     def show_detector(self, view: views.DetectorView | None, rois: Rois) -> None:
         """Show the image with its ROIs, or, for None, that there is none."""
         if view is None:
-            self.plots["detector"].title.text = f"Detector: {views.NO_IMAGE}"
+            self.plots["detector"].title.text = in_lines(f"Detector: {views.NO_IMAGE}")
             self.sources["detector"].data = empty(IMAGE_COLUMNS)
             self.sources["rois"].data = empty(ROI_COLUMNS)
             self._labels = None
             return
-        self.plots["detector"].title.text = view.title
+        self.plots["detector"].title.text = in_lines(view.title)
         self._counts.update(low=view.low, high=view.high)
         self.sources["detector"].data = image_columns(view.mean, view.size)
         if self._labels is None or not np.array_equal(self._labels, view.labels):
@@ -345,7 +351,7 @@ class Figures:
 
     def show_g2(self, view: views.G2View, roi: str) -> None:
         """Show g2 of a ROI."""
-        self.plots["g2"].title.text = f"{view.title}, {roi}"
+        self.plots["g2"].title.text = in_lines(f"{view.title}, {roi}")
         for kind, curve in (("raw", view.raw), ("denoised", view.denoised)):
             self.sources[f"g2_{kind}"].data = {
                 "x": curve.delay_s,
@@ -362,9 +368,8 @@ class Figures:
     def show_heterogeneity(self, view: views.HeterogeneityView) -> None:
         """Show the heterogeneity of a ROI, at the delays of its g2."""
         words = view.words
-        self.plots["heterogeneity"].title.text = (
-            words if view.known else f"{views.PANELS['heterogeneity'][0]}: {words}"
-        )
+        title = words if view.known else f"{views.PANELS['heterogeneity'][0]}: {words}"
+        self.plots["heterogeneity"].title.text = in_lines(title, MOST_IN_SMALL)
         self.sources["heterogeneity"].data = {
             "x": view.delay_s,
             "y": view.chi,
@@ -377,10 +382,9 @@ class Figures:
     def show_gamma(self, view: views.GammaView, roi: str) -> None:
         """Show the rates of a ROI; what may still change is hollow."""
         title = f"{views.PANELS['gamma'][0]}, {roi}"
-        self.plots["gamma"].title.text = f"{title}: {view.note}" if view.note else title
-        self.plots["gamma"].xaxis.axis_label = views.in_unit(
-            view.age_label, self._unit, self._series_s
-        )
+        self.plots["gamma"].title.text = in_lines(f"{title}: {view.note}" if view.note else title)
+        label = views.in_unit(view.age_label, self._unit, self._series_s)
+        self.plots["gamma"].xaxis.axis_label = in_lines(label, MOST_IN_LABEL)
         for kind, points in view.points.items():
             self.sources[kind].data = rate_columns(kind, points)
         corners: Columns = {
@@ -392,9 +396,7 @@ class Figures:
 
     def show_power_law(self, view: views.PowerLawView, rois: Rois) -> None:
         """Show all ROIs, and which of them is chosen."""
-        # In two lines, for a narrow panel.
-        words = view.words.replace(" (", "\n(").replace("; ", ";\n")
-        self.plots["power_law"].title.text = words
+        self.plots["power_law"].title.text = in_lines(view.words)
         index = [rois.labels.index(label) for label in view.label.tolist()]
         self.sources["power_law"].data = {
             "x": view.q_squared,
@@ -523,6 +525,11 @@ def new_figure(name: str, words: tuple[str, str, str] | None = None, /, **option
     return plot
 
 
+def in_lines(text: str, most: int = MOST_IN_TITLE) -> str:
+    """Return a title in lines that fit the narrowest panel: Bokeh cuts off what is longer."""
+    return "\n".join(line for part in text.split("\n") for line in textwrap.wrap(part, most))
+
+
 def follow_pointer(plot: Plot) -> None:
     """Tell the page's script where the pointer is, and what is clicked."""
     if "mousemove" not in plot.js_event_callbacks:
@@ -567,11 +574,14 @@ def plain_decades(axis: Plot, most: int) -> None:
 
 
 def style_legend(plot: Plot) -> None:
-    """Make a legend small; a click on an entry hides what it names."""
+    """Put a small legend below the points; a click on an entry hides what it names."""
     plot.legend.label_text_font = FONT
     plot.legend.label_text_font_size = "12px"
     plot.legend.background_fill_alpha = 0.75
     plot.legend.border_line_color = None
     plot.legend.padding = plot.legend.margin = 4
-    plot.legend.spacing = 0
+    plot.legend.spacing = 4
     plot.legend.click_policy = "hide"
+    plot.legend.orientation = "horizontal"
+    plot.legend.ncols = 2  # of any width
+    plot.add_layout(plot.legend[0], "below")

@@ -13,10 +13,12 @@ from .figures import (
     CHOSEN_RING,
     INK,
     MOST_ALONG,
+    MOST_IN_SMALL,
     MOST_UP,
     STACKED_BORDER,
     Rois,
     follow_pointer,
+    in_lines,
     new_figure,
     plain_decades,
 )
@@ -79,7 +81,7 @@ class IntensityFigures:
         chosen, words = view.chosen, view.words
         for own, above in zip(self.plots["intensity"].xaxis, self._gamma.xaxis, strict=True):
             own.update(ticker=above.ticker, formatter=above.formatter)
-        self.plots["intensity"].title.text = f"I(t): {words}"
+        self.plots["intensity"].title.text = in_lines(f"I(t): {words}", MOST_IN_SMALL)
         of = self._sources
         others = [at for at in range(len(view.relative)) if at != chosen]
         for name, which in (("others", others), ("chosen", [chosen])):

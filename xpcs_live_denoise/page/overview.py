@@ -16,7 +16,6 @@ from bokeh.models import (
     DataTable,
     Div,
     HTMLTemplateFormatter,
-    ScientificFormatter,
     Select,
     StringFormatter,
     TableColumn,
@@ -28,7 +27,16 @@ from xpcs_live_denoise import views
 from xpcs_live_denoise.errors import XpcsError
 from xpcs_live_denoise.readers import COLUMNS
 
-from .figures import MOST_ALONG, MOST_UP, Columns, hover, new_figure, plain_decades, style_legend
+from .figures import (
+    MOST_ALONG,
+    MOST_UP,
+    Columns,
+    hover,
+    in_lines,
+    new_figure,
+    plain_decades,
+    style_legend,
+)
 from .hub import Hub
 
 Model: TypeAlias = Any  # an object of Bokeh: its properties are made at run time
@@ -53,6 +61,8 @@ TABLE_STYLE = """
 a { color: var(--accent); }
 """
 MARKERS = ("circle", "square", "diamond", "triangle", "inverted_triangle", "hex", "star", "plus")
+THREE_DIGITS = "<%= Number.isFinite(value) ? Number(value.toPrecision(3)) : '–' %>"
+MOST_IN_TITLE = 40  # letters of a line; panels are wider than those of a run
 ALL = "all"
 SHOWN = ("scan_id", "sample", "taken", "state", "result", "roi", "q_inv_angstrom",
          "relaxation_rate", "relaxation_rate_error", "per", "alpha", "diffusion")  # fmt: skip
@@ -112,9 +122,7 @@ class Overview:
     # --- making it -------------------------------------------------------------------------
 
     def _data_table(self) -> Model:
-        number = ScientificFormatter(
-            precision=3, power_limit_high=4, power_limit_low=-3, nan_format="–"
-        )
+        number = HTMLTemplateFormatter(template=THREE_DIGITS)
         kinds: dict[str, Model] = {name: number for name in SHOWN if name not in (*TEXTS, "roi")}
         columns = [
             TableColumn(
@@ -161,7 +169,7 @@ class Overview:
             hover(plot, [points], **{"": "@name", plot.yaxis[0].axis_label: "@y{0.0000}"})
             style_legend(plot)
             plot.legend.click_policy = "none"
-            plot.add_layout(plot.legend[0], "below")  # names are long, and would hide points
+            plot.legend.ncols = "auto"
         made["g2s"].legend.visible = False  # as beside it
         made["trend"].legend.orientation = "horizontal"
         made["trend"].line("x", "y", source=self._lines, color=views.FIT, line_dash="dashed")
@@ -228,7 +236,7 @@ class Overview:
         key, plot = self._controls["key"].value, self._plots["trend"]
         plot.xaxis.axis_label = key
         if not key:
-            plot.title.text = "Typical Γ: no start key holds numbers"
+            plot.title.text = in_lines("Typical Γ: no start key holds numbers", MOST_IN_TITLE)
             return
         rated = found[found["relaxation_rate"].notna()]
         # Rates of two units do not fit on one axis: those of most rows are shown.
@@ -247,7 +255,8 @@ class Overview:
         self._lines.data = {"x": view.line_x, "y": view.line_rate}
         words = view.words.replace("; ", "\n")
         words += f"\n{n_others} rates in another unit are not shown" if n_others else ""
-        plot.title.text = "\n".join(filter(None, (f"Typical Γ against {key}", words)))
+        text = "\n".join(filter(None, (f"Typical Γ against {key}", words)))
+        plot.title.text = in_lines(text, MOST_IN_TITLE)
 
     # --- what is chosen --------------------------------------------------------------------
 

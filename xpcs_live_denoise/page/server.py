@@ -31,7 +31,6 @@ from .access import (
     SharedAccess,
     VisitorAccess,
     go_to,
-    is_loopback,
     login_form,
     set_cookie,
 )
@@ -106,8 +105,7 @@ async def serve_page(
             listener = stack.enter_context(_listener(host, port))
             await access.start()
             application = _application(access)
-            # TLS ends at a proxy on this machine, which says so; nobody else is believed.
-            web = HTTPServer(application, xheaders=login and is_loopback(host))
+            web = HTTPServer(application)
             web.add_socket(listener)
             server = BaseServer(IOLoop.current(), application, web)
             server.start()

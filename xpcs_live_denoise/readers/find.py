@@ -235,7 +235,7 @@ def _derived(container: Node, reading: int | str) -> list[Node]:
     if isinstance(reading, int):
         if reading >= 0:
             return _with_scan_id(container, ours, reading)
-        return _newest_results(container, ours, -reading)
+        return _results_of_newest_run(container, ours, -reading)
     keys = ("start.original_run_uid", "start.uid")
     for key in (*keys, "start.xpcs.scan_id"):
         if found := _found(container, ours, Eq(key, reading)):
@@ -250,7 +250,7 @@ def _with_scan_id(container: Node, kind: Any, reading: int) -> list[Node]:
     return [node for key in keys for node in _found(container, kind, key)]
 
 
-def _newest_results(container: Node, ours: Any, number: int) -> list[Node]:
+def _results_of_newest_run(container: Node, ours: Any, number: int) -> list[Node]:
     """Return the results of the raw run that is `number` from the last, 1 for the last."""
     key, most = "start.xpcs.raw_time", min(MOST_FOUND, 20 * number)
     # Results of before schema 2 have no raw_time.

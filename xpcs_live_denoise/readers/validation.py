@@ -7,7 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRunV3
-from bluesky_tiled_plugins.writing.validator import ReadingValidationException, validate_reading
+from bluesky_tiled_plugins.writing.validator import (
+    ReadingValidationException,
+    ValidationException,
+    validate_reading,
+)
+from httpx import HTTPStatusError
 
 REFUSED = (401, 403)  # no such right: of the key, of the access tags of the run
 
@@ -38,11 +43,15 @@ class ValidatedRun(BlueskyRunV3):
         bluesky_tiled_plugins.writing.validator.ValidationException
             With `raise_on_error`, for the first thing that cannot be read.
         """
-        address = self.uri.replace("/api/v1/metadata/", "/custom/validate/", 1)
-        if self.context.http_client.get(address).status_code not in REFUSED:
-            return super().validate(
-                fix_errors, try_reading, raise_on_error, ignore_errors, write_notes
-            )
+        try:
+            return super().validate(fix_errors, try_reading, True, ignore_errors, write_notes)
+        except ValidationException as error:
+            cause = error.__cause__
+            refused = isinstance(cause, HTTPStatusError) and cause.response.status_code in REFUSED
+            if not refused and raise_on_error:
+                raise
+        if not refused:  # looks at all of it, behind the first error too
+            return super().validate(fix_errors, try_reading, False, ignore_errors, write_notes)
         for error in self._unreadable() if try_reading else ():
             if any(re.search(pattern, str(error)) for pattern in ignore_errors or ()):
                 continue

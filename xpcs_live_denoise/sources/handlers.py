@@ -21,7 +21,8 @@ from xpcs_live_denoise.records.types import Array, Fields
 
 from .assets import DEFAULT_DATASET
 from .file_roots import FileRoots
-from .hdf5 import Patience, ThresholdChoice, open_hdf5, require_allowed_data
+from .hdf5 import Patience, ThresholdChoice, require_allowed_data
+from .virtual import open_hdf5
 
 HANDLER_GROUP = "databroker.handlers"
 MOST_HANDLERS = 8

@@ -19,8 +19,10 @@ from xpcs_live_denoise.records.types import Array
 
 from .file_roots import FileRoots
 from .selection import DamagedChunkError, RoiSelection, block_end, read_frames
+from .virtual import VirtualPart, open_hdf5, part_at, parts_of
 
 MAX_OPEN_FILES = 8
+MOST_CHECKED = 64  # datasets
 # A dataset whose frames are larger is no detector's.
 MOST_FRAME_BYTES = 2**31
 
@@ -106,8 +108,11 @@ class HDF5Reader:
         self._timeout_s = timeout_s
         self._roots = roots
         self._threshold = threshold or ThresholdChoice()
-        # Path -> the open file, which file that is, and datasets whose pixels lie where they may.
-        self._files: OrderedDict[str, tuple[h5py.File, tuple[int, int], set[str]]] = OrderedDict()
+        # Path -> the open file, and which file that is.
+        self._files: OrderedDict[str, tuple[h5py.File, tuple[int, ...]]] = OrderedDict()
+        # Path and dataset -> the file in which its pixels were found to lie where they may, and
+        # the parts of it where it is a virtual one.
+        self._checked: dict[tuple[str, str], tuple[tuple[int, ...], list[VirtualPart]]] = {}
         self._failed: set[str] = set()
 
     def close(self) -> None:
@@ -149,58 +154,91 @@ class HDF5Reader:
         """Return the next frames that the file already holds, at least one."""
         file = self._open(reference)
         try:
+            parts = self._parts(file, reference)
             dataset = _dataset(file, reference)
-            # Behind an external link it is another file, which HDF5 has found its own way.
-            path = self._roots.check(dataset.file.filename)
             if reference.swmr:
                 dataset.refresh()
-            # Frames of several thresholds may lie one after the other.
-            n = (reference.n_thresholds or 1) if dataset.ndim == 3 else 1
-            least = n * math.prod(dataset.shape[-2:]) * dataset.dtype.itemsize
-            stop = n * reference.stop
-            stop = block_end(dataset, n * position, stop, max(least, max_bytes), selection)
-            stop = end_of_written(dataset, n * position, stop, os.stat(path).st_size) // n
-            if stop <= position:
-                raise EOFError(f"the dataset holds {min(position, dataset.shape[0])} frames")
-            # How many frames an index stands for depends on the choice: it must have been made.
-            shape = dataset.shape if n == 1 else (stop, n, *dataset.shape[1:])
-            place = self._threshold.place(shape, reference.dataset, required=True)
-            if n > 1:
-                frames = range(n * position + place[0], n * stop, n)
-                return read_frames(dataset, frames, selection=selection)
-            return read_frames(dataset, range(position, stop), place, selection)
+            frames = range(position, reference.stop)
+            part = part_at(parts, position)
+            if part is None or reference.n_thresholds:
+                return self._read_first(dataset, frames, reference, max_bytes, selection)
+            frames = frames[: part.stop - position]
+            with part.source(dataset, frames) as (source, there):
+                return self._read_first(source, there, reference, max_bytes, selection)
         finally:
             if not reference.swmr:
                 file.close()
+
+    def _read_first(
+        self,
+        dataset: h5py.Dataset,
+        frames: range,
+        reference: HDF5Frames,
+        max_bytes: int,
+        selection: RoiSelection | None,
+    ) -> Array | RoiPixels:
+        """Return the first ones of some frames of a dataset, as many as make a block."""
+        # Behind an external link it is another file, which HDF5 has found its own way.
+        path = self._roots.check(dataset.file.filename)
+        # Frames of several thresholds may lie one after the other.
+        n = (reference.n_thresholds or 1) if dataset.ndim == 3 else 1
+        position = frames.start
+        least = n * math.prod(dataset.shape[-2:]) * dataset.dtype.itemsize
+        stop = n * frames.stop
+        stop = block_end(dataset, n * position, stop, max(least, max_bytes), selection)
+        stop = end_of_written(dataset, n * position, stop, os.stat(path).st_size) // n
+        if stop <= position:
+            raise EOFError(f"{path.name} holds {min(position, dataset.shape[0])} frames")
+        # How many frames an index stands for depends on the choice: it must have been made.
+        shape = dataset.shape if n == 1 else (stop, n, *dataset.shape[1:])
+        place = self._threshold.place(shape, reference.dataset, required=True)
+        if n > 1:
+            wanted = range(n * position + place[0], n * stop, n)
+            return read_frames(dataset, wanted, selection=selection)
+        return read_frames(dataset, range(position, stop), place, selection)
 
     def _open(self, reference: HDF5Frames) -> h5py.File:
         """Return the file, opened."""
         name, path = reference.path, self._roots.check(reference.path)
         if not reference.swmr:
-            file = open_hdf5(path, swmr=False)
-            try:
-                require_allowed_data(file, reference.dataset, self._roots)
-            except BaseException:
-                file.close()
-                raise
-            return file
-        stat = os.stat(path)
-        identity = (stat.st_dev, stat.st_ino)
+            return open_hdf5(path, swmr=False)
+        identity = _identity(path)
         if name not in self._files or self._files[name][1] != identity:
             self._forget(name)
-            self._files[name] = open_hdf5(path, swmr=True), identity, set()
-        file, _, checked = self._files[name]
-        if reference.dataset not in checked:
-            require_allowed_data(file, reference.dataset, self._roots)
-            checked.add(reference.dataset)
+            self._files[name] = open_hdf5(path, swmr=True), identity
         self._files.move_to_end(name)
         while len(self._files) > MAX_OPEN_FILES:
             self._forget(next(iter(self._files)))
-        return file
+        return self._files[name][0]
+
+    def _parts(self, file: h5py.File, reference: HDF5Frames) -> list[VirtualPart]:
+        """Return what a virtual dataset is made of, after `require_allowed_data`."""
+        key = (reference.path, reference.dataset)
+        identity = _identity(file.filename, at_rest=not reference.swmr)
+        if key in self._checked and self._checked[key][0] == identity:
+            return self._checked[key][1]
+        require_allowed_data(file, reference.dataset, self._roots)
+        node = file.get(reference.dataset)
+        if not isinstance(node, h5py.Dataset):
+            return []
+        parts = parts_of(node)
+        if node.file.filename == file.filename:  # another one may change meanwhile
+            if len(self._checked) >= MOST_CHECKED:
+                self._checked.clear()
+            self._checked[key] = identity, parts
+        return parts
 
     def _forget(self, path: str) -> None:
+        for key in [key for key in self._checked if key[0] == path]:
+            del self._checked[key]
         if path in self._files:
             self._files.pop(path)[0].close()
+
+
+def _identity(path: str | Path, *, at_rest: bool = False) -> tuple[int, ...]:
+    """Return which file that is; of one at rest also when it was written."""
+    stat = os.stat(path)
+    return (stat.st_dev, stat.st_ino, *((stat.st_mtime_ns, stat.st_size) if at_rest else ()))
 
 
 def _dataset(file: h5py.File, reference: HDF5Frames) -> h5py.Dataset:
@@ -275,27 +313,6 @@ def _unreadable(reference: HDF5Frames, position: int, error: Exception) -> Unrea
 
 # Links that follow one another, within a file and from file to file.
 MOST_LINKS = 16
-
-
-def open_hdf5(path: Path, *, swmr: bool) -> h5py.File:
-    """Open a file for reading, also one that this process has open for writing.
-
-    Within a process, HDF5 refuses a second opening whose locking differs from the first one's, so
-    the ways of locking are tried in turn. A lock that another process holds is no such refusal: it
-    says that the file is not ready.
-    """
-    try:
-        return h5py.File(path, "r", swmr=swmr)
-    except OSError as error:
-        refusal = error
-    for locking in (False, True):
-        if "locking" not in str(refusal):
-            break
-        try:
-            return h5py.File(path, "r", swmr=swmr, locking=locking)
-        except OSError as error:
-            refusal = error
-    raise refusal
 
 
 def require_allowed_data(

@@ -21,9 +21,10 @@ from xpcs_live_denoise.records.types import Array, BoolArray
 
 from .eiger.files import MASTER, Master, pixel_mask_of, read_master, read_pixel_mask
 from .file_roots import FileRoots
-from .hdf5 import NOT_YET, open_hdf5, require_allowed_data
+from .hdf5 import NOT_YET, require_allowed_data
 from .image_files import ImageFiles
 from .metadata import find_frame_time, find_geometry
+from .virtual import open_hdf5
 
 ANY_FILE = FileRoots(None)  # a person names them, no document
 MOST_LISTED = 12

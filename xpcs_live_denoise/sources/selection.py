@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
@@ -13,6 +14,7 @@ import h5py
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from xpcs_live_denoise.errors import text_of
 from xpcs_live_denoise.numerics import bslz4
 from xpcs_live_denoise.numerics.rois import REAL_NUMBERS, RoiMap
 from xpcs_live_denoise.records.frames import MissingFrames, RoiPixels, SparseFrames
@@ -247,8 +249,7 @@ def select_frames(
             yield selection.of_frames(events[start : start + MOST_AT_ONCE])
         return
     if isinstance(frames, h5py.Dataset):
-        whole = range(len(frames))
-        yield from read_ahead(_select_of_dataset(frames, whole, max_bytes, selection, place))
+        yield from read_ahead(_select_of_dataset(frames, max_bytes, selection, place))
         return
     frame_bytes = math.prod(frames.shape[1:]) * frames.dtype.itemsize
     k = max(1, max_bytes // max(1, frame_bytes))
@@ -257,22 +258,40 @@ def select_frames(
 
 
 def _select_of_dataset(
+    dataset: h5py.Dataset, max_bytes: int, selection: RoiSelection, place: tuple[int, ...]
+) -> Generator[RoiPixels | MissingFrames, None, None]:
+    """Yield as `select_frames`, of a virtual dataset part by part."""
+    parts = parts_of(dataset)
+    for part in parts:
+        here = range(part.start, part.stop)
+        with contextlib.ExitStack() as stack:
+            try:
+                source, there = stack.enter_context(part.source(dataset, here))
+            except (OSError, KeyError) as error:
+                yield _missing(dataset, here, f"{part} cannot be read ({text_of(error, 200)})")
+                continue
+            held = range(there.start, max(there.start, min(there.stop, len(source))))
+            yield from _select_of_plain(source, held, max_bytes, selection, place)
+            if len(held) < len(here):
+                why = f"{part} holds {len(source)} frames"
+                yield _missing(dataset, here[len(held) :], why)
+    if not parts:
+        yield from _select_of_plain(dataset, range(len(dataset)), max_bytes, selection, place)
+
+
+def _missing(dataset: h5py.Dataset, frames: range, why: str) -> MissingFrames:
+    subject = f"{dataset.file.filename}, dataset {dataset.name!r}"
+    reason = f"{subject}: frames [{frames.start}, {frames.stop}) are not there: {why}"
+    return MissingFrames(n_frames=len(frames), reason=reason)
+
+
+def _select_of_plain(
     dataset: h5py.Dataset,
     frames: range,
     max_bytes: int,
     selection: RoiSelection,
     place: tuple[int, ...],
 ) -> Generator[RoiPixels | MissingFrames, None, None]:
-    parts = parts_of(dataset)
-    for part in parts:
-        first = part.first - part.start
-        wanted = range(max(part.start, frames.start), min(part.stop, frames.stop))
-        if wanted:
-            there = range(first + wanted.start, first + wanted.stop)
-            with part.opened(dataset) as source:
-                yield from _select_of_dataset(source, there, max_bytes, selection, place)
-    if parts:
-        return
     start = frames.start
     while start < frames.stop:
         stop = block_end(dataset, start, frames.stop, max_bytes, selection)

@@ -28,7 +28,6 @@ from xpcs_live_denoise.sources.hdf5 import (
     damaged,
     end_of_written,
     may_come,
-    open_hdf5,
     require_allowed_data,
 )
 from xpcs_live_denoise.sources.metadata import in_metres
@@ -38,6 +37,7 @@ from xpcs_live_denoise.sources.selection import (
     block_end,
     read_frames,
 )
+from xpcs_live_denoise.sources.virtual import open_hdf5
 
 # Links of a master that are looked at: more files than any series has.
 MOST_FILES = 1_000_000
