@@ -62,6 +62,17 @@ def test_hot_pixels_are_found_at_any_intensity_and_beside_one_another(counts):
     assert BadPixels(ROIS, pixels).hot.tolist() == several
 
 
+@pytest.mark.parametrize(("n_pixels", "n_hot"), [(100, 1), (149, 1), (300, 3), (1600, 16)])
+def test_hot_pixels_are_found_where_they_are_as_many_as_are_left_aside_at_first(n_pixels, n_hot):
+    rois = RoiMap.from_labels(np.ones((n_pixels // 10, 10), np.int64))
+    n = len(rois.pixels)
+    pixels = np.random.default_rng(3).poisson(2.0, (50, n)).astype(np.uint16)
+    places = np.arange(n_hot) * (n // n_hot)
+    pixels[:, places] = 60
+    pixels[::2, places] = 61  # a pixel that is always the same is bad for another reason
+    assert BadPixels(rois, pixels).hot.tolist() == rois.pixels[places].tolist()
+
+
 def test_a_dead_pixel_among_bright_ones_is_found():
     pixels = np.random.default_rng(0).poisson(20.0, (50, 1600)).astype(np.uint16)
     pixels[:, HOT] //= 8

@@ -15,6 +15,7 @@ import numba
 _MODULES = (
     "two_time_kernels",
     "fit_kernels",
+    "hot_pixel_kernels",
     "estimator.grid_kernels",
     "estimator.path_kernels",
     "estimator.sums_kernels",

@@ -172,12 +172,11 @@ class BinRows(MapBins):
         """Add neighbouring bins in pairs."""
         from .two_time_kernels import add_pairs
 
-        rows = empty_rows(self.rows.shape, self.rows.dtype)
         used = -(-self._stop // self.size)
         self.rows[used : used + 1] = 0  # the second one of the last pair
-        add_pairs(self.rows, 0, -(-used // 2), rows)
         number = self._halved_number()
-        self.rows, self.number = rows, number
+        add_pairs(self.rows, 0, -(-used // 2), self.rows)  # in place: a pair is read before
+        self.number = number
         self.size, self.n_done = 2 * self.size, self.n_done // 2
 
 

@@ -21,6 +21,7 @@ from xpcs_live_denoise.numerics.arrays import (
 )
 from xpcs_live_denoise.numerics.g2 import NOISE_REACH
 from xpcs_live_denoise.numerics.newest_frames import FrameRing
+from xpcs_live_denoise.numerics.threads import spread
 from xpcs_live_denoise.records.types import AXIS_1, SHARED, Array, FloatArray, IntArray
 
 FIRST_CAPACITY = 64
@@ -88,11 +89,11 @@ class AgeSums:
         self._most_rows = MOST_ROWS if most_rows is None else most_rows
         self._capacity = min(capacity, self._most_rows)  # rows
         shape = (n_roi, self._capacity, self._room())
-        self._sums = np.zeros(shape)
-        self._counts = np.zeros(shape, np.float32)
-        self._left_out = np.zeros((*shape, n_block), np.float32)
-        self._squares = np.zeros((n_roi, self._capacity))
-        self._pairs = np.zeros((n_roi, self._capacity))
+        self._sums: FloatArray = np.zeros(shape)
+        self._counts: FloatArray = np.zeros(shape, np.float32)
+        self._left_out: FloatArray = np.zeros((*shape, n_block), np.float32)
+        self._squares: FloatArray = np.zeros((n_roi, self._capacity))
+        self._pairs: FloatArray = np.zeros((n_roi, self._capacity))
         self._previous = np.full((n_roi, LEVEL_LAGS[1]), np.nan)  # the newest frame's, by lag
 
     @classmethod
@@ -201,15 +202,25 @@ class AgeSums:
 
     def _merge_rows(self) -> None:
         """Add rows in pairs."""
-        if self.recent is None:
-            self.recent = copy.deepcopy(self)
-        half = self._capacity // 2
-        for values in (*self._tables(), self._squares, self._pairs):
-            for one in values:  # a ROI at a time: the copies stay small
-                one[:half] = one[0 : 2 * half : 2] + one[1 : 2 * half : 2]
-                one[half:] = 0
-        self.row_frames *= 2
-        self._resize()
+        if self.recent is None:  # it keeps the tables
+            self.recent = copy.copy(self)
+            self.recent._previous = self._previous.copy()
+        half, size = self._capacity // 2, 2 * self.row_frames
+        before = (*self._tables(), self._squares, self._pairs)
+        room = len(lag_bin_edges(max(self._capacity * size - 1, 1))) - 1
+        shape = (self.n_roi, self._capacity, room, self.n_block)
+        # Zeros cost nothing until they are written to.
+        after: list[FloatArray] = [np.zeros(shape[: old.ndim], old.dtype) for old in before]
+
+        def merge(roi: int) -> None:
+            for old, new in zip(before, after, strict=True):
+                first, second = old[roi, 0 : 2 * half : 2], old[roi, 1 : 2 * half : 2]
+                into = new[roi, :half, : first.shape[1]] if first.ndim > 1 else new[roi, :half]
+                np.add(first, second, out=into)
+
+        spread(merge, range(self.n_roi))
+        self._sums, self._counts, self._left_out, self._squares, self._pairs = after
+        self.row_frames = size
 
     # --- reading ---------------------------------------------------------------------------
 

@@ -1,0 +1,64 @@
+"""Loops over the pixels of a ROI that tell which of them are far from the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .compiled import kernel
+
+
+@kernel("f8(f8, f8, f8)")
+def reach_above(mean: float, variance: float, clear: float) -> float:  # pragma: no cover (compiled)
+    """Return `gamma_reach` of one mean and variance."""
+    relative = variance / mean**2 if mean > 0 else np.inf
+    root = np.sqrt(min(max(relative, 1e-6), 1.0))
+    return ((1 - root**2 / 9 + clear * root / 3) ** 3 - 1) / root * np.sqrt(variance)
+
+
+@kernel("i8(f8[::1], f8, f8, f8, f8, i8, b1[::1])")
+def far_from_usual(
+    values: Any, middle: float, most: float, floor: float, clear: float, passes: int, far: Any
+) -> int:  # pragma: no cover (compiled)
+    """Mark values, (n,), that no gamma distribution explains; return how many there are.
+
+    It is that of the usual ones, within `most` of `middle` at first, then those that are not far;
+    `floor` is the least variance. Returns -1 where none is usual.
+    """
+    for i in range(len(values)):
+        far[i] = abs(values[i] - middle) > most
+    n_far = 0
+    for _ in range(passes):
+        n, total = 0, 0.0
+        for i in range(len(values)):
+            if not far[i]:
+                n += 1
+                total += values[i]
+        if n == 0:
+            return -1
+        mean, squares = total / n, 0.0
+        for i in range(len(values)):
+            if not far[i]:
+                squares += (values[i] - mean) ** 2
+        reach = reach_above(mean, max(squares / n, floor), clear)
+        changed, n_far = False, 0
+        for i in range(len(values)):
+            is_far = abs(values[i] - mean) > reach
+            changed |= is_far != far[i]
+            far[i] = is_far
+            n_far += is_far
+        if not changed:
+            break
+    return n_far
+
+
+@kernel("void(f8[:, ::1], f8[::1])")
+def median_of_five(rows: Any, out: Any) -> None:  # pragma: no cover (compiled)
+    """Write the median over the five rows of each column; NaN where there is one."""
+    for i in range(len(out)):
+        a, b, c, d, e = rows[0, i], rows[1, i], rows[2, i], rows[3, i], rows[4, i]
+        low = max(min(a, b), min(c, d))
+        high = min(max(a, b), max(c, d))
+        value = max(min(low, high), min(max(low, high), e))
+        out[i] = np.nan if np.isnan(a + b + c + d + e) else value
