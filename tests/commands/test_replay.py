@@ -200,6 +200,7 @@ def test_ctrl_c_ends_a_wait_and_what_is_computed_is_told(
     assert "--config xpcs.yml" in caplog.text
 
 
+@pytest.mark.soak
 def test_an_analysis_that_fails_fails_the_command_and_names_the_earlier_result(
     replayed, settings, raw_uid, tiled_client, capsys
 ):

@@ -218,6 +218,7 @@ def test_a_mistake_in_the_command_ends_with_status_2(arguments, message):
     assert message in " ".join(ended.output.replace("│", " ").split())
 
 
+@pytest.mark.soak
 def test_of_two_jobs_that_take_a_run_at_once_one_stores_it(config, raw_uids, tiled_client):
     settings = Settings.load(config(seed=2))
     before, outcomes = len(derived_from(tiled_client, raw_uids[2])), []

@@ -82,7 +82,7 @@ def test_every_link_of_a_page_leads_somewhere(page):
         ("#read-on", ""),
         ("https://doi.org/10.1038/s41598-021-94133-z", ""),
         ("docs/tutorials.md", "nothing is there"),
-        ("../main", "leads out of the repository"),
+        ("../../nowhere", "leads out of the repository"),
         ("docs/trust.md#never", "no such heading in docs/trust.md"),
         ("#never", "no such heading in README.md"),
         ("https://doi", "no address of a page"),

@@ -261,7 +261,7 @@ def test_a_restart_of_the_server_is_told_and_then_nothing_is_missing(outage_serv
     with_hub(server, work)
 
 
-@pytest.mark.parametrize("follow_list", [True, False])
+@pytest.mark.parametrize("follow_list", [True, pytest.param(False, marks=pytest.mark.soak)])
 def test_a_server_without_streams_is_asked_again_and_again(
     tiled_server, tiled_client, synthetic, follow_list
 ):

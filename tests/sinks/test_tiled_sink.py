@@ -213,7 +213,12 @@ def test_a_table_has_exactly_the_columns_of_the_schema(tiled_client, synthetic, 
 
 
 @pytest.mark.parametrize(
-    ("n_frames", "n_expected", "capacity"), [(60, None, 200), (61, 10_000, 200), (230, 60, 400)]
+    ("n_frames", "n_expected", "capacity"),
+    [
+        pytest.param(60, None, 200, marks=pytest.mark.soak),
+        pytest.param(61, 10_000, 200, marks=pytest.mark.soak),
+        (230, 60, 400),
+    ],
 )
 def test_an_array_of_another_capacity_ends_with_the_exact_size(
     tiled_client, synthetic, n_frames, n_expected, capacity

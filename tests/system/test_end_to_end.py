@@ -111,6 +111,7 @@ def test_a_beamline_scientist_needs_three_lines_and_a_settings_file(
     assert tiled_server.api_key not in str(start)
 
 
+@pytest.mark.soak
 def test_a_server_that_is_down_at_the_start_gets_everything_when_it_comes(
     tmp_path, caplog, monkeypatch
 ):

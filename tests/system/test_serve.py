@@ -85,6 +85,7 @@ def test_an_outage_of_tiled_in_the_middle_costs_nothing(server, tmp_path, publis
     assert f"Run {uid[:8]}: 150 of 150 frames" in serving.output
 
 
+@pytest.mark.soak
 def test_what_was_killed_in_the_middle_is_computed_by_replay(
     server, tmp_path, publishing, monkeypatch, capsys
 ):

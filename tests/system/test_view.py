@@ -304,6 +304,7 @@ def test_roi_and_toggle_are_chosen_with_mouse_or_keys(tiled_server, synthetic, b
     client.context.close()
 
 
+@pytest.mark.soak
 def test_a_zoom_stays_while_the_run_grows_and_ends_with_the_roi(
     tiled_server, tiled_client, synthetic, browser, page
 ):
@@ -373,6 +374,7 @@ def edge_is_clean(browser):
     return all(abs(a - b) < 8 for a, b in zip(first[:3], third[:3], strict=True))
 
 
+@pytest.mark.soak
 def test_the_list_is_filtered_by_keys_alone(tiled_server, tiled_client, synthetic, browser, page):
     from selenium.webdriver.common.keys import Keys
 
