@@ -10,8 +10,13 @@ from .compiled import kernel
 
 
 @kernel("f8(f8, f8, f8)")
-def reach_above(mean: float, variance: float, clear: float) -> float:  # pragma: no cover (compiled)
-    """Return `gamma_reach` of one mean and variance."""
+def gamma_reach(mean: float, variance: float, clear: float) -> float:  # pragma: no cover (compiled)
+    """Return how far above its mean a gamma distribution lies, but for a small chance.
+
+    That of a normal distribution beyond `clear` standard deviations, by Wilson and Hilferty, PNAS
+    17, 684 (1931). Where the relative variance is above 1, or the mean not above 0, noise takes
+    over that has no such tail: as many standard deviations as at 1.
+    """
     relative = variance / mean**2 if mean > 0 else np.inf
     root = np.sqrt(min(max(relative, 1e-6), 1.0))
     return ((1 - root**2 / 9 + clear * root / 3) ** 3 - 1) / root * np.sqrt(variance)
@@ -41,7 +46,7 @@ def far_from_usual(
         for i in range(len(values)):
             if not far[i]:
                 squares += (values[i] - mean) ** 2
-        reach = reach_above(mean, max(squares / n, floor), clear)
+        reach = gamma_reach(mean, max(squares / n, floor), clear)
         changed, n_far = False, 0
         for i in range(len(values)):
             is_far = abs(values[i] - mean) > reach

@@ -68,7 +68,7 @@ def far_from_others(means: FloatArray, rois: RoiMap, n_counts: int | None) -> Bo
 
 
 def _median_of_parts(means: FloatArray) -> FloatArray:
-    """Return the median over axis 0; of five parts a hundred times as fast as numpy's."""
+    """Return the median over axis 0; of five parts much faster than numpy's."""
     if len(means) == 1:
         return means[0]
     if len(means) != BLOCKS:
@@ -78,18 +78,6 @@ def _median_of_parts(means: FloatArray) -> FloatArray:
     middle = np.empty(means.shape[1])
     median_of_five(np.ascontiguousarray(means), middle)
     return middle
-
-
-def gamma_reach(mean: FloatArray, variance: FloatArray) -> FloatArray:
-    """Return how far above its mean a gamma distribution lies, but for a chance of 1e-9.
-
-    By Wilson and Hilferty, PNAS 17, 684 (1931). Where the relative variance is above 1, or the mean
-    not above 0, noise takes over that has no such tail: as many standard deviations as at 1.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        relative = np.where(mean > 0, variance / np.square(mean), np.inf)
-    root = np.sqrt(np.clip(relative, 1e-6, 1.0))
-    return ((1 - root**2 / 9 + CLEAR * root / 3) ** 3 - 1) / root * np.sqrt(variance)
 
 
 def _far(values: FloatArray, floor: float) -> BoolArray:
@@ -246,8 +234,10 @@ class HotPixels:
         table = self._limits[roi]
         if table is not None:
             return np.exp(np.interp(np.log(np.maximum(mean, _MEANS[0])), np.log(_MEANS), table))
+        from .hot_pixel_kernels import gamma_reach
+
         usual = self._mean[roi]
-        reach = gamma_reach(usual, 2 * self._variance[roi])
+        reach = gamma_reach(usual, 2 * self._variance[roi], CLEAR)
         return mean + reach * np.maximum(1.0, mean / usual)
 
     def _covered(self, pixels: Array, which: Iterable[int]) -> Array:

@@ -97,8 +97,8 @@ def empty_rows(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
 def rows_of_all(n_rows: int, columns: Sequence[int], dtype: np.dtype[Any]) -> list[Array]:
     """Return `empty_rows` of every ROI out of one piece of memory.
 
-    The system hands large pieces out in large pages: a third of the time of a short series was
-    spent on getting small ones. `columns` are whole lines of the cache.
+    The system hands large pieces out in large pages: up to a quarter of the time of a short series
+    was spent on getting small ones. `columns` are whole lines of the cache.
     """
     sizes = [n_rows * n for n in columns]
     numbers: Array = np.empty(sum(sizes) + LINE, dtype)

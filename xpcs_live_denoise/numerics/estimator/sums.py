@@ -88,7 +88,7 @@ class AgeSums:
         self._by_level = True
         self._most_rows = MOST_ROWS if most_rows is None else most_rows
         self._capacity = min(capacity, self._most_rows)  # rows
-        shape = (n_roi, self._capacity, self._room())
+        shape = (n_roi, self._capacity, self._room(self.row_frames))
         self._sums: FloatArray = np.zeros(shape)
         self._counts: FloatArray = np.zeros(shape, np.float32)
         self._left_out: FloatArray = np.zeros((*shape, n_block), np.float32)
@@ -179,12 +179,13 @@ class AgeSums:
     def _tables(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         return self._sums, self._counts, self._left_out
 
-    def _room(self) -> int:
-        return len(lag_bin_edges(max(self._capacity * self.row_frames - 1, 1))) - 1
+    def _room(self, row_frames: int) -> int:
+        """Return the lag bins of as many frames as there is room for, in rows of so many."""
+        return len(lag_bin_edges(max(self._capacity * row_frames - 1, 1))) - 1
 
     def _resize(self) -> None:
         """Lay the tables out for the capacity as it is now."""
-        shape = (self.n_roi, self._capacity, self._room())
+        shape = (self.n_roi, self._capacity, self._room(self.row_frames))
         self._sums, self._counts = (enlarged(old, shape, 0) for old in (self._sums, self._counts))
         self._left_out = enlarged(self._left_out, (*shape, self.n_block), 0)
         self._squares = enlarged(self._squares, shape[:2], 0)
@@ -207,8 +208,7 @@ class AgeSums:
             self.recent._previous = self._previous.copy()
         half, size = self._capacity // 2, 2 * self.row_frames
         before = (*self._tables(), self._squares, self._pairs)
-        room = len(lag_bin_edges(max(self._capacity * size - 1, 1))) - 1
-        shape = (self.n_roi, self._capacity, room, self.n_block)
+        shape = (self.n_roi, self._capacity, self._room(size), self.n_block)
         # Zeros cost nothing until they are written to.
         after: list[FloatArray] = [np.zeros(shape[: old.ndim], old.dtype) for old in before]
 
