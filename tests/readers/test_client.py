@@ -452,6 +452,27 @@ def test_a_run_without_result_names_every_place_that_was_searched(module_client)
         results(module_client["raw"], "nope")
 
 
+def test_nodes_of_a_finished_result_are_asked_for_once_those_of_a_live_one_again(
+    module_client, finished, live
+):
+    asked = []
+    hooks = module_client.context.http_client.event_hooks["request"]
+    hooks.append(lambda request: asked.append(request.url.path))
+    numbers = {}
+    try:
+        for state, (run, _) in {"finished": finished, "live": live}.items():
+            result = results(module_client, run.raw_uid)
+            result.gamma_table()
+            asked.clear()
+            result.gamma_table()
+            numbers[state] = sum("/metadata/" in path or "/search/" in path for path in asked)
+            assert any("/table/" in path for path in asked)
+    finally:
+        hooks.pop()
+    assert numbers["finished"] == 0
+    assert numbers["live"] > 0
+
+
 def test_a_result_reads_without_the_special_client(module_client, finished):
     from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRunV3
     from tiled.client.utils import client_for_item

@@ -246,6 +246,20 @@ def test_an_array_of_another_capacity_ends_with_the_exact_size(
     assert_documents_are_valid(done)
 
 
+def test_small_arrays_of_a_stream_are_described_in_one_request(tiled_client, synthetic):
+    run, asked = synthetic(n_frames=6, n_expected=6), []
+    hooks = tiled_client.context.http_client.event_hooks["request"]
+    hooks.append(lambda request: asked.append((request.method, request.url.path)))
+    sink = TiledSink(run.info, client=tiled_client)
+    sink.write(run.result())
+    sink.finish(ended())
+    hooks.pop()
+    described = [method for method, path in asked if path.endswith(f"{sink.uid}/g2")]
+    # Its arrays when the result comes, and the coordinates at the end; all others make nodes.
+    assert described.count("PATCH") == 2
+    assert described.count("POST") == len(derived(tiled_client, sink)["g2"].base)
+
+
 def test_growing_keeps_what_was_written_and_needs_nothing_again(tiled_client, synthetic):
     run = synthetic(n_frames=450, n_roi=1, n_expected=None)
     sink = TiledSink(run.info, client=tiled_client)
