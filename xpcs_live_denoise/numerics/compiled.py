@@ -16,6 +16,8 @@ _MODULES = (
     "two_time_kernels",
     "fit_kernels",
     "hot_pixel_kernels",
+    "static_kernels",
+    "estimator.cell_kernels",
     "estimator.grid_kernels",
     "estimator.path_kernels",
     "estimator.sums_kernels",

@@ -248,6 +248,8 @@ class MeanImages:
 
     def test(self, roi: int) -> StaticTest | None:
         """Return what is known of the ROI with this index; None where that is nothing."""
+        from .static_kernels import block_sums
+
         n_segment = -(-self._n_frames // self._length)
         n_half = int(_SHARE * n_segment)
         first, last = slice(0, n_half), slice(n_segment - n_half, n_segment)
@@ -258,22 +260,14 @@ class MeanImages:
         m1, m2 = (self._images[part, one].sum(axis=0, dtype=np.float64) for part in (first, last))
         m1, m2 = m1 / m1.mean() - 1, m2 / m2.mean() - 1
         same, right = self._products[:, one] / self._n_pairs[roi] - 1
-        beside, *apart = self._pairs_of(roi)
         edges: IntArray = np.arange(N_BLOCK + 1, dtype=np.int64) * len(m1) // N_BLOCK
-        in_blocks: list[tuple[FloatArray, IntArray]] = [(m1 * m2, edges)]
-        for a, b, bounds in (beside, *apart):
-            in_blocks.append(((m1[a] * m2[b] + m2[a] * m1[b]) / 2, bounds))
-        in_blocks += [(same, edges), (right[beside[0]], beside[2])]
-        sums = np.array([_by_block(*one) for one in in_blocks])  # (quantity, sum and number, block)
+        sums = np.empty((6, 2, N_BLOCK))  # (quantity, sum and number, block)
+        pairs = (values for known in self._pairs_of(roi) for values in known)
+        block_sums(m1, m2, same, right, edges, *pairs, sums)
         total = sums.sum(axis=2, keepdims=True)
-        near, next_to, far, peak = _quantities(total[..., 0]).tolist()
-        return StaticTest(
-            near=near,
-            next_to=next_to,
-            far=far,
-            peak=peak,
-            left_out=np.array([_quantities((total - sums)[..., b]) for b in range(N_BLOCK)]),
-        )
+        found = _quantities(np.concatenate([total, total - sums], axis=2))
+        near, next_to, far, peak = found[0].tolist()
+        return StaticTest(near=near, next_to=next_to, far=far, peak=peak, left_out=found[1:])
 
     def _pairs_of(self, roi: int) -> list[tuple[IntArray, IntArray, IntArray]]:
         """Return pixels of a ROI and those next to them, FAR beside and FAR below, found once.
@@ -314,17 +308,14 @@ def neighbours(
     return np.flatnonzero(found), at[found]
 
 
-def _by_block(values: FloatArray, bounds: IntArray) -> FloatArray:
-    """Return sums and numbers, (2, N_BLOCK), of values[bounds[i]:bounds[i + 1]]."""
-    total = np.concatenate([[0.0], np.cumsum(values)])[bounds]
-    return np.stack([np.diff(total), np.diff(bounds).astype(np.float64)])
-
-
 def _quantities(sums: FloatArray) -> FloatArray:
-    """Return S(0), S(1), S(6) and the peak from (6, 2): sums and numbers."""
+    """Return S(0), S(1), S(6) and the peak, (n, 4), from sums and numbers, (6, 2, n)."""
     number = sums[:, 1]
     near, next_to, far_row, far_column, same, right = sums[:, 0] / np.maximum(number, 1)
     # Both directions count alike where a ROI is so large in both.
-    far = float(np.average([far_row, far_column], weights=(number[2:4] > 0) + 1e-9))
+    row, column = (number[2:4] > 0) + 1e-9
+    far = (row * far_row + column * far_column) / (row + column)
     excess = same - near
-    return np.array([near, next_to, far, (right - next_to) / excess if excess else 0.0])
+    known = excess != 0
+    peak = np.where(known, (right - next_to) / np.where(known, excess, 1.0), 0.0)
+    return np.stack([near, next_to, far, peak], axis=1)

@@ -205,7 +205,7 @@ class BayesEstimator:
         slope, curvature = np.zeros(len(ages)), np.zeros(len(ages))
         size = sums.row_frames
         step, reach = max(_CURVE_STEP, size), max(REACH, math.ceil(_LEAST_STEPS * size))
-        for first, stop in np.unique(within, axis=1).T.tolist():
+        for first, stop in sorted(set(zip(*within.tolist(), strict=True))):
             some = within[0] == first
             low = max(int(ages[some].min()) - reach, 0, first)
             high = min(int(ages[some].max()) + reach + 1, sums.n_frames, stop)
@@ -352,16 +352,14 @@ def slope_and_curvature(
     """
     from . import sums_kernels as kernels
 
-    values = (np.require(one, np.float64, ["C", "W"]) for one in (age, curve_age, ln_rate))
-    weight = np.require(1 / np.maximum(ln_rate_sd, 1e-3) ** 2, np.float64, ["C", "W"])
-    matrix, vector = np.empty((len(age), 3, 3)), np.empty((len(age), 3))
-    number = np.empty(len(age), np.int64)
-    kernels.near_moments(*values, weight, float(reach), matrix, vector, number)
-    enough = number >= 4
-    solved = np.zeros((len(age), 3))
-    if enough.any():
-        inverse = np.linalg.pinv(matrix[enough], hermitian=True).astype(np.float64)
-        solved[enough] = np.einsum("nij,nj->ni", inverse, vector[enough])
+    weight = 1 / np.maximum(ln_rate_sd, 1e-3) ** 2
+    values = (np.array(one, np.float64) for one in (age, curve_age, ln_rate, weight))
+    matrix, solved = np.empty((len(age), 3, 3)), np.empty((len(age), 3))
+    unsolved = np.empty(len(age), np.bool_)
+    kernels.near_quadratics(*values, float(reach), matrix, solved, unsolved)
+    if unsolved.any():  # points that lie too close together
+        inverse = np.linalg.pinv(matrix[unsolved], hermitian=True).astype(np.float64)
+        solved[unsolved] = np.einsum("nij,nj->ni", inverse, solved[unsolved])
     return solved[:, 1] / reach, 2 * solved[:, 2] / reach**2
 
 

@@ -94,9 +94,9 @@ class KnownPieces:
 
     def together(self) -> tuple[FloatArray, FloatArray]:
         """Return the sums of both over all pieces, (n_prior, 2, 2) and (n_prior, 2)."""
-        fits = self._fits.values()
-        precision = np.stack([one.precision for one in fits])
-        return precision.sum(axis=0), np.stack([one.pull for one in fits]).sum(axis=0)
+        precision = np.array([one.precision for one in self._fits.values()])
+        pull = np.array([one.pull for one in self._fits.values()])
+        return precision.sum(axis=0), pull.sum(axis=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,27 +163,22 @@ def _from_pieces(
     Pieces that do not overlap have the same beta and baseline and a Gamma each: their posteriors,
     from a vague prior about `beta`, multiply.
     """
+    from . import grid_kernels as kernels
+
     vague = vague_prior(np.abs(beta))
-    before = np.linalg.inv(vague.covariance)  # (n_prior, 2, 2)
     if len(pieces.mean):
         data = pieces.mean[..., np.newaxis]
         if pieces.left_out is not None:
             data = np.concatenate([data, pieces.left_out], axis=2)
         fitted = posterior_left_out(data, pieces.weights, grid, vague)
         shape = data.shape[2], len(data)  # (n_prior, n_piece)
-        inverse = np.linalg.inv(fitted.linear_covariance).reshape(*shape, 2, 2)
-        # A posterior that is no Gaussian can be wider than the prior in some direction: no gain.
-        values, vectors = np.linalg.eigh(inverse - before[:, np.newaxis])
-        gained = np.einsum("pqik,pqk,pqjk->pqij", vectors, np.maximum(values, 0.0), vectors)
-        # The offset of a piece is its gain in information times what it says: this is wanted.
-        offsets = fitted.linear.reshape(*shape, 2) - vague.mean[:, np.newaxis]
-        pull = np.einsum("pqij,pqj->pqi", gained + before[:, np.newaxis], offsets)
-        pull += np.einsum("pqij,pj->pqi", gained, vague.mean)
+        gained, pull = np.empty((*shape, 2, 2)), np.empty((*shape, 2))
+        found = fitted.columns.reshape(*shape, -1)
+        kernels.gain(found, vague.mean, vague.covariance, gained, pull)
         known.add(float(beta[0]), gained, pull)
     precision, said = known.together()
-    covariance = np.linalg.inv(before + precision).astype(np.float64)
-    said = said + np.einsum("pij,pj->pi", before, vague.mean)
-    mean = np.einsum("pij,pj->pi", covariance, said)
+    mean, covariance = np.empty_like(vague.mean), np.empty_like(vague.covariance)
+    kernels.join(vague.mean, vague.covariance, precision, said, mean, covariance)
     return _widened(mean, covariance, _WIDEN_PIECES)
 
 

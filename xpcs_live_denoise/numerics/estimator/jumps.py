@@ -64,13 +64,13 @@ def find_jumps(
     places = np.arange(-(-low // _STEP) * _STEP, high, _STEP)
     if not len(places):
         return []
-    sides = [sums.cuts(roi, *side) for side in _sides(places)]
+    sides = sums.cuts(roi, *_sides(places))
     change, error = _changes(sides, grid, prior, rough=True)
     some = (change > _NEARLY * _LEAST_CHANGE) & (change > _NEARLY * _LEAST_SIGNIFICANCE * error)
     z = np.zeros(len(places))
     if some.any():
-        sides = [select_rows(side, some) for side in sides]
-        change, error = _changes(sides, grid, prior, rough=False)
+        nearly = select_rows(sides, np.concatenate([some, some]))
+        change, error = _changes(nearly, grid, prior, rough=False)
         z[some] = np.where(change > _LEAST_CHANGE, change / error, 0.0)
     jumps: list[Jump] = []
     while z.max() > _LEAST_SIGNIFICANCE:
@@ -90,32 +90,30 @@ def bounds(jumps: list[Jump], ages: IntArray) -> IntArray:
     return np.stack([edges[piece - 1], edges[piece]])
 
 
-def _sides(places: IntArray) -> list[tuple[IntArray, int, IntArray]]:
-    """Return ages, width and bounds of the cuts before and after each place."""
+def _sides(places: IntArray) -> tuple[IntArray, int, IntArray]:
+    """Return ages, width and bounds of the cuts before each place, and of those after each."""
     never = np.full(len(places), _FAR)
     reach = _SIDE // 2
-    return [
-        (places - reach, _SIDE + 1, np.stack([-never, places])),
-        (places + reach, _SIDE + 1, np.stack([places, never])),
-    ]
+    ages = np.concatenate([places - reach, places + reach])
+    return ages, _SIDE + 1, np.concatenate([[-never, places], [places, never]], axis=1)
 
 
 def _changes(
-    sides: list[BinnedCuts], grid: KwwGrid, prior: LinearPrior, *, rough: bool
+    sides: BinnedCuts, grid: KwwGrid, prior: LinearPrior, *, rough: bool
 ) -> tuple[FloatArray, FloatArray]:
     """Return by how much ln Gamma differs after each place, and the error of that."""
-    (before, before_sd), (after, after_sd) = (
-        fit_rates(side, grid, prior, rough=rough) for side in sides
+    (before, after), (before_sd, after_sd) = (
+        found.reshape(2, -1) for found in fit_rates(sides, grid, prior, rough=rough)
     )
     return np.abs(after - before), np.hypot(before_sd, after_sd)
 
 
 def _locate(sums: AgeSums, roi: int, grid: KwwGrid, prior: LinearPrior, about: int) -> Jump | None:
     """Return the jump near frame `about`; None where a steady change explains as much."""
-    sides = [sums.cuts(roi, *side) for side in _sides(np.array([about]))]
-    fits = [fit_cuts(side, grid, prior)[0] for side in sides]
-    rates = [float(fit.ln_rate[0]) for fit in fits]
-    middles = [float(side.mean_row[0]) + 0.25 / sums.row_frames for side in sides]
+    sides = sums.cuts(roi, *_sides(np.array([about])))
+    fits, _ = fit_cuts(sides, grid, prior)
+    rates = fits.ln_rate.tolist()
+    middles = (sides.mean_row + 0.25 / sums.row_frames).tolist()
     rows = np.arange(max(about - _SIDE, 0), min(about + _SIDE, sums.n_rows))
     cells = sums.cuts(roi, rows, 1)
     places = np.arange(max(about - _AROUND, 1), min(about + _AROUND, sums.n_rows - 1) + 1)
@@ -184,10 +182,10 @@ def _decay_of_step(
     return after * (end - begin) + (before - after) * on_one_side
 
 
-def _curves(fits: list[Posterior], decay: FloatArray) -> FloatArray:
+def _curves(fits: Posterior, decay: FloatArray) -> FloatArray:
     """Return g2 - 1 of what Gamma adds up to between the two frames of an entry."""
-    alpha = np.exp(np.mean([fit.ln_alpha[0] for fit in fits]))
-    beta, offset = np.mean([fit.linear[0] for fit in fits], axis=0)
+    alpha = np.exp(fits.ln_alpha.mean())
+    beta, offset = fits.linear.mean(axis=0)
     left = np.zeros(decay.shape)
     some = decay < _GONE ** (1 / alpha)
     left[some] = np.exp(-2 * decay[some] ** alpha)

@@ -140,9 +140,7 @@ class _Problem:
             variance,
             mean,
         )
-        white, jackknife, prior = variance
-        of_mean = float(mean[2] + max(mean[:2]))
-        return _Errors(white=white, jackknife=jackknife, prior=prior, mean=of_mean)
+        return _Errors(variances=variance, mean=float(mean[2] + max(mean[0], mean[1])))
 
     def stiffness(self, state: FloatArray) -> FloatArray:
         """Return the second derivatives of the prior by the increments, (n_knot - 1,)."""
@@ -210,17 +208,18 @@ class _Solution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Errors:
-    """Variances of one solution, (n_knot + 4,), and of the mean of ln Gamma."""
+    """Variances of one solution, and of the mean of ln Gamma."""
 
-    white: FloatArray  # from independent entries
-    jackknife: FloatArray  # from pixel blocks; `white` without any
-    prior: FloatArray  # what the prior leaves open
+    # (3, n_knot + 4): from independent entries, from pixel blocks (the same without any), and what
+    # the prior leaves open.
+    variances: FloatArray
     mean: float
 
     @property
     def inflation(self) -> float:
         """How much larger the variance of ln Gamma is than from independent entries."""
-        return float(self.jackknife[:-_N_SHARED].mean() / self.white[:-_N_SHARED].mean())
+        white, jackknife = self.variances[:2, :-_N_SHARED].mean(axis=1).tolist()
+        return jackknife / white
 
 
 # --- what the path is --------------------------------------------------------------------------
@@ -507,34 +506,33 @@ def _mixture(tried: dict[int, _Solution], room: _Room) -> _Mixture:
     share = np.exp(np.array([one.evidence - tried[best].evidence for one in some]))
     share /= share.sum()
     errors = [one.errors(room) for one in some]
-    state = share @ np.stack([one.state for one in some])
-    spread = np.stack([one.state - state for one in some])
-    variance = np.stack([_variance(one, step) for one in errors])
+    states = np.array([one.state for one in some])
+    state = share @ states
+    spread = states - state
+    white, jackknife, prior = np.array([one.variances for one in errors]).swapaxes(0, 1)
+    inflation = jackknife[:, :-_N_SHARED].mean(axis=1) / white[:, :-_N_SHARED].mean(axis=1)
+    # At least the jackknife's, which neighbours tell together.
+    jackknife[:, :-_N_SHARED] = _running_mean(jackknife[:, :-_N_SHARED], step)
+    variance = np.maximum(white, jackknife) + prior
     mean_variance = np.array([one.mean for one in errors])
     return _Mixture(
         state=state,
         variance=share @ (variance + spread**2),
         mean_variance=float(share @ (mean_variance + spread[:, :-_N_SHARED].mean(axis=1) ** 2)),
-        inflation=float(share @ np.array([one.inflation for one in errors])),
+        inflation=float(share @ inflation),
         prior=best,
         best=tried[best],
     )
 
 
-def _variance(errors: _Errors, step: int) -> FloatArray:
-    """Return the variance of a state: at least the jackknife's, which neighbours tell together."""
-    nearby = errors.jackknife.copy()
-    nearby[:-_N_SHARED] = _running_mean(nearby[:-_N_SHARED], step)
-    return np.maximum(errors.white, nearby) + errors.prior
-
-
 def _running_mean(values: FloatArray, step: int) -> FloatArray:
-    """Return the mean over the knots within `_SMOOTH_REACH` frames."""
-    reach = _SMOOTH_REACH // step
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    at = np.arange(len(values))
-    low, high = np.maximum(at - reach, 0), np.minimum(at + reach + 1, len(values))
-    return (total[high] - total[low]) / (high - low)
+    """Return the mean of values (n, n_knot) over the knots within `_SMOOTH_REACH` frames."""
+    reach, n = _SMOOTH_REACH // step, values.shape[1]
+    total = np.zeros((len(values), n + 1))
+    np.cumsum(values, axis=1, out=total[:, 1:])
+    at: IntArray = np.arange(n, dtype=np.int64)
+    low, high = np.maximum(at - reach, 0), np.minimum(at + reach + 1, n)
+    return (total[:, high] - total[:, low]) / (high - low)
 
 
 def _at_ages(mixture: _Mixture, ages: FloatArray, inflation: float) -> PathEstimate:
@@ -577,11 +575,10 @@ def _misfit(cells: PathCells, weights: FloatArray, residual: FloatArray) -> floa
     if cells.left_out is None:
         return math.nan
 
-    weighted = weights * np.vstack([np.ones_like(residual), residual, residual + cells.left_out])
-    of_line = np.add.reduceat(weighted, cells.at[:-1], axis=1)
-    of_bin = np.zeros((len(weighted), int(cells.bin.max()) + 1))
-    for total, one in zip(of_bin, of_line, strict=True):
-        total[:] = np.bincount(cells.bin, one)
+    from . import path_kernels as kernels
+
+    of_bin = np.zeros((len(cells.left_out) + 2, int(cells.bin.max()) + 1))
+    kernels.stack(weights, residual, cells.left_out, cells.at, cells.bin, of_bin)
     return StackedResiduals(of_bin[0], of_bin[1], of_bin[2:]).misfit()
 
 

@@ -6,14 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
+from xpcs_live_denoise.records.types import FloatArray, IntArray
 
 from .sums import AgeSums
-
-_LEAST_VARIANCE = 1e-13  # of an entry of C2, near 1 and known to 1e-7 in single precision
-# Of the entries of a cell that must be there: with more gaps it has another mean lag than its bin;
-# a row at either end of the series, which lacks those of its outer ages, has another age.
-_LEAST_SHARE, _LEAST_END = 0.5, 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,51 +48,25 @@ def path_cells(sums: AgeSums, roi: int, first: int, stop: int, step: int) -> Pat
     Frames are [first, stop), of the series also where the sums are those of its newest ages;
     `first` is the begin of a row of the sums.
     """
+    from . import cell_kernels as kernels
+
     first, stop = first - sums.first, stop - sums.first
     size = step * sums.row_frames
     begin = np.arange(first, stop, size)  # frame with which each row begins
     middle = begin // sums.row_frames + step // 2
     cuts = sums.cuts(roi, middle, step, longest=stop - first - 1)
-    width = np.diff(cuts.edges)[:, np.newaxis]
-    last = cuts.edges[1:, np.newaxis] - 1
-    ages = np.ascontiguousarray(cuts.n_entries.T) / width  # (n_bin, n_row)
-    after_first = begin - last // 2 >= first
-    full = after_first & (begin + size - 1 + (last + 1) // 2 < stop)
-    known = np.isfinite(cuts.noise)
-    ends = (
-        ~full
-        & (ages >= _LEAST_END * size)
-        & known
-        & (after_first | (first + sums.first == 0))
-        & (size > 1)
-    )
-    # What lacks of a row at the begin lies before its mean age, at the end behind it.
-    lacking = np.where(full, 0.0, np.where(after_first, -0.5, 0.5) * (size - ages))
-    before, after = _times(cuts.edges, cuts.lag) + (size - 1) / 2
-    moved = begin + lacking - first
-    ends &= (moved + before[:, np.newaxis] >= 0) & (
-        moved + after[:, np.newaxis] <= stop - first - 1
-    )
-    some = full.any(axis=1)
-    low, high = np.argmax(full, axis=1), full.shape[1] - np.argmax(full[:, ::-1], axis=1)
-    of_end, end_row = np.nonzero(ends)
-    bins = np.concatenate([np.flatnonzero(some), of_end])
-    times = np.stack([before[bins], after[bins]])
-    times[:, len(bins) - len(of_end) :] += lacking[ends]
-    node = np.floor(times / size)
-
-    def laid_out(table: Array) -> Array:  # (..., n_row, n_bin), line by line
-        by_bin = table.swapaxes(-1, -2)
-        return np.ascontiguousarray(np.concatenate([by_bin[..., full], by_bin[..., ends]], axis=-1))
-
-    there = laid_out((ages >= _LEAST_SHARE * size).T & known[:, np.newaxis])
-    there[len(there) - len(of_end) :] = True
-    value = np.where(there, laid_out(cuts.mean), 0.0)
-    noise = np.maximum(np.nan_to_num(cuts.noise), _LEAST_VARIANCE)[:, np.newaxis]
-    left_out = None
-    if cuts.left_out is not None:
-        left_out = np.where(there, laid_out(np.moveaxis(cuts.left_out, 2, 0)) - value, 0.0)
-    lengths = np.concatenate([(high - low)[some], np.ones(len(of_end), np.int64)])
+    times = _times(cuts.edges, cuts.lag) + (size - 1) / 2
+    stretch = (first, stop, size)
+    data = (cuts.edges.copy(), times, cuts.n_entries, cuts.noise)
+    spans = np.empty((2, len(cuts.lag)), np.int64)
+    is_end = np.zeros(cuts.mean.shape, np.bool_)
+    n_line, n = kernels.lines(*stretch, *data, first + sums.first == 0, spans, is_end)
+    lines, at = np.empty((4, n_line), np.int64), np.empty(n_line + 1, np.int64)
+    share, value, weight = np.empty((2, n_line)), np.empty(n), np.empty(n)
+    blocks = np.empty((*cuts.mean.shape, 0)) if cuts.left_out is None else cuts.left_out
+    left_out = np.empty((sums.n_block, n))
+    known = (cuts.mean, blocks, spans, is_end)
+    kernels.lay(*stretch, *data, *known, lines, at, share, value, weight, left_out)
     return PathCells(
         first=first + sums.first,
         n_frames=stop - first,
@@ -105,13 +74,13 @@ def path_cells(sums: AgeSums, roi: int, first: int, stop: int, step: int) -> Pat
         n_knot=max(-(-(stop - first - 1) // size), 1),
         place=2 * np.arange(len(begin)) / max(len(begin) - 1, 1) - 1,
         value=value,
-        weight=np.where(there, laid_out(cuts.n_entries / noise), 0.0),
-        left_out=left_out,
-        bin=bins,
-        row=np.concatenate([low[some], end_row]),
-        at=np.concatenate([[0], np.cumsum(lengths)]),
-        node=node.astype(np.int64),
-        share=times / size - node,
+        weight=weight,
+        left_out=None if cuts.left_out is None else left_out,
+        bin=lines[0],
+        row=lines[1],
+        at=at,
+        node=lines[2:],
+        share=share,
     )
 
 

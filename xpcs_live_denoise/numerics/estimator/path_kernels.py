@@ -898,3 +898,35 @@ def variances(  # noqa: PLR0917
     for i in range(n_state):
         jackknife[i] = _jackknife(shifts[i])
     of_mean[1] = _jackknife(shifts[n_state])
+
+
+@kernel(
+    "void(float64[::1], float64[::1], float64[:, ::1], int64[::1], int64[::1], float64[:, ::1])",
+    makes_arrays=False,
+)
+def stack(  # noqa: PLR0917
+    weights: FloatArray,
+    residual: FloatArray,
+    left_out: FloatArray,
+    at: IntArray,
+    bins: IntArray,
+    of_bin: FloatArray,
+) -> None:
+    """Add to of_bin (2 + n_block, n_bin) the weights of the cells of each lag bin.
+
+    And these times the residuals, and times those without each block.
+    """
+    for line in range(len(bins)):
+        first, stop, b = at[line], at[line + 1], bins[line]
+        w, rest = weights[first:stop], residual[first:stop]
+        total, of_rest = 0.0, 0.0
+        for i in range(len(w)):
+            total += w[i]
+            of_rest += w[i] * rest[i]
+        of_bin[0, b] += total
+        of_bin[1, b] += of_rest
+        for one in range(len(left_out)):
+            some, more = left_out[one, first:stop], 0.0
+            for i in range(len(w)):
+                more += w[i] * some[i]
+            of_bin[2 + one, b] += of_rest + more

@@ -450,13 +450,13 @@ class StackedResiduals:
         Weights and residuals are (n_age, n_bin), not less bins than before; `left_out` are the
         residuals of the fits without a block, (n_block, n_age, n_bin).
         """
-        more = weights.shape[1] - len(self._weight)
-        return StackedResiduals(
-            np.pad(self._weight, (0, more)) + weights.sum(axis=0),
-            np.pad(self._total, (0, more)) + (weights * residual).sum(axis=0),
-            np.pad(self._left_out, ((0, 0), (0, more)))
-            + np.einsum("ab,kab->kb", weights, left_out),
-        )
+        known = slice(len(self._weight))
+        weight, total = weights.sum(axis=0), (weights * residual).sum(axis=0)
+        of_blocks = np.einsum("ab,kab->kb", weights, left_out)
+        weight[known] += self._weight
+        total[known] += self._total
+        of_blocks[:, known] += self._left_out
+        return StackedResiduals(weight, total, of_blocks)
 
     def misfit(self) -> float:
         """Return T: the mean over lag bins of residual^2 in units of its jackknife variance.

@@ -7,18 +7,20 @@ import math
 import numpy as np
 
 from xpcs_live_denoise.numerics.compiled import kernel
-from xpcs_live_denoise.records.types import FloatArray, IntArray
+from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
 
 _TOGETHER = 16  # bins that are added up at a time: their totals stay in the cache
 # Entries of C2 are near 1 and known to 1e-7 in single precision.
 LEAST_VARIANCE = 1e-13
 # The curves of a grid miss the best one by some thousandths of the contrast: weights end there.
 _GRID_ERROR = 0.003
+# Of a quadratic: points that tell one at least, and what is left of a diagonal that is singular.
+_FEWEST, _SINGULAR = 4, 1e-13
 
 # Totals of n bins are one vector: sums, counts, moments of the row, and n_block numbers a bin.
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _add_row(  # noqa: PLR0917
     sums: FloatArray,
     counts: FloatArray,
@@ -46,7 +48,7 @@ def _add_row(  # noqa: PLR0917
         blocks[k] += share * of_blocks[k]
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _fill(  # noqa: PLR0917
     cut: int,
     first: int,
@@ -72,7 +74,7 @@ def _fill(  # noqa: PLR0917
         moments[1] += count
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _add_cut(  # noqa: PLR0917
     sums: FloatArray,
     counts: FloatArray,
@@ -89,7 +91,7 @@ def _add_cut(  # noqa: PLR0917
         _add_row(sums, counts, left_out, row, 0, high - low, middle, totals)
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _subtract(  # noqa: PLR0917
     totals: FloatArray, i: int, x: float, j: int, y: float, n: int, out: FloatArray
 ) -> None:
@@ -106,7 +108,7 @@ def _subtract(  # noqa: PLR0917
         out[n + k] += before * (q[k] - p[k]) - after * (s[k] - r[k])
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _subtract_bin(  # noqa: PLR0917
     totals: FloatArray, i: int, x: float, j: int, y: float, b: int, out: FloatArray
 ) -> None:
@@ -124,7 +126,7 @@ def _subtract_bin(  # noqa: PLR0917
         out[3 + k - at] = r[k] + y * (s[k] - r[k]) - p[k] - x * (q[k] - p[k])
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _inside(  # noqa: PLR0917
     begin: float, end: float, lowest: float, highest: float, earlier: float, later: float
 ) -> tuple[float, float]:
@@ -133,7 +135,7 @@ def _inside(  # noqa: PLR0917
     return first, max(min(highest - later, end), first)
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _lengths(
     spans: FloatArray, within: FloatArray, reaches: FloatArray, n_bin: int, n_of_cut: IntArray
 ) -> bool:
@@ -156,6 +158,56 @@ def _lengths(
     return own
 
 
+@kernel(makes_arrays=False)
+def _subtract_bins(  # noqa: PLR0917
+    sums: FloatArray,
+    counts: FloatArray,
+    left_out: FloatArray,
+    spans: FloatArray,
+    within: FloatArray,
+    reaches: FloatArray,
+    low: int,
+    high: int,
+    n_of_cut: IntArray,
+    own: bool,
+    first: int,
+    n: int,
+    totals: FloatArray,
+    of_cut: FloatArray,
+    of_bin: FloatArray,
+    number: FloatArray,
+    mean: FloatArray,
+    mean_left_out: FloatArray,
+    moments: FloatArray,
+) -> None:
+    """Do n bins from `first` on; totals, of_cut and of_bin are memory."""
+    totals[0] = 0.0
+    for i in range(high - low):
+        before, after, row = totals[i], totals[i + 1], low + i
+        for k in range(len(before)):
+            after[k] = before[k]
+        _add_row(sums, counts, left_out, row, first, 1.0, row, after)
+    before, after = totals[high - low], totals[high - low + 1]
+    for k in range(len(before)):  # nothing is added behind the last row
+        after[k] = before[k]
+    for cut in range(len(mean)):
+        if n_of_cut[cut] <= first:
+            continue
+        x, y = spans[0, cut] - low, spans[1, cut] - low
+        if not own:
+            i, j = int(x), int(y)
+            _subtract(totals, i, x - i, j, y - j, n, of_cut)
+            _fill(cut, first, of_cut, number, mean, mean_left_out, moments[cut])
+            continue
+        lowest, highest = within[0, cut] - low, within[1, cut] - low
+        for b in range(min(n, n_of_cut[cut] - first)):
+            at = first + b
+            begin, end = _inside(x, y, lowest, highest, reaches[0, at], reaches[1, at])
+            i, j = int(begin), int(end)
+            _subtract_bin(totals, i, begin - i, j, end - j, b, of_bin)
+            _fill(cut, at, of_bin, number, mean, mean_left_out, moments[cut])
+
+
 @kernel()
 def _subtract_cuts(  # noqa: PLR0917
     sums: FloatArray,
@@ -174,35 +226,17 @@ def _subtract_cuts(  # noqa: PLR0917
     moments: FloatArray,
 ) -> None:
     """Add up all rows once, and take differences."""
-    n_cut, n_block, n_bin = len(mean), mean_left_out.shape[2], n_of_cut.max()
+    n_block, n_bin = mean_left_out.shape[2], n_of_cut.max()
     room = np.zeros((high - low + 2) * _TOGETHER * (3 + n_block))
     of_bin = np.empty(3 + n_block)
     for first in range(0, n_bin, _TOGETHER):
         n = min(_TOGETHER, n_bin - first)
         size = n * (3 + n_block)
         totals, of_cut = room[: (high - low + 2) * size].reshape(-1, size), np.empty(size)
-        totals[0] = 0.0
-        for i in range(high - low):
-            totals[i + 1] = totals[i]
-            row = low + i
-            _add_row(sums, counts, left_out, row, first, 1.0, row, totals[i + 1])
-        totals[high - low + 1] = totals[high - low]  # nothing is added behind the last row
-        for cut in range(n_cut):
-            if n_of_cut[cut] <= first:
-                continue
-            x, y = spans[0, cut] - low, spans[1, cut] - low
-            if not own:
-                i, j = int(x), int(y)
-                _subtract(totals, i, x - i, j, y - j, n, of_cut)
-                _fill(cut, first, of_cut, number, mean, mean_left_out, moments[cut])
-                continue
-            lowest, highest = within[0, cut] - low, within[1, cut] - low
-            for b in range(min(n, n_of_cut[cut] - first)):
-                at = first + b
-                begin, end = _inside(x, y, lowest, highest, reaches[0, at], reaches[1, at])
-                i, j = int(begin), int(end)
-                _subtract_bin(totals, i, begin - i, j, end - j, b, of_bin)
-                _fill(cut, at, of_bin, number, mean, mean_left_out, moments[cut])
+        _subtract_bins(
+            sums, counts, left_out, spans, within, reaches, low, high, n_of_cut, own, first, n,
+            totals, of_cut, of_bin, number, mean, mean_left_out, moments,
+        )  # fmt: skip
 
 
 @kernel()
@@ -242,7 +276,7 @@ def _noises(  # noqa: PLR0917
         noise[cut] = square / number if number > 0 else np.nan
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _weigh(
     mean: FloatArray, n_entries: FloatArray, left_out: FloatArray, noise: float, weights: FloatArray
 ) -> None:
@@ -348,11 +382,33 @@ def cut_means(  # noqa: PLR0917
         _weigh(mean[cut], number[cut], mean_left_out[cut], noise[cut], weights[cut])
 
 
+@kernel(makes_arrays=False)
+def _solve_quadratic(matrix: FloatArray, vector: FloatArray) -> bool:
+    """Replace a vector (3,) by the solution for a matrix (3, 3); False: it is not definite."""
+    a, b, c = matrix[0, 0], matrix[1, 0], matrix[2, 0]
+    if not a > 0:
+        return False
+    p, q = b / a, c / a
+    d, e = matrix[1, 1] - p * b, matrix[2, 1] - p * c
+    if not d > _SINGULAR * matrix[1, 1]:
+        return False
+    r = e / d
+    f = matrix[2, 2] - q * c - r * e
+    if not f > _SINGULAR * matrix[2, 2]:
+        return False
+    y = vector[1] - p * vector[0]
+    z = (vector[2] - q * vector[0] - r * y) / f
+    y = y / d - r * z
+    vector[0], vector[1], vector[2] = vector[0] / a - p * y - q * z, y, z
+    return True
+
+
 @kernel(
     "void(float64[::1], float64[::1], float64[::1], float64[::1], float64, float64[:, :, ::1],"
-    " float64[:, ::1], int64[::1])"
+    " float64[:, ::1], boolean[::1])",
+    makes_arrays=False,
 )
-def near_moments(  # noqa: PLR0917
+def near_quadratics(  # noqa: PLR0917
     age: FloatArray,
     curve_age: FloatArray,
     values: FloatArray,
@@ -360,31 +416,37 @@ def near_moments(  # noqa: PLR0917
     reach: float,
     matrix: FloatArray,
     vector: FloatArray,
-    number: IntArray,
+    unsolved: BoolArray,
 ) -> None:
-    """Fill the normal equations of a weighted quadratic through the points near each age.
+    """Fill vector (n, 3) with the weighted quadratic through the points near each age.
 
-    With x their distance in units of `reach`, up to 1, and weights w whose sum is 1, `matrix`
-    (n, 3, 3) is sum(w x^(i + j)) and `vector` (n, 3) sum(w x^i value); `number` (n,) counts them.
+    It has x, their distance in units of `reach`, up to 1; 0 where less than four points lie there.
+    With weights w whose sum is 1, `matrix` (n, 3, 3) is sum(w x^(i + j)). Where it is `unsolved`
+    (n,), it is too close to singular, and `vector` is sum(w x^i value).
     """
     for item in range(len(age)):
-        total, n = 0.0, 0
-        moments, forces = np.zeros(5), np.zeros(3)
+        one, forces, total, n = matrix[item], vector[item], 0.0, 0
+        one[:], forces[:] = 0.0, 0.0
         for k in range(len(curve_age)):
             x = (curve_age[k] - age[item]) / reach
             if not abs(x) <= 1:
                 continue
             n += 1
-            total += weight[k]
-            power = weight[k]
-            for i in range(5):
-                moments[i] += power
-                if i < 3:
-                    forces[i] += power * values[k]
-                power *= x
-        number[item] = n
+            w, wx, square = weight[k], weight[k] * x, x * x
+            total += w
+            one[1, 0] += wx
+            one[1, 1] += w * square
+            one[2, 1] += wx * square
+            one[2, 2] += w * square * square
+            forces[0] += w * values[k]
+            forces[1] += wx * values[k]
+            forces[2] += w * square * values[k]
         scale = 1 / total if total > 0 else 0.0
+        one[0, 0] = total
+        one[2, 0] = one[1, 1]
         for i in range(3):
-            vector[item, i] = forces[i] * scale
-            for j in range(3):
-                matrix[item, i, j] = moments[i + j] * scale
+            forces[i] *= scale if n >= _FEWEST else 0.0
+            for j in range(i + 1):
+                one[i, j] *= scale
+                one[j, i] = one[i, j]
+        unsolved[item] = n >= _FEWEST and not _solve_quadratic(one, forces)
