@@ -12,10 +12,11 @@ import numpy as np
 
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
-from .gathering import KNOWN_TYPES
 from .rois import RoiMap
 from .threads import n_threads, spread
 
+# Types of frames that compiled code reads as they are; others are converted.
+KNOWN_TYPES = ("uint8", "uint16", "uint32", "float32", "float64")
 # Numbers beyond those that products need: the newest ones move to the front when all are used.
 _SLACK = 256
 _FAIR = 1.1  # times the mean work of a thread: a ROI with more is split
