@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .compiled import kernel
-from .pixel_masks import PIECE, lowest_bit, which_hold
+from .pixel_masks import AHEAD, PIECE, fetch, lowest_bit, which_hold
 from .two_time_kernels import BLOCK, HAS_MORE, LENGTH, PIXEL, ROI, START
 
 # What is known of the pixels of a ROI in some frames: their events, or why these are not known.
@@ -36,6 +36,8 @@ def find_events(
             roi = runs[run, ROI]
             if state[roi] != FOUND:
                 continue
+            if run + AHEAD < len(runs):
+                fetch(row, runs[run + AHEAD, START])
             start, length, pixel = runs[run, START], runs[run, LENGTH], runs[run, PIXEL]
             n = fill[roi]
             for x in range(0, length, PIECE):

@@ -1,7 +1,8 @@
-"""Which of sixteen neighbouring pixels hold something: single instructions inside compiled loops.
+"""Single instructions of the processor that numba does not know, inside compiled loops over frames.
 
-numba turns a loop over sixteen pixels into some fifty instructions, and frames of few photons are
-little else.
+It turns a loop that compares sixteen pixels with zero into some fifty instructions, and frames of
+few photons are little else; and ROI pixels lie in short pieces all over a frame, whose way from the
+memory takes longer than the work on them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from numba import types
 from numba.extending import intrinsic
 
 PIECE = 16  # pixels that are looked at together
+AHEAD = 32  # pieces of a frame that are on their way while one is worked on
 
 _ir: Any = ir
 _types: Any = types
@@ -50,3 +52,20 @@ def lowest_bit(typingctx: Any, bits: Any) -> Any:  # noqa: ARG001 (numba's signa
         return builder.zext(lowest, _ir.IntType(64))
 
     return _types.intp(_types.uint32), code
+
+
+@_intrinsic
+def fetch(typingctx: Any, row: Any, place: Any) -> Any:  # noqa: ARG001 (numba's signature)
+    """Begin to bring row[place], of an array in one piece, from the memory; it need not exist."""
+
+    def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, given[0])
+        bytes_, number = _ir.IntType(8).as_pointer(), _ir.IntType(32)
+        kind = _ir.FunctionType(_ir.VoidType(), [bytes_, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [bytes_], kind)
+        pointer = builder.bitcast(builder.gep(array.data, [given[1]]), bytes_)
+        read, keep, data = (_ir.Constant(number, value) for value in (0, 3, 1))
+        builder.call(function, [pointer, read, keep, data])
+        return context.get_dummy_value()
+
+    return _types.void(row, _types.intp), code

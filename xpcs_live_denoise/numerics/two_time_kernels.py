@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .compiled import kernel
-from .pixel_masks import PIECE
+from .pixel_masks import AHEAD, PIECE, fetch
 
 # Columns of four old and five new rows that fit into the first cache.
 COLUMNS = 1024
@@ -29,6 +29,8 @@ def copy_runs(frame: Any, runs: Any, wanted: Any, out: Any) -> None:  # pragma: 
     for run in range(len(runs)):
         if not wanted[runs[run, ROI]]:
             continue
+        if run + AHEAD < len(runs):
+            fetch(frame, runs[run + AHEAD, START])
         start, at = np.uint64(runs[run, START]), np.uint64(runs[run, PLACE])
         length = np.uint64(runs[run, LENGTH])
         if runs[run, HAS_MORE]:
