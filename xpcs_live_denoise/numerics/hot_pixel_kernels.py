@@ -62,7 +62,7 @@ def far_from_usual(
 def may_be_far(
     values: Any, starts: Any, clear: float, trimmed: float, out: Any
 ) -> None:  # pragma: no cover (compiled)
-    """Tell for each ROI whether `far_from_usual` may mark any of values[starts[roi]:starts[roi + 1]].
+    """Tell whether `far_from_usual` may mark any of values[starts[roi]:starts[roi + 1]], (n_roi,).
 
     It cannot where even the farthest value is within the reach of all but a share `trimmed` of the
     values, whichever these are: their variance has a lower bound. NaN does not count.
