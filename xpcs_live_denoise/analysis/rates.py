@@ -467,7 +467,7 @@ def one_time_of_sums(sums: AgeSums, frame_time_s: float) -> OneTime:
     error = [
         np.full(len(one.lag), np.nan)
         if one.left_out is None
-        else np.sqrt(jackknife_variance(one.left_out[:, 0]))
+        else np.sqrt(jackknife_variance(one.left_out[0].T))
         for one in cuts
     ]
     return OneTime(

@@ -13,7 +13,21 @@ import numpy as np
 from xpcs_live_denoise.numerics.compiled import kernel
 from xpcs_live_denoise.records.types import BoolArray, FloatArray, IntArray
 
-from .grid import LANES
+from .grid import (
+    BEST_CHI_SQUARE,
+    BETA,
+    CHI_SQUARE,
+    COVARIANCE,
+    EDGE_MASS,
+    LANES,
+    LN_ALPHA,
+    LN_ALPHA_SD,
+    LN_RATE,
+    LN_RATE_SD,
+    OFFSET,
+    VAR_BETA,
+    VAR_OFFSET,
+)
 from .power_kernels import exponentials
 
 # How far a posterior is followed, in ln probability below its best point, and how many standard
@@ -35,11 +49,6 @@ _NOTHING = 40.0  # in ln probability: what is less probable adds nothing
 # Of a refinement: steps from the mean over the grid to the maximum between its points, how far one
 # may go in ln Gamma and ln alpha, and logarithms that are raised to a power.
 _STEPS, _FARTHEST, _HIGHEST_ALPHA, _HIGHEST_POWER = 4, 0.5, 3.0, 50.0
-
-# Columns of what is found.
-LN_RATE, LN_RATE_SD, LN_ALPHA, LN_ALPHA_SD, BETA, OFFSET = range(6)
-VAR_BETA, COVARIANCE, VAR_OFFSET, EDGE_MASS, BEST_CHI_SQUARE, CHI_SQUARE = range(6, 12)
-N_COLUMN = 12
 
 
 @kernel()
@@ -385,6 +394,19 @@ def _weigh_data(  # noqa: PLR0917
     return (n + LANES - 1) // LANES * LANES
 
 
+@kernel("void(float64[:, ::1], float64[:, :, ::1], float64[:, ::1])")
+def know(mean: FloatArray, covariance: FloatArray, known: FloatArray) -> None:
+    """Fill known (n, 5) with P11, P12, P22 and P m of priors, one of them or n."""
+    for i in range(len(known)):
+        at = min(i, len(mean) - 1)
+        a, b, c = covariance[at, 0, 0], covariance[at, 0, 1], covariance[at, 1, 1]
+        determinant = a * c - b * b
+        p, q, r = c / determinant, -b / determinant, a / determinant
+        known[i, 0], known[i, 1], known[i, 2] = p, q, r
+        known[i, 3] = p * mean[at, 0] + q * mean[at, 1]
+        known[i, 4] = q * mean[at, 0] + r * mean[at, 1]
+
+
 _GRID = "float64[:, ::1], int64[::1], float64[::1], float64[::1], float64[::1], boolean[::1], int64"
 _DATA = "float64[:, ::1], float64[:, :, ::1], float64[:, :, ::1]"
 
@@ -608,7 +630,8 @@ def refine(  # noqa: PLR0917
                 and abs(theta[0] - before[0]) < 2 * step + 3 * rate_sd
             ):
                 continue
-            found[LN_RATE], found[LN_ALPHA], found[BETA], found[OFFSET] = theta
+            found[LN_RATE], found[LN_ALPHA] = theta[0], theta[1]
+            found[BETA], found[OFFSET] = theta[2], theta[3]
             found[LN_RATE_SD], found[LN_ALPHA_SD] = rate_sd, alpha_sd
             found[VAR_BETA], found[COVARIANCE] = covariance[2, 2], covariance[2, 3]
             found[VAR_OFFSET] = covariance[3, 3]
