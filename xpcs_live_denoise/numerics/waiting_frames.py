@@ -10,9 +10,8 @@ from xpcs_live_denoise.records.types import Array
 
 from .events import FoundEvents, NewFrames, RoiEvents, find_events
 from .gathering import copy_pixels
-from .newest_frames import evenly
 from .streamed_two_time import TOGETHER, StreamedTwoTime
-from .threads import n_threads, spread
+from .threads import evenly, n_threads, spread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
