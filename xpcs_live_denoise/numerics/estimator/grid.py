@@ -224,7 +224,7 @@ def alpha_is_prior(ln_alpha_sd: FloatArray | float) -> Any:
 # Below, a curve is 0.
 _GONE = 1e-13
 # Bins are summed so many at a time.
-LANES = 16
+LANES = 32
 # Lags of a wide bin at which curves are taken for their mean over it.
 _NODES = 5
 
