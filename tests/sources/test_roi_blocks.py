@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
 
 import h5py
 import hdf5plugin
@@ -18,8 +16,6 @@ from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.records.frames import MissingFrames
 from xpcs_live_denoise.sources.frames import FrameReader, read_with_gaps
 from xpcs_live_denoise.sources.selection import RoiSelection
-
-pytest.importorskip("bitshuffle")
 
 SHAPE = (61, 83)  # no multiple of 8 pixels
 BSLZ4 = dict(hdf5plugin.Bitshuffle(nelems=64, cname="lz4"))  # 80 blocks a frame
@@ -151,22 +147,6 @@ def test_blocks_without_roi_pixels_are_never_decompressed(tmp_path, reader):
     pixels, whole = select(reader, reference(tmp_path / "a.h5", 0, 8))
     np.testing.assert_array_equal(pixels, ROIS.gather(frames))
     np.testing.assert_array_equal(whole, frames[[0, 1, 4]])
-
-
-def test_without_the_library_whole_frames_are_read_and_that_is_said_once(
-    tmp_path, reader, monkeypatch, caplog
-):
-    frames = counts(20)
-    write(tmp_path / "a.h5", frames, chunks=(1, *SHAPE), **BSLZ4)
-    write(tmp_path / "b.h5", frames, chunks=(1, *SHAPE), compression="gzip")
-    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
-        patch.setitem(sys.modules, "bitshuffle", None)
-        for name in ("b.h5", "a.h5", "a.h5"):
-            pixels, whole = select(reader, reference(tmp_path / name, 0, 20))
-            np.testing.assert_array_equal(pixels, ROIS.gather(frames))
-            np.testing.assert_array_equal(whole, frames)
-    (said,) = [record.message for record in caplog.records]
-    assert "the library bitshuffle is not installed. Install it: pip install bitshuffle" in said
 
 
 # --- damaged chunks ---------------------------------------------------------------------------

@@ -5,26 +5,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import logging
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Sequence
 from typing import Any, overload
 
 import h5py
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from xpcs_live_denoise.errors import text_of
 from xpcs_live_denoise.numerics import bslz4
 from xpcs_live_denoise.numerics.rois import REAL_NUMBERS, RoiMap
+from xpcs_live_denoise.numerics.threads import spread
 from xpcs_live_denoise.records.frames import MissingFrames, RoiPixels, SparseFrames
 from xpcs_live_denoise.records.types import Array, IntArray
 
 from .reading_thread import read_ahead
 from .sparse_frames import events_of, is_sparse
 from .virtual import parts_of
-
-logger = logging.getLogger(__name__)
 
 # Of so many frames one is read whole, where that costs extra.
 WHOLE_EVERY = 100
@@ -100,39 +97,42 @@ class RoiSelection:
         """
         if not self.takes_blocks(dataset):
             return self.of_frames(_whole(dataset, frames, place))
-        shape, at = self._rois.shape, self._rois.pixels
-        pixels = np.empty((len(frames), len(at)), dataset.dtype)
-        whole: list[Array] = []
-        n_done = 0
-        with _one_thread():
+        shape, n_pixels = self._rois.shape, len(self._rois.pixels)
+        is_whole = [_is_whole(self._n_frames + k) for k in range(len(frames))]
+        n_whole = list(itertools.accumulate(is_whole, initial=0))  # before each frame
+        pixels = np.empty((len(frames), n_pixels), dataset.dtype)
+        whole = np.empty((n_whole[-1], *shape), dataset.dtype)
+
+        def read(shared: Sequence[int]) -> Exception | None:
+            """Read the frames of a chunk, by their places among all; return what was raised."""
+            rows = [(pixels[k], whole[n_whole[k]] if is_whole[k] else None) for k in shared]
             try:
-                for row, read in zip(pixels, self._read(dataset, frames, place), strict=True):
-                    if len(read) > len(at):  # the whole frame
-                        np.take(read, at, out=row, mode="clip")
-                    else:
-                        row[:] = read
-                    if _is_whole(self._n_frames + n_done):
-                        whole.append(read.reshape(shape))
-                    n_done += 1
+                self._read_chunk(dataset, [(frames[k], *place) for k in shared], rows)
             except (OSError, ValueError) as error:
-                if not n_done:
-                    raise OSError(str(error)) from error
+                return error
+            return None
+
+        chunks = _by_chunk(dataset, frames)
+        faults = zip(chunks, spread(read, chunks), strict=True)
+        n_done, fault = next(
+            ((shared[0], fault) for shared, fault in faults if fault), (len(frames), None)
+        )
+        if not n_done:
+            raise OSError(str(fault)) from fault
         self._n_frames += n_done
-        return RoiPixels(pixels=pixels[:n_done], whole=np.stack(whole) if whole else None)
+        pixels, whole = pixels[:n_done], whole[: n_whole[n_done]]
+        return RoiPixels(pixels=pixels, whole=whole if len(whole) else None)
 
     def takes_blocks(self, dataset: h5py.Dataset) -> bool:
         """Whether single blocks of the chunks of a dataset are decompressed."""
-        fits = (
+        return (
             _chunk(dataset)[-2:] == dataset.shape[-2:] == self._rois.shape
             and _frames_in_chunk(dataset) <= MOST_IN_CHUNK
             and dataset.dtype.kind in REAL_NUMBERS
+            and dataset.dtype.itemsize in bslz4.ITEMSIZES
             and not dataset.is_virtual
             and _is_bslz4(dataset)
         )
-        if fits and not bslz4.available():
-            _say_what_is_missing()
-            return False
-        return fits
 
     def frame_bytes(self, dataset: h5py.Dataset) -> int:
         """Return the bytes of a frame, on average, where it takes blocks."""
@@ -149,23 +149,28 @@ class RoiSelection:
         places[self._rois.pixels] = np.arange(len(self._rois.pixels))
         return places
 
-    def _read(
-        self, dataset: h5py.Dataset, frames: range, place: tuple[int, ...]
-    ) -> Iterator[Array]:
-        """Yield for each frame its ROI pixels or, flat, all of it."""
+    def _read_chunk(
+        self,
+        dataset: h5py.Dataset,
+        indices: Sequence[tuple[int, ...]],
+        rows: Sequence[tuple[Array, Array | None]],
+    ) -> None:
+        """Read frames that share a chunk: ROI pixels and, where it is wanted, all of each."""
         sizes = _chunk(dataset)[:-2]
-        chunks: dict[tuple[int, ...], tuple[int, bytes]] = {}  # the last one
-        for number, frame in enumerate(frames, self._n_frames):
-            index = (frame, *place)
-            at = (*(i // size * size for i, size in zip(index, sizes, strict=True)), 0, 0)
-            if at not in chunks:
-                chunks = {at: dataset.id.read_direct_chunk(at)}
-            filters_left_out, chunk = chunks[at]
+        at = tuple(i // size * size for i, size in zip(indices[0], sizes, strict=True))
+        filters_left_out, chunk = dataset.id.read_direct_chunk((*at, 0, 0))
+        for index, (pixels, whole) in zip(indices, rows, strict=True):
             if filters_left_out:
-                yield dataset[index].reshape(-1)
+                frame = dataset[index]
+                if whole is not None:
+                    whole[:] = frame
             else:
-                within = int(np.ravel_multi_index(np.subtract(index, at[:-2]), sizes))
-                yield self._wanted(dataset, within, whole=_is_whole(number)).take(chunk)
+                within = int(np.ravel_multi_index(np.subtract(index, at), sizes))
+                wanted = self._wanted(dataset, within, whole=whole is not None)
+                wanted.take_into(chunk, pixels if whole is None else whole.reshape(-1))
+                frame = whole
+            if frame is not None:
+                np.take(frame, self._rois.pixels, out=pixels, mode="clip")
 
     def _wanted(self, dataset: h5py.Dataset, frame: int, *, whole: bool) -> bslz4.WantedElements:
         """Return the elements of a chunk that are wanted of its `frame`-th frame."""
@@ -329,6 +334,13 @@ def _whole(dataset: h5py.Dataset, frames: range, place: tuple[int, ...]) -> Arra
     return dataset[(slice(frames.start, frames.stop, frames.step), *place)]
 
 
+def _by_chunk(dataset: h5py.Dataset, frames: range) -> list[list[int]]:
+    """Return the places in `frames` of those that share a chunk."""
+    size = _chunk(dataset)[0]
+    places = itertools.groupby(range(len(frames)), lambda k: frames[k] // size)
+    return [list(shared) for _, shared in places]
+
+
 def _frames_in_chunk(dataset: h5py.Dataset) -> int:
     return math.prod(_chunk(dataset)[:-2])
 
@@ -357,25 +369,3 @@ def _has_holes(dataset: h5py.Dataset, frame: int) -> bool:
         if not raw[: len(raw) // page * page].reshape(-1, page).any(axis=1).all():
             return True
     return False
-
-
-def _one_thread() -> Any:
-    """Return a context in which the calling thread decompresses by itself.
-
-    Threads of OpenMP wait for each other in a busy loop, which a busy machine pays many times over.
-    """
-    return _openmp().limit(limits=1)
-
-
-@functools.cache
-def _openmp() -> Any:
-    return ThreadpoolController().select(user_api="openmp")
-
-
-@functools.cache
-def _say_what_is_missing() -> None:
-    logger.warning(
-        "Frames compressed by bitshuffle and LZ4 are decompressed whole, which takes several times "
-        "as long as the pixels of the ROIs alone: the library bitshuffle is not installed. Install "
-        "it: pip install bitshuffle."
-    )

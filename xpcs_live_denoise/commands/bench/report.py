@@ -20,7 +20,7 @@ from .case import Case
 from .contest import Row
 
 LIBRARIES = (
-    *("xpcs-live-denoise", "numpy", "scipy", "numba", "torch", "h5py", "hdf5plugin", "bitshuffle"),
+    *("xpcs-live-denoise", "numpy", "scipy", "numba", "torch", "h5py", "hdf5plugin"),
     *("bluesky", "tiled", "scikit-beam", "xpcs-correlator"),
 )
 EXPLANATION = (
