@@ -20,6 +20,8 @@ _MODULES = (
     "estimator.cell_kernels",
     "estimator.grid_kernels",
     "estimator.path_kernels",
+    "estimator.prior_kernels",
+    "estimator.refine_kernels",
     "estimator.sums_kernels",
 )
 # Modules whose kernels are compiled for each type of frame, when they are called.

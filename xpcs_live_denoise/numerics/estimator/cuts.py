@@ -163,7 +163,7 @@ def _from_pieces(
     Pieces that do not overlap have the same beta and baseline and a Gamma each: their posteriors,
     from a vague prior about `beta`, multiply.
     """
-    from . import grid_kernels as kernels
+    from . import prior_kernels as kernels
 
     vague = vague_prior(np.abs(beta))
     if len(pieces.mean):

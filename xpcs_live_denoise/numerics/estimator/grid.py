@@ -129,6 +129,7 @@ def posterior(
         Without them `curve` has no bins, and `chi_square` means nothing.
     """
     from . import grid_kernels as kernels
+    from . import refine_kernels
 
     sets = mean[:, np.newaxis] if mean.ndim == 2 else mean
     n, n_set, n_bin = sets.shape
@@ -141,7 +142,7 @@ def posterior(
     kernels.posteriors(*grid.arrays, of_weights, data, priors, *fineness, out, means)
     if fine:
         scales = (grid.step, grid.alpha_step, ALPHA_SCATTER)
-        kernels.refine(grid.ln_lag, of_weights, data, priors, centres, *scales, out, means)
+        refine_kernels.refine(grid.ln_lag, of_weights, data, priors, centres, *scales, out, means)
     return Posterior(
         columns=out.swapaxes(0, 1).reshape(n_set * n, N_COLUMN),
         curve=means.swapaxes(0, 1).reshape(n_set * n, means.shape[2]),
@@ -186,7 +187,7 @@ def _priors(prior: LinearPrior, n_set: int) -> tuple[FloatArray, FloatArray]:
 
     One prior is that of all rows; several are those of rows or, where there are any, of sets.
     """
-    from . import grid_kernels as kernels
+    from . import prior_kernels as kernels
 
     mean, covariance = prior.mean.reshape(-1, 2), prior.covariance.reshape(-1, 2, 2)
     known = np.empty((n_set if n_set > 1 else len(mean), 5))

@@ -46,9 +46,6 @@ _RIDGE = 0.03
 # series of the logarithm are it, to 1e-10.
 _ALIKE = 0.03
 _NOTHING = 40.0  # in ln probability: what is less probable adds nothing
-# Of a refinement: steps from the mean over the grid to the maximum between its points, how far one
-# may go in ln Gamma and ln alpha, and logarithms that are raised to a power.
-_STEPS, _FARTHEST, _HIGHEST_ALPHA, _HIGHEST_POWER = 4, 0.5, 3.0, 50.0
 
 # Rows of what is known of points that were found, each (n,), padded with zeros to whole vectors:
 # what weighs them before, ln Gamma and ln alpha from the middle of the grid, whether they lie at
@@ -59,7 +56,7 @@ _UNKNOWN = -1e300  # ln probability of a point that only fills a vector
 
 
 @kernel(makes_arrays=False)
-def _whole(n: int) -> int:
+def whole(n: int) -> int:
     """Return n, up to whole vectors."""
     return (n + _VECTOR - 1) // _VECTOR * _VECTOR
 
@@ -121,7 +118,7 @@ def _evaluate(  # noqa: PLR0917
     best: FloatArray,
 ) -> None:
     """Fill the level of points [first, stop) whose sums are there; force gets that of the prior."""
-    n = _whole(stop - first)
+    n = whole(stop - first)
     end = first + n
     s11, s12 = points[_S11, first:end], points[_S12, first:end]
     before = points[_PRIOR, first:end]
@@ -193,7 +190,7 @@ def _strides(  # noqa: PLR0917
     room: FloatArray,
 ) -> tuple[int, int]:
     """Return how far points may lie apart, from those found on a lattice: never further."""
-    n, (p, q) = _whole(n_found), strides
+    n, (p, q) = whole(n_found), strides
     of_rate, of_alpha = p, q
     rate, alpha, below, mass = points[_AT_RATE, :n], points[_AT_ALPHA, :n], room[0, :n], room[1, :n]
     for d in range(len(best)):
@@ -274,7 +271,7 @@ def _moments(  # noqa: PLR0917
 
     `force` becomes beta there.
     """
-    n = _whole(n_found)
+    n = whole(n_found)
     s11, s12, before = points[_S11, :n], points[_S12, :n], points[_PRIOR, :n]
     x, y, at_edge, over = points[_RATE, :n], points[_ALPHA, :n], points[_EDGE, :n], room[2, :n]
     for d in range(len(best)):
@@ -337,7 +334,8 @@ def _mean_curves(  # noqa: PLR0917
 
 
 @kernel(makes_arrays=False)
-def _chi_square(weights: FloatArray, data: FloatArray, curve: FloatArray) -> float:
+def chi_square(weights: FloatArray, data: FloatArray, curve: FloatArray) -> float:
+    """Return the weighted squared residuals of data (n_bin,) about a curve."""
     total = 0.0
     for b in range(len(data)):
         total += weights[b] * (data[b] - curve[b]) ** 2
@@ -455,90 +453,8 @@ def _weigh_data(  # noqa: PLR0917
     return (n + LANES - 1) // LANES * LANES
 
 
-@kernel("void(float64[:, ::1], float64[:, :, ::1], float64[:, ::1])")
-def know(mean: FloatArray, covariance: FloatArray, known: FloatArray) -> None:
-    """Fill known (n, 5) with P11, P12, P22 and P m of priors, one of them or n."""
-    for i in range(len(known)):
-        at = min(i, len(mean) - 1)
-        a, b, c = covariance[at, 0, 0], covariance[at, 0, 1], covariance[at, 1, 1]
-        determinant = a * c - b * b
-        p, q, r = c / determinant, -b / determinant, a / determinant
-        known[i, 0], known[i, 1], known[i, 2] = p, q, r
-        known[i, 3] = p * mean[at, 0] + q * mean[at, 1]
-        known[i, 4] = q * mean[at, 0] + r * mean[at, 1]
-
-
-_PRIORS = "float64[:, ::1], float64[:, :, ::1]"
-
-
-@kernel(
-    f"void(float64[:, :, ::1], {_PRIORS}, float64[:, :, :, ::1], float64[:, :, ::1])",
-    makes_arrays=False,
-)
-def gain(
-    columns: FloatArray,
-    mean: FloatArray,
-    covariance: FloatArray,
-    gained: FloatArray,
-    pull: FloatArray,
-) -> None:
-    """Fill what posteriors (n_prior, n, N_COLUMN) of pieces tell beyond their priors (n_prior, 2).
-
-    The gain in the precision of beta and offset, (n_prior, n, 2, 2), and that times what a piece
-    says of them, (n_prior, n, 2). A posterior that is no Gaussian can be wider than the prior in
-    some direction: no gain.
-    """
-    for i in range(columns.shape[0]):
-        a, b, c = covariance[i, 0, 0], covariance[i, 0, 1], covariance[i, 1, 1]
-        over = 1 / (a * c - b * b)
-        p11, p12, p22 = c * over, -b * over, a * over
-        for j in range(columns.shape[1]):
-            found = columns[i, j]
-            a, b, c = found[VAR_BETA], found[COVARIANCE], found[VAR_OFFSET]
-            over = 1 / (a * c - b * b)
-            g11, g12, g22 = c * over - p11, -b * over - p12, a * over - p22
-            middle, root = (g11 + g22) / 2, math.sqrt(((g11 - g22) / 2) ** 2 + g12 * g12)
-            least, most = middle - root, middle + root
-            if least < 0:
-                share = most / (most - least) if most > 0 else 0.0
-                g11, g12, g22 = share * (g11 - least), share * g12, share * (g22 - least)
-            gained[i, j, 0, 0], gained[i, j, 0, 1] = g11, g12
-            gained[i, j, 1, 0], gained[i, j, 1, 1] = g12, g22
-            # The offset of a piece is its gain in information times what it says: this is wanted.
-            x, y = found[BETA] - mean[i, 0], found[OFFSET] - mean[i, 1]
-            pull[i, j, 0] = g11 * found[BETA] + g12 * found[OFFSET] + p11 * x + p12 * y
-            pull[i, j, 1] = g12 * found[BETA] + g22 * found[OFFSET] + p12 * x + p22 * y
-
-
-@kernel(f"void({_PRIORS}, float64[:, :, ::1], float64[:, ::1], {_PRIORS})", makes_arrays=False)
-def join(  # noqa: PLR0917
-    mean: FloatArray,
-    covariance: FloatArray,
-    precision: FloatArray,
-    pull: FloatArray,
-    joint_mean: FloatArray,
-    joint_covariance: FloatArray,
-) -> None:
-    """Fill mean and covariance of priors (n, 2) together with what pieces told beyond them."""
-    for i in range(len(mean)):
-        a, b, c = covariance[i, 0, 0], covariance[i, 0, 1], covariance[i, 1, 1]
-        over, x, y = 1 / (a * c - b * b), mean[i, 0], mean[i, 1]
-        p11, p12, p22 = c * over, -b * over, a * over
-        u, v = pull[i, 0] + p11 * x + p12 * y, pull[i, 1] + p12 * x + p22 * y
-        p11, p12, p22 = (
-            p11 + precision[i, 0, 0],
-            p12 + precision[i, 0, 1],
-            p22 + precision[i, 1, 1],
-        )
-        over = 1 / (p11 * p22 - p12 * p12)
-        a, b, c = p22 * over, -p12 * over, p11 * over
-        joint_covariance[i, 0, 0], joint_covariance[i, 0, 1] = a, b
-        joint_covariance[i, 1, 0], joint_covariance[i, 1, 1] = b, c
-        joint_mean[i, 0], joint_mean[i, 1] = a * u + b * v, b * u + c * v
-
-
 _GRID = "float64[:, ::1], int64[::1], float64[::1], float64[::1], float64[::1], boolean[::1], int64"
-_DATA = "float64[:, ::1], float64[:, :, ::1], float64[:, :, ::1]"
+DATA = "float64[:, ::1], float64[:, :, ::1], float64[:, :, ::1]"
 
 
 @kernel(makes_arrays=False)
@@ -608,12 +524,12 @@ def _posterior(  # noqa: PLR0917
     if means.shape[1]:
         _mean_curves(curves, reach, index, n_found, level, force, out, means)
         for d in range(n_set):
-            out[d, CHI_SQUARE] = _chi_square(weights, data[d], means[d])
+            out[d, CHI_SQUARE] = chi_square(weights, data[d], means[d])
     for k in range(n_found):
         is_known[index[k]] = False
 
 
-@kernel(f"void({_GRID}, {_DATA}, float64, float64, float64[:, :, ::1], float64[:, :, ::1])")
+@kernel(f"void({_GRID}, {DATA}, float64, float64, float64[:, :, ::1], float64[:, :, ::1])")
 def posteriors(  # noqa: PLR0917
     curves: FloatArray,
     reach: IntArray,
@@ -651,159 +567,3 @@ def posteriors(  # noqa: PLR0917
             means[item], weight, weighted, is_known, index, points, room, force, level, totals,
             extremes,
         )  # fmt: skip
-
-
-@kernel()
-def _inverse(matrix: FloatArray, inverse: FloatArray) -> bool:
-    """Fill the inverse of a positive definite matrix (4, 4); False where it is not."""
-    n = len(matrix)
-    lower = np.zeros((n, n))
-    for i in range(n):
-        for j in range(i + 1):
-            total = matrix[i, j]
-            for k in range(j):
-                total -= lower[i, k] * lower[j, k]
-            if i == j:
-                if not total > 0:
-                    return False
-                lower[i, i] = math.sqrt(total)
-            else:
-                lower[i, j] = total / lower[j, j]
-    for column in range(n):
-        for i in range(n):
-            total = 1.0 if i == column else 0.0
-            for k in range(i):
-                total -= lower[i, k] * inverse[k, column]
-            inverse[i, column] = total / lower[i, i]
-        for i in range(n - 1, -1, -1):
-            total = inverse[i, column]
-            for k in range(i + 1, n):
-                total -= lower[k, i] * inverse[k, column]
-            inverse[i, column] = total / lower[i, i]
-    return True
-
-
-@kernel(makes_arrays=False)
-def _model(theta: FloatArray, ln_lag: FloatArray, curve: FloatArray, jacobian: FloatArray) -> None:
-    """Fill g2 - 1 (n_bin,) at ln Gamma, ln alpha, beta, offset, and its derivatives (4, n_bin)."""
-    n, alpha, beta = len(curve), math.exp(min(theta[1], _HIGHEST_ALPHA)), theta[2]
-    decay, power, f = jacobian[0, :n], jacobian[1, :n], jacobian[2, :n]
-    for b in range(n):
-        power[b] = min(alpha * (theta[0] + ln_lag[b]), _HIGHEST_POWER)
-    exponentials(power, decay)
-    for b in range(n):
-        curve[b] = -2 * decay[b]
-    exponentials(curve, f)
-    for b in range(n):
-        decay[b] *= -2 * beta * f[b]
-    for b in range(n):
-        curve[b] = theta[3] + beta * f[b]
-    for b in range(n):
-        power[b] *= decay[b]
-    for b in range(n):
-        decay[b] *= alpha
-        jacobian[3, b] = 1.0
-
-
-@kernel(makes_arrays=False)
-def _normal_equations(  # noqa: PLR0917
-    weights: FloatArray,
-    data: FloatArray,
-    curve: FloatArray,
-    jacobian: FloatArray,
-    matrix: FloatArray,
-    force: FloatArray,
-) -> None:
-    """Fill the lower half of J^T W J, (4, 4), and J^T W (data - curve)."""
-    for i in range(4):
-        for j in range(i + 1):
-            total = 0.0
-            for b in range(len(data)):
-                total += weights[b] * jacobian[i, b] * jacobian[j, b]
-            matrix[i, j] = total
-        total = 0.0
-        for b in range(len(data)):
-            total += weights[b] * jacobian[i, b] * (data[b] - curve[b])
-        force[i] = total
-
-
-@kernel(
-    f"void(float64[::1], {_DATA}, float64[:, :, ::1], float64, float64, float64,"
-    " float64[:, :, ::1], float64[:, :, ::1])"
-)
-def refine(  # noqa: PLR0917
-    ln_lag: FloatArray,
-    weights: FloatArray,
-    data: FloatArray,
-    priors: FloatArray,
-    centres: FloatArray,
-    step: float,
-    alpha_step: float,
-    alpha_scatter: float,
-    out: FloatArray,
-    means: FloatArray,
-) -> None:
-    """Take the maximum between points for what is narrower than a step of alpha.
-
-    Arguments as for `posteriors`, whose `out` and `means` are changed; `centres` (n or 1, n_set, 2)
-    are the means of the priors.
-    """
-    n_item, n_set, n_bin = data.shape
-    curve, jacobian = np.empty(n_bin), np.empty((4, n_bin))
-    matrix, covariance = np.empty((4, 4)), np.empty((4, 4))
-    theta, before, force, change = np.empty(4), np.empty(4), np.empty(4), np.empty(4)
-    for item in range(n_item):
-        at, n = item if len(priors) > 1 else 0, n_bin
-        while n > 1 and not weights[item, n - 1] > 0:
-            n -= 1
-        weight = weights[item, :n]
-        for d in range(n_set):
-            found, prior, centre = out[item, d], priors[at, d], centres[at, d]
-            if not found[LN_ALPHA_SD] < alpha_step:
-                continue
-            before[0], before[1] = found[LN_RATE], found[LN_ALPHA]
-            before[2], before[3] = found[BETA], found[OFFSET]
-            theta[:] = before
-            longest, good = np.inf, True
-            for _ in range(_STEPS):
-                _model(theta, ln_lag, curve[:n], jacobian)
-                _normal_equations(weight, data[item, d, :n], curve[:n], jacobian, matrix, force)
-                matrix[1, 1] += 1 / alpha_scatter**2
-                matrix[2, 2] += prior[0]
-                matrix[3, 2] += prior[1]
-                matrix[3, 3] += prior[2]
-                off_beta, off_offset = centre[0] - theta[2], centre[1] - theta[3]
-                force[1] -= theta[1] / alpha_scatter**2
-                force[2] += prior[0] * off_beta + prior[1] * off_offset
-                force[3] += prior[1] * off_beta + prior[2] * off_offset
-                good = _inverse(matrix, covariance)
-                if not good:
-                    break
-                for i in range(4):
-                    change[i] = 0.0
-                    for j in range(4):
-                        change[i] += covariance[i, j] * force[j]
-                longest = max(abs(change[0]), abs(change[1]))
-                shorter = min(1.0, _FARTHEST / max(longest, 1e-9))
-                for i in range(4):
-                    theta[i] += change[i] * shorter
-            found[LN_ALPHA_SD] = math.hypot(found[LN_ALPHA_SD], alpha_step / math.sqrt(12.0))
-            if not good:
-                continue
-            rate_sd, alpha_sd = math.sqrt(covariance[0, 0]), math.sqrt(covariance[1, 1])
-            if not (
-                alpha_sd < alpha_step
-                and abs(theta[1] - before[1]) < 2 * alpha_step
-                and longest < alpha_sd
-                and abs(theta[0] - before[0]) < 2 * step + 3 * rate_sd
-            ):
-                continue
-            found[LN_RATE], found[LN_ALPHA] = theta[0], theta[1]
-            found[BETA], found[OFFSET] = theta[2], theta[3]
-            found[LN_RATE_SD], found[LN_ALPHA_SD] = rate_sd, alpha_sd
-            found[VAR_BETA], found[COVARIANCE] = covariance[2, 2], covariance[2, 3]
-            found[VAR_OFFSET] = covariance[3, 3]
-            if means.shape[2]:
-                _model(theta, ln_lag, curve, jacobian)
-                means[item, d] = curve
-                found[CHI_SQUARE] = _chi_square(weights[item], data[item, d], curve)
