@@ -20,7 +20,7 @@ _DIGITS = 4  # of what is shown
 
 
 class RoisHeterogeneity:
-    """The newest heterogeneity of each ROI of a series, which is its state.
+    """The newest heterogeneity of each ROI of a series: its state, with the rows told last.
 
     `labels` (n_roi,) are those of the rows of Gamma(t) that tell contrast and rate.
     """
@@ -30,6 +30,7 @@ class RoisHeterogeneity:
         self._frame_time_s = frame_time_s
         self._n_frames = [0] * len(labels)  # at the last look
         self._newest = [RoiHeterogeneity()] * len(labels)
+        self._told: tuple[GammaTable, range] | None = None
 
     @property
     def newest(self) -> tuple[RoiHeterogeneity, ...]:
@@ -48,11 +49,18 @@ class RoisHeterogeneity:
         verb = "is" if len(found) == 1 else "are"
         return [f"ROI {labels} {verb} dynamically heterogeneous: ln Gamma fluctuates by {by}."]
 
-    def look(self, sums: AgeSums, gamma: GammaTable, rois: range) -> None:
+    def learn(self, gamma: GammaTable, rois: range) -> None:
+        """Take the estimator's newest rows of some ROIs, of which one is looked at next."""
+        self._told = gamma, rois
+
+    def look(self, sums: AgeSums) -> None:
         """Look at the ROI that has waited longest, if the series has grown enough since then.
 
-        `gamma` has the estimator's newest rows of `rois`, among which it is.
+        It is one of those that have been told last: how fast they decay is known from that.
         """
+        if self._told is None:
+            return
+        gamma, rois = self._told
         roi = min(rois, key=self._n_frames.__getitem__)
         before, growth = self._n_frames[roi], _GROWTH if sums.row_frames == 1 else _LONG_GROWTH
         if sums.n_frames >= max(before + _LEAST_FRAMES, growth * before):

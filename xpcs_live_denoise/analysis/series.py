@@ -392,15 +392,22 @@ class Analysis:
         if (denoised := self._band.rows(start, n).denoised) is not None:
             bands[RowSource.DENOISED] = denoised
 
-        def fit(source: RowSource | None) -> GammaTable:
-            if source is None:
-                tables = rates.live(sums, first, last, two_time.images, rois)
-                estimates = GammaTable.concatenate(tables)
-                self._of_c2.heterogeneity.look(sums, estimates, rois)
-                return estimates
+        def of_band(source: RowSource) -> GammaTable:
             return rates.band_ages(bands[source], start, ages, source, contrast, rois=rois)
 
-        estimates, raw, *others = spread(fit, [None, *bands])  # the estimator takes longest
+        def estimated() -> GammaTable:
+            return GammaTable.concatenate(rates.live(sums, first, last, two_time.images, rois))
+
+        heterogeneity = self._of_c2.heterogeneity
+        work: list[Callable[[], GammaTable | None]] = [
+            estimated,  # takes longest
+            *(functools.partial(of_band, source) for source in bands),
+            functools.partial(heterogeneity.look, sums),
+        ]
+        estimates, raw, *others = (
+            table for table in spread(lambda do: do(), work) if table is not None
+        )
+        heterogeneity.learn(estimates, rois)
         tables = [defer(raw, estimates, step), estimates]
         tables += [rates.judged(other, estimates) for other in others]
         found = GammaTable.concatenate(tables).replace(final=False)

@@ -14,6 +14,7 @@ from .map_history import MOST_IN_LISTS, BinLists, BinRows, MapBins
 from .newest_frames import LINE, FrameRing, PixelBlocks
 from .threads import spread
 
+_DUE = 60  # bins that are not left to the next reading, which would take long
 _TOGETHER = 120  # bins that are multiplied at once: the history is then read once for all of them
 # Bytes up to which room for all bins is reserved at once. The system hands memory out where it is
 # written to, so that this costs nothing; to move it later would.
@@ -26,7 +27,7 @@ class C2Map:
     A bin is a frame until all bins are used; then neighbours are averaged in pairs. As C2 of summed
     normalised frames is the sum of their C2, an entry stays the mean of C2 over its block, gaps
     left out (on the diagonal, lag 0 among it). Its state is the history of each ROI and the entries
-    of the bins that were multiplied; rows wait until there are 120 or until they are asked for.
+    of the bins that were multiplied; rows wait until there are 60 or until they are asked for.
     Reading consumes nothing.
 
     `sparse`: the history of a ROI begins as lists of non-zero pixels. It becomes rows for good
@@ -72,7 +73,7 @@ class C2Map:
     @property
     def is_due(self) -> bool:
         """Whether enough bins wait to be multiplied together."""
-        return self.n_bins - min(one.n_done for one in self._history) >= _TOGETHER
+        return self.n_bins - min(one.n_done for one in self._history) >= _DUE
 
     @property
     def is_behind(self) -> bool:

@@ -280,14 +280,16 @@ def add_event_images(
 @kernel()
 def values_of_events(
     counts: Any, pixels: Any, bounds: Any, weights: Any, per_mean: Any, row: int, first: int,
-    frames_per_bin: int, bins: Any, values: Any,
+    frames_per_bin: int, places: Any, bins: Any, values: Any,
 ) -> None:  # fmt: skip  # pragma: no cover (compiled)
-    """Write bin and normalised value of every event of frames from index `first` on."""
+    """Write pixel, bin and normalised value of the events of frames from index `first` on."""
+    n = 0
     for frame in range(len(bounds)):
         for e in range(bounds[frame, 0], bounds[frame, -1]):
             weight = weights[pixels[e]] if len(weights) else 1.0
-            bins[e] = (first + frame) // frames_per_bin
-            values[e] = counts[e] * weight * per_mean[row + frame]
+            places[n], bins[n] = pixels[e], (first + frame) // frames_per_bin
+            values[n] = counts[e] * weight * per_mean[row + frame]
+            n += 1
 
 
 @kernel()

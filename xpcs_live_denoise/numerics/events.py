@@ -21,7 +21,7 @@ _EMPTIED = 8  # frames of the lookup that are emptied at a time
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoiEvents:
-    """The non-zero pixels of one ROI in k frames, frame by frame and block by block."""
+    """The non-zero pixels of one ROI in k frames; each frame's stand block by block."""
 
     counts: Array  # (n,) uint8
     pixels: Array  # (n,) int32: in the ROI
@@ -35,7 +35,7 @@ class RoiEvents:
     @property
     def n_events(self) -> int:
         """Number of non-zero pixels, or a few more."""
-        return int(self.bounds[-1, -1] - self.bounds[0, 0])
+        return int((self.bounds[:, -1] - self.bounds[:, 0]).sum())
 
     def part(self, start: int, stop: int | None = None) -> RoiEvents:
         """Return frames [start, stop) alone; without `stop`, all from `start` on."""
@@ -45,12 +45,12 @@ class RoiEvents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundEvents:
-    """The non-zero pixels of all ROIs in k frames, ROI by ROI, frame by frame and block by block.
+    """The non-zero pixels of all ROIs in k frames.
 
     Those of a ROI are known where its `state` is 0; else it tells why not (`event_kernels`).
     """
 
-    counts: Array  # (n,)
+    counts: Array  # (n,) uint8
     pixels: Array  # (n,) int32: in the ROI
     bounds: IntArray  # (n_roi, k, n_block + 1): where those of each frame and block begin and end
     state: Array  # (n_roi,) int8
@@ -60,56 +60,53 @@ class FoundEvents:
         """Number of frames."""
         return self.bounds.shape[1]
 
-    def of_roi(self, roi: int) -> RoiEvents:
-        """Return those of a ROI of which they are known."""
-        bounds = self.bounds[roi]
-        begin, end = (int(bounds[0, 0]), int(bounds[-1, -1])) if len(bounds) else (0, 0)
-        return RoiEvents(
-            counts=self.counts[begin:end].astype(np.uint8, copy=False),
-            pixels=self.pixels[begin:end],
-            bounds=bounds - begin,
+    @classmethod
+    def joined(cls, parts: Sequence[FoundEvents]) -> FoundEvents:
+        """Return those of frames that follow each other."""
+        if len(parts) == 1:
+            return parts[0]
+        before = np.cumsum([0, *(len(one.counts) for one in parts[:-1])])
+        bounds = [one.bounds + n for one, n in zip(parts, before, strict=True)]
+        return cls(
+            counts=np.concatenate([one.counts for one in parts]),
+            pixels=np.concatenate([one.pixels for one in parts]),
+            bounds=np.concatenate(bounds, axis=1),
+            state=np.max([one.state for one in parts], axis=0),
         )
+
+    def of_roi(self, roi: int) -> RoiEvents | None:
+        """Return those of a ROI, None where they are not known of all frames."""
+        if self.state[roi]:
+            return None
+        return RoiEvents(counts=self.counts, pixels=self.pixels, bounds=self.bounds[roi])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewFrames:
     """Frames of one call: events of the ROIs that have some, pixels of the others, or a gap.
 
-    `found` are events of one part of the frames after the other. `values` are in one piece and of a
-    type that the compiled code knows; those of a ROI are there unless all parts have its events.
+    `values` are in one piece and of a type that the compiled code knows; those of a ROI are there
+    unless its events are.
     """
 
     n_frames: int
     values: Array | None = None  # (k, n_pixels)
-    found: tuple[FoundEvents, ...] = ()
+    found: FoundEvents | None = None
 
     @property
     def is_gap(self) -> bool:
         """Whether these frames could not be had."""
-        return self.values is None and not self.found
+        return self.values is None and self.found is None
 
     def events(self, roi: int) -> RoiEvents | None:
         """Return the events of a ROI, None where they are not known of all frames."""
-        if not self.found or any(one.state[roi] for one in self.found):
-            return None
-        parts = [one.of_roi(roi) for one in self.found]
-        return parts[0] if len(parts) == 1 else joined(parts)
+        return None if self.found is None else self.found.of_roi(roi)
 
     def are_counts(self, roi: int) -> bool:
         """Whether the pixels of a ROI may be photon counts up to 255."""
         from .event_kernels import NO_COUNTS
 
-        return all(one.state[roi] != NO_COUNTS for one in self.found)
-
-
-def joined(parts: Sequence[RoiEvents]) -> RoiEvents:
-    """Return events of frames that follow each other, each with bounds from 0 on."""
-    before = np.cumsum([0, *(one.n_events for one in parts[:-1])])
-    return RoiEvents(
-        counts=np.concatenate([one.counts for one in parts]),
-        pixels=np.concatenate([one.pixels for one in parts]),
-        bounds=np.concatenate([one.bounds + n for one, n in zip(parts, before, strict=True)]),
-    )
+        return self.found is None or self.found.state[roi] != NO_COUNTS
 
 
 def no_events(n_frames: int, n_block: int) -> RoiEvents:
@@ -164,11 +161,13 @@ class EventSorter:
             counts, pixels, starts, blocks.starts, self._block_of, self._seen, values, places,
             bounds, state,
         )  # fmt: skip
-        found = FoundEvents(counts=values, pixels=places, bounds=bounds, state=state)
+        with np.errstate(invalid="ignore"):  # of ROIs that are taken as pixels
+            small = values.astype(np.uint8)
+        found = FoundEvents(counts=small, pixels=places, bounds=bounds, state=state)
         if not state.any():
-            return NewFrames(n_frames=k, found=(found,))
+            return NewFrames(n_frames=k, found=found)
         values = dense_frames(counts, pixels, starts, len(self._block_of))
-        return NewFrames(n_frames=k, values=values, found=(found,))
+        return NewFrames(n_frames=k, values=values, found=found)
 
 
 def dense_frames(counts: Array, pixels: Array, starts: IntArray, n_pixels: int) -> FloatArray:

@@ -92,6 +92,7 @@ class StreamedTwoTime:
         # Frames that were added, and of each level: changes at once and last, so that an
         # interruption changes nothing.
         self._added: tuple[int, tuple[int, ...]] = (0, (0,))
+        self._is_at_work = False  # stays true where a call is interrupted
         self._sums = sums
         self._images = images
         reach = max(band.width, LEVEL_LAGS[1] if sums else 0)
@@ -129,7 +130,9 @@ class StreamedTwoTime:
     def append(self, frames: NewFrames) -> None:
         """Take at most 80 new frames."""
         n_new = frames.n_frames
-        new = self.reserve(n_new)
+        self.reserve(n_new)
+        self._is_at_work = True
+        new = self._new_of_each_level(n_new, _DUE)
         if frames.is_gap and self._images is not None:
             self._images.add_gap()
 
@@ -141,19 +144,18 @@ class StreamedTwoTime:
         if self.map.is_due:
             spread(self.map.multiply, self.blocks.by_size)
             self.map.settle()
+        self._is_at_work = False
 
-    def reserve(self, n_new: int) -> list[int]:
-        """Make room for new frames; return how many each level gets.
-
-        Where memory is refused, it is so here.
-        """
+    def reserve(self, n_new: int) -> None:
+        """Make room for new frames: where memory is refused, it is so here."""
         self._rewind()
+        self._is_at_work = True
         self.band.reserve(n_new)
         self.map.reserve(n_new)
         if self._sums is not None and self._images is not None:
             self._sums.reserve(self.n_frames + n_new)
             self._images.reserve(n_new)
-        return self._new_of_each_level(n_new, _DUE)
+        self._is_at_work = False
 
     def _append_roi(self, roi: int, frames: NewFrames, new: list[int]) -> RoiEvents | None:
         """Take new frames of one ROI, and return them as events where they are known so."""
@@ -166,22 +168,25 @@ class StreamedTwoTime:
     def catch_up(self) -> None:
         """Make and multiply what waits: frames of the levels, and bins of the map."""
         self._rewind()
+        self._is_at_work = True
         new = self._new_of_each_level(0, 1)
-        if not any(new) and not self.map.is_behind:
-            return
 
         def multiply(roi: int) -> None:
             self._add_to_levels(roi, new, None)
             self.map.multiply(roi)
 
-        spread(multiply, self.blocks.by_size)
-        self._advance_levels(new)
-        self.map.settle()
+        if any(new) or self.map.is_behind:
+            spread(multiply, self.blocks.by_size)
+            self._advance_levels(new)
+            self.map.settle()
+        self._is_at_work = False
 
     # --- steps -----------------------------------------------------------------------------
 
     def _rewind(self) -> None:
-        """Set the counters to the frames that were added, from where an interruption left them."""
+        """Set the counters to the frames that were added, where an interruption left others."""
+        if not self._is_at_work:
+            return
         n, stops = self._added
         for power, ring in enumerate(self._rings):
             stop = stops[power] if power < len(stops) else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,11 +97,14 @@ class WaitingFrames:
         if not n:
             return
         parts = [one for one in self._parts if before <= one.first < before + n]
-        without = np.array([one.found.state != 0 for one in parts])
-        for index, roi in np.argwhere(~without & without.any(axis=0)).tolist() if parts else ():
-            self._fill(roi, parts[index].found.of_roi(roi), parts[index].first - before)
-        values = self._rows[:n] if without.any() or not parts else None
-        found = tuple(one.found for one in parts)
+        found = FoundEvents.joined([one.found for one in parts]) if parts else None
+        values = None
+        if found is None or found.state.any():
+            values = self._rows[:n]
+            unknown = np.flatnonzero(found.state).tolist() if found else []
+            for one, roi in itertools.product(parts, unknown):
+                if (events := one.found.of_roi(roi)) is not None:
+                    self._fill(roi, events, one.first - before)
         self._products.append(NewFrames(n_frames=n, values=values, found=found))
 
     def _fill(self, roi: int, events: RoiEvents, place: int) -> None:
@@ -109,7 +113,10 @@ class WaitingFrames:
         rows = self._rows[place : place + events.n_frames, own]
         rows[:] = 0
         n_each = events.bounds[:, -1] - events.bounds[:, 0]
-        rows[np.repeat(np.arange(events.n_frames), n_each), events.pixels] = events.counts
+        # Those of one ROI follow each other in a part.
+        some = slice(int(events.bounds[0, 0]), int(events.bounds[-1, -1]))
+        frame = np.repeat(np.arange(events.n_frames), n_each)
+        rows[frame, events.pixels[some]] = events.counts[some]
 
 
 def _for_threads(frames: Array) -> list[range]:
