@@ -276,8 +276,9 @@ class SeriesRates:
             caution = " ".join(filter(None, (verdict.caution, *path_cautions(path), also)))
             parts.append(self._path_rows(path, roi, reason, caution, by_blocks=by_blocks))
         of_path = GammaTable.concatenate(parts)
-        of_path = self._named(of_path.select(np.argsort(of_path.age_frame)), RowSource.PATH)
-        of_cuts = self._named(self._bayes_rows(cuts, roi, verdict), RowSource.BAYES)
+        if len(parts) > 1:
+            of_path = of_path.select(np.argsort(of_path.age_frame))
+        of_cuts = self._bayes_rows(cuts, roi, verdict)
         if main.converged:
             of_cuts = defer(of_cuts, of_path, sums.row_frames)
         return of_path, of_cuts
@@ -290,9 +291,7 @@ class SeriesRates:
         alpha = math.exp(path.shared[0])
         why_not = reason if path.converged else np.full(n, NOT_CONVERGED)
         return GammaTable(
-            roi=np.full(n, roi + 1),
-            q_inv_angstrom=np.full(n, math.nan),
-            phi_deg=np.full(n, math.nan),
+            **self._names(np.full(n, roi)),
             age_s=path.age * self.frame_time_s,
             age_frame=path.age.astype(np.float64),
             source=np.full(n, RowSource.PATH),
@@ -324,9 +323,7 @@ class SeriesRates:
         alpha = np.exp(fitted.ln_alpha)
         why_not = reasons(estimates, is_static=verdict.is_static)
         return GammaTable(
-            roi=np.full(n, roi + 1),
-            q_inv_angstrom=np.full(n, math.nan),
-            phi_deg=np.full(n, math.nan),
+            **self._names(np.full(n, roi)),
             age_s=estimates.mean_age * self.frame_time_s,
             age_frame=estimates.age,
             source=np.full(n, RowSource.BAYES),
@@ -355,14 +352,16 @@ class SeriesRates:
 
     def _named(self, table: GammaTable, source: RowSource) -> GammaTable:
         """Give rows their source, and their ROI's label, q and azimuth."""
-        index = table.roi - 1
+        return table.replace(**self._names(table.roi - 1), source=source)
+
+    def _names(self, index: IntArray) -> dict[str, Array]:
+        """Return label, q and azimuth of ROIs."""
         phi_deg = self.rois.phi_deg
-        return table.replace(
-            phi_deg=math.nan if phi_deg is None else phi_deg[index],
-            roi=self.rois.labels[index],
-            q_inv_angstrom=self.rois.q_inv_angstrom[index],
-            source=source,
-        )
+        return {
+            "roi": self.rois.labels[index],
+            "q_inv_angstrom": self.rois.q_inv_angstrom[index],
+            "phi_deg": np.full(len(index), math.nan) if phi_deg is None else phi_deg[index],
+        }
 
     def estimated_rates(self, table: GammaTable, frames: FloatArray) -> FloatArray:
         """Return Gamma per frame of each ROI at some frames, (n_roi, n_frame), as best known.

@@ -488,11 +488,13 @@ class GammaTable:
 
     def __post_init__(self) -> None:
         shape = self.roi.shape
-        if any(getattr(self, name).shape != shape for name in GAMMA_COLUMNS):
-            lengths = {name: getattr(self, name).shape for name in GAMMA_COLUMNS}
-            raise InvalidInputError(
-                f"GammaTable: columns of different shapes, {lengths}; expected one length for all."
-            )
+        for name in GAMMA_COLUMNS:
+            if getattr(self, name).shape != shape:
+                lengths = {name: getattr(self, name).shape for name in GAMMA_COLUMNS}
+                raise InvalidInputError(
+                    f"GammaTable: columns of different shapes, {lengths}; expected one length for "
+                    "all."
+                )
 
     def __len__(self) -> int:
         return len(self.roi)

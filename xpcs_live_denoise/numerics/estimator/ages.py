@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -473,10 +473,12 @@ def path_cautions(path: PathEstimate) -> list[str]:
     return [name for name, applies in tests.items() if applies]
 
 
-def _gravest(tests: Mapping[str, Any], n: int) -> NDArray[np.str_]:
+def _gravest(tests: dict[str, Any], n: int) -> NDArray[np.str_]:
     """Return the first reason that applies to each of n ages."""
-    applies = [np.broadcast_to(test, (n,)) for test in tests.values()]
-    return np.select(applies, list(tests), default="")
+    found = np.zeros(n, f"<U{max(map(len, tests))}")
+    for name, test in reversed(tests.items()):
+        found[test] = name  # of all where one test is that of all
+    return found
 
 
 def _no_contrast(series: SeriesFit) -> bool:
