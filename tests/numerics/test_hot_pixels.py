@@ -7,7 +7,8 @@ import pytest
 
 from xpcs_live_denoise import RoiMap, simulate_speckle
 from xpcs_live_denoise.numerics.bad_pixels import BadPixels
-from xpcs_live_denoise.numerics.hot_pixels import HotPixels, even_out
+from xpcs_live_denoise.numerics.hot_pixel_kernels import far_from_usual, surely_usual
+from xpcs_live_denoise.numerics.hot_pixels import BLOCKS, CLEAR, HotPixels, even_out, roi_sums
 
 ROIS = RoiMap.from_labels(np.repeat([[1], [2]], 800, axis=1).reshape(40, 40))
 HOT = 20 * 40 + 13  # row 20, column 13; pixels of these ROIs are all pixels of the frame
@@ -139,3 +140,30 @@ def test_late_in_a_series_sums_are_looked_at_once_in_fifty_frames(step):
     since, left = since_when(pixels, step)
     assert since == {HOT: 1_300}  # the looks are at frames 1,250 and 1,300
     assert left[1_300 - 50 :, HOT].max() < 1
+
+
+@pytest.mark.parametrize("n", [25, 100, 2000])
+def test_what_is_called_usual_without_sorting_holds_no_pixel_that_is_far(n):
+    rng, n_usual, n_far = np.random.default_rng(n), 0, 0
+    n_trimmed, far = max(1, n // 100), np.empty(n, np.bool_)
+    for trial in range(400):
+        values = rng.gamma(rng.choice([0.7, 3.0, 200.0]), size=n) - rng.choice([0.0, 0.0, 5.0])
+        values[: trial % 4] *= rng.uniform(1, 30)
+        usual = surely_usual(values, 0.0, CLEAR, n_trimmed)
+        off = np.abs(values - np.median(values))
+        most = np.partition(off, n - 1 - n_trimmed)[n - 1 - n_trimmed]
+        found = far_from_usual(values, float(np.median(values)), most, 0.0, CLEAR, BLOCKS, far)
+        n_usual += usual
+        n_far += found > 0
+        assert not (usual and found)
+    assert n_far > 50
+    assert n_usual > 100
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "uint64", ">u2"])
+def test_sums_of_rois_are_exact_however_frames_lie_in_memory(dtype):
+    top = 255 if dtype == "uint8" else 65535
+    pixels = np.random.default_rng(3).integers(0, top, (7, 1600), endpoint=True).astype(dtype)
+    for given in (pixels, pixels[::2], np.asfortranarray(pixels)):
+        truth = np.stack([given[:, one].astype(float).sum(axis=1) for one in ROIS.slices], axis=1)
+        np.testing.assert_array_equal(roi_sums(given, ROIS), truth)

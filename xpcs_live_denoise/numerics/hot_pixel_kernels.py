@@ -22,6 +22,44 @@ def gamma_reach(mean: float, variance: float, clear: float) -> float:  # pragma:
     return ((1 - root**2 / 9 + clear * root / 3) ** 3 - 1) / root * np.sqrt(variance)
 
 
+@kernel("b1(f8[::1], f8, f8, i8)")
+def surely_usual(
+    values: Any, floor: float, clear: float, n_trimmed: int
+) -> bool:  # pragma: no cover (compiled)
+    """Whether `far_from_usual` marks no value, (n,), whichever `n_trimmed` it leaves out at first.
+
+    Without sorting them: bounds of mean and variance of the others tell; False is no answer.
+    """
+    n, total = len(values), 0.0
+    for i in range(n):
+        total += values[i]
+    mean, squares, widest = total / n, 0.0, 0.0
+    for i in range(n):
+        off = values[i] - mean
+        squares += off * off
+        widest = max(widest, off * off)
+    moved = n_trimmed * np.sqrt(widest) / (n - n_trimmed)  # the mean, at most
+    least = (squares - n_trimmed * widest) / n - moved * moved
+    if not least > 0:  # nor NaN
+        return False
+    reach = gamma_reach(mean + moved, max(least, floor), clear)
+    return np.sqrt(widest) + moved < reach * (1 - 1e-9)
+
+
+@kernel(in_order=True)
+def sum_rois(pixels: Any, edges: Any, sums: Any) -> None:  # pragma: no cover (compiled)
+    """Write the sum over each ROI, (k, n_roi), of frames of unsigned numbers (k, n_pixels).
+
+    ROI r has the pixels [edges[r], edges[r + 1]), unsigned.
+    """
+    for frame in range(len(pixels)):
+        for roi in range(len(edges) - 1):
+            total = np.uint64(0)
+            for i in range(edges[roi], edges[roi + 1]):
+                total += np.uint64(pixels[frame, i])
+            sums[frame, roi] = total
+
+
 @kernel("i8(f8[::1], f8, f8, f8, f8, i8, b1[::1])")
 def far_from_usual(
     values: Any, middle: float, most: float, floor: float, clear: float, passes: int, far: Any
