@@ -35,6 +35,7 @@ RAW_PATH = "raw"
 PROCESSED_PATH = "processed"
 SERVER_MODULES = ("fastapi", "uvicorn", "zarr", "adbc_driver_sqlite")
 LOG_LINES = 15
+NICENESS = 5  # of the server beside an analysis on the same cores: a third of its share
 BUSY_MS = 10_000  # a write takes milliseconds; nobody waits longer for others
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # terminal codes in the server's log
 
@@ -352,6 +353,8 @@ def serve_until_orphaned(config_path: str, port: str) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True, name="owner").start()
+    if hasattr(os, "nice"):  # frames that wait for the analysis go before readers
+        os.nice(NICENESS)
 
     import uvicorn
     from tiled.config import parse_configs

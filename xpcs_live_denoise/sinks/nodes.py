@@ -72,6 +72,18 @@ def live_layout(
     return tuple(capacity), tuple(chunks)
 
 
+def dtype_of(name: str) -> np.dtype[Any]:
+    """Return the type of the numbers in an array of that name."""
+    return np.dtype(ARRAY_DTYPES.get(name, "<f8"))
+
+
+def new_layout(
+    name: str, shape: tuple[int, ...], max_bytes: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return (capacity, chunks) of a new array of that name, as `live_layout`."""
+    return live_layout(ARRAY_DIMS[name][0], shape, dtype_of(name).itemsize, max_bytes)
+
+
 def doubled(capacity: int, needed: int) -> int:
     """Return the capacity, doubled as often as it takes to hold what is needed."""
     while capacity < needed:
@@ -119,13 +131,12 @@ class TiledArray:
         stream: Node,
         name: str,
         *,
-        dtype: str,
         access_tags: list[str] | None,
         max_message_bytes: int,
     ):
         self._stream = stream
         self._name = name
-        self._dtype = np.dtype(dtype)
+        self._dtype = dtype_of(name)
         self._access_tags = access_tags
         self._max_bytes = max_message_bytes
         self._node: Any = None
@@ -145,16 +156,21 @@ class TiledArray:
     def reserve(self, shape: tuple[int, ...], **metadata: Any) -> None:
         """Make room for `shape`: make the node, with `metadata`, or let it grow by doubling."""
         if not self._shape:
-            dims = ARRAY_DIMS[self._name][0]
-            self._create(*live_layout(dims, shape, self._dtype.itemsize, self._max_bytes), metadata)
-        room = zip(self._shape, shape, strict=True)
-        larger = tuple(have if have >= n else doubled(max(have, 1), n) for have, n in room)
+            self._create(*new_layout(self._name, shape, self._max_bytes), metadata)
+        larger = self.capacity(shape)
         if larger != self._shape:
             self._describe(larger)
             # One zero in the far corner: Zarr changes its shape and copies nothing.
             corner = np.zeros((1,) * len(larger), self._dtype)
             self._node.patch(corner, offset=tuple(n - 1 for n in larger), extend=True)
             self._shape = larger
+
+    def capacity(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape that it has once there is room for `shape`."""
+        if not self._shape:
+            return new_layout(self._name, shape, self._max_bytes)[0]
+        room = zip(self._shape, shape, strict=True)
+        return tuple(have if have >= n else doubled(max(have, 1), n) for have, n in room)
 
     def patch(self, values: Array, offset: tuple[int, ...]) -> None:
         """Write a block into the room that is there; `offset` is where its first entry stands."""
@@ -433,7 +449,6 @@ class RunNodes:
             self.arrays[stream, name] = TiledArray(
                 self._stream(stream, {}),
                 name,
-                dtype=ARRAY_DTYPES.get(name, "<f8"),
                 access_tags=self._tags,
                 max_message_bytes=self._max_bytes,
             )
@@ -457,11 +472,29 @@ class RunNodes:
         if stream in self._streams:
             describe_keys(self._streams[stream], data_keys)
 
-    def describe_shapes(self, stream: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Say of which shape arrays of a stream are about to be: in one request, not one each."""
-        self._stream(stream, {})
-        keys = {name: self.array(stream, name).data_key(shape) for name, shape in shapes.items()}
-        self.describe_keys(stream, keys)
+    def describe_shapes(
+        self, stream: str, shapes: Mapping[str, tuple[int, ...]], **said: Any
+    ) -> None:
+        """Say of which shape arrays of a stream are about to be: in one request, not one each.
+
+        `said` is what else is true of each. A stream that is not there is made with it.
+        """
+        keys = {
+            name: {**array_data_key(name, shape, dtype_of(name)), **said}
+            for name, shape in shapes.items()
+        }
+        describe_keys(self._stream(stream, keys), keys)
+
+    def reserve(self, stream: str, shapes: Mapping[str, tuple[int, ...]], **said: Any) -> None:
+        """Make room in arrays of a stream, and say so in one request as `describe_shapes` does."""
+        capacities: dict[str, tuple[int, ...]] = {}
+        for name, shape in shapes.items():
+            array = self.arrays.get((stream, name))
+            new = new_layout(name, shape, self._max_bytes)[0]
+            capacities[name] = new if array is None else array.capacity(shape)
+        self.describe_shapes(stream, capacities, **said)
+        for name, shape in shapes.items():
+            self.array(stream, name).reserve(shape)
 
     def replace(self, stream: str, arrays: Mapping[str, Array]) -> None:
         """Make small arrays of a stream exactly these."""
