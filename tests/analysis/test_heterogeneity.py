@@ -82,7 +82,11 @@ def test_a_roi_is_looked_at_again_when_the_series_has_grown_enough(synthetic):
     sums = speckle("constant", 411)
     for n_frames in range(10, 351, 10):
         before = made.newest[0]
-        made.look(SameForAll(sums, n_frames), rows(synthetic(n_frames=9), 1, relaxation_rate=0.05))
+        made.look(
+            SameForAll(sums, n_frames),
+            rows(synthetic(n_frames=9), 1, relaxation_rate=0.05),
+            range(1),
+        )
         if made.newest[0] is not before:
             looked.append(n_frames)
     assert looked == [50, 100, 150, 200, 250, 300], "the next one at 360"

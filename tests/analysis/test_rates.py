@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from xpcs_live_denoise.analysis.rates import LIVE_ROWS_OF_ROI, PATH_DELAY, SeriesRates
+from xpcs_live_denoise.analysis.rates import LIVE_ROIS, LIVE_ROWS, PATH_DELAY, SeriesRates
 from xpcs_live_denoise.analysis.series import Analysis
 from xpcs_live_denoise.config import Settings
 from xpcs_live_denoise.numerics.estimator import sums
@@ -115,7 +115,7 @@ def test_many_frames_at_once_bring_no_more_rows_than_there_is_time_for(rois, fra
     tables, _ = run(rois, frames, N_FRAMES)
     table = tables[0][1]
     rows = table.select(table.source == RowSource.BAYES)
-    assert len(rows) == rois.n_roi * LIVE_ROWS_OF_ROI
+    assert len(rows) == rois.n_roi * LIVE_ROWS
     assert rows.age_frame.max() == N_FRAMES - 25
     assert rows.age_frame.min() < 10
 
@@ -190,3 +190,30 @@ def test_a_series_that_is_not_long_has_the_same_final_rows_however_it_advances(r
     one, other = (rates_of(rois, frames, 1000, 25, advance=each)[1] for each in (False, True))
     np.testing.assert_allclose(one.relaxation_rate, other.relaxation_rate, rtol=1e-9)
     np.testing.assert_allclose(one.relaxation_rate_error, other.relaxation_rate_error, rtol=1e-9)
+
+
+def test_many_rois_take_turns_and_none_is_left_out():
+    labels = np.arange(2 * LIVE_ROIS + 5).repeat(20).reshape(-1, 20) + 1
+    rois = RoiMap.from_labels(labels)
+    series = np.concatenate(
+        list(simulate_speckle(rois, 160, relaxation_rate=0.1, mean_counts=1.0, seed=2))
+    )
+    analysis = Analysis(Settings(detector="d"), rois, frame_time_s=1.0, ensemble=None)
+    told: list[GammaTable] = []
+    for start in range(0, 160, 16):
+        analysis.push(series[start : start + 16])
+        if (table := analysis.publish(0).gamma) is not None:
+            told.append(table)
+    groups = [tuple(np.unique(table.roi)) for table in told]
+    assert max(len(group) for group in groups) <= LIVE_ROIS
+    assert groups[:3] == groups[3:6], "each group again when all others have been told"
+    assert set(itertools.chain(*groups[:3])) == set(rois.labels)
+    rows = GammaTable.concatenate(told)
+    keys = Counter(zip(rows.roi, rows.age_frame, rows.source, strict=True))
+    assert set(keys.values()) == {1}
+    for label in (1, 2 * LIVE_ROIS + 5):
+        ages = np.sort(rows.age_frame[(rows.roi == label) & (rows.source == RowSource.PATH)])
+        assert ages[0] < 3
+        assert np.diff(ages).max() <= 2, "50 rows a turn, evenly: no hole while others are told"
+    final = analysis.finish().gamma
+    assert set(final.roi[final.source == RowSource.PATH]) == set(rois.labels)

@@ -24,7 +24,7 @@ ROIS = roi_map()
 TOLERANCE = {"float32": 2e-6, "float64": 1e-11}
 
 
-def sparse_frames(n, mean=0.02, seed=0, dtype=np.uint16):
+def sparse_frames(n, mean=0.02, seed=0, dtype: type = np.uint16):
     return np.random.default_rng(seed).poisson(mean, (n, *SHAPE)).astype(dtype)
 
 
@@ -140,6 +140,37 @@ def test_what_is_no_photon_count_is_taken_as_it_is(bad, engine):
     mixed = accumulated(frames, engine=engine, sums=True)
     assert_same(mixed, accumulated(frames, engine="dense", sums=True))
     assert mixed.engine == "events", "some time after the last bad number"
+
+
+@pytest.mark.parametrize("engine", ["auto", "events"])
+@pytest.mark.parametrize("block", [1, 7, 33])
+def test_a_roi_may_stop_being_photon_counts_among_frames_that_wait(block, engine):
+    frames = sparse_frames(150, 0.02, 6, np.float32)
+    frames[57:, 3, 3] = 0.5  # one ROI only; frames before it came as events
+    frames[100:, 25:30, 33:47] += 3  # another one is no longer sparse
+    other = accumulated(frames, 150, engine="dense", sums=True)
+    assert_same(accumulated(frames, block, engine=engine, sums=True), other)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "float32", "float64"])
+@pytest.mark.parametrize("view", ["whole", "flipped", "read-only"])
+def test_events_are_found_up_to_the_last_pixel_of_the_detector(dtype, view):
+    labels = np.zeros((9, 21), int)
+    labels[:, ::2], labels[5:, 1::3], labels[8, 17:] = 1, 2, 3  # runs of 1 to 4 pixels
+    labels[2:4] = 4  # and of 42
+    rois = RoiMap.from_labels(labels)
+    frames = np.random.default_rng(1).poisson(0.3, (90, 9, 21)).astype(dtype)
+    frames[:, 8, 20] = 7
+    if view == "flipped":
+        frames = frames[:, ::-1, ::-1]
+    frames.flags.writeable = view != "read-only"
+    both = [TwoTimeAccumulator(rois, engine=engine, sums=True) for engine in ("events", "dense")]
+    for one in both:
+        one.append(frames[:13])
+        one.append(frames[13:])
+    assert [one.engine for one in both] == ["events", "dense"]
+    np.testing.assert_allclose(both[0].c2, both[1].c2, rtol=2e-6)
+    np.testing.assert_allclose(both[0].band, both[1].band, rtol=2e-6)
 
 
 def test_counts_above_255_of_a_hot_pixel_leave_other_rois_alone():

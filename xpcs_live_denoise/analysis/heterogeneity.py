@@ -48,12 +48,12 @@ class RoisHeterogeneity:
         verb = "is" if len(found) == 1 else "are"
         return [f"ROI {labels} {verb} dynamically heterogeneous: ln Gamma fluctuates by {by}."]
 
-    def look(self, sums: AgeSums, gamma: GammaTable) -> None:
+    def look(self, sums: AgeSums, gamma: GammaTable, rois: range) -> None:
         """Look at the ROI that has waited longest, if the series has grown enough since then.
 
-        `gamma` has the estimator's newest rows.
+        `gamma` has the estimator's newest rows of `rois`, among which it is.
         """
-        roi = int(np.argmin(self._n_frames))
+        roi = min(rois, key=self._n_frames.__getitem__)
         before, growth = self._n_frames[roi], _GROWTH if sums.row_frames == 1 else _LONG_GROWTH
         if sums.n_frames >= max(before + _LEAST_FRAMES, growth * before):
             self._look_at(roi, sums, gamma)

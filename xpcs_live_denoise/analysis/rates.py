@@ -33,7 +33,7 @@ from xpcs_live_denoise.numerics.static import (
     judge_baseline,
     remaining_correlation,
 )
-from xpcs_live_denoise.numerics.threads import spread
+from xpcs_live_denoise.numerics.threads import evenly, spread
 from xpcs_live_denoise.records.results import DenoisedTwoTime, GammaTable, OneTime, RowSource
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
@@ -48,9 +48,9 @@ NOT_CONVERGED = "not_converged"
 WHOLE_SERIES = "whole_series"
 # Sources of the estimator's rows, the one to believe first.
 BEST_FIRST = (RowSource.PATH, RowSource.BAYES)
-# Frames behind an age when the path first tells it, and most rows of one source in a publication,
-# of one ROI and of all.
-PATH_DELAY, LIVE_ROWS_OF_ROI, LIVE_ROWS = 5, 50, 2000
+# Frames behind an age when the path first tells it, most rows of one source and ROI in a
+# publication, and most ROIs.
+PATH_DELAY, LIVE_ROWS, LIVE_ROIS = 5, 50, 20
 # A provisional row is fitted once its age is this many frames old, so that lags to 50 exist.
 LIVE_DELAY = 25
 
@@ -59,7 +59,7 @@ class SeriesRates:
     """Fits Gamma of one series: knows its ROIs and its clock, and what its estimators have seen.
 
     Its state is the estimators of each ROI and what is final of their rows already, the newest fit
-    of the whole series of each (`series`), and the first age that the path has not told yet.
+    of the whole series of each (`series`), and the first age that its path has not told yet.
     `window` and `step`, frames, are those of the windows that are denoised: fits of denoised C2
     stop at the longest lag that they reach at every age.
     """
@@ -74,26 +74,35 @@ class SeriesRates:
         self._final_paths = [FinalPath(roi) for roi in range(rois.n_roi)]
         self._typical = [math.nan] * rois.n_roi
         self._paths = [PathEstimator(roi) for roi in range(rois.n_roi)]
-        self._next_of_path = 0
+        self._next_of_path = [0] * rois.n_roi
 
     # --- the paper's fits ------------------------------------------------------------------
 
     def band_ages(
-        self, band: Array, start: int, ages: IntArray, source: RowSource, contrast: FloatArray
+        self,
+        band: Array,
+        start: int,
+        ages: IntArray,
+        source: RowSource,
+        contrast: FloatArray,
+        *,
+        rois: range | None = None,
     ) -> GammaTable:
         """Fit cuts of one frame at `ages` of a band, raw or denoised, whose range is not judged.
 
-        `band` (n_roi, k, width) are rows from frame `start` on.
+        `band` (n_roi, k, width) are rows from frame `start` on; `rois` are those to be fitted, None
+        for all.
         """
+        some = slice(0, len(band)) if rois is None else slice(rois.start, rois.stop)
         table = fit_band_ages(
-            band,
+            band[some],
             start,
             ages,
-            beta=contrast,
+            beta=contrast[some],
             frame_time_s=self.frame_time_s,
             max_lag=self._denoised_max_lag if source.is_denoised else 2 * LIVE_DELAY,
         )
-        return self._named(table, source)
+        return self._named(table.replace(roi=table.roi + some.start), source)
 
     def judged(
         self, table: GammaTable, estimated: GammaTable, noise: FloatArray | float = math.nan
@@ -103,7 +112,7 @@ class SeriesRates:
         `noise` is that of `band_noise` at each row.
         """
         rates = np.full(len(table), np.nan)
-        for label in self.rois.labels.tolist():
+        for label in np.unique(table.roi).tolist():
             rows = table.roi == label
             rates[rows] = self._rates_of(estimated, label, table.age_frame[rows])
         return _judged(table, rates, noise)
@@ -201,18 +210,25 @@ class SeriesRates:
         return first - n_frames if n_frames < first else APART - n_frames % APART
 
     def live(
-        self, sums: AgeSums, first: int, last: int, images: MeanImages | None = None
+        self,
+        sums: AgeSums,
+        first: int,
+        last: int,
+        images: MeanImages | None = None,
+        rois: range | None = None,
     ) -> list[GammaTable]:
         """Return rows of cuts at ages in [first, last), which are ripe, and of the path to the end.
 
-        Ages are frames; there is a row of the path for each row of the sums that ends there, and
-        one of cuts for each that they are estimated at (`ripe_rows`). Where many are new at once,
-        rows are spread evenly over them and the newest is always there: a publication must not take
-        longer the faster frames come. The final rows are there for all.
+        They are of `rois`, indices, or of all, which have been told up to the same age. Ages are
+        frames; there is a row of the path for each row of the sums that ends there, and one of cuts
+        for each that they are estimated at (`ripe_rows`). Where many are new at once, rows are
+        spread evenly over them and the newest is always there: a publication must not take longer
+        the faster frames come. The final rows are there for all.
         """
         size = sums.row_frames
         newest = (sums.n_frames - PATH_DELAY + 1) // size
-        new = spread_evenly(self._next_of_path // size, newest, self._most_rows)
+        told = range(self.rois.n_roi) if rois is None else rois
+        new = spread_evenly(self._next_of_path[told.start] // size, newest, LIVE_ROWS)
         ripe = self.ripe_rows(sums, first, last)
 
         def of_roi(roi: int) -> list[GammaTable]:
@@ -224,20 +240,16 @@ class SeriesRates:
             of_new, of_ripe = self._both(cuts, [path], sums, images, roi=roi)
             return [of_new.select(np.isin(of_new.age_frame, sums.ages(new))), of_ripe]
 
-        tables = _of_all(of_roi, range(self.rois.n_roi))
-        self._next_of_path = max(self._next_of_path, newest * size)
+        tables = _of_all(of_roi, told)
+        for roi in told:
+            self._next_of_path[roi] = max(self._next_of_path[roi], newest * size)
         return [table for both in tables for table in both]
 
     def ripe_rows(self, sums: AgeSums, first: int, last: int) -> IntArray:
         """Return the rows of the sums that `live` estimates cuts at for ages in [first, last)."""
         size = sums.row_frames
         rows = estimated_rows(-(-first // size), last // size, size)
-        return rows[spread_evenly(0, len(rows), self._most_rows)]
-
-    @property
-    def _most_rows(self) -> int:
-        """Most rows of one source and ROI in a publication."""
-        return max(1, min(LIVE_ROWS_OF_ROI, LIVE_ROWS // self.rois.n_roi))
+        return rows[spread_evenly(0, len(rows), LIVE_ROWS)]
 
     def _both(
         self,
@@ -373,6 +385,32 @@ class SeriesRates:
         return np.full(len(frames), np.nan)
 
 
+class Turns:
+    """Whose rows a publication brings: at most 20 ROIs, those that have waited longest.
+
+    Its state is the first age of which each group of ROIs has no rows yet. What a ROI costs in any
+    case, its path above all, does not depend on how many ages are new.
+    """
+
+    def __init__(self, n_roi: int) -> None:
+        self._groups = evenly(n_roi, -(-n_roi // LIVE_ROIS))
+        self._next_age = [0] * len(self._groups)
+
+    @property
+    def oldest(self) -> int:
+        """The first age of which a ROI has no rows yet."""
+        return min(self._next_age)
+
+    @property
+    def rois(self) -> range:
+        """The ROIs whose turn it is."""
+        return self._groups[self._next_age.index(self.oldest)]
+
+    def told(self, rois: range, last: int) -> None:
+        """Say that `rois` have rows up to age `last`."""
+        self._next_age[self._groups.index(rois)] = last
+
+
 def _of_all(function: Callable[[T], R], rois: Sequence[T]) -> list[R]:
     """Return the result for each ROI, computed on all cores."""
     from xpcs_live_denoise.numerics.compiled import prepare_fits
@@ -467,7 +505,7 @@ def one_time_of_sums(sums: AgeSums, frame_time_s: float) -> OneTime:
     error = [
         np.full(len(one.lag), np.nan)
         if one.left_out is None
-        else np.sqrt(jackknife_variance(one.left_out[:, 0]))
+        else np.sqrt(jackknife_variance(one.left_out[0].T))
         for one in cuts
     ]
     return OneTime(

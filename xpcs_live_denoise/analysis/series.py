@@ -37,6 +37,7 @@ from .long_series import finish_long
 from .profiled import ProfiledTwoTime
 from .rates import (
     LIVE_DELAY,
+    Turns,
     defer,
     one_time,
     one_time_of_sums,
@@ -98,7 +99,7 @@ class Analysis:
         self._n_learned = 0
         self._n_published = 0
         self._begin(BadPixels(roi_map, np.zeros((0, len(roi_map.pixels)), np.uint8)))
-        self._next_age = 0
+        self._turns = Turns(roi_map.n_roi)
         self._n_beyond = 0  # frames after the last one that could be analysed
         self._why_beyond = ""
 
@@ -304,7 +305,7 @@ class Analysis:
         rows = self._band.take(since)
         self._begun_anew = self._begun_anew and n < self._n_published
         self._n_published = max(self._n_published, n)
-        self._band.release(self._next_age - NOISE_REACH)
+        self._band.release(self._turns.oldest - NOISE_REACH)
         return Publication(
             n_frames=n,
             c2=c2,
@@ -373,17 +374,18 @@ class Analysis:
         """Fit the ages that have LIVE_DELAY frames behind them and were not reported yet.
 
         Nothing is fitted before the first window is complete. Where many ages are new at once, the
-        paper's fits are spread evenly over them: a publication costs the same whenever it comes.
+        paper's fits are spread evenly over them, and many ROIs take turns: a publication costs the
+        same whenever it comes.
         """
         n, two_time, rates = self.n_frames, self._two_time, self._of_c2.rates
         if n < self._settings.window:
             return None
         sums = two_time.age_sums
         step = sums.row_frames  # ages that share a row; the row must be complete
-        row, stop = -(-self._next_age // step), (n - LIVE_DELAY + 1) // step
+        row, stop = -(-self._turns.oldest // step), (n - LIVE_DELAY + 1) // step
         if stop <= row:
             return None
-        first, last = row * step, stop * step
+        first, last, rois = row * step, stop * step, self._turns.rois
         ages = rates.ripe_rows(sums, first, last) * step
         start = max(two_time.band_start, first - NOISE_REACH)
         bands = {RowSource.RAW: two_time.band_rows(start, n)}
@@ -392,16 +394,17 @@ class Analysis:
 
         def fit(source: RowSource | None) -> GammaTable:
             if source is None:
-                estimates = GammaTable.concatenate(rates.live(sums, first, last, two_time.images))
-                self._of_c2.heterogeneity.look(sums, estimates)
+                tables = rates.live(sums, first, last, two_time.images, rois)
+                estimates = GammaTable.concatenate(tables)
+                self._of_c2.heterogeneity.look(sums, estimates, rois)
                 return estimates
-            return rates.band_ages(bands[source], start, ages, source, contrast)
+            return rates.band_ages(bands[source], start, ages, source, contrast, rois=rois)
 
         estimates, raw, *others = spread(fit, [None, *bands])  # the estimator takes longest
         tables = [defer(raw, estimates, step), estimates]
         tables += [rates.judged(other, estimates) for other in others]
         found = GammaTable.concatenate(tables).replace(final=False)
-        self._next_age = last
+        self._turns.told(rois, last)
         return found
 
 

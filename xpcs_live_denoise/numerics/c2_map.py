@@ -14,7 +14,7 @@ from .map_history import MOST_IN_LISTS, BinLists, BinRows, MapBins
 from .newest_frames import LINE, FrameRing, PixelBlocks
 from .threads import spread
 
-_TOGETHER = 60  # bins that are multiplied at once: the history is then read once for all of them
+_TOGETHER = 120  # bins that are multiplied at once: the history is then read once for all of them
 # Bytes up to which room for all bins is reserved at once. The system hands memory out where it is
 # written to, so that this costs nothing; to move it later would.
 _AT_ONCE = 2**30
@@ -26,7 +26,7 @@ class C2Map:
     A bin is a frame until all bins are used; then neighbours are averaged in pairs. As C2 of summed
     normalised frames is the sum of their C2, an entry stays the mean of C2 over its block, gaps
     left out (on the diagonal, lag 0 among it). Its state is the history of each ROI and the entries
-    of the bins that were multiplied; rows wait until there are 60 or until they are asked for.
+    of the bins that were multiplied; rows wait until there are 120 or until they are asked for.
     Reading consumes nothing.
 
     `sparse`: the history of a ROI begins as lists of non-zero pixels. It becomes rows for good

@@ -35,14 +35,18 @@ _njit: Function = cast("Any", numba).njit
 
 
 def kernel(
-    signature: str | None = None, *, in_order: bool = False
+    signature: str | None = None, *, in_order: bool = False, makes_arrays: bool = True
 ) -> Callable[[Function], Function]:
     """Return a decorator that compiles a function of arrays and numbers.
 
     With a signature it is compiled at once, for those types only; without, when it is called, for
-    each precision. `in_order`: operations are done as they are written.
+    each precision. `in_order`: operations are done as they are written. A function that makes no
+    arrays of its own, but views of others, need not count who uses them: that takes longer than a
+    short loop.
     """
     options = {**_OPTIONS, "fastmath": False} if in_order else _OPTIONS
+    if not makes_arrays:
+        options = {**options, "_nrt": False}
 
     def compiled(function: Function) -> Function:
         types = () if signature is None else (signature,)

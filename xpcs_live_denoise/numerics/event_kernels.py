@@ -7,64 +7,91 @@ from typing import Any
 import numpy as np
 
 from .compiled import kernel
+from .pixel_masks import AHEAD, PIECE, fetch, lowest_bit, which_hold
+from .two_time_kernels import BLOCK, HAS_MORE, LENGTH, PIXEL, ROI, START
 
-GROUP = 16  # pixels that are looked at together: most groups of sparse frames hold nothing
-TOO_MANY, NO_COUNTS = -1, -2  # what `find_events` says where it gives up
+# What is known of the pixels of a ROI in some frames: their events, or why these are not known.
+FOUND, TOO_MANY, NO_COUNTS, NOT_LOOKED = range(4)
 MOST_COUNTS = 255
 
 
 @kernel(in_order=True)
 def find_events(
-    values: Any, start: int, edges: Any, counts: Any, pixels: Any, bounds: Any
+    frames: Any, runs: Any, room: Any, counts: Any, pixels: Any, bounds: Any, state: Any
 ) -> int:  # pragma: no cover (compiled)
-    """Find the non-zero pixels of one ROI in frames (k, n), one pass; return how many they are.
+    """Find the non-zero pixels of the ROIs in frames (k, n); return how many they are.
 
-    The ROI's pixels stand from `start` on; `edges` (n_block + 1,) are those of its blocks. `bounds`
-    (k, n_block + 1) becomes where the events of each frame and block begin.
+    `runs` are those of `gathering`. `state` (n_roi,) is FOUND for the ROIs that are looked at, and
+    becomes TOO_MANY where there is no room for more, from room[roi] to room[roi + 1] in `counts`
+    and `pixels`, and NO_COUNTS where a number is none from 0 to 255. Events are moved to the
+    beginning of these at the end, ROI by ROI; `bounds` (n_roi, k, n_block + 1) become where those
+    of each frame and block begin and end.
     """
-    n = 0
-    n_block = len(edges) - 1
-    for frame in range(len(values)):
-        row = values[frame, start : start + edges[n_block]]
-        for block in range(n_block):
-            bounds[frame, block] = n
-            for x in range(edges[block], edges[block + 1], GROUP):
-                some = row[x : x + GROUP]  # may reach into the next block
-                if len(some) == GROUP:
-                    found = False
-                    for i in range(GROUP):
-                        found |= some[i] != 0
-                    if not found:
-                        continue
-                if n + GROUP > len(counts):
-                    return TOO_MANY
-                # Every pixel is written, and the next one over it where it held nothing: to guess
-                # which one holds something costs more.
-                good = True
-                for i in range(min(GROUP, edges[block + 1] - x)):
-                    value = some[i]
+    n_roi, k, n_edge = bounds.shape
+    fill = room[:n_roi].copy()
+    bounds[:] = 0
+    for frame in range(k):
+        row = frames[frame]
+        for run in range(len(runs)):
+            roi = runs[run, ROI]
+            if state[roi] != FOUND:
+                continue
+            if run + AHEAD < len(runs):
+                fetch(row, runs[run + AHEAD, START])
+            start, length, pixel = runs[run, START], runs[run, LENGTH], runs[run, PIXEL]
+            n = fill[roi]
+            for x in range(0, length, PIECE):
+                left = length - x
+                bits = np.uint32(0)
+                if left >= PIECE or runs[run, HAS_MORE]:
+                    bits = which_hold(row, start + x)
+                    if left < PIECE:
+                        bits &= (np.uint32(1) << np.uint32(left)) - np.uint32(1)
+                else:
+                    for i in range(left):
+                        bits |= np.uint32(row[start + x + i] != 0) << np.uint32(i)
+                if bits and n + PIECE > room[roi + 1]:
+                    state[roi] = TOO_MANY
+                    break
+                while bits:
+                    i = x + lowest_bit(bits)
+                    bits &= np.uint32(bits - np.uint32(1))
+                    value = row[start + i]
                     inside = value >= 0 and value <= MOST_COUNTS  # NaN is neither
                     count = np.uint8(value if inside else 0)
-                    good &= inside and count == value
-                    counts[n] = count
-                    pixels[n] = x + i
-                    n += value != 0
-                if not good:
-                    return NO_COUNTS
-        bounds[frame, n_block] = n
-    return n
+                    if not inside or count != value:
+                        state[roi] = NO_COUNTS
+                    counts[n], pixels[n] = count, pixel + i
+                    n += 1
+            if n != fill[roi]:
+                bounds[roi, frame, runs[run, BLOCK] + 1] += n - fill[roi]
+                fill[roi] = n
+    total = 0
+    for roi in range(n_roi):
+        if state[roi] == FOUND:
+            for e in range(fill[roi] - room[roi]):  # never to the right: nothing is lost
+                counts[total + e], pixels[total + e] = counts[room[roi] + e], pixels[room[roi] + e]
+        else:
+            bounds[roi] = 0
+        for frame in range(k):
+            bounds[roi, frame, 0] = total
+            for block in range(1, n_edge):
+                total += bounds[roi, frame, block]
+                bounds[roi, frame, block] = total
+    return total
 
 
 @kernel(in_order=True)
 def sort_events(
     counts: Any, pixels: Any, starts: Any, edges: Any, block_of: Any, seen: Any,
-    sorted_counts: Any, sorted_pixels: Any, bounds: Any, is_count: Any,
+    sorted_counts: Any, sorted_pixels: Any, bounds: Any, state: Any,
 ) -> int:  # fmt: skip  # pragma: no cover (compiled)
     """Sort events (pixels of all ROIs) by ROI, frame and block; return how many are in a ROI.
 
     Numbers of one pixel in one frame are added; pixels below 0 are left out. `bounds` (n_roi, k,
-    n_block + 1) become where the events of each begin, `is_count` (n_roi,) whether all of a ROI are
-    photon counts. `seen` (n_pixels,) is filled with -1 and comes back so.
+    n_block + 1) become where the events of each begin; `state` (n_roi,), which is FOUND, becomes
+    NO_COUNTS where those of a ROI are no photon counts. `seen` (n_pixels,) is filled with -1 and
+    comes back so.
     """
     n_roi, k, n_edge = bounds.shape
     n_block = n_edge - 1
@@ -107,7 +134,7 @@ def sort_events(
                 for at in range(bounds[roi, frame, block], fill[roi, frame, block]):
                     value = sorted_counts[at]
                     if not (value >= 0 and value <= MOST_COUNTS) or value != np.floor(value):
-                        is_count[roi] = False
+                        state[roi] = NO_COUNTS
                 for at in range(fill[roi, frame, block], bounds[roi, frame, block + 1]):
                     # Was added to another number of the same pixel.
                     sorted_counts[at] = 0
@@ -253,14 +280,16 @@ def add_event_images(
 @kernel()
 def values_of_events(
     counts: Any, pixels: Any, bounds: Any, weights: Any, per_mean: Any, row: int, first: int,
-    frames_per_bin: int, bins: Any, values: Any,
+    frames_per_bin: int, places: Any, bins: Any, values: Any,
 ) -> None:  # fmt: skip  # pragma: no cover (compiled)
-    """Write bin and normalised value of every event of frames from index `first` on."""
+    """Write pixel, bin and normalised value of the events of frames from index `first` on."""
+    n = 0
     for frame in range(len(bounds)):
         for e in range(bounds[frame, 0], bounds[frame, -1]):
             weight = weights[pixels[e]] if len(weights) else 1.0
-            bins[e] = (first + frame) // frames_per_bin
-            values[e] = counts[e] * weight * per_mean[row + frame]
+            places[n], bins[n] = pixels[e], (first + frame) // frames_per_bin
+            values[n] = counts[e] * weight * per_mean[row + frame]
+            n += 1
 
 
 @kernel()

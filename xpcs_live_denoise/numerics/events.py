@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,13 @@ from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 from .newest_frames import FrameRing, PixelBlocks, known
 
 _WORD = 64  # a pixel's counts in so many frames are one piece of memory, the size of a cache line
+_SPARE = 64  # events for which there is room in any case: more than are found at a time
 _EMPTIED = 8  # frames of the lookup that are emptied at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoiEvents:
-    """The non-zero pixels of one ROI in k frames, frame by frame and block by block."""
+    """The non-zero pixels of one ROI in k frames; each frame's stand block by block."""
 
     counts: Array  # (n,) uint8
     pixels: Array  # (n,) int32: in the ROI
@@ -33,7 +35,7 @@ class RoiEvents:
     @property
     def n_events(self) -> int:
         """Number of non-zero pixels, or a few more."""
-        return int(self.bounds[-1, -1] - self.bounds[0, 0])
+        return int((self.bounds[:, -1] - self.bounds[:, 0]).sum())
 
     def part(self, start: int, stop: int | None = None) -> RoiEvents:
         """Return frames [start, stop) alone; without `stop`, all from `start` on."""
@@ -42,17 +44,69 @@ class RoiEvents:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FoundEvents:
+    """The non-zero pixels of all ROIs in k frames.
+
+    Those of a ROI are known where its `state` is 0; else it tells why not (`event_kernels`).
+    """
+
+    counts: Array  # (n,) uint8
+    pixels: Array  # (n,) int32: in the ROI
+    bounds: IntArray  # (n_roi, k, n_block + 1): where those of each frame and block begin and end
+    state: Array  # (n_roi,) int8
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return self.bounds.shape[1]
+
+    @classmethod
+    def joined(cls, parts: Sequence[FoundEvents]) -> FoundEvents:
+        """Return those of frames that follow each other."""
+        if len(parts) == 1:
+            return parts[0]
+        before = np.cumsum([0, *(len(one.counts) for one in parts[:-1])])
+        bounds = [one.bounds + n for one, n in zip(parts, before, strict=True)]
+        return cls(
+            counts=np.concatenate([one.counts for one in parts]),
+            pixels=np.concatenate([one.pixels for one in parts]),
+            bounds=np.concatenate(bounds, axis=1),
+            state=np.max([one.state for one in parts], axis=0),
+        )
+
+    def of_roi(self, roi: int) -> RoiEvents | None:
+        """Return those of a ROI, None where they are not known of all frames."""
+        if self.state[roi]:
+            return None
+        return RoiEvents(counts=self.counts, pixels=self.pixels, bounds=self.bounds[roi])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewFrames:
-    """Frames of one call: ROI pixels, events of the ROIs that have some, or neither: a gap."""
+    """Frames of one call: events of the ROIs that have some, pixels of the others, or a gap.
+
+    `values` are in one piece and of a type that the compiled code knows; those of a ROI are there
+    unless its events are.
+    """
 
     n_frames: int
-    values: Array | None = None  # (k, n_pixels), in one piece, of a type the compiled code knows
-    events: tuple[RoiEvents | None, ...] | None = None
+    values: Array | None = None  # (k, n_pixels)
+    found: FoundEvents | None = None
 
     @property
     def is_gap(self) -> bool:
         """Whether these frames could not be had."""
-        return self.values is None and self.events is None
+        return self.values is None and self.found is None
+
+    def events(self, roi: int) -> RoiEvents | None:
+        """Return the events of a ROI, None where they are not known of all frames."""
+        return None if self.found is None else self.found.of_roi(roi)
+
+    def are_counts(self, roi: int) -> bool:
+        """Whether the pixels of a ROI may be photon counts up to 255."""
+        from .event_kernels import NO_COUNTS
+
+        return self.found is None or self.found.state[roi] != NO_COUNTS
 
 
 def no_events(n_frames: int, n_block: int) -> RoiEvents:
@@ -64,24 +118,25 @@ def no_events(n_frames: int, n_block: int) -> RoiEvents:
     )
 
 
-def find_events(
-    values: Array, blocks: PixelBlocks, roi: int, most: float
-) -> tuple[RoiEvents | None, bool]:
-    """Return the non-zero pixels of one ROI, and whether they may be photon counts up to 255.
+def find_events(frames: Array, runs: Array, blocks: PixelBlocks, most: FloatArray) -> FoundEvents:
+    """Return the non-zero pixels of frames (k, ...) of a known type.
 
-    None where they are not, and where more than a share `most` of the pixels is not zero.
+    `runs` are those of `gathering`. `most` (n_roi,): the share of its pixels beyond which those of
+    a ROI need not be found; 0: not at all.
     """
     from . import event_kernels
 
-    k = len(values)
-    room = int(most * k * int(blocks.n_pixels[roi])) + 64  # more than a group
-    counts, pixels = np.empty(room, np.uint8), np.empty(room, np.int32)
-    bounds = np.zeros((k, blocks.n_block + 1), np.int64)
-    start = int(blocks.starts[roi])
-    n = event_kernels.find_events(values, start, blocks.edges[roi], counts, pixels, bounds)
-    if n < 0:
-        return None, n != event_kernels.NO_COUNTS
-    return RoiEvents(counts=counts[:n].copy(), pixels=pixels[:n].copy(), bounds=bounds), True
+    k = len(frames)
+    state = np.where(most > 0, event_kernels.FOUND, event_kernels.NOT_LOOKED).astype(np.int8)
+    rooms = np.where(most > 0, (most * k * blocks.n_pixels).astype(np.int64) + _SPARE, 0)
+    room = np.concatenate([[0], np.cumsum(rooms)])
+    counts, pixels = np.empty(room[-1], np.uint8), np.empty(room[-1], np.int32)
+    bounds = np.empty((blocks.n_roi, k, blocks.n_block + 1), np.int64)
+    whole = np.ascontiguousarray(frames.reshape(k, -1))  # a flipped view stays one when reshaped
+    n = event_kernels.find_events(whole, runs, room, counts, pixels, bounds, state)
+    return FoundEvents(
+        counts=counts[:n].copy(), pixels=pixels[:n].copy(), bounds=bounds, state=state
+    )
 
 
 class EventSorter:
@@ -100,20 +155,19 @@ class EventSorter:
         blocks = self._blocks
         k, n = len(starts) - 1, int(starts[-1] - starts[0])
         bounds = np.zeros((blocks.n_roi, k, blocks.n_block + 1), np.int64)
-        is_count = np.ones(blocks.n_roi, np.bool_)
+        state = np.full(blocks.n_roi, event_kernels.FOUND, np.int8)
         values, places = np.zeros(n), np.zeros(n, np.int32)
         event_kernels.sort_events(
             counts, pixels, starts, blocks.starts, self._block_of, self._seen, values, places,
-            bounds, is_count,
+            bounds, state,
         )  # fmt: skip
-        events = [
-            _of_roi(values, places, of) if good else None
-            for of, good in zip(bounds, is_count.tolist(), strict=True)
-        ]
-        if is_count.all():
-            return NewFrames(n_frames=k, events=tuple(events))
+        with np.errstate(invalid="ignore"):  # of ROIs that are taken as pixels
+            small = values.astype(np.uint8)
+        found = FoundEvents(counts=small, pixels=places, bounds=bounds, state=state)
+        if not state.any():
+            return NewFrames(n_frames=k, found=found)
         values = dense_frames(counts, pixels, starts, len(self._block_of))
-        return NewFrames(n_frames=k, values=values, events=tuple(events))
+        return NewFrames(n_frames=k, values=values, found=found)
 
 
 def dense_frames(counts: Array, pixels: Array, starts: IntArray, n_pixels: int) -> FloatArray:
@@ -124,15 +178,6 @@ def dense_frames(counts: Array, pixels: Array, starts: IntArray, n_pixels: int) 
     inside = pixels[some] >= 0
     np.add.at(frames, (frame[inside], pixels[some][inside]), counts[some][inside])
     return frames
-
-
-def _of_roi(values: FloatArray, places: Array, bounds: IntArray) -> RoiEvents:
-    begin, end = (int(bounds[0, 0]), int(bounds[-1, -1])) if len(bounds) else (0, 0)
-    return RoiEvents(
-        counts=values[begin:end].astype(np.uint8),
-        pixels=places[begin:end].copy(),
-        bounds=bounds - begin,
-    )
 
 
 def checked_events(
@@ -294,13 +339,11 @@ class EventRing:
             gone = max(self._ring.first - first, 0)
             self.write(events.part(gone), first + gone, rows, 1)
 
-    def write_pairs(self, events: RoiEvents, coarser: FrameRing, n_new: int) -> None:
-        """Fill in the next frames of the next level; `events` are the next frames of this one."""
-        if not n_new:
-            return
-        begin, first = 2 * coarser.stop, self._ring.stop
-        rows = coarser.pixels[self._roi]
-        if begin < first:  # a frame that was the last one of the call before
-            self.write(self._lists[-1][1].part(-1), begin, rows, 2)
-        used = 2 * (coarser.stop + n_new) - first
-        self.write(events.part(0, used), first, rows, 2)
+    def write_pairs(self, newest: RoiEvents | None, coarser: FrameRing, n_new: int) -> None:
+        """Fill in the next frames of the next level; `newest` are frames that are not added yet."""
+        begin, end = 2 * coarser.stop, 2 * (coarser.stop + n_new)
+        lists = [*self._lists, *([] if newest is None else [(self._ring.stop, newest)])]
+        for first, events in lists:
+            start, stop = max(begin - first, 0), min(end - first, events.n_frames)
+            if start < stop:
+                self.write(events.part(start, stop), first + start, coarser.pixels[self._roi], 2)

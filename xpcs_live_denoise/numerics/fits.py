@@ -280,7 +280,7 @@ def series_errors(series: BinnedCuts, g2_error: ArrayLike) -> FloatArray:
     if len(variance) != len(lag):
         each = np.append(weights, np.zeros(series.edges[-1]))
         weights = np.add.reduceat(each[: series.edges[-1] - 1], series.edges[:-1] - 1)
-    fit = fit_kww(lag, 1 + series.left_out[:, 0], np.where(counted, weights, 0.0))
+    fit = fit_kww(lag, 1 + series.left_out[0].T, np.where(counted, weights, 0.0))
     found = (np.log(fit.relaxation_rate), fit.alpha, fit.beta, fit.baseline)
     return np.sqrt(_BLOCK_FACTOR * jackknife_variance(np.array(found).T))
 

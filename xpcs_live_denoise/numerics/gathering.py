@@ -7,13 +7,11 @@ import functools
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xpcs_live_denoise.records.types import Array
+from xpcs_live_denoise.records.types import Array, IntArray
 
+from .newest_frames import KNOWN_TYPES, PixelBlocks
 from .rois import RoiMap
 from .threads import spread
-
-# Types of frames that compiled code reads as they are; others are converted.
-KNOWN_TYPES = ("uint8", "uint16", "uint32", "float32", "float64")
 
 
 def gather(rois: RoiMap, frames: ArrayLike) -> Array:
@@ -25,37 +23,59 @@ def gather(rois: RoiMap, frames: ArrayLike) -> Array:
     if stack.dtype not in KNOWN_TYPES:
         return rois.gather(stack)
     gathered = np.empty((len(stack), len(rois.pixels)), stack.dtype)
-    gather_into(rois, stack, gathered)
+    copy_pixels(stack, runs_of_frames(rois), np.ones(rois.n_roi, np.bool_), gathered)
     return gathered
 
 
-def gather_into(rois: RoiMap, stack: Array, gathered: Array) -> None:
-    """Write the ROI pixels of checked frames of a known type, (k, n_pixels)."""
+def copy_pixels(frames: Array, runs: Array, wanted: Array, out: Array) -> None:
+    """Copy the pixels of wanted ROIs, (n_roi,), of frames of a known type to rows of `out`."""
     from .two_time_kernels import copy_runs
-
-    runs = _runs(rois)
 
     # Frame by frame: where frames are flipped views, only one at a time is made contiguous.
     def copy(index: int) -> None:
-        copy_runs(stack[index].reshape(-1), runs, gathered[index])
+        copy_runs(frames[index].reshape(-1), runs, wanted, out[index])
 
-    spread(copy, range(len(stack)))
+    spread(copy, range(len(frames)))
 
 
 @functools.lru_cache(maxsize=8)
-def _runs(rois: RoiMap) -> Array:
-    """Return pixels that stand side by side in a frame, as `copy_runs` takes them, (n_run, 4)."""
+def runs_of_frames(rois: RoiMap, n_block: int = 1) -> Array:
+    """Return ROI pixels that stand side by side in a frame, in its order, for compiled loops."""
+    return _runs(rois, n_block, rois.pixels, rois.shape[0] * rois.shape[1])
+
+
+@functools.lru_cache(maxsize=8)
+def runs_of_pixels(rois: RoiMap, n_block: int) -> Array:
+    """Return the same for frames of which the ROI pixels alone are there, as `gather` gives."""
+    n = len(rois.pixels)
+    return _runs(rois, n_block, np.arange(n), n)
+
+
+def _runs(rois: RoiMap, n_block: int, starts: IntArray, n_in_frame: int) -> Array:
+    """Return runs, (n_run, 7) int32, as `copy_runs` takes them; pixel i stands at starts[i]."""
     from .two_time_kernels import PIECE
 
-    pixels, n = rois.pixels, len(rois.pixels)
-    stops = np.array([one.stop for one in rois.slices])  # of the ROIs: their pixels ascend
-    breaks = np.diff(pixels, prepend=-2) != 1
-    breaks[stops[:-1]] = True
+    blocks, n = PixelBlocks.of(rois, n_block), len(starts)
+    firsts = (blocks.starts[:, np.newaxis] + blocks.edges[:, :-1]).reshape(-1)  # of the blocks
+    breaks = np.diff(starts, prepend=-2) != 1
+    breaks[firsts[firsts < n]] = True
     places = np.flatnonzero(breaks)
     lengths = np.diff(places, append=n)
-    ends = places + lengths + PIECE
+    which = np.searchsorted(firsts, places, side="right") - 1
+    roi = which // n_block
     # Behind the end of a run come later pixels of its ROI, not the first ones of another.
-    in_roi = ends <= stops[np.searchsorted(stops, places, side="right")]
-    in_frame = pixels[places] + lengths + PIECE <= rois.shape[0] * rois.shape[1]
-    runs = np.stack([pixels[places], lengths, places, in_roi & in_frame], axis=1)
-    return runs[np.argsort(runs[:, 0])].astype(np.uint64)
+    in_roi = places + lengths + PIECE <= (blocks.starts + blocks.n_pixels)[roi]
+    in_frame = starts[places] + lengths + PIECE <= n_in_frame
+    runs = np.stack(
+        [
+            starts[places],
+            lengths,
+            places,
+            in_roi & in_frame,
+            roi,
+            which % n_block,
+            places - blocks.starts[roi],
+        ],
+        axis=1,
+    )
+    return runs[np.argsort(runs[:, 0], kind="stable")].astype(np.int32)

@@ -22,30 +22,6 @@ def gamma_reach(mean: float, variance: float, clear: float) -> float:  # pragma:
     return ((1 - root**2 / 9 + clear * root / 3) ** 3 - 1) / root * np.sqrt(variance)
 
 
-@kernel("b1(f8[::1], f8, f8, i8)")
-def surely_usual(
-    values: Any, floor: float, clear: float, n_trimmed: int
-) -> bool:  # pragma: no cover (compiled)
-    """Whether `far_from_usual` marks no value, (n,), whichever `n_trimmed` it leaves out at first.
-
-    Without sorting them: bounds of mean and variance of the others tell; False is no answer.
-    """
-    n, total = len(values), 0.0
-    for i in range(n):
-        total += values[i]
-    mean, squares, widest = total / n, 0.0, 0.0
-    for i in range(n):
-        off = values[i] - mean
-        squares += off * off
-        widest = max(widest, off * off)
-    moved = n_trimmed * np.sqrt(widest) / (n - n_trimmed)  # the mean, at most
-    least = (squares - n_trimmed * widest) / n - moved * moved
-    if not least > 0:  # nor NaN
-        return False
-    reach = gamma_reach(mean + moved, max(least, floor), clear)
-    return np.sqrt(widest) + moved < reach * (1 - 1e-9)
-
-
 @kernel(in_order=True)
 def sum_rois(pixels: Any, edges: Any, sums: Any) -> None:  # pragma: no cover (compiled)
     """Write the sum over each ROI, (k, n_roi), of frames of unsigned numbers (k, n_pixels).
@@ -94,6 +70,39 @@ def far_from_usual(
         if not changed:
             break
     return n_far
+
+
+@kernel("void(f8[::1], i8[::1], f8, f8, b1[::1])")
+def may_be_far(
+    values: Any, starts: Any, clear: float, trimmed: float, out: Any
+) -> None:  # pragma: no cover (compiled)
+    """Tell whether `far_from_usual` may mark any of values[starts[roi]:starts[roi + 1]], (n_roi,).
+
+    It cannot where even the farthest value is within the reach of all but a share `trimmed` of the
+    values, whichever these are: their variance has a lower bound. NaN does not count.
+    """
+    for roi in range(len(out)):
+        some = values[starts[roi] : starts[roi + 1]]
+        n, total, low, high = 0, 0.0, np.inf, -np.inf
+        for i in range(len(some)):  # without branches: eight values at a time
+            known = abs(some[i]) < np.inf
+            n += 1 if known else 0
+            total += some[i] if known else 0.0
+            less, more = some[i] if known else np.inf, some[i] if known else -np.inf
+            low, high = low if low < less else less, high if high > more else more
+        mean, squares = total / max(n, 1), 0.0
+        for i in range(len(some)):
+            away = some[i] - mean if abs(some[i]) < np.inf else 0.0
+            squares += away * away
+        most = max(1, int(trimmed * n + 1))  # values that are left aside
+        if n <= 2 * most:
+            out[roi] = True
+            continue
+        away = max(high - mean, mean - low)
+        shift = away * most / (n - most)  # of the mean without them
+        least = (squares - most * away**2) / (n - most) - shift**2
+        usual = gamma_reach(mean + shift, least, clear) if least > 0 else 0.0
+        out[roi] = not away + shift <= min(usual, gamma_reach(mean, squares / n, clear))
 
 
 @kernel("void(f8[:, ::1], f8[::1])")

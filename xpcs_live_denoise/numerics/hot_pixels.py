@@ -46,8 +46,12 @@ def far_from_others(means: FloatArray, rois: RoiMap, n_counts: int | None) -> Bo
     BoolArray
         Shape (n_pixels,).
     """
-    middle = _median_of_parts(means)
-    far = np.zeros(len(middle), np.bool_)
+    from .hot_pixel_kernels import may_be_far
+
+    middle = np.ascontiguousarray(_median_of_parts(means), np.float64)
+    far, possible = np.zeros(len(middle), np.bool_), np.empty(rois.n_roi, np.bool_)
+    starts = np.append([one.start for one in rois.slices], len(middle))
+    may_be_far(middle, starts, CLEAR, _TRIMMED, possible)
 
     def look(roi: int) -> None:
         one = rois.slices[roi]
@@ -60,7 +64,7 @@ def far_from_others(means: FloatArray, rois: RoiMap, n_counts: int | None) -> Bo
         floor = 0.0 if n_counts is None else float(parts.mean()) / n_counts
         far[one][known] = _far(values, floor)
 
-    spread(look, range(rois.n_roi))
+    spread(look, np.flatnonzero(possible).tolist())
     candidates = np.flatnonzero(far)
     if len(candidates):
         far[candidates] = _beyond_neighbours(candidates, middle, rois)
@@ -82,16 +86,13 @@ def _median_of_parts(means: FloatArray) -> FloatArray:
 
 def _far(values: FloatArray, floor: float) -> BoolArray:
     """Return which values of one ROI are off; `floor` is the least variance they have."""
-    from .hot_pixel_kernels import far_from_usual, surely_usual
+    from .hot_pixel_kernels import far_from_usual
 
-    values, n_trimmed = np.ascontiguousarray(values), max(1, round(_TRIMMED * len(values)))
-    if surely_usual(values, floor, CLEAR, n_trimmed):  # nearly always, in a tenth of the time
-        return np.zeros(len(values), np.bool_)
-    middle = float(np.median(values))
-    last = len(values) - 1 - n_trimmed
+    middle = float(np.partition(values, len(values) // 2)[len(values) // 2])
+    last = len(values) - 1 - max(1, round(_TRIMMED * len(values)))
     most = np.partition(np.abs(values - middle), last)[last]
     far = np.empty(len(values), np.bool_)
-    n_far = far_from_usual(values, middle, most, floor, CLEAR, BLOCKS, far)
+    n_far = far_from_usual(np.ascontiguousarray(values), middle, most, floor, CLEAR, BLOCKS, far)
     return far if 0 <= n_far <= _MOST_FAR * len(far) else np.zeros_like(far)
 
 
@@ -209,7 +210,7 @@ class HotPixels:
         while len(pixels):
             some = pixels[: PART - self._n_in_part]
             pixels = pixels[len(some) :]
-            self._part += some.sum(axis=0, dtype=np.float64)
+            self._part += some.sum(axis=0, dtype=np.uint32 if _is_short(some) else np.float64)
             self._n_in_part += len(some)
             if self._n_in_part == PART:
                 self._parts = [*self._parts, self._part / PART][-BLOCKS:]
@@ -277,6 +278,11 @@ def roi_sums(pixels: Array, rois: RoiMap) -> FloatArray:
     sums = np.empty((len(pixels), rois.n_roi))
     sum_rois(np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("=")), edges, sums)
     return sums
+
+
+def _is_short(pixels: Array) -> bool:
+    """Whether 65,536 pixels may be added as uint32, which is two or three times as fast."""
+    return pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2
 
 
 def compile_kernels() -> None:

@@ -257,14 +257,14 @@ class BinLists(MapBins):
 
         if events is None:  # rows take over before
             raise TypeError("lists take events only")
-        begin, end = int(events.bounds[0, 0]), int(events.bounds[-1, -1])
-        bins, values = np.empty(end, np.int32), np.empty(end, self._dtype)
+        n = events.n_events
+        new = _Entries(
+            ring.stop, np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, self._dtype)
+        )
         values_of_events(
             events.counts, events.pixels, events.bounds, weights, ring.per_mean[roi], ring.used,
-            ring.stop, self.size, bins, values,
+            ring.stop, self.size, new.pixels, new.bins, new.values,
         )  # fmt: skip
-        some = slice(begin, end)
-        new = _Entries(ring.stop, events.pixels[some], bins[some], values[some])
         self._waiting = (*self._waiting, new)
 
     def _resize(self, capacity: int) -> None:

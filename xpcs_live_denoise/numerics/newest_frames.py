@@ -12,10 +12,11 @@ import numpy as np
 
 from xpcs_live_denoise.records.types import Array, FloatArray, IntArray
 
-from .gathering import KNOWN_TYPES
 from .rois import RoiMap
-from .threads import n_threads, spread
+from .threads import evenly, n_threads, spread
 
+# Types of frames that compiled code reads as they are; others are converted.
+KNOWN_TYPES = ("uint8", "uint16", "uint32", "float32", "float64")
 # Numbers beyond those that products need: the newest ones move to the front when all are used.
 _SLACK = 256
 _FAIR = 1.1  # times the mean work of a thread: a ROI with more is split
@@ -81,12 +82,6 @@ def _parts(n_pixels: IntArray, n_block: int) -> tuple[tuple[range, ...], ...]:
         n = min(math.ceil(share), n_block) if share > _FAIR else 1
         parts.append(tuple(evenly(n_block, n)))
     return tuple(parts)
-
-
-def evenly(n: int, n_part: int) -> list[range]:
-    """Split range(n) into parts of equal size, as far as it goes."""
-    ends = [n * i // n_part for i in range(n_part + 1)]
-    return [range(*two) for two in itertools.pairwise(ends)]
 
 
 def empty_rows(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:

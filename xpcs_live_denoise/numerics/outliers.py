@@ -316,7 +316,9 @@ class Levels:
         return "pixel" if largest > BRIGHT * usual > 0 else ""
 
     def _groups(self, sums: FloatArray) -> FloatArray:
-        return np.append(sums[self._looked_at], sums.sum())
+        groups = np.empty(self._n_group)
+        groups[:-1], groups[-1] = sums[self._looked_at], sums.sum()
+        return groups
 
     def _empty(self) -> _Level:
         return _Level(np.zeros((MEMORY, self._n_group)))

@@ -12,13 +12,13 @@ from xpcs_live_denoise.records.types import Array, FloatArray
 from .arrays import LEVEL_LAGS
 from .band import RowBand
 from .c2_map import C2Map
-from .events import EventRing, NewFrames, RoiEvents, find_events, no_events
+from .events import EventRing, NewFrames, RoiEvents, no_events
 from .map_history import MOST_IN_LISTS
 from .newest_frames import FrameRing, PixelBlocks
 from .static import MeanImages
 from .threads import spread
 
-TOGETHER = 40  # most frames that are multiplied at once
+TOGETHER = 80  # most frames that are multiplied at once
 _DUE = 20  # frames of a level that are worth it
 
 # Share of a ROI's pixels that hold counts below which the band is faster by events than by matrix
@@ -66,10 +66,11 @@ class StreamedTwoTime:
     """Band and map of a series, and what its sums by age and lag need.
 
     Its state is the newest frames at full resolution and of each level (`FrameRing`), those at full
-    resolution as events as well where they are sparse (`EventRing`), how far all these have been
-    multiplied, and band, map, sums and images. A level averages twice as many frames as the one
-    before and is kept only where there are `sums`; its products wait until there are 20 frames, or
-    for `catch_up`. Memory does not grow but for the band, which `band.release` shortens.
+    resolution as events as well where they are sparse (`EventRing`), how many of each have been
+    added, how far these have been multiplied, and band, map, sums and images. A level averages
+    twice as many frames as the one before and is kept only where there are `sums`; its frames are
+    made and multiplied when there are 20, or by `catch_up`. Memory does not grow but for the band,
+    which `band.release` shortens.
 
     Each ROI is computed by itself, on any thread, and by itself "dense" or by events.
     """
@@ -88,19 +89,26 @@ class StreamedTwoTime:
     ) -> None:
         self.band = band
         self.map = c2_map
-        self.n_frames = 0  # that were added; changes last, so that an interruption changes nothing
+        # Frames that were added, and of each level: changes at once and last, so that an
+        # interruption changes nothing.
+        self._added: tuple[int, tuple[int, ...]] = (0, (0,))
+        self._is_at_work = False  # stays true where a call is interrupted
         self._sums = sums
         self._images = images
         reach = max(band.width, LEVEL_LAGS[1] if sums else 0)
         ring = FrameRing(blocks, 0, dtype, reach=reach, most_new=TOGETHER)
         self._rings = [ring]
-        self._multiplied = [0]  # frames of each level
         self._dtype = dtype
         none = np.empty(0, dtype)
         self._rois = [
             _Roi(ring, roi, none if weights is None else weights[own], engine)
             for roi, own in enumerate(blocks.slices)
         ]
+
+    @property
+    def n_frames(self) -> int:
+        """Frames that were added."""
+        return self._added[0]
 
     @property
     def blocks(self) -> PixelBlocks:
@@ -114,123 +122,129 @@ class StreamedTwoTime:
         by_events = np.array([one.choice.by_events for one in self._rois])
         return "events" if 2 * n[by_events].sum() > n.sum() else "dense"
 
+    @property
+    def most_events(self) -> FloatArray:
+        """Share of the pixels of each ROI beyond which events need not be found, (n_roi,)."""
+        return np.array([one.choice.most_events for one in self._rois])
+
     def append(self, frames: NewFrames) -> None:
-        """Take at most 40 new frames."""
+        """Take at most 80 new frames."""
         n_new = frames.n_frames
-        new = self.reserve(n_new)
-        due = [0, *(m for m in range(1, len(new)) if self._n_waiting(m, new[m]) >= _DUE)]
+        self.reserve(n_new)
+        self._is_at_work = True
+        new = self._new_of_each_level(n_new, _DUE)
         if frames.is_gap and self._images is not None:
             self._images.add_gap()
 
         # One ROI after the other: its pixels stay in the cache.
-        found = spread(lambda roi: self._append_roi(roi, frames, new, due), self.blocks.by_size)
+        found = spread(lambda roi: self._append_roi(roi, frames, new), self.blocks.by_size)
         events = dict(zip(self.blocks.by_size, found, strict=True))
-        self._advance(n_new, new, due, events)
-        self.n_frames += n_new
+        self._advance(n_new, events)
+        self._advance_levels(new)
         if self.map.is_due:
             spread(self.map.multiply, self.blocks.by_size)
             self.map.settle()
+        self._is_at_work = False
 
-    def reserve(self, n_new: int) -> list[int]:
-        """Make room for new frames; return how many each level gets.
-
-        Where memory is refused, it is so here.
-        """
+    def reserve(self, n_new: int) -> None:
+        """Make room for new frames: where memory is refused, it is so here."""
         self._rewind()
+        self._is_at_work = True
         self.band.reserve(n_new)
         self.map.reserve(n_new)
         if self._sums is not None and self._images is not None:
             self._sums.reserve(self.n_frames + n_new)
             self._images.reserve(n_new)
-        return self._new_of_each_level(n_new)
+        self._is_at_work = False
 
-    def _append_roi(
-        self, roi: int, frames: NewFrames, new: list[int], due: list[int]
-    ) -> RoiEvents | None:
+    def _append_roi(self, roi: int, frames: NewFrames, new: list[int]) -> RoiEvents | None:
         """Take new frames of one ROI, and return them as events where they are known so."""
         events = self._rois[roi].take(frames, self._images, self.n_frames)
-        for power in (m for m in range(1, len(new)) if new[m]):
-            self._rings[power].pair(roi, self._rings[power - 1], new[power])
-            if power == 1 and events is not None and not self._rings[0].has_pixels(roi):
-                self._rois[roi].events.write_pairs(events, self._rings[1], new[1])
-        for power in due:
-            self._multiply(roi, power, new[power], events)
+        self._multiply(roi, 0, new[0], events)
+        self._add_to_levels(roi, new, events)
         self.map.add(roi, self._rings[0], events, self._rois[roi].weights, frames.n_frames)
         return events
 
     def catch_up(self) -> None:
-        """Multiply what waits: frames of the levels, and bins of the map."""
+        """Make and multiply what waits: frames of the levels, and bins of the map."""
         self._rewind()
-        due = [power for power in range(1, len(self._rings)) if self._n_waiting(power, 0)]
-        if not due and not self.map.is_behind:
-            return
+        self._is_at_work = True
+        new = self._new_of_each_level(0, 1)
 
         def multiply(roi: int) -> None:
-            for power in due:
-                self._multiply(roi, power, 0, None)
+            self._add_to_levels(roi, new, None)
             self.map.multiply(roi)
 
-        spread(multiply, self.blocks.by_size)
-        for power in due:
-            self._multiplied[power] = self._rings[power].stop
-        self.map.settle()
+        if any(new) or self.map.is_behind:
+            spread(multiply, self.blocks.by_size)
+            self._advance_levels(new)
+            self.map.settle()
+        self._is_at_work = False
 
     # --- steps -----------------------------------------------------------------------------
 
     def _rewind(self) -> None:
-        """Set the counters to the frames that were added, from where an interruption left them."""
-        n = self.n_frames
+        """Set the counters to the frames that were added, where an interruption left others."""
+        if not self._is_at_work:
+            return
+        n, stops = self._added
         for power, ring in enumerate(self._rings):
-            ring.used = (n >> power) - ring.first
-            self._multiplied[power] = min(self._multiplied[power], n >> power)
+            stop = stops[power] if power < len(stops) else 0
+            ring.used = stop - ring.first
         for one in self._rois:
             one.events.rewind(n)
         self.map.rewind(n)
         self.band.stop = n
 
-    def _new_of_each_level(self, n_new: int) -> list[int]:
-        """Return how many frames each level gets, and make room for them."""
+    def _new_of_each_level(self, n_new: int, least: int) -> list[int]:
+        """Return how many frames each level gets, none if less than `least`; make room for them."""
         new = [n_new]
         while self._sums is not None:
             power = len(new)
-            complete = (self._rings[power - 1].stop + new[-1]) // 2
+            made = self._rings[power].stop if power < len(self._rings) else 0
+            waiting = (self._rings[power - 1].stop + new[-1]) // 2 - made
             if power == len(self._rings):
-                if not complete:
+                if waiting < least:
                     break
                 self._rings.append(
                     FrameRing(
-                        self.blocks, power, self._dtype, reach=LEVEL_LAGS[1], most_new=TOGETHER
+                        self.blocks,
+                        power,
+                        self._dtype,
+                        reach=LEVEL_LAGS[1],
+                        most_new=TOGETHER // 2 + _DUE,
                     )
                 )
-                self._multiplied.append(0)
-            new.append(complete - self._rings[power].stop)
+            new.append(waiting if waiting >= least else 0)
         for power, ring in enumerate(self._rings):
-            finer = self._multiplied[power] - ring.reach + 1
             coarser = self._rings[power + 1].stop * 2 if power + 1 < len(self._rings) else ring.stop
-            ring.make_room(new[power], min(finer, coarser))
+            ring.make_room(new[power], min(ring.stop - ring.reach + 1, coarser))
         return new
 
-    def _n_waiting(self, power: int, n_new: int) -> int:
-        return self._rings[power].stop + n_new - self._multiplied[power]
+    def _add_to_levels(self, roi: int, new: list[int], events: RoiEvents | None) -> None:
+        """Make and multiply new frames of the levels; `events` are new frames that are so."""
+        finest = self._rings[0]
+        for power in (m for m in range(1, len(new)) if new[m]):
+            self._rings[power].pair(roi, self._rings[power - 1], new[power])
+            if power == 1 and not finest.has_pixels(roi):
+                self._rois[roi].events.write_pairs(events, self._rings[1], new[1])
+            self._multiply(roi, power, new[power], None)
 
     def _multiply(self, roi: int, power: int, n_new: int, events: RoiEvents | None) -> None:
-        """Multiply the frames of a level that wait and its `n_new` newest ones."""
+        """Multiply the `n_new` newest frames of a level with those before."""
         ring = self._rings[power]
-        lowest = LEVEL_LAGS[0] if power else 0
-        stop = ring.stop + n_new
-        for first in range(self._multiplied[power], stop, TOGETHER):
-            last = min(first + TOGETHER, stop)
-            oldest = max(first - ring.reach + 1, 0)
-            if last - lowest <= oldest:  # too few for the lags of a level
-                continue
-            if power == 0 and events is not None and self._rois[roi].choice.by_events:
-                products = self._rois[roi].events.products(events, oldest)
-            else:
-                products = ring.products(roi, first, last, oldest, lowest)
-            if power == 0:
-                self._write_band(roi, products, first, oldest)
-            if self._sums is not None:
-                self._sums.add(roi, ring, products, first, oldest)
+        lowest, first, stop = LEVEL_LAGS[0] if power else 0, ring.stop, ring.stop + n_new
+        oldest = max(first - ring.reach + 1, 0)
+        if stop - lowest <= oldest:  # too few for the lags of a level
+            return
+        if events is not None and self._rois[roi].choice.by_events:
+            products = self._rois[roi].events.products(events, oldest)
+        else:
+            products = ring.products(roi, first, stop, oldest, lowest)
+        if power == 0:
+            self._write_band(roi, products, first, oldest)
+        if self._sums is not None:
+            self._sums.add(roi, ring, products, first, oldest)
 
     def _write_band(self, roi: int, products: FloatArray, first: int, oldest: int) -> None:
         from .two_time_kernels import write_band
@@ -248,21 +262,21 @@ class StreamedTwoTime:
             self.band.new_rows(roi, n_new),
         )
 
-    def _advance(
-        self, n_new: int, new: list[int], due: list[int], events: dict[int, RoiEvents | None]
-    ) -> None:
-        """Say to all that new frames are there: only now do they count."""
+    def _advance(self, n_new: int, events: dict[int, RoiEvents | None]) -> None:
+        """Say to all but the levels that new frames are there."""
         for roi, one in enumerate(self._rois):
             one.events.add(self.n_frames, events[roi])
-        for ring, count in zip(self._rings, new, strict=True):
-            ring.advance(count)
-        for power in due:
-            self._multiplied[power] = self._rings[power].stop
         if self._sums is not None and self._images is not None:
             self._sums.advance(n_new)
             self._images.advance(n_new)
         self.map.advance(n_new)
         self.band.advance(n_new)
+
+    def _advance_levels(self, new: list[int]) -> None:
+        """Say that new frames of all levels are there: only now do they count."""
+        for ring, count in zip(self._rings, new, strict=True):
+            ring.advance(count)
+        self._added = (self.n_frames + new[0], tuple(ring.stop for ring in self._rings))
 
 
 class _Roi:
@@ -304,16 +318,10 @@ class _Roi:
 
     def _events_of(self, frames: NewFrames) -> tuple[RoiEvents | None, bool]:
         """Return frames as events, None where they are not so; and whether they may be counts."""
-        roi, blocks = self._roi, self._ring.blocks
+        roi = self._roi
         if frames.is_gap:
-            return no_events(frames.n_frames, blocks.n_block), True
-        if frames.events is not None:
-            events = frames.events[roi]
-            return events, events is not None
-        most = self.choice.most_events
-        if frames.values is None or not most:
-            return None, True
-        return find_events(frames.values, blocks, roi, most)
+            return no_events(frames.n_frames, self._ring.blocks.n_block), True
+        return frames.events(roi), frames.are_counts(roi)
 
     def _choose(self, events: RoiEvents | None, n_before: int) -> None:
         """Choose between rows and events for the band, and bring the rows up to date."""

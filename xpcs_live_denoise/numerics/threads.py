@@ -7,6 +7,7 @@ cores. Libraries that start threads of their own for every small product are hel
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import sys
 import threading
@@ -45,6 +46,12 @@ def n_threads() -> int:
         stacklevel=2,
     )
     return n_cores
+
+
+def evenly(n: int, n_part: int) -> list[range]:
+    """Split range(n) into parts of equal size, as far as it goes."""
+    ends = [n * i // n_part for i in range(n_part + 1)]
+    return [range(*two) for two in itertools.pairwise(ends)]
 
 
 def spread(function: Callable[[T], R], items: Sequence[T]) -> list[R]:

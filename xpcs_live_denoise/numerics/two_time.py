@@ -16,8 +16,8 @@ from .arrays import LEVEL_LAGS
 from .band import RowBand, band_of_c2
 from .c2_map import C2Map
 from .events import EventSorter, NewFrames, checked_events, dense_frames
-from .gathering import KNOWN_TYPES, gather_into
-from .newest_frames import PixelBlocks, known
+from .gathering import runs_of_frames, runs_of_pixels
+from .newest_frames import KNOWN_TYPES, PixelBlocks, known
 from .rois import RoiMap, check_pixels
 from .skbeam_two_time import SkbeamTwoTime
 from .static import N_BLOCK, MeanImages
@@ -95,8 +95,8 @@ class TwoTimeAccumulator:
     100 log2(n_frames / 25) for the levels; n_roi map_frames^2 for the map, n_roi window a frame for
     the band, of which `release` forgets the oldest.
 
-    Forty frames are multiplied together, up to 39 wait for the next ones: reading multiplies those
-    that wait, so that it costs more after each frame than after each forty.
+    Eighty frames are multiplied together, up to 79 wait for the next ones: reading multiplies those
+    that wait, so that it costs more after each frame than after each eighty.
     """
 
     def __init__(
@@ -286,10 +286,7 @@ class TwoTimeAccumulator:
             self.append_pixels(self.roi_map.gather(stack))
             return
 
-        def write(first: int, stop: int, rows: Array) -> None:
-            gather_into(self.roi_map, stack[first:stop], rows)
-
-        self._waiting.take(len(stack), stack.dtype, write)
+        self._waiting.take(stack, runs_of_frames(self.roi_map, N_BLOCK))
 
     def append_pixels(self, pixels: Array) -> None:
         """Take the ROI pixels of new frames, (k, sum of n_pixels), as `RoiMap.gather` returns them.
@@ -298,12 +295,7 @@ class TwoTimeAccumulator:
         """
         check_pixels(pixels, len(self.roi_map.pixels))
         if self._waiting is not None:
-            values = known(pixels)
-
-            def write(first: int, stop: int, rows: Array) -> None:
-                rows[:] = values[first:stop]
-
-            self._waiting.take(len(values), values.dtype, write)
+            self._waiting.take(known(pixels), runs_of_pixels(self.roi_map, N_BLOCK))
         elif isinstance(self._products, SkbeamTwoTime) and len(pixels):
             self._check_room(len(pixels))
             self._products.append(pixels if self._weights is None else pixels * self._weights)

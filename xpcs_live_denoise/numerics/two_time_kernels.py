@@ -7,24 +7,34 @@ from typing import Any
 import numpy as np
 
 from .compiled import kernel
+from .pixel_masks import AHEAD, PIECE, fetch
 
 # Columns of four old and five new rows that fit into the first cache.
 COLUMNS = 1024
-PIECE = 16  # pixels that are copied together
+# Columns of `runs`, (n_run, 7): ROI pixels of one block that stand side by side in a frame. The
+# first one's place in the frame, how many they are, its place among the pixels of all ROIs, whether
+# at least 15 more of this ROI follow there, and in the frame; the ROI, the block, and the first
+# one's place in the ROI.
+START, LENGTH, PLACE, HAS_MORE, ROI, BLOCK, PIXEL = range(7)
 
 
 @kernel()
-def copy_runs(frame: Any, runs: Any, out: Any) -> None:  # pragma: no cover (compiled)
-    """Copy pixels that stand side by side in a frame: (n_run, 4) uint64, in the order of the frame.
+def copy_runs(frame: Any, runs: Any, wanted: Any, out: Any) -> None:  # pragma: no cover (compiled)
+    """Copy the pixels of wanted ROIs, (n_roi,) truth values, to their places among all.
 
-    Of each run the first pixel, how many, their place in `out`, and whether up to 15 more may be
-    copied: runs are short, and whole pieces of them faster. What is too much is written over later.
+    `runs` stand in the order of the frame. They are short, and whole pieces of them faster: what is
+    too much is written over later.
     """
-    piece, one = np.uint64(PIECE), np.uint64(1)
+    one = np.uint64(1)
     for run in range(len(runs)):
-        start, length, at = runs[run, 0], runs[run, 1], runs[run, 2]
-        if runs[run, 3]:
-            for x in range(np.uint64(0), length, piece):
+        if not wanted[runs[run, ROI]]:
+            continue
+        if run + AHEAD < len(runs):
+            fetch(frame, runs[run + AHEAD, START])
+        start, at = np.uint64(runs[run, START]), np.uint64(runs[run, PLACE])
+        length = np.uint64(runs[run, LENGTH])
+        if runs[run, HAS_MORE]:
+            for x in range(np.uint64(0), length, np.uint64(PIECE)):
                 for i in range(PIECE):
                     out[at + x + np.uint64(i)] = frame[start + x + np.uint64(i)]
         else:

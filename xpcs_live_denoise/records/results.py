@@ -487,8 +487,9 @@ class GammaTable:
     final: BoolArray
 
     def __post_init__(self) -> None:
-        lengths = {name: getattr(self, name).shape for name in GAMMA_COLUMNS}
-        if len(set(lengths.values())) > 1:
+        shape = self.roi.shape
+        if any(getattr(self, name).shape != shape for name in GAMMA_COLUMNS):
+            lengths = {name: getattr(self, name).shape for name in GAMMA_COLUMNS}
             raise InvalidInputError(
                 f"GammaTable: columns of different shapes, {lengths}; expected one length for all."
             )
@@ -498,10 +499,7 @@ class GammaTable:
 
     def replace(self, **columns: Any) -> GammaTable:
         """Return a copy with some columns set; a scalar is repeated for every row."""
-        full = {
-            name: np.broadcast_to(np.asarray(value), (len(self),)).copy()
-            for name, value in columns.items()
-        }
+        full = {name: np.full(len(self), value) for name, value in columns.items()}
         return dataclasses.replace(self, **full)
 
     def with_frame_time(self, period_s: float | None) -> GammaTable:

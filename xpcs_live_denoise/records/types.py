@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,34 +31,40 @@ AXIS_1 = {"rows": 1}
 SHARED = {"rows": None}
 
 
+@functools.cache
+def _fields(record: type[DataclassInstance]) -> tuple[tuple[str, int | None], ...]:
+    """Return the names of a class's fields, and the axis of each along which its rows lie."""
+    return tuple((one.name, one.metadata.get("rows", 0)) for one in dataclasses.fields(record))
+
+
 def select_rows(record: Record, rows: BoolArray | IntArray | slice) -> Record:
     """Return a record with the rows that a mask, an index array or a slice names.
 
     Fields that are records themselves are selected from in turn; None stays None.
     """
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(record):
-        axis: int | None = field.metadata.get("rows", 0)
-        value: Any = getattr(record, field.name)
+    for name, axis in _fields(type(record)):
+        value: Any = getattr(record, name)
         if axis is None or value is None:
-            values[field.name] = value
-        elif dataclasses.is_dataclass(value):
-            values[field.name] = select_rows(cast("Any", value), rows)
+            values[name] = value
+        elif isinstance(value, np.ndarray):
+            values[name] = value[:, rows] if axis else value[rows]
         else:
-            values[field.name] = value[:, rows] if axis else value[rows]
+            values[name] = select_rows(value, rows)
     return type(record)(**values)
 
 
 def concatenate_rows(records: Sequence[Record]) -> Record:
     """Return one record with the rows of all, in order; what they share is that of the first."""
+    if len(records) == 1:
+        return records[0]
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(records[0]):
-        axis: int | None = field.metadata.get("rows", 0)
-        parts: list[Any] = [getattr(one, field.name) for one in records]
+    for name, axis in _fields(type(records[0])):
+        parts: list[Any] = [getattr(one, name) for one in records]
         if axis is None or parts[0] is None:
-            values[field.name] = parts[0]
-        elif dataclasses.is_dataclass(parts[0]):
-            values[field.name] = concatenate_rows(parts)
+            values[name] = parts[0]
+        elif isinstance(parts[0], np.ndarray):
+            values[name] = np.concatenate(parts, axis=axis)
         else:
-            values[field.name] = np.concatenate(parts, axis=axis)
+            values[name] = concatenate_rows(parts)
     return type(records[0])(**values)

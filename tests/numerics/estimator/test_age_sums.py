@@ -185,7 +185,7 @@ def test_leaving_a_block_out_is_c2_of_the_remaining_pixels():
         keep[block * n_pixels // N_BLOCK : (block + 1) * n_pixels // N_BLOCK] = False
         rest = pixels[:, keep] / pixels[:, keep].mean(axis=1, keepdims=True)
         expected = AgeSums.from_c2(rest @ rest.T / keep.sum()).cuts(0, np.arange(40), 9)
-        got = sums.cuts(1, np.arange(40), 9).left_out[block]
+        got = sums.cuts(1, np.arange(40), 9).left_out[..., block]
         np.testing.assert_allclose(got, expected.mean, atol=1e-5)
 
 
@@ -238,7 +238,7 @@ def test_the_newest_rows_stay_as_short_as_they_were(grown):
         n_bin = len(one.lag)
         np.testing.assert_allclose(one.n_entries, two.n_entries[:, :n_bin], rtol=1e-6)
         np.testing.assert_allclose(one.mean, two.mean[:, :n_bin], rtol=1e-5, atol=1e-7)
-        np.testing.assert_allclose(one.left_out, two.left_out[..., :n_bin], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(one.left_out, two.left_out[:, :n_bin], rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(one.noise[30:], two.noise[30:], rtol=1e-9)
 
 

@@ -50,7 +50,7 @@ def test_products_of_blocks_equal_the_plain_mean_over_pairs_of_different_blocks(
     assert found.edges[4:6].tolist() == [10, 14]
     weight = cuts.n_entries[:, which]
     enough = weight.sum(axis=1) >= 2
-    blocks = 8 * cuts.mean[:, which] - 7 * cuts.left_out[:, :, which]
+    blocks = 8 * cuts.mean[:, which] - 7 * np.moveaxis(cuts.left_out, 2, 0)[:, :, which]
     rows = (blocks * weight).sum(axis=2)[:, enough] / weight.sum(axis=1)[enough]
     change = np.array(
         [row - [row[max(i - 32, 0) : i + 33].mean() for i in range(len(row))] for row in rows]

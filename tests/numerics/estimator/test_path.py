@@ -164,8 +164,22 @@ def solve(cells, weights, begin, iterations):
     )
     data = (cells.value, weights, cells.step)
     known = (cells.node, cells.share, cells.row, cells.at, cells.place, *data)
-    room = np.zeros((n_knot + 2, n_knot + 2)), np.empty((2, n_knot, n_knot)), matrix
-    assert kernels.solve(known, NU, LAM, *PRIOR, iterations, end, before, *room, result)
+    room = (
+        np.zeros((n_knot + 2, n_knot + 2 + kernels.PAD)),
+        np.empty((2, n_knot, n_knot)),
+        np.empty((2, 4, n_knot + 4)),
+        np.empty((2, n_knot), np.int64),
+        np.empty((2, n_knot + 4)),
+        np.empty(2),
+    )
+    wanted = (known, NU, LAM, *PRIOR, iterations)
+    told = kernels.solve(*wanted, end, before, *room, -1, matrix, result)
+    assert told >= 0
+    if iterations == 0:  # what is known of a state is not evaluated again: nothing changes
+        again = matrix.copy(), result.copy()
+        kernels.solve(*wanted, end, before, *room, told, matrix, result)
+        np.testing.assert_array_equal(matrix, again[0])
+        np.testing.assert_array_equal(result, again[1])
     return end, matrix, result, before
 
 

@@ -86,7 +86,6 @@ class _Chosen:
 
     estimates: AgeEstimates
     cuts: BinnedCuts
-    weights: FloatArray  # (n, n_bin)
     curve: FloatArray  # (n, n_bin)
 
 
@@ -247,7 +246,7 @@ class BayesEstimator:
         best = best_widths(cuts, bias, grid, series.prior, blurred=blurred)
         index = np.arange(len(ages)) * n_width + best
         chosen = select_rows(cuts, index)
-        fitted, weights, reduced = fit_cuts(chosen, grid, series.prior, blurred=blurred)
+        fitted, reduced = fit_cuts(chosen, grid, series.prior, blurred=blurred)
         bias = np.sqrt(bias.reshape(-1)[index] ** 2 + doubt)
         error = fitted.deviations()
         estimates = AgeEstimates(
@@ -256,7 +255,7 @@ class BayesEstimator:
             mean_age=chosen.mean_age,
             width=np.array(widths)[best],
             longest_lag=chosen.longest_lag,
-            n_lags=(weights > 0).sum(axis=1),
+            n_lags=(chosen.weights > 0).sum(axis=1),
             noise_known=np.isfinite(chosen.noise),
             fits=dataclasses.replace(fitted, curve=fitted.curve[:, :0]),
             reduced_chi_square=reduced,
@@ -270,7 +269,7 @@ class BayesEstimator:
             n_effective=np.nan,
             series=series,
         )
-        return _Chosen(estimates=estimates, cuts=chosen, weights=weights, curve=fitted.curve)
+        return _Chosen(estimates=estimates, cuts=chosen, curve=fitted.curve)
 
     def _with_jackknife(
         self,
@@ -291,13 +290,14 @@ class BayesEstimator:
             if left_out is None or series.priors_left_out is None:
                 continue
             refits = posterior_left_out(
-                left_out, part.weights, grid, series.priors_left_out, blurred=blurred
+                left_out, part.cuts.weights, grid, series.priors_left_out, blurred=blurred
             )
-            values.append(refits.parameters().reshape(len(left_out), -1, 4))
+            values.append(refits.parameters().reshape(left_out.shape[2], -1, 4))
             residuals = residuals.add(
-                part.weights,
+                part.cuts.weights,
                 part.cuts.mean - part.curve,
-                left_out - part.curve,  # not refitted: T then stays below 2.2 for bright speckle
+                np.moveaxis(left_out, 2, 0)
+                - part.curve,  # not refitted: T then stays below 2.2 for bright speckle
             )
         ages = np.concatenate([self._ages[~again], new])
         known = np.concatenate(values, axis=1)

@@ -9,13 +9,19 @@ import numpy as np
 
 from xpcs_live_denoise.records.types import FloatArray, IntArray, select_rows
 
-from .grid import KwwGrid, LinearPrior, Posterior, posterior, rate_posterior
+from .grid import (
+    COVARIANCE,
+    LN_ALPHA_SD,
+    LN_RATE_SD,
+    VAR_BETA,
+    KwwGrid,
+    LinearPrior,
+    Posterior,
+    posterior,
+    rate_posterior,
+)
 from .sums import BinnedCuts, jackknife_variance
 
-# Entries of C2 are near 1 and known to 1e-7 in single precision.
-_LEAST_VARIANCE = 1e-13
-# The curves of a grid miss the best one by some thousandths of the contrast: weights end there.
-_GRID_ERROR = 0.003
 # Prior of the whole series: beta to half of g2(lag 1) - 1, the baseline to this.
 _BETA_SHARE, _BASELINE_SD = 0.5, 0.05
 # What a posterior is widened by before cuts use it: standard deviations of beta and baseline in
@@ -43,25 +49,6 @@ class SeriesFit:
     lag_2_share: float  # (g2(2) - 1) / (g2(1) - 1); NaN where the series has no such lags
     prior: LinearPrior  # of (beta, baseline - 1) for cuts
     priors_left_out: LinearPrior | None  # with each pixel block left out; None without blocks
-
-
-def noise_weights(cuts: BinnedCuts) -> FloatArray:
-    """Return n / (noise x inflation) for each cut and lag bin, 0 where nothing is known.
-
-    The inflation is what the jackknife finds beyond independent entries, the mean over bins of
-    (variance of the binned mean) n / noise, at least 1: entries of C2 share pixels and frames.
-    """
-    from . import sums_kernels as kernels
-
-    mean, n_entries = (
-        np.require(one, np.float64, ["C", "W"]) for one in (cuts.mean, cuts.n_entries)
-    )
-    noise = np.maximum(cuts.noise, _LEAST_VARIANCE)
-    none = cuts.left_out is None
-    left_out = np.empty((0, *mean.shape)) if none else np.asarray(cuts.left_out, np.float64)
-    weights = np.empty(mean.shape)
-    kernels.weigh(mean, n_entries, left_out, noise, _GRID_ERROR, weights)
-    return weights
 
 
 class KnownPieces:
@@ -136,13 +123,13 @@ def fit_series(
     grid reaches to the longest lag of the series.
     """
     known = KnownPieces() if known is None else known
-    weights = noise_weights(series)
+    weights = series.weights
     scatter = 1 / np.sqrt(max(weights[0, 0], np.finfo(np.float64).tiny))
     guess = float(max(series.mean[0, 0], min(scatter, 1.0)))
     vague = vague_prior(np.array([guess]))
     data = series.mean
     if series.left_out is not None:
-        data = np.concatenate([data, series.left_out[:, 0]])
+        data = np.concatenate([data, series.left_out[0].T])
     fitted = posterior(grid, data[np.newaxis], weights, vague)
     whole = select_rows(fitted, np.array([0]))
     variance = np.diagonal(whole.linear_covariance[0]).copy()
@@ -179,11 +166,11 @@ def _from_pieces(
     vague = vague_prior(np.abs(beta))
     before = np.linalg.inv(vague.covariance)  # (n_prior, 2, 2)
     if len(pieces.mean):
-        data = pieces.mean[np.newaxis]
+        data = pieces.mean[..., np.newaxis]
         if pieces.left_out is not None:
-            data = np.concatenate([data, pieces.left_out])
-        fitted = posterior_left_out(data, noise_weights(pieces), grid, vague)
-        shape = data.shape[:2]  # (n_prior, n_piece)
+            data = np.concatenate([data, pieces.left_out], axis=2)
+        fitted = posterior_left_out(data, pieces.weights, grid, vague)
+        shape = data.shape[2], len(data)  # (n_prior, n_piece)
         inverse = np.linalg.inv(fitted.linear_covariance).reshape(*shape, 2, 2)
         # A posterior that is no Gaussian can be wider than the prior in some direction: no gain.
         values, vectors = np.linalg.eigh(inverse - before[:, np.newaxis])
@@ -227,17 +214,16 @@ def fit_rates(
     `rough` and `blurred`, see `rate_posterior`; without pixel blocks errors need the scatter about
     the best fit, and there is no rough way.
     """
-    weights = noise_weights(cuts)
     ln_rate, sd, chi_square = rate_posterior(
         grid,
         cuts.mean,
-        weights,
+        cuts.weights,
         prior,
         rough=rough and cuts.left_out is not None,
         blurred=blurred and cuts.left_out is not None,
         with_chi_square=cuts.left_out is None,
     )
-    return ln_rate, _deviation(sd, grid) * _widening(cuts, _reduced(chi_square, weights))
+    return ln_rate, _deviation(sd, grid) * _widening(cuts, _reduced(chi_square, cuts.weights))
 
 
 def best_widths(
@@ -261,24 +247,20 @@ def best_widths(
 
 def fit_cuts(
     cuts: BinnedCuts, grid: KwwGrid, prior: LinearPrior, *, blurred: bool = False
-) -> tuple[Posterior, FloatArray, FloatArray]:
+) -> tuple[Posterior, FloatArray]:
     """Fit cuts with a prior of contrast and baseline.
 
-    Returns the posterior, the weights (n_cut, n_bin) and the reduced chi-square (n_cut,). Where
-    there are no blocks its standard deviations are widened by the scatter about the fits. `blurred`
-    is that of `posterior`.
+    Returns the posterior and the reduced chi-square (n_cut,). Where there are no blocks its
+    standard deviations are widened by the scatter about the fits. `blurred` is that of `posterior`.
     """
-    weights = noise_weights(cuts)
-    fitted = posterior(grid, cuts.mean, weights, prior, fine=True, blurred=blurred)
-    reduced = _reduced(fitted.chi_square, weights)
+    fitted = posterior(grid, cuts.mean, cuts.weights, prior, fine=True, blurred=blurred)
+    reduced = _reduced(fitted.chi_square, cuts.weights)
     widening = _widening(cuts, reduced)
-    fitted = dataclasses.replace(
-        fitted,
-        ln_rate_sd=_deviation(fitted.ln_rate_sd, grid) * widening,
-        ln_alpha_sd=fitted.ln_alpha_sd * widening,
-        linear_covariance=fitted.linear_covariance * widening[:, np.newaxis, np.newaxis] ** 2,
-    )
-    return fitted, weights, reduced
+    columns = fitted.columns.copy()
+    columns[:, LN_RATE_SD] = _deviation(fitted.ln_rate_sd, grid)
+    columns[:, [LN_RATE_SD, LN_ALPHA_SD]] *= widening[:, np.newaxis]
+    columns[:, VAR_BETA : COVARIANCE + 1] *= widening[:, np.newaxis] ** 2
+    return dataclasses.replace(fitted, columns=columns), reduced
 
 
 def _deviation(sd: FloatArray, grid: KwwGrid) -> FloatArray:
@@ -303,11 +285,11 @@ def posterior_left_out(
 ) -> Posterior:
     """Fit cuts anew with each pixel block left out of the data and of the prior, without curves.
 
-    `left_out` are means of g2 - 1, (n_block, n_cut, n_bin); the weights, (n_cut, n_bin), are the
+    `left_out` are means of g2 - 1, (n_cut, n_bin, n_block); the weights, (n_cut, n_bin), are the
     same for all blocks; one prior for each block. Returns n_block * n_cut posteriors, block by
     block. `blurred`, see `posterior`.
     """
-    data = left_out.swapaxes(0, 1)
+    data = left_out.swapaxes(1, 2)
     return posterior(grid, data, weights, priors, fine=True, blurred=blurred, with_curves=False)
 
 

@@ -21,28 +21,70 @@ class LinearPrior:
     covariance: FloatArray  # (2, 2) or (n, 2, 2)
 
 
+# Columns of what is found: means, standard deviations and variances of the same, and others.
+LN_RATE, LN_ALPHA, BETA, OFFSET = range(4)
+LN_RATE_SD, LN_ALPHA_SD, VAR_BETA, VAR_OFFSET, COVARIANCE = range(4, 9)
+EDGE_MASS, BEST_CHI_SQUARE, CHI_SQUARE = range(9, 12)
+N_COLUMN = 12
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Posterior:
     """Posterior means and standard deviations of n sets of data; Gamma per frame."""
 
-    ln_rate: FloatArray  # (n,), as all where nothing else is said
-    ln_rate_sd: FloatArray
-    ln_alpha: FloatArray
-    ln_alpha_sd: FloatArray
-    linear: FloatArray  # (n, 2): beta and baseline - 1
-    linear_covariance: FloatArray  # (n, 2, 2)
-    edge_mass: FloatArray  # posterior probability of the grid's edge
+    columns: FloatArray  # (n, N_COLUMN)
     curve: FloatArray  # (n, n_bin): mean of g2 - 1
-    chi_square: FloatArray  # weighted squared residuals of that curve
+
+    @property
+    def ln_rate(self) -> FloatArray:
+        """Ln Gamma, (n,)."""
+        return self.columns[:, LN_RATE]
+
+    @property
+    def ln_alpha(self) -> FloatArray:
+        """Ln alpha, (n,)."""
+        return self.columns[:, LN_ALPHA]
+
+    @property
+    def ln_rate_sd(self) -> FloatArray:
+        """Its standard deviation, (n,)."""
+        return self.columns[:, LN_RATE_SD]
+
+    @property
+    def ln_alpha_sd(self) -> FloatArray:
+        """Its standard deviation, (n,)."""
+        return self.columns[:, LN_ALPHA_SD]
+
+    @property
+    def linear(self) -> FloatArray:
+        """Contrast and baseline - 1, (n, 2)."""
+        return self.columns[:, [BETA, OFFSET]]
+
+    @property
+    def linear_covariance(self) -> FloatArray:
+        """Their covariance, (n, 2, 2)."""
+        parts = self.columns[:, [VAR_BETA, COVARIANCE, COVARIANCE, VAR_OFFSET]]
+        return parts.reshape(-1, 2, 2)
+
+    @property
+    def edge_mass(self) -> FloatArray:
+        """Posterior probability of the grid's edge, (n,)."""
+        return self.columns[:, EDGE_MASS]
+
+    @property
+    def chi_square(self) -> FloatArray:
+        """Weighted squared residuals of the mean curve, (n,)."""
+        return self.columns[:, CHI_SQUARE]
 
     def parameters(self) -> FloatArray:
         """Return ln Gamma, ln alpha, beta and baseline - 1, shape (n, 4)."""
-        return np.column_stack([self.ln_rate, self.ln_alpha, self.linear])
+        return self.columns[:, : OFFSET + 1]
 
     def deviations(self) -> FloatArray:
         """Return the standard deviations of `parameters`, shape (n, 4)."""
-        linear = np.sqrt(np.diagonal(self.linear_covariance, axis1=1, axis2=2))
-        return np.column_stack([self.ln_rate_sd, self.ln_alpha_sd, linear])
+        found = self.columns[:, LN_RATE_SD : VAR_OFFSET + 1].copy()
+        np.sqrt(found[:, 2:], out=found[:, 2:])
+        return found
 
 
 def posterior(
@@ -90,28 +132,19 @@ def posterior(
 
     sets = mean[:, np.newaxis] if mean.ndim == 2 else mean
     n, n_set, n_bin = sets.shape
-    data, of_weights, priors, centres = _plain(sets, weights, *_priors(prior, n_set))
-    out = np.empty((n, n_set, kernels.N_COLUMN))
+    data, of_weights = _plain(sets), _plain(weights)
+    priors, centres = _priors(prior, n_set)
+    out = np.empty((n, n_set, N_COLUMN))
     means = np.empty((n, n_set, n_bin if with_curves else 0))
     fineness = kernels.EXACT if n_set == 1 else kernels.COMPARED
     fineness = kernels.BLURRED if blurred else fineness
     kernels.posteriors(*grid.arrays, of_weights, data, priors, *fineness, out, means)
     if fine:
-        ln_lag = np.log(grid.lag[:n_bin])
         scales = (grid.step, grid.alpha_step, ALPHA_SCATTER)
-        kernels.refine(ln_lag, of_weights, data, priors, centres, *scales, out, means)
-    columns = np.moveaxis(out, 2, 0).swapaxes(1, 2).reshape(kernels.N_COLUMN, n_set * n)
-    covariance = [kernels.VAR_BETA, kernels.COVARIANCE, kernels.COVARIANCE, kernels.VAR_OFFSET]
+        kernels.refine(grid.ln_lag, of_weights, data, priors, centres, *scales, out, means)
     return Posterior(
-        ln_rate=columns[kernels.LN_RATE],
-        ln_rate_sd=columns[kernels.LN_RATE_SD],
-        ln_alpha=columns[kernels.LN_ALPHA],
-        ln_alpha_sd=columns[kernels.LN_ALPHA_SD],
-        linear=columns[[kernels.BETA, kernels.OFFSET]].T,
-        linear_covariance=columns[covariance].T.reshape(-1, 2, 2),
-        edge_mass=columns[kernels.EDGE_MASS],
+        columns=out.swapaxes(0, 1).reshape(n_set * n, N_COLUMN),
         curve=means.swapaxes(0, 1).reshape(n_set * n, means.shape[2]),
-        chi_square=columns[kernels.CHI_SQUARE],
     )
 
 
@@ -134,8 +167,9 @@ def rate_posterior(
     """
     from . import grid_kernels as kernels
 
-    data, of_weights, priors, centres = _plain(mean[:, np.newaxis], weights, *_priors(prior, 1))
-    out = np.empty((len(mean), 1, kernels.N_COLUMN))
+    data, of_weights = _plain(mean[:, np.newaxis]), _plain(weights)
+    priors, centres = _priors(prior, 1)
+    out = np.empty((len(mean), 1, N_COLUMN))
     nothing = np.empty((len(mean), 1, 0))
     negligible, apart = kernels.ROUGH if rough else kernels.EXACT
     if blurred:
@@ -143,9 +177,8 @@ def rate_posterior(
     apart = 0.0 if with_chi_square else apart
     kernels.posteriors(*grid.arrays, of_weights, data, priors, negligible, apart, out, nothing)
     pull = (priors[:, 0, 3:] * centres[:, 0]).sum(axis=1)
-    found = out[:, 0]
-    chi_square = found[:, kernels.BEST_CHI_SQUARE] + pull
-    return found[:, kernels.LN_RATE], found[:, kernels.LN_RATE_SD], chi_square
+    chi_square = out[:, 0, BEST_CHI_SQUARE] + pull
+    return out[:, 0, LN_RATE], out[:, 0, LN_RATE_SD], chi_square
 
 
 def _priors(prior: LinearPrior, n_set: int) -> tuple[FloatArray, FloatArray]:
@@ -153,20 +186,21 @@ def _priors(prior: LinearPrior, n_set: int) -> tuple[FloatArray, FloatArray]:
 
     One prior is that of all rows; several are those of rows or, where there are any, of sets.
     """
-    precision = np.linalg.inv(prior.covariance).reshape(-1, 2, 2)
-    mean = np.asarray(prior.mean).reshape(-1, 2)
-    pull = np.einsum("nij,nj->ni", precision, mean)
-    columns = [precision[:, 0, 0], precision[:, 0, 1], precision[:, 1, 1], pull]
+    from . import grid_kernels as kernels
+
+    mean, covariance = prior.mean.reshape(-1, 2), prior.covariance.reshape(-1, 2, 2)
+    known = np.empty((n_set if n_set > 1 else len(mean), 5))
+    kernels.know(_plain(mean), _plain(covariance), known)
+    if len(mean) < len(known):
+        mean = np.repeat(mean, n_set, axis=0)
     shape = (1, n_set) if n_set > 1 else (len(mean), 1)
-    known = np.column_stack(columns)
-    if len(known) < n_set:
-        known, mean = np.repeat(known, n_set, axis=0), np.repeat(mean, n_set, axis=0)
-    return known.reshape(*shape, 5), mean.reshape(*shape, 2)
+    return known.reshape(*shape, 5), _plain(mean).reshape(*shape, 2)
 
 
-def _plain(*arrays: FloatArray) -> tuple[FloatArray, ...]:
-    """Return arrays as kernels take them: contiguous and, as numba asks for it, writeable."""
-    return tuple(np.require(array, np.float64, ["C", "W"]) for array in arrays)
+def _plain(array: FloatArray) -> FloatArray:
+    """Return an array as kernels take it: contiguous and, as numba asks for it, writeable."""
+    array = np.ascontiguousarray(array, np.float64)
+    return array if array.flags.writeable else array.copy()
 
 
 N_RATE, N_ALPHA = 160, 24  # grid points of ln Gamma and of ln alpha
@@ -190,7 +224,7 @@ def alpha_is_prior(ln_alpha_sd: FloatArray | float) -> Any:
 # Below, a curve is 0.
 _GONE = 1e-13
 # Bins are summed so many at a time.
-LANES = 16
+LANES = 32
 # Lags of a wide bin at which curves are taken for their mean over it.
 _NODES = 5
 
@@ -207,7 +241,8 @@ class KwwGrid:
     at_edge: BoolArray  # the outermost values of Gamma and alpha
     step: float = field(metadata=SHARED)  # of ln Gamma
     alpha_step: float = field(metadata=SHARED)  # of ln alpha
-    lag: FloatArray = field(metadata=SHARED)  # (n_bin,): mean lag of each bin, frames
+    # (n_bin,): of the mean lag of each bin, frames.
+    ln_lag: FloatArray = field(metadata=SHARED)
 
     @property
     def arrays(self) -> tuple[Any, ...]:
@@ -264,7 +299,7 @@ def _grid(bins: tuple[int, ...], means: tuple[float, ...]) -> KwwGrid:
         | (np.minimum(alpha_index, N_ALPHA - 1 - alpha_index) < 1),
         step=float(axis_rate[1] - axis_rate[0]),
         alpha_step=float(axis_alpha[1] - axis_alpha[0]),
-        lag=lag,
+        ln_lag=np.log(lag),
     )
 
 

@@ -132,9 +132,10 @@ def _blocks(cuts: BinnedCuts) -> tuple[IntArray, FloatArray]:
 
     if cuts.left_out is None:
         return edges, mean(cuts.mean)[np.newaxis]
-    n_block = len(cuts.left_out)
+    blocks = np.moveaxis(cuts.left_out, 2, 0)
+    n_block = len(blocks)
     whole = n_block * mean(cuts.mean)
-    return edges, np.stack([whole - (n_block - 1) * mean(one) for one in cuts.left_out])
+    return edges, np.stack([whole - (n_block - 1) * mean(one) for one in blocks])
 
 
 def _fluctuation(values: FloatArray, n_rows: int) -> tuple[FloatArray, FloatArray]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from xpcs_live_denoise.records.types import FloatArray, IntArray, select_rows
 
-from .cuts import fit_cuts, fit_rates, noise_weights
+from .cuts import fit_cuts, fit_rates
 from .grid import KwwGrid, LinearPrior, Posterior
 from .sums import AgeSums, BinnedCuts, jackknife_variance
 
@@ -118,7 +118,6 @@ def _locate(sums: AgeSums, roi: int, grid: KwwGrid, prior: LinearPrior, about: i
     middles = [float(side.mean_row[0]) + 0.25 / sums.row_frames for side in sides]
     rows = np.arange(max(about - _SIDE, 0), min(about + _SIDE, sums.n_rows))
     cells = sums.cuts(roi, rows, 1)
-    weights = noise_weights(cells)
     places = np.arange(max(about - _AROUND, 1), min(about + _AROUND, sums.n_rows - 1) + 1)
     slope = (rates[1] - rates[0]) / (middles[1] - middles[0])
     steady = rates[0] + slope * (np.arange(sums.n_rows) - middles[0])
@@ -128,7 +127,7 @@ def _locate(sums: AgeSums, roi: int, grid: KwwGrid, prior: LinearPrior, about: i
         _decay(np.clip(steady, *ends), *_reached(rows, cells.lag, sums.row_frames))[np.newaxis],
     ]
     curves = _curves(fits, np.concatenate(decays) * sums.row_frames)
-    likelihood = _likelihood(weights, cells.mean[np.newaxis], curves)[0]
+    likelihood = _likelihood(cells.weights, cells.mean[np.newaxis], curves)[0]
     best = int(np.argmax(likelihood[:-1]))
     mass = np.exp(likelihood[:-1] - likelihood[best])
     odds = np.log(mass.mean()) + likelihood[best] - likelihood[-1]
@@ -136,7 +135,7 @@ def _locate(sums: AgeSums, roi: int, grid: KwwGrid, prior: LinearPrior, about: i
         return None
     mean, variance = _moments(mass, places)
     if cells.left_out is not None:
-        others = _likelihood(weights, cells.left_out, curves)[:, :-1]
+        others = _likelihood(cells.weights, np.moveaxis(cells.left_out, 2, 0), curves)[:, :-1]
         others = np.exp(others - others.max(axis=1, keepdims=True))
         variance += jackknife_variance(np.array([_moments(one, places)[0] for one in others]))
     probability = np.exp(-((places - mean) ** 2) / 2 / (variance + _PLACE_SD**2))

@@ -94,7 +94,7 @@ class _Problem:
         from . import path_kernels as kernels
 
         end, before, result = state.copy(), np.empty(len(state)), np.empty(3)
-        solved = kernels.solve(
+        room.known = kernels.solve(
             self.of_cells,
             self.nu,
             self.lam,
@@ -103,10 +103,13 @@ class _Problem:
             iterations,
             end,
             before,
-            *room.arrays,
+            *room.evaluated,
+            room.known_at(state, self.weights),
+            room.matrix,
             result,
         )
-        if not solved:
+        room.state, room.weights = end, self.weights
+        if room.known < 0:
             raise np.linalg.LinAlgError
         cost, gain, log_volume = result.tolist()
         # What makes the Laplace integral of the increments one, up to a constant.
@@ -132,7 +135,7 @@ class _Problem:
             state,
             self.stiffness(state),
             self.precision,
-            room.arrays[-1],
+            room.matrix,
             none if left_out is None else left_out,
             variance,
             mean,
@@ -148,12 +151,33 @@ class _Problem:
 
 
 class _Room:
-    """Memory that the searches of one stretch share; its state means nothing between them."""
+    """Memory that the searches of one stretch share.
+
+    Its state is what the last one knows of the place where it ended: the next one, with another
+    prior, often begins there.
+    """
 
     def __init__(self, n_knot: int) -> None:
-        size = -(-(n_knot + _N_SHARED) // 4) * 4
-        pairs, bands = np.zeros((n_knot + 2, n_knot + 2)), np.empty((2, n_knot, n_knot))
-        self.arrays = (pairs, bands, np.empty((size, size)))
+        from .path_kernels import PAD
+
+        n_state = n_knot + _N_SHARED
+        size = -(-n_state // 4) * 4
+        self.matrix = np.empty((size, size))
+        self.evaluated = (
+            np.zeros((n_knot + 2, n_knot + 2 + PAD)),
+            np.empty((2, n_knot, n_knot)),
+            np.empty((2, _N_SHARED, n_state)),
+            np.empty((2, n_knot), np.int64),
+            np.empty((2, n_state)),
+            np.empty(2),
+        )
+        self.known = -1
+        self.state: FloatArray | None = None
+        self.weights: FloatArray | None = None
+
+    def known_at(self, state: FloatArray, weights: FloatArray) -> int:
+        """Return where a search from a state on finds that evaluated; -1: nowhere."""
+        return self.known if state is self.state and weights is self.weights else -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -376,6 +400,7 @@ class _Ladder:
         self.n_loose = max(_LEAST_LOOSE, int((student * cells.step < 10**_LOOSE).sum()))
         self.room = _Room(cells.n_knot)
         self._weights = cells.weight / (1 + cells.weight * (_MODEL_ERROR * series.mean[0]) ** 2)
+        self._inflation, self._inflated = 1.0, self._weights
 
     @property
     def first_long_tailed(self) -> int:
@@ -390,9 +415,11 @@ class _Ladder:
         iterations: int = _ITERATIONS,
     ) -> _Solution:
         """Return the most probable path for one prior; after a first look, without its errors."""
+        if inflation != self._inflation:
+            self._inflation, self._inflated = inflation, self._weights / inflation
         problem = _Problem(
             cells=self._cells,
-            weights=self._weights / inflation,
+            weights=self._inflated,
             nu=_NU if index < self.n_student else _LONG_TAILED_NU,
             lam=float(self._lam[index]),
             centre=self._centre,

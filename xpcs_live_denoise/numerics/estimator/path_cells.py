@@ -96,7 +96,7 @@ def path_cells(sums: AgeSums, roi: int, first: int, stop: int, step: int) -> Pat
     noise = np.maximum(np.nan_to_num(cuts.noise), _LEAST_VARIANCE)[:, np.newaxis]
     left_out = None
     if cuts.left_out is not None:
-        left_out = np.where(there, laid_out(cuts.left_out) - value, 0.0)
+        left_out = np.where(there, laid_out(np.moveaxis(cuts.left_out, 2, 0)) - value, 0.0)
     lengths = np.concatenate([(high - low)[some], np.ones(len(of_end), np.int64)])
     return PathCells(
         first=first + sums.first,

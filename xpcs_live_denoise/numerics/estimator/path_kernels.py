@@ -22,6 +22,9 @@ Cells: TypeAlias = tuple[
     IntArray, FloatArray, IntArray, IntArray, FloatArray, FloatArray, FloatArray, int
 ]
 
+# Of `_memory`.
+Memory: TypeAlias = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
+
 N_SHARED = 4  # drift, ln alpha, beta and baseline - 1, which all frames share
 _LEAST_DECAY = 1e-12
 _HIGHEST = 20.0  # logarithm that is raised to a power: a step on the way may go far
@@ -29,6 +32,7 @@ _GONE = 32.0  # 2 S^alpha from which on nothing of the contrast is left
 # What a cell, or an entry of J^T W J, may add to an inverse variance of ln Gamma and be left out.
 _NOTHING = 1e-12
 _LOOK = 8  # entries of a row of J^T W J of which one tells whether that is so
+PAD = 32  # lines are done as if they had a multiple of so many cells: others weigh nothing
 
 # --- the model ---------------------------------------------------------------------------------
 
@@ -36,7 +40,7 @@ _LOOK = 8  # entries of a row of J^T W J of which one tells whether that is so
 _BY_DECAY, _BY_DRIFT, _BY_ALPHA, _BY_BETA, _BY_BASELINE, _RESIDUAL = range(6)
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _cell_slopes(  # noqa: PLR0917 (numba knows no keyword-only arguments)
     k: int,
     m: int,
@@ -62,32 +66,38 @@ def _cell_slopes(  # noqa: PLR0917 (numba knows no keyword-only arguments)
         slopes[:_BY_BASELINE] = 0.0
         return False
     begin, end = passed[k : k + n + 1], passed[m : m + n + 1]
+    of_decay, of_drift, of_alpha, of_beta = (
+        slopes[_BY_DECAY, :n],
+        slopes[_BY_DRIFT, :n],
+        slopes[_BY_ALPHA, :n],
+        slopes[_BY_BETA, :n],
+    )
     for i in range(n):
         decay[i] = (1 - t) * end[i] + t * end[i + 1] - (1 - s) * begin[i] - s * begin[i + 1]
     for i in range(n):
         decay[i] = max(decay[i], _LEAST_DECAY)
-    logarithms(decay, power, x, slopes[_BY_ALPHA])
+    logarithms(decay, power, x, of_alpha)
     for i in range(n):
-        x[i] = min(alpha * slopes[_BY_ALPHA, i], _HIGHEST)
+        x[i] = min(alpha * of_alpha[i], _HIGHEST)
     exponentials(x, power)
     for i in range(n):
         x[i] = -2 * power[i]
     exponentials(x, curve)
     # One row at a time: with more of them the compiler does not see that they are apart.
     for i in range(n):
-        slopes[_BY_BETA, i] = (1 + shared[0] * place[i]) * curve[i]
+        of_beta[i] = (1 + shared[0] * place[i]) * curve[i]
     for i in range(n):
-        slopes[_BY_DRIFT, i] = beta * place[i] * curve[i]
+        of_drift[i] = beta * place[i] * curve[i]
     for i in range(n):
-        power[i] *= -2 * alpha * beta * slopes[_BY_BETA, i]
+        power[i] *= -2 * alpha * beta * of_beta[i]
     for i in range(n):
-        slopes[_BY_ALPHA, i] *= power[i]
+        of_alpha[i] *= power[i]
     for i in range(n):
-        slopes[_BY_DECAY, i] = power[i] / decay[i]
+        of_decay[i] = power[i] / decay[i]
     return True
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _add_shared(to: FloatArray, w: FloatArray, slopes: FloatArray, x: FloatArray) -> None:
     """Add slopes W slopes^T of what all share, and of the residual: (5, 5), its lower half."""
     n = len(w)
@@ -101,7 +111,7 @@ def _add_shared(to: FloatArray, w: FloatArray, slopes: FloatArray, x: FloatArray
             to[i, j] += total
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _add_baseline(to: FloatArray, w: FloatArray, slopes: FloatArray) -> None:
     """Add the same where no contrast is left."""
     one, first, second = 0.0, 0.0, 0.0
@@ -115,14 +125,14 @@ def _add_baseline(to: FloatArray, w: FloatArray, slopes: FloatArray) -> None:
     to[4, 4] += second
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _add(to: FloatArray, first: int, values: FloatArray, factor: float) -> None:
     part = to[first : first + len(values)]  # an index that may be negative makes no vectors
     for i in range(len(values)):
         part[i] += factor * values[i]
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _add_at_nodes(  # noqa: PLR0917
     to: FloatArray, k: int, m: int, s: float, t: float, values: FloatArray
 ) -> None:
@@ -135,14 +145,14 @@ def _add_at_nodes(  # noqa: PLR0917
         _add(to, m + 1, values, t)
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _add_pair(pairs: FloatArray, a: int, b: int, values: FloatArray, factor: float) -> None:
     """Add products of the shares at nodes a and b of the first row; `pairs` are (b - a, a)."""
     if factor and a != b:
         _add(pairs[abs(b - a)], min(a, b), values, factor)
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _add_products(  # noqa: PLR0917
     pairs: FloatArray, k: int, m: int, s: float, t: float, values: FloatArray
 ) -> None:
@@ -155,19 +165,20 @@ def _add_products(  # noqa: PLR0917
     _add_pair(pairs, m, m + 1, values, -(1 - t) * t)
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _pass(state: FloatArray, step: int, rate: FloatArray, passed: FloatArray) -> float:
-    """Fill Gamma times frames of each knot, and S up to each node and one beyond; the least S."""
+    """Fill Gamma times frames of each knot, and S up to each node and beyond; the least S."""
     passed[0], least = 0.0, np.inf
     for k in range(len(rate)):
         rate[k] = math.exp(min(state[k], _HIGHEST)) * step
         passed[k + 1] = passed[k] + rate[k]
         least = min(least, rate[k])
-    passed[len(rate) + 1] = passed[len(rate)]
+    for k in range(len(rate) + 1, len(passed)):
+        passed[k] = passed[len(rate)]
     return least
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _sum_knots(at: FloatArray, rate: FloatArray, to: FloatArray) -> None:
     """Fill what knots have of what stands at nodes: the sum over all nodes behind each."""
     total = 0.0
@@ -176,18 +187,23 @@ def _sum_knots(at: FloatArray, rate: FloatArray, to: FloatArray) -> None:
         to[k] = rate[k] * total
 
 
-@kernel()
-def _sum_pairs(
-    pairs: FloatArray, widest: int, rate: FloatArray, band: FloatArray, first: IntArray
+@kernel(makes_arrays=False)
+def _sum_pairs(  # noqa: PLR0917
+    pairs: FloatArray,
+    widest: int,
+    rate: FloatArray,
+    band: FloatArray,
+    first: IntArray,
+    of_node: FloatArray,
+    of_row: FloatArray,
 ) -> None:
     """Fill J^T W J of knots, band[d, k] its entry (k, k - d), where k - d >= first[k].
 
     An entry (k, j), j <= k, is the sum over the pairs of nodes a <= j and b > k. `pairs` are 0
-    then.
+    then. What comes last is memory.
     """
     n_knot = len(rate)
-    of_node, of_row = np.zeros(n_knot + 1), np.zeros(n_knot)
-    first[:n_knot] = -1
+    of_node[:], of_row[:], first[:n_knot] = 0.0, 0.0, -1
     for d in range(min(widest, n_knot) - 1, -1, -1):
         some, row, column, later = pairs[d + 1], band[d, d:], of_row[d:], rate[d:]
         for a in range(n_knot - d):
@@ -205,10 +221,29 @@ def _sum_pairs(
         first[k] = k if first[k] < 0 else first[k]
 
 
+@kernel(makes_arrays=False)
+def _line(values: FloatArray, first: int, n: int, out: FloatArray, padded: int) -> None:
+    """Fill out with n values from the first one on, and zeros up to the padded number."""
+    some = values[first : first + n]
+    for i in range(n):
+        out[i] = some[i]
+    for i in range(n, padded):
+        out[i] = 0.0
+
+
 @kernel()
+def _memory(n_knot: int, n_row: int) -> Memory:
+    """Return what an evaluation needs: what knots have, nodes, rows of a line and their slopes."""
+    knots, nodes = np.zeros((3, n_knot + 1)), np.zeros((6, n_knot + 2 + PAD))
+    return knots, nodes, np.zeros((8, n_row + 2 * PAD)), np.zeros((6, n_row + 2 * PAD))
+
+
+@kernel(makes_arrays=False)
 def _evaluate(  # noqa: PLR0917
     cells: Cells,
     state: FloatArray,
+    memory: Memory,
+    of_shared: FloatArray,
     pairs: FloatArray,
     downhill: FloatArray,
     band: FloatArray,
@@ -218,47 +253,55 @@ def _evaluate(  # noqa: PLR0917
     """Fill J^T W residual and the lower half of J^T W J; return half of chi-square.
 
     `band` (n_knot, n_knot) and `first` (n_knot,) are those of `_sum_pairs`, `border` (4, n_knot +
-    4) is what all share. `pairs` (n_knot + 2, n_knot + 2) are 0 before and after.
+    4) is what all share. `pairs` (n_knot + 2, n_knot + 2 and PAD) are 0 before and after.
     """
     node, share, row, at, place, value, weight, step = cells
-    n_knot, n_row = len(state) - N_SHARED, len(place)
-    shared, rate, passed = state[n_knot:], np.empty(n_knot), np.empty(n_knot + 2)
-    slowest = _pass(state, step, rate, passed)
-    at_node, of_shared = np.zeros((5, n_knot + 2)), np.zeros((N_SHARED + 1, N_SHARED + 1))
-    room, slopes, widest = np.empty((4, n_row)), np.empty((6, n_row)), 0
+    knots, nodes, lines, slopes = memory
+    n_knot = len(state) - N_SHARED
+    shared, rate, passed, at_node = state[n_knot:], knots[0, :n_knot], nodes[0], nodes[1:]
+    slowest, widest = _pass(state, step, rate, passed), 0
+    at_node[:], of_shared[:] = 0.0, 0.0
+    places = lines[7]
+    _line(place, 0, len(place), places, len(place) + PAD)
     for b in range(len(row)):
         n, low = at[b + 1] - at[b], row[b]
-        s, t, k, m = share[0, b], share[1, b], node[0, b] + low, node[1, b] + low
-        w, data, x, v = weight[at[b] :][:n], value[at[b] :][:n], room[1, :n], room[2, :n]
-        left = _cell_slopes(k, m, s, t, place[low:][:n], passed, slowest, shared, slopes, room)
-        for i in range(n):
-            model = shared[3] + shared[2] * slopes[_BY_BETA, i]
-            slopes[_RESIDUAL, i] = data[i] - model
+        m = (n + PAD - 1) // PAD * PAD
+        s, t, k, j = share[0, b], share[1, b], node[0, b] + low, node[1, b] + low
+        x, v, w, data, here = lines[1, :m], lines[4, :m], lines[5, :m], lines[6, :m], places[low:]
+        _line(weight, at[b], n, w, m)
+        _line(value, at[b], n, data, m)
+        left = _cell_slopes(k, j, s, t, here[:m], passed, slowest, shared, slopes, lines)
+        residual, by_decay, decay = slopes[_RESIDUAL, :m], slopes[_BY_DECAY, :m], lines[0, :m]
+        by_beta = slopes[_BY_BETA, :m]
+        for i in range(m):
+            residual[i] = data[i] - (shared[3] + shared[2] * by_beta[i])
         if not left:
             _add_baseline(of_shared, w, slopes)
             continue
         _add_shared(of_shared, w, slopes, x)
         total = 0.0
-        for i in range(n):
-            v[i] = w[i] * slopes[_BY_DECAY, i]
-            total += v[i] * slopes[_BY_DECAY, i] * room[0, i] ** 2
+        for i in range(m):
+            v[i] = w[i] * by_decay[i]
+        for i in range(m):
+            total += v[i] * by_decay[i] * decay[i] ** 2
         if total < _NOTHING:
             continue
-        for j in range(N_SHARED + 1):
-            for i in range(n):
-                x[i] = v[i] * slopes[j + 1, i]
-            _add_at_nodes(at_node[j], k, m, s, t, x)
-        for i in range(n):
-            x[i] = v[i] * slopes[_BY_DECAY, i]
-        _add_products(pairs, k, m, s, t, x)
-        widest = max(widest, m - k + 1)
+        for q in range(N_SHARED + 1):
+            slope = slopes[q + 1, :m]
+            for i in range(m):
+                x[i] = v[i] * slope[i]
+            _add_at_nodes(at_node[q], k, j, s, t, x)
+        for i in range(m):
+            x[i] = v[i] * by_decay[i]
+        _add_products(pairs, k, j, s, t, x)
+        widest = max(widest, j - k + 1)
     _sum_knots(at_node[N_SHARED], rate, downhill)
-    _sum_pairs(pairs, widest, rate, band, first)
-    for j in range(N_SHARED):
-        _sum_knots(at_node[j], rate, border[j])
-        downhill[n_knot + j] = of_shared[N_SHARED, j]
+    _sum_pairs(pairs, widest, rate, band, first, knots[1], knots[2])
+    for q in range(N_SHARED):
+        _sum_knots(at_node[q], rate, border[q])
+        downhill[n_knot + q] = of_shared[N_SHARED, q]
         for i in range(N_SHARED):
-            border[i, n_knot + j] = of_shared[max(i, j), min(i, j)]
+            border[i, n_knot + q] = of_shared[max(i, q), min(i, q)]
     return of_shared[N_SHARED, N_SHARED] / 2
 
 
@@ -267,7 +310,7 @@ def _evaluate(  # noqa: PLR0917
 _TILE = 4  # rows and columns that are done at once: numbers that are loaded are used four times
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _tile(  # noqa: PLR0917
     left: FloatArray, i: int, right: FloatArray, j: int, first: int, stop: int, out: FloatArray
 ) -> None:
@@ -295,14 +338,14 @@ def _tile(  # noqa: PLR0917
         out[0, q + 1], out[1, q + 1], out[2, q + 1], out[3, q + 1] = ar, br, cr, dr
 
 
-@kernel()
-def _factorise(matrix: FloatArray, first: IntArray) -> bool:
+@kernel(makes_arrays=False)
+def _factorise(matrix: FloatArray, first: IntArray, tile: FloatArray, inverse: FloatArray) -> bool:
     """Replace the lower half of a matrix by its Cholesky factor; False: not positive definite.
 
     Rows are 0 before column `first`, a multiple of 4 and one for four rows, as is their number.
+    `tile` (4, 4) and `inverse` (n,), which becomes that of the diagonal, are memory.
     """
-    n, tile = len(matrix), np.empty((_TILE, _TILE))
-    inverse = np.empty(n)  # of the diagonal
+    n = len(matrix)
     for i in range(0, n, _TILE):
         for j in range(first[i], i + 1, _TILE):
             _tile(matrix, i, matrix, j, max(first[i], first[j]), j, tile)
@@ -327,14 +370,14 @@ def _factorise(matrix: FloatArray, first: IntArray) -> bool:
     return True
 
 
-@kernel()
-def _invert(factor: FloatArray, inverse: FloatArray) -> None:
+@kernel(makes_arrays=False)
+def _invert(factor: FloatArray, inverse: FloatArray, tile: FloatArray, columns: FloatArray) -> None:
     """Fill the lower half of inverse (m, m) with that of L L^T: of its first m rows and columns.
 
-    `factor` is L (n, n), n a multiple of 4.
+    `factor` is L (n, n), n a multiple of 4. Row i of `columns` (n, n), 0 before, becomes column i
+    of 1 / L; `tile` (4, 4) is memory.
     """
     n, size = len(factor), len(inverse)
-    tile, columns = np.empty((_TILE, _TILE)), np.zeros((n, n))  # row i: column i of 1 / L
     for i in range(0, n, _TILE):
         first = i
         for p in range(i, i + _TILE):
@@ -358,7 +401,7 @@ def _invert(factor: FloatArray, inverse: FloatArray) -> None:
                     inverse[i + p, j + q] = tile[p, q]
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _back_substitute(factor: FloatArray, first: IntArray, x: FloatArray) -> None:
     """Replace each row of x (m, n) by the solution of L L^T y = x."""
     m, n = x.shape
@@ -378,7 +421,15 @@ def _back_substitute(factor: FloatArray, first: IntArray, x: FloatArray) -> None
                 part[k] -= y * row[k]
 
 
-@kernel()
+@kernel(makes_arrays=False)
+def _mean(values: FloatArray) -> float:
+    total = 0.0
+    for k in range(len(values)):
+        total += values[k]
+    return total / len(values)
+
+
+@kernel(makes_arrays=False)
 def _stiffness(state: FloatArray, nu: float, lam: float, stiffness: FloatArray) -> None:
     """Fill the second derivatives of the prior with respect to the increments, (n_knot - 1,)."""
     for k in range(len(stiffness)):
@@ -386,7 +437,7 @@ def _stiffness(state: FloatArray, nu: float, lam: float, stiffness: FloatArray) 
         stiffness[k] = lam * (nu + 1) / (nu + lam * change * change)
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _of_prior(
     state: FloatArray, nu: float, lam: float, centre: FloatArray, precision: FloatArray
 ) -> float:
@@ -396,7 +447,7 @@ def _of_prior(
         change = state[k + 1] - state[k]
         total += math.log1p(lam * change * change / nu)
     total *= (nu + 1) / 2
-    far = state[:n_knot].mean() - centre[0]
+    far = _mean(state[:n_knot]) - centre[0]
     total += precision[0] * far * far / 2
     for i in range(N_SHARED):
         far = state[n_knot + i] - centre[i + 1]
@@ -404,7 +455,7 @@ def _of_prior(
     return total
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _assemble(  # noqa: PLR0917
     band: FloatArray,
     border: FloatArray,
@@ -440,32 +491,42 @@ def _assemble(  # noqa: PLR0917
             if k:
                 row[k - 1] -= stiffness[k - 1]
         elif k < last:
-            row[:] = border[k - n_knot, : k + 1]
+            for j in range(k + 1):
+                row[j] = border[k - n_knot, j]
             row[k] = (row[k] + precision[k - n_knot + 1]) * (1 + damping)
         else:
             row[k] = 1.0
     matrix[n_knot // 2, n_knot // 2] += precision[0]
 
 
-@kernel()
-def _solve_mean(
-    matrix: FloatArray, begin: IntArray, n_knot: int, weight: float, x: FloatArray
+@kernel(makes_arrays=False)
+def _solve_mean(  # noqa: PLR0917
+    matrix: FloatArray,
+    begin: IntArray,
+    n_knot: int,
+    weight: float,
+    x: FloatArray,
+    solved: FloatArray,
 ) -> float:
     """Replace x by the solution where the prior of the mean has its `weight`; ln of determinants.
 
     `matrix` is the factor with that weight at the middle knot: with v v^T of the mean instead of
-    e e^T there, the solution is that of a matrix of two more ranks. Returns what ln det gains.
+    e e^T there, the solution is that of a matrix of two more ranks. Returns what ln det gains;
+    `solved` (3, n) is memory.
     """
     n, middle = len(matrix), n_knot // 2
-    solved = np.zeros((3, n))
     of_mean, of_middle = solved[0], solved[1]
-    of_mean[:n_knot], of_middle[middle], solved[2] = 1 / n_knot, 1.0, x
+    solved[:] = 0.0
+    of_mean[:n_knot], of_middle[middle] = 1 / n_knot, 1.0
+    for i in range(n):
+        solved[2, i] = x[i]
     _back_substitute(matrix, begin, solved)
-    x[:] = solved[2]
-    a, b = 1 + weight * of_mean[:n_knot].mean(), weight * of_middle[:n_knot].mean()
+    for i in range(n):
+        x[i] = solved[2, i]
+    a, b = 1 + weight * _mean(of_mean[:n_knot]), weight * _mean(of_middle[:n_knot])
     c, d = -weight * of_mean[middle], 1 - weight * of_middle[middle]
     determinant = a * d - b * c
-    p, q = weight * x[:n_knot].mean(), -weight * x[middle]
+    p, q = weight * _mean(x[:n_knot]), -weight * x[middle]
     p, q = (d * p - b * q) / determinant, (a * q - c * p) / determinant
     for i in range(n):
         x[i] -= of_mean[i] * p + of_middle[i] * q
@@ -483,7 +544,7 @@ _CELLS = (
 )
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _uphill(  # noqa: PLR0917
     state: FloatArray,
     stiffness: FloatArray,
@@ -494,7 +555,7 @@ def _uphill(  # noqa: PLR0917
 ) -> None:
     """Fill step with the gradient of ln probability: that of the data less that of the prior."""
     n_knot = len(state) - N_SHARED
-    level = precision[0] * (state[:n_knot].mean() - centre[0]) / n_knot
+    level = precision[0] * (_mean(state[:n_knot]) - centre[0]) / n_knot
     step[:] = 0.0
     for k in range(n_knot):
         step[k] += downhill[k] - level
@@ -507,9 +568,94 @@ def _uphill(  # noqa: PLR0917
         step[n_knot + i] = downhill[n_knot + i] - precision[i + 1] * far
 
 
+@kernel(makes_arrays=False)
+def _copy(values: FloatArray, to: FloatArray) -> None:
+    for i in range(len(values)):
+        to[i] = values[i]
+
+
+@kernel(makes_arrays=False)
+def _search(  # noqa: PLR0917
+    cells: Cells,
+    nu: float,
+    lam: float,
+    centre: FloatArray,
+    precision: FloatArray,
+    iterations: int,
+    state: FloatArray,
+    before: FloatArray,
+    pairs: FloatArray,
+    bands: FloatArray,
+    borders: FloatArray,
+    firsts: IntArray,
+    downhills: FloatArray,
+    costs: FloatArray,
+    known: int,
+    matrix: FloatArray,
+    result: FloatArray,
+    memory: Memory,
+    small: FloatArray,
+    vectors: FloatArray,
+    begin: IntArray,
+) -> int:
+    """Do what `solve` says; the last ones are memory."""
+    n_state = len(state)
+    n_knot, n, now = n_state - N_SHARED, len(matrix), 0 if known < 0 else 1 - known
+    stiffness, step, trial = vectors[0, : n_knot - 1], vectors[1, :n], vectors[2, :n_state]
+    inverse, solved, tile, of_shared = vectors[3, :n], vectors[4:, :n], small[:4, :4], small[4:]
+    cost, gain, damping, last, done = np.inf, np.inf, _FIRST_DAMPING, 0, 0
+    _copy(state, trial)
+    _copy(state, before)
+    while True:
+        if done or known < 0:
+            costs[1 - now] = _evaluate(
+                cells, trial, memory, of_shared, pairs, downhills[1 - now], bands[1 - now],
+                borders[1 - now], firsts[1 - now],
+            )  # fmt: skip
+        new = _of_prior(trial, nu, lam, centre, precision) + costs[1 - now]
+        if new <= cost or not done:
+            cost, gain, now = new, cost - new, 1 - now
+            _copy(trial, state)
+            damping = max(damping / _DAMPING_FACTOR, _LEAST_DAMPING) if done else damping
+            if done == iterations or gain < _ENOUGH:  # the curvature has not changed either
+                last = now if not done else 1 - now
+                break
+            _copy(state, before)
+            done += 1
+            _stiffness(state, nu, lam, stiffness)
+        else:
+            damping *= _DAMPING_FACTOR
+            if not damping < _MOST_DAMPING:
+                last, gain = now, 0.0
+                break
+        _assemble(
+            bands[now], borders[now], firsts[now], stiffness, precision, damping, matrix, begin
+        )
+        if not _factorise(matrix, begin, tile, inverse):
+            return -1
+        _uphill(state, stiffness, centre, precision, downhills[now], step)
+        _solve_mean(matrix, begin, n_knot, precision[0], step, solved)
+        longest = 0.0
+        for i in range(n_state - 2):
+            longest = max(longest, abs(step[i]))
+        factor = _LONGEST_STEP / longest if longest > _LONGEST_STEP else 1.0
+        for i in range(n_state):
+            trial[i] = state[i] + factor * step[i]
+    _stiffness(before, nu, lam, stiffness)
+    _assemble(bands[last], borders[last], firsts[last], stiffness, precision, 0.0, matrix, begin)
+    if not _factorise(matrix, begin, tile, inverse):
+        return -1
+    volume = _solve_mean(matrix, begin, n_knot, precision[0], step, solved) / 2
+    for i in range(n):
+        volume += math.log(matrix[i, i])
+    result[0], result[1], result[2] = cost, gain, volume
+    return now
+
+
 @kernel(
-    f"boolean({_CELLS}, float64, float64, float64[::1], float64[::1], int64, float64[::1],"
-    " float64[::1], float64[:, ::1], float64[:, :, ::1], float64[:, ::1], float64[::1])"
+    f"int64({_CELLS}, float64, float64, float64[::1], float64[::1], int64, float64[::1],"
+    " float64[::1], float64[:, ::1], float64[:, :, ::1], float64[:, :, ::1], int64[:, ::1],"
+    " float64[:, ::1], float64[::1], int64, float64[:, ::1], float64[::1])"
 )
 def solve(  # noqa: PLR0917
     cells: Cells,
@@ -522,65 +668,81 @@ def solve(  # noqa: PLR0917
     before: FloatArray,
     pairs: FloatArray,
     bands: FloatArray,
+    borders: FloatArray,
+    firsts: IntArray,
+    downhills: FloatArray,
+    costs: FloatArray,
+    known: int,
     matrix: FloatArray,
     result: FloatArray,
-) -> bool:
+) -> int:
     """Find the most probable path by Gauss-Newton steps with Levenberg's damping.
 
     `state` is where it begins, and ends; `before` where the last step began, and `result` becomes
     -ln probability at the end, what the last step gained of it, and half of ln det of the curvature
-    where that began. Room: `pairs` (n_knot + 2, n_knot + 2), all 0, `bands` (2, n_knot, n_knot) and
-    `matrix` (n, n), n a multiple of 4 from n_knot + 4 on. False where the curvature is not positive
-    definite.
+    where that began. Room: `pairs` (n_knot + 2, n_knot + 2 + PAD), all 0, `matrix` (n, n), n a
+    multiple of 4 from n_knot + 4 on, and `bands` (2, n_knot, n_knot), `borders`, `firsts`,
+    `downhills` and `costs`, what `_evaluate` tells of two states. One of these belongs to the end:
+    which, is returned, and -1 where the curvature is not positive definite. `known` is what the
+    search that ended at this state, with the same cells and weights, has returned; -1 without one.
     """
-    n_state = len(state)
-    n_knot, n, now = n_state - N_SHARED, len(matrix), 0
-    borders, firsts = np.empty((2, N_SHARED, n_state)), np.empty((2, n_knot), np.int64)
-    downhills, stiffness = np.empty((2, n_state)), np.empty(n_knot - 1)
-    begin, step, trial = np.empty(n, np.int64), np.empty(n), np.empty(n_state)
-    cost, gain, damping, last, done = np.inf, np.inf, _FIRST_DAMPING, 0, 0
-    trial[:], before[:] = state, state
-    while True:
-        new = _of_prior(trial, nu, lam, centre, precision) + _evaluate(
-            cells, trial, pairs,
-            downhills[1 - now], bands[1 - now], borders[1 - now], firsts[1 - now],
-        )  # fmt: skip
-        if new <= cost or not done:
-            state[:], cost, gain, now = trial, new, cost - new, 1 - now
-            damping = max(damping / _DAMPING_FACTOR, _LEAST_DAMPING) if done else damping
-            if done == iterations or gain < _ENOUGH:  # the curvature has not changed either
-                last = now if not done else 1 - now
-                break
-            before[:], done = state, done + 1
-            _stiffness(state, nu, lam, stiffness)
-        else:
-            damping *= _DAMPING_FACTOR
-            if not damping < _MOST_DAMPING:
-                last, gain = now, 0.0
-                break
-        _assemble(
-            bands[now], borders[now], firsts[now], stiffness, precision, damping, matrix, begin
-        )
-        if not _factorise(matrix, begin):
-            return False
-        _uphill(state, stiffness, centre, precision, downhills[now], step)
-        _solve_mean(matrix, begin, n_knot, precision[0], step)
-        longest = np.abs(step[: n_state - 2]).max()
-        factor = _LONGEST_STEP / longest if longest > _LONGEST_STEP else 1.0
-        for i in range(n_state):
-            trial[i] = state[i] + factor * step[i]
-    _stiffness(before, nu, lam, stiffness)
-    _assemble(bands[last], borders[last], firsts[last], stiffness, precision, 0.0, matrix, begin)
-    if not _factorise(matrix, begin):
-        return False
-    volume = _solve_mean(matrix, begin, n_knot, precision[0], step) / 2
-    for i in range(n):
-        volume += math.log(matrix[i, i])
-    result[0], result[1], result[2] = cost, gain, volume
-    return True
+    n, n_knot = len(matrix), len(state) - N_SHARED
+    memory, small = _memory(n_knot, len(cells[4])), np.zeros((4 + N_SHARED + 1, N_SHARED + 1))
+    vectors, begin = np.empty((7, n)), np.empty(n, np.int64)
+    return _search(
+        cells, nu, lam, centre, precision, iterations, state, before, pairs, bands, borders,
+        firsts, downhills, costs, known, matrix, result, memory, small, vectors, begin,
+    )  # fmt: skip
 
 
 # --- its errors --------------------------------------------------------------------------------
+
+
+@kernel(makes_arrays=False)
+def _project(  # noqa: PLR0917
+    cells: Cells,
+    state: FloatArray,
+    values: FloatArray,
+    projected: FloatArray,
+    residual: FloatArray,
+    memory: Memory,
+    at_nodes: FloatArray,
+) -> None:
+    """Do what `project` says; the last ones are memory, `at_nodes` 0."""
+    node, share, row, at, place, value, weight, step = cells
+    knots, nodes, lines, slopes = memory
+    n_knot = len(state) - N_SHARED
+    shared, rate, passed = state[n_knot:], knots[0, :n_knot], nodes[0]
+    slowest = _pass(state, step, rate, passed)
+    projected[:] = 0.0
+    places = lines[7]
+    _line(place, 0, len(place), places, len(place) + PAD)
+    for b in range(len(row)):
+        n, low = at[b + 1] - at[b], row[b]
+        m = (n + PAD - 1) // PAD * PAD
+        s, t, k, j = share[0, b], share[1, b], node[0, b] + low, node[1, b] + low
+        x, w, rest, here = lines[1, :m], lines[5, :m], residual[at[b] :][:n], places[low:]
+        left = _cell_slopes(k, j, s, t, here[:m], passed, slowest, shared, slopes, lines)
+        _line(weight, at[b], n, w, m)
+        by_beta, by_decay = slopes[_BY_BETA, :m], slopes[_BY_DECAY, :m]
+        for i in range(n):
+            model = shared[3] + shared[2] * by_beta[i]
+            rest[i] = value[at[b] + i] - model if w[i] > 0 else 0.0
+        for one in range(len(values)):
+            _line(values[one], at[b], n, x, m)
+            for i in range(m):
+                x[i] *= w[i]
+            for q in range(N_SHARED):
+                total, slope = 0.0, slopes[q + 1, :m]
+                for i in range(m):
+                    total += x[i] * slope[i]
+                projected[one, n_knot + q] += total
+            if left:
+                for i in range(m):
+                    x[i] *= by_decay[i]
+                _add_at_nodes(at_nodes[one], k, j, s, t, x)
+    for one in range(len(values)):
+        _sum_knots(at_nodes[one], rate, projected[one])
 
 
 @kernel(f"void({_CELLS}, float64[::1], float64[:, ::1], float64[:, ::1], float64[::1])")
@@ -595,41 +757,23 @@ def project(
 
     `residual` (n,) becomes value less model, 0 where a gap leaves no cell.
     """
-    node, share, row, at, place, value, weight, step = cells
-    n_knot, n_row = len(state) - N_SHARED, len(place)
-    shared, rate, passed = state[n_knot:], np.empty(n_knot), np.empty(n_knot + 2)
-    slowest = _pass(state, step, rate, passed)
-    room, slopes = np.empty((4, n_row)), np.empty((6, n_row))
-    at_node = np.zeros((len(values), n_knot + 2))
-    projected[:] = 0.0
-    for b in range(len(row)):
-        n, low = at[b + 1] - at[b], row[b]
-        s, t, k, m = share[0, b], share[1, b], node[0, b] + low, node[1, b] + low
-        left = _cell_slopes(k, m, s, t, place[low:][:n], passed, slowest, shared, slopes, room)
-        w, x, data, rest = (
-            weight[at[b] :][:n],
-            room[1, :n],
-            value[at[b] :][:n],
-            residual[at[b] :][:n],
-        )
-        for i in range(n):
-            model = shared[3] + shared[2] * slopes[_BY_BETA, i]
-            rest[i] = data[i] - model if w[i] > 0 else 0.0
-        for one in range(len(values)):
-            some = values[one, at[b] :][:n]
-            for i in range(n):
-                x[i] = w[i] * some[i]
-            for j in range(N_SHARED):
-                total = 0.0
-                for i in range(n):
-                    total += x[i] * slopes[j + 1, i]
-                projected[one, n_knot + j] += total
-            if left:
-                for i in range(n):
-                    x[i] *= slopes[_BY_DECAY, i]
-                _add_at_nodes(at_node[one], k, m, s, t, x)
-    for one in range(len(values)):
-        _sum_knots(at_node[one], rate, projected[one])
+    n_knot = len(state) - N_SHARED
+    memory, at_nodes = (
+        _memory(n_knot, len(cells[4])),
+        np.zeros((len(values), n_knot + 2 + PAD)),
+    )
+    _project(cells, state, values, projected, residual, memory, at_nodes)
+
+
+@kernel(makes_arrays=False)
+def _mirror(inverse: FloatArray) -> None:
+    """Make of the lower half of a matrix all of it, some columns at a time."""
+    n = len(inverse)
+    for first in range(0, n, _LOOK):
+        stop = min(first + _LOOK, n)
+        for i in range(first, n):
+            for j in range(first, min(stop, i)):
+                inverse[j, i] = inverse[i, j]
 
 
 @kernel("void(float64[:, ::1], int64, float64)")
@@ -639,13 +783,12 @@ def spread_mean(inverse: FloatArray, n_knot: int, weight: float) -> None:
     It is given for one of the middle knot alone, of the same weight; see `_solve_mean`.
     """
     n, middle = len(inverse), n_knot // 2
-    for i in range(n):
-        for j in range(i):
-            inverse[j, i] = inverse[i, j]
+    _mirror(inverse)
     of_mean, of_middle = np.zeros(n), inverse[middle].copy()
     for k in range(n_knot):
-        of_mean += inverse[k] / n_knot
-    a, b = 1 + weight * of_mean[:n_knot].mean(), weight * of_middle[:n_knot].mean()
+        of_mean += inverse[k]
+    of_mean /= n_knot
+    a, b = 1 + weight * _mean(of_mean[:n_knot]), weight * _mean(of_middle[:n_knot])
     c, d = -weight * of_mean[middle], 1 - weight * of_middle[middle]
     determinant = a * d - b * c
     for i in range(n):
@@ -656,7 +799,7 @@ def spread_mean(inverse: FloatArray, n_knot: int, weight: float) -> None:
             row[j] -= of_mean[j] * p + of_middle[j] * q
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _open(row: FloatArray, stiffness: FloatArray, precision: FloatArray) -> float:
     n_knot = len(stiffness) + 1
     later, total, mean = row[1:n_knot], 0.0, 0.0
@@ -689,12 +832,27 @@ def open_variance(
     return _open(of_mean / n_knot, stiffness, precision)
 
 
-@kernel()
+@kernel(makes_arrays=False)
 def _jackknife(values: FloatArray) -> float:
-    n, mean, total = len(values), values.mean(), 0.0
+    n, mean, total = len(values), _mean(values), 0.0
     for k in range(n):
         total += (values[k] - mean) ** 2
     return (n - 1) / n * total
+
+
+@kernel(makes_arrays=False)
+def _shift(inverse: FloatArray, projected: FloatArray, shifts: FloatArray) -> None:
+    """Fill how far blocks move each number of a state, and behind them the mean of the knots."""
+    n_state, m = len(inverse), len(projected)
+    for i in range(n_state):
+        row = inverse[i]
+        for one in range(m):
+            total, some = 0.0, projected[one]
+            for j in range(n_state):
+                total += some[j] * row[j]
+            shifts[i, one] = total
+            if i < n_state - N_SHARED:
+                shifts[n_state, one] += total / (n_state - N_SHARED)
 
 
 @kernel(
@@ -718,12 +876,15 @@ def variances(  # noqa: PLR0917
     """
     n_state = len(state)
     n_knot = n_state - N_SHARED
-    inverse = np.empty((n_state, n_state))
-    _invert(factor, inverse)
+    inverse, n = np.empty((n_state, n_state)), len(factor)
+    _invert(factor, inverse, np.empty((_TILE, _TILE)), np.zeros((n, n)))
     spread_mean(inverse, n_knot, precision[0])
     white, jackknife, prior = variance[0], variance[1], variance[2]
     of_mean[2] = open_variance(inverse, stiffness, precision, prior)
-    of_mean[0] = inverse[:n_knot, :n_knot].sum() / n_knot**2 - of_mean[2]
+    total = 0.0
+    for i in range(n_knot):
+        total += _mean(inverse[i, :n_knot])
+    of_mean[0] = total / n_knot - of_mean[2]
     for i in range(n_state):
         white[i] = inverse[i, i] - prior[i]
     jackknife[:], of_mean[1] = white, of_mean[0]
@@ -732,14 +893,8 @@ def variances(  # noqa: PLR0917
     m = len(left_out)
     projected, residual = np.empty((m, n_state)), np.empty(left_out.shape[1])
     project(cells, state, left_out, projected, residual)
-    shifts, mean = np.zeros((n_state, m)), np.empty(m)
-    for one in range(m):
-        for i in range(n_state):
-            total = 0.0
-            for j in range(n_state):
-                total += projected[one, j] * inverse[i, j]
-            shifts[i, one] = total
-        mean[one] = shifts[:n_knot, one].sum() / n_knot
+    shifts = np.zeros((n_state + 1, m))
+    _shift(inverse, projected, shifts)
     for i in range(n_state):
         jackknife[i] = _jackknife(shifts[i])
-    of_mean[1] = _jackknife(mean)
+    of_mean[1] = _jackknife(shifts[n_state])

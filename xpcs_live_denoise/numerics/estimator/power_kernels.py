@@ -12,7 +12,7 @@ _FRACTION, _ONE, _BIAS, _SHIFT = 0xFFFFFFFFFFFFF, 0x3FF0000000000000, 1023, 52  
 _LOWEST = -700.0
 
 
-@kernel(in_order=True)
+@kernel(makes_arrays=False)
 def logarithms(x: FloatArray, whole: FloatArray, part: FloatArray, out: FloatArray) -> None:
     """Fill out with ln x for positive x, to 1e-15: the compiler makes vectors of plain sums only.
 
@@ -36,7 +36,7 @@ def logarithms(x: FloatArray, whole: FloatArray, part: FloatArray, out: FloatArr
         out[i] = e * _LN_2 + 2 * s * (1 + z * p)
 
 
-@kernel(in_order=True)
+@kernel(makes_arrays=False)
 def exponentials(x: FloatArray, out: FloatArray) -> None:
     """Fill out with exp x for x up to 700, to 1e-15."""
     bits = out.view(np.int64)
@@ -44,8 +44,8 @@ def exponentials(x: FloatArray, out: FloatArray) -> None:
         k = np.floor(max(x[i], _LOWEST) * _LOG2_E + 0.5)
         bits[i] = (np.int64(np.int32(k)) + _BIAS) << _SHIFT
     for i in range(len(x)):
-        y = max(x[i], _LOWEST)
-        r = y - np.floor(y * _LOG2_E + 0.5) * _LN_2
+        k = np.int32((bits[i] >> _SHIFT) - _BIAS)
+        r = max(x[i], _LOWEST) - k * _LN_2
         p = 1 / 40320 + r * (1 / 362880 + r * (1 / 3628800 + r * (1 / 39916800 + r / 479001600)))
         p = 1 / 24 + r * (1 / 120 + r * (1 / 720 + r * (1 / 5040 + r * p)))
         out[i] *= 1 + r * (1 + r * (1 / 2 + r * (1 / 6 + r * p)))

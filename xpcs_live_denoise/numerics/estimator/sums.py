@@ -22,7 +22,7 @@ from xpcs_live_denoise.numerics.arrays import (
 from xpcs_live_denoise.numerics.g2 import NOISE_REACH
 from xpcs_live_denoise.numerics.newest_frames import FrameRing
 from xpcs_live_denoise.numerics.threads import spread
-from xpcs_live_denoise.records.types import AXIS_1, SHARED, Array, FloatArray, IntArray
+from xpcs_live_denoise.records.types import SHARED, Array, FloatArray, IntArray
 
 FIRST_CAPACITY = 64
 
@@ -37,11 +37,15 @@ class BinnedCuts:
     row_frames: int = field(metadata=SHARED)  # ages, in what follows, are in rows of so many frames
     mean: FloatArray  # (n_cut, n_bin); 0 where a cut has no entry
     n_entries: FloatArray  # (n_cut, n_bin)
+    # (n_cut, n_bin): n / (noise x inflation), 0 where nothing is known. The inflation is what the
+    # jackknife finds beyond independent entries, the mean over bins of (variance of the binned
+    # mean) n / noise, at least 1: entries of C2 share pixels and frames.
+    weights: FloatArray
     noise: FloatArray  # (n_cut,): variance of one entry of C2 near that age; NaN: nothing tells
     mean_row: FloatArray  # (n_cut,): of the entries; NaN where there are none
     longest_lag: IntArray  # (n_cut,): first lag of the last bin that has an entry, frames
-    # (n_block, n_cut, n_bin): as `mean`, without the pixels of one block; None: no blocks known.
-    left_out: FloatArray | None = field(metadata=AXIS_1)
+    # (n_cut, n_bin, n_block): as `mean`, without the pixels of one block; None: no blocks known.
+    left_out: FloatArray | None
 
     @property
     def mean_age(self) -> FloatArray:
@@ -269,25 +273,27 @@ class AgeSums:
         which both frames of an entry must lie, everything by default; a lag bin counts there only
         if all its lags do. There are no bins whose lags are all longer than `longest`, frames.
         """
-        centres = np.asarray(rows, np.float64).reshape(-1)
-        reach = np.asarray(widths, np.float64) / 2
-        first = np.clip(centres + 0.5 - reach, 0, self.n_rows)
-        stop = np.clip(centres + 0.5 + reach, 0, self.n_rows)
-        bounds = None if within is None else np.asarray(within, np.float64)
-        return self._means(roi, first, stop, centres, within=bounds, longest=longest)
+        centres = np.array(rows, np.float64).reshape(-1)
+        reach = np.full(len(centres), widths, np.float64)
+        inside = np.empty((2, 0)) if within is None else np.array(within, np.float64)
+        return self._means(roi, centres, reach, inside, longest=longest)
 
     def cuts_of_frames(
         self, roi: int, ages: ArrayLike, widths: ArrayLike, within: ArrayLike | None = None
     ) -> BinnedCuts:
         """Return `cuts` of a ROI; centres, widths and `within` are in frames."""
         n = self.row_frames
-        rows = (np.asarray(ages, np.float64) - (n - 1) / 2) / n
-        bounds = None if within is None else np.asarray(within, np.float64) / n
-        return self.cuts(roi, rows, np.asarray(widths) / n, bounds)
+        if n > 1:
+            ages = (np.asarray(ages, np.float64) - (n - 1) / 2) / n
+            widths = np.asarray(widths) / n
+            within = None if within is None else np.asarray(within, np.float64) / n
+        return self.cuts(roi, ages, widths, within)
 
     def series(self, roi: int) -> BinnedCuts:
         """Return one cut that holds the whole series."""
-        return self._means(roi, np.array([0.0]), np.array([float(self.n_rows)]), None)
+        n = float(self.n_rows)
+        everything = np.array([n / 2]), np.array([n + 1]), np.empty((2, 0))
+        return self._means(roi, *everything, noise_reach=math.inf)
 
     def lag_bins(self) -> tuple[IntArray, FloatArray]:
         """Return edges (n_bin + 1,) and mean lag (n_bin,) of the bins of all cuts, frames."""
@@ -303,47 +309,44 @@ class AgeSums:
     def _means(
         self,
         roi: int,
-        first: FloatArray,
-        stop: FloatArray,
-        centres: FloatArray | None,
+        centres: FloatArray,
+        widths: FloatArray,
+        within: FloatArray,
         *,
-        within: FloatArray | None = None,
+        noise_reach: float = NOISE_REACH,
         longest: int | None = None,
     ) -> BinnedCuts:
-        """Average rows [first, stop) of each cut; noise near `centres`, None: of all rows."""
+        """Average the rows of each cut; noise is that of `noise_reach` frames to either side."""
         from . import sums_kernels as kernels
 
         edges, lag = self.lag_bins()
         if longest is not None:
             n_bin = int(np.searchsorted(edges[:-1], longest, side="right"))
             edges, lag = edges[: n_bin + 1], lag[:n_bin]
-        n_cut, n_bin = len(first), len(lag)
-        low = int(first.min()) if n_cut else 0
-        high = math.ceil(stop.max()) if n_cut else 0
-        begin, end = first[:, np.newaxis], np.maximum(stop, first)[:, np.newaxis]
-        if within is not None:  # an entry of a row reaches half its lag to either side
-            last_lag = (edges[1:] - 1) // 2
-            earlier, later = last_lag, last_lag + (edges[1:] - 1) % 2
-            lowest = within[0][:, np.newaxis] + earlier / self.row_frames  # (n_cut, n_bin)
-            highest = within[1][:, np.newaxis] - later / self.row_frames
-            if (lowest > begin).any() or (highest < end).any():
-                begin = np.clip(lowest, begin, end)
-                end = np.maximum(np.minimum(highest, end), begin)
-        number, mean = np.zeros((2, n_cut, n_bin))
-        left_out, row = np.zeros((self.n_block, n_cut, n_bin)), np.empty(n_cut)
+        shape = len(centres), len(lag)
+        number, mean, weights = np.zeros((3, *shape))
+        left_out, of_cut = np.zeros((*shape, self.n_block)), np.empty((2, len(centres)))
+        longest_lag = np.empty(len(centres), np.int64)
         sums, counts, blocks = (values[roi] for values in self._tables())
         kernels.cut_means(
             sums,
             counts,
             blocks.reshape(len(blocks), blocks.shape[1] * self.n_block),
-            *map(np.ascontiguousarray, (begin, end)),
-            low,
-            high,
-            int((edges[:-1] <= self._longest_lag(low, high)).sum()),
+            self._squares[roi],
+            self._pairs[roi],
+            centres,
+            widths,
+            within,
+            edges.copy(),
+            self.row_frames,
+            self.n_frames,
+            noise_reach,
             number,
             mean,
             left_out,
-            row,
+            weights,
+            *of_cut,
+            longest_lag,
         )
         return BinnedCuts(
             edges=edges,
@@ -351,36 +354,12 @@ class AgeSums:
             row_frames=self.row_frames,
             mean=mean,
             n_entries=number,
-            noise=self._noise(roi, centres, n_cut),
-            mean_row=row,
-            longest_lag=np.where(number > 0, edges[:-1], 0).max(axis=1, initial=0),
+            weights=weights,
+            noise=of_cut[0],
+            mean_row=of_cut[1],
+            longest_lag=longest_lag,
             left_out=left_out if self.n_block else None,
         )
-
-    def _longest_lag(self, low: int, high: int) -> int:
-        """Return a lag that no entry of rows [low, high) is longer than, frames."""
-        n, size = self.n_frames, self.row_frames
-        age = min(max((n - 1) // 2, low * size), high * size - 1)  # the one nearest to the middle
-        return 2 * min(age, n - 1 - age) + 2
-
-    def _noise(self, roi: int, centres: FloatArray | None, n_cut: int) -> FloatArray:
-        """Return half the mean squared difference of neighbours along the diagonals."""
-        n_pair = max(self.n_rows - (self.row_frames == 1), 0)
-        begin, end = np.zeros(n_cut), np.full(n_cut, float(n_pair))
-        if centres is not None:
-            middle, reach = centres + (1 - 1 / self.row_frames) / 2, NOISE_REACH / self.row_frames
-            begin = np.clip(middle - reach, 0, n_pair)
-            end = np.clip(middle + reach, begin, n_pair)
-        low, high = int(begin.min(initial=n_pair)), math.ceil(end.max(initial=0.0))
-        edge: IntArray = np.arange(low, max(high, low) + 1, dtype=np.int64)
-        squares, pairs = (
-            np.interp(end, edge, total) - np.interp(begin, edge, total)
-            for total in (
-                np.concatenate([[0.0], np.cumsum(values[roi, low:high])])
-                for values in (self._squares, self._pairs)
-            )
-        )
-        return np.where(pairs > 0, squares / np.where(pairs > 0, pairs, 1.0), np.nan)
 
 
 @functools.lru_cache(maxsize=8)
@@ -475,7 +454,8 @@ class StackedResiduals:
         return StackedResiduals(
             np.pad(self._weight, (0, more)) + weights.sum(axis=0),
             np.pad(self._total, (0, more)) + (weights * residual).sum(axis=0),
-            np.pad(self._left_out, ((0, 0), (0, more))) + (weights * left_out).sum(axis=1),
+            np.pad(self._left_out, ((0, 0), (0, more)))
+            + np.einsum("ab,kab->kb", weights, left_out),
         )
 
     def misfit(self) -> float:
