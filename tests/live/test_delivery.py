@@ -226,6 +226,11 @@ def test_a_publication_that_takes_long_is_made_less_often_while_frames_wait(synt
     assert not due(30, frames_wait=True)
     clock[0] += 0.2
     assert due(30, frames_wait=True)
+    deliveries.put(run.publication(20, 30), cost_s=60.0)
+    clock[0] += 4.9
+    assert not due(40, frames_wait=True)
+    clock[0] += 0.2
+    assert due(40, frames_wait=True)  # somebody watches
 
 
 def test_of_rows_that_were_published_no_more_is_kept_than_which_they_are(synthetic):

@@ -33,8 +33,9 @@ from .worker import Worker
 logger = logging.getLogger(__name__)
 
 DEFAULT_PATH = "processed"  # where `results` looks by itself
-# Times as long as the last publication took, frames that wait are worked on before the next.
-WORK_BETWEEN = 4.0
+# Frames that wait are worked on so many times as long as the last publication took, before the
+# next; but not longer than this, s: somebody watches.
+WORK_BETWEEN, LONGEST_WORK_S = 4.0, 5.0
 END_STORED = "its final results are stored"
 
 
@@ -240,7 +241,9 @@ class RunDeliveries:
         """
         # The first Gamma(t) waits for nothing.
         first_window = self.n_frames < window <= n_frames
-        least_s = max(period_s, self._cost_s * WORK_BETWEEN) if frames_wait else period_s
+        least_s = period_s
+        if frames_wait:
+            least_s = max(period_s, min(self._cost_s * WORK_BETWEEN, LONGEST_WORK_S))
         waited = time.monotonic() - self._last_s >= least_s
         return n_frames > self.n_frames and (first_window or waited)
 
