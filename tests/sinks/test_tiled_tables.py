@@ -72,7 +72,7 @@ def test_rows_that_are_offered_again_after_an_error_are_stored_once(faults, stat
 
 
 def test_thousands_of_rows_go_in_a_few_messages_below_the_limit():
-    database, limit = Database(), 100_000
+    database, limit = Database(), 20_000
     table = table_in(database, max_message_bytes=limit)
     table.append(rows(*range(20_000)))
     assert database.seq_nums == [*range(1, 20_001)]
