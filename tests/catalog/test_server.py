@@ -15,7 +15,11 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from xpcs_live_denoise.catalog.server import EmbeddedServer, embedded_config
+from xpcs_live_denoise.catalog.server import (
+    EmbeddedServer,
+    embedded_config,
+    examine_arguments_once,
+)
 from xpcs_live_denoise.errors import (
     InvalidInputError,
     MissingDependencyError,
@@ -108,6 +112,25 @@ def test_stopping_twice_or_before_the_start_is_harmless(tmp_path):
     server.stop()
     server.wait()
     assert not server.running
+
+
+def test_what_a_function_of_the_server_wants_is_found_out_once(monkeypatch):
+    from fastapi.dependencies import utils
+
+    examined = []
+
+    def examine(**arguments):
+        examined.append(arguments)
+        return object()
+
+    monkeypatch.setattr(utils, "get_dependant", examine)
+    examine_arguments_once()
+    one = {"path": "/a", "call": len, "name": None, "parent_oauth_scopes": ["read"]}
+    first = utils.get_dependant(**one)
+    assert utils.get_dependant(**one) is first
+    others = [{**one, "path": "/b"}, {**one, "call": max}, {**one, "parent_oauth_scopes": []}]
+    assert len({first, *(utils.get_dependant(**other) for other in others)}) == 4
+    assert examined == [one, *others]
 
 
 def test_a_taken_port_is_named(tmp_path):

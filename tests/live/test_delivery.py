@@ -204,6 +204,35 @@ def test_what_is_taken_back_of_a_long_series_are_all_rows_in_parts_that_take_no_
     assert set(gamma.reason) == {"another_series"}
 
 
+def test_a_publication_that_takes_long_is_made_less_often_while_frames_wait(synthetic, monkeypatch):
+    run, clock = synthetic(n_frames=90), [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    deliveries = RunDeliveries([])
+
+    def due(n_frames, frames_wait):
+        return deliveries.is_due(n_frames, window=50, period_s=0.5, frames_wait=frames_wait)
+
+    assert due(10, frames_wait=True)  # the first
+    deliveries.put(run.publication(0, 10), cost_s=0.3)
+    clock[0] += 0.6
+    assert due(20, frames_wait=False)
+    assert not due(20, frames_wait=True)
+    assert due(50, frames_wait=True)  # the first window is complete
+    clock[0] += 0.7
+    assert due(20, frames_wait=True)
+    assert not due(10, frames_wait=False)  # nothing is new
+    deliveries.put(run.publication(10, 20), cost_s=0.01)
+    clock[0] += 0.4
+    assert not due(30, frames_wait=True)
+    clock[0] += 0.2
+    assert due(30, frames_wait=True)
+    deliveries.put(run.publication(20, 30), cost_s=60.0)
+    clock[0] += 4.9
+    assert not due(40, frames_wait=True)
+    clock[0] += 0.2
+    assert due(40, frames_wait=True)  # somebody watches
+
+
 def test_of_rows_that_were_published_no_more_is_kept_than_which_they_are(synthetic):
     run, published = synthetic(n_frames=90), Published()
     table = run.publication(0, 90).gamma

@@ -69,6 +69,18 @@ def test_the_same_numbers_are_counts_where_others_are_as_high(dtype, mean):
     assert LostPixels(bad).repair(pixels, 0)[0] is pixels
 
 
+@pytest.mark.parametrize("n_bad", [1, 3, 150])
+def test_the_good_pixels_of_a_frame_stay_side_by_side_in_memory(n_bad):
+    pixels = frames(50)
+    wrong = np.sort(np.random.default_rng(1).permutation(400)[:n_bad])
+    pixels[:, wrong] = 65535
+    bad = BadPixels(ROIS, pixels)
+    kept = bad.without(pixels)
+    np.testing.assert_array_equal(kept, np.delete(pixels, wrong, axis=1))
+    assert kept.flags.c_contiguous  # screening takes four times as long if they do not
+    np.testing.assert_array_equal(ROIS.pixels[np.delete(np.arange(400), wrong)], bad.roi_map.pixels)
+
+
 def test_a_first_window_without_bad_pixels_leaves_everything_as_it_is():
     pixels = frames(50)
     bad = BadPixels(ROIS, pixels)

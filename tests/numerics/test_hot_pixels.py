@@ -7,7 +7,7 @@ import pytest
 
 from xpcs_live_denoise import RoiMap, simulate_speckle
 from xpcs_live_denoise.numerics.bad_pixels import BadPixels
-from xpcs_live_denoise.numerics.hot_pixels import CLEAR, HotPixels, even_out
+from xpcs_live_denoise.numerics.hot_pixels import CLEAR, HotPixels, even_out, roi_sums
 
 ROIS = RoiMap.from_labels(np.repeat([[1], [2]], 800, axis=1).reshape(40, 40))
 HOT = 20 * 40 + 13  # row 20, column 13; pixels of these ROIs are all pixels of the frame
@@ -161,3 +161,12 @@ def test_a_roi_that_is_not_looked_at_has_no_pixel_far_from_the_others(n_pixels, 
         assert maybe[0] or n_far == 0
         skipped += not maybe[0]
     assert skipped or shape < 1, "else nothing was tried"
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "uint64", ">u2"])
+def test_sums_of_rois_are_exact_however_frames_lie_in_memory(dtype):
+    top = 255 if dtype == "uint8" else 65535
+    pixels = np.random.default_rng(3).integers(0, top, (7, 1600), endpoint=True).astype(dtype)
+    for given in (pixels, pixels[::2], np.asfortranarray(pixels)):
+        truth = np.stack([given[:, one].astype(float).sum(axis=1) for one in ROIS.slices], axis=1)
+        np.testing.assert_array_equal(roi_sums(given, ROIS), truth)

@@ -255,9 +255,27 @@ def test_small_arrays_of_a_stream_are_described_in_one_request(tiled_client, syn
     sink.finish(ended())
     hooks.pop()
     described = [method for method, path in asked if path.endswith(f"{sink.uid}/g2")]
-    # Its arrays when the result comes, and the coordinates at the end; all others make nodes.
-    assert described.count("PATCH") == 2
+    # The coordinates at the end; its arrays when it is made, and all others make nodes.
+    assert described.count("PATCH") == 1
     assert described.count("POST") == len(derived(tiled_client, sink)["g2"].base)
+
+
+def test_arrays_that_grow_together_are_described_in_one_request(tiled_client, synthetic):
+    run, asked = synthetic(n_frames=230, n_roi=1, n_expected=None, map_frames=60), []
+    sink = TiledSink(run.info, client=tiled_client)
+    hooks = tiled_client.context.http_client.event_hooks["request"]
+    hooks.append(lambda request: asked.append((request.method, request.url.path)))
+    for start, stop in ((0, 150), (150, 230)):
+        asked.clear()
+        sink.write(run.publication(start, stop, gamma=None, c2=None))
+    hooks.pop()
+    described = [method for method, path in asked if path.endswith(f"{sink.uid}/two_time")]
+    assert described == ["PATCH"]
+    run_read = derived(tiled_client, sink)["two_time"].base
+    bands = ["c2_band", "c2_band_denoised", "c2_band_spread"]
+    assert {run_read[name].shape for name in bands} == {(1, 400, 50)}
+    keys = run_read.metadata["data_keys"]
+    assert {tuple(keys[name]["shape"]) for name in bands} == {(1, 400, 50)}
 
 
 def test_growing_keeps_what_was_written_and_needs_nothing_again(tiled_client, synthetic):

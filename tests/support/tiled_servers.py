@@ -18,7 +18,11 @@ import time
 from http import HTTPStatus
 from pathlib import Path
 
-from xpcs_live_denoise.catalog.server import embedded_config, let_writers_wait
+from xpcs_live_denoise.catalog.server import (
+    embedded_config,
+    examine_arguments_once,
+    let_writers_wait,
+)
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
@@ -83,24 +87,6 @@ def create_containers(client):
                 raise
 
 
-def analyse_dependencies_once():
-    """Let FastAPI look at the signature of a dependency once instead of in each request.
-
-    It does that for an app that overrides dependencies, as Tiled's: a third of a server's time.
-    """
-    from fastapi.dependencies import utils
-
-    analyse, known = utils.get_dependant, {}
-
-    def get_dependant(**options):
-        key = tuple(map(str, options.items()))
-        if key not in known:
-            known[key] = options["call"], analyse(**options)  # the call: its id stays its own
-        return known[key][1]
-
-    utils.get_dependant = get_dependant
-
-
 def _serve(directory, readable, api_key, port, log_path):
     with log_path.open("ab") as log:
         os.dup2(log.fileno(), 1)
@@ -117,10 +103,10 @@ def _serve(directory, readable, api_key, port, log_path):
     from tiled.server.app import build_app_from_config
     from tiled.server.logging_config import LOGGING_CONFIG
 
-    analyse_dependencies_once()
     let_writers_wait()
     config = configuration(directory, readable, api_key)
     app = build_app_from_config(config)
+    examine_arguments_once()
     options = {**config.uvicorn, "port": port, "log_config": LOGGING_CONFIG}
     uvicorn.run(app, **options)
 

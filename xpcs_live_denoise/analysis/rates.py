@@ -50,7 +50,7 @@ WHOLE_SERIES = "whole_series"
 BEST_FIRST = (RowSource.PATH, RowSource.BAYES)
 # Frames behind an age when the path first tells it, most rows of one source and ROI in a
 # publication, and most ROIs.
-PATH_DELAY, LIVE_ROWS, LIVE_ROIS = 5, 50, 20
+PATH_DELAY, LIVE_ROWS, LIVE_ROIS = 5, 50, 12
 # A provisional row is fitted once its age is this many frames old, so that lags to 50 exist.
 LIVE_DELAY = 25
 
@@ -385,7 +385,7 @@ class SeriesRates:
 
 
 class Turns:
-    """Whose rows a publication brings: at most 20 ROIs, those that have waited longest.
+    """Whose rows a publication brings: at most 12 ROIs, those that have waited longest.
 
     Its state is the first age of which each group of ROIs has no rows yet. What a ROI costs in any
     case, its path above all, does not depend on how many ages are new.

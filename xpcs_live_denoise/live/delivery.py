@@ -33,6 +33,9 @@ from .worker import Worker
 logger = logging.getLogger(__name__)
 
 DEFAULT_PATH = "processed"  # where `results` looks by itself
+# Frames that wait are worked on so many times as long as the last publication took, before the
+# next; but not longer than this, s: somebody watches.
+WORK_BETWEEN, LONGEST_WORK_S = 4.0, 5.0
 END_STORED = "its final results are stored"
 
 
@@ -206,6 +209,7 @@ class RunDeliveries:
         self.n_frames = 0
         self._deliveries = deliveries
         self._last_s = float("-inf")  # time.monotonic() of the last publication
+        self._cost_s = 0.0  # of that
         self._published = Published()
 
     @property
@@ -228,19 +232,28 @@ class RunDeliveries:
         for delivery in self._deliveries:
             delivery.begin(info)
 
-    def is_due(self, n_frames: int, *, window: int, period_s: float) -> bool:
-        """Whether a publication of so many frames is new, and the last one is long enough ago."""
+    def is_due(
+        self, n_frames: int, *, window: int, period_s: float, frames_wait: bool = False
+    ) -> bool:
+        """Whether a publication of so many frames is new, and the last one is long enough ago.
+
+        While frames wait they go first: a publication that takes long is made less often.
+        """
         # The first Gamma(t) waits for nothing.
         first_window = self.n_frames < window <= n_frames
-        waited = time.monotonic() - self._last_s >= period_s
+        least_s = period_s
+        if frames_wait:
+            least_s = max(period_s, min(self._cost_s * WORK_BETWEEN, LONGEST_WORK_S))
+        waited = time.monotonic() - self._last_s >= least_s
         return n_frames > self.n_frames and (first_window or waited)
 
-    def put(self, publication: Publication) -> None:
-        """Take a publication."""
+    def put(self, publication: Publication, cost_s: float = 0.0) -> None:
+        """Take a publication, which took `cost_s` to make."""
         for delivery in self._deliveries:
             delivery.put(publication)
         self._published.add(publication)
         self.n_frames, self._last_s = publication.n_frames, time.monotonic()
+        self._cost_s = cost_s
 
     def take_back(self, status: Status) -> None:
         """Write over what was published so far: no numbers, and rows that say why."""

@@ -197,9 +197,9 @@ class LiveRun:
         if not self._notes.failure:
             found = self._followed.poll(is_current=lambda: not self._worker.depth)
             self._read(found, time.monotonic())
-        self._publish_if_due()
+        self._publish_if_due(frames_wait=self._worker.depth > 0)
 
-    def _publish_if_due(self) -> None:
+    def _publish_if_due(self, *, frames_wait: bool) -> None:
         """Publish if there are new frames and the last publication is long enough ago."""
         analysis, settings = self._analysis, self._session.settings
         if analysis is None or self._begun is None or self._notes.failure:
@@ -207,7 +207,10 @@ class LiveRun:
         if self._begun.axis.is_held:
             return
         if self.deliveries.is_due(
-            analysis.n_frames, window=settings.window, period_s=settings.publish_period_s
+            analysis.n_frames,
+            window=settings.window,
+            period_s=settings.publish_period_s,
+            frames_wait=frames_wait,
         ):
             self._publish(analysis, self._begun)
 
@@ -318,7 +321,8 @@ class LiveRun:
                     self._take(piece, arrival)
                     n_done += len(piece)
                     self._notes.add(*self._source.notes)
-                    self._publish_if_due()
+                    more = n_done < reference.n_frames or self._worker.depth > 0
+                    self._publish_if_due(frames_wait=more)
         except FrameShapeError as error:
             self._skip(max(0, reference.n_frames - n_done), str(error))
 
@@ -380,8 +384,9 @@ class LiveRun:
         publication = dataclasses.replace(
             publication, c2=rows, status=self._status, picture=picture
         )
-        self._worker.counts.observe("xpcs_publication_seconds", time.monotonic() - began)
-        self.deliveries.put(publication)
+        cost_s = time.monotonic() - began
+        self._worker.counts.observe("xpcs_publication_seconds", cost_s)
+        self.deliveries.put(publication, cost_s)
         self.known.take(publication, begun.info)
 
     def _end(self, end: End) -> None:

@@ -21,6 +21,7 @@ ALONE = 4
 # A frame with more bad pixels does not tell which of them are bad for good, unless all do so.
 MOST_BAD = 0.5
 PATIENCE = 5  # frames with more bad pixels before they are believed
+FEW_RUNS = 100  # of good pixels side by side: quicker to copy than single pixels
 FEWEST_LEFT = 2  # pixels that a ROI needs
 OFTEN = 1 / 3  # fraction of the frames in which a pixel is bad that is bad for good
 _BY_CHANCE = 0.01  # pixels that may be called constant by chance
@@ -71,7 +72,8 @@ class BadPixels:
         self.silent: IntArray = np.zeros(0, np.int64)
         self.hot: IntArray = np.zeros(0, np.int64)
         self.negative_is_data = False
-        self._keep: BoolArray | None = None
+        self._keep: IntArray | None = None  # places of the good pixels, and these side by side
+        self._runs: list[slice] = []
         sure = np.stack([_no_number(frame) for frame in frames]) if len(frames) else frames != 0
         negative = (frames < 0) & ~sure if frames.dtype.kind in "if" else np.zeros_like(sure)
         self.negative_is_data = _are_data(frames, negative)
@@ -99,8 +101,13 @@ class BadPixels:
         )
 
     def without(self, pixels: Array) -> Array:
-        """Return pixels (k, n_pixels) without those that are bad for good."""
-        return pixels if self._keep is None else pixels[:, self._keep]
+        """Return pixels (k, n_pixels) without those that are bad for good, frame behind frame."""
+        if self._keep is None:
+            return pixels
+        # A mask would transpose them in memory, which all that follows would pay for.
+        if len(self._runs) <= FEW_RUNS:
+            return np.concatenate([pixels[:, one] for one in self._runs], axis=1)
+        return pixels.take(self._keep, axis=1, mode="clip")
 
     def of_frames(self, pixels: Array) -> dict[int, BoolArray]:
         """Return which pixels are bad in frames, (k, n_pixels) as `without` returns them.
@@ -143,7 +150,12 @@ class BadPixels:
             mask = np.ones(self.roi_map.shape, np.bool_)
             mask.ravel()[self.roi_map.pixels[for_good]] = False
             self.roi_map = self.roi_map.with_mask(mask)
-            self._keep = ~for_good
+            self._keep = keep = np.flatnonzero(~for_good)
+            starts, stops = (
+                keep[np.diff(keep, prepend=-2) != 1],
+                keep[np.diff(keep, append=-2) != 1],
+            )
+            self._runs = [slice(i, j + 1) for i, j in zip(starts, stops, strict=True)]
 
     def _newly_far(self, frames: Array, unknown: BoolArray) -> BoolArray:
         """Return which pixels are far from the others in the last frames, (k, n_pixels)."""

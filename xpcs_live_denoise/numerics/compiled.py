@@ -26,7 +26,7 @@ _MODULES = (
     "estimator.sums_kernels",
 )
 # Modules whose kernels are compiled for each type of frame, when they are called.
-_BY_TYPE = ("two_time", "mean_image", "bslz4")
+_BY_TYPE = ("two_time", "mean_image", "bslz4", "hot_pixels")
 
 Function: TypeAlias = Callable[..., Any]
 

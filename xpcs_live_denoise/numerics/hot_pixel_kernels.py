@@ -22,6 +22,20 @@ def gamma_reach(mean: float, variance: float, clear: float) -> float:  # pragma:
     return ((1 - root**2 / 9 + clear * root / 3) ** 3 - 1) / root * np.sqrt(variance)
 
 
+@kernel(in_order=True)
+def sum_rois(pixels: Any, edges: Any, sums: Any) -> None:  # pragma: no cover (compiled)
+    """Write the sum over each ROI, (k, n_roi), of frames of unsigned numbers (k, n_pixels).
+
+    ROI r has the pixels [edges[r], edges[r + 1]), unsigned.
+    """
+    for frame in range(len(pixels)):
+        for roi in range(len(edges) - 1):
+            total = np.uint64(0)
+            for i in range(edges[roi], edges[roi + 1]):
+                total += np.uint64(pixels[frame, i])
+            sums[frame, roi] = total
+
+
 @kernel("i8(f8[::1], f8, f8, f8, f8, i8, b1[::1])")
 def far_from_usual(
     values: Any, middle: float, most: float, floor: float, clear: float, passes: int, far: Any

@@ -270,15 +270,26 @@ def as_floats(pixels: Array) -> Array:
 
 def roi_sums(pixels: Array, rois: RoiMap) -> FloatArray:
     """Return the sum over each ROI, (k, n_roi), of `pixels` (k, n_pixels)."""
-    short = _is_short(pixels) and rois.n_pixels.max() <= 2**16
-    dtype = np.uint32 if short else np.float64
-    starts = [one.start for one in rois.slices]
-    return np.add.reduceat(pixels, starts, axis=1, dtype=dtype).astype(np.float64)
+    edges = np.append(0, np.cumsum(rois.n_pixels)).astype(np.uint64)
+    if pixels.dtype.kind != "u" or pixels.dtype.itemsize > 4:
+        return np.add.reduceat(pixels, edges[:-1].astype(np.int64), axis=1, dtype=np.float64)
+    from .hot_pixel_kernels import sum_rois
+
+    sums = np.empty((len(pixels), rois.n_roi))
+    sum_rois(np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("=")), edges, sums)
+    return sums
 
 
 def _is_short(pixels: Array) -> bool:
     """Whether 65,536 pixels may be added as uint32, which is two or three times as fast."""
     return pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2
+
+
+def compile_kernels() -> None:
+    """Compile what adds up pixels of the usual types, or read it from disk."""
+    rois = RoiMap.from_labels(np.ones((1, 1), np.int64))
+    for dtype in (np.uint16, np.uint32):
+        roi_sums(np.zeros((1, 1), dtype), rois)
 
 
 def _moments(pixels: Array, rois: RoiMap) -> tuple[FloatArray, FloatArray]:

@@ -30,12 +30,16 @@ class IntensityStream:
         if news is None:
             return
         start, stop = news
-        for name, values in (("total", rows.total), ("roi_mean", rows.roi_mean)):
-            node = self._nodes.array(STREAM, name)
-            length = max(rows.stop, node.lengths.get("t_s", 0))  # both of one, or nobody can read
-            node.reserve((length, *values.shape[1:]))
+        arrays = {"total": rows.total, "roi_mean": rows.roi_mean}
+        nodes = self._nodes.arrays
+        there = [nodes[STREAM, name].lengths for name in arrays if (STREAM, name) in nodes]
+        # Both of one length, or nobody can read.
+        length = max([rows.stop, *(lengths.get("t_s", 0) for lengths in there)])
+        shapes = {name: (length, *values.shape[1:]) for name, values in arrays.items()}
+        self._nodes.reserve(STREAM, shapes)
+        for name, values in arrays.items():
             new = values[start - rows.start : stop - rows.start]
-            node.patch(new, (start, *(0,) * (values.ndim - 1)))
+            self._nodes.array(STREAM, name).patch(new, (start, *(0,) * (values.ndim - 1)))
         self._arrived.add(digests, rows.start)
 
 

@@ -47,14 +47,15 @@ class TwoTimeStream:
         arrays = self._nodes.arrays.items()
         lengths = [array.lengths.get("t_s", 0) for (stream, _), array in arrays if stream == STREAM]
         shape = (n_roi, max(band.stop, *lengths) if lengths else band.stop, window)
-        for name, field in BANDS.items():
-            values: FloatArray | None = getattr(band, field)
-            if values is None and (STREAM, name) not in self._nodes.arrays:
-                continue
-            node = self._nodes.array(STREAM, name)
-            node.reserve(shape)
+        fields: dict[str, FloatArray | None] = {
+            name: getattr(band, field) for name, field in BANDS.items()
+        }
+        there = [n for n, v in fields.items() if v is not None or (STREAM, n) in self._nodes.arrays]
+        self._nodes.reserve(STREAM, dict.fromkeys(there, shape))
+        for name, values in fields.items():
             if values is None:
                 continue
+            node = self._nodes.array(STREAM, name)
             rows = np.ascontiguousarray(values.swapaxes(0, 1), dtype=np.float32)
             digests = np.array([_digest(row) for row in rows], np.int64)
             news = self._rows(name).news(digests, band.start)
@@ -115,10 +116,10 @@ class TwoTimeStream:
                 node.describe({"version": self._version})
             self._frames_per_bin = rows.frames_per_bin
             self._arrived.pop(MAP, None)
-        said = {"frames_per_bin": self._frames_per_bin}
-        node.reserve((n_roi, rows.stop, rows.stop), **said, version=self._version)
+        said, shape = {"frames_per_bin": self._frames_per_bin}, (n_roi, rows.stop, rows.stop)
         if is_new:
-            self._nodes.describe_keys(STREAM, {MAP: said})
+            self._nodes.describe_shapes(STREAM, {MAP: node.capacity(shape)}, **said)
+        node.reserve(shape, **said, version=self._version)
         if is_other or is_new:  # a process that died has lost the rows before
             for start, stop in _strips(0, rows.start):
                 nothing = np.full((n_roi, stop - start, stop), np.nan, np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from xpcs_live_denoise.numerics.rois import RoiMap
 from xpcs_live_denoise.records.frames import HDF5Frames, RoiPixels
+from xpcs_live_denoise.records.types import Array
 from xpcs_live_denoise.sources import (
     FileRoots,
     FrameReader,
@@ -43,7 +44,9 @@ def reading(case: Case, shape: tuple[int, int] = SHAPE_4M) -> Iterator[Section]:
     with tempfile.TemporaryDirectory(prefix="xpcs-bench-") as folder:
         for dtype in DTYPES:
             path = Path(folder) / f"{dtype}.h5"
-            write_frames(path, n_frames, shape, COUNTS, dtype)
+            rng = np.random.default_rng(5)
+            frames = (rng.poisson(COUNTS, shape) for _ in range(DISTINCT))
+            write_frames(path, n_frames, shape, frames, dtype)
             ours, plain = (
                 partial(read, path, rois, n_frames) for read in (read_ours, read_plainly)
             )
@@ -57,10 +60,13 @@ def reading(case: Case, shape: tuple[int, int] = SHAPE_4M) -> Iterator[Section]:
 
 
 def write_frames(
-    path: Path, n_frames: int, shape: tuple[int, int], counts: float, dtype: str = "uint32"
+    path: Path,
+    n_frames: int,
+    shape: tuple[int, int],
+    frames: Iterable[Array],
+    dtype: str = "uint32",
 ) -> None:
-    """Write a file of compressed frames, a chunk each, of which DISTINCT differ."""
-    rng = np.random.default_rng(5)
+    """Write a file of compressed frames, a chunk each: these, over and over again."""
     with h5py.File(path, "w", libver="latest") as file:
         dataset = file.create_dataset(
             DATASET,
@@ -70,15 +76,14 @@ def write_frames(
             maxshape=(None, *shape),
             **hdf5plugin.Bitshuffle(cname="lz4"),
         )
-        chunks: list[bytes] = []
-        for number in range(min(DISTINCT, n_frames)):
-            dataset[number] = rng.poisson(counts, shape)
+        n_distinct = 0
+        for number, frame in enumerate(frames):
+            dataset[number] = frame
+            n_distinct += 1
         file.flush()
-        for number in range(n_frames):
-            if number < DISTINCT:
-                chunks.append(dataset.id.read_direct_chunk((number, 0, 0))[1])
-            else:
-                dataset.id.write_direct_chunk((number, 0, 0), chunks[number % DISTINCT])
+        for number in range(n_distinct, n_frames):
+            _, chunk = dataset.id.read_direct_chunk((number - n_distinct, 0, 0))
+            dataset.id.write_direct_chunk((number, 0, 0), chunk)
 
 
 def _reader(name: str, read: Callable[[], int], dtype: str, *, peer: bool = False) -> Contestant:
