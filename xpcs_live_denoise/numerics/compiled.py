@@ -17,6 +17,7 @@ _MODULES = (
     "fit_kernels",
     "hot_pixel_kernels",
     "static_kernels",
+    "estimator.algebra_kernels",
     "estimator.cell_kernels",
     "estimator.grid_kernels",
     "estimator.path_kernels",

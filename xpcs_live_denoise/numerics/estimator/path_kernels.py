@@ -15,6 +15,7 @@ import numpy as np
 from xpcs_live_denoise.numerics.compiled import kernel
 from xpcs_live_denoise.records.types import FloatArray, IntArray
 
+from .algebra_kernels import TILE, factorise, invert, mean_of, solve_mean, spread_mean
 from .power_kernels import exponentials, logarithms
 
 # Of `PathCells`: node, share, row, at, place, value; the weight of each cell; frames of a knot.
@@ -305,128 +306,7 @@ def _evaluate(  # noqa: PLR0917
     return of_shared[N_SHARED, N_SHARED] / 2
 
 
-# --- its algebra -------------------------------------------------------------------------------
-
-_TILE = 4  # rows and columns that are done at once: numbers that are loaded are used four times
-
-
-@kernel(makes_arrays=False)
-def _tile(  # noqa: PLR0917
-    left: FloatArray, i: int, right: FloatArray, j: int, first: int, stop: int, out: FloatArray
-) -> None:
-    """Fill out (4, 4) with products of rows i .. i + 3 and j .. j + 3, columns [first, stop)."""
-    a, b, c, d = (
-        left[i, first:stop],
-        left[i + 1, first:stop],
-        left[i + 2, first:stop],
-        left[i + 3, first:stop],
-    )
-    for q in range(0, _TILE, 2):
-        row, other = right[j + q, first:stop], right[j + q + 1, first:stop]
-        aq, bq, cq, dq, ar, br, cr, dr = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-        for k in range(len(row)):
-            x, y = row[k], other[k]
-            aq += a[k] * x
-            bq += b[k] * x
-            cq += c[k] * x
-            dq += d[k] * x
-            ar += a[k] * y
-            br += b[k] * y
-            cr += c[k] * y
-            dr += d[k] * y
-        out[0, q], out[1, q], out[2, q], out[3, q] = aq, bq, cq, dq
-        out[0, q + 1], out[1, q + 1], out[2, q + 1], out[3, q + 1] = ar, br, cr, dr
-
-
-@kernel(makes_arrays=False)
-def _factorise(matrix: FloatArray, first: IntArray, tile: FloatArray, inverse: FloatArray) -> bool:
-    """Replace the lower half of a matrix by its Cholesky factor; False: not positive definite.
-
-    Rows are 0 before column `first`, a multiple of 4 and one for four rows, as is their number.
-    `tile` (4, 4) and `inverse` (n,), which becomes that of the diagonal, are memory.
-    """
-    n = len(matrix)
-    for i in range(0, n, _TILE):
-        for j in range(first[i], i + 1, _TILE):
-            _tile(matrix, i, matrix, j, max(first[i], first[j]), j, tile)
-            some, others = (
-                matrix[i : i + _TILE, j : j + _TILE],
-                matrix[j : j + _TILE, j : j + _TILE],
-            )
-            for p in range(_TILE):
-                for q in range(p if i == j else _TILE):
-                    x = some[p, q] - tile[p, q]
-                    for k in range(q):
-                        x -= some[p, k] * others[q, k]
-                    some[p, q] = x * inverse[j + q]
-                if i == j:
-                    x = some[p, p] - tile[p, p]
-                    for k in range(p):
-                        x -= some[p, k] * some[p, k]
-                    if not x > 0:
-                        return False
-                    some[p, p] = math.sqrt(x)
-                    inverse[j + p] = 1 / some[p, p]
-    return True
-
-
-@kernel(makes_arrays=False)
-def _invert(factor: FloatArray, inverse: FloatArray, tile: FloatArray, columns: FloatArray) -> None:
-    """Fill the lower half of inverse (m, m) with that of L L^T: of its first m rows and columns.
-
-    `factor` is L (n, n), n a multiple of 4. Row i of `columns` (n, n), 0 before, becomes column i
-    of 1 / L; `tile` (4, 4) is memory.
-    """
-    n, size = len(factor), len(inverse)
-    for i in range(0, n, _TILE):
-        first = i
-        for p in range(i, i + _TILE):
-            k = 0
-            while factor[p, k] == 0:
-                k += 1
-            first = min(first, k // _TILE * _TILE)
-        for j in range(0, i + 1, _TILE):
-            _tile(factor, i, columns, j, max(first, j), i, tile)
-            for p in range(_TILE):
-                for q in range(_TILE):
-                    x = (1.0 if i + p == j + q else 0.0) - tile[p, q]
-                    for k in range(p):
-                        x -= factor[i + p, i + k] * columns[j + q, i + k]
-                    columns[j + q, i + p] = x / factor[i + p, i + p]
-    for i in range(0, n, _TILE):
-        for j in range(0, i + 1, _TILE):
-            _tile(columns, i, columns, j, i, n, tile)
-            for p in range(min(_TILE, size - i)):
-                for q in range(min(_TILE, size - j)):
-                    inverse[i + p, j + q] = tile[p, q]
-
-
-@kernel(makes_arrays=False)
-def _back_substitute(factor: FloatArray, first: IntArray, x: FloatArray) -> None:
-    """Replace each row of x (m, n) by the solution of L L^T y = x."""
-    m, n = x.shape
-    for i in range(n):
-        row = factor[i, first[i] : i]
-        for one in range(m):
-            part, total = x[one, first[i] : i], 0.0
-            for k in range(len(row)):
-                total += row[k] * part[k]
-            x[one, i] = (x[one, i] - total) / factor[i, i]
-    for i in range(n - 1, -1, -1):
-        row = factor[i, first[i] : i]
-        for one in range(m):
-            part, y = x[one, first[i] : i], x[one, i] / factor[i, i]
-            x[one, i] = y
-            for k in range(len(row)):
-                part[k] -= y * row[k]
-
-
-@kernel(makes_arrays=False)
-def _mean(values: FloatArray) -> float:
-    total = 0.0
-    for k in range(len(values)):
-        total += values[k]
-    return total / len(values)
+# --- the prior ---------------------------------------------------------------------------------
 
 
 @kernel(makes_arrays=False)
@@ -447,7 +327,7 @@ def _of_prior(
         change = state[k + 1] - state[k]
         total += math.log1p(lam * change * change / nu)
     total *= (nu + 1) / 2
-    far = _mean(state[:n_knot]) - centre[0]
+    far = mean_of(state[:n_knot]) - centre[0]
     total += precision[0] * far * far / 2
     for i in range(N_SHARED):
         far = state[n_knot + i] - centre[i + 1]
@@ -469,15 +349,15 @@ def _assemble(  # noqa: PLR0917
     """Fill matrix, its lower half, with J^T W J, the prior and damping, and `begin` of each row.
 
     The prior of the mean of knots, which would fill the matrix, stands at the one in the middle:
-    `_solve_mean` puts that right. Without damping all of a row before `begin` is 0.
+    `solve_mean` puts that right. Without damping all of a row before `begin` is 0.
     """
     n_knot, n = len(band), len(matrix)
     last = n_knot + N_SHARED
-    for i in range(0, n, _TILE):
-        least = 0 if i + _TILE > n_knot else first[i]
-        for k in range(i, min(i + _TILE, n_knot)):
+    for i in range(0, n, TILE):
+        least = 0 if i + TILE > n_knot else first[i]
+        for k in range(i, min(i + TILE, n_knot)):
             least = min(least, first[k], max(k - 1, 0))
-        begin[i : i + _TILE] = least // _TILE * _TILE
+        begin[i : i + TILE] = least // TILE * TILE
     spread = precision[0] / n_knot**2
     for k in range(n):
         row = matrix[k, : k + 1]
@@ -497,40 +377,6 @@ def _assemble(  # noqa: PLR0917
         else:
             row[k] = 1.0
     matrix[n_knot // 2, n_knot // 2] += precision[0]
-
-
-@kernel(makes_arrays=False)
-def _solve_mean(  # noqa: PLR0917
-    matrix: FloatArray,
-    begin: IntArray,
-    n_knot: int,
-    weight: float,
-    x: FloatArray,
-    solved: FloatArray,
-) -> float:
-    """Replace x by the solution where the prior of the mean has its `weight`; ln of determinants.
-
-    `matrix` is the factor with that weight at the middle knot: with v v^T of the mean instead of
-    e e^T there, the solution is that of a matrix of two more ranks. Returns what ln det gains;
-    `solved` (3, n) is memory.
-    """
-    n, middle = len(matrix), n_knot // 2
-    of_mean, of_middle = solved[0], solved[1]
-    solved[:] = 0.0
-    of_mean[:n_knot], of_middle[middle] = 1 / n_knot, 1.0
-    for i in range(n):
-        solved[2, i] = x[i]
-    _back_substitute(matrix, begin, solved)
-    for i in range(n):
-        x[i] = solved[2, i]
-    a, b = 1 + weight * _mean(of_mean[:n_knot]), weight * _mean(of_middle[:n_knot])
-    c, d = -weight * of_mean[middle], 1 - weight * of_middle[middle]
-    determinant = a * d - b * c
-    p, q = weight * _mean(x[:n_knot]), -weight * x[middle]
-    p, q = (d * p - b * q) / determinant, (a * q - c * p) / determinant
-    for i in range(n):
-        x[i] -= of_mean[i] * p + of_middle[i] * q
-    return math.log(determinant)
 
 
 # --- the most probable path --------------------------------------------------------------------
@@ -555,7 +401,7 @@ def _uphill(  # noqa: PLR0917
 ) -> None:
     """Fill step with the gradient of ln probability: that of the data less that of the prior."""
     n_knot = len(state) - N_SHARED
-    level = precision[0] * (_mean(state[:n_knot]) - centre[0]) / n_knot
+    level = precision[0] * (mean_of(state[:n_knot]) - centre[0]) / n_knot
     step[:] = 0.0
     for k in range(n_knot):
         step[k] += downhill[k] - level
@@ -631,10 +477,10 @@ def _search(  # noqa: PLR0917
         _assemble(
             bands[now], borders[now], firsts[now], stiffness, precision, damping, matrix, begin
         )
-        if not _factorise(matrix, begin, tile, inverse):
+        if not factorise(matrix, begin, tile, inverse):
             return -1
         _uphill(state, stiffness, centre, precision, downhills[now], step)
-        _solve_mean(matrix, begin, n_knot, precision[0], step, solved)
+        solve_mean(matrix, begin, n_knot, precision[0], step, solved)
         longest = 0.0
         for i in range(n_state - 2):
             longest = max(longest, abs(step[i]))
@@ -643,9 +489,9 @@ def _search(  # noqa: PLR0917
             trial[i] = state[i] + factor * step[i]
     _stiffness(before, nu, lam, stiffness)
     _assemble(bands[last], borders[last], firsts[last], stiffness, precision, 0.0, matrix, begin)
-    if not _factorise(matrix, begin, tile, inverse):
+    if not factorise(matrix, begin, tile, inverse):
         return -1
-    volume = _solve_mean(matrix, begin, n_knot, precision[0], step, solved) / 2
+    volume = solve_mean(matrix, begin, n_knot, precision[0], step, solved) / 2
     for i in range(n):
         volume += math.log(matrix[i, i])
     result[0], result[1], result[2] = cost, gain, volume
@@ -766,40 +612,6 @@ def project(
 
 
 @kernel(makes_arrays=False)
-def _mirror(inverse: FloatArray) -> None:
-    """Make of the lower half of a matrix all of it, some columns at a time."""
-    n = len(inverse)
-    for first in range(0, n, _LOOK):
-        stop = min(first + _LOOK, n)
-        for i in range(first, n):
-            for j in range(first, min(stop, i)):
-                inverse[j, i] = inverse[i, j]
-
-
-@kernel("void(float64[:, ::1], int64, float64)")
-def spread_mean(inverse: FloatArray, n_knot: int, weight: float) -> None:
-    """Make of the lower half of an inverse all of it, for a prior of the mean of knots.
-
-    It is given for one of the middle knot alone, of the same weight; see `_solve_mean`.
-    """
-    n, middle = len(inverse), n_knot // 2
-    _mirror(inverse)
-    of_mean, of_middle = np.zeros(n), inverse[middle].copy()
-    for k in range(n_knot):
-        of_mean += inverse[k]
-    of_mean /= n_knot
-    a, b = 1 + weight * _mean(of_mean[:n_knot]), weight * _mean(of_middle[:n_knot])
-    c, d = -weight * of_mean[middle], 1 - weight * of_middle[middle]
-    determinant = a * d - b * c
-    for i in range(n):
-        p, q = weight * of_mean[i], -weight * of_middle[i]
-        p, q = (d * p - b * q) / determinant, (a * q - c * p) / determinant
-        row = inverse[i]
-        for j in range(n):
-            row[j] -= of_mean[j] * p + of_middle[j] * q
-
-
-@kernel(makes_arrays=False)
 def _open(row: FloatArray, stiffness: FloatArray, precision: FloatArray) -> float:
     n_knot = len(stiffness) + 1
     later, total, mean = row[1:n_knot], 0.0, 0.0
@@ -834,7 +646,7 @@ def open_variance(
 
 @kernel(makes_arrays=False)
 def _jackknife(values: FloatArray) -> float:
-    n, mean, total = len(values), _mean(values), 0.0
+    n, mean, total = len(values), mean_of(values), 0.0
     for k in range(n):
         total += (values[k] - mean) ** 2
     return (n - 1) / n * total
@@ -877,13 +689,13 @@ def variances(  # noqa: PLR0917
     n_state = len(state)
     n_knot = n_state - N_SHARED
     inverse, n = np.empty((n_state, n_state)), len(factor)
-    _invert(factor, inverse, np.empty((_TILE, _TILE)), np.zeros((n, n)))
+    invert(factor, inverse, np.empty((TILE, TILE)), np.zeros((n, n)))
     spread_mean(inverse, n_knot, precision[0])
     white, jackknife, prior = variance[0], variance[1], variance[2]
     of_mean[2] = open_variance(inverse, stiffness, precision, prior)
     total = 0.0
     for i in range(n_knot):
-        total += _mean(inverse[i, :n_knot])
+        total += mean_of(inverse[i, :n_knot])
     of_mean[0] = total / n_knot - of_mean[2]
     for i in range(n_state):
         white[i] = inverse[i, i] - prior[i]
