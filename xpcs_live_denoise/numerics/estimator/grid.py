@@ -307,18 +307,22 @@ def _grid(bins: tuple[int, ...], means: tuple[float, ...]) -> KwwGrid:
 def _nodes(edges: IntArray, lag: FloatArray) -> tuple[FloatArray, FloatArray, IntArray]:
     """Return lags, the share of each in the mean over its bin, and the first one of each bin.
 
-    Of a bin of m lags, min(m, 5) nodes give the mean of every polynomial up to degree 9 exactly
-    (Gauss quadrature for equal weights at m points, Golub and Welsch 1969): a bin of a million lags
-    costs what one of five does.
+    A bin of a million lags costs what one of five does.
     """
-    lags: list[FloatArray] = []
-    shares: list[FloatArray] = []
-    for mean, width in zip(lag.tolist(), np.diff(edges).tolist(), strict=True):
-        n = min(width, _NODES)
-        k = np.arange(1.0, n)
-        beside = k * np.sqrt((width**2 - k**2) / (4 * k**2 - 1)) / 2
-        away, vectors = np.linalg.eigh(np.diag(beside, 1) + np.diag(beside, -1))
-        lags.append(mean + away)
-        shares.append(vectors[0] ** 2)
+    of_bins = [_nodes_of(width) for width in np.diff(edges).tolist()]
+    lags = [mean + away for mean, (away, _) in zip(lag.tolist(), of_bins, strict=True)]
     first = np.cumsum([0, *(len(one) for one in lags[:-1])])
-    return np.concatenate(lags), np.concatenate(shares), first
+    return np.concatenate(lags), np.concatenate([shares for _, shares in of_bins]), first
+
+
+@functools.lru_cache(maxsize=1024)  # bins grow with the series: all of them, every time
+def _nodes_of(width: int) -> tuple[FloatArray, FloatArray]:
+    """Return how far the nodes of a bin are from its mean, and their shares; read only.
+
+    Of m lags, min(m, 5) nodes give the mean of every polynomial up to degree 9 exactly (Gauss
+    quadrature for equal weights at m points, Golub and Welsch 1969).
+    """
+    k = np.arange(1.0, min(width, _NODES))
+    beside = k * np.sqrt((width**2 - k**2) / (4 * k**2 - 1)) / 2
+    away, vectors = np.linalg.eigh(np.diag(beside, 1) + np.diag(beside, -1))
+    return away, vectors[0] ** 2
