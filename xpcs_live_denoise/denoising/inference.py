@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from xpcs_live_denoise.numerics.threads import evenly, n_threads, spread
 from xpcs_live_denoise.numerics.windows import LAG, N_PIXELS, WINDOW
 from xpcs_live_denoise.records.types import Array
 
@@ -118,6 +119,7 @@ def _outputs(layers: Layers, triangles: Tensor) -> Tensor:
 
 # A register holds 16 numbers, or two registers 8 each: loops end on whole ones.
 LANES = 16
+FEWEST_OF_THREAD = 20  # windows: fewer are denoised before another thread has begun
 # Places a lag takes, at most 50 pixels and their filling.
 PLACES = -(-WINDOW // LANES) * LANES
 WIDTH = -(-np.bincount(LAG) // LANES) * LANES  # (50,): places of each lag that are used
@@ -174,9 +176,15 @@ def _denoise_tied(
     decoder: tuple[Array, ...],
     triangles: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    outputs = _tied_outputs(encode, encoder, decoder, triangles.numpy())  # (m, n, 50)
-    mean, spread = outputs.mean(axis=0), outputs.std(axis=0)  # (n, 50)
-    return torch.from_numpy(mean[:, LAG]), torch.from_numpy(spread[:, LAG])
+    pixels = triangles.numpy()
+
+    def denoise(part: range) -> Array:
+        return _tied_outputs(encode, encoder, decoder, pixels[part.start : part.stop])
+
+    n_parts = min(n_threads(), max(1, len(pixels) // FEWEST_OF_THREAD))
+    outputs = np.concatenate(spread(denoise, evenly(len(pixels), n_parts)), axis=1)  # (m, n, 50)
+    mean, scatter = outputs.mean(axis=0), outputs.std(axis=0)  # (n, 50)
+    return torch.from_numpy(mean[:, LAG]), torch.from_numpy(scatter[:, LAG])
 
 
 def _tied_outputs(
