@@ -34,7 +34,7 @@ def test_only_members_that_share_their_weights_are_tied():
         assert not is_tied(changed), name
 
 
-@pytest.mark.parametrize("n", [0, 1, 7])
+@pytest.mark.parametrize("n", [0, 1, 7, 47])  # 47: on several threads
 def test_the_compiled_members_equal_a_loop_over_modules_for_whole_windows(n: int):
     members = [tied(seed).untied() for seed in range(3)]
     kernel = fuse(stack_members(members), CPU)

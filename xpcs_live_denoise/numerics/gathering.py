@@ -53,7 +53,7 @@ def runs_of_pixels(rois: RoiMap, n_block: int) -> Array:
 
 def _runs(rois: RoiMap, n_block: int, starts: IntArray, n_in_frame: int) -> Array:
     """Return runs, (n_run, 7) int32, as `copy_runs` takes them; pixel i stands at starts[i]."""
-    from .two_time_kernels import PIECE
+    from .pixel_masks import PIECE
 
     blocks, n = PixelBlocks.of(rois, n_block), len(starts)
     firsts = (blocks.starts[:, np.newaxis] + blocks.edges[:, :-1]).reshape(-1)  # of the blocks
